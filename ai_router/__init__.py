@@ -1,0 +1,3 @@
+"""The terminal application: CLI, TUI, registry of models, workspace."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,137 @@
+"""All jobs of a folder: list, find by name, delete."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batch.checkpoint import legacy
+from batch.checkpoint.lock import LockOwner, lock_owner, lock_path
+from batch.checkpoint.store import CheckpointStore
+from batch.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """One line of a listing."""
+
+    file: Path
+    job_id: str
+    model_id: str
+    status: str
+    completed: int
+    failed: int
+    total: int
+    timestamp: str  # of the last change
+    created_at: str
+    tokens_output: int
+    elapsed: float
+    source: str  # where the prompts came from, "" when unknown
+    reason: str | None
+    owner: LockOwner | None  # who runs it now
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reference's keys, for the library's `list_checkpoints`."""
+        return {
+            "file": str(self.file),
+            "job_id": self.job_id,
+            "model_id": self.model_id,
+            "status": self.status,
+            "completed": self.completed,
+            "total": self.total,
+            "failed": self.failed,
+            "timestamp": self.timestamp,
+        }
+
+
+class CheckpointList(list[CheckpointInfo]):
+    """Newest first; `skipped` holds the files that could not be read and why."""
+
+    def __init__(self, infos: Iterable[CheckpointInfo] = (), skipped: Iterable[tuple[Path, str]] = ()) -> None:
+        super().__init__(infos)
+        self.skipped = list(skipped)
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """What a listing says of one checkpoint, without counting its results."""
+    if path.suffix == ".json":
+        job, _ = legacy.read(path)
+        timestamp, owner = job.updated_at or "", None
+    else:
+        with CheckpointStore(path, "snapshot") as store:
+            job = store.job()
+        timestamp, owner = job.updated_at or "", lock_owner(path) if lock_path(path).exists() else None
+    return CheckpointInfo(
+        file=path,
+        job_id=job.job_id,
+        model_id=job.model_id,
+        status=job.status,
+        completed=job.completed,
+        failed=job.failed,
+        total=job.total_prompts,
+        timestamp=timestamp,
+        created_at=job.created_at,
+        tokens_output=job.tokens_output,
+        elapsed=job.elapsed,
+        source=str(job.config.get("source", "")),
+        reason=job.reason,
+        owner=owner,
+    )
+
+
+def list_jobs(directory: Path) -> CheckpointList:
+    """All checkpoints of a folder, the reference's JSON files among them."""
+    infos: list[CheckpointInfo] = []
+    skipped: list[tuple[Path, str]] = []
+    databases = sorted(directory.glob("batch_*.db"))
+    stems = {path.stem for path in databases}
+    # A JSON checkpoint that was resumed lives on as a database of the same name.
+    old = [path for path in sorted(directory.glob("batch_*.json")) if path.stem not in stems]
+    for path in [*databases, *old]:
+        try:
+            infos.append(read_info(path))
+        except (CheckpointError, OSError) as error:
+            skipped.append((path, str(error)))
+            log.warning("skipped %s: %s", path, error)
+    infos.sort(key=lambda info: info.timestamp, reverse=True)
+    return CheckpointList(infos, skipped)
+
+
+def find_job(directory: Path, name: str) -> Path:
+    """The checkpoint of a job named by id, unique prefix of it, or path."""
+    given = Path(name).expanduser()
+    if given.suffix in (".db", ".json") or len(given.parts) > 1:
+        if given.is_file():
+            return given
+        raise CheckpointError(f"Checkpoint not found: {name}")
+    paths = {path.stem: path for suffix in ("json", "db") for path in directory.glob(f"batch_{name}*.{suffix}")}
+    if f"batch_{name}" in paths:
+        return paths[f"batch_{name}"]
+    if len(paths) == 1:
+        return next(iter(paths.values()))
+    if not paths:
+        raise CheckpointError(f"Unknown job: {name}; ai-router jobs lists those there are")
+    names = ", ".join(sorted(stem.removeprefix("batch_") for stem in paths))
+    raise CheckpointError(f"{name} is not unique: {names}")
+
+
+def delete_checkpoint(path: Path) -> None:
+    """Remove a job's checkpoint and all that stands beside it; refused while it runs."""
+    if owner := lock_owner(path):
+        raise CheckpointError(f"Job {path.stem.removeprefix('batch_')} is being run by process {owner.pid}")
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise CheckpointError(f"Checkpoint not found: {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"Cannot delete {path}: {error.strerror}") from error
+    if path.suffix == ".db":
+        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log"):
+            with suppress(OSError):
+                path.with_suffix(suffix).unlink()

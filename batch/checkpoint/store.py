@@ -1,0 +1,419 @@
+"""The checkpoint of one job: created whole, read by page, never held in memory."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import orjson
+
+from batch.checkpoint import schema
+from batch.errors import CheckpointError
+from batch.items import Request
+from batch.job import BatchJob, BatchResult, JobStatus, now_iso
+
+Kind = Literal["all", "done", "failed", "pending"]
+PAGE = 512
+
+_COLUMNS = """
+    i.id, i.text, coalesce(a.text, ''), coalesce(r.tokens_input, 0), coalesce(r.tokens_output, 0),
+    coalesce(r.duration, 0), r.success, a.error, r.error_class, coalesce(r.attempts, 0), a.extra, i.extra
+"""
+_FROM = "FROM items i LEFT JOIN results r ON r.id = i.id LEFT JOIN answers a ON a.id = i.id"
+_WHERE: dict[str, str] = {
+    "all": "1",
+    "done": "r.success = 1",
+    "failed": "r.success = 0",
+    "pending": "r.id IS NULL",
+}
+
+
+def checkpoint_path(directory: Path, job_id: str) -> Path:
+    """Where the checkpoint of a job stands: `batch_<id>.db`."""
+    return directory / f"batch_{job_id}.db"
+
+
+def clean(text: str) -> str:
+    """Text that UTF-8 can hold: a lone surrogate becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def dump_json(value: Any) -> str | None:
+    """JSON text, or None for nothing."""
+    if not value:
+        return None
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # lone surrogates, keys that are no texts, unknown objects
+        import json
+
+        return clean(json.dumps(value, ensure_ascii=False, default=str))
+
+
+class CheckpointStore:
+    """Reads one job. Each thread uses a store of its own; writing results is the `ResultWriter`'s."""
+
+    def __init__(self, path: Path, mode: schema.Mode = "read") -> None:
+        self.path = Path(path)
+        self._connection = schema.connect(self.path, mode)
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        job: BatchJob,
+        requests: Iterable[Request | str],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> CheckpointStore:
+        """Write a new checkpoint with all its items in one transaction; sets the job's total and checkpoint file.
+
+        The file appears whole: it is filled under another name, synced and renamed. `progress` is called with the
+        number of items written so far.
+        """
+        path = checkpoint_path(Path(directory), job.job_id)
+        temporary = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            with schema.create_file(temporary) as connection:
+                total = 0
+
+                def rows() -> Iterator[tuple[int, str, str | None]]:
+                    nonlocal total
+                    for request in requests:
+                        if isinstance(request, str):
+                            yield total, clean(request), None
+                        else:
+                            yield total, clean(request.text), dump_json(request.extra)
+                        total += 1
+                        if progress and total % 10_000 == 0:
+                            progress(total)
+
+                connection.execute("BEGIN")
+                connection.executemany("INSERT INTO items (id, text, extra) VALUES (?, ?, ?)", rows())
+                job.total_prompts = total
+                job.updated_at = now_iso()
+                connection.execute(
+                    "INSERT INTO job (id, job_id, model_id, total, status, created_at, updated_at, config)"
+                    " VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        job.job_id,
+                        job.model_id,
+                        total,
+                        job.status,
+                        job.created_at,
+                        job.updated_at,
+                        dump_json(job.config) or "{}",
+                    ),
+                )
+                connection.execute("COMMIT")
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        except sqlite3.Error as error:
+            raise schema.damaged(path, error) from error
+        except OSError as error:
+            raise CheckpointError(f"Cannot write checkpoint {path}: {error.strerror or error}") from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        job.checkpoint_file = path
+        return cls(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> CheckpointStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise schema.damaged(self.path, error) from error
+
+    # -- the job ------------------------------------------------------------------------------------------------
+
+    def job(self, *, recount: bool = False) -> BatchJob:
+        """The job as last committed, with its prompts as a lazy sequence.
+
+        `recount` counts the results instead of believing the job's row, and checks that no item is missing.
+        """
+        rows = self._rows(
+            "SELECT job_id, model_id, total, completed, failed, status, started_at, completed_at, created_at,"
+            " updated_at, tokens_input, tokens_output, elapsed, reason, config FROM job"
+        )
+        if not rows:
+            raise CheckpointError(f"Damaged checkpoint {self.path}: it holds no job")
+        row = rows[0]
+        try:
+            datetime.fromisoformat(row[9])
+            config = orjson.loads(row[14])
+            JobStatus(row[5])
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
+        job = BatchJob(
+            job_id=row[0],
+            model_id=row[1],
+            prompts=Prompts(self),
+            total_prompts=row[2],
+            completed=row[3],
+            failed=row[4],
+            status=row[5],
+            started_at=row[6],
+            completed_at=row[7],
+            checkpoint_file=self.path,
+            created_at=row[8],
+            updated_at=row[9],
+            tokens_input=row[10],
+            tokens_output=row[11],
+            elapsed=row[12],
+            reason=row[13],
+            config=config,
+        )
+        if recount:
+            last = self._rows("SELECT max(id) FROM items")[0][0]
+            if (-1 if last is None else last) + 1 != job.total_prompts:
+                raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
+            job.completed, job.failed = self.counts()
+        return job
+
+    def counts(self) -> tuple[int, int]:
+        """Completed and failed, counted."""
+        total, failed = self._rows("SELECT count(*), coalesce(sum(success = 0), 0) FROM results")[0]
+        return total - failed, failed
+
+    def verify(self) -> None:
+        """Read every page of the file; raises `CheckpointError` on the first fault. Takes seconds a gigabyte."""
+        answer = self._rows("PRAGMA integrity_check(1)")[0][0]
+        if answer != "ok":
+            raise CheckpointError(f"Damaged checkpoint {self.path}: {answer}")
+
+    # -- items --------------------------------------------------------------------------------------------------
+
+    def request(self, index: int) -> Request:
+        """One item as it was put in."""
+        rows = self._rows("SELECT text, extra FROM items WHERE id = ?", (index,))
+        if not rows:
+            raise IndexError(index)
+        return Request(rows[0][0], orjson.loads(rows[0][1]) if rows[0][1] else None)
+
+    def requests(self, ids: Sequence[int]) -> list[tuple[int, Request]]:
+        """Items by ascending ids; close ids are read in one sweep."""
+        if not ids:
+            return []
+        wanted = set(ids)
+        if ids[-1] - ids[0] < 4 * len(ids):
+            rows = self._rows("SELECT id, text, extra FROM items WHERE id BETWEEN ? AND ?", (ids[0], ids[-1]))
+        else:
+            marks = ",".join("?" * len(ids))
+            rows = self._rows(f"SELECT id, text, extra FROM items WHERE id IN ({marks}) ORDER BY id", ids)
+        return [(i, Request(text, orjson.loads(extra) if extra else None)) for i, text, extra in rows if i in wanted]
+
+    def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
+        """One byte an item, 1 where nothing is left to do. A megabyte a million items."""
+        done = bytearray(total)
+        where = " WHERE success = 1" if retry_failed else ""
+        try:
+            cursor = self._connection.execute(f"SELECT id FROM results{where}")
+            cursor.arraysize = 4096
+            while rows := cursor.fetchmany():
+                for (index,) in rows:
+                    done[index] = 1
+        except (sqlite3.Error, IndexError) as error:
+            raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
+        return done
+
+    # -- results ------------------------------------------------------------------------------------------------
+
+    def results(
+        self, *, kind: Kind = "all", start: int = 0, limit: int = PAGE, ids: Sequence[int] | None = None
+    ) -> list[BatchResult]:
+        """A page in input order, of items from id `start` on, or of the given ids. A pending item has attempts 0."""
+        if ids is not None:
+            marks = ",".join("?" * len(ids))
+            rows = self._rows(f"SELECT {_COLUMNS} {_FROM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
+        elif kind == "failed":  # through the index of failures
+            rows = self._rows(
+                f"SELECT {_COLUMNS} FROM results r JOIN items i ON i.id = r.id LEFT JOIN answers a ON a.id = r.id"
+                " WHERE r.success = 0 AND r.id >= ? ORDER BY r.id LIMIT ?",
+                (start, limit),
+            )
+        else:
+            rows = self._rows(
+                f"SELECT {_COLUMNS} {_FROM} WHERE i.id >= ? AND {_WHERE[kind]} ORDER BY i.id LIMIT ?", (start, limit)
+            )
+        return [_result(row) for row in rows]
+
+    def iter_results(self, *, kind: Kind = "all") -> Iterator[BatchResult]:
+        """Every item of a kind in input order; without `pending` ones for `all`, as exports want it."""
+        start = 0
+        while page := self.results(kind=kind, start=start):
+            start = page[-1].prompt_index + 1
+            yield from (r for r in page if r.attempts or kind == "pending")
+
+    def result(self, index: int) -> BatchResult:
+        """One item with its result; attempts is 0 while it is pending."""
+        page = self.results(ids=[index])
+        if not page:
+            raise IndexError(index)
+        return page[0]
+
+    def ids(self, kind: Kind = "all", *, search: str = "") -> list[int]:
+        """The ids of a kind in input order, where prompt, answer or error contains `search` (case-insensitive)."""
+        if not search:
+            sql = "SELECT id FROM results WHERE success = 0 ORDER BY id" if kind == "failed" else None
+            sql = sql or f"SELECT i.id {_FROM} WHERE {_WHERE[kind]} ORDER BY i.id"
+            return [row[0] for row in self._rows(sql)]
+        escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        like = f"%{escaped}%"
+        sql = (
+            f"SELECT i.id {_FROM} WHERE {_WHERE[kind]} AND (i.text LIKE ?1 ESCAPE '\\'"
+            " OR a.text LIKE ?1 ESCAPE '\\' OR a.error LIKE ?1 ESCAPE '\\') ORDER BY i.id"
+        )
+        return [row[0] for row in self._rows(sql, (like,))]
+
+    def error_counts(self, limit: int = 20) -> list[tuple[str, str, int]]:
+        """Failures by class and message, most first."""
+        rows = self._rows(
+            "SELECT coalesce(r.error_class, 'permanent'), substr(coalesce(a.error, ''), 1, 120) m, count(*) n"
+            " FROM results r LEFT JOIN answers a ON a.id = r.id WHERE r.success = 0"
+            " GROUP BY 1, 2 ORDER BY n DESC LIMIT ?",
+            (limit,),
+        )
+        return [(c, m, n) for c, m, n in rows]
+
+    def performance(self) -> dict[str, Any]:
+        """A summary of the answers so far: counts, tokens, seconds (durations: mean, p50, p95, longest), attempts."""
+        count, mean, longest, tokens_in, tokens_out, attempts = self._rows(
+            "SELECT count(*), avg(duration), max(duration), sum(tokens_input), sum(tokens_output), sum(attempts)"
+            " FROM results WHERE success = 1"
+        )[0]
+        summary: dict[str, Any] = {
+            "answers": count,
+            "mean_seconds": mean or 0.0,
+            "longest_seconds": longest or 0.0,
+            "tokens_input": tokens_in or 0,
+            "tokens_output": tokens_out or 0,
+            "attempts": attempts or 0,
+        }
+        for name, fraction in (("p50_seconds", 0.5), ("p95_seconds", 0.95)):
+            rows = self._rows(
+                "SELECT duration FROM results WHERE success = 1 ORDER BY duration LIMIT 1 OFFSET ?",
+                (max(0, round(fraction * count) - 1),),
+            )
+            summary[name] = rows[0][0] if rows else 0.0
+        return summary
+
+    def send(self, command: str, value: str | None = None) -> None:
+        """Leave a word for the process that runs this job: pause, resume, stop or concurrency."""
+        connection = schema.connect(self.path, "write")
+        try:
+            connection.execute("INSERT INTO control (command, value) VALUES (?, ?)", (command, value))
+        except sqlite3.Error as error:
+            raise schema.damaged(self.path, error) from error
+        finally:
+            connection.close()
+
+
+def _result(row: Sequence[Any]) -> BatchResult:
+    extra = orjson.loads(row[11]) if row[11] else {}
+    return BatchResult(
+        prompt_index=row[0],
+        prompt=row[1],
+        response_text=row[2],
+        tokens_input=row[3],
+        tokens_output=row[4],
+        duration=row[5],
+        success=bool(row[6]),
+        error_message=row[7],
+        error_class=row[8],
+        attempts=row[9],
+        extra=orjson.loads(row[10]) if row[10] else None,
+        custom_id=extra.get("custom_id") if isinstance(extra, dict) else None,
+    )
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or a folder to the disk; folders cannot be synced everywhere."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except OSError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+class Prompts(Sequence[str]):
+    """The prompts of a job, read from its checkpoint a page at a time; equals any sequence of the same texts."""
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self._path = store.path
+        self._store: CheckpointStore | None = store
+        self._start = 0
+        self._page: list[str] = []
+        self._length: int | None = None
+
+    def _rows(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        try:
+            if self._store is None:
+                raise sqlite3.ProgrammingError
+            return self._store._rows(sql, parameters)
+        except (sqlite3.ProgrammingError, CheckpointError):  # closed meanwhile
+            self._store = CheckpointStore(self._path)
+            return self._store._rows(sql, parameters)
+
+    def __len__(self) -> int:
+        if self._length is None:
+            self._length = int(self._rows("SELECT total FROM job", ())[0][0])
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if not self._start <= index < self._start + len(self._page):
+            self._start = index - index % PAGE
+            rows = self._rows(
+                "SELECT text FROM items WHERE id BETWEEN ? AND ? ORDER BY id", (self._start, self._start + PAGE - 1)
+            )
+            self._page = [row[0] for row in rows]
+        return self._page[index - self._start]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} prompts in {self._path.name}>"

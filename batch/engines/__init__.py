@@ -1,0 +1,1 @@
+"""Engines: whatever answers items. Each is imported only when it is used."""

@@ -1,0 +1,166 @@
+"""What every engine that runs a model on this machine shares: the core's shape, and sampling options per item."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+from batch.errors import EngineError, FatalError, PermanentError
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+from batch.options import OptionError, SamplingOptions, parse_option
+
+PARTIAL_SECONDS = 0.1  # how often the text so far is looked at; no screen needs it faster
+
+# What the OpenAI form calls an option of ours.
+ALIASES = {"max_completion_tokens": "max_tokens", "max_new_tokens": "max_tokens"}
+# Parts of an OpenAI request body that change nothing about the text of one answer.
+WITHOUT_EFFECT = frozenset({"model", "messages", "stream", "stream_options", "user", "metadata", "store"})
+
+
+class LocalCore(Protocol):
+    """A model that answers items in steps: no thread, no event loop, no process of its own.
+
+    One thread calls all of it. `step` advances every running item by about one token.
+    """
+
+    room: int  # items worth holding at once
+    about: Mapping[str, Any]  # device, precision, parameters, …; JSON, for display
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` has something to do."""
+        ...
+
+    def submit(self, item: BatchItem[Request]) -> None:
+        """Take an item; what is wrong with it comes back from the next `step`, as its response."""
+        ...
+
+    def cancel(self, item_id: ItemId) -> None:
+        """Forget an item; one that is not held is no error."""
+        ...
+
+    def step(self) -> list[BatchResponse[Answer]]:
+        """Advance, and return what has finished."""
+        ...
+
+    def partial_texts(self) -> dict[ItemId, str]:
+        """The text so far of every running item; it only ever grows."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+class CoreFactory(Protocol):
+    """Opens a core; raises FatalError, with one sentence, where the model cannot be loaded."""
+
+    def __call__(self, spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> LocalCore: ...
+
+
+def item_sampling(base: SamplingOptions, params: Mapping[str, Any]) -> tuple[SamplingOptions, list[str]]:
+    """The engine's options with those of one item on top, and the names of parameters that no local engine has."""
+    known = {spec.name for spec in fields(SamplingOptions)}
+    changes: dict[str, Any] = {}
+    ignored: list[str] = []
+    for name, value in params.items():
+        option = ALIASES.get(name, name)
+        if option not in known:
+            if name not in WITHOUT_EFFECT:
+                ignored.append(name)
+        elif value is not None:
+            try:
+                changes[option] = parse_option(SamplingOptions, option, value)
+            except OptionError as error:
+                raise PermanentError(str(error)) from None
+    return (replace(base, **changes) if changes else base), ignored
+
+
+class ThreadedEngine:
+    """A local core as an engine within this process, on a thread of its own; `HostedEngine` is the sturdier choice."""
+
+    def __init__(self, name: str, open_core: Callable[[], LocalCore]) -> None:
+        self.name = name
+        self._open_core = open_core
+        self._core: LocalCore | None = None
+        self._partials: dict[ItemId, str] = {}
+        self._partials_at = 0.0
+        # One worker: everything that touches the core runs there, one thing after the other.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
+
+    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+        """Yield one response for every item pulled."""
+        loop = asyncio.get_running_loop()
+        core = self._core
+        if core is None:
+            core = self._core = await loop.run_in_executor(self._thread, self._open_core)
+        inbox: asyncio.Queue[BatchItem[Request] | Exception | None] = asyncio.Queue()
+        slots = asyncio.Semaphore(core.room)
+        pulled: dict[ItemId, int] = {}
+        puller = asyncio.create_task(_pull(items, slots, inbox))
+        ended = False
+        try:
+            while pulled or not ended:
+                while not (ended and inbox.empty()) and (not inbox.empty() or not pulled):
+                    item = await inbox.get()
+                    if isinstance(item, Exception):
+                        raise item
+                    if item is None:
+                        ended = True
+                        break
+                    pulled[item.id] = time.perf_counter_ns()
+                    await loop.run_in_executor(self._thread, core.submit, item)
+                if not pulled:
+                    continue
+                for response in await loop.run_in_executor(self._thread, self._step, core):
+                    duration = time.perf_counter_ns() - pulled.pop(response.id)
+                    slots.release()
+                    yield replace(response, duration_ns=duration)
+        finally:
+            puller.cancel()
+            self._partials = {}
+            # Through the thread, so that it comes after a step that is still under way.
+            for item_id in pulled:
+                self._thread.submit(core.cancel, item_id)
+
+    def _step(self, core: LocalCore) -> list[BatchResponse[Answer]]:
+        try:
+            responses = core.step()
+        except EngineError:
+            raise
+        except Exception as error:
+            raise FatalError(f"the {self.name} engine failed: {type(error).__name__}: {error}") from error
+        now = time.monotonic()
+        if now - self._partials_at >= PARTIAL_SECONDS:
+            self._partials, self._partials_at = core.partial_texts(), now
+        return responses
+
+    def partial_texts(self) -> Mapping[ItemId, str]:
+        """The text so far of items in flight."""
+        return self._partials
+
+    async def close(self) -> None:
+        """Free the model and end the thread."""
+        core, self._core = self._core, None
+        if core is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, core.close)
+        self._thread.shutdown(wait=False)
+
+
+async def _pull(
+    items: AsyncIterator[BatchItem[Request]],
+    slots: asyncio.Semaphore,
+    inbox: asyncio.Queue[BatchItem[Request] | Exception | None],
+) -> None:
+    try:
+        while True:
+            await slots.acquire()
+            inbox.put_nowait(await anext(items))
+    except StopAsyncIteration:
+        inbox.put_nowait(None)
+    except Exception as error:
+        inbox.put_nowait(error)  # raised again where the responses are read

@@ -1,0 +1,202 @@
+"""The torch engine: sequences in, one step after the other, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from batch.engines.local import ThreadedEngine, item_sampling
+from batch.engines.torch.loader import Loaded, load
+from batch.engines.torch.prompt import encode_chat
+from batch.engines.torch.scheduler import Scheduler
+from batch.engines.torch.sequence import Sequence
+from batch.engines.torch.text import TextStream
+from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+from batch.options import SamplingOptions
+
+CPU_BATCH = 32
+GPU_BATCH = 64
+
+
+class TorchCore:
+    """Continuous batching over one model; one thread calls all of it (see `LocalCore`)."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        sampling: SamplingOptions | None = None,
+        max_batch: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
+        # Only here, so that this module's names can be imported without torch.
+        import torch
+
+        from batch.engines.torch import runner, sampler
+
+        self._torch = torch
+        self._loaded = loaded
+        self._sampling = sampling or SamplingOptions()
+        on_gpu = loaded.about["device"] != "cpu"
+        self.room = max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
+        with self._torch.inference_mode():
+            self._runner = runner.open_runner(loaded.model, self.room)
+        self._sampler = sampler.Sampler()
+        budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
+        per_token = self._runner.bytes_per_token
+        self._scheduler = Scheduler(self.room, budget // per_token if per_token else 2**62)
+        self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
+        self._special = loaded.tokenizer.get_added_vocab()
+        self.about: Mapping[str, Any] = {
+            **loaded.about,
+            "batching": "together" if isinstance(self._runner, runner.BatchRunner) else "one by one",
+        }
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self._failed or len(self._scheduler))
+
+    def submit(self, item: BatchItem[Request]) -> None:
+        """Take an item; what is wrong with it comes back from the next `step`."""
+        try:
+            self._scheduler.add(self._sequence(item))
+        except EngineError as error:
+            self._failed.append(BatchResponse(item.id, None, error=classify(error)))
+
+    def cancel(self, item_id: ItemId) -> None:
+        """Forget an item."""
+        self._failed = [response for response in self._failed if response.id != item_id]
+        running = self._scheduler.cancel(item_id)
+        if running is not None:
+            with self._torch.inference_mode():
+                self._leave([running])
+
+    def step(self) -> list[BatchResponse[Answer]]:
+        """Prefill newcomers, or else advance every running sequence by one token; return what has finished."""
+        done, self._failed = self._failed, []
+        with self._torch.inference_mode():
+            newcomers = self._scheduler.schedule()
+            if newcomers:
+                rows, logits = newcomers, self._runner.prefill(newcomers)
+            elif self._runner.rows:
+                logits = self._runner.decode()
+                rows = list(self._runner.rows)
+            else:
+                return done
+            finished: list[Sequence] = []
+            broken: list[Sequence] = []
+            for row, token in zip(rows, self._sampler(rows, logits), strict=True):
+                if token is None:
+                    broken.append(row)
+                    failure = Failure(ErrorClass.PERMANENT, "the model's output for this prompt is not a number (NaN)")
+                    done.append(BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt)))
+                elif reason := self._take(row, token):
+                    finished.append(row)
+                    done.append(_response(row, reason))
+            self._leave(broken, broken=True)
+            self._leave(finished)
+        return done
+
+    def partial_texts(self) -> dict[ItemId, str]:
+        """The text so far of every running item."""
+        return {row.id: row.text.read() for row in self._scheduler.running}
+
+    def close(self) -> None:
+        """Forget everything; the model goes with the last reference to this core."""
+        self._scheduler = Scheduler(self.room, 0)
+        self._failed = []
+
+    def _sequence(self, item: BatchItem[Request]) -> Sequence:
+        """An item as a sequence; raises PermanentError where it cannot be answered."""
+        loaded, request = self._loaded, item.data
+        sampling, ignored = item_sampling(self._sampling, request.params)
+        prompt = encode_chat(loaded.tokenizer, request.messages, sampling.system)
+        if not prompt:
+            raise PermanentError("the prompt is empty")
+        room = sampling.max_tokens
+        if loaded.context is not None:
+            if len(prompt) >= loaded.context:
+                raise PermanentError(
+                    f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
+                )
+            room = min(room, loaded.context - len(prompt))
+        # A stop text that is one special token never shows in the text; it stops as a token.
+        special = {self._special[text] for text in sampling.stop if text in self._special}
+        return Sequence(
+            id=item.id,
+            prompt=prompt,
+            sampling=sampling,
+            max_tokens=room,
+            text=TextStream(loaded.tokenizer, sampling.stop),
+            stop_ids=loaded.end_ids | special,
+            priority=item.priority,
+            ignored=ignored,
+        )
+
+    def _take(self, row: Sequence, token: int) -> str | None:
+        """Add a token to a row; the reason why it is finished, if it is."""
+        row.tokens.append(token)
+        if token in row.stop_ids:
+            return "stop"
+        row.text.push(token)
+        if row.text.stopped:
+            return "stop"
+        return "length" if len(row.tokens) >= row.max_tokens else None
+
+    def _leave(self, rows: list[Sequence], *, broken: bool = False) -> None:
+        self._runner.release(rows, broken=broken)
+        self._scheduler.finish(rows)
+
+
+def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
+    """A finished row's answer; an empty one is a failure. The end token is counted in no length."""
+    text = row.text.finish()
+    count = len(row.tokens) - (row.tokens[-1] in row.stop_ids)
+    if not text.strip():
+        failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
+        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
+    extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
+    if row.ignored:
+        extra["ignored_params"] = row.ignored
+    return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=count)
+
+
+def _free_bytes(torch: Any, device: str) -> int:
+    """Memory the cache may take: most of what is free on a GPU, a good part of it where others live too."""
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * 0.8)
+    try:
+        with open("/proc/meminfo", "rb") as lines:
+            available = next(line for line in lines if line.startswith(b"MemAvailable:"))
+        return int(available.split()[1]) * 1024 // 5 * 2
+    except (OSError, StopIteration):
+        return 4 * 2**30  # other systems do not say it without a library
+
+
+def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> TorchCore:
+    """A core from its description: `path`, and where wanted `precision`, `device`, `cache_gb`."""
+    known = {"path", "precision", "device", "cache_gb"}
+    if "path" not in spec or set(spec) - known:
+        raise FatalError(f"the torch engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
+    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("device") or "auto")
+    cache = spec.get("cache_gb")
+    return TorchCore(loaded, sampling, max_batch, int(cache * 2**30) if cache else None)
+
+
+class TorchEngine(ThreadedEngine):
+    """The torch engine within this process: `TorchEngine("path/to/model")`."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        precision: str = "auto",
+        device: str = "auto",
+        sampling: SamplingOptions | None = None,
+        max_batch: int | None = None,
+    ) -> None:
+        spec = {"path": str(path), "precision": precision, "device": device}
+        super().__init__("torch", lambda: open_core(spec, sampling or SamplingOptions(), max_batch))

@@ -1,0 +1,132 @@
+"""A model's folder to a model: from safetensors or weights-only files, never with code of the folder's own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batch.errors import FatalError, MissingExtraError
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to run, its tokenizer, and what the engine needs to know of it."""
+
+    model: Any
+    tokenizer: Any
+    end_ids: frozenset[int]  # tokens that end an answer
+    context: int | None  # most tokens, prompt and answer together; None where the config names no limit
+    about: Mapping[str, Any]
+
+
+def load(path: str | Path, precision: str = "auto", device: str = "auto") -> Loaded:
+    """Load a Hugging Face causal language model; every way it can fail is a FatalError of one sentence."""
+    folder = Path(path).expanduser()
+    _check_folder(folder)
+    if precision not in PRECISIONS:
+        raise FatalError(f"precision: {precision!r} is none of {', '.join(PRECISIONS)}")
+    torch, transformers = _libraries()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "auto":
+        precision = "bf16" if device.startswith("cuda") else "fp32"
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    tokenizer = _tokenizer(folder, transformers)
+    try:
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )
+        model = model.to(device).eval()
+    except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
+        raise FatalError(f"{folder}: {_load_problem(error)}") from error
+    if report["missing_keys"]:
+        # transformers would fill them with random numbers and go on
+        missing = sorted(report["missing_keys"])
+        raise FatalError(f"{folder}: the weights lack {len(missing)} of the model's tensors, {missing[0]} among them")
+    config = model.config.get_text_config()
+    parameters = sum(p.numel() for p in model.parameters())
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        end_ids=_end_ids(model, tokenizer),
+        context=getattr(config, "max_position_embeddings", None),
+        about={
+            "device": device,
+            "precision": precision,
+            "parameters": parameters,
+            "architecture": type(model).__name__,
+            "threads": torch.get_num_threads(),
+        },
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FatalError(f"{folder}: there is no such model folder")
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError:
+        raise FatalError(f"{folder}: not a model folder, it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise FatalError(f"{folder}: config.json cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise FatalError(f"{folder}: config.json does not hold an object")
+    if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
+        raise FatalError(f"{folder}: no weights, neither *.safetensors nor pytorch_model.bin")
+
+
+def _libraries() -> tuple[Any, Any]:
+    """torch and transformers, kept silent and off the network."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import jinja2  # noqa: F401 - chat templates; transformers names it only when one is used
+        import torch
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError("local", "The torch engine") from error
+    except OSError as error:  # a library of the system that torch was built for
+        raise FatalError(f"torch cannot be imported: {error}") from error
+    transformers.logging.set_verbosity(logging.CRITICAL)
+    transformers.logging.disable_progress_bar()
+    return torch, transformers
+
+
+def _tokenizer(folder: Path, transformers: Any) -> Any:
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the formats are many, and so are their errors
+        raise FatalError(f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}") from error
+
+
+def _load_problem(error: Exception) -> str:
+    line = _first_line(error)
+    if "trust_remote_code" in str(error):
+        return "the model needs code of its own, which is never run"
+    if isinstance(error, MemoryError) or "out of memory" in line or "can't allocate memory" in line:
+        return f"not enough memory for the model: {line}"
+    if "Unrecognized configuration class" in line or "model type" in line or "Unrecognized model" in line:
+        return f"not a causal language model that transformers knows: {line}"
+    return f"the weights cannot be read: {line}"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer: those of the generation config, else the model's, and the tokenizer's own."""
+    config = model.generation_config.eos_token_id
+    if config is None:
+        config = model.config.get_text_config().eos_token_id
+    ends = list(config) if isinstance(config, list | tuple) else [config]
+    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)

@@ -1,0 +1,75 @@
+"""Logits to tokens, every row by its own options and its own random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+
+import torch
+
+from batch.engines.torch.sequence import Sequence
+
+
+class Sampler:
+    """Picks one token a row; a row's choice depends on nothing but its logits, its options and its seed."""
+
+    def __call__(self, rows: Rows[Sequence], logits: torch.Tensor) -> list[int | None]:
+        """The next token of each row, None where the logits are not numbers. logits: [rows, vocabulary], float32."""
+        broken = ~torch.isfinite(logits.amax(dim=-1))  # amax is NaN if any is
+        self._penalise(rows, logits)
+        picked: list[int] = logits.argmax(dim=-1).tolist()
+        drawn = [i for i, row in enumerate(rows) if row.sampling.temperature > 0 and row.sampling.top_p > 0]
+        if drawn:
+            # A row that is not a number would only raise in the sort's company; it is None in the end.
+            chosen = torch.nan_to_num(logits[drawn])
+            for i, token in zip(drawn, self._draw([rows[i] for i in drawn], chosen), strict=True):
+                picked[i] = token
+        return [None if bad else token for bad, token in zip(broken.tolist(), picked, strict=True)]
+
+    @staticmethod
+    def _penalise(rows: Rows[Sequence], logits: torch.Tensor) -> None:
+        """Repetition penalty of CTRL (Keskar 2019): seen tokens' logits divided, or multiplied below 0; in place."""
+        for i, row in enumerate(rows):
+            penalty = row.sampling.repetition_penalty
+            if penalty != 1.0:
+                seen = torch.tensor(sorted({*row.prompt, *row.tokens}), device=logits.device)
+                scores = logits[i, seen]
+                logits[i, seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
+
+    @staticmethod
+    def _draw(rows: Rows[Sequence], logits: torch.Tensor) -> list[int]:
+        """One draw a row after top-k, top-p and min-p, in that order, as transformers applies them."""
+
+        def column(values: list[float]) -> torch.Tensor:
+            return torch.tensor(values, device=logits.device, dtype=logits.dtype).unsqueeze(1)  # [rows, 1]
+
+        options = [row.sampling for row in rows]
+        probs = torch.softmax(logits / column([o.temperature for o in options]), dim=-1)
+        order = None
+        if any(o.top_k or o.top_p < 1 or o.min_p for o in options):
+            probs, order = probs.sort(dim=-1, descending=True, stable=True)
+            rank = torch.arange(probs.shape[-1], device=probs.device)
+            probs = probs.masked_fill(rank >= column([o.top_k or probs.shape[-1] for o in options]), 0.0)
+            probs = probs / probs.sum(dim=-1, keepdim=True)
+            before = probs.cumsum(dim=-1) - probs  # probability of all likelier tokens
+            top_p = column([o.top_p for o in options])
+            probs = probs.masked_fill((before >= top_p) & (top_p < 1), 0.0)  # at 1 rounding must drop nothing
+            probs = probs.masked_fill(probs < column([o.min_p for o in options]) * probs[:, :1], 0.0)
+        cumulative = probs.double().cumsum(dim=-1)
+        # Inverse of the distribution function at a uniform draw: the first token past u times the total.
+        uniform = torch.tensor([_uniform(row) for row in rows], dtype=torch.float64, device=probs.device)
+        total = cumulative[:, -1:]
+        target = torch.minimum(uniform.unsqueeze(1) * total, torch.nextafter(total, torch.zeros_like(total)))
+        index = torch.searchsorted(cumulative, target, right=True)
+        picked: list[int] = (index if order is None else order.gather(1, index)).squeeze(1).tolist()
+        return picked
+
+
+def _uniform(row: Sequence) -> float:
+    """The row's next random number in [0, 1)."""
+    if row.generator is None:
+        row.generator = torch.Generator()
+        if row.sampling.seed is None:
+            row.generator.seed()
+        else:
+            row.generator.manual_seed(row.sampling.seed % 2**63)
+    return float(torch.rand((), generator=row.generator, dtype=torch.float64))

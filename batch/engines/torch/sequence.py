@@ -1,0 +1,44 @@
+"""One prompt and its answer so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batch.items import ItemId
+from batch.options import SamplingOptions
+
+if TYPE_CHECKING:
+    from batch.engines.torch.text import TextStream
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A row of the batch: prompt tokens, sampling, and what was generated. Lengths are tokens."""
+
+    id: ItemId
+    prompt: list[int]
+    sampling: SamplingOptions
+    max_tokens: int  # what the request allows, cut to what the context has left
+    text: TextStream
+    stop_ids: frozenset[int] = frozenset()
+    priority: int = 0
+    ignored: list[str] = field(default_factory=list)  # names of parameters that had no effect
+    tokens: list[int] = field(default_factory=list)  # generated
+    generator: Any = None  # torch.Generator, made by the sampler at the first draw
+    cache: Any = None  # the runner's own, where rows share none
+
+    @property
+    def last_token(self) -> int:
+        """The newest token, which the model has not seen yet."""
+        return self.tokens[-1] if self.tokens else self.prompt[-1]
+
+    @property
+    def cached(self) -> int:
+        """Tokens whose keys and values are in the cache between two steps: all but the newest."""
+        return len(self.prompt) + len(self.tokens) - 1
+
+    @property
+    def most_tokens(self) -> int:
+        """How long it can get, prompt included."""
+        return len(self.prompt) + self.max_tokens

@@ -1,0 +1,137 @@
+"""Files appear whole or not at all, and never in the place of a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from batch.errors import ExportError
+
+_SQLITE = b"SQLite format 3\0"
+_CHECKPOINT_NAME = re.compile(r"batch_.*\.db(-wal|-shm|-journal|\.lock)?", re.DOTALL)
+# Unescaped quotes cannot stand inside a JSON text, so a prompt that talks of checkpoints does not match.
+_CHECKPOINT_KEYS = (rb'"job"\s*:\s*\{', rb'"prompts"\s*:\s*\[', rb'"results"\s*:\s*\[', rb'"timestamp"\s*:')
+_LONGEST_NAME = 100  # characters of the target's name in the temporary one: a name has at most 255 bytes
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, forbidden: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+    """A file to write that replaces `path` at the end of the block; if the block fails, nothing has changed.
+
+    A missing folder is made. A symbolic link stays one: what it points to is replaced. A pipe or a device is written
+    to directly. Raises ExportError, its text one sentence.
+    """
+    with explained(path):
+        target = Path(os.path.realpath(path))
+        check_target(path, forbidden)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        mode = _mode(target)
+        if mode is not None and not stat.S_ISREG(mode):
+            with target.open("wb") as file:
+                yield file
+            return
+        temporary = target.with_name(f".{target.name[:_LONGEST_NAME]}.{secrets.token_hex(4)}.tmp")
+        # Not mkstemp, whose files only their owner may read.
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if mode is not None:
+                with contextlib.suppress(OSError):  # someone else's file in a shared folder
+                    os.chmod(temporary, stat.S_IMODE(mode))
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+
+
+def check_target(path: Path, forbidden: Iterable[Path] = ()) -> None:
+    """Raise ExportError if `path` is a folder, a checkpoint, or one of the files that must stay as they are."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise ExportError(f"{path} is a folder; name a file in it")
+    for other in forbidden:
+        if target == Path(os.path.realpath(other)) or _same_file(target, other):
+            raise ExportError(f"{path} is in use by this job and is not written over; choose another file")
+    if _CHECKPOINT_NAME.fullmatch(path.name) or _CHECKPOINT_NAME.fullmatch(target.name) or is_checkpoint(target):
+        raise ExportError(f"{path} is a checkpoint and is not written over; choose another file")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether an existing file holds a job: any SQLite file, or JSON with a job's prompts, results and a timestamp."""
+    import mmap
+
+    mode = _mode(path)
+    if mode is None or not stat.S_ISREG(mode):
+        return False
+    with path.open("rb") as file:
+        head = file.read(64)
+        if head.startswith(_SQLITE):
+            return True
+        if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return all(re.search(key, text) for key in _CHECKPOINT_KEYS)
+
+
+@contextlib.contextmanager
+def explained(path: Path | str) -> Iterator[None]:
+    """Turn what the operating system says about a file that cannot be written into a sentence."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ExportError(_explain(path, error)) from error
+    except ValueError as error:
+        if "null byte" not in str(error) and "null character" not in str(error):
+            raise
+        raise ExportError(f"{str(path)!r} is no name for a file") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder survive a power cut, where the system has a way to."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):  # some network file systems refuse; the rename itself has happened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _explain(path: Path | str, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full: {path} was not written"
+    if error.errno == errno.EROFS:
+        return f"{path} is on a disk that is read-only"
+    if isinstance(error, PermissionError):
+        return f"No permission to write {path}"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{path} cannot be written: {error.filename or 'its folder'} is a file, not a folder"
+    return f"{path} cannot be written: {error.strerror or error}"
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False

@@ -1,0 +1,81 @@
+"""A batch job and its results, as the library hands them out."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. An interrupted job stays `running`, which means: resumable."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+def new_job_id() -> str:
+    """Eight hexadecimal digits."""
+    return uuid.uuid4().hex[:8]
+
+
+def now_iso() -> str:
+    """Local time without zone, ISO 8601, as checkpoints and exports carry it."""
+    return datetime.now().isoformat()
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What became of one prompt. `duration` is seconds of the last attempt; the first eight fields are exported."""
+
+    prompt_index: int
+    prompt: str
+    response_text: str
+    tokens_input: int = 0
+    tokens_output: int = 0
+    duration: float = 0.0
+    success: bool = True
+    error_message: str | None = None
+    error_class: str | None = None
+    attempts: int = 1
+    extra: dict[str, Any] | None = None  # what the engine said beside the text
+    custom_id: str | None = None  # the item's name in the input file
+
+
+@dataclass(slots=True)
+class BatchJob:
+    """A batch of prompts for one model. `completed` counts successes, `failed` failures; recounted from results."""
+
+    job_id: str
+    model_id: str
+    prompts: Sequence[str]
+    total_prompts: int
+    completed: int = 0
+    failed: int = 0
+    status: str = JobStatus.PENDING
+    started_at: str | None = None
+    completed_at: str | None = None
+    checkpoint_file: Path | None = None
+    created_at: str = field(default_factory=now_iso)
+    updated_at: str | None = None
+    tokens_input: int = 0
+    tokens_output: int = 0
+    elapsed: float = 0.0  # seconds of running, over all resumes
+    reason: str | None = None  # why the last run ended before the end
+    config: dict[str, Any] = field(default_factory=dict)  # source, options, …; JSON
+
+    @property
+    def processed(self) -> int:
+        """Items with a result, good or bad."""
+        return self.completed + self.failed
+
+    @property
+    def success_rate(self) -> float:
+        """Successes as a percentage of all prompts."""
+        return self.completed / self.total_prompts * 100 if self.total_prompts else 0.0

@@ -1,0 +1,183 @@
+"""Batch templates: the configuration of a job as a YAML file that a person can read, change and run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from batch.errors import BatchError
+from batch.notify import NotifyOptions, check_options
+from batch.options import OptionError, RunOptions, SamplingOptions, build_options, option, options_dict
+
+O = TypeVar("O")  # noqa: E741 - "O" for options
+
+HEADER = "# A batch of ai-router. Paths are relative to this file; what is not here has its default.\n"
+
+
+class JobFileError(BatchError):
+    """A batch template cannot be used; the text names the file and the key or the line."""
+
+
+@dataclass(slots=True)
+class SourceOptions:
+    """Where prompts come from."""
+
+    path: str | None = option(None, "the prompts file, or - for standard input", metavar="PATH")
+    format: str | None = option(None, "txt, json, jsonl or csv; the suffix decides without it", metavar="FORMAT")
+    column: str | None = option(None, "the column or key that holds the prompt", metavar="NAME")
+    skip_invalid: bool = option(False, "leave out empty and malformed entries instead of refusing the file")
+
+
+@dataclass(slots=True)
+class ExportOptions:
+    """Where answers go."""
+
+    format: str | None = option(None, "json, csv, jsonl or openai", metavar="FORMAT")
+    path: str | None = option(None, "the file to write when the job ends", metavar="PATH")
+    clip: int | None = option(None, "cut the texts of a CSV to so many characters", minimum=1, metavar="N")
+    inert_csv: bool = option(True, "put an apostrophe before CSV cells that look like a formula")
+    stream: str | None = option(None, "also append each result to this JSONL file as it comes", metavar="PATH")
+
+
+@dataclass(slots=True)
+class JobFile:
+    """A job's configuration. `folder` is where the file lies, for the relative paths in it."""
+
+    name: str | None = None
+    description: str | None = None
+    model: str | None = None
+    source: SourceOptions = field(default_factory=SourceOptions)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    export: ExportOptions = field(default_factory=ExportOptions)
+    notify: NotifyOptions = field(default_factory=NotifyOptions)
+    folder: Path | None = None
+
+    def resolve(self, path: str) -> str:
+        """A path of this file as one from here; "-" stays."""
+        if path == "-" or self.folder is None:
+            return path
+        return str(self.folder / Path(path).expanduser())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Only what differs from the defaults, as YAML and checkpoints have it."""
+        values: dict[str, Any] = {key: getattr(self, key) for key in _TEXTS if getattr(self, key) is not None}
+        for key in _SECTIONS:
+            if section := options_dict(getattr(self, key)):
+                values[key] = section
+        return values
+
+
+_TEXTS = ("name", "description", "model")
+_SECTIONS: Mapping[str, type] = {
+    "source": SourceOptions,
+    "sampling": SamplingOptions,
+    "run": RunOptions,
+    "export": ExportOptions,
+    "notify": NotifyOptions,
+}
+
+
+def load_jobfile(path: Path | str) -> JobFile:
+    """A batch template, every key and value checked. Raises JobFileError, and FileNotFoundError."""
+    import yaml
+
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        data = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Batch file not found: {path}") from None
+    except IsADirectoryError:
+        raise JobFileError(f"{path} is a folder, not a batch file") from None
+    except PermissionError:
+        raise JobFileError(f"No permission to read {path}") from None
+    except OSError as error:
+        raise JobFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError:
+        raise JobFileError(f"{path} is not UTF-8") from None
+    except yaml.YAMLError as error:
+        raise JobFileError(f"{path}{_yaml_problem(error)}") from None
+    except (ValueError, RecursionError) as error:  # a date that is none, brackets without end
+        raise JobFileError(f"{path} is no usable YAML: {error}") from None
+    if data is None:
+        raise JobFileError(f"{path} is empty")
+    if not isinstance(data, dict):
+        raise JobFileError(f"{path} is not a list of keys with values")
+    try:
+        jobfile = jobfile_from(data)
+    except OptionError as error:
+        raise JobFileError(f"{path}: {error}") from None
+    jobfile.folder = path.parent
+    return jobfile
+
+
+def jobfile_from(values: Mapping[str, Any]) -> JobFile:
+    """A batch template from plain values. `source: FILE` is short for `source: {path: FILE}`. Raises OptionError."""
+    _check_keys(values, (*_TEXTS, *_SECTIONS), "")
+    parsed: dict[str, Any] = {}
+    for key in _TEXTS:
+        value = values.get(key)
+        if isinstance(value, list | dict):
+            raise OptionError(f"{key}: {value!r} is not a text")
+        parsed[key] = None if value is None else str(value)
+    for key, cls in _SECTIONS.items():
+        parsed[key] = _section(key, cls, values.get(key))
+    check_options(parsed["notify"])
+    return JobFile(**parsed)
+
+
+def save_jobfile(path: Path | str, jobfile: JobFile) -> None:
+    """Write a batch template, whole or not at all; only what differs from the defaults. Raises ExportError."""
+    import yaml
+
+    from batch.export.atomic import atomic_file
+
+    values = jobfile.as_dict()
+    body = yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=110) if values else "{}\n"
+    with atomic_file(Path(path)) as file:
+        file.write((HEADER + body).encode("utf-8"))
+
+
+def _section(key: str, cls: type[O], value: Any) -> O:
+    if key == "source" and isinstance(value, str):
+        value = {"path": value}
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise OptionError(f"{key}: {value!r} is not a list of keys with values")
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    # Flags are written with hyphens, so a file may have them too.
+    value = {str(name).replace("-", "_"): item for name, item in value.items()}
+    _check_keys(value, names, f"{key}.")
+    for name, item in value.items():
+        if isinstance(item, dict):
+            raise OptionError(f"{key}.{name}: {item!r} is not a value")
+        if isinstance(getattr(cls(), name), bool) and not isinstance(item, bool):
+            raise OptionError(f"{key}.{name}: {item!r} is neither true nor false")
+    try:
+        return build_options(cls, value)
+    except OptionError as error:
+        raise OptionError(f"{key}.{error}") from None
+
+
+def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str) -> None:
+    import difflib
+
+    names = list(known)
+    for key in values:
+        if key in names:
+            continue
+        near = difflib.get_close_matches(str(key), names, 1)
+        hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
+        raise OptionError(f"unknown key {prefix}{key} ({hint})")
+
+
+def _yaml_problem(error: Any) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    if mark is None:
+        return f": {problem}"
+    return f", line {mark.line + 1}, column {mark.column + 1}: {problem}"

@@ -1,0 +1,131 @@
+"""Every option of a run, declared once: CLI flags, form fields and YAML keys are made from these fields."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
+from typing import Any, TypeVar
+
+from batch.errors import BatchError
+
+O = TypeVar("O")  # noqa: E741 - "O" for options
+
+
+class OptionError(BatchError):
+    """An option has a value it cannot have; the text names the option, the value and what is allowed."""
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - the field's usual word
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[str] = (),
+    metavar: str = "",
+    advanced: bool = False,
+) -> Any:
+    """A dataclass field with its help, range and how it is shown (`advanced` ones fold away)."""
+    metadata = {
+        "help": help,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": tuple(choices),
+        "metavar": metavar,
+        "advanced": advanced,
+    }
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(slots=True)
+class SamplingOptions:
+    """How a model picks its next token. None means: as the model's own generation config says."""
+
+    system: str | None = option(None, "system prompt put before every chat that has none", metavar="TEXT")
+    max_tokens: int = option(256, "most tokens an answer may have", minimum=1, metavar="N")
+    temperature: float = option(0.0, "0 picks the likeliest token, higher is more varied", minimum=0, maximum=2)
+    top_p: float = option(1.0, "keep the smallest set of tokens with this much probability", minimum=0, maximum=1)
+    top_k: int = option(0, "keep the K likeliest tokens; 0 keeps all", minimum=0, metavar="K", advanced=True)
+    min_p: float = option(0.0, "drop tokens below this share of the likeliest one", minimum=0, maximum=1, advanced=True)
+    repetition_penalty: float = option(
+        1.0, "above 1 discourages tokens that were used already", minimum=0.01, maximum=10, advanced=True
+    )
+    seed: int | None = option(None, "same seed, same answers at temperature above 0", minimum=0, metavar="N")
+    stop: list[str] = option([], "end the answer before this text (may be repeated)", metavar="TEXT", advanced=True)
+
+
+@dataclass(slots=True)
+class RunOptions:
+    """How a job is run."""
+
+    workers: int = option(8, "items in flight at once", minimum=1, maximum=100_000, metavar="N")
+    on_error: str = option("continue", "continue | stop | threshold:N (stop after N failures)", metavar="STRATEGY")
+    retries: int = option(2, "further tries after a transient failure", minimum=0, maximum=100, metavar="N")
+    timeout: float | None = option(None, "seconds one item may take", minimum=0.001, metavar="S", advanced=True)
+    requests_per_minute: int | None = option(None, "rate limit, requests", minimum=1, metavar="N", advanced=True)
+    tokens_per_minute: int | None = option(None, "rate limit, tokens", minimum=1, metavar="N", advanced=True)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def option_type(cls: type, name: str) -> type:
+    """The plain type of an option: int, float, str, bool or list."""
+    hint = _hints(cls)[name]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    kind: type = typing.get_origin(hint) or hint
+    return kind
+
+
+def option_default(spec: Field[Any]) -> Any:
+    """The default of an option's field."""
+    if spec.default_factory is not MISSING:
+        return spec.default_factory()
+    return spec.default
+
+
+def parse_option(cls: type, name: str, value: Any) -> Any:
+    """A value from a flag, a form or a file as the option's type, checked against its range."""
+    spec = {f.name: f for f in fields(cls)}.get(name)
+    if spec is None:
+        raise OptionError(f"unknown option {name!r}; known: {', '.join(f.name for f in fields(cls))}")
+    if value is None or (isinstance(value, str) and not value.strip() and spec.default is None):
+        return option_default(spec)
+    kind = option_type(cls, name)
+    label = name.replace("_", "-")
+    if kind is list:
+        return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
+    if isinstance(value, bool) and kind is not bool:
+        raise OptionError(f"{label}: {value!r} is not {'a number' if kind in (int, float) else 'a text'}")
+    try:
+        parsed = kind(value)
+        if kind is int and isinstance(value, float) and value != parsed:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise OptionError(f"{label}: {value!r} is not {'a whole number' if kind is int else 'a number'}") from None
+    low, high, choices = (spec.metadata[k] for k in ("minimum", "maximum", "choices"))
+    if low is not None and not parsed >= low:
+        raise OptionError(f"{label}: {parsed} is below the least allowed, {low:g}")
+    if high is not None and not parsed <= high:
+        raise OptionError(f"{label}: {parsed} is above the most allowed, {high:g}")
+    if choices and parsed not in choices:
+        raise OptionError(f"{label}: {parsed!r} is none of {', '.join(choices)}")
+    return parsed
+
+
+def build_options(cls: type[O], values: Mapping[str, Any]) -> O:
+    """An options object from plain values, each parsed and checked; unknown names are an error."""
+    return cls(**{name: parse_option(cls, name, value) for name, value in values.items()})
+
+
+def options_dict(options: Any) -> dict[str, Any]:
+    """Only what differs from the defaults, for YAML and checkpoints."""
+    return {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != option_default(f)}

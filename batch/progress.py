@@ -1,0 +1,273 @@
+"""How a run is going: an immutable snapshot, and an ETA that does not lie."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batch.items import ItemId
+from batch.job import BatchJob, BatchResult
+
+BAR_WIDTH = 30
+
+
+class RunState(StrEnum):
+    """What a run is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DRAINING = "draining"  # nothing new is given out, what is in flight is finished
+    STOPPED = "stopped"  # ended before the last item; resumable
+    FINISHED = "finished"  # every item has a result
+    FAILED = "failed"  # ended by the error strategy or a fatal error; resumable
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended."""
+        return self in (RunState.STOPPED, RunState.FINISHED, RunState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """An item being answered: its text, the answer so far, seconds since it was given out."""
+
+    id: ItemId
+    text: str
+    partial: str
+    seconds: float
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at one moment. Times are seconds; `completed` and `failed` count what is committed."""
+
+    job_id: str
+    model_id: str
+    state: RunState
+    total: int
+    completed: int
+    failed: int
+    in_flight: int = 0
+    retrying: int = 0  # waiting for another try
+    tokens_input: int = 0
+    tokens_output: int = 0
+    tokens_per_second: float = 0.0  # output tokens, lately
+    items_per_second: float = 0.0
+    latency_p50: float | None = None
+    latency_p95: float | None = None
+    elapsed: float = 0.0  # over all resumes
+    eta: float | None = None
+    concurrency: int = 0
+    saved_ago: float | None = None  # since the last commit
+    rates: tuple[float, ...] = ()  # tokens/s (items/s where there are no tokens), one a second, oldest first
+    errors: tuple[tuple[str, int], ...] = ()  # failure messages of this run by count, most first
+    items: tuple[InFlight, ...] = ()  # the oldest in flight
+    recent: tuple[BatchResult, ...] = ()  # the last committed, newest first
+    engine_status: str = ""
+    reason: str | None = None  # why it stopped
+    pid: int | None = None  # the process that runs it
+
+    @property
+    def processed(self) -> int:
+        """Items with a result, good or bad."""
+        return self.completed + self.failed
+
+    @property
+    def fraction(self) -> float:
+        """Processed share, 0–1."""
+        return self.processed / self.total if self.total else 0.0
+
+
+def format_duration(seconds: float | None) -> str:
+    """`—`, `2m 15s`, from an hour on `3h 05m`, from a day on `2d 04h`."""
+    if seconds is None or not math.isfinite(seconds):
+        return "—"
+    whole = max(0, round(seconds))
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+
+
+def progress_line(processed: int, total: int, eta: float | None) -> str:
+    """The plain progress line, ASCII up to the ETA: `Progress: [====----] 66.7% (4/6) | ETA: 2m 15s`."""
+    fraction = processed / total if total else 1.0
+    filled = int(BAR_WIDTH * fraction)
+    bar = "=" * filled + "-" * (BAR_WIDTH - filled)
+    return f"Progress: [{bar}] {fraction * 100:.1f}% ({processed}/{total}) | ETA: {format_duration(eta)}"
+
+
+def percentile(ordered: list[float], fraction: float) -> float:
+    """The nearest-rank percentile of an ascending, non-empty list."""
+    return ordered[min(len(ordered) - 1, max(0, math.ceil(fraction * len(ordered)) - 1))]
+
+
+class ActiveClock:
+    """Seconds during which a run was running; stands still on pause."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._sum = 0.0
+
+    def start(self) -> None:
+        """Run on (no effect when running)."""
+        if self._since is None:
+            self._since = self._clock()
+
+    def stop(self) -> None:
+        """Stand still (no effect when standing)."""
+        if self._since is not None:
+            self._sum += max(0.0, self._clock() - self._since)
+            self._since = None
+
+    def now(self) -> float:
+        """Active seconds so far."""
+        since = self._since
+        return self._sum + (max(0.0, self._clock() - since) if since is not None else 0.0)
+
+
+class EtaEstimator:
+    """Remaining seconds from the completions of this run alone.
+
+    The window holds the last minute and at least the last 50 items, whichever is more, on the active clock: what was
+    done before a resume and the time of a pause never count. Completions that come in chunks are measured from chunk
+    to chunk, so the estimate falls steadily between two of them; once a chunk is overdue the silence counts as well.
+    """
+
+    WINDOW_SECONDS = 60.0
+    WINDOW_ITEMS = 50
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()  # (active seconds, items completed in this run)
+        self._groups = 0
+
+    def start(self, now: float) -> None:
+        """The moment the first item was given out."""
+        if not self._points:
+            self._points.append((now, 0))
+
+    def record(self, now: float, count: int) -> None:
+        """`count` more items were completed."""
+        self.start(now)
+        last_time, last_count = self._points[-1]
+        if now - last_time < 0.1 and len(self._points) > 2:
+            self._points[-1] = (last_time, last_count + count)
+        else:
+            self._points.append((now, last_count + count))
+            self._groups += 1
+        while (
+            len(self._points) > 3
+            and now - self._points[1][0] >= self.WINDOW_SECONDS
+            and self._points[-1][1] - self._points[1][1] >= self.WINDOW_ITEMS
+        ):
+            self._points.popleft()
+
+    def rate(self, now: float) -> float:
+        """Items a second over the window, 0 until known."""
+        if self._groups < 2:
+            return 0.0
+        first_time, first_count = self._points[0]
+        span = now - first_time
+        return (self._points[-1][1] - first_count) / span if span > 0 else 0.0
+
+    def eta(self, now: float, remaining: int) -> float | None:
+        """Seconds left, or None until two groups of completions have been seen."""
+        if remaining <= 0:
+            return 0.0
+        if self._groups < 2:
+            return None
+        (first_time, first_count), (last_time, last_count) = self._points[0], self._points[-1]
+        span, count = last_time - first_time, last_count - first_count
+        if span <= 0 or count <= 0:
+            return None
+        silence = max(0.0, now - last_time)
+        expected = remaining * span / count - silence
+        mean_gap = span / max(1, len(self._points) - 1)
+        if silence > 2 * mean_gap:
+            expected = max(expected, remaining * (span + silence) / count)
+        return max(0.0, expected)
+
+
+class Meter:
+    """Rates, latencies and errors of one run; fed by the run's thread, read from any."""
+
+    HISTORY_SECONDS = 60
+
+    def __init__(self, clock: ActiveClock) -> None:
+        self.clock = clock
+        self.eta = EtaEstimator()
+        self.tokens_input = 0
+        self.tokens_output = 0
+        self.recent: deque[BatchResult] = deque(maxlen=50)
+        self.errors: Counter[str] = Counter()
+        self._durations: deque[float] = deque(maxlen=1000)
+        self._history: deque[tuple[int, int, int]] = deque(maxlen=self.HISTORY_SECONDS)  # second, items, tokens
+
+    def record(self, results: Iterable[BatchResult], count: int) -> None:
+        """A committed group."""
+        now = self.clock.now()
+        tokens = 0
+        for result in results:
+            self.tokens_input += result.tokens_input
+            self.tokens_output += result.tokens_output
+            tokens += result.tokens_output
+            self._durations.append(result.duration)
+            if not result.success:
+                self.errors[error_kind(result)] += 1
+            self.recent.appendleft(result)
+        self.eta.record(now, count)
+        second = int(now)
+        if self._history and self._history[-1][0] == second:
+            _, items, old = self._history.pop()
+            self._history.append((second, items + count, old + tokens))
+        else:
+            self._history.append((second, count, tokens))
+
+    def tokens_per_second(self) -> float:
+        """Output tokens a second over the last ten active seconds."""
+        now = self.clock.now()
+        recent = [h for h in list(self._history) if h[0] > now - 10]
+        return sum(h[2] for h in recent) / max(1.0, min(10.0, now)) if recent else 0.0
+
+    def rates(self) -> tuple[float, ...]:
+        """One figure a second, oldest first; the running second is left out, as it is not whole."""
+        history = {h[0]: h for h in list(self._history)}
+        column = 2 if self.tokens_output else 1
+        end = int(self.clock.now())
+        start = max(min(history, default=end), end - self.HISTORY_SECONDS)
+        return tuple(float(history[s][column]) if s in history else 0.0 for s in range(start, end))
+
+    def latency(self) -> tuple[float | None, float | None]:
+        """p50 and p95 of the last 1,000 durations, seconds."""
+        ordered = sorted(self._durations.copy())
+        return (percentile(ordered, 0.5), percentile(ordered, 0.95)) if ordered else (None, None)
+
+
+def error_kind(result: BatchResult) -> str:
+    """What failures are counted by: the class and the first line of the message, shortened."""
+    message = (result.error_message or "failed").splitlines()[0] if result.error_message else "failed"
+    return f"{result.error_class or 'permanent'}: {message[:80]}"
+
+
+def job_snapshot(job: BatchJob, state: RunState, reason: str | None = None) -> Snapshot:
+    """A job that is not running, as a snapshot."""
+    return Snapshot(
+        job_id=job.job_id,
+        model_id=job.model_id,
+        state=state,
+        total=job.total_prompts,
+        completed=job.completed,
+        failed=job.failed,
+        tokens_input=job.tokens_input,
+        tokens_output=job.tokens_output,
+        elapsed=job.elapsed,
+        reason=reason or job.reason,
+    )

@@ -1,0 +1,518 @@
+"""One run of a job: feeds an engine what is missing, keeps the answers, and is steered while it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, Protocol
+
+from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
+from batch.checkpoint.store import dump_json
+from batch.checkpoint.writer import ResultRow
+from batch.engines.base import Engine
+from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
+from batch.items import Answer, BatchItem, BatchResponse, Request
+from batch.job import BatchJob, BatchResult, JobStatus, now_iso
+from batch.live import Control, LiveFile
+from batch.options import RunOptions
+from batch.policy import ErrorStrategy, RateLimit, RetryPolicy
+from batch.progress import ActiveClock, InFlight, Meter, RunState, Snapshot
+
+MAX_BACKLOG = 20_000  # answers waiting for the disk before no more items are given out
+PAGE = 512
+HOUSEKEEPING_SECONDS = 0.25
+SHOWN_IN_FLIGHT = 40
+
+StopMode = Literal["drain", "now"]
+
+
+class RunHandle(Protocol):
+    """What a front end needs of a run, in this process (`Run`) or in another (`Watch`)."""
+
+    @property
+    def job(self) -> BatchJob:
+        """The job as last known."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """How it is going; cheap, from any thread."""
+        ...
+
+    def pause(self) -> None:
+        """Give out no further items until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        ...
+
+    def stop(self, mode: StopMode = "drain") -> None:
+        """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable."""
+        ...
+
+    def set_concurrency(self, workers: int) -> None:
+        """Most items in flight from now on."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until the run is over; False on timeout (seconds)."""
+        ...
+
+
+@dataclass(slots=True)
+class _Given:
+    """An item in an engine's hands."""
+
+    request: Request
+    since: float
+    attempt: int
+    reserved: float
+
+
+class Run:
+    """Answers every item of a job that has no result yet; with `retry_failed` also the failed ones.
+
+    `execute` runs in the calling thread, `start` in one of its own. `on_progress(job, processed)` is called once a
+    committed result, `on_results` once a committed group, both in the running thread. With `close_engine` the engine
+    is closed at the end.
+    """
+
+    def __init__(
+        self,
+        job: BatchJob,
+        engine: Engine[Request, Answer],
+        options: RunOptions | None = None,
+        *,
+        retry_failed: bool = False,
+        on_progress: Callable[[BatchJob, int], None] | None = None,
+        on_results: Callable[[Sequence[BatchResult]], None] | None = None,
+        checkpoint_on_error: bool = True,
+        close_engine: bool = True,
+    ) -> None:
+        if job.checkpoint_file is None:
+            raise CheckpointError(f"Job {job.job_id} has no checkpoint; create it with BatchProcessor.create_job")
+        self.job = job
+        self.engine = engine
+        self.options = options or RunOptions()
+        self.retry_failed = retry_failed
+        self.strategy = ErrorStrategy.parse(self.options.on_error)
+        self.error: BaseException | None = None  # what ended the run, where something did
+        self._on_progress = on_progress
+        self._on_results = on_results
+        self._urgent_errors = checkpoint_on_error
+        self._close_engine = close_engine
+        self._retry = RetryPolicy(self.options.retries)
+        self._limit = RateLimit(self.options.requests_per_minute, self.options.tokens_per_minute)
+        self._concurrency = self.options.workers
+        self._state = RunState.STARTING
+        self._clock = ActiveClock()
+        self._elapsed_before = job.elapsed
+        self._meter = Meter(self._clock)
+        self._given: dict[int, _Given] = {}
+        self._retries: list[tuple[float, int, Request, int]] = []  # heap of (due, index, request, attempt)
+        self._old_failures: set[int] = set()  # failures of earlier runs that this run has yet to try again
+        self._failures = 0
+        self._paused = False
+        self._stop: StopMode | None = None
+        self._saved_at: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- steering, from any thread ------------------------------------------------------------------------------
+
+    def start(self) -> Run:
+        """Run in a thread of its own; raises at once when the job cannot be locked or read."""
+        self._open()
+        self._thread = threading.Thread(target=self._thread_main, name=f"run-{self.job.job_id}", daemon=True)
+        self._thread.start()
+        return self
+
+    def execute(self) -> None:
+        """Run in this thread until the end. Ctrl-C saves, leaves the job resumable and goes on up."""
+        self._open()
+        self._run_loop()
+        if isinstance(self.error, Interrupted):
+            raise KeyboardInterrupt
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until the run is over; False on timeout (seconds)."""
+        return self._over.wait(timeout)
+
+    def pause(self) -> None:
+        """Give out no further items until `resume`."""
+        self._call(self._set_paused, True)
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._call(self._set_paused, False)
+
+    def stop(self, mode: StopMode = "drain") -> None:
+        """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable."""
+        self._call(self._halt, mode, "stopped")
+
+    def set_concurrency(self, workers: int) -> None:
+        """Most items in flight from now on (at least 1)."""
+        self._concurrency = max(1, workers)
+        self._call(self._wake.set)
+
+    def snapshot(self) -> Snapshot:
+        """How it is going; cheap, from any thread."""
+        job, meter, now = self.job, self._meter, self._clock.now()
+        time_now = time.monotonic()
+        state = self._shown_state()
+        given = list(islice(self._given.items(), SHOWN_IN_FLIGHT))
+        partial = self.engine.partial_texts() if given else {}
+        p50, p95 = meter.latency()
+        remaining = job.total_prompts - job.processed + len(self._old_failures)
+        return Snapshot(
+            job_id=job.job_id,
+            model_id=job.model_id,
+            state=state,
+            total=job.total_prompts,
+            completed=job.completed,
+            failed=job.failed,
+            in_flight=len(self._given),
+            retrying=len(self._retries),
+            tokens_input=job.tokens_input,
+            tokens_output=job.tokens_output,
+            tokens_per_second=0.0 if state.over else meter.tokens_per_second(),
+            items_per_second=meter.eta.rate(now),
+            latency_p50=p50,
+            latency_p95=p95,
+            elapsed=self._elapsed(),
+            eta=None if state.over and state is not RunState.FINISHED else meter.eta.eta(now, remaining),
+            concurrency=self._concurrency,
+            saved_ago=None if self._saved_at is None else time_now - self._saved_at,
+            rates=meter.rates(),
+            errors=tuple(meter.errors.copy().most_common(10)),
+            items=tuple(
+                InFlight(i, g.request.text[:400], partial.get(i, ""), time_now - g.since, g.attempt) for i, g in given
+            ),
+            recent=tuple(meter.recent.copy()),
+            engine_status=str(getattr(self.engine, "status", "")),
+            reason=job.reason,
+        )
+
+    # -- the running thread -------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        path = self.job.checkpoint_file
+        assert path is not None
+        self._lock = JobLock(path)
+        self._lock.acquire()
+        try:
+            self._store = CheckpointStore(path)
+            self._refresh_job()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _refresh_job(self) -> None:
+        """Take the counts from the store: they are the truth, whoever else wrote meanwhile."""
+        stored, job = self._store.job(recount=True), self.job
+        job.total_prompts, job.completed, job.failed = stored.total_prompts, stored.completed, stored.failed
+        job.tokens_input, job.tokens_output = stored.tokens_input, stored.tokens_output
+        job.elapsed = self._elapsed_before = stored.elapsed
+        job.started_at = stored.started_at or now_iso()
+        self._done = self._store.done_map(job.total_prompts, retry_failed=self.retry_failed)
+        self._old_failures = set(self._store.ids("failed")) if self.retry_failed else set()
+        job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
+
+    def _thread_main(self) -> None:
+        with suppress(KeyboardInterrupt):
+            self._run_loop()
+
+    def _run_loop(self) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._main())
+        except (Exception, KeyboardInterrupt) as error:
+            self.error = self.error or error
+            if not isinstance(error, BatchError):
+                raise
+        finally:
+            self._store.close()
+            self._lock.release()
+            self._over.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        writer = self._writer = ResultWriter(self.job, self._from_writer, self._writer_failed, self._elapsed)
+        self._task = asyncio.create_task(self._consume())
+        keeper = asyncio.create_task(self._keep_house())
+        self._clock.start()
+        if self._stop == "now":  # asked for before there was a loop
+            self._task.cancel()
+        try:
+            await asyncio.wait([self._task])
+        except asyncio.CancelledError:  # Ctrl-C in this thread
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            raise
+        finally:
+            keeper.cancel()
+            self._take_error()
+            self._clock.stop()
+            await asyncio.to_thread(writer.drain)
+            self._finish()
+            await asyncio.to_thread(writer.close)
+            if self._close_engine:
+                await self.engine.close()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    def _take_error(self) -> None:
+        assert self._task is not None
+        if self._task.cancelled():
+            return
+        error = self._task.exception()
+        if error is None and self._given and self._stop != "now":
+            error = FatalError(f"the engine ended without answering {len(self._given)} items")
+        if error is not None:
+            self.error = self.error or error
+
+    def _finish(self) -> None:
+        """Set the job's last state of this run; the writer saves it."""
+        job = self.job
+        if job.processed >= job.total_prompts and not self._old_failures:
+            self._state, job.status, job.completed_at, job.reason = (
+                RunState.FINISHED,
+                JobStatus.COMPLETED,
+                now_iso(),
+                None,
+            )
+            return
+        if isinstance(self.error, Interrupted) or (self.error is None and self._stop and not self._halted_by_errors()):
+            self._state = RunState.STOPPED
+            job.reason = job.reason or "stopped"
+        elif self.error is not None and not isinstance(self.error, Interrupted):
+            self._state, job.status = RunState.FAILED, JobStatus.FAILED
+            job.reason = str(self.error) or type(self.error).__name__
+        elif self._halted_by_errors():
+            self._state, job.status = RunState.FAILED, JobStatus.FAILED
+            job.reason = (
+                f"stopped after {self._failures} failure{'s' * (self._failures != 1)} ({self.options.on_error})"
+            )
+        else:  # Ctrl-C
+            self._state, job.reason = RunState.STOPPED, "interrupted"
+
+    def _halted_by_errors(self) -> bool:
+        return self.strategy.stops(self._failures)
+
+    async def _consume(self) -> None:
+        async with aclosing(self._answers()) as answers:
+            async for response in answers:
+                self._answered(response)
+
+    def _answers(self) -> Any:
+        return self.engine.answer(self._feed())
+
+    async def _feed(self) -> AsyncIterator[BatchItem[Request]]:
+        pending = self._pending()
+        held: tuple[int, Request, int] | None = None
+        given = 0
+        while True:
+            if self._stop:
+                return
+            wait: float | None = None
+            if not self._paused and len(self._given) < self._concurrency and self._writer.backlog < MAX_BACKLOG:
+                held = held or self._due_retry() or self._next_pending(pending)
+                if held is None and not self._given and not self._retries:
+                    return
+                if held is None:
+                    wait = self._retries[0][0] - time.monotonic() if self._retries else None
+                elif not self._limit.active or (wait := self._limit.take(len(held[1].text))) <= 0:
+                    index, request, attempt = held
+                    held = None
+                    self._given[index] = _Given(request, time.monotonic(), attempt, self._limit.reserved)
+                    self._state = RunState.RUNNING
+                    self._meter.eta.start(self._clock.now())
+                    yield BatchItem(index, request, attempt=attempt)
+                    given += 1
+                    if given % 64 == 0:  # an engine that answers at once would never let the loop breathe
+                        await asyncio.sleep(0)
+                    continue
+            self._wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), wait)
+
+    def _pending(self) -> Iterator[tuple[int, Request]]:
+        """Items without a result, in input order, read a page at a time."""
+        position = 0
+        while True:
+            ids: list[int] = []
+            while len(ids) < PAGE and (position := self._done.find(0, position)) >= 0:
+                ids.append(position)
+                position += 1
+            if not ids:
+                return
+            yield from self._store.requests(ids)
+            if position < 0:
+                return
+
+    @staticmethod
+    def _next_pending(pending: Iterator[tuple[int, Request]]) -> tuple[int, Request, int] | None:
+        entry = next(pending, None)
+        return entry and (*entry, 1)
+
+    def _due_retry(self) -> tuple[int, Request, int] | None:
+        if self._retries and self._retries[0][0] <= time.monotonic():
+            _, index, request, attempt = heapq.heappop(self._retries)
+            return index, request, attempt
+        return None
+
+    def _answered(self, response: BatchResponse[Answer]) -> None:
+        given = self._given.pop(response.id, None) if isinstance(response.id, int) else None
+        if given is None:
+            return  # an id that was never given out, or a second answer: nothing may be counted twice
+        error = response.error
+        if error is None and (response.data is None or not response.data.text.strip()):
+            error = Failure(ErrorClass.PERMANENT, "the answer is empty")
+        if error is not None and error.error_class is ErrorClass.FATAL:
+            raise FatalError(error.message)
+        self._limit.settle(given.reserved, response.tokens_input + response.tokens_output)
+        self._wake.set()
+        if error is not None:
+            delay = self._retry.delay(error, given.attempt)
+            if delay is not None and not self._stop:
+                due = time.monotonic() + delay
+                heapq.heappush(self._retries, (due, int(response.id), given.request, given.attempt + 1))
+                return
+            self._failures += 1
+        self._put(response, given, error)
+        if error is not None and self._halted_by_errors():
+            self._halt("drain", "errors")
+
+    def _put(self, response: BatchResponse[Answer], given: _Given, error: Failure | None) -> None:
+        index = int(response.id)
+        answer = response.data
+        old = index in self._old_failures  # failed in an earlier run, and was counted then
+        self._old_failures.discard(index)
+        self._writer.put(
+            ResultRow(
+                index,
+                given.request.text,
+                answer.text if answer and error is None else "",
+                error is None,
+                response.tokens_input,
+                response.tokens_output,
+                response.duration_ns / 1e9,
+                given.attempt,
+                error.error_class if error else None,
+                error.message if error else None,
+                dump_json(answer.extra) if answer else None,
+                int(old),
+            ),
+            urgent=error is not None and self._urgent_errors,
+        )
+
+    # -- commits, called by the writer's thread -------------------------------------------------------------------
+
+    def _from_writer(self, rows: Sequence[ResultRow]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._committed, rows, self.job.processed)
+
+    def _writer_failed(self, error: CheckpointError) -> None:
+        assert self._loop is not None
+        self.error = self.error or error
+        self._loop.call_soon_threadsafe(self._halt, "now", "disk")
+
+    def _committed(self, rows: Sequence[ResultRow], processed: int) -> None:
+        self._saved_at = time.monotonic()
+        results = [_result(row) for row in rows]
+        self._meter.record(results, len(results))
+        self._wake.set()
+        try:
+            if self._on_results:
+                self._on_results(results)
+            if self._on_progress:
+                for count in range(processed - len(results) + 1, processed + 1):
+                    self._on_progress(self.job, count)
+        except Exception as error:  # the listener's own fault ends the run, with all answers safe
+            self.error = self.error or error
+            self._halt("now", "listener")
+
+    # -- steering, in the loop ----------------------------------------------------------------------------------
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        loop = self._loop
+        if loop is None:
+            function(*args)
+            return
+        with suppress(RuntimeError):  # closed: the run is over
+            loop.call_soon_threadsafe(function, *args)
+
+    def _set_paused(self, paused: bool) -> None:
+        self._paused = paused
+        if paused:
+            self._clock.stop()
+        elif self._loop is not None:
+            self._clock.start()
+        self._wake.set()
+
+    def _halt(self, mode: StopMode, why: str) -> None:
+        if self._stop != "now":
+            self._stop = mode
+        if why == "stopped":
+            self.job.reason = "stopped"
+        self._wake.set()
+        if mode == "now" and self._task is not None:
+            self._task.cancel()
+
+    def _shown_state(self) -> RunState:
+        if self._state.over:
+            return self._state
+        if self._stop:
+            return RunState.DRAINING
+        return RunState.PAUSED if self._paused else self._state
+
+    def _elapsed(self) -> float:
+        return self._elapsed_before + self._clock.now()
+
+    async def _keep_house(self) -> None:
+        """Tell other processes how it goes, and do what they ask."""
+        path = self.job.checkpoint_file
+        assert path is not None
+        live, control = LiveFile(path), Control(path)
+        try:
+            while True:
+                live.write(self.snapshot())
+                for command, value in control.poll():
+                    self._obey(command, value)
+                await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        finally:
+            control.close()
+            live.remove()
+
+    def _obey(self, command: str, value: str | None) -> None:
+        if command == "pause":
+            self._set_paused(True)
+        elif command == "resume":
+            self._set_paused(False)
+        elif command == "stop":
+            self._halt("now" if value == "now" else "drain", "stopped")
+        elif command == "concurrency" and value and value.isdigit():
+            self.set_concurrency(int(value))
+
+
+def _result(row: ResultRow) -> BatchResult:
+    return BatchResult(
+        row.id,
+        row.prompt,
+        row.text,
+        row.tokens_input,
+        row.tokens_output,
+        row.duration,
+        row.success,
+        row.error,
+        row.error_class,
+        row.attempts,
+    )

@@ -1,0 +1,22 @@
+"""Files, tables and pipes -> requests: lazily, again as often as wanted, and checked before the first token."""
+
+from __future__ import annotations
+
+from batch.sources.paths import user_path
+from batch.sources.readers import Entry, Tally
+from batch.sources.source import FORMATS, Source, from_prompts, load_prompts, open_source
+from batch.sources.validation import Problem, Report, validate
+
+__all__ = [
+    "FORMATS",
+    "Entry",
+    "Problem",
+    "Report",
+    "Source",
+    "Tally",
+    "from_prompts",
+    "load_prompts",
+    "open_source",
+    "user_path",
+    "validate",
+]

@@ -1,0 +1,169 @@
+"""One JSON value of an input file -> the request it stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+from batch.items import Request
+from batch.options import OptionError, SamplingOptions, parse_option
+
+_ALIASES = {"max_completion_tokens": "max_tokens", "max_output_tokens": "max_tokens"}
+_SHOWN_KEYS = 8
+
+
+class MalformedEntry(ValueError):
+    """This entry cannot be a request; the text says why, without the line."""
+
+
+@cache
+def _sampling_names() -> frozenset[str]:
+    return frozenset(f.name for f in fields(SamplingOptions))
+
+
+def request_of(value: object, column: str | None = None) -> Request:
+    """A string, `{"prompt"}`, `{"messages"}`, a list of messages, or a line of an OpenAI batch file as a request.
+
+    `column` names the key to take instead of `prompt`. Raises MalformedEntry.
+    """
+    if isinstance(value, str):
+        return Request(value)
+    if isinstance(value, dict):
+        if column is None and isinstance(value.get("body"), dict):
+            return _batch_line(value)
+        return _record(value, column)
+    if isinstance(value, list):
+        return _request(value, {})
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Request(str(value))
+    raise MalformedEntry(f"{json.dumps(value)} is not a prompt")
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """The text of one chat message; of a list of parts, the text parts."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = (part.get("text") if isinstance(part, dict) else part for part in content)
+        return "\n".join(text for text in texts if isinstance(text, str))
+    return ""
+
+
+def is_empty(request: Request) -> bool:
+    """Whether there is nothing to answer: no text, and in a chat no message but the system's with any content."""
+    if request.text.strip():
+        return False
+    if not request.extra or "messages" not in request.extra:
+        return True
+    turns = [m for m in request.extra["messages"] if m["role"] not in ("system", "developer")]
+    return not any(text_of(m).strip() or _has_other_parts(m) for m in turns)
+
+
+def _has_other_parts(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return bool(message.get("tool_calls")) or any(isinstance(p, dict) and p.get("type") != "text" for p in parts)
+
+
+def _record(value: dict[str, Any], column: str | None) -> Request:
+    rest = dict(value)
+    key = column or ("messages" if "messages" in rest else "prompt")
+    if key not in rest:
+        found = ", ".join(list(rest)[:_SHOWN_KEYS]) or "no keys at all"
+        wanted = f'no "{column}"' if column else 'neither "prompt" nor "messages"'
+        raise MalformedEntry(f"the object has {wanted}; it has {found}")
+    content = rest.pop(key)
+    extra: dict[str, Any] = {}
+    _take_id(rest, extra, "custom_id")
+    if "custom_id" not in extra and _is_id(rest.get("id")):
+        _take_id(rest, extra, "id")
+    _take_params(rest, extra, _sampling_names())
+    if rest:
+        extra["columns"] = rest
+    return _request(content, extra, key)
+
+
+def _batch_line(value: dict[str, Any]) -> Request:
+    """`{"custom_id", "method", "url", "body"}` as OpenAI's batch API takes it; body: chat, completion or response."""
+    body: dict[str, Any] = dict(value["body"])
+    extra: dict[str, Any] = {"openai_batch": True}
+    _take_id(dict(value), extra, "custom_id")
+    url = str(value.get("url", ""))
+    if url.endswith(("/embeddings", "/moderations")):
+        raise MalformedEntry(f"{url} is not answered with text; use /v1/chat/completions")
+    key = next((k for k in ("messages", "input", "prompt") if k in body), None)
+    if key is None:
+        raise MalformedEntry('the body has neither "messages" nor "prompt"')
+    content = body.pop(key)
+    instructions = body.pop("instructions", None) if key == "input" else None
+    if isinstance(instructions, str):
+        turns = content if isinstance(content, list) else [{"role": "user", "content": content}]
+        content = [{"role": "system", "content": instructions}, *turns]
+    _take_params(body, extra, _sampling_names() - {"system"})
+    model = body.pop("model", None)
+    if model is not None:
+        extra["model"] = str(model)
+    body.pop("stream", None)
+    rest = {name: item for name, item in body.items() if item is not None}
+    if rest:
+        extra["body"] = rest  # what an engine that speaks this protocol may still pass on
+    return _request(content, extra, key)
+
+
+def _request(content: object, extra: dict[str, Any], key: str = "messages") -> Request:
+    if isinstance(content, list):
+        _check_messages(content, key)
+        extra["messages"] = content
+        users = [m for m in content if m["role"] == "user"]
+        return Request(text_of((users or content)[-1]), extra)
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        content = str(content)
+    if not isinstance(content, str) or key == "messages":
+        kind = "null" if content is None else type(content).__name__
+        wanted = "a list of messages" if key == "messages" else "a text"
+        raise MalformedEntry(f'"{key}" is {kind}, not {wanted}')
+    return Request(content, extra or None)
+
+
+def _check_messages(messages: list[Any], key: str) -> None:
+    if not messages:
+        raise MalformedEntry(f'"{key}" is an empty list')
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise MalformedEntry(f'message {number} is not an object with a "role"')
+        if not isinstance(message.get("content"), str | list | None):
+            raise MalformedEntry(f'the "content" of message {number} is not a text')
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _take_id(rest: dict[str, Any], extra: dict[str, Any], key: str) -> None:
+    value = rest.pop(key, None)
+    if value is None:
+        return
+    if not _is_id(value):
+        raise MalformedEntry(f'"{key}" is {type(value).__name__}, not a text')
+    extra["custom_id"] = str(value)
+
+
+def _take_params(rest: dict[str, Any], extra: dict[str, Any], names: frozenset[str]) -> None:
+    params: dict[str, Any] = {}
+    for key in list(rest):
+        name = _ALIASES.get(key, key)
+        if name not in names:
+            continue
+        value = rest.pop(key)
+        if value is None:
+            continue
+        try:
+            params[name] = parse_option(SamplingOptions, name, value)
+        except (OptionError, OverflowError) as error:
+            raise MalformedEntry(str(error)) from None
+    if params:
+        extra["params"] = params

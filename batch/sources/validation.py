@@ -1,0 +1,320 @@
+"""What a source holds and what is wrong with it, found in one pass before the first token is paid for."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from batch.errors import SourceError
+from batch.items import Request
+from batch.sources.entries import is_empty
+from batch.sources.source import Source
+
+ERROR = "error"
+WARNING = "warning"
+_PROGRESS_EVERY = 4096
+_MASK = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One kind of trouble: an error keeps the job from starting, a warning does not. `text` is one sentence."""
+
+    severity: str
+    kind: (
+        str  # unreadable, empty_source, malformed, empty, duplicate, duplicate_id, too_long, replaced, not_passed_on, …
+    )
+    count: int
+    text: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What one pass over a source found. Positions count from 1 in `unit`s; lengths are in characters."""
+
+    name: str
+    format: str
+    encoding: str
+    bytes: int
+    unit: str
+    total: int = 0  # prompts that will run
+    empty: int = 0
+    empty_at: list[int] = field(default_factory=list)
+    malformed: int = 0
+    malformed_at: list[tuple[int, str]] = field(default_factory=list)
+    duplicates: int = 0  # prompts that repeat an earlier one
+    duplicate_pairs: list[tuple[int, int]] = field(default_factory=list)  # (first, repeated)
+    duplicate_ids: int = 0
+    duplicate_ids_at: list[tuple[int, int]] = field(default_factory=list)
+    too_long: int = 0
+    too_long_at: list[tuple[int, int]] = field(default_factory=list)  # (position, tokens)
+    context: int | None = None
+    not_passed_on: int = 0  # OpenAI batch lines that ask for more than is mapped
+    not_passed_on_names: list[str] = field(default_factory=list)
+    openai_batch: int = 0  # lines of the OpenAI batch form
+    replaced_characters: int = 0
+    comments: int = 0
+    blank: int = 0
+    longest: int = 0
+    longest_at: int = 0
+    mean_length: float = 0.0
+    skip_invalid: bool = False
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the source can run as it is."""
+        return not any(problem.severity == ERROR for problem in self.problems)
+
+    def lines(self) -> list[str]:
+        """The report as plain text, most important first."""
+        about = [self.name, self.format, self.encoding, _size(self.bytes)]
+        lines = [" · ".join(part for part in about if part)]
+        if self.total:
+            lines.append(
+                f"{_count(self.total, 'prompt')}; longest {self.longest:,} characters "
+                f"({self.unit} {self.longest_at:,}), mean {self.mean_length:,.0f}"
+            )
+        passed = [_count(n, what) for n, what in ((self.comments, "comment"), (self.blank, "blank line")) if n]
+        if passed:
+            lines.append(f"passed over: {', '.join(passed)}")
+        lines += [f"{problem.severity}: {problem.text}" for problem in self.problems]
+        return lines
+
+
+class SeenKeys:
+    """64-bit keys and where each was first seen, in two flat arrays: 12 bytes a slot, at most two thirds full.
+
+    A set of Python integers would take six times the memory.
+    """
+
+    def __init__(self) -> None:
+        self._mask = 1023
+        self._keys = array("Q", bytes(8 * 1024))
+        self._positions = array("I", bytes(4 * 1024))
+        self._used = 0
+
+    def first(self, key: int, position: int) -> int | None:
+        """Where the key was seen before; None, and noted, if it was not."""
+        key = (key & _MASK) or 1  # 0 marks a free slot
+        keys = self._keys
+        slot = key & self._mask
+        while (found := keys[slot]) and found != key:
+            slot = (slot + 1) & self._mask
+        if found:
+            return self._positions[slot]
+        keys[slot] = key
+        self._positions[slot] = position
+        self._used += 1
+        if self._used * 3 > self._mask * 2:
+            self._grow()
+        return None
+
+    def _grow(self) -> None:
+        old = zip(self._keys, self._positions, strict=True)
+        size = (self._mask + 1) * 2
+        self._mask = size - 1
+        self._keys = keys = array("Q", bytes(8 * size))
+        self._positions = positions = array("I", bytes(4 * size))
+        for key, position in old:
+            if key:
+                slot = key & self._mask
+                while keys[slot]:
+                    slot = (slot + 1) & self._mask
+                keys[slot] = key
+                positions[slot] = position
+
+
+class _Pass:
+    """One pass over a source: what is known of the requests so far."""
+
+    def __init__(
+        self,
+        report: Report,
+        limit: int,
+        count_tokens: Callable[[Request], int] | None,
+        context: int | None,
+    ) -> None:
+        self.report = report
+        self.limit = limit
+        self.count_tokens = count_tokens if context is not None else None
+        self.context = context or 0
+        self.seen = SeenKeys()
+        self.seen_ids = SeenKeys()
+        self.characters = 0
+        self.names: set[str] = set()
+
+    def look_at(self, request: Request, position: int) -> None:
+        report = self.report
+        if is_empty(request):
+            report.empty += 1
+            if len(report.empty_at) < self.limit:
+                report.empty_at.append(position)
+            if report.skip_invalid:
+                return
+        elif (first := self.seen.first(_key(request), position)) is not None:
+            report.duplicates += 1
+            if len(report.duplicate_pairs) < self.limit:
+                report.duplicate_pairs.append((first, position))
+        report.total += 1
+        length = len(request.text)
+        self.characters += length
+        if length > report.longest or not report.longest_at:
+            report.longest, report.longest_at = length, position
+        if self.count_tokens and (tokens := self.count_tokens(request)) > self.context:
+            report.too_long += 1
+            if len(report.too_long_at) < self.limit:
+                report.too_long_at.append((position, tokens))
+        if request.extra:
+            self._look_at_extra(request, position)
+
+    def _look_at_extra(self, request: Request, position: int) -> None:
+        report = self.report
+        extra = request.extra or {}
+        custom_id = request.custom_id
+        if custom_id is not None and (first := self.seen_ids.first(hash(custom_id), position)) is not None:
+            report.duplicate_ids += 1
+            if len(report.duplicate_ids_at) < self.limit:
+                report.duplicate_ids_at.append((first, position))
+        report.openai_batch += bool(extra.get("openai_batch"))
+        if body := extra.get("body"):
+            report.not_passed_on += 1
+            self.names.update(body)
+
+
+def validate(
+    source: Source,
+    *,
+    count_tokens: Callable[[Request], int] | None = None,
+    context: int | None = None,
+    limit_examples: int = 5,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Read a source once and report on it; memory grows by some 25 bytes a prompt.
+
+    `count_tokens` with `context` (tokens) finds prompts that the model cannot take. `progress` is told the number of
+    entries read, now and then. A file that cannot be read to its end is a problem in the report, not an exception.
+    """
+    report = Report(
+        source.name,
+        source.format,
+        source.encoding,
+        source.bytes,
+        source.unit,
+        context=context,
+        skip_invalid=source.skip_invalid,
+    )
+    work = _Pass(report, limit_examples, count_tokens, context)
+    unreadable = None
+    read = 0
+    try:
+        for entry in source.entries():
+            read += 1
+            if entry.request is not None:
+                work.look_at(entry.request, entry.position)
+            else:
+                report.malformed += 1
+                if len(report.malformed_at) < limit_examples:
+                    report.malformed_at.append((entry.position, entry.error or ""))
+            if progress and not read % _PROGRESS_EVERY:
+                progress(read)
+    except SourceError as error:
+        unreadable = str(error)
+    if progress:
+        progress(read)
+    tally = source.tally
+    report.comments, report.blank = tally.comments, tally.blank
+    report.replaced_characters = tally.replaced_characters
+    report.mean_length = work.characters / report.total if report.total else 0.0
+    report.not_passed_on_names = sorted(work.names)
+    report.problems = _problems(report, unreadable, tally.taken_whole)
+    return report
+
+
+def _problems(report: Report, unreadable: str | None, taken_whole: bool) -> list[Problem]:
+    found: list[Problem] = []
+
+    def add(severity: str, kind: str, count: int, text: str) -> None:
+        if count:
+            found.append(Problem(severity, kind, count, text))
+
+    if unreadable:
+        add(ERROR, "unreadable", 1, unreadable)
+    invalid = WARNING if report.skip_invalid else ERROR
+    left_out = " and left out" if report.skip_invalid else ""
+    if report.malformed:
+        where = "; ".join(f"{report.unit} {position}: {text}" for position, text in report.malformed_at)
+        more = "; …" if report.malformed > len(report.malformed_at) else ""
+        what = _count(report.malformed, report.unit)
+        add(
+            invalid,
+            "malformed",
+            report.malformed,
+            f"{what} {_are(report.malformed)} malformed{left_out}: {where}{more}",
+        )
+    at = _places(report.unit, report.empty_at, report.empty)
+    add(invalid, "empty", report.empty, f"{_count(report.empty, 'prompt')} {_are(report.empty)} empty{left_out}: {at}")
+    if not report.total and not any(problem.severity == ERROR for problem in found):
+        add(ERROR, "empty_source", 1, f"There are no prompts in {report.name}")
+    if taken_whole:
+        add(WARNING, "taken_whole", 1, 'the JSON is neither a list nor has "prompts"; all of it is taken as one prompt')
+    _add_warnings(report, add)
+    return found
+
+
+def _add_warnings(report: Report, add: Callable[[str, str, int, str], None]) -> None:
+    tokens = [f"{report.unit} {position} ({count:,} tokens)" for position, count in report.too_long_at]
+    at = ", ".join(tokens) + (", …" if report.too_long > len(tokens) else "")
+    what = f"{_count(report.too_long, 'prompt')} {_are(report.too_long)} longer than the model's context"
+    add(WARNING, "too_long", report.too_long, f"{what} of {report.context or 0:,} tokens and will fail: {at}")
+    repeat = "repeats" if report.duplicates == 1 else "repeat"
+    pairs = _pairs(report.unit, report.duplicate_pairs, report.duplicates)
+    what = _count(report.duplicates, "prompt")
+    add(WARNING, "duplicate", report.duplicates, f"{what} {repeat} an earlier one: {pairs}")
+    pairs = _pairs(report.unit, report.duplicate_ids_at, report.duplicate_ids)
+    what = _count(report.duplicate_ids, "custom_id")
+    add(WARNING, "duplicate_id", report.duplicate_ids, f"{what} {_are(report.duplicate_ids)} used before: {pairs}")
+    names = ", ".join(report.not_passed_on_names)
+    what = _count(report.not_passed_on, "line")
+    ask = "asks" if report.not_passed_on == 1 else "ask"
+    text = f"{what} {ask} for what not every engine heeds: {names}"
+    add(WARNING, "not_passed_on", report.not_passed_on, text)
+    text = f"{_count(report.replaced_characters, 'lone surrogate')} replaced by U+FFFD, for UTF-8 cannot hold them"
+    add(WARNING, "replaced", report.replaced_characters, text)
+
+
+def _key(request: Request) -> int:
+    extra = request.extra
+    if not extra or not ("messages" in extra or "params" in extra):
+        return hash(request.text)
+    rest = [request.text, extra.get("messages"), extra.get("params"), extra.get("model"), extra.get("body")]
+    return hash(json.dumps(rest, sort_keys=True))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _places(unit: str, places: Sequence[int], total: int) -> str:
+    shown = ", ".join(f"{place:,}" for place in places)
+    return f"{unit}{'s' if total > 1 else ''} {shown}{', …' if total > len(places) else ''}"
+
+
+def _pairs(unit: str, pairs: Sequence[tuple[int, int]], total: int) -> str:
+    shown = ", ".join(f"{again:,} as {first:,}" for first, again in pairs)
+    return f"{unit}{'s' if total > 1 else ''} {shown}{', …' if total > len(pairs) else ''}"
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"

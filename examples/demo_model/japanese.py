@@ -1,0 +1,361 @@
+"""Generator of Japanese sentences with one named grammar error each, and their corrections.
+
+Every row is drawn from a seed. A row belongs to the split its correct sentence hashes to, so no correct
+sentence of one split appears in another, whatever the seed and count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import japanese_forms as jf
+import japanese_lexicon as lx
+from japanese_lexicon import NOUNS, Verb
+
+SYSTEM = "あなたは日本語の文法修正を専門とするAIアシスタントです。"
+PROMPTS: tuple[tuple[str, float], ...] = (
+    ("Please correct the grammar in the following Japanese sentence: {text}", 3.0),
+    ("次の日本語文を文法的に正しく修正してください：{text}", 3.0),
+    ("[FIX] {text}", 2.0),
+    ("Correct this Japanese sentence: {text}", 2.0),
+    ("Correct the grammar of the following Japanese sentence.\n{text}", 1.0),
+    ("Please correct the following Japanese sentence:\n{text}", 1.0),
+    ("Fix the grammar: {text}", 1.0),
+    ("次の文の文法を直してください：{text}", 1.0),
+    ("次の文を修正してください。\n{text}", 1.0),
+    ("文法を修正してください: {text}", 1.0),
+)
+
+
+class Pair(NamedTuple):
+    """A sentence with an error, its correction, and the name of the error ("none": nothing to correct)."""
+
+    wrong: str
+    right: str
+    error_type: str
+
+
+def _noun(rng: random.Random, kind: str) -> str:
+    return rng.choice(NOUNS[kind])
+
+
+def _adjective(rng: random.Random, kind: str | None = None) -> tuple[str, str, bool]:
+    """A topic noun, an adjective that fits it, and whether it is an い adjective."""
+    nouns, words = lx.TOPICS[kind or rng.choice(tuple(lx.TOPICS))]
+    word = rng.choice(words)
+    return rng.choice(nouns), word, word in lx.I_ADJECTIVES
+
+
+def _time(rng: random.Random, form: str) -> str:
+    if form in ("past", "negpast"):
+        return rng.choice(lx.PAST_TIMES)
+    if form in ("tai", "can", "must"):
+        return rng.choice(lx.FUTURE_TIMES)
+    return rng.choice(lx.FUTURE_TIMES + lx.HABIT_TIMES) if form != "teiru" else rng.choice(lx.HABIT_TIMES)
+
+
+def _clause(rng: random.Random) -> Pair:
+    """A clause with optional time, subject, companion and place, and one wrong slot."""
+    transitive = rng.random() < 0.75
+    verb = rng.choice(lx.VERBS if transitive else lx.INTRANSITIVE)
+    polite = rng.random() < 0.75
+    form = rng.choices(
+        ("present", "past", "neg", "negpast", "tai", "teiru", "can", "must"), (5, 7, 2, 2, 2, 2, 1, 1)
+    )[0]
+    if verb.nouns == "place" and form in ("teiru", "can") and verb.word != "住む":
+        form = "past"
+    slots: list[tuple[str, str]] = []
+    subject = _noun(rng, "person") if rng.random() < 0.6 else ""
+    if form == "tai" and subject:
+        subject = rng.choice(("私", "僕"))
+    time = _time(rng, form) if rng.random() < 0.6 else ""
+    if time:
+        slots.append((time + rng.choice(("、", "")), "time"))
+    if subject:
+        slots.append((subject, "は"))
+    companion = _noun(rng, "companion") if rng.random() < 0.2 and verb.word not in ("会う", "電話する") else ""
+    if companion and companion != subject:
+        slots.append((companion, "と"))
+    static = ("忘れる", "置く", "持つ", "乗る", "着る", "脱ぐ", "住む", "捨てる", "休む")
+    if verb.nouns != "place" and verb.word not in static and (not transitive or rng.random() < 0.4):
+        slots.append((_noun(rng, "place"), "で"))
+    if transitive:
+        slots.append((_noun(rng, verb.nouns), verb.particle))
+    question = "か" if polite and form in ("present", "past", "neg") and rng.random() < 0.1 else ""
+    end = question + "。"
+
+    def text(parts: list[tuple[str, str]], last: str) -> str:
+        return "".join(noun + ("" if p == "time" else p) for noun, p in parts) + last + end
+
+    last = jf.predicate(verb, form, polite)
+    right = text(slots, last)
+    options: list[tuple[str, float]] = [("verb_form", 3.0)] if jf.wrong_predicate(verb, form, polite) else []
+    options += [(p, 2.0) for _, p in slots if p in ("で", "と", "を", "に")]
+    if transitive:
+        options.append(("missing", 0.7))
+    if time and form in ("past", "negpast", "present", "neg") and time not in lx.HABIT_TIMES:
+        options.append(("tense", 2.5))
+    if not options:
+        return Pair(right, right, "none")
+    kind = rng.choices([o for o, _ in options], [w for _, w in options])[0]
+    if kind == "verb_form":
+        return Pair(text(slots, rng.choice(jf.wrong_predicate(verb, form, polite))), right, "verb_form")
+    if kind == "tense":
+        other = {"past": "present", "present": "past", "neg": "negpast", "negpast": "neg"}[form]
+        return Pair(text(slots, jf.predicate(verb, other, polite)), right, "tense")
+    if kind == "missing":
+        return Pair(text([*slots[:-1], (slots[-1][0], "")], last), right, "missing_particle")
+    names = {"で": ("particle_place", "にを"), "と": ("particle_companion", "でを"),
+             "を": ("particle_object", "がにで"), "に": ("particle_target", "をで")}
+    name, swaps = names[kind]
+    swaps = "に" if kind == "で" and not transitive else swaps  # 公園を歩く is right
+    parts = [(noun, rng.choice(swaps) if p == kind else p) for noun, p in slots]
+    return Pair(text(parts, last), right, name)
+
+
+def _existence(rng: random.Random) -> Pair:
+    alive = rng.random() < 0.5
+    noun = _noun(rng, rng.choice(("animal", "person")) if alive else "thing")
+    place = _noun(rng, "place") if rng.random() < 0.5 else f"{_noun(rng, 'base')}の{_noun(rng, 'position')}"
+    past = rng.random() < 0.3
+    tail = rng.choice(("ました" if past else "ます", "ませんでした" if past else "ません"))
+    verb, other = ("い", "あり") if alive else ("あり", "い")
+    right = f"{place}に{noun}が{verb}{tail}。"
+    wrong, name = rng.choice((
+        (f"{place}に{noun}が{other}{tail}。", "existence_verb"),
+        (f"{place}で{noun}が{verb}{tail}。", "particle_existence"),
+        (f"{place}に{noun}を{verb}{tail}。", "particle_existence"),
+    ))
+    return Pair(wrong, right, name)
+
+
+def _preference(rng: random.Random) -> Pair:
+    person = _noun(rng, "person")
+    kind, words = rng.choice((("like", ("好き", "嫌い", "大好き")), ("skill", ("上手", "下手", "得意", "苦手")),
+                              ("gift", ("欲しい",)), ("study", ("わかり", "でき"))))
+    word = rng.choice(words)
+    person = "私" if word == "欲しい" else person
+    noun = _noun(rng, kind)
+    end = rng.choice(("ます", "ません")) if kind == "study" else "です"
+    right = f"{person}は{noun}が{word}{end}。"
+    return Pair(f"{person}は{noun}{rng.choice('をに')}{word}{end}。", right, "particle_preference")
+
+
+def _adjective_predicate(rng: random.Random) -> Pair:
+    kind = rng.choice(tuple(lx.TOPICS))
+    noun, word, i_type = _adjective(rng, kind)
+    form = rng.choices(("present", "past", "neg", "negf", "negpast"), (1, 4, 3, 2, 2))[0]
+    head = rng.choice(("この", "その", "あの", "")) if kind != "weather" else ""
+    if form in ("past", "negpast") and rng.random() < 0.5:
+        head = rng.choice(("昨日の", "先週の", "去年の")) if noun not in ("今日", "ここ") else ""
+    start = f"{head}{noun}は"
+    wrong = rng.choice(jf.wrong_adjective(word, form, i_type))
+    name = "i_adjective" if i_type else "na_adjective"
+    return Pair(f"{start}{wrong}。", f"{start}{jf.adjective(word, form, i_type)}。", name)
+
+
+def _adnominal(rng: random.Random) -> Pair:
+    noun, word, i_type = _adjective(rng, rng.choice(("place", "person", "thing", "task", "food")))
+    frames = ["これは{}です。", "あれは{}です。", "{}が好きです。", "とても{}ですね。"]
+    subject = _noun(rng, "person")
+    frames += [subject + "は{}が好きです。", subject + "は{}を見ました。", subject + "は{}を探しています。"]
+    frame = rng.choice(frames)
+    right = frame.format(jf.adnominal(word, i_type) + noun)
+    if i_type:
+        return Pair(frame.format(f"{word}{rng.choice('のな')}{noun}"), right, "extra_no")
+    return Pair(frame.format(word + rng.choice(("", "の", "い")) + noun), right, "na_adjective_link")
+
+
+def _possessive(rng: random.Random) -> Pair:
+    owner, thing = _noun(rng, "person"), _noun(rng, rng.choice(("thing", "buy", "gift")))
+    frame = rng.choice(("これは{}です。", "それは{}です。", "あれは{}ではありません。", "{}はどこにありますか。",
+                        "{}は新しいです。", "{}を借りました。", "{}を見ました。"))
+    return Pair(frame.format(owner + thing), frame.format(f"{owner}の{thing}"), "missing_no")
+
+
+def _adverb(rng: random.Random) -> Pair:
+    words = "早い 遅い 楽しい 優しい 静か 元気 丁寧 真面目 正直 自由 強い 親切".split()
+    word = rng.choice(words)
+    i_type = word in lx.I_ADJECTIVES
+    verb = rng.choice(lx.INTRANSITIVE)
+    start = f"{_noun(rng, 'person')}は" if rng.random() < 0.7 else ""
+    start += rng.choice(("", rng.choice(lx.NOUNS["place"]) + "で"))
+    last = jf.predicate(verb, rng.choice(("present", "past", "teiru")), True) + "。"
+    wrong = rng.choice((word, word + "に")) if i_type else word + rng.choice("なくで")
+    return Pair(start + wrong + last, start + jf.adverb(word, i_type) + last, "adverb")
+
+
+def _counter(rng: random.Random) -> Pair:
+    right_counter = rng.choice(tuple(lx.COUNTERS))
+    nouns, numbers = lx.COUNTERS[right_counter]
+    index = rng.randrange(len(numbers))
+    other = rng.choice([c for c in lx.COUNTERS if c != right_counter])
+    noun, right, wrong = rng.choice(nouns), numbers[index], lx.COUNTERS[other][1][index]
+    place = _noun(rng, "place")
+    verb = "います" if right_counter in "匹人" else "あります"
+    frames = [f"{place}に{noun}が{{}}{verb}。", f"{{}}の{noun}が{verb}。", f"{noun}が{{}}{verb}。"]
+    subject = _noun(rng, "person")
+    if right_counter not in "人軒":
+        action = "飲みました" if right_counter == "杯" else rng.choice(("買いました", "見ました"))
+        frames += [f"{noun}を{{}}{action}。", f"{subject}は{noun}を{{}}{action}。"]
+    frame = rng.choice(frames)
+    return Pair(frame.format(wrong), frame.format(right), "counter")
+
+
+def _honorific(rng: random.Random) -> Pair:
+    kind, particle, plain, polite = rng.choice(lx.HONORIFICS)
+    person, noun = _noun(rng, "honored"), _noun(rng, kind)
+    tail = rng.choice(("ました", "ます", "ますか"))
+    time = rng.choice(lx.PAST_TIMES if tail == "ました" else lx.FUTURE_TIMES) + "、" if rng.random() < 0.4 else ""
+    start = f"{time}{person}{rng.choice('はが')}{noun}{particle}"
+    return Pair(f"{start}{plain}{tail}。", f"{start}{polite}{tail}。", "honorific")
+
+
+def _transitivity(rng: random.Random) -> Pair:
+    kind, transitive, intransitive = rng.choice(lx.TRANSITIVITY)
+    noun = _noun(rng, kind)
+    vt, vi = (Verb(w, "ru" if w[-2] in "けめえちれべせつ" and w not in ("つく",) else "u", "", "")
+              for w in (transitive, intransitive))
+    form = rng.choice(("present", "past", "neg", "negpast"))
+    subject = f"{_noun(rng, 'person')}は" if rng.random() < 0.6 else ""
+    if rng.random() < 0.6:
+        start, right, wrong = f"{subject}{noun}を", vt, vi
+    else:
+        start, right, wrong = f"{noun}が", vi, vt
+    return Pair(f"{start}{jf.predicate(wrong, form, True)}。", f"{start}{jf.predicate(right, form, True)}。",
+                "transitivity")
+
+
+def _giving(rng: random.Random) -> Pair:
+    person, gift = _noun(rng, "companion"), _noun(rng, "gift")
+    tail = rng.choice(("ました", "ませんでした"))
+    time = rng.choice(lx.PAST_TIMES) + rng.choice(("、", "")) if rng.random() < 0.4 else ""
+    if rng.random() < 0.5:
+        start, right, wrong = f"{person}は私に{gift}を", "くれ", "あげ"
+    else:
+        start, right, wrong = f"私は{person}に{gift}を", "あげ", "くれ"
+    return Pair(f"{time}{start}{wrong}{tail}。", f"{time}{start}{right}{tail}。", "giving")
+
+
+def _te_chain(rng: random.Random) -> Pair:
+    first, second = rng.sample([v for v in lx.VERBS if v.nouns != "event"], 2)
+    one = f"{_noun(rng, first.nouns)}{first.particle}"
+    if rng.random() < 0.35:
+        right = f"{one}{jf.te(first)}ください。"
+        return Pair(f"{one}{rng.choice(jf.wrong_te(first))}ください。", right, "te_form")
+    two = f"{_noun(rng, second.nouns)}{second.particle}{jf.predicate(second, rng.choice(('past', 'present')), True)}。"
+    start = f"{_noun(rng, 'person')}は" if rng.random() < 0.5 else ""
+    return Pair(f"{start}{one}{rng.choice(jf.wrong_te(first))}、{two}", f"{start}{one}{jf.te(first)}、{two}", "te_form")
+
+
+def _conditional(rng: random.Random) -> Pair:
+    first, second = rng.choice(lx.VERBS), rng.choice(lx.INTRANSITIVE)
+    one = f"{_noun(rng, first.nouns)}{first.particle}"
+    two = f"{jf.predicate(second, rng.choice(('present', 'tai')), True)}。"
+    if rng.random() < 0.5:
+        return Pair(f"{one}{first.word}たら、{two}", f"{one}{jf.ta(first)}ら、{two}", "conditional")
+    if rng.random() < 0.5:
+        return Pair(f"{one}{jf.ta(first)}前に、{two}", f"{one}{first.word}前に、{two}", "before_after")
+    return Pair(f"{one}{first.word}後で、{two}", f"{one}{jf.ta(first)}後で、{two}", "before_after")
+
+
+def _plain_form(rng: random.Random) -> Pair:
+    noun, word, i_type = _adjective(rng)
+    head = f"{noun}は"
+    if rng.random() < 0.5:
+        ends = ("と思います。", "と言いました。")
+        end = rng.choice(ends)
+    else:
+        end = rng.choice(("から、", "ので、")) + jf.predicate(rng.choice(lx.INTRANSITIVE), "tai", True) + "。"
+    link = "な" if end.startswith("ので") else "だ"
+    right, wrong = (word, word + link) if i_type else (word + link, word)
+    return Pair(head + wrong + end, head + right + end, "plain_form")
+
+
+def _nominalizer(rng: random.Random) -> Pair:
+    verb = rng.choice([v for v in lx.VERBS if v.nouns not in ("place", "thing")])
+    start = f"{_noun(rng, 'person')}は" if rng.random() < 0.7 else ""
+    start += f"{_noun(rng, verb.nouns)}{verb.particle}{verb.word}"
+    end = rng.choice(("が好きです。", "が嫌いです。", "が上手です。", "が大好きです。", "が苦手です。"))
+    return Pair(start + end, start + "の" + end, "nominalizer")
+
+
+def _comparison(rng: random.Random) -> Pair:
+    nouns, words = lx.TOPICS[rng.choice(("place", "person", "thing", "task", "food"))]
+    one, two = rng.sample(nouns, 2)
+    word = rng.choice(words)
+    more = rng.choice(("", "もっと", "ずっと"))
+    right = f"{one}は{two}より{more}{word}です。"
+    return Pair(f"{one}は{two}{rng.choice(('から', 'ほど', 'に'))}{more}{word}です。", right, "comparison")
+
+
+FRAMES: tuple[tuple[Callable[[random.Random], Pair], float], ...] = (
+    (_clause, 10.0), (_existence, 1.5), (_preference, 1.2), (_adjective_predicate, 1.5), (_adnominal, 1.2),
+    (_possessive, 0.8), (_adverb, 1.0), (_counter, 1.5), (_honorific, 1.3), (_transitivity, 1.2), (_giving, 0.8),
+    (_te_chain, 1.5), (_conditional, 1.3), (_plain_form, 1.0), (_nominalizer, 0.8), (_comparison, 0.8),
+)
+CORRECT_SHARE = 0.12
+
+
+def split_of(right: str) -> str:
+    """The split a correct sentence belongs to: "test" (6 %), "valid" (4 %) or "train"."""
+    bucket = int.from_bytes(hashlib.sha256(right.encode()).digest()[:4], "big") % 100
+    return "test" if bucket < 6 else "valid" if bucket < 10 else "train"
+
+
+def pairs(seed: int, split: str, error_type: str | None = None) -> Iterator[Pair]:
+    """An endless stream of pairs of one split, optionally of one error type."""
+    rng = random.Random(f"japanese-{split}-{seed}")
+    frames, weights = [f for f, _ in FRAMES], [w for _, w in FRAMES]
+    while True:
+        pair = rng.choices(frames, weights)[0](rng)
+        if rng.random() < CORRECT_SHARE:
+            pair = Pair(pair.right, pair.right, "none")
+        elif pair.wrong == pair.right:
+            continue
+        if split_of(pair.right) == split and error_type in (None, pair.error_type):
+            yield pair
+
+
+def row(pair: Pair, rng: random.Random) -> dict[str, object]:
+    """One chat row in one of the prompt forms, with the error type as metadata."""
+    prompt = rng.choices([p for p, _ in PROMPTS], [w for _, w in PROMPTS])[0]
+    messages = [{"role": "system", "content": SYSTEM}] if rng.random() < 0.4 else []
+    messages.append({"role": "user", "content": prompt.format(text=pair.wrong)})
+    messages.append({"role": "assistant", "content": pair.right})
+    return {"messages": messages, "error_type": pair.error_type}
+
+
+def rows(seed: int, count: int, split: str, error_type: str | None = None) -> list[dict[str, object]]:
+    """`count` rows of one split with distinct sentences, the same for the same arguments."""
+    rng = random.Random(f"japanese-rows-{split}-{seed}")
+    seen: set[str] = set()
+    found: list[dict[str, object]] = []
+    for pair in pairs(seed, split, error_type):
+        if len(found) >= count:
+            break
+        if pair.wrong not in seen:
+            seen.add(pair.wrong)
+            found.append(row(pair, rng))
+    return found
+
+
+def main() -> None:
+    """Write one split as JSON lines to standard output."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--split", choices=("train", "valid", "test"), default="train")
+    parser.add_argument("--error-type", help="only this error type, e.g. counter")
+    args = parser.parse_args()
+    for item in rows(args.seed, args.count, args.split, args.error_type):
+        print(json.dumps(item, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
