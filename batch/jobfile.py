@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from batch.errors import BatchError
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, option, options_dict
+from batch.sources.paths import user_path
 
 O = TypeVar("O")  # noqa: E741 - "O" for options
 
@@ -59,7 +60,7 @@ class JobFile:
         """A path of this file as one from here; "-" stays."""
         if path == "-" or self.folder is None:
             return path
-        return str(self.folder / Path(path).expanduser())
+        return str(self.folder / user_path(path))
 
     def as_dict(self) -> dict[str, Any]:
         """Only what differs from the defaults, as YAML and checkpoints have it."""
@@ -153,14 +154,17 @@ def _section(key: str, cls: type[O], value: Any) -> O:
     value = {str(name).replace("-", "_"): item for name, item in value.items()}
     _check_keys(value, names, f"{key}.")
     for name, item in value.items():
-        if isinstance(item, dict):
-            raise OptionError(f"{key}.{name}: {item!r} is not a value")
-        if isinstance(getattr(cls(), name), bool) and not isinstance(item, bool):
+        default = getattr(cls(), name)
+        if isinstance(item, dict) or (isinstance(item, list) and not isinstance(default, list)):
+            raise OptionError(f"{key}.{name}: {item!r} is not one value")
+        if isinstance(default, bool) and not isinstance(item, bool):
             raise OptionError(f"{key}.{name}: {item!r} is neither true nor false")
     try:
         return build_options(cls, value)
     except OptionError as error:
         raise OptionError(f"{key}.{error}") from None
+    except OverflowError:  # YAML has a number for infinity
+        raise OptionError(f"{key}: infinity is not a value") from None
 
 
 def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from batch.errors import ExportError
 
 _SQLITE = b"SQLite format 3\0"
-_CHECKPOINT_NAME = re.compile(r"batch_.*\.db(-wal|-shm|-journal|\.lock)?", re.DOTALL)
+_CHECKPOINT_NAME = re.compile(r"batch_.*\.(db(-wal|-shm|-journal|\.lock)?|lock)", re.DOTALL)
 # Unescaped quotes cannot stand inside a JSON text, so a prompt that talks of checkpoints does not match.
 _CHECKPOINT_KEYS = (rb'"job"\s*:\s*\{', rb'"prompts"\s*:\s*\[', rb'"results"\s*:\s*\[', rb'"timestamp"\s*:')
 _LONGEST_NAME = 100  # characters of the target's name in the temporary one: a name has at most 255 bytes

@@ -161,6 +161,8 @@ def _take_params(rest: dict[str, Any], extra: dict[str, Any], names: frozenset[s
         value = rest.pop(key)
         if value is None:
             continue
+        if isinstance(value, dict) or (isinstance(value, list) and name != "stop"):
+            raise MalformedEntry(f'"{key}" is not one value')
         try:
             params[name] = parse_option(SamplingOptions, name, value)
         except (OptionError, OverflowError) as error:

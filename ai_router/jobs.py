@@ -1,0 +1,149 @@
+"""What both front ends do with jobs: check, create, run, follow, send to the background."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ai_router.models import ModelSpec, Registry, make_engine, token_counter
+from ai_router.settings import Workspace
+from batch.checkpoint import find_job
+from batch.engines.base import Engine
+from batch.errors import CheckpointError
+from batch.items import Answer, Request
+from batch.job import BatchJob, BatchResult
+from batch.live import Watch
+from batch.options import RunOptions, SamplingOptions, build_options, options_dict
+from batch.policy import ErrorStrategy
+from batch.processor import BatchProcessor
+from batch.run import Run
+
+if TYPE_CHECKING:
+    from batch.sources import Report, Source
+
+
+@dataclass(slots=True)
+class JobPlan:
+    """All that is chosen before a job runs."""
+
+    model: str
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    source: str = ""  # where the prompts come from, for people to read
+
+    def as_config(self) -> dict[str, Any]:
+        """What the checkpoint keeps, so that a resumed job runs as it began."""
+        return {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
+
+
+def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[int], None] | None = None) -> Report:
+    """The validation report of a source against a model's context; reads the whole source once."""
+    from batch.sources import validate
+
+    count = token_counter(spec) if spec.context else None
+    template = 32  # tokens a chat template may add around one turn
+    system = count(plan.sampling.system) if count and plan.sampling.system else 0
+
+    if count is None:
+        return validate(source, progress=progress)
+    measure = count
+
+    def tokens(request: Request) -> int:
+        return sum(measure(str(m.get("content", ""))) for m in request.messages) + template + system
+
+    return validate(source, count_tokens=tokens, context=spec.context, progress=progress)
+
+
+def create_job(
+    workspace: Workspace,
+    plan: JobPlan,
+    requests: Any,
+    progress: Callable[[int], None] | None = None,
+) -> BatchJob:
+    """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s."""
+    ErrorStrategy.parse(plan.run.on_error)
+    processor = BatchProcessor(workspace.checkpoints)
+    return processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
+
+
+def open_job(workspace: Workspace, name: str) -> BatchJob:
+    """A job by id, unique prefix or path, recounted."""
+    return BatchProcessor(workspace.checkpoints).open_job(find_job(workspace.checkpoints, name))
+
+
+def plan_of(job: BatchJob) -> JobPlan:
+    """The plan a job was created with."""
+    config = job.config
+    return JobPlan(
+        model=job.model_id,
+        sampling=build_options(SamplingOptions, config.get("sampling", {})),
+        run=build_options(RunOptions, config.get("run", {})),
+        source=str(config.get("source", "")),
+    )
+
+
+def start(
+    registry: Registry,
+    job: BatchJob,
+    plan: JobPlan | None = None,
+    *,
+    retry_failed: bool = False,
+    engine: Engine[Request, Answer] | None = None,
+    on_results: Callable[[Sequence[BatchResult]], None] | None = None,
+    on_progress: Callable[[BatchJob, int], None] | None = None,
+) -> Run:
+    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
+    plan = plan or plan_of(job)
+    made = engine or make_engine(registry.get(plan.model), plan.sampling, workers=plan.run.workers)
+    job.model_id = plan.model
+    job.config = {**job.config, **plan.as_config()}
+    run = Run(
+        job,
+        made,
+        plan.run,
+        retry_failed=retry_failed,
+        on_results=on_results,
+        on_progress=on_progress,
+        close_engine=engine is None,
+    )
+    return run.start()
+
+
+def log_path(checkpoint: Path) -> Path:
+    """Where a background run writes what it has to say: `batch_<id>.log` beside the checkpoint."""
+    return checkpoint.with_suffix(".log")
+
+
+def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), timeout: float = 20.0) -> int:
+    """Go on with a job in a process of its own, away from this terminal; returns its pid.
+
+    Waits until that process holds the job's lock, so that `watch` finds it running; raises with the log's last
+    line when it ends before that.
+    """
+    import time
+
+    assert job.checkpoint_file is not None
+    log = log_path(job.checkpoint_file)
+    command = [sys.executable, "-m", "ai_router", "--workspace", str(workspace.root), "resume"]
+    command += [str(job.checkpoint_file), "--display", "log", *arguments]
+    kwargs: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, cwd=workspace.root, **kwargs
+        )
+    watch = Watch(job.checkpoint_file)
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if watch.running or (watch.snapshot().state.over and process.poll() == 0):
+            return process.pid
+        if process.poll() is not None:
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise CheckpointError(f"The background run ended at once: {lines[-1] if lines else 'see ' + str(log)}")
+        time.sleep(0.05)
+    raise CheckpointError(f"The background run has not begun within {timeout:g} s; see {log}")

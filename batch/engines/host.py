@@ -1,0 +1,347 @@
+"""A local engine in a process of its own: its imports freeze no screen, and its death costs only a second try."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batch.engines import frames
+from batch.engines.process import ChildProcess, worker_env
+from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+from batch.options import SamplingOptions, options_dict
+
+RESENDS = 2  # further tries of an item whose engine died
+SUSPECT = 2  # deaths after which an item runs alone, so that only the one at fault is given up
+RESTARTS = 3  # in a row, without an answer in between
+BACKOFF = (0.2, 1.0, 3.0)  # seconds before each of them
+STDERR_SHOWN = 5  # lines in an error message
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """An item on its way."""
+
+    item: BatchItem[Request]
+    pulled_ns: int
+    deaths: int = 0  # of the engine, while it had this item
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """What happened: an item was `pulled`, the source `ended` or `failed`, the child sent a `frame`, or `died`."""
+
+    what: str
+    value: Any = None
+    child: ChildProcess | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of `answer`."""
+
+    loop: asyncio.AbstractEventLoop
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    events: asyncio.Queue[_Event] = field(default_factory=asyncio.Queue)
+    waiting: deque[_Flight] = field(default_factory=deque)  # not with the child
+    sent: dict[int, _Flight] = field(default_factory=dict)  # with the child, by the number of the sending
+    puller: asyncio.Task[None] | None = None
+    ended: bool = False
+    restarts: int = 0  # since the last answer
+
+    @property
+    def done(self) -> bool:
+        return self.ended and not self.waiting and not self.sent
+
+
+class HostedEngine:
+    """Runs a kind of local engine ("torch", or any `module:name` of a CoreFactory) in a process of its own.
+
+    The process starts with the first `answer` and stays for the next ones. When it dies, it is started again, and what
+    it held runs again: at most `RESENDS` times an item, which then is a failure of class exhausted. FatalError is
+    raised where the model cannot be loaded, or after `RESTARTS` restarts without an answer. One `answer` at a time.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        spec: Mapping[str, Any],
+        sampling: SamplingOptions | None = None,
+        max_batch: int | None = None,
+        *,
+        threads: int | None = None,
+        log_path: Path | None = None,
+        backoff: Sequence[float] = BACKOFF,
+    ) -> None:
+        self.name = kind
+        self._load = {
+            "op": "load",
+            "kind": kind,
+            "spec": {name: str(value) if isinstance(value, Path) else value for name, value in spec.items()},
+            "sampling": options_dict(sampling or SamplingOptions()),
+            "max_batch": max_batch,
+        }
+        self._threads = threads
+        self._log_path = log_path
+        self._backoff = backoff
+        self._numbers = itertools.count()
+        # Below: shared with the child's threads, under the lock.
+        self._lock = threading.Lock()
+        self._child: ChildProcess | None = None
+        self._run: _Run | None = None
+        self._ready: frames.Frame | None = None  # what the running child said when it had loaded
+        self._status = "stopped"
+        self._partials: dict[int, tuple[ItemId, list[str]]] = {}
+        self._closed = False
+
+    @property
+    def status(self) -> str:
+        """What the engine is doing, for display: "loading model…", "ready", "restarting (1/3)", …; from any thread."""
+        return self._status
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Device, precision, parameters, … once the model is loaded; empty before."""
+        ready = self._ready
+        return ready["about"] if ready else {}
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number, while there is one."""
+        child = self._child
+        return child.pid if child is not None and child.alive else None
+
+    def partial_texts(self) -> Mapping[ItemId, str]:
+        """The text so far of items in flight; from any thread."""
+        with self._lock:
+            return {item_id: "".join(parts) for item_id, parts in self._partials.values()}
+
+    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+        """Yield one response for every item pulled; see the class for what the engine's death does."""
+        run = _Run(asyncio.get_running_loop())
+        with self._lock:
+            if self._closed:
+                raise FatalError("the engine is closed")
+            if self._run is not None:
+                raise FatalError("the engine is answering another run")
+            self._run = run
+        try:
+            if self._child is None or not self._child.alive:
+                self._start()
+            elif self._ready is not None:
+                self._open_slots(run, items, self._ready["room"])
+            while not run.done:
+                event = await run.events.get()
+                if event.child is not None and event.child is not self._child:
+                    continue  # a late word of one that was replaced
+                for response in self._handle(run, items, event):
+                    yield response
+                if event.what == "died" and not run.done:
+                    await self._restart(run)
+                self._dispatch(run)
+        finally:
+            await self._leave(run)
+
+    async def close(self) -> None:
+        """End the process, within two seconds."""
+        with self._lock:
+            self._closed = True
+            child, self._child, self._ready = self._child, None, None
+            self._status = "stopped"
+            self._post(_Event("failed", FatalError("the engine was closed")))
+        if child is not None:
+            await asyncio.to_thread(child.stop)
+
+    # -- one run, on its event loop -----------------------------------------------------------------------------------
+
+    def _handle(
+        self, run: _Run, items: AsyncIterator[BatchItem[Request]], event: _Event
+    ) -> list[BatchResponse[Answer]]:
+        """Take in what happened; the responses that follow from it."""
+        if event.what == "pulled":
+            run.waiting.append(_Flight(event.value, time.perf_counter_ns()))
+        elif event.what == "ended":
+            run.ended = True
+        elif event.what == "failed":
+            raise event.value
+        elif event.what == "died":
+            return self._bury(run, event.value)
+        else:
+            return self._hear(run, items, event.value)
+        return []
+
+    def _hear(
+        self, run: _Run, items: AsyncIterator[BatchItem[Request]], frame: frames.Frame
+    ) -> list[BatchResponse[Answer]]:
+        op = frame["op"]
+        if op == "ready" and run.puller is None:
+            self._open_slots(run, items, frame["room"])
+        elif op == "fatal":
+            message = frame["message"]
+            if frame["extra"]:
+                raise MissingExtraError(frame["extra"], message.partition(" needs the ")[0])
+            raise FatalError(message)
+        elif op in ("done", "failed"):
+            flight = run.sent.pop(frame["n"], None)
+            if flight is not None:  # else it is of a run that was abandoned
+                run.restarts = 0
+                return [self._settle(run, flight, frame)]
+        return []
+
+    def _settle(self, run: _Run, flight: _Flight, frame: frames.Frame) -> BatchResponse[Answer]:
+        run.slots.release()
+        done = frame["op"] == "done"
+        return BatchResponse(
+            flight.item.id,
+            Answer(frame["text"], frame["extra"]) if done else None,
+            duration_ns=time.perf_counter_ns() - flight.pulled_ns,
+            error=None if done else Failure(ErrorClass(frame["class"]), frame["message"]),
+            tokens_input=frame["in"],
+            tokens_output=frame["out"],
+        )
+
+    def _bury(self, run: _Run, how: str) -> list[BatchResponse[Answer]]:
+        """The child is dead: what it held goes to the front of the queue, or is given up."""
+        given_up: list[BatchResponse[Answer]] = []
+        again: list[_Flight] = []
+        for flight in run.sent.values():
+            flight.deaths += 1
+            if flight.deaths <= RESENDS:
+                again.append(flight)
+                continue
+            message = f"the engine process died {flight.deaths} times while answering this prompt ({how})"
+            given_up.append(self._failure(run, flight, ErrorClass.EXHAUSTED, message))
+        run.sent.clear()
+        run.waiting.extendleft(reversed(again))
+        return given_up
+
+    def _failure(self, run: _Run, flight: _Flight, error_class: ErrorClass, message: str) -> BatchResponse[Answer]:
+        run.slots.release()
+        duration = time.perf_counter_ns() - flight.pulled_ns
+        return BatchResponse(flight.item.id, None, duration, Failure(error_class, message))
+
+    async def _restart(self, run: _Run) -> None:
+        child = self._child
+        run.restarts += 1
+        if run.restarts > RESTARTS:
+            how = child.how_it_ended if child else "gone"
+            last = child.stderr_tail[-STDERR_SHOWN:] if child else []
+            said = "; its last lines: " + " | ".join(line for line in last if line) if any(last) else ""
+            raise FatalError(f"the engine process died {run.restarts} times in a row ({how}){said}")
+        self._status = f"restarting ({run.restarts}/{RESTARTS})"
+        if self._backoff:
+            await asyncio.sleep(self._backoff[min(run.restarts, len(self._backoff)) - 1])
+        self._start(status=self._status)
+
+    def _dispatch(self, run: _Run) -> None:
+        """Send what waits. An item that may be what kills the engine is sent when no other could be hit."""
+        child = self._child
+        if child is None or self._ready is None:
+            return
+        while run.waiting:
+            suspect = run.waiting[0].deaths >= SUSPECT
+            if run.sent and (suspect or any(f.deaths >= SUSPECT for f in run.sent.values())):
+                return
+            flight = run.waiting.popleft()
+            self._send(run, child, flight)
+
+    def _send(self, run: _Run, child: ChildProcess, flight: _Flight) -> None:
+        n, item = next(self._numbers), flight.item
+        frame = {"op": "add", "n": n, "text": item.data.text, "extra": item.data.extra, "priority": item.priority}
+        try:
+            data = frames.encode(frame)
+        except TypeError as error:
+            message = f"the prompt cannot be sent to the engine: {error}"
+            failed = {"op": "failed", "n": n, "class": "permanent", "message": message, "in": 0, "out": 0}
+            run.events.put_nowait(_Event("frame", failed, child))
+        else:
+            child.send(data)
+        run.sent[n] = flight
+        with self._lock:
+            self._partials[n] = (item.id, [])
+
+    def _open_slots(self, run: _Run, items: AsyncIterator[BatchItem[Request]], room: int) -> None:
+        """Begin to pull, now that it is known how many items fit."""
+        for _ in range(room):
+            run.slots.release()
+        run.puller = asyncio.create_task(_pull(run, items))
+
+    async def _leave(self, run: _Run) -> None:
+        """End a run, whatever ended it: a child that is well stays for the next one."""
+        with self._lock:
+            self._run = None
+            self._partials.clear()
+            child, usable = self._child, self._ready is not None
+        if run.puller is not None:
+            run.puller.cancel()
+            await asyncio.gather(run.puller, return_exceptions=True)
+        if child is not None and child.alive and usable:
+            for n in run.sent:
+                child.send(frames.encode({"op": "cancel", "n": n}))
+        elif child is not None:
+            with self._lock:
+                self._child, self._status = None, "stopped"
+            await asyncio.to_thread(child.stop)
+
+    # -- the child, and its threads -----------------------------------------------------------------------------------
+
+    def _start(self, status: str = "starting") -> None:
+        with self._lock:
+            self._ready = None
+            self._status = status
+            self._partials.clear()
+            self._child = ChildProcess(worker_env(self._threads), self._on_frame, self._on_exit, self._log_path)
+            self._child.send(frames.encode(self._load))
+
+    def _on_frame(self, child: ChildProcess, frame: frames.Frame) -> None:
+        with self._lock:
+            if child is not self._child:
+                return
+            op = frame["op"]
+            if op == "partial":
+                for n, text in frame["texts"].items():
+                    if int(n) in self._partials:
+                        self._partials[int(n)][1].append(text)
+                return
+            if op == "status":
+                if not self._status.startswith("restarting"):
+                    self._status = frame["text"]
+                return
+            if op == "ready":
+                self._ready, self._status = frame, "ready"
+            elif op in ("done", "failed"):
+                self._partials.pop(frame["n"], None)
+            self._post(_Event("frame", frame, child))
+
+    def _on_exit(self, child: ChildProcess) -> None:
+        with self._lock:
+            if child is not self._child:
+                return
+            self._ready = None
+            self._status = "stopped"
+            self._partials.clear()
+            self._post(_Event("died", child.how_it_ended, child))
+
+    def _post(self, event: _Event) -> None:
+        """Hand an event to the run, if there is one; called under the lock."""
+        if self._run is not None and not self._run.loop.is_closed():
+            self._run.loop.call_soon_threadsafe(self._run.events.put_nowait, event)
+
+
+async def _pull(run: _Run, items: AsyncIterator[BatchItem[Request]]) -> None:
+    """Pull an item whenever a slot is free."""
+    try:
+        while True:
+            await run.slots.acquire()
+            run.events.put_nowait(_Event("pulled", await anext(items)))
+    except StopAsyncIteration:
+        run.events.put_nowait(_Event("ended"))
+    except Exception as error:
+        run.events.put_nowait(_Event("failed", error))  # raised again where the responses are read

@@ -1,0 +1,163 @@
+"""The child's side of a hosted engine: `python -m batch.engines.worker` answers frames on stdin with frames on stdout.
+
+In:  {"op": "load", "kind", "spec", "sampling", "max_batch"}, once and first;
+     {"op": "add", "n", "text", "extra", "priority"} and {"op": "cancel", "n"}, `n` being the sender's number of an item.
+Out: {"op": "status", "text"}, {"op": "ready", "room", "about"} or {"op": "fatal", "message", "extra"};
+     {"op": "done", "n", "text", "extra", "in", "out"} or {"op": "failed", "n", "class", "message", "in", "out"};
+     {"op": "partial", "texts": {n: new text}}, ten times a second at most.
+
+The process ends when stdin does, whatever it is doing: a parent that is gone reads no answers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import Any, BinaryIO
+
+from batch.engines import frames
+from batch.engines.local import PARTIAL_SECONDS, CoreFactory, LocalCore
+from batch.errors import BatchError, FatalError, MissingExtraError
+from batch.items import Answer, BatchItem, BatchResponse, Request
+from batch.options import SamplingOptions, build_options
+
+# Where each kind's core is opened; imported only when it is asked for.
+KINDS = {"torch": "batch.engines.torch.engine:open_core"}
+
+PARENT_SECONDS = 1.0
+
+
+def find_core(kind: str) -> CoreFactory:
+    """What opens a kind of core: a known name, or any `package.module:name`."""
+    path = KINDS.get(kind, kind)
+    module, colon, name = path.partition(":")
+    if not colon:
+        raise FatalError(f"there is no local engine {kind!r}; known: {', '.join(sorted(KINDS))}")
+    factory: CoreFactory = getattr(importlib.import_module(module), name)
+    return factory
+
+
+class Worker:
+    """Steps a core, and carries items and answers between it and the two streams."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source = source
+        self._sink = sink
+        self._inbox: queue.SimpleQueue[frames.Frame] = queue.SimpleQueue()
+        self._shown: dict[int, int] = {}  # characters of each item's partial text that were sent
+        self._partials_at = 0.0
+
+    def run(self) -> int:
+        """Load, then serve until stdin ends, which ends the process from the thread that reads it."""
+        threading.Thread(target=self._read, daemon=True).start()
+        load = self._inbox.get()
+        self._send({"op": "status", "text": "loading model…"})
+        try:
+            sampling = build_options(SamplingOptions, load["sampling"])
+            core = find_core(load["kind"])(load["spec"], sampling, load["max_batch"])
+        except MissingExtraError as error:
+            self._send({"op": "fatal", "message": str(error), "extra": error.extra})
+            return 3
+        except BatchError as error:
+            self._send({"op": "fatal", "message": str(error), "extra": None})
+            return 3
+        except Exception as error:  # a second try would meet it again, so it is told rather than died of
+            traceback.print_exc()
+            text = f"the {load['kind']} engine cannot start: {type(error).__name__}: {error}"
+            self._send({"op": "fatal", "message": text, "extra": None})
+            return 3
+        self._send({"op": "ready", "room": core.room, "about": dict(core.about)})
+        while True:
+            self._take(core)
+            for response in core.step():
+                self._answer(response)
+            now = time.monotonic()
+            if now - self._partials_at >= PARTIAL_SECONDS:
+                self._partials_at = now
+                self._show(core)
+
+    def _read(self) -> None:
+        while (frame := frames.read(self._source)) is not None:
+            self._inbox.put(frame)
+        os._exit(0)  # not sys.exit: the main thread may be within a long step
+
+    def _take(self, core: LocalCore) -> None:
+        """Hand what has come in to the core; wait for something where it has nothing to do."""
+        while not core.busy or not self._inbox.empty():
+            frame = self._inbox.get()
+            n = frame["n"]
+            if frame["op"] == "add":
+                core.submit(BatchItem(n, Request(frame["text"], frame["extra"]), priority=frame["priority"]))
+            else:
+                core.cancel(n)
+                self._shown.pop(n, None)
+
+    def _answer(self, response: BatchResponse[Answer]) -> None:
+        self._shown.pop(int(response.id), None)
+        frame: dict[str, Any] = {"n": response.id, "in": response.tokens_input, "out": response.tokens_output}
+        if response.data is not None:
+            self._send({"op": "done", **frame, "text": response.data.text, "extra": response.data.extra})
+        elif response.error is not None:
+            error = response.error
+            self._send({"op": "failed", **frame, "class": error.error_class.value, "message": error.message})
+
+    def _show(self, core: LocalCore) -> None:
+        texts: dict[str, str] = {}
+        for item_id, text in core.partial_texts().items():
+            n = int(item_id)
+            if len(text) > self._shown.get(n, 0):
+                texts[str(n)] = text[self._shown.get(n, 0) :]
+                self._shown[n] = len(text)
+        if texts:
+            self._send({"op": "partial", "texts": texts})
+
+    def _send(self, frame: frames.Frame) -> None:
+        self._sink.write(frames.encode(frame))
+        self._sink.flush()
+
+
+def _own_streams() -> tuple[BinaryIO, BinaryIO]:
+    """stdin and stdout for frames alone: whoever prints from now on prints to stderr, whoever reads reads nothing."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return source, sink
+
+
+def _watch_parent() -> None:
+    """End with the parent also where a sibling that inherited the pipe keeps stdin open."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> int:
+    """Serve one parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    source, sink = _own_streams()
+    if os.name == "posix":  # elsewhere a process keeps its dead parent's number
+        _watch_parent()
+    try:
+        return Worker(source, sink).run()
+    except BrokenPipeError:  # the parent is gone
+        return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # nothing to tidy up, and a library's threads could hold the exit back
