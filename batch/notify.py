@@ -171,7 +171,7 @@ def _run_command(command: str, facts: dict[str, Any], timeout: float) -> str | N
             env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             timeout=timeout,
             check=False,
         )

@@ -1,7 +1,7 @@
 """The child's side of a hosted engine: `python -m batch.engines.worker` answers frames on stdin with frames on stdout.
 
 In:  {"op": "load", "kind", "spec", "sampling", "max_batch"}, once and first;
-     {"op": "add", "n", "text", "extra", "priority"} and {"op": "cancel", "n"}, `n` being the sender's number of an item.
+     {"op": "add", "n", "text", "extra", "priority"} and {"op": "cancel", "n"}, `n` the number of the sending.
 Out: {"op": "status", "text"}, {"op": "ready", "room", "about"} or {"op": "fatal", "message", "extra"};
      {"op": "done", "n", "text", "extra", "in", "out"} or {"op": "failed", "n", "class", "message", "in", "out"};
      {"op": "partial", "texts": {n: new text}}, ten times a second at most.

@@ -56,7 +56,17 @@ def make_results() -> list[BatchResult]:
         BatchResult(1, "=1+1", '+ "quoted", with a comma\nand a second line', 8, 200, 3.204, custom_id="mine-1"),
         BatchResult(2, "日本語 🎉", "\x1b[31mred\x1b[0m\x1b]52;c;aGk=\x07 [bold]x[/] \u202eabc \0 \ud800", 1, 2, 0.001),
         BatchResult(
-            3, "-5 degrees", "", 3, 0, 0.25, False, "@timed out", error_class="transient", attempts=3, custom_id="mine-3"
+            3,
+            "-5 degrees",
+            "",
+            3,
+            0,
+            0.25,
+            False,
+            "@timed out",
+            error_class="transient",
+            attempts=3,
+            custom_id="mine-3",
         ),
         BatchResult(4, "x" * 30, "\r\n\ttab first", 0, 0, 0.0),
     ]
@@ -203,7 +213,7 @@ def test_results_are_streamed(tmp_path: Path) -> None:
         assert peak < 2_000_000
 
 
-def test_standard_output(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stdout:
         buffer = io.BytesIO()
 

@@ -80,7 +80,12 @@ def test_a_success_after_a_failure_is_appended_once(tmp_path: Path) -> None:
     with JsonlStream(path) as stream:
         assert stream.write([failed, failed]) == 1
     with JsonlStream(path) as stream:
-        assert [stream.write([failed]), stream.write([good]), stream.write([good]), stream.write([failed])] == [0, 1, 0, 0]
+        assert [stream.write([failed]), stream.write([good]), stream.write([good]), stream.write([failed])] == [
+            0,
+            1,
+            0,
+            0,
+        ]
     assert [json.loads(line)["success"] for line in path.read_text().splitlines()] == [False, True]
 
 

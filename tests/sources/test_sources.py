@@ -296,7 +296,8 @@ def test_no_permission(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("p.txt", ""), ("p.txt", "# c\n\n"), ("p.json", "[]"), ("p.csv", "prompt\n"), ("p.jsonl", "\n")]
+    ("name", "content"),
+    [("p.txt", ""), ("p.txt", "# c\n\n"), ("p.json", "[]"), ("p.csv", "prompt\n"), ("p.jsonl", "\n")],
 )
 def test_nothing_in_it(write: Write, name: str, content: str) -> None:
     path = write(name, content)

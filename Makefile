@@ -1,0 +1,57 @@
+# make run    opens ai-router; without a terminal it runs the example batch. ARGS="…" goes to ai-router.
+# make test   lint, types, architecture and tests. Both set up .venv by themselves.
+
+PYTHON ?= $(shell command -v python3 || command -v python)
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test lint types tests bench wheel clean
+.DEFAULT_GOAL := run
+
+$(BIN)/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit("ai-router needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	"$(PYTHON)" -m venv .venv
+
+.venv/run.stamp: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Setting up .venv (the first time this takes a few minutes) …" >&2
+	@$(PIP) -e ".[local]"
+	@touch $@
+
+.venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Setting up .venv for the tests …" >&2
+	@$(PIP) -e ".[local,mlx,dev]"
+	@touch $@ .venv/run.stamp
+
+run: .venv/run.stamp
+ifdef ARGS
+	@$(BIN)/ai-router $(ARGS)
+else
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/ai-router; \
+	else echo "No terminal: running the example batch." >&2; $(BIN)/ai-router run examples/batch_prompts.txt; fi
+endif
+
+test: lint types tests
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+types: .venv/test.stamp
+	$(BIN)/mypy
+
+tests: .venv/test.stamp
+	$(BIN)/python -m pytest
+
+bench: .venv/test.stamp
+	$(BIN)/python -m benchmarks $(ARGS)
+
+wheel: .venv/test.stamp
+	$(BIN)/python -m build --outdir dist .
+
+clean:
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
