@@ -1,7 +1,31 @@
 """Batches of prompts through any engine: resumable, measured, exportable. Usable without a terminal."""
 
-from batch.job import BatchJob, BatchResult, JobStatus
-from batch.processor import BatchProcessor
-from batch.run import Run
+from __future__ import annotations
 
-__all__ = ["BatchJob", "BatchProcessor", "BatchResult", "JobStatus", "Run"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batch.job import BatchJob, BatchResult, JobStatus
+    from batch.options import RunOptions
+    from batch.processor import BatchProcessor
+    from batch.run import Run
+
+__all__ = ["BatchJob", "BatchProcessor", "BatchResult", "JobStatus", "Run", "RunOptions"]
+
+_HOMES = {
+    "BatchJob": "batch.job",
+    "BatchResult": "batch.job",
+    "JobStatus": "batch.job",
+    "BatchProcessor": "batch.processor",
+    "Run": "batch.run",
+    "RunOptions": "batch.options",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that importing one module of the library does not import all of it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value

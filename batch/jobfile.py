@@ -132,12 +132,10 @@ def jobfile_from(values: Mapping[str, Any]) -> JobFile:
 
 def save_jobfile(path: Path | str, jobfile: JobFile) -> None:
     """Write a batch template, whole or not at all; only what differs from the defaults. Raises ExportError."""
-    import yaml
-
     from batch.export.atomic import atomic_file
 
     values = jobfile.as_dict()
-    body = yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=110) if values else "{}\n"
+    body = _dump(values) if values else "{}\n"
     with atomic_file(Path(path)) as file:
         file.write((HEADER + body).encode("utf-8"))
 
@@ -163,8 +161,6 @@ def _section(key: str, cls: type[O], value: Any) -> O:
         return build_options(cls, value)
     except OptionError as error:
         raise OptionError(f"{key}.{error}") from None
-    except OverflowError:  # YAML has a number for infinity
-        raise OptionError(f"{key}: infinity is not a value") from None
 
 
 def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str) -> None:
@@ -177,6 +173,23 @@ def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str) ->
         near = difflib.get_close_matches(str(key), names, 1)
         hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
         raise OptionError(f"unknown key {prefix}{key} ({hint})")
+
+
+def _dump(values: dict[str, Any]) -> str:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+        # Left to itself, PyYAML writes U+0085 and its like in quotes that lose them; in double ones they are escaped.
+        style = None
+        if not value.isprintable():
+            style = "|" if all(line.isprintable() for line in value.split("\n")) else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
+
+    Dumper.add_representer(str, text)
+    return yaml.dump(values, Dumper=Dumper, allow_unicode=True, sort_keys=False, width=110)
 
 
 def _yaml_problem(error: Any) -> str:

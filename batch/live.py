@@ -83,7 +83,11 @@ class Control:
 
     def __init__(self, checkpoint: Path) -> None:
         self._connection = schema.connect(checkpoint)
-        self._last = self._connection.execute("SELECT coalesce(max(id), 0) FROM control").fetchone()[0]
+        try:
+            self._last = self._connection.execute("SELECT coalesce(max(id), 0) FROM control").fetchone()[0]
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise schema.damaged(checkpoint, error) from error
 
     def poll(self) -> list[tuple[str, str | None]]:
         """New commands, oldest first."""
@@ -121,7 +125,8 @@ class Watch:
     def snapshot(self) -> Snapshot:
         """The runner's latest snapshot; of a job that nobody runs, what its checkpoint says."""
         owner = lock_owner(self.path)
-        if owner is not None and (live := read_live(self.path)) is not None:
+        # A runner that was killed leaves its last snapshot behind.
+        if owner is not None and (live := read_live(self.path)) is not None and live.pid == owner.pid:
             return live
         with CheckpointStore(self.path, "snapshot") as store:
             self.job = store.job()

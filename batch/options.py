@@ -109,7 +109,7 @@ def parse_option(cls: type, name: str, value: Any) -> Any:
         parsed = kind(value)
         if kind is int and isinstance(value, float) and value != parsed:
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise OptionError(f"{label}: {value!r} is not {'a whole number' if kind is int else 'a number'}") from None
     low, high, choices = (spec.metadata[k] for k in ("minimum", "maximum", "choices"))
     if low is not None and not parsed >= low:

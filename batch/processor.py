@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from batch.engines.base import Engine
 from batch.engines.function import FunctionEngine
 from batch.errors import BatchError, CheckpointError, Interrupted
 from batch.items import Answer, Request
-from batch.job import BatchJob, BatchResult, new_job_id
+from batch.job import BatchJob, BatchResult, JobStatus, new_job_id
 from batch.options import RunOptions, build_options
 from batch.run import Run
 
@@ -111,7 +112,7 @@ class BatchProcessor:
                 "timeout": timeout,
             },
         )
-        engine = FunctionEngine(execute_fn, workers=workers, timeout=timeout)
+        engine = FunctionEngine(execute_fn, workers=options.workers, timeout=options.timeout)
         self._ensure_stored(job, results or ())
         run = Run(
             job,
@@ -129,7 +130,10 @@ class BatchProcessor:
             return list(store.iter_results())
 
     def save_checkpoint(self, job: BatchJob, results: Sequence[BatchResult]) -> None:
-        """Put results on disk that are not there yet or differ. `process_batch` does so by itself."""
+        """Put on disk the job as it is, and the results that are not there yet or that end a stored failure.
+
+        `process_batch` does so by itself.
+        """
         if job.checkpoint_file is None or not job.checkpoint_file.exists():
             CheckpointStore.create(self.checkpoint_dir, job, job.prompts).close()
         elif job.checkpoint_file.suffix == ".json":
@@ -180,13 +184,19 @@ class BatchProcessor:
 
     def _adopt(self, path: Path) -> Path:
         """A database of the same name for a JSON checkpoint of the reference; the JSON file stays as it is."""
-        database = path.with_suffix(".db")
+        job_id = path.stem.removeprefix("batch_")
+        database = checkpoint_path(path.parent, job_id)
         if not database.exists():
             job, results = legacy.read(path)
-            job.job_id = path.stem.removeprefix("batch_")
-            CheckpointStore.create(path.parent, job, job.prompts).close()
-            job.completed = job.failed = job.tokens_input = job.tokens_output = 0
-            _put(job, results)
+            job.job_id = job_id
+            try:
+                # Beside its place until its results are in: a job without them would be run from the start.
+                with tempfile.TemporaryDirectory(prefix=f".{job_id}-", dir=path.parent) as folder:
+                    CheckpointStore.create(Path(folder), job, job.prompts).close()
+                    _put(job, results)
+                    os.replace(checkpoint_path(Path(folder), job_id), database)
+            except OSError as error:
+                raise CheckpointError(f"Cannot write checkpoint {database}: {error.strerror or error}") from error
         return database
 
 
@@ -197,10 +207,13 @@ def _execute(run: Run) -> None:
     except RuntimeError:
         run.execute()
         return
-    thread = threading.Thread(target=run.start, daemon=True)
-    thread.start()
-    thread.join()
-    run.wait()
+    run.start()
+    try:
+        run.wait()
+    except KeyboardInterrupt:
+        run.stop("now")
+        run.wait()
+        raise
     if isinstance(run.error, Interrupted):
         raise KeyboardInterrupt
 
@@ -208,18 +221,27 @@ def _execute(run: Run) -> None:
 def _put(job: BatchJob, results: Sequence[BatchResult]) -> None:
     """Store results beside those that are stored, under the job's lock, and bring the job's counts up to date."""
     assert job.checkpoint_file is not None
+    if job.status not in list(JobStatus):
+        raise CheckpointError(f"Unknown job status {job.status!r}; use one of {', '.join(JobStatus)}")
     lock = JobLock(job.checkpoint_file)
     lock.acquire()
     try:
         with CheckpointStore(job.checkpoint_file) as store:
             stored = store.job()
             known = {r.prompt_index: r for r in store.iter_results()}
-        new = [r for r in results if (old := known.get(r.prompt_index)) is None or (r.success and not old.success)]
+        chosen: dict[int, BatchResult] = {}
+        for r in results:
+            if not 0 <= r.prompt_index < stored.total_prompts:
+                raise CheckpointError(f"Job {job.job_id} has no prompt {r.prompt_index}")
+            old = chosen.get(r.prompt_index) or known.get(r.prompt_index)
+            if old is None or (r.success and not old.success):
+                chosen[r.prompt_index] = r
+        job.elapsed = max(job.elapsed, stored.elapsed)
         job.completed, job.failed = stored.completed, stored.failed
         job.tokens_input, job.tokens_output = stored.tokens_input, stored.tokens_output
         errors: list[CheckpointError] = []
         writer = ResultWriter(job, lambda rows: None, errors.append, lambda: job.elapsed)
-        for r in new:
+        for r in chosen.values():
             failed_before = r.prompt_index in known
             writer.put(
                 ResultRow(

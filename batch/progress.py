@@ -98,10 +98,12 @@ def format_duration(seconds: float | None) -> str:
 
 def progress_line(processed: int, total: int, eta: float | None) -> str:
     """The plain progress line, ASCII up to the ETA: `Progress: [====----] 66.7% (4/6) | ETA: 2m 15s`."""
-    fraction = processed / total if total else 1.0
-    filled = int(BAR_WIDTH * fraction)
+    filled = BAR_WIDTH * processed // total if total else BAR_WIDTH
     bar = "=" * filled + "-" * (BAR_WIDTH - filled)
-    return f"Progress: [{bar}] {fraction * 100:.1f}% ({processed}/{total}) | ETA: {format_duration(eta)}"
+    percent = processed / total * 100 if total else 100.0
+    if processed < total:
+        percent = min(percent, 99.9)  # 9,999 of 10,000 is not yet all
+    return f"Progress: [{bar}] {percent:.1f}% ({processed}/{total}) | ETA: {format_duration(eta)}"
 
 
 def percentile(ordered: list[float], fraction: float) -> float:

@@ -7,7 +7,7 @@ import heapq
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, Protocol
@@ -117,9 +117,11 @@ class Run:
         self._given: dict[int, _Given] = {}
         self._retries: list[tuple[float, int, Request, int]] = []  # heap of (due, index, request, attempt)
         self._old_failures: set[int] = set()  # failures of earlier runs that this run has yet to try again
+        self._uncommitted_old = 0  # those of them whose new result is not on the disk yet
         self._failures = 0
         self._paused = False
         self._stop: StopMode | None = None
+        self._listener_failed = False
         self._saved_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
@@ -157,7 +159,7 @@ class Run:
 
     def stop(self, mode: StopMode = "drain") -> None:
         """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable."""
-        self._call(self._halt, mode, "stopped")
+        self._call(self._halt, mode)
 
     def set_concurrency(self, workers: int) -> None:
         """Most items in flight from now on (at least 1)."""
@@ -207,14 +209,15 @@ class Run:
     def _open(self) -> None:
         path = self.job.checkpoint_file
         assert path is not None
-        self._lock = JobLock(path)
-        self._lock.acquire()
-        try:
-            self._store = CheckpointStore(path)
+        lock = JobLock(path)
+        lock.acquire()
+        with ExitStack() as held:
+            held.callback(lock.release)
+            # First of all, so that a command sent from the moment on when the job counts as running is heard.
+            self._control = held.enter_context(closing(Control(path)))
+            self._store = held.enter_context(CheckpointStore(path))
             self._refresh_job()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._held = held.pop_all()
 
     def _refresh_job(self) -> None:
         """Take the counts from the store: they are the truth, whoever else wrote meanwhile."""
@@ -225,6 +228,7 @@ class Run:
         job.started_at = stored.started_at or now_iso()
         self._done = self._store.done_map(job.total_prompts, retry_failed=self.retry_failed)
         self._old_failures = set(self._store.ids("failed")) if self.retry_failed else set()
+        self._uncommitted_old = len(self._old_failures)
         job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
 
     def _thread_main(self) -> None:
@@ -240,21 +244,29 @@ class Run:
             if not isinstance(error, BatchError):
                 raise
         finally:
-            self._store.close()
-            self._lock.release()
+            if not self._state.over:  # it could not even begin
+                self._state, self.job.reason = RunState.FAILED, str(self.error)
+            self._held.close()
             self._over.set()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        writer = self._writer = ResultWriter(self.job, self._from_writer, self._writer_failed, self._elapsed)
+        try:
+            writer = self._writer = ResultWriter(self.job, self._from_writer, self._writer_failed, self._elapsed)
+        except CheckpointError:
+            if self._close_engine:
+                await self.engine.close()
+            raise
         self._task = asyncio.create_task(self._consume())
         keeper = asyncio.create_task(self._keep_house())
-        self._clock.start()
+        if not self._paused:
+            self._clock.start()
         if self._stop == "now":  # asked for before there was a loop
             self._task.cancel()
         try:
             await asyncio.wait([self._task])
         except asyncio.CancelledError:  # Ctrl-C in this thread
+            self.error = self.error or Interrupted("interrupted")
             self._task.cancel()
             await asyncio.wait([self._task])
             raise
@@ -265,6 +277,8 @@ class Run:
             await asyncio.to_thread(writer.drain)
             self._finish()
             await asyncio.to_thread(writer.close)
+            if writer.failed is not None:
+                self._state, self.job.reason = RunState.FAILED, str(writer.failed)
             if self._close_engine:
                 await self.engine.close()
             await asyncio.gather(keeper, return_exceptions=True)
@@ -282,7 +296,10 @@ class Run:
     def _finish(self) -> None:
         """Set the job's last state of this run; the writer saves it."""
         job = self.job
-        if job.processed >= job.total_prompts and not self._old_failures:
+        unfinished = job.processed < job.total_prompts or self._uncommitted_old > 0
+        if unfinished and self.error is None and not self._stop:
+            self.error = FatalError(f"the engine ended with {job.total_prompts - job.processed} items unanswered")
+        if not unfinished:
             self._state, job.status, job.completed_at, job.reason = (
                 RunState.FINISHED,
                 JobStatus.COMPLETED,
@@ -290,10 +307,9 @@ class Run:
                 None,
             )
             return
-        if isinstance(self.error, Interrupted) or (self.error is None and self._stop and not self._halted_by_errors()):
-            self._state = RunState.STOPPED
-            job.reason = job.reason or "stopped"
-        elif self.error is not None and not isinstance(self.error, Interrupted):
+        if isinstance(self.error, Interrupted):  # Ctrl-C
+            self._state, job.reason = RunState.STOPPED, "interrupted"
+        elif self.error is not None:
             self._state, job.status = RunState.FAILED, JobStatus.FAILED
             job.reason = str(self.error) or type(self.error).__name__
         elif self._halted_by_errors():
@@ -301,8 +317,8 @@ class Run:
             job.reason = (
                 f"stopped after {self._failures} failure{'s' * (self._failures != 1)} ({self.options.on_error})"
             )
-        else:  # Ctrl-C
-            self._state, job.reason = RunState.STOPPED, "interrupted"
+        else:
+            self._state, job.reason = RunState.STOPPED, "stopped"
 
     def _halted_by_errors(self) -> bool:
         return self.strategy.stops(self._failures)
@@ -382,14 +398,15 @@ class Run:
         self._wake.set()
         if error is not None:
             delay = self._retry.delay(error, given.attempt)
-            if delay is not None and not self._stop:
-                due = time.monotonic() + delay
-                heapq.heappush(self._retries, (due, int(response.id), given.request, given.attempt + 1))
+            if delay is not None:
+                if not self._stop:  # otherwise the next run tries again
+                    due = time.monotonic() + delay
+                    heapq.heappush(self._retries, (due, int(response.id), given.request, given.attempt + 1))
                 return
             self._failures += 1
         self._put(response, given, error)
         if error is not None and self._halted_by_errors():
-            self._halt("drain", "errors")
+            self._halt("drain")
 
     def _put(self, response: BatchResponse[Answer], given: _Given, error: Failure | None) -> None:
         index = int(response.id)
@@ -423,22 +440,27 @@ class Run:
     def _writer_failed(self, error: CheckpointError) -> None:
         assert self._loop is not None
         self.error = self.error or error
-        self._loop.call_soon_threadsafe(self._halt, "now", "disk")
+        self._loop.call_soon_threadsafe(self._halt, "now")
 
     def _committed(self, rows: Sequence[ResultRow], processed: int) -> None:
         self._saved_at = time.monotonic()
+        self._uncommitted_old -= sum(row.old for row in rows)
         results = [_result(row) for row in rows]
         self._meter.record(results, len(results))
         self._wake.set()
+        if self._listener_failed:
+            return
+        processed -= self._uncommitted_old  # a failure that is tried again counts when it has its new result
         try:
             if self._on_results:
                 self._on_results(results)
             if self._on_progress:
                 for count in range(processed - len(results) + 1, processed + 1):
                     self._on_progress(self.job, count)
-        except Exception as error:  # the listener's own fault ends the run, with all answers safe
-            self.error = self.error or error
-            self._halt("now", "listener")
+        except (Exception, KeyboardInterrupt) as error:  # ends the run, with all answers safe
+            self._listener_failed = True
+            self.error = self.error or (Interrupted("interrupted") if isinstance(error, KeyboardInterrupt) else error)
+            self._halt("now")
 
     # -- steering, in the loop ----------------------------------------------------------------------------------
 
@@ -458,11 +480,9 @@ class Run:
             self._clock.start()
         self._wake.set()
 
-    def _halt(self, mode: StopMode, why: str) -> None:
+    def _halt(self, mode: StopMode) -> None:
         if self._stop != "now":
             self._stop = mode
-        if why == "stopped":
-            self.job.reason = "stopped"
         self._wake.set()
         if mode == "now" and self._task is not None:
             self._task.cancel()
@@ -481,15 +501,14 @@ class Run:
         """Tell other processes how it goes, and do what they ask."""
         path = self.job.checkpoint_file
         assert path is not None
-        live, control = LiveFile(path), Control(path)
+        live = LiveFile(path)
         try:
             while True:
                 live.write(self.snapshot())
-                for command, value in control.poll():
+                for command, value in self._control.poll():
                     self._obey(command, value)
                 await asyncio.sleep(HOUSEKEEPING_SECONDS)
         finally:
-            control.close()
             live.remove()
 
     def _obey(self, command: str, value: str | None) -> None:
@@ -498,7 +517,7 @@ class Run:
         elif command == "resume":
             self._set_paused(False)
         elif command == "stop":
-            self._halt("now" if value == "now" else "drain", "stopped")
+            self._halt("now" if value == "now" else "drain")
         elif command == "concurrency" and value and value.isdigit():
             self.set_concurrency(int(value))
 

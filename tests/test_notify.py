@@ -178,6 +178,9 @@ def test_notify_returns_at_once(server: Any) -> None:
 def test_options_are_checked_before_a_job_starts() -> None:
     check_options(NotifyOptions(command="say done", webhook="https://example.org/x"))
     check_options(NotifyOptions(webhook="$HOOK"))
-    for bad in ({"command": "'"}, {"command": " "}, {"webhook": "example.org"}, {"webhook": "javascript:1"}):
+    for command in ("'", " "):
         with pytest.raises(OptionError):
-            check_options(NotifyOptions(**bad))
+            check_options(NotifyOptions(command=command))
+    for webhook in ("example.org", "javascript:1"):
+        with pytest.raises(OptionError):
+            check_options(NotifyOptions(webhook=webhook))

@@ -26,6 +26,8 @@ def read(path: Path) -> tuple[BatchJob, list[BatchResult]]:
         if not isinstance(data, dict) or not {"job", "results", "timestamp"} <= data.keys():
             raise CheckpointError(f"not a checkpoint: {path}")
         head = data["job"]
+        if not isinstance(head["prompts"], list) or not isinstance(data["results"], list):
+            raise TypeError("prompts and results are not lists")
         prompts = [str(prompt) for prompt in head["prompts"]]
         results: dict[int, BatchResult] = {}
         for row in data["results"]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +107,12 @@ def list_jobs(directory: Path) -> CheckpointList:
 
 def find_job(directory: Path, name: str) -> Path:
     """The checkpoint of a job named by id, unique prefix of it, or path."""
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))
     if given.suffix in (".db", ".json") or len(given.parts) > 1:
         if given.is_file():
             return given
         raise CheckpointError(f"Checkpoint not found: {name}")
-    paths = {path.stem: path for suffix in ("json", "db") for path in directory.glob(f"batch_{name}*.{suffix}")}
+    paths = {path.stem: path for suffix in ("json", "db") for path in directory.glob(f"batch_{escape(name)}*.{suffix}")}
     if f"batch_{name}" in paths:
         return paths[f"batch_{name}"]
     if len(paths) == 1:

@@ -103,14 +103,18 @@ def _has_log(path: Path) -> bool:
     return any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-shm"))
 
 
-def damaged(path: Path, error: sqlite3.Error) -> CheckpointError:
-    """An SQLite error on a checkpoint as one sentence."""
+def damaged(path: Path, error: Exception) -> CheckpointError:
+    """An error of SQLite, or in what it is given, as one sentence."""
+    if not isinstance(error, sqlite3.Error):
+        return CheckpointError(f"Cannot write checkpoint {path}: {type(error).__name__}: {error}")
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return CheckpointError(f"Checkpoint {path} is busy: another program holds it")
     if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
         return CheckpointError(f"No space left on the disk of {path}; free some and resume")
     if isinstance(error, sqlite3.OperationalError) and "readonly" in str(error):
         return CheckpointError(f"Checkpoint {path} cannot be written: no permission")
+    if isinstance(error, sqlite3.OperationalError) and ("disk I/O" in str(error) or "unable to open" in str(error)):
+        return CheckpointError(f"The disk failed on checkpoint {path}: {error}")
     return CheckpointError(f"Damaged checkpoint {path}: {error}")
 
 

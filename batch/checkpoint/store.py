@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -25,6 +26,19 @@ _COLUMNS = """
     coalesce(r.duration, 0), r.success, a.error, r.error_class, coalesce(r.attempts, 0), a.extra, i.extra
 """
 _FROM = "FROM items i LEFT JOIN results r ON r.id = i.id LEFT JOIN answers a ON a.id = i.id"
+_JOB = """
+    job_id, model_id, total, completed, failed, status, started_at, completed_at, created_at, updated_at,
+    tokens_input, tokens_output, elapsed, reason, config
+"""
+_JOB_TYPES: tuple[type | types.UnionType, ...] = (
+    *(str, str, int, int, int, str, str | None, str | None, str, str),
+    *(int, int, float, str | None, str),
+)
+# In the same statement as the job's row, so that both are of one moment.
+_COUNTS = """
+    (SELECT max(id) FROM items), (SELECT count(*) FROM results),
+    (SELECT coalesce(sum(success = 0), 0) FROM results)
+"""
 _WHERE: dict[str, str] = {
     "all": "1",
     "done": "r.success = 1",
@@ -81,6 +95,8 @@ class CheckpointStore:
         number of items written so far.
         """
         path = checkpoint_path(Path(directory), job.job_id)
+        if path.exists():
+            raise CheckpointError(f"Checkpoint {path} exists already; load it to go on with it")
         temporary = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,16 +169,18 @@ class CheckpointStore:
 
         `recount` counts the results instead of believing the job's row, and checks that no item is missing.
         """
-        rows = self._rows(
-            "SELECT job_id, model_id, total, completed, failed, status, started_at, completed_at, created_at,"
-            " updated_at, tokens_input, tokens_output, elapsed, reason, config FROM job"
-        )
+        rows = self._rows(f"SELECT {_JOB}{',' + _COUNTS if recount else ''} FROM job")
         if not rows:
             raise CheckpointError(f"Damaged checkpoint {self.path}: it holds no job")
         row = rows[0]
         try:
+            for value, kind in zip(row[:15], _JOB_TYPES, strict=True):
+                if not isinstance(value, kind):
+                    raise TypeError(f"{value!r} in the job's row")
             datetime.fromisoformat(row[9])
             config = orjson.loads(row[14])
+            if not isinstance(config, dict):
+                raise TypeError("the configuration is not an object")
             JobStatus(row[5])
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
@@ -186,10 +204,12 @@ class CheckpointStore:
             config=config,
         )
         if recount:
-            last = self._rows("SELECT max(id) FROM items")[0][0]
+            last, results, failed = row[15:]
             if (-1 if last is None else last) + 1 != job.total_prompts:
                 raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
-            job.completed, job.failed = self.counts()
+            if (results - failed, failed) != (job.completed, job.failed):
+                self.verify()  # both are written in one transaction, so results may have been lost
+            job.completed, job.failed = results - failed, failed
         return job
 
     def counts(self) -> tuple[int, int]:
@@ -210,7 +230,15 @@ class CheckpointStore:
         rows = self._rows("SELECT text, extra FROM items WHERE id = ?", (index,))
         if not rows:
             raise IndexError(index)
-        return Request(rows[0][0], orjson.loads(rows[0][1]) if rows[0][1] else None)
+        return self._request(index, *rows[0])
+
+    def _request(self, index: int, text: Any, extra: Any) -> Request:
+        try:
+            if not isinstance(text, str):
+                raise TypeError(f"the text of item {index} is not a text")
+            return Request(text, orjson.loads(extra) if extra else None)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
 
     def requests(self, ids: Sequence[int]) -> list[tuple[int, Request]]:
         """Items by ascending ids; close ids are read in one sweep."""
@@ -222,7 +250,10 @@ class CheckpointStore:
         else:
             marks = ",".join("?" * len(ids))
             rows = self._rows(f"SELECT id, text, extra FROM items WHERE id IN ({marks}) ORDER BY id", ids)
-        return [(i, Request(text, orjson.loads(extra) if extra else None)) for i, text, extra in rows if i in wanted]
+        found = [(i, self._request(i, text, extra)) for i, text, extra in rows if i in wanted]
+        if len(found) != len(wanted):
+            raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
+        return found
 
     def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
         """One byte an item, 1 where nothing is left to do. A megabyte a million items."""
@@ -257,7 +288,10 @@ class CheckpointStore:
             rows = self._rows(
                 f"SELECT {_COLUMNS} {_FROM} WHERE i.id >= ? AND {_WHERE[kind]} ORDER BY i.id LIMIT ?", (start, limit)
             )
-        return [_result(row) for row in rows]
+        try:
+            return [_result(row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
 
     def iter_results(self, *, kind: Kind = "all") -> Iterator[BatchResult]:
         """Every item of a kind in input order; without `pending` ones for `all`, as exports want it."""
@@ -332,17 +366,19 @@ class CheckpointStore:
 
 def _result(row: Sequence[Any]) -> BatchResult:
     extra = orjson.loads(row[11]) if row[11] else {}
+    if not (isinstance(row[1], str) and isinstance(row[2], str)):
+        raise TypeError(f"the text of item {row[0]} is not a text")
     return BatchResult(
         prompt_index=row[0],
         prompt=row[1],
         response_text=row[2],
-        tokens_input=row[3],
-        tokens_output=row[4],
-        duration=row[5],
+        tokens_input=int(row[3]),
+        tokens_output=int(row[4]),
+        duration=float(row[5]),
         success=bool(row[6]),
         error_message=row[7],
         error_class=row[8],
-        attempts=row[9],
+        attempts=int(row[9]),
         extra=orjson.loads(row[10]) if row[10] else None,
         custom_id=extra.get("custom_id") if isinstance(extra, dict) else None,
     )

@@ -60,7 +60,11 @@ class ResultWriter:
         self._urgent = False
         self._closing = False
         self.failed: CheckpointError | None = None
-        self._save([])
+        try:
+            self._save([])
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise schema.damaged(self._path, error) from error
         self._thread = threading.Thread(target=self._run, name=f"writer-{job.job_id}", daemon=True)
         self._thread.start()
 
@@ -114,12 +118,12 @@ class ResultWriter:
             last = time.monotonic()
             try:
                 self._save(rows)
-            except sqlite3.Error as error:
+            except Exception as error:  # whatever it is, the run must hear that nothing is kept any more
                 self._fail(error)
                 return
             self._on_commit(rows)
 
-    def _fail(self, error: sqlite3.Error) -> None:
+    def _fail(self, error: Exception) -> None:
         self.failed = schema.damaged(self._path, error)
         self._on_error(self.failed)
 
@@ -161,5 +165,6 @@ class ResultWriter:
                 ),
             )
         # Counted only now that it is on the disk.
-        job.completed, job.failed, job.updated_at = completed, failed, updated
+        # Failures first: who looks in between sees one item too few done, never one too many.
+        job.failed, job.completed, job.updated_at = failed, completed, updated
         job.tokens_input, job.tokens_output = tokens_input, tokens_output

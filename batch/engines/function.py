@@ -40,7 +40,8 @@ class FunctionEngine:
     async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
         """Responses in the order in which the calls return."""
         responses: asyncio.Queue[Response | Interrupted | None] = asyncio.Queue()
-        call = self._call_async if self._is_async else _ThreadPool(self._call).run
+        pool = _ThreadPool(self._call)
+        call = self._call_async if self._is_async else pool.run
         running: set[asyncio.Task[None]] = set()
 
         async def work(item: Item) -> None:
@@ -80,16 +81,21 @@ class FunctionEngine:
             puller.cancel()
             for task in running:
                 task.cancel()
+            pool.close()
 
     async def _call_async(self, item: Item) -> Response:
         start = time.perf_counter_ns()
         try:
-            value = await self.execute_fn(item.data.text)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+            return _response(item.id, await self.execute_fn(item.data.text), start)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted by the function itself") from None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
             return BatchResponse(item.id, None, time.perf_counter_ns() - start, _classify(error))
-        return _response(item.id, value, start)
+        except (Exception, SystemExit) as error:
+            return BatchResponse(item.id, None, time.perf_counter_ns() - start, _classify(error))
 
     def _call(self, item: Item) -> Response | Interrupted:
         start = time.perf_counter_ns()
@@ -97,11 +103,11 @@ class FunctionEngine:
             value = self.execute_fn(item.data.text)
             if inspect.isawaitable(value):
                 value = asyncio.run(_await(value))
+            return _response(item.id, value, start)
         except KeyboardInterrupt:
             return Interrupted("interrupted by the function itself")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit and CancelledError too: the thread must live to say so
             return BatchResponse(item.id, None, time.perf_counter_ns() - start, _classify(error))
-        return _response(item.id, value, start)
 
     def partial_texts(self) -> Mapping[ItemId, str]:
         """A function has no partial answers."""
@@ -122,11 +128,12 @@ async def _await(value: Any) -> Any:
 
 def _response(item_id: ItemId, value: Any, start: int) -> Response:
     duration = time.perf_counter_ns() - start
-    if value is None:
-        return BatchResponse(item_id, None, duration, Failure(ErrorClass.PERMANENT, "the function returned None"))
     text = getattr(value, "text", value)
+    if text is None:
+        what = "None" if value is None else "an object whose text is None"
+        return BatchResponse(item_id, None, duration, Failure(ErrorClass.PERMANENT, f"the function returned {what}"))
     seconds = getattr(value, "duration_seconds", None)
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, OverflowError):
         duration = round(float(seconds) * 1e9) if seconds else duration
     return BatchResponse(
         item_id,
@@ -144,16 +151,23 @@ class _ThreadPool:
         self._function = function
         self._jobs: queue.SimpleQueue[tuple[Item, asyncio.Future[Response]] | None] = queue.SimpleQueue()
         self._idle = 0
+        self._threads = 0
 
     async def run(self, item: Item) -> Response:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Response] = loop.create_future()
         if self._idle == 0:
+            self._threads += 1
             threading.Thread(target=self._work, args=(loop,), name="execute_fn", daemon=True).start()
         else:
             self._idle -= 1
         self._jobs.put((item, future))
         return await future
+
+    def close(self) -> None:
+        """Let every thread end when its call returns."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while (job := self._jobs.get()) is not None:

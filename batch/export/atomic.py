@@ -18,6 +18,8 @@ _SQLITE = b"SQLite format 3\0"
 _CHECKPOINT_NAME = re.compile(r"batch_.*\.(db(-wal|-shm|-journal|\.lock)?|lock)", re.DOTALL)
 # Unescaped quotes cannot stand inside a JSON text, so a prompt that talks of checkpoints does not match.
 _CHECKPOINT_KEYS = (rb'"job"\s*:\s*\{', rb'"prompts"\s*:\s*\[', rb'"results"\s*:\s*\[', rb'"timestamp"\s*:')
+_CHUNK = 1 << 18
+_OVERLAP = 64  # longer than a key and the spaces around it
 _LONGEST_NAME = 100  # characters of the target's name in the temporary one: a name has at most 255 bytes
 
 
@@ -69,8 +71,6 @@ def check_target(path: Path, forbidden: Iterable[Path] = ()) -> None:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether an existing file holds a job: any SQLite file, or JSON with a job's prompts, results and a timestamp."""
-    import mmap
-
     mode = _mode(path)
     if mode is None or not stat.S_ISREG(mode):
         return False
@@ -80,8 +80,14 @@ def is_checkpoint(path: Path) -> bool:
             return True
         if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
             return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return all(re.search(key, text) for key in _CHECKPOINT_KEYS)
+        file.seek(0)
+        missing = list(_CHECKPOINT_KEYS)
+        tail = b""
+        while missing and (chunk := file.read(_CHUNK)):  # not mapped: that would count as this process's memory
+            text = tail + chunk
+            missing = [key for key in missing if not re.search(key, text)]
+            tail = text[-_OVERLAP:]
+        return not missing
 
 
 @contextlib.contextmanager

@@ -110,8 +110,7 @@ def openai_pieces(job: BatchJob, results: Iterable[BatchResult], options: Export
     created = created_at(job)
     yield ""
     for result in results:
-        record = openai_record(job, result, created)
-        yield json.dumps(replace_surrogates_in(record)[0], ensure_ascii=False) + "\n"
+        yield json.dumps(openai_record(job, result, created), ensure_ascii=False) + "\n"
     yield ""
 
 

@@ -8,7 +8,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from batch.job import BatchJob, BatchResult
-from batch.sources.text import replace_surrogates
+from batch.sources.text import replace_surrogates, replace_surrogates_in
 
 
 def plain(text: str | None) -> str:
@@ -78,9 +78,10 @@ def openai_record(job: BatchJob, result: BatchResult, created: int) -> dict[str,
     A line is asked for again by its custom_id, so every one has one; ids are made from the job's and the index, so
     that a second export is the same.
     """
+    digest = hashlib.sha256(f"{job.job_id}:{result.prompt_index}".encode("utf-8", "replace")).hexdigest()
     custom_id = f"request-{result.prompt_index}" if result.custom_id is None else plain(result.custom_id)
     record: dict[str, Any] = {
-        "id": f"batch_req_{_digest(job, result, 'line')}",
+        "id": f"batch_req_{digest[:20]}",
         "custom_id": custom_id,
         "response": None,
         "error": None,
@@ -89,7 +90,7 @@ def openai_record(job: BatchJob, result: BatchResult, created: int) -> dict[str,
         record["error"] = {"code": str(result.error_class or "error"), "message": plain(result.error_message)}
         return record
     body = {
-        "id": f"chatcmpl-{_digest(job, result, 'completion')}",
+        "id": f"chatcmpl-{digest[20:40]}",
         "object": "chat.completion",
         "created": created,
         "model": plain(str(_said(result, "model") or job.model_id)),
@@ -97,7 +98,7 @@ def openai_record(job: BatchJob, result: BatchResult, created: int) -> dict[str,
             {
                 "index": 0,
                 "message": {"role": "assistant", "content": plain(result.response_text), "refusal": None},
-                "logprobs": _said(result, "logprobs"),
+                "logprobs": replace_surrogates_in(_said(result, "logprobs"))[0],
                 "finish_reason": plain(str(_said(result, "finish_reason") or "stop")),
             }
         ],
@@ -107,7 +108,7 @@ def openai_record(job: BatchJob, result: BatchResult, created: int) -> dict[str,
             "total_tokens": result.tokens_input + result.tokens_output,
         },
     }
-    record["response"] = {"status_code": 200, "request_id": f"req_{_digest(job, result, 'request')}", "body": body}
+    record["response"] = {"status_code": 200, "request_id": f"req_{digest[40:60]}", "body": body}
     return record
 
 
@@ -121,7 +122,3 @@ def created_at(job: BatchJob) -> int:
 
 def _said(result: BatchResult, key: str) -> Any:
     return result.extra.get(key) if result.extra else None
-
-
-def _digest(job: BatchJob, result: BatchResult, what: str) -> str:
-    return hashlib.sha256(f"{job.job_id}:{result.prompt_index}:{what}".encode("utf-8", "replace")).hexdigest()[:24]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from batch.items import Request
@@ -22,6 +22,11 @@ class MalformedEntry(ValueError):
 @cache
 def _sampling_names() -> frozenset[str]:
     return frozenset(f.name for f in fields(SamplingOptions))
+
+
+@lru_cache(maxsize=1024, typed=True)  # a file's lines mostly ask for the same
+def _parsed(name: str, value: str | float) -> Any:
+    return parse_option(SamplingOptions, name, value)
 
 
 def request_of(value: object, column: str | None = None) -> Request:
@@ -164,8 +169,9 @@ def _take_params(rest: dict[str, Any], extra: dict[str, Any], names: frozenset[s
         if isinstance(value, dict) or (isinstance(value, list) and name != "stop"):
             raise MalformedEntry(f'"{key}" is not one value')
         try:
-            params[name] = parse_option(SamplingOptions, name, value)
-        except (OptionError, OverflowError) as error:
+            parse = _parsed if isinstance(value, str | float | int) else partial(parse_option, SamplingOptions)
+            params[name] = parse(name, value)
+        except OptionError as error:
             raise MalformedEntry(str(error)) from None
     if params:
         extra["params"] = params

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -290,7 +289,7 @@ def _key(request: Request) -> int:
     if not extra or not ("messages" in extra or "params" in extra):
         return hash(request.text)
     rest = [request.text, extra.get("messages"), extra.get("params"), extra.get("model"), extra.get("body")]
-    return hash(json.dumps(rest, sort_keys=True))
+    return hash(repr(rest))
 
 
 def _count(number: int, what: str) -> str:

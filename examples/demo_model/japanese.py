@@ -294,11 +294,25 @@ def _comparison(rng: random.Random) -> Pair:
     return Pair(f"{one}は{two}{rng.choice(('から', 'ほど', 'に'))}{more}{word}です。", right, "comparison")
 
 
+def _voice(rng: random.Random) -> Pair:
+    """A causative or passive clause with a misformed verb."""
+    verb = rng.choice([v for v in lx.VERBS if v.particle == "を"])
+    causative = rng.random() < 0.5
+    one, two = rng.sample(NOUNS["companion"], 2)
+    tail = rng.choice(("ました", "ます", "ませんでした", "ません"))
+    start = f"{one}は{two}に{_noun(rng, verb.nouns)}を"
+    wrong = rng.choice(jf.wrong_voice(verb, causative))
+    return Pair(f"{start}{wrong}{tail}。", f"{start}{jf.voice(verb, causative)}{tail}。",
+                "causative" if causative else "passive")
+
+
 FRAMES: tuple[tuple[Callable[[random.Random], Pair], float], ...] = (
     (_clause, 10.0), (_existence, 1.5), (_preference, 1.2), (_adjective_predicate, 1.5), (_adnominal, 1.2),
     (_possessive, 0.8), (_adverb, 1.0), (_counter, 1.5), (_honorific, 1.3), (_transitivity, 1.2), (_giving, 0.8),
     (_te_chain, 1.5), (_conditional, 1.3), (_plain_form, 1.0), (_nominalizer, 0.8), (_comparison, 0.8),
 )
+# Error types the demo model is not trained on: drawn only where `error_type` asks for them.
+KEPT_BACK = ("causative", "passive")
 CORRECT_SHARE = 0.12
 
 
@@ -312,6 +326,8 @@ def pairs(seed: int, split: str, error_type: str | None = None) -> Iterator[Pair
     """An endless stream of pairs of one split, optionally of one error type."""
     rng = random.Random(f"japanese-{split}-{seed}")
     frames, weights = [f for f, _ in FRAMES], [w for _, w in FRAMES]
+    if error_type in KEPT_BACK:
+        frames, weights = [_voice], [1.0]
     while True:
         pair = rng.choices(frames, weights)[0](rng)
         if rng.random() < CORRECT_SHARE:
@@ -326,8 +342,9 @@ def row(pair: Pair, rng: random.Random) -> dict[str, object]:
     """One chat row in one of the prompt forms, with the error type as metadata."""
     prompt = rng.choices([p for p, _ in PROMPTS], [w for _, w in PROMPTS])[0]
     messages = [{"role": "system", "content": SYSTEM}] if rng.random() < 0.4 else []
-    messages.append({"role": "user", "content": prompt.format(text=pair.wrong)})
-    messages.append({"role": "assistant", "content": pair.right})
+    bare = rng.random() < 0.08  # both without the full stop
+    messages.append({"role": "user", "content": prompt.format(text=pair.wrong[:-1] if bare else pair.wrong)})
+    messages.append({"role": "assistant", "content": pair.right[:-1] if bare else pair.right})
     return {"messages": messages, "error_type": pair.error_type}
 
 

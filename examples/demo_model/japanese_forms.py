@@ -53,6 +53,25 @@ def potential(verb: Verb) -> str:
     return verb.word[:-1] + "られ"
 
 
+def voice(verb: Verb, causative: bool) -> str:
+    """The stem of the passive (食べられ) or causative (食べさせ) form, which takes ます."""
+    if verb.kind == "suru":
+        return verb.word[:-2] + ("させ" if causative else "され")
+    if verb.kind == "u":
+        return verb.word[:-1] + _A[verb.word[-1]] + ("せ" if causative else "れ")
+    return verb.word[:-1] + ("させ" if causative else "られ")
+
+
+def wrong_voice(verb: Verb, causative: bool) -> list[str]:
+    """What a learner writes instead of `voice(verb, causative)`."""
+    end = "せ" if causative else "れ"
+    if verb.kind == "suru":
+        return [verb.word + end, stem(verb) + ("らせ" if causative else "られ")]
+    if verb.kind == "u":
+        return [stem(verb) + end, verb.word + end]
+    return [stem(verb) + end, verb.word + end]
+
+
 def wrong_te(verb: Verb) -> list[str]:
     """Misformed て forms, none equal to the right one."""
     forms = [verb.word + "て", stem(verb) + "て" if verb.kind == "u" else stem(verb) + "って"]

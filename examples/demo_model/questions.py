@@ -46,7 +46,24 @@ In simple terms, what is {x}?
 Explain {x} to a beginner.
 What is meant by {x}?
 What exactly is {x}?
-How would you explain {x}?""".split("\n")
+How would you explain {x}?
+Describe {x} in a sentence or two.
+Summarize {x} for a beginner.
+What do people mean by {x}?
+What does the term {b} mean?
+{b} meaning
+{b} explained briefly
+{b} definition
+Why use {x}?
+Why do we need {x}?
+What is {x} good for?
+What is {x} used for?
+When should I use {x}?
+When is {x} a good choice?
+Where is {x} used in practice?
+What is the purpose of {x}?
+What does {x} do?
+Give some uses of {x}.""".split("\n")
 )
 DIFFERENCE_TEMPLATES = tuple(
     """What is the difference between {x}?
@@ -58,7 +75,11 @@ Difference between {x}
 Tell me the difference between {x}.
 What distinguishes {x}?
 How are {x} different?
-What separates {x}?""".split("\n")
+What separates {x}?
+What makes {x} different?
+I mix up {x}.
+I mix up {x}. How are they different?
+How do {x} compare?""".split("\n")
 )
 WAY_TEMPLATES = tuple(
     """How do I {x}?
@@ -73,7 +94,9 @@ What's the best way to {x}?
 I want to {x}. How?
 I need to {x}.
 Help me {x}.
-How does one {x}?""".split("\n")
+How does one {x}?
+Explain how to {x}.
+What do I write to {x}?""".split("\n")
 )
 WORK_TEMPLATES = tuple(
     """How does {x} work?
@@ -84,17 +107,22 @@ What is the idea behind {x}?
 How {x} works
 Can you explain how {x} works?""".split("\n")
 )
-_TAIL = re.compile(r"( in a sentence or two| for a beginner| briefly| in short| in simple terms| to a beginner)+$")
+_TAIL = re.compile(r"(\. how are they different| are different| in a sentence or two| for a beginner| briefly| in practice| in short| in simple terms| to a beginner)+$")
 _NOUN = re.compile(
-    r"^(?:what is|what's|what are|explain|describe|define|summarize|tell me about|help me understand|"
+    r"^(?:what is meant by|what is|what's|what are|explain|describe|define|summarize|tell me about|help me understand|"
     r"what do people mean by|what does the term|in simple terms, what is|give me a short explanation of|"
-    r"can you explain) (.+?)(?: mean)?$", re.I
+    r"can you explain|i want to understand|what exactly is|why use|when should i use|why do we need|"
+    r"what is the purpose of) (.+?)(?: mean)?$|^(.+?) (?:meaning|explained|definition)$", re.I
 )
-_DIFFERENCE = re.compile(r"difference between (.+)$", re.I)
-_WAY = re.compile(r"^(?:how do i|how can i|how to|how do you|show me how to|how would i) (.+)$", re.I)
+_USE = re.compile(r"^(?:what is|what are|what does|where is) (.+?) (?:used for|good for|do|used)$", re.I)
+_DIFFERENCE = re.compile(r"(?:difference between|mix up|compare|how do|distinguishes|what separates) (.+? and .+?)(?: differ)?$", re.I)
+_VERSUS = re.compile(r"^(.+) versus (.+)$", re.I)
+_WAY = re.compile(r"^(?:how do i|how can i|how to|how do you|show me how to|how would i|explain how to|"
+                  r"tell me how to|i want to(?! understand)) (.+?)(?:\. how)?$", re.I)
 _WORK = re.compile(r"^(?:how does|explain how|describe how|tell me how) (.+) works?$", re.I)
 _CLAUSE = re.compile(r"^(?:what|how|why|when|where|which|that|to)\b|\b(?:for|like|do|does|and when)$|,| and (?:when|how|why)\b",
                      re.I)
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.I)
 _POLITE = re.compile(r"\b(please|can you|could you|would you|tell me|briefly|hi|hello|hey|thanks)\b")
 
 
@@ -113,7 +141,7 @@ def load(folder: Path = CORPUS) -> list[Question]:
     found = []
     for path in sorted(folder.glob("questions*.yaml")):
         for entry in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
-            found.append(Question(str(entry["id"]), entry["group"], " ".join(entry["answer"].split()),
+            found.append(Question(str(entry["id"]), entry["group"], entry["answer"].strip(),
                                   tuple(entry["phrasings"]), tuple(entry.get("held_out", ()))))
     return found
 
@@ -128,13 +156,16 @@ def cores(phrasing: str) -> list[tuple[str, tuple[str, ...]]]:
     bare = _TAIL.sub("", phrasing.strip().rstrip("?.! "))
     if match := _DIFFERENCE.search(bare):
         return [(match[1], DIFFERENCE_TEMPLATES)]
+    if match := _VERSUS.match(bare):
+        return [(f"{match[1]} and {match[2]}", DIFFERENCE_TEMPLATES)]
     if match := _WAY.match(bare):
         return [(match[1], WAY_TEMPLATES)]
     if match := _WORK.match(bare):
         return [(match[1], WORK_TEMPLATES)]
-    match = _NOUN.match(bare)
-    if match and not _CLAUSE.search(match[1]) and len(match[1].split()) <= 7:
-        return [(match[1], NOUN_TEMPLATES)]
+    match = _USE.match(bare) or _NOUN.match(bare)
+    core = next((part for part in match.groups() if part), "") if match else ""
+    if core and not _CLAUSE.search(core) and len(core.split()) <= 7:
+        return [(core, NOUN_TEMPLATES)]
     return []
 
 
@@ -148,8 +179,7 @@ def variants(questions: list[Question]) -> dict[str, list[str]]:
         for phrasing in question.phrasings:
             for core, templates in cores(phrasing):
                 for template in templates:
-                    text = template.format(x=core)
-                    text = text[0].upper() + text[1:] if template[0] != "{" else text
+                    text = template.format(x=core, b=_ARTICLE.sub("", core))
                     key = normal(text)
                     if key not in held and own.get(key, question.id) == question.id:
                         made[question.id][key] = text

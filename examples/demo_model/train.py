@@ -24,8 +24,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 VOCAB = 5120
 MAX_POSITIONS = 2048
-SIZES = {"questions": 64, "japanese": 80, "departments": 28}
-WEIGHTS = {"questions": 1.0, "japanese": 1.0, "departments": 0.5}
+SIZES = {"questions": 64, "japanese": 80, "departments": 32}
+WEIGHTS = {"questions": 1.0, "japanese": 1.0, "departments": 1.0}
 
 
 def config_dict(vocab_size: int) -> dict[str, object]:
@@ -89,7 +89,7 @@ def loss_of(model: Qwen3ForCausalLM, batch: data.Batch, bf16: bool) -> torch.Ten
 def main() -> None:
     """Train and save the model."""
     parser = argparse.ArgumentParser(description="Train the demo model from scratch.")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("checkpoints/demo"))
     parser.add_argument("--lr", type=float, default=4e-3)

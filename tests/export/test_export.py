@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch.errors import ExportError
-from batch.export import FORMATS, default_output, export
+from batch.export import FORMATS, default_output, export, is_checkpoint
 from batch.job import BatchJob, BatchResult, JobStatus
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -351,3 +351,13 @@ def test_default_output_never_hides_a_file(tmp_path: Path) -> None:
         export(job, [], path)
     job.checkpoint_file = tmp_path / "batch_abc123de.csv"
     assert default_output(job, "csv", tmp_path) == tmp_path / "batch_abc123de-2.csv"
+
+
+def test_a_checkpoint_is_known_wherever_its_keys_lie(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    for padding in (0, 1_048_560, 3_000_000):
+        job = {"job_id": "x" * padding, "prompts": ["p" * padding]}
+        path.write_text(json.dumps({"job": job, "results": [], "timestamp": "t"}))
+        assert is_checkpoint(path)
+        path.write_text(json.dumps({"job": job, "results": []}))
+        assert not is_checkpoint(path)

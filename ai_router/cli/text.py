@@ -1,0 +1,142 @@
+"""Text on its way to a terminal: made inert, measured in cells, and never a reason to fail."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, TextIO
+
+_SHOWN = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "\u2421"}  # Unicode has pictures of these
+_SHOWN |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
+# What turns the direction of text around, or ends a line where none was ended.
+_SHOWN |= {
+    code: f"\\u{code:04x}"
+    for code in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)
+}
+_SHOWN_IN_LINES = {code: shown for code, shown in _SHOWN.items() if chr(code) not in "\n\t"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def inert(text: str, *, lines: bool = False) -> str:
+    """Text from outside as a terminal may have it: what it would obey is shown instead. `lines` keeps \\n and \\t."""
+    if lines:
+        text = text.replace("\r\n", "\n")
+    text = text.translate(_SHOWN_IN_LINES if lines else _SHOWN)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person looks at this stream."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def narrate(text: str, stream: TextIO | None = None) -> None:
+    """Lines for the person, on stderr; a terminal that is gone is no reason to stop."""
+    stream = stream or sys.stderr
+    with suppress(OSError, ValueError, AttributeError):
+        stream.write(inert(text, lines=True) + "\n")
+        stream.flush()
+
+
+def emit(text: str) -> None:
+    """A line of data on stdout: as it is into a file or a pipe, inert onto a terminal."""
+    sys.stdout.write((inert(text, lines=True) if is_terminal(sys.stdout) else _SURROGATE.sub("\ufffd", text)) + "\n")
+
+
+def emit_json(value: Any) -> None:
+    """A JSON document on stdout."""
+    import json
+
+    # Only ASCII leaves: whatever the texts hold, no terminal obeys it.
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=is_terminal(sys.stdout), default=str) + "\n")
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal; no answer is a no."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{inert(question)} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return False
+
+
+def can_ask() -> bool:
+    """Whether there is somebody to ask."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def width_of(stream: TextIO | None) -> int:
+    """Columns of the terminal behind a stream; 80 where it does not say."""
+    with suppress(OSError, ValueError, AttributeError):
+        assert stream is not None
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
+
+
+def cells(text: str) -> int:
+    """Columns a text takes: two for East Asian wide ones, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in text
+    )
+
+
+def clip(text: str, width: int) -> str:
+    """At most so many columns, `…` where something is missing."""
+    if cells(text) <= width:
+        return text
+    used = 0
+    for at, character in enumerate(text):
+        used += cells(character)
+        if used >= width:
+            return text[:at] + "…"
+    return text
+
+
+def one_line(text: str, width: int) -> str:
+    """The words of a text on one line of at most so many columns."""
+    return clip(inert(" ".join(text[: 8 * width].split())), width)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = (), width: int = 0) -> str:
+    """Columns side by side; those named by `right` stand to the right. The last column takes what `width` leaves."""
+    shown = [[inert(cell) for cell in row] for row in rows]
+    sizes = [max(cells(row[i]) for row in [list(heads), *shown]) for i in range(len(heads))]
+    if width:
+        sizes[-1] = max(8, min(sizes[-1], width - sum(sizes[:-1]) - 2 * (len(sizes) - 1)))
+    lines = []
+    for row in [list(heads), *shown]:
+        parts = []
+        for i, cell in enumerate(row):
+            cell = clip(cell, sizes[i])
+            gap = " " * (sizes[i] - cells(cell))
+            parts.append(gap + cell if heads[i] in right else cell + gap)
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def age(timestamp: str, now: datetime | None = None) -> str:
+    """How long ago an ISO time without zone was: `12s`, `5m`, `3h`, `2d`."""
+    try:
+        seconds = ((now or datetime.now()) - datetime.fromisoformat(timestamp)).total_seconds()
+    except (ValueError, TypeError):
+        return "—"
+    seconds = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def plural(count: int, what: str) -> str:
+    """`1 prompt`, `25 prompts`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -1,0 +1,173 @@
+"""All actions of the screens in one registry: bindings, footer, help and palette are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a key does. `id` is what the keymap in the settings names; `keys` are Textual key names.
+
+    The method called is `action_<method>`; without one it is named after the last part of the id. `show` puts it into
+    the footer, in the order in which a screen binds its actions.
+    """
+
+    id: str
+    keys: str
+    label: str
+    help: str
+    group: str
+    show: bool = True
+    method: str = ""
+    priority: bool = False
+    key_display: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The Textual action."""
+        return self.method or self.id.rpartition(".")[2]
+
+    def binding(self) -> Binding:
+        """The action as a Textual binding, remappable by its id."""
+        return Binding(
+            self.keys,
+            self.name,
+            self.label,
+            show=self.show,
+            key_display=self.key_display,
+            priority=self.priority,
+            tooltip=self.help,
+            id=self.id,
+        )
+
+
+_EVERYWHERE = (
+    Action("app.back", "escape", "back", "Go back to where you came from", "Everywhere"),
+    Action("app.help", "question_mark,f1", "help", "All keys of this screen", "Everywhere", method="help"),
+    Action("app.palette", "colon", "palette", "Find any action by name (also ctrl+p)", "Everywhere", False,
+           method="command_palette"),
+    Action("app.quit", "q", "quit", "Leave ai-router; asks first while a job is running", "Everywhere", False),
+    Action("app.mouse", "m", "mouse", "Give the mouse back to the terminal, to select text with it", "Everywhere",
+           False, method="toggle_mouse"),
+    Action("app.up", "0", "back", "Back, on menus", "Everywhere", False, method="back"),
+)  # fmt: skip
+
+_MENU = (
+    Action("menu.ask", "1", "Ask", "One prompt, with the answer as it is written", "Menu", False),
+    Action("menu.models", "2", "Models", "The models there are, and which are ready", "Menu", False),
+    Action("menu.jobs", "3", "Jobs and results", "All jobs: read, export, resume, delete", "Menu", False),
+    Action("menu.settings", "4", "Settings", "Theme, folders, notifications, keys", "Menu", False),
+    Action("menu.batch", "5", "Batch Processing Mode", "Answer many prompts: from a file or typed", "Menu", False),
+    Action("menu.exit", "0", "Exit", "Leave ai-router", "Menu", False, method="quit"),
+)
+
+_TABLE = (
+    Action("table.select", "enter", "open", "Open the row under the cursor", "Tables", False),
+    Action("table.down", "down,j", "down", "Next row", "Tables", False, method="cursor_down"),
+    Action("table.up", "up,k", "up", "Previous row", "Tables", False, method="cursor_up"),
+    Action("table.page_down", "pagedown,ctrl+f", "page down", "A screenful down", "Tables", False),
+    Action("table.page_up", "pageup,ctrl+b", "page up", "A screenful up", "Tables", False),
+    Action("table.first", "home,g", "first", "First row", "Tables", False),
+    Action("table.last", "end,G,shift+g", "last", "Last row", "Tables", False),
+)
+
+_JOBS = (
+    Action("jobs.open", "o", "results", "Read the results of this job", "Jobs", method="open_results"),
+    Action("jobs.resume", "r", "resume", "Run what is missing; of a running job, watch it", "Jobs"),
+    Action("jobs.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Jobs"),
+    Action("jobs.export", "e", "export", "Write the results to a file", "Jobs"),
+    Action("jobs.delete", "d,delete", "delete", "Delete this job and its answers, after asking", "Jobs"),
+    Action("jobs.filter", "slash", "filter", "Show only jobs with this text", "Jobs", key_display="/"),
+    Action("jobs.sort", "s", "sort", "Sort by the next column", "Jobs", False),
+    Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
+    Action("jobs.details", "i", "details", "Show or hide what is known of this job", "Jobs", False),
+    Action("jobs.refresh", "f5,R,shift+r", "refresh", "Read the folder again", "Jobs", False),
+    Action("jobs.skipped", "u", "unreadable", "Files that could not be read, and why", "Jobs", False),
+)
+
+_RESULTS = (
+    Action("results.kind", "f", "show", "Show the next kind: all, done, failed, pending", "Results",
+           method="next_kind"),
+    Action("results.all", "1", "all", "Show all items", "Results", False, method="kind('all')"),
+    Action("results.done", "2", "done", "Show answered items", "Results", False, method="kind('done')"),
+    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="kind('failed')"),
+    Action("results.pending", "4", "pending", "Show items without a result", "Results", False,
+           method="kind('pending')"),
+    Action("results.search", "slash", "search", "Find text in prompts, answers and errors", "Results",
+           key_display="/"),
+    Action("results.copy", "c,y", "copy", "Copy the answer (of a failed item, the error)", "Results"),
+    Action("results.copy_json", "Y,shift+y", "copy JSON", "Copy the row as JSON", "Results", False),
+    Action("results.export", "e", "export", "Write the results to a file", "Results"),
+    Action("results.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Results", False),
+    Action("results.run", "r", "run", "Run what is missing; of a running job, watch it", "Results", False),
+    Action("results.errors", "x", "errors", "Failures by kind, with counts", "Results", False),
+    Action("results.goto", "number_sign,ctrl+g", "go to", "Go to an item by its number", "Results", False,
+           key_display="#"),
+)  # fmt: skip
+
+_READING = (
+    Action("reading.next", "n,right", "next", "The next item of the list", "Reading"),
+    Action("reading.previous", "p,left", "previous", "The item before", "Reading"),
+    Action("reading.copy", "c,y", "copy answer", "Copy the whole answer", "Reading"),
+    Action("reading.copy_prompt", "P,shift+p", "copy prompt", "Copy the whole prompt", "Reading", False),
+    Action("reading.copy_json", "Y,shift+y", "copy JSON", "Copy prompt, answer and figures as JSON", "Reading", False),
+    Action("reading.open", "o", "open in pager", "Open the text in $PAGER", "Reading", False, method="open_pager"),
+    Action("reading.down", "j,down", "down", "Scroll down", "Reading", False, method="scroll_text(1)"),
+    Action("reading.up", "k,up", "up", "Scroll up", "Reading", False, method="scroll_text(-1)"),
+    Action("reading.page_down", "pagedown,space", "page down", "Scroll a page", "Reading", False,
+           method="scroll_page(1)"),
+    Action("reading.page_up", "pageup", "page up", "Scroll a page back", "Reading", False, method="scroll_page(-1)"),
+    Action("reading.first", "g,home", "top", "To the beginning", "Reading", False, method="scroll_top"),
+    Action("reading.last", "G,shift+g,end", "end", "To the end", "Reading", False, method="scroll_bottom"),
+)  # fmt: skip
+
+_MODELS = (
+    Action("models.default", "d", "make default", "Use this model when none is named", "Models"),
+    Action("models.ask", "a", "ask", "Ask this model something", "Models"),
+    Action("models.copy", "c", "copy command", "Copy the command that makes this model ready", "Models", False),
+    Action("models.refresh", "f5,R,shift+r", "refresh", "Look for models again", "Models", key_display="R"),
+)
+
+_ASK = (
+    Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask", False),
+    Action("ask.model", "f2", "model", "Choose another model", "Ask", method="choose_model"),
+    Action("ask.options", "f3", "options", "Length and sampling of the answer", "Ask"),
+    Action("ask.copy", "f4", "copy answer", "Copy the answer", "Ask"),
+    Action("ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False),
+)
+
+_SETTINGS = (
+    Action("settings.save", "f2,ctrl+s", "save", "Write the settings to ai-router.yaml", "Settings"),
+    Action("settings.reset", "f4", "undo changes", "Back to what the file says", "Settings"),
+)
+
+# The screens that create and run jobs.
+_DOING = (
+    Action("run.pause", "p,space", "pause", "Give out no further prompts, or go on", "Run"),
+    Action("run.stop", "x", "stop", "Finish what is in flight, or stop now", "Run"),
+    Action("run.more", "plus,equals_sign,right_square_bracket", "more", "One more at once", "Run", key_display="+"),
+    Action("run.fewer", "minus,left_square_bracket", "fewer", "One fewer at once", "Run", key_display="-"),
+    Action("run.failures", "f", "failures", "Failures by kind", "Run"),
+    Action("run.results", "o", "results", "All results", "Run", False),
+    Action("run.export", "e", "export", "Write the results to a file", "Run"),
+)
+
+ACTIONS: Mapping[str, Action] = {
+    action.id: action
+    for group in (_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _MODELS, _ASK, _SETTINGS, _DOING)
+    for action in group
+}
+
+
+def bind(*ids: str) -> list[Binding]:
+    """Bindings of actions, for a `BINDINGS`; the footer shows them in this order."""
+    return [ACTIONS[name].binding() for name in ids]
+
+
+def unknown_actions(ids: Iterable[str]) -> list[str]:
+    """Those of some ids that name no action, as a keymap may."""
+    return [name for name in ids if name not in ACTIONS]

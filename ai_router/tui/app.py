@@ -1,0 +1,354 @@
+"""The terminal application: what lives as long as the program, whichever screen is shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.signal import Signal
+
+from ai_router.settings import Settings, Workspace
+from ai_router.tui import themes
+from ai_router.tui.actions import bind, unknown_actions
+from ai_router.tui.widgets.text import harmless
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from ai_router.jobs import JobPlan
+    from ai_router.models import Registry
+    from ai_router.tui.engine import EnginePool
+    from batch.job import BatchJob
+    from batch.run import Run, RunHandle
+
+ERROR_SECONDS = 12.0
+RUNS_SECONDS = 0.5
+QUIT_AGAIN_SECONDS = 2.0
+
+
+class RouterApp(App[int]):
+    """ai-router in a terminal. `run` returns 0, or 130 when it was ended with jobs stopped half way."""
+
+    TITLE = "ai-router"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bind("app.help", "app.palette", "app.mouse", "app.quit"),
+        Binding("ctrl+q", "quit", show=False, priority=True),
+        Binding("ctrl+c", "help_quit", show=False, system=True),
+    ]
+
+    def __init__(self, workspace: Workspace, *, open_job: Path | None = None) -> None:
+        from ai_router.tui.palette import ActionProvider
+
+        super().__init__()
+        self.COMMANDS = {ActionProvider}  # type: ignore[misc]
+        self.workspace = workspace
+        self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
+        self.open_job = open_job
+        self.jobs_changed: Signal[None] = Signal(self, "jobs-changed")
+        self.models_changed: Signal[None] = Signal(self, "models-changed")
+        self._models: Registry | None = None
+        self._engines: EnginePool | None = None
+        self._reported: set[str] = set()  # runs whose end was told
+        self._asked_to_quit = 0.0
+        self._mouse_on = True
+        self.register_theme(themes.DARK)
+        self.register_theme(themes.LIGHT)
+        self.apply_theme(workspace.settings.theme)
+        if workspace.settings.keymap:
+            self.set_keymap(workspace.settings.keymap)
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def run(self, *args: Any, **kwargs: Any) -> int | None:
+        """Run until the end; asks the terminal for its background first, where the theme is to follow it."""
+        if self.workspace.settings.theme == themes.AUTO:
+            self.theme = themes.choose_theme(themes.AUTO, ask_terminal=True)
+        self._mouse_on = kwargs.get("mouse", True)
+        return super().run(*args, **kwargs)
+
+    def on_mount(self) -> None:
+        """Show the menu at once; read everything else behind it."""
+        from ai_router.tui.screens.menu import MenuScreen
+
+        self.push_screen(MenuScreen())
+        if self.open_job is not None:
+            self.open_run(self.open_job)
+        self.set_interval(RUNS_SECONDS, self._look_after_runs)
+        if unknown := unknown_actions(self.workspace.settings.keymap):
+            self.notify(f"keymap: no such action: {', '.join(unknown)}", severity="warning", markup=False)
+
+    def on_unmount(self) -> None:
+        """Free the model that answers single prompts."""
+        if self._engines is not None:
+            self._engines.shutdown()
+
+    # -- services -------------------------------------------------------------------------------------------------
+
+    @property
+    def registry(self) -> Registry:
+        """The models; read when first asked for."""
+        if self._models is None:
+            from ai_router.models import Registry
+
+            self._models = Registry(self.workspace)
+        return self._models
+
+    def refresh_registry(self) -> None:
+        """Look for models again, in a thread; `models_changed` is published when that is done."""
+
+        def read() -> None:
+            from ai_router.models import Registry
+
+            found = Registry(self.workspace)
+            self.call_later(self._take_registry, found)
+
+        self.run_worker(read, thread=True, group="registry", exclusive=True)
+
+    def _take_registry(self, registry: Registry) -> None:
+        self._models = registry
+        self.models_changed.publish(None)
+
+    @property
+    def engines(self) -> EnginePool:
+        """What answers single prompts."""
+        if self._engines is None:
+            from ai_router.tui.engine import EnginePool
+
+            self._engines = EnginePool()
+        return self._engines
+
+    @engines.setter
+    def engines(self, pool: EnginePool) -> None:
+        self._engines = pool
+
+    # -- runs -----------------------------------------------------------------------------------------------------
+
+    def start_run(self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False) -> Run:
+        """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read."""
+        from ai_router import jobs
+
+        if self._engines is not None:
+            self._engines.close(wait=2.0)  # two copies of a model may not fit
+        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed)
+        self._reported.discard(job.job_id)
+        self.runs[job.job_id] = run
+        return run
+
+    def handle_of(self, path: Path) -> RunHandle:
+        """The run of a checkpoint: ours, or a watch on another process's."""
+        for run in self.runs.values():
+            if run.job.checkpoint_file == path:
+                return run
+        from batch.live import Watch
+
+        return Watch(path)
+
+    def live_runs(self) -> list[Run]:
+        """Runs of this process that are not over."""
+        return [run for run in self.runs.values() if not run.wait(0)]
+
+    def _look_after_runs(self) -> None:
+        ended = [run for name, run in self.runs.items() if name not in self._reported and run.wait(0)]
+        for run in ended:
+            self._reported.add(run.job.job_id)
+            self._tell(run)
+        if ended:
+            self.jobs_changed.publish(None)
+
+    def _tell(self, run: Run) -> None:
+        """Say that a run has ended, here and in the ways the settings name."""
+        from batch.notify import Notifier, NotifyOptions, describe
+        from batch.progress import RunState
+
+        settings, job = self.workspace.settings, run.job
+        state = run.snapshot().state
+        if state is RunState.FAILED:
+            self.show_error(run.error or job.reason or "the run failed")
+        elif state is RunState.FINISHED:
+            self.notify(describe(job), severity="warning" if job.failed else "information", markup=False)
+        options = NotifyOptions(
+            bell=settings.bell,
+            desktop=settings.osc9,
+            command=settings.notify_command,
+            webhook=settings.webhook,
+        )
+        Notifier(
+            options,
+            write=self.write_terminal,
+            report=lambda text: self.call_later(self.notify, text, severity="warning", markup=False),
+        ).notify(job)
+
+    def write_terminal(self, codes: str) -> None:
+        """Send codes that draw nothing (bell, notification, clipboard) through the driver, between two frames."""
+        if self._driver is not None:
+            self._driver.write(codes)
+
+    # -- places ---------------------------------------------------------------------------------------------------
+
+    def go(self, place: str) -> None:
+        """Show a place by name: home, ask, models, jobs, settings, batch."""
+        if place == "home":
+            self.action_home()
+        elif place == "ask":
+            self.open_ask()
+        elif place == "models":
+            from ai_router.tui.screens.models import ModelsScreen
+
+            self._show(ModelsScreen())
+        elif place == "jobs":
+            self.open_jobs()
+        elif place == "settings":
+            from ai_router.tui.screens.settings import SettingsScreen
+
+            self._show(SettingsScreen())
+        elif place == "batch":
+            from ai_router.tui.screens.batch import BatchMenuScreen
+
+            self._show(BatchMenuScreen())
+
+    def open_ask(self, model: str | None = None) -> None:
+        """Ask a model something; without one, the model of the settings."""
+        from ai_router.tui.screens.ask import AskScreen
+
+        self._show(AskScreen(model))
+
+    def open_jobs(self) -> None:
+        """Show the list of jobs."""
+        from ai_router.tui.screens.jobs import JobsScreen
+
+        self._show(JobsScreen())
+
+    def open_results(self, path: Path) -> None:
+        """Show a job's results."""
+        from ai_router.tui.screens.results import ResultsScreen
+
+        self._show(ResultsScreen(path))
+
+    def open_run(self, path: Path) -> None:
+        """Show a job's run: ours, or another process's."""
+        from ai_router.tui.screens.run import RunScreen
+
+        self._show(RunScreen(path))
+
+    def _show(self, screen: Screen[Any]) -> None:
+        """Put a screen on top; of a kind that is shown already, in the place of that one."""
+        if type(self.screen) is type(screen):
+            self.switch_screen(screen)
+        else:
+            self.push_screen(screen)
+
+    def action_home(self) -> None:
+        """Back to the main menu."""
+        while len(self.screen_stack) > 2:
+            self.pop_screen()
+
+    # -- what goes wrong ------------------------------------------------------------------------------------------
+
+    def show_error(self, error: BaseException | str, retry: Callable[[], object] | None = None) -> None:
+        """Say what went wrong; with `retry` as a question whether to try again. Never raises."""
+        from batch.errors import BatchError
+
+        text = str(error)
+        if isinstance(error, BaseException) and not isinstance(error, BatchError | OSError | ValueError):
+            text = f"{type(error).__name__}: {error}"
+        text = harmless(text or type(error).__name__, keep_newlines=True)
+        if retry is None:
+            self.notify(text, title="Could not do that", severity="error", timeout=ERROR_SECONDS, markup=False)
+            return
+        from ai_router.tui.screens.dialogs import ConfirmDialog
+
+        def answered(choice: str | None) -> None:
+            if choice == "retry":
+                retry()
+
+        buttons = [("retry", "Try again", "primary"), ("back", "Back", "")]
+        self.push_screen(ConfirmDialog("Could not do that", text, buttons), answered)
+
+    # -- look and keys --------------------------------------------------------------------------------------------
+
+    def apply_theme(self, name: str) -> None:
+        """Switch to a theme of the settings; an unknown one is said and `auto` taken."""
+        chosen = themes.choose_theme(name)
+        if chosen not in self.available_themes:
+            self.call_later(self.notify, f"No theme {name!r}; using auto", severity="warning", markup=False)
+            chosen = themes.choose_theme(themes.AUTO)
+        self.theme = chosen
+
+    def take_settings(self, settings: Settings) -> None:
+        """Work with changed settings from now on."""
+        folders_changed = settings.models_dir != self.workspace.settings.models_dir
+        self.workspace = Workspace(self.workspace.root, settings)
+        self.apply_theme(settings.theme)
+        self.set_keymap(settings.keymap)
+        if folders_changed:
+            self.refresh_registry()
+        self.jobs_changed.publish(None)
+
+    def action_toggle_mouse(self) -> None:
+        """Give the mouse to the terminal, whose own selection then works, or take it back."""
+        driver = self._driver
+        switch = getattr(driver, "_disable_mouse_support" if self._mouse_on else "_enable_mouse_support", None)
+        if driver is None or switch is None:
+            return
+        driver._mouse = True  # the driver's own switches do nothing where it began without a mouse
+        switch()
+        self._mouse_on = not self._mouse_on
+        self.notify("The mouse works here again" if self._mouse_on else "The mouse selects text now; m takes it back")
+
+    def action_help(self) -> None:
+        """All keys of this screen."""
+        from ai_router.tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def action_help_quit(self) -> None:
+        """Ctrl-C: a hint at first, then quit."""
+        now = time.monotonic()
+        if now - self._asked_to_quit < QUIT_AGAIN_SECONDS:
+            self.run_worker(self.action_quit())
+            return
+        self._asked_to_quit = now
+        self.notify("Press ctrl+c again to quit", timeout=QUIT_AGAIN_SECONDS)
+
+    async def action_quit(self) -> None:
+        """Leave; asks what to do with live runs."""
+        live = self.live_runs()
+        if not live:
+            self.exit(0)
+            return
+        from ai_router.tui.screens.leave import LeaveDialog
+
+        self.push_screen(LeaveDialog(len(live)), self._leave)
+
+    def _leave(self, choice: str | None) -> None:
+        if choice in (None, "stay"):
+            return
+        self.notify("Handing over to the background…" if choice == "background" else "Saving…", timeout=30)
+        self.run_worker(lambda: self._end_runs(choice or ""), thread=True, group="leave", exclusive=True)
+
+    def _end_runs(self, choice: str) -> None:
+        """Stop all live runs and go, in a thread; `background` starts each anew in a process of its own."""
+        from ai_router import jobs
+        from batch.errors import BatchError
+
+        live = self.live_runs()
+        for run in live:
+            run.stop("drain" if choice == "drain" else "now")
+        for run in live:
+            run.wait()
+        if choice == "background":
+            for run in live:
+                try:
+                    jobs.detach(self.workspace, run.job)
+                except (BatchError, OSError) as error:
+                    self.call_later(self.show_error, error)
+                    return
+        resumable = choice != "background" and any(run.job.processed < run.job.total_prompts for run in live)
+        self.call_later(self.exit, 130 if resumable else 0)

@@ -1,0 +1,104 @@
+"""The first and the last line of every screen: where one is, and what one can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from textual import events
+from textual.content import Content
+from textual.dom import DOMNode
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from ai_router.tui.actions import ACTIONS
+from ai_router.tui.widgets.text import cut, one_line
+
+MOST_KEYS = 6
+
+
+class Breadcrumb(Widget):
+    """` ai-router › Batch › file.txt` with a context at the right; a click on the name goes home."""
+
+    crumbs: reactive[tuple[str, ...]] = reactive(())
+    context: reactive[str] = reactive("")
+
+    ALLOW_SELECT = False
+
+    def render(self) -> Content:
+        """The line, with the context folded away first when there is no room."""
+        width = max(0, self.size.width - 2)
+        parts = [one_line(part, 60) for part in ("ai-router", *self.crumbs)]
+        context = one_line(self.context, max(0, min(width // 2, 60)))
+        room = width - cell_len(context) - (2 if context else 0)
+        while len(parts) > 2 and cell_len(" › ".join(parts)) > room:
+            parts = [parts[0], "…", *parts[2 + (parts[1] == "…") :]]
+            if len(parts) <= 3:
+                break
+        *before, last = parts
+        lead = "".join(f"{part} › " for part in before)
+        last = cut(last, max(1, room - cell_len(lead)))
+        gap = max(1, width - cell_len(lead) - cell_len(last) - cell_len(context))
+        return Content.assemble((lead, "$text-muted"), (last, "bold"), " " * gap, (context, "$text-muted"))
+
+    async def on_click(self, event: events.Click) -> None:
+        """Home."""
+        if event.x <= len(" ai-router"):
+            await self.app.run_action("app.home")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    key: str
+    label: str
+    action: str
+    node: DOMNode  # whose action it is
+
+    @property
+    def cells(self) -> int:
+        return cell_len(self.key) + cell_len(self.label) + 4
+
+
+class KeyFooter(Widget):
+    """At most six keys of what has the focus, each one clickable; help is always the last of them."""
+
+    ALLOW_SELECT = False
+
+    def on_mount(self) -> None:
+        """Follow what the screen binds."""
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+
+    def _changed(self, _: object) -> None:
+        self.refresh()
+
+    def entries(self) -> list[_Entry]:
+        """What is shown: as many as fit."""
+        entries: dict[str, _Entry] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            name = binding.id or ""
+            if binding.show and active.enabled and name in ACTIONS and name not in entries:
+                key = self.app.get_key_display(binding)
+                entries[name] = _Entry(key, binding.description, binding.action, active.node)
+        helps = [entries.pop("app.help")] if "app.help" in entries else []
+        last = [entries.pop("app.back")] if "app.back" in entries else []
+        others = list(entries.values())[: MOST_KEYS - len(helps) - len(last)]
+        while others and sum(entry.cells for entry in others + last + helps) > self.size.width:
+            others.pop()
+        return others + last + helps
+
+    def render(self) -> Content:
+        """The line."""
+        parts: list[tuple[str, str]] = []
+        for entry in self.entries():
+            parts += [(f" {entry.key} ", "bold $accent"), (f"{entry.label}  ", "$text-muted")]
+        return Content.assemble(*parts)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Do what was clicked."""
+        end = 0
+        for entry in self.entries():
+            end += entry.cells
+            if event.x < end:
+                await self.app.run_action(entry.action, entry.node)
+                return

@@ -1,0 +1,97 @@
+"""A bordered panel drawn line by line at the width it has, so that columns stand still while figures grow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from textual.content import Content
+from textual.widget import Widget
+
+from ai_router.tui.widgets.text import ELLIPSIS, harmless, pad
+from batch.progress import RunState, format_duration
+
+STATE_SIGNS: dict[RunState, tuple[str, str]] = {
+    RunState.STARTING: ("◌", "$text-muted"),
+    RunState.RUNNING: ("▶", "$text-accent"),
+    RunState.PAUSED: ("‖", "$text-warning"),
+    RunState.DRAINING: ("◌", "$text-warning"),
+    RunState.STOPPED: ("■", "$text-warning"),
+    RunState.FINISHED: ("✓", "$text-success"),
+    RunState.FAILED: ("✗", "$text-error"),
+}
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+class Panel(Widget):
+    """A round border with a title around the lines that `lines` makes."""
+
+    DEFAULT_CSS = """
+    Panel {
+        height: auto; width: 1fr; padding: 0 1; text-wrap: nowrap;
+        border: round $panel-lighten-2; border-title-color: $text-muted; border-title-style: bold;
+        border-subtitle-color: $text-muted;
+    }
+    """
+    ALLOW_SELECT = False
+
+    def render(self) -> Content:
+        """The lines, cut to the panel's height."""
+        width, height = self.size
+        if width <= 0 or height <= 0:
+            return Content("")
+        return Content("\n").join(self.lines(width, height)[:height])
+
+    def lines(self, width: int, height: int) -> Sequence[Content]:
+        """What is shown in a space of this size, in cells."""
+        return ()
+
+    def set_title(self, title: str, subtitle: str = "") -> None:
+        """Change the titles where they differ; text from outside is shown as it is."""
+        if self.border_title != Content(title).markup:
+            self.border_title = Content(title)  # type: ignore[assignment]
+        if self.border_subtitle != Content(subtitle).markup:
+            self.border_subtitle = Content(subtitle)  # type: ignore[assignment]
+
+
+def seconds(value: float | None) -> str:
+    """`0.8 s`, `12.3 s`, `154 s`, then as durations are written; `—` when unknown."""
+    if value is None:
+        return "—"
+    if value < 99.95:
+        return f"{value:.1f} s"
+    return f"{value:.0f} s" if value < 999.5 else format_duration(value)
+
+
+def rate(value: float) -> str:
+    """Three figures: `0.42`, `21.4`, `1,284`; `—` for nothing."""
+    if value <= 0:
+        return "—"
+    if value < 9.995:
+        return f"{value:.2f}"
+    return f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
+
+
+def right(text: str, width: int) -> str:
+    """A figure at the right of its column; one that does not fit is not cut."""
+    return text.rjust(width)
+
+
+def tail(text: str, width: int) -> str:
+    """The end of a growing text as one harmless line of exactly `width` cells, `…` where its beginning is missing."""
+    if width <= 0:
+        return ""
+    line = harmless(text[-width * 2 - 16 :].rstrip("\n"))
+    if len(text) <= width * 2 + 16 and cell_len(line) <= width:
+        return pad(line, width)
+    line = line[-width:]
+    while cell_len(line) > width - 1:
+        line = line[1:]
+    return set_cell_size(ELLIPSIS + line, width)
+
+
+def columns(width: int, shares: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
+    """Two flexible columns of a row: what is left is parted by `shares`, none below its least."""
+    first = max(least[0], width * shares[0] // sum(shares))
+    first = min(first, max(least[0], width - least[1]))
+    return min(first, width), max(0, width - first)

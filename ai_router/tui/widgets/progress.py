@@ -1,0 +1,104 @@
+"""How far a run is: the bar, the counts, the time left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, right, seconds
+from batch.progress import RunState, Snapshot, format_duration
+
+WIDE = 112  # cells from which all counts stand in one line
+DURATION_WIDTH = 7  # `59m 59s`
+HEAVY, HALF, LIGHT = "━", "╸", "─"
+
+
+def bar(width: int, completed: int, failed: int, total: int) -> Content:
+    """`━━━━╸─────`: half a cell is the least step; failures are its last part. Full only when all is done."""
+    fraction = min(1.0, (completed + failed) / total) if total else 0.0
+    halves = math.floor(fraction * width * 2)
+    if fraction and not halves:
+        halves = 1
+    cells, half = divmod(halves, 2)
+    bad = min(cells, max(1, round(failed / total * width))) if failed and total else 0
+    tip = HALF if half else ""
+    tip_style = "$error" if failed and not completed else "$accent"
+    return Content.assemble(
+        (HEAVY * (cells - bad), "$accent"),
+        (HEAVY * bad, "$error"),
+        (tip, "$error" if bad else tip_style),
+        (LIGHT * (width - cells - half), "$text-disabled"),
+    )
+
+
+class ProgressPanel(Panel):
+    """Bar, percentage, done/total and ETA; the counts; how long it has run and when it last saved."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
+        super().__init__(id=id)
+        self.snapshot: Snapshot | None = None
+
+    def show(self, snapshot: Snapshot, status: str = "") -> None:
+        """Draw another moment; `status` is said beside the state."""
+        self.snapshot = snapshot
+        sign, _ = STATE_SIGNS[snapshot.state]
+        self.set_title(f"Progress · {sign} {snapshot.state}" + (f" · {status}" if status else ""))
+        for state in RunState:
+            self.set_class(state is snapshot.state, f"-{state}")
+        self.refresh()
+
+    def lines(self, width: int, height: int) -> Sequence[Content]:
+        """Two lines where there is room, else three."""
+        snapshot = self.snapshot
+        if snapshot is None:
+            return ()
+        counts, times = self._counts(snapshot), self._times(snapshot)
+        lines = [self._bar(snapshot, width)]
+        if width >= WIDE and counts.cell_length + times.cell_length < width:
+            gap = width - counts.cell_length - times.cell_length
+            return [*lines, Content.assemble(counts, " " * gap, times)]
+        retrying = self._field("retrying", snapshot.retrying, 4)
+        return [*lines, self._counts(snapshot, without_retrying=True), Content.assemble(times, "   ", retrying)]
+
+    def _bar(self, snapshot: Snapshot, width: int) -> Content:
+        total = f"{snapshot.total:,}"
+        # Rounded down: a hundred percent is said when all is done, not before.
+        percent = f"{math.floor(snapshot.fraction * 1000) / 10:.1f}%"
+        eta = format_duration(snapshot.eta)
+        figures = Content.assemble(
+            (right(percent, 8), "bold"),
+            f"  {right(f'{snapshot.processed:,}', len(total))}/{total}",
+            ("   ETA ", "$text-muted"),
+            (eta.ljust(DURATION_WIDTH), "bold"),
+        )
+        room = max(4, width - figures.cell_length)
+        return Content.assemble(bar(room, snapshot.completed, snapshot.failed, snapshot.total), figures)
+
+    def _counts(self, snapshot: Snapshot, *, without_retrying: bool = False) -> Content:
+        width = len(f"{snapshot.total:,}")
+        waiting = max(0, snapshot.total - snapshot.processed - snapshot.in_flight - snapshot.retrying)
+        fields = [
+            self._field("done", snapshot.completed, width),
+            self._field("failed", snapshot.failed, width, "bold $text-error" if snapshot.failed else ""),
+            self._field("in flight", snapshot.in_flight, 4),
+            self._field("waiting", waiting, width),
+        ]
+        if not without_retrying:
+            fields.append(self._field("retrying", snapshot.retrying, 4))
+        return Content("   ").join(fields)
+
+    @staticmethod
+    def _field(label: str, value: int, width: int, style: str = "bold") -> Content:
+        return Content.assemble((f"{label} ", "$text-muted"), (right(f"{value:,}", width), style or "bold"))
+
+    @staticmethod
+    def _times(snapshot: Snapshot) -> Content:
+        saved = "—" if snapshot.saved_ago is None else f"{seconds(snapshot.saved_ago)} ago"
+        return Content.assemble(
+            ("elapsed ", "$text-muted"),
+            right(format_duration(snapshot.elapsed), DURATION_WIDTH),
+            ("   last saved ", "$text-muted"),
+            saved.ljust(11),
+        )

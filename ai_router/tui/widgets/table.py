@@ -1,0 +1,389 @@
+"""A table of any length: only the rows that are seen are ever read or drawn."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from ai_router.tui.actions import bind
+from ai_router.tui.widgets.text import cut, one_line, pad
+
+PAGE = 64
+KEPT_PAGES = 32
+WHEEL_ROWS = 3
+GAP = 2  # cells between columns
+LEAST_FLEX = 8
+
+# A cell is its text, or text and the name of a style: muted, success, error, warning, accent, strong.
+Cell = str | tuple[str, str]
+Row = Sequence[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`width` cells, or a share `flex` of what is left. Folded away where the table is narrower than `from_width`."""
+
+    title: str
+    width: int = 0
+    flex: int = 1
+    right: bool = False
+    from_width: int = 0
+
+
+class VirtualTable(ScrollView, can_focus=True):
+    """Rows come from `rows(start, stop)`, a page at a time, on the app's loop: it must answer at once.
+
+    A source that has to read slowly gives None for a page it does not hold, fetches it elsewhere and calls
+    `refresh_rows` when it is there.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = bind(
+        "table.select",
+        "table.down",
+        "table.up",
+        "table.page_down",
+        "table.page_up",
+        "table.first",
+        "table.last",
+    )
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "table--header",
+        "table--cursor",
+        "table--cursor-blurred",
+        "table--hover",
+        "table--muted",
+        "table--success",
+        "table--error",
+        "table--warning",
+        "table--accent",
+        "table--strong",
+        "table--empty",
+    }
+    DEFAULT_CSS = """
+    VirtualTable {
+        background: transparent;
+        & > .table--header { color: $text-muted; text-style: bold; }
+        & > .table--cursor { background: $accent 22%; text-style: bold; }
+        & > .table--cursor-blurred { background: $panel-lighten-1; }
+        & > .table--hover { background: $panel; }
+        & > .table--muted { color: $text-muted; }
+        & > .table--success { color: $text-success; }
+        & > .table--error { color: $text-error; }
+        & > .table--warning { color: $text-warning; }
+        & > .table--accent { color: $accent; }
+        & > .table--strong { text-style: bold; }
+        & > .table--empty { color: $text-muted; }
+    }
+    """
+
+    cursor = reactive(0, repaint=False)
+    hover = reactive(-1, repaint=False)
+
+    class Selected(Message):
+        """Enter, or a click on the row under the cursor."""
+
+        def __init__(self, table: VirtualTable, index: int) -> None:
+            super().__init__()
+            self.table, self.index = table, index
+
+        @property
+        def control(self) -> VirtualTable:
+            """The table."""
+            return self.table
+
+    class Highlighted(Selected):
+        """The cursor is on another row."""
+
+    class HeaderClicked(Selected):
+        """The title of column `index` was clicked."""
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        rows: Callable[[int, int], Sequence[Row] | None],
+        *,
+        count: int = 0,
+        empty: str = "",
+        id: str | None = None,  # noqa: A002 - Textual's name
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self.columns = list(columns)
+        self.empty = empty
+        self.sorted_by: tuple[int, bool] | None = None  # column and whether it ascends, shown in its title
+        self._rows = rows
+        self._count = count
+        self._pages: OrderedDict[int, Sequence[Row]] = OrderedDict()
+        self._old_pages: OrderedDict[int, Sequence[Row]] = OrderedDict()  # shown until the new ones are read
+
+    # -- what is in it --------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return self._count
+
+    def set_count(self, count: int, *, keep: bool = True) -> None:
+        """There are so many rows now, and their contents may have changed. Without `keep`, begin at the top again."""
+        self._count = count
+        if not keep:
+            self._pages.clear()
+            self._old_pages.clear()
+            self.scroll_to(0, 0, animate=False, immediate=True)
+        self._resize()
+        self.set_reactive(VirtualTable.cursor, -1)
+        self.cursor = 0 if not keep else self.cursor
+        self.refresh_rows()
+
+    def move_cursor(self, index: int) -> None:
+        """Put the cursor on a row and show it."""
+        self.cursor = max(0, min(index, self._count - 1))
+
+    def refresh_rows(self) -> None:
+        """The contents of rows may have changed: read again what is seen."""
+        self._old_pages.update(self._pages)
+        while len(self._old_pages) > KEPT_PAGES:
+            self._old_pages.popitem(last=False)
+        self._pages.clear()
+        self.refresh()
+
+    def row(self, index: int) -> Row | None:
+        """A row as it is shown, or None where it is not read yet."""
+        number, offset = divmod(index, PAGE)
+        page = self._pages.get(number)
+        if page is None:
+            page = self._rows(number * PAGE, min(self._count, (number + 1) * PAGE))
+            if page is None:
+                page = self._old_pages.get(number)
+                return page[offset] if page is not None and offset < len(page) else None
+            self._pages[number] = page
+            self._old_pages.pop(number, None)
+            while len(self._pages) > KEPT_PAGES:
+                self._pages.popitem(last=False)
+        else:
+            self._pages.move_to_end(number)
+        return page[offset] if offset < len(page) else None
+
+    # -- drawing --------------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        """Take the size of what is there."""
+        self._resize()
+
+    def on_resize(self) -> None:
+        """Columns share the width anew."""
+        self._resize()
+        self.call_after_refresh(self._show_cursor)
+
+    def _resize(self) -> None:
+        self.virtual_size = Size(self.scrollable_content_region.width, self._count + 1)
+
+    def layout_columns(self, width: int) -> list[tuple[int, Column, int]]:
+        """Index, column and cells of each column that is shown in a table of this width."""
+        shown = [(index, column) for index, column in enumerate(self.columns) if width >= column.from_width]
+        fixed = sum(column.width for _, column in shown) + GAP * max(0, len(shown) - 1)
+        flexible = sum(column.flex for _, column in shown if not column.width)
+        left = max(0, width - fixed)
+        result: list[tuple[int, Column, int]] = []
+        for index, column in shown:
+            if column.width:
+                result.append((index, column, column.width))
+            else:
+                cells = left * column.flex // flexible
+                left, flexible = left - cells, flexible - column.flex
+                result.append((index, column, max(LEAST_FLEX, cells)))
+        return result
+
+    def render_line(self, y: int) -> Strip:
+        """One line: the titles, or a row of what is scrolled to."""
+        width = self.scrollable_content_region.width
+        base = self.rich_style
+        if y == 0:
+            return self._header(width, base)
+        index = y - 1 + round(self.scroll_offset.y)
+        if self._count == 0:
+            return self._empty_line(y, width, base)
+        if index >= self._count:
+            return Strip.blank(width, base)
+        return self._row_line(index, width, base)
+
+    def _header(self, width: int, base: Style) -> Strip:
+        style = base + self.get_component_rich_style("table--header", partial=True)
+        segments: list[Segment] = []
+        for index, column, cells in self.layout_columns(width):
+            if segments:
+                segments.append(Segment(" " * GAP, style))
+            title = column.title
+            if self.sorted_by and self.sorted_by[0] == index:
+                title = cut(title, cells - 2) + (" ▲" if self.sorted_by[1] else " ▼")
+            segments.append(Segment(pad(title, cells, right=column.right), style))
+        return Strip(segments).adjust_cell_length(width, style)
+
+    def _empty_line(self, y: int, width: int, base: Style) -> Strip:
+        style = base + self.get_component_rich_style("table--empty", partial=True)
+        lines = self.empty.split("\n")
+        line = lines[y - 2] if 0 <= y - 2 < len(lines) else ""
+        return Strip([Segment(cut(line, width), style)]).adjust_cell_length(width, style)
+
+    def _row_line(self, index: int, width: int, base: Style) -> Strip:
+        if index == self.cursor:
+            name = "table--cursor" if self.has_focus else "table--cursor-blurred"
+            base = base + self.get_component_rich_style(name, partial=True)
+        elif index == self.hover:
+            base = base + self.get_component_rich_style("table--hover", partial=True)
+        row = self.row(index)
+        if row is None:
+            return Strip([Segment(pad("…", width), base)])
+        segments: list[Segment] = []
+        for number, column, cells in self.layout_columns(width):
+            if segments:
+                segments.append(Segment(" " * GAP, base))
+            cell = row[number]
+            text, style = (cell, base) if isinstance(cell, str) else (cell[0], self._cell_style(base, cell[1]))
+            segments.append(Segment(pad(one_line(text, cells), cells, right=column.right), style))
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _cell_style(self, base: Style, name: str) -> Style:
+        if not name:
+            return base
+        return base + self.get_component_rich_style(f"table--{name}", partial=True)
+
+    # -- moving ---------------------------------------------------------------------------------------------------
+
+    @property
+    def visible_rows(self) -> int:
+        """Rows that fit below the titles."""
+        return max(1, self.scrollable_content_region.height - 1)
+
+    @property
+    def first_row(self) -> int:
+        """The row below the titles."""
+        return round(self.scroll_offset.y)
+
+    def validate_cursor(self, cursor: int) -> int:
+        """Within the table."""
+        return max(0, min(cursor, self._count - 1))
+
+    def watch_cursor(self, before: int, after: int) -> None:
+        """Draw both rows, show the new one, tell."""
+        self._show_cursor()
+        self.refresh()
+        if self._count and self.is_attached:
+            self.post_message(self.Highlighted(self, after))
+
+    def _show_cursor(self) -> None:
+        top, height = self.first_row, self.visible_rows
+        if self.cursor < top:
+            self._scroll_to_row(self.cursor)
+        elif self.cursor >= top + height:
+            self._scroll_to_row(self.cursor - height + 1)
+
+    def _scroll_to_row(self, row: int) -> None:
+        self.scroll_to(y=row, animate=False, immediate=True)
+
+    def action_select(self) -> None:
+        """Enter."""
+        if self._count:
+            self.post_message(self.Selected(self, self.cursor))
+
+    def action_cursor_down(self) -> None:
+        """One row down."""
+        self.move_cursor(self.cursor + 1)
+
+    def action_cursor_up(self) -> None:
+        """One row up."""
+        self.move_cursor(self.cursor - 1)
+
+    def action_page_down(self) -> None:
+        """A screenful down."""
+        self.move_cursor(self.cursor + self.visible_rows)
+
+    def action_page_up(self) -> None:
+        """A screenful up."""
+        self.move_cursor(self.cursor - self.visible_rows)
+
+    def action_first(self) -> None:
+        """To the first row."""
+        self.move_cursor(0)
+
+    def action_last(self) -> None:
+        """To the last row."""
+        self.move_cursor(self._count - 1)
+
+    # -- mouse ----------------------------------------------------------------------------------------------------
+
+    def _row_at(self, y: int) -> int:
+        """The row drawn at a line of the widget, or -1."""
+        index = y - 1 + self.first_row
+        return index if y >= 1 and index < self._count else -1
+
+    def on_click(self, event: events.Click) -> None:
+        """The cursor goes where the click was; on the cursor, and on a double click, open."""
+        offset = event.get_content_offset(self)
+        if offset is None:
+            return
+        if offset.y == 0:
+            self._click_header(offset.x)
+            return
+        index = self._row_at(offset.y)
+        if index < 0:
+            return
+        again = index == self.cursor
+        self.move_cursor(index)
+        if event.chain == 2 or (again and event.chain == 1 and self.has_focus and self._clicked_before == index):
+            self.post_message(self.Selected(self, index))
+            self._clicked_before = -1
+        else:
+            self._clicked_before = index
+
+    _clicked_before = -1
+
+    def _click_header(self, x: int) -> None:
+        start = 0
+        for index, _, cells in self.layout_columns(self.scrollable_content_region.width):
+            if start <= x < start + cells + GAP:
+                self.post_message(self.HeaderClicked(self, index))
+                return
+            start += cells + GAP
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Follow the pointer."""
+        offset = event.get_content_offset(self)
+        self.hover = -1 if offset is None else self._row_at(offset.y)
+
+    def on_leave(self) -> None:
+        """The pointer is gone."""
+        self.hover = -1
+
+    def watch_hover(self, before: int, after: int) -> None:
+        """Draw both rows."""
+        for row in (before, after):
+            line = row - self.first_row + 1
+            if row >= 0 and 1 <= line <= self.visible_rows:
+                self.refresh(Region(0, line, self.size.width, 1))
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Whole rows."""
+        super().watch_scroll_y(old_value, new_value)
+        self.refresh()
+
+
+def rows_text(table: VirtualTable) -> list[str]:
+    """The lines of a table as they are drawn, for tests."""
+    return [table.render_line(y).text.rstrip() for y in range(table.size.height)]
+
+
+__all__ = ["Cell", "Column", "Row", "VirtualTable", "cell_len", "rows_text"]

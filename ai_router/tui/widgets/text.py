@@ -1,0 +1,118 @@
+"""Text from outside, made fit to be shown: never obeyed, never cut unseen."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+from rich.cells import cell_len, chop_cells
+from textual.content import Content
+
+ELLIPSIS = "…"
+NEWLINE = "⏎"
+_SHOWN = 4096  # characters of a text looked at for one line of a screen
+
+
+def _symbol(code: int) -> str:
+    """What a character that must not reach the terminal is shown as."""
+    if code < 0x20:
+        return chr(0x2400 + code)  # ␀ … ␟
+    if code == 0x7F:
+        return "␡"
+    if 0x80 <= code < 0xA0:
+        return "�"
+    return f"‹U+{code:04X}›"
+
+
+@lru_cache(maxsize=4096)
+def _replacement(character: str) -> str | None:
+    """None for what may be shown as it is."""
+    code = ord(character)
+    if code < 0x20 or 0x7F <= code < 0xA0:
+        return _symbol(code)
+    category = unicodedata.category(character)
+    if category in ("Cf", "Zl", "Zp"):
+        # Joiners are part of how emoji and Indic scripts are written; everything else here is invisible or turns text.
+        return None if character in "\u200c\u200d" else _symbol(code)
+    if category == "Cs":
+        return "�"
+    return None
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def harmless(text: str, *, keep_newlines: bool = False) -> str:
+    """The text with every control, bidi and unpaired-surrogate character replaced by a visible sign.
+
+    Newlines become `⏎`, or stay; tabs become four spaces where newlines stay, one where they do not.
+    """
+    if _is_plain(text):
+        return text
+    text = text.replace("\r\n", "\n")
+    tab, newline = ("    ", "\n") if keep_newlines else (" ", NEWLINE)
+    parts: list[str] = []
+    for character in text:
+        if character == "\n":
+            parts.append(newline)
+        elif character == "\t":
+            parts.append(tab)
+        else:
+            shown = _replacement(character)
+            parts.append(character if shown is None else shown)
+    return "".join(parts)
+
+
+def cut(text: str, width: int) -> str:
+    """A harmless one-line text in at most `width` cells, the end marked by `…` where something is missing."""
+    if width <= 0:
+        return ""
+    if len(text) <= width and text.isascii():
+        return text
+    text, more = text[: width * 8 + 8], len(text) > width * 8 + 8
+    if not more and cell_len(text) <= width:
+        return text
+    room = width - 1
+    head = chop_cells(text, room)[0] if room and text else ""
+    # A character two cells wide may not fit into the last cell.
+    while cell_len(head) > room:
+        head = head[:-1]
+    return head + ELLIPSIS
+
+
+def one_line(text: str, width: int | None = None) -> str:
+    """Outside text as one harmless line, cut to `width` cells where one is given."""
+    if width is not None:
+        more = len(text) > max(width * 8, _SHOWN)
+        text = text[: max(width * 8, _SHOWN)]
+        line = harmless(text.strip())
+        return cut(line + ELLIPSIS if more else line, width)
+    return harmless(text)
+
+
+def inert(text: str, width: int | None = None) -> Content:
+    """Outside text as content that no markup is read from: one line, cut by cells where a width is given."""
+    return Content(one_line(text, width))
+
+
+def inert_block(text: str) -> Content:
+    """Outside text over several lines, for reading it whole."""
+    return Content(harmless(text, keep_newlines=True))
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """A line of exactly `width` cells: cut or filled with spaces, at the left where `right`-aligned."""
+    text = cut(text, width)
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def count(number: int) -> str:
+    """`1,234,567`."""
+    return f"{number:,}"
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
