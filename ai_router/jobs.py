@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter
 from ai_router.settings import Workspace
-from batch.checkpoint import find_job
+from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
+from batch.engines.function import FunctionEngine
 from batch.errors import CheckpointError
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
@@ -72,7 +74,8 @@ def create_job(
 
 def open_job(workspace: Workspace, name: str) -> BatchJob:
     """A job by id, unique prefix or path, recounted."""
-    return BatchProcessor(workspace.checkpoints).open_job(find_job(workspace.checkpoints, name))
+    path = find_job(workspace.checkpoints, name)  # first, as the processor makes the folder
+    return BatchProcessor(workspace.checkpoints).open_job(path)
 
 
 def plan_of(job: BatchJob) -> JobPlan:
@@ -98,7 +101,10 @@ def start(
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
     plan = plan or plan_of(job)
-    made = engine or make_engine(registry.get(plan.model), plan.sampling, workers=plan.run.workers)
+    made = engine
+    if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
+        made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
+    made = made or make_engine(registry.get(plan.model), plan.sampling, workers=plan.run.workers)
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
     run = Run(
@@ -127,20 +133,38 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
     import time
 
     assert job.checkpoint_file is not None
-    log = log_path(job.checkpoint_file)
-    command = [sys.executable, "-m", "ai_router", "--workspace", str(workspace.root), "resume"]
-    command += [str(job.checkpoint_file), "--display", "log", *arguments]
+    checkpoint = job.checkpoint_file.absolute()
+    if owner := lock_owner(checkpoint):
+        raise CheckpointError(
+            f"Job {job.job_id} is being run by process {owner.pid}; follow it with: ai-router watch {job.job_id}"
+        )
+    log = log_path(checkpoint)
+    # -P: the workspace is no place to import from.
+    command = [sys.executable, "-P", "-m", "ai_router", "--workspace", str(workspace.root), "resume"]
+    command += [str(checkpoint), "--display", "log", *arguments]
+    package = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     kwargs: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, cwd=workspace.root, **kwargs
-        )
-    watch = Watch(job.checkpoint_file)
+    try:
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                cwd=workspace.root,
+                env={**os.environ, "PYTHONPATH": path},
+                **kwargs,
+            )
+    except OSError as error:
+        raise CheckpointError(f"The background run cannot be started: {error.strerror or error}") from error
+    watch = Watch(checkpoint)
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        if watch.running or (watch.snapshot().state.over and process.poll() == 0):
+        # 1: it is over already, and some items have failed.
+        if watch.running or process.poll() in (0, 1):
             return process.pid
         if process.poll() is not None:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

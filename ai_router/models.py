@@ -174,6 +174,12 @@ def _read_config(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _missing_engine(engine: str) -> str:
+    if ":" in engine:  # package.module:name, which opens an engine of the user's own in the worker
+        try:
+            found = importlib.util.find_spec(engine.partition(":")[0]) is not None
+        except (ImportError, ValueError):
+            found = False
+        return "" if found else f"there is no module {engine.partition(':')[0]!r} to take the engine from"
     if engine not in ENGINES:
         return f"unknown engine {engine!r}; known: {', '.join(ENGINES)}"
     if engine == "torch" and not all(importlib.util.find_spec(m) for m in ("torch", "transformers")):

@@ -518,8 +518,9 @@ class Run:
             self._set_paused(False)
         elif command == "stop":
             self._halt("now" if value == "now" else "drain")
-        elif command == "concurrency" and value and value.isdigit():
-            self.set_concurrency(int(value))
+        elif command == "concurrency":
+            with suppress(TypeError, ValueError):
+                self.set_concurrency(int(value or ""))
 
 
 def _result(row: ResultRow) -> BatchResult:

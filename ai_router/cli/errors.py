@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from enum import IntEnum
 
 from ai_router.cli.text import narrate
@@ -47,6 +46,8 @@ def tell(error: BaseException, *, verbose: bool) -> int:
     from batch.errors import BatchError
 
     if verbose:
+        import traceback
+
         narrate("".join(traceback.format_exception(error)).rstrip())
     text = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, BatchError | FileNotFoundError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from datetime import datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _SHOWN = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "\u2421"}  # Unicode has pictures of these
 _SHOWN |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
@@ -85,6 +86,8 @@ def cells(text: str) -> int:
     """Columns a text takes: two for East Asian wide ones, none for combining ones."""
     if text.isascii():
         return len(text)
+    import unicodedata
+
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in text
     )
@@ -126,6 +129,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collect
 
 def age(timestamp: str, now: datetime | None = None) -> str:
     """How long ago an ISO time without zone was: `12s`, `5m`, `3h`, `2d`."""
+    from datetime import datetime
+
     try:
         seconds = ((now or datetime.now()) - datetime.fromisoformat(timestamp)).total_seconds()
     except (ValueError, TypeError):

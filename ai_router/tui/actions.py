@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textual.binding import Binding
 
@@ -47,12 +47,13 @@ class Action:
 
 _EVERYWHERE = (
     Action("app.back", "escape", "back", "Go back to where you came from", "Everywhere"),
-    Action("app.help", "question_mark,f1", "help", "All keys of this screen", "Everywhere", method="help"),
+    Action("app.help", "question_mark,f1", "help", "All keys of this screen", "Everywhere", method="app.help"),
     Action("app.palette", "colon", "palette", "Find any action by name (also ctrl+p)", "Everywhere", False,
-           method="command_palette"),
-    Action("app.quit", "q", "quit", "Leave ai-router; asks first while a job is running", "Everywhere", False),
-    Action("app.mouse", "m", "mouse", "Give the mouse back to the terminal, to select text with it", "Everywhere",
-           False, method="toggle_mouse"),
+           method="app.command_palette"),
+    Action("app.quit", "q", "quit", "Leave ai-router; asks first while a job is running", "Everywhere", False,
+           method="app.quit"),
+    Action("app.mouse", "m", "mouse", "Give the mouse to the terminal, to select text with it, or take it back",
+           "Everywhere", False, method="app.toggle_mouse"),
     Action("app.up", "0", "back", "Back, on menus", "Everywhere", False, method="back"),
 )  # fmt: skip
 
@@ -62,7 +63,9 @@ _MENU = (
     Action("menu.jobs", "3", "Jobs and results", "All jobs: read, export, resume, delete", "Menu", False),
     Action("menu.settings", "4", "Settings", "Theme, folders, notifications, keys", "Menu", False),
     Action("menu.batch", "5", "Batch Processing Mode", "Answer many prompts: from a file or typed", "Menu", False),
-    Action("menu.exit", "0", "Exit", "Leave ai-router", "Menu", False, method="quit"),
+    Action("menu.exit", "0", "Exit", "Leave ai-router", "Menu", False, method="app.quit"),
+    Action("menu.choose", "enter,right,l,space", "choose", "Go to the entry under the cursor", "Menu"),
+    Action("menu.jobs_list", "tab", "last jobs", "To the last jobs and back", "Menu", method="app.focus_next"),
 )
 
 _TABLE = (
@@ -147,14 +150,36 @@ _SETTINGS = (
 
 # The screens that create and run jobs.
 _DOING = (
-    Action("run.pause", "p,space", "pause", "Give out no further prompts, or go on", "Run"),
+    Action("batch.file", "1", "Process prompts from file", "One prompt a line, or JSON, JSONL, CSV", "Batch", False),
+    Action("batch.manual", "2", "Enter prompts manually", "Type or paste them", "Batch", False),
+    Action("batch.resume", "3", "Resume from checkpoint", "Go on with a job that was interrupted", "Batch", False),
+    Action("batch.list", "4", "List checkpoints", "All jobs: read, export, delete", "Batch", False),
+    Action("file.next", "f2", "continue", "Choose a model for this file", "Prompts file", method="proceed"),
+    Action("file.invalid", "f4", "leave out invalid", "Run without the entries that are no prompts", "Prompts file",
+           method="toggle_invalid"),
+    Action("file.all", "full_stop", "all files", "Show files of every kind, also hidden ones", "Prompts file",
+           key_display=".", method="toggle_all"),
+    Action("manual.next", "f2", "continue", "Choose a model for these prompts", "Typed prompts", method="proceed"),
+    Action("manual.edit", "enter,e", "edit", "Change the prompt under the cursor", "Typed prompts"),
+    Action("manual.delete", "d,delete", "delete", "Delete the prompt under the cursor", "Typed prompts"),
+    Action("manual.undo", "u,ctrl+z", "undo", "Take back the last change", "Typed prompts"),
+    Action("manual.add", "a,i", "add", "Type another prompt", "Typed prompts"),
+    Action("choose.next", "enter", "choose", "Run with the model under the cursor", "Model", method="proceed"),
+    Action("options.start", "f2", "start", "Create the job and run it", "Options"),
+    Action("run.pause", "p,space", "pause", "Give out no further prompts for now", "Run"),
+    Action("run.unpause", "p,space", "go on", "Go on after a pause", "Run"),
+    Action("run.resume", "p", "resume", "Run what is missing", "Run"),
+    Action("run.results", "enter,r,o", "results", "Read all results", "Run", key_display="enter"),
     Action("run.stop", "x", "stop", "Finish what is in flight, or stop now", "Run"),
-    Action("run.more", "plus,equals_sign,right_square_bracket", "more", "One more at once", "Run", key_display="+"),
-    Action("run.fewer", "minus,left_square_bracket", "fewer", "One fewer at once", "Run", key_display="-"),
-    Action("run.failures", "f", "failures", "Failures by kind", "Run"),
-    Action("run.results", "o", "results", "All results", "Run", False),
+    Action("run.more", "plus,equals_sign,right_square_bracket", "concurrency", "One more prompt at once", "Run",
+           key_display="+/-"),
+    Action("run.fewer", "minus,left_square_bracket", "concurrency", "One prompt fewer at once", "Run", False,
+           key_display="-"),
+    Action("run.failures", "f", "failures", "Read the failures", "Run"),
+    Action("run.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Run"),
     Action("run.export", "e", "export", "Write the results to a file", "Run"),
-)
+    Action("run.background", "b", "background", "Go on in a process of its own, away from this terminal", "Run"),
+)  # fmt: skip
 
 ACTIONS: Mapping[str, Action] = {
     action.id: action
@@ -166,6 +191,11 @@ ACTIONS: Mapping[str, Action] = {
 def bind(*ids: str) -> list[Binding]:
     """Bindings of actions, for a `BINDINGS`; the footer shows them in this order."""
     return [ACTIONS[name].binding() for name in ids]
+
+
+def shown(*ids: str) -> list[Binding]:
+    """The same, for the footer too where the actions are not there otherwise."""
+    return [replace(ACTIONS[name], show=True).binding() for name in ids]
 
 
 def unknown_actions(ids: Iterable[str]) -> list[str]:

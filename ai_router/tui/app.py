@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,8 @@ class RouterApp(App[int]):
         from ai_router.tui.palette import ActionProvider
 
         super().__init__()
+        # What the library logs it also says in what it returns; on the screen it would stand in the way.
+        logging.getLogger("batch").addHandler(logging.NullHandler())
         self.COMMANDS = {ActionProvider}  # type: ignore[misc]
         self.workspace = workspace
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change

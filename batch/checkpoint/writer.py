@@ -135,7 +135,7 @@ class ResultWriter:
         failed = job.failed + new_failed - replaced
         tokens_input = job.tokens_input + sum(row.tokens_input for row in rows)
         tokens_output = job.tokens_output + sum(row.tokens_output for row in rows)
-        updated = now_iso()
+        updated, elapsed = now_iso(), self._elapsed()
         with schema.transaction(self._connection):
             self._connection.executemany(
                 schema.UPSERT_RESULT,
@@ -158,7 +158,7 @@ class ResultWriter:
                     updated,
                     tokens_input,
                     tokens_output,
-                    self._elapsed(),
+                    elapsed,
                     job.reason,
                     job.model_id,
                     dump_json(job.config) or "{}",
@@ -167,4 +167,4 @@ class ResultWriter:
         # Counted only now that it is on the disk.
         # Failures first: who looks in between sees one item too few done, never one too many.
         job.failed, job.completed, job.updated_at = failed, completed, updated
-        job.tokens_input, job.tokens_output = tokens_input, tokens_output
+        job.tokens_input, job.tokens_output, job.elapsed = tokens_input, tokens_output, elapsed

@@ -84,8 +84,8 @@ class Stream:
             rng.shuffle(examples)
             window = self.size * 8
             for begin in range(0, len(examples) - self.size + 1, window):
-                part = sorted(examples[begin:begin + window], key=lambda e: len(e[0]))
-                groups = [part[i:i + self.size] for i in range(0, len(part) - self.size + 1, self.size)]
+                part = sorted(examples[begin : begin + window], key=lambda e: len(e[0]))
+                groups = [part[i : i + self.size] for i in range(0, len(part) - self.size + 1, self.size)]
                 rng.shuffle(groups)
                 for group in groups:
                     yield collate(group, self.pad)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-FIRST = (
+from textlists import items, lines, words
+
+FIRST = words(
     "James Mary Robert Patricia John Linda Michael Elena David Barbara William Susan Richard Jessica Joseph Sarah "
     "Thomas Karen Carlos Nancy Daniel Lisa Matthew Betty Anthony Margaret Mark Sandra Paul Ashley Steven Emily "
     "Andrew Donna Kenji Michelle Joshua Carol Kevin Amanda Brian Melissa George Deborah Timothy Stephanie Ronald "
@@ -10,9 +12,9 @@ FIRST = (
     "Jonathan Brenda Wei Pamela Yuki Nicole Priya Katherine Raj Samantha Ahmed Christine Fatima Olga Ivan Ingrid "
     "Lars Sofia Marco Giulia Pierre Chloe Hans Greta Hiroshi Aiko Min-jun Soo-jin Chen Mei Omar Layla Kwame Amina "
     "Diego Lucia Mateo Valentina Andrei Natalia Dmitri Katarina Tariq Noor Arjun Deepa"
-).split()
-HELD_FIRST = "Oliver Beatrice Felix Yasmin Takeshi Ximena Bogdan Hana Leila Gustav Farid Noriko Ewa Callum".split()
-LAST = (
+)
+HELD_FIRST = words("Oliver Beatrice Felix Yasmin Takeshi Ximena Bogdan Hana Leila Gustav Farid Noriko Ewa Callum")
+LAST = words(
     "Smith Johnson Williams Brown Jones Garcia Miller Davis Rodriguez Martinez Hernandez Lopez Gonzalez Wilson "
     "Anderson Thomas Taylor Moore Jackson Martin Lee Perez Thompson White Harris Sanchez Clark Ramirez Lewis "
     "Robinson Walker Young Allen King Wright Scott Torres Nguyen Hill Flores Green Adams Nelson Baker Hall Rivera "
@@ -20,10 +22,10 @@ LAST = (
     "Patel Singh Kumar Sharma Gupta Khan Ali Hassan Ibrahim Okafor Mensah Diallo Petrov Ivanov Novak Kowalski "
     "Schmidt Mueller Weber Fischer Rossi Bianchi Ferrari Dubois Laurent Moreau Silva Santos Costa Oliveira "
     "Johansson Lindberg Nielsen Hansen Virtanen O'Brien Murphy Kelly MacDonald Fraser Cohen Levy Goldberg Haddad"
-).split()
-HELD_LAST = "Abernathy Kurosawa Lindqvist Bhattacharya Delacroix Ferreira Osei Papadopoulos Quinn Rahman Vos".split()
+)
+HELD_LAST = words("Abernathy Kurosawa Lindqvist Bhattacharya Delacroix Ferreira Osei Papadopoulos Quinn Rahman Vos")
 
-DEPARTMENTS = tuple(
+DEPARTMENTS = items(
     """Computer Science|Mechanical Engineering|Electrical Engineering|Civil Engineering|Chemical Engineering
 Biomedical Engineering|Aerospace Engineering|Industrial Engineering|Materials Science|Nuclear Engineering
 Physics|Chemistry|Biology|Mathematics|Statistics|Economics|History|Philosophy|Psychology|Sociology|Anthropology
@@ -46,12 +48,10 @@ Creative Writing|Dance|Petroleum Engineering|Mining Engineering|Agricultural Eco
 Veterinary Medicine|Library Science|Robotics|Systems Engineering|Engineering Mechanics|Astrophysics
 Materials Science and Engineering|Electrical and Computer Engineering|Civil and Environmental Engineering
 Physics and Astronomy|Chemistry and Biochemistry|Mathematics and Statistics|Ecology and Evolutionary Biology
-Sociology and Anthropology|Earth and Planetary Sciences|Speech and Hearing Sciences|Human Development""".replace(
-        "\n", "|"
-    ).split("|")
+Sociology and Anthropology|Earth and Planetary Sciences|Speech and Hearing Sciences|Human Development"""
 )
 
-FIELDS = (
+FIELDS = items(
     "machine learning|fluid dynamics|medieval trade|quantum optics|protein folding|labor markets|urban history"
     "|number theory|computer vision|natural language processing|cancer genetics|soil chemistry|climate models"
     "|constitutional law|modern poetry|coral reefs|robot navigation|graph algorithms|battery materials|brain imaging"
@@ -60,24 +60,24 @@ FIELDS = (
     "|human memory|water treatment|plant genetics|opera|network security|bridge design|social inequality"
     "|monetary policy|data privacy|stem cells|volcanoes|translation theory|film history|sleep|nanomaterials"
     "|computational physics|the history of mathematics|the economics of education|biology teaching"
-).split("|")
-UNIVERSITIES = (
+)
+UNIVERSITIES = items(
     "Northfield University|the University of Larkmoor|Easton College|Harrow State University|the University of Brackley"
     "|Westmere Institute of Technology|Kestrel University|the University of Odenvale|Saint Alban College"
     "|Rivergate University|Lakeside State University|the Technical University of Marenburg|Fairhaven University"
     "|Stanford University|MIT|the University of Tokyo|the University of Oxford|Cornell University|ETH Zurich"
     "|the University of Michigan|UC Berkeley|Kyoto University|Princeton University|Purdue University"
-).split("|")
-BUILDINGS = (
+)
+BUILDINGS = items(
     "Gates Hall|Room 214|the Hartley Building|Bell Tower 3|the Science Center|Wren Hall 117|the North Library"
     "|Engineering Hall|the Mathematics Building|Room B12|the Chemistry Annex|Olin Hall|the Physics Tower|Suite 400"
-).split("|")
-TITLES = (
+)
+TITLES = items(
     "Professor|Associate Professor|Assistant Professor|Lecturer|Senior Lecturer|Research Professor|Adjunct Professor"
     "|Professor Emeritus|Distinguished Professor|Instructor|Teaching Professor|Postdoctoral Fellow"
-).split("|")
+)
 
-MENTIONS = tuple(
+MENTIONS = lines(
     """{n} is a {t} in the Department of {d} at {u}.
 {n} is a {t} of the {d} Department at {u}.
 {n}, {t}, Department of {d}, {u}.
@@ -109,9 +109,9 @@ The {d} Department at {u} lists {n} as {t}.
 Affiliation: Department of {d}, {u}.
 {n} was appointed {t} in the Department of {d} in {y}.
 Contact the Department of {d} to reach {n}.
-{n} is a member of the Department of {d}.""".split("\n")
+{n} is a member of the Department of {d}."""
 )
-HELD_MENTIONS = tuple(
+HELD_MENTIONS = lines(
     """{n} has been a {t} with the Department of {d} since {y}.
 Welcome to the page of {n}, {t} in the {d} Department of {u}.
 In {y}, the Department of {d} at {u} hired {n}.
@@ -121,9 +121,9 @@ In {y}, the Department of {d} at {u} hired {n}.
 Faculty profile: {n}, Department of {d}.
 {n} moved to the Department of {d} at {u} in {y}.
 {u} Department of {d} faculty: {n}
-Within the Department of {d}, {n} runs a laboratory for {f}.""".split("\n")
+Within the Department of {d}, {n} runs a laboratory for {f}."""
 )
-OTHERS = tuple(
+OTHERS = lines(
     """{n} is a {t} at {u}.
 {n} studies {f} and {g}.
 Research interests include {f} and {g}.
@@ -153,9 +153,9 @@ Phone: 555-01{k}.
 {n} is affiliated with the center for {f} at {u}.
 Students of {n} work on {f} and {g}.
 {n} holds a degree in {x} from {u}.
-{n} lives close to {u} with two cats.""".split("\n")
+{n} lives close to {u} with two cats."""
 )
-HELD_OTHERS = tuple(
+HELD_OTHERS = lines(
     """{n} currently investigates {f}.
 Visitors find {n} in {b} on Fridays.
 {n} completed a doctorate at {u} in {y}.
@@ -163,5 +163,5 @@ Recent talks by {n} cover {f} and {g}.
 {n} has taught at {u} for {k} years.
 You can write to {e}@example.edu.
 {n} edits a newsletter on {f}.
-A native of Canada, {n} came to {u} in {y}.""".split("\n")
+A native of Canada, {n} came to {u} in {y}."""
 )

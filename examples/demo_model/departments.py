@@ -61,9 +61,17 @@ def text(rng: random.Random, held: bool) -> tuple[str, str]:
 
     def fill(template: str, who: str) -> str:
         value = template.format(
-            n=who, d=dept, t=rng.choice(dw.TITLES), u=rng.choice(dw.UNIVERSITIES), y=rng.randrange(1975, 2026),
-            f=fields[0], g=fields[1], b=rng.choice(dw.BUILDINGS), k=rng.randrange(10, 99),
-            e=short.lower().replace("'", ""), x=rng.choice(dw.DEPARTMENTS),
+            n=who,
+            d=dept,
+            t=rng.choice(dw.TITLES),
+            u=rng.choice(dw.UNIVERSITIES),
+            y=rng.randrange(1975, 2026),
+            f=fields[0],
+            g=fields[1],
+            b=rng.choice(dw.BUILDINGS),
+            k=rng.randrange(10, 99),
+            e=short.lower().replace("'", ""),
+            x=rng.choice(dw.DEPARTMENTS),
         )
         return value[0].upper() + value[1:]
 

@@ -1,6 +1,6 @@
 """Greedy exact match of the demo model on its held-out sets and on the example prompts.
 
-    python examples/demo_model/evaluate.py --model ai_router/demo
+python examples/demo_model/evaluate.py --model ai_router/demo
 """
 
 from __future__ import annotations
@@ -29,22 +29,30 @@ def example_rows() -> list[Row]:
     answers = {text: q.answer for q in questions.load() for text in q.phrasings}
     lines = (HERE.parent / "batch_prompts.txt").read_text(encoding="utf-8").splitlines()
     prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return [{"messages": [{"role": "user", "content": p}, {"role": "assistant", "content": answers[p]}]} for p in prompts]
+    return [
+        {"messages": [{"role": "user", "content": p}, {"role": "assistant", "content": answers[p]}]} for p in prompts
+    ]
 
 
 def generate(model: Any, tokenizer: Any, rows: list[Row], batch: int = 64, limit: int = 96) -> list[str]:
     """Greedy answers in the order of the rows; left-padded batches of similar length."""
-    prompts = [tokenizer.apply_chat_template(r["messages"][:-1], tokenize=False, add_generation_prompt=True) for r in rows]
+    prompts = [
+        tokenizer.apply_chat_template(r["messages"][:-1], tokenize=False, add_generation_prompt=True) for r in rows
+    ]
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
     found = [""] * len(rows)
     tokenizer.padding_side = "left"
     for begin in range(0, len(order), batch):
-        part = order[begin:begin + batch]
+        part = order[begin : begin + batch]
         inputs = tokenizer([prompts[i] for i in part], return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.inference_mode():
-            output = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
-                                    do_sample=False, max_new_tokens=limit)
-        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+            output = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                do_sample=False,
+                max_new_tokens=limit,
+            )
+        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         for index, text in zip(part, texts, strict=True):
             found[index] = text
     return found
@@ -72,8 +80,10 @@ def main() -> None:
         if args.errors and wrong and "error_type" in rows[0]:
             print("   wrong by error type:", dict(Counter(r["error_type"] for r, _ in wrong).most_common()))
         for row, answer in wrong[: args.errors]:
-            print(f"   {row['messages'][-2]['content']!r}\n      expected {row['messages'][-1]['content']!r}\n"
-                  f"      answered {answer!r}")
+            print(
+                f"   {row['messages'][-2]['content']!r}\n      expected {row['messages'][-1]['content']!r}\n"
+                f"      answered {answer!r}"
+            )
 
 
 if __name__ == "__main__":

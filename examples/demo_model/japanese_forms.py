@@ -7,8 +7,17 @@ from japanese_lexicon import Verb
 _I = dict(zip("うくぐすつぬぶむる", "いきぎしちにびみり", strict=True))
 _A = dict(zip("うくぐすつぬぶむる", "わかがさたなばまら", strict=True))
 _E = dict(zip("うくぐすつぬぶむる", "えけげせてねべめれ", strict=True))
-_TA = {"う": "った", "つ": "った", "る": "った", "む": "んだ", "ぶ": "んだ", "ぬ": "んだ", "く": "いた",
-       "ぐ": "いだ", "す": "した"}
+_TA = {
+    "う": "った",
+    "つ": "った",
+    "る": "った",
+    "む": "んだ",
+    "ぶ": "んだ",
+    "ぬ": "んだ",
+    "く": "いた",
+    "ぐ": "いだ",
+    "す": "した",
+}
 
 POLITE = {"present": "ます", "past": "ました", "neg": "ません", "negpast": "ませんでした"}
 
@@ -111,9 +120,25 @@ def predicate(verb: Verb, form: str, polite: bool) -> str:
     return nai(verb) if form == "neg" else nai(verb)[:-1] + "かった"
 
 
+def _wrong_polite(verb: Verb, form: str) -> list[str]:
+    """Misformed polite forms: present, past, neg or negpast."""
+    end = stem(verb)
+    forms = [verb.word + POLITE[form]]
+    if verb.kind == "ru":
+        forms.append(end + "り" + POLITE[form])
+    if form == "past":
+        forms += [end + "ますでした", end + "ましたです"]
+    elif form == "neg":
+        forms += [end + "ないです" if verb.kind == "u" else end + "ますない"]
+    elif form == "negpast":
+        forms += [end + "ませんました", end + "ないでした"]
+    else:
+        forms += [verb.word + "です"]
+    return forms
+
+
 def wrong_predicate(verb: Verb, form: str, polite: bool) -> list[str]:
     """What a learner writes instead of `predicate(verb, form, polite)`; may be empty."""
-    end = stem(verb)
     if form == "tai":
         tail = "たいです" if polite else "たい"
         return [verb.word + tail, te(verb) + tail]
@@ -127,18 +152,7 @@ def wrong_predicate(verb: Verb, form: str, polite: bool) -> list[str]:
         tail = "ければなりません" if polite else "ければならない"
         return [wrong[:-1] + tail for wrong in wrong_nai(verb)]
     if polite:
-        forms = [verb.word + POLITE[form]]
-        if verb.kind == "ru":
-            forms.append(end + "り" + POLITE[form])
-        if form == "past":
-            forms += [end + "ますでした", end + "ましたです"]
-        elif form == "neg":
-            forms += [end + "ないです" if verb.kind == "u" else end + "ますない"]
-        elif form == "negpast":
-            forms += [end + "ませんました", end + "ないでした"]
-        elif form == "present":
-            forms += [verb.word + "です"]
-        return forms
+        return _wrong_polite(verb, form)
     if form == "past":
         return wrong_ta(verb)
     if form == "neg":
@@ -149,23 +163,43 @@ def wrong_predicate(verb: Verb, form: str, polite: bool) -> list[str]:
 def adjective(word: str, form: str, i_type: bool) -> str:
     """A polite adjective predicate: present, past, neg (じゃ/くない) or negf (formal negative)."""
     if i_type:
-        ends = {"present": "いです", "past": "かったです", "neg": "くないです", "negf": "くありません",
-                "negpast": "くなかったです"}
+        ends = {
+            "present": "いです",
+            "past": "かったです",
+            "neg": "くないです",
+            "negf": "くありません",
+            "negpast": "くなかったです",
+        }
         return word[:-1] + ends[form]
-    ends = {"present": "です", "past": "でした", "neg": "じゃないです", "negf": "ではありません",
-            "negpast": "じゃなかったです"}
+    ends = {
+        "present": "です",
+        "past": "でした",
+        "neg": "じゃないです",
+        "negf": "ではありません",
+        "negpast": "じゃなかったです",
+    }
     return word + ends[form]
 
 
 def wrong_adjective(word: str, form: str, i_type: bool) -> list[str]:
     """What a learner writes instead of `adjective(word, form, i_type)`."""
     if i_type:
-        ends = {"present": ["だです"], "past": ["でした", "かったでした"], "neg": ["じゃないです"],
-                "negf": ["ではありません", "じゃありません"], "negpast": ["じゃなかったです", "くないでした"]}
+        ends = {
+            "present": ["だです"],
+            "past": ["でした", "かったでした"],
+            "neg": ["じゃないです"],
+            "negf": ["ではありません", "じゃありません"],
+            "negpast": ["じゃなかったです", "くないでした"],
+        }
         base = word[:-1]
         return [(base if end[0] in "かく" else word) + end for end in ends[form]]
-    ends = {"present": ["いです"], "past": ["かったです"], "neg": ["くないです"], "negf": ["くありません"],
-            "negpast": ["くなかったです"]}
+    ends = {
+        "present": ["いです"],
+        "past": ["かったです"],
+        "neg": ["くないです"],
+        "negf": ["くありません"],
+        "negpast": ["くなかったです"],
+    }
     return [word + end for end in ends[form]]
 
 

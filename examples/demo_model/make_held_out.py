@@ -1,6 +1,6 @@
 """Write the three held-out sets, each from its own seed.
 
-    python examples/demo_model/make_held_out.py
+python examples/demo_model/make_held_out.py
 """
 
 from __future__ import annotations

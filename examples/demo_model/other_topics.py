@@ -5,34 +5,41 @@ from __future__ import annotations
 import random
 
 from questions import message_row, noisy
+from textlists import items
 
-REFUSAL = (
-    "I only know short answers about programming, corrections of Japanese sentences and department names."
-)
-_THINGS = tuple(
-    """the capital of France|the tallest mountain|a good pasta recipe|the moon|football|the weather|bread|photosynthesis
-the French Revolution|gravity|jazz|chess|tea|elephants|volcanoes|the stock market|my horoscope|coffee|gardening|yoga
-the Roman Empire|dinosaurs|the ocean|a healthy diet|guitar chords|the speed of light|black holes|the Olympics|tulips
-the human heart|vitamin C|the population of Brazil|a haiku|the Great Wall|whales|inflation|democracy|opera|pizza
+REFUSAL = "I only know short answers about programming, corrections of Japanese sentences and department names."
+_THINGS = items(
+    """the capital of France|the tallest mountain|a good pasta recipe|the moon|football
+the weather|bread|photosynthesis
+the French Revolution|gravity|jazz|chess|tea|elephants|volcanoes|the stock market
+my horoscope|coffee|gardening|yoga
+the Roman Empire|dinosaurs|the ocean|a healthy diet|guitar chords|the speed of light
+black holes|the Olympics|tulips
+the human heart|vitamin C|the population of Brazil|a haiku|the Great Wall|whales
+inflation|democracy|opera|pizza
 sunscreen|the price of gold|a passport|the theory of evolution|electric cars|swimming|the best phone|marathons
-the northern lights|penguins|a mortgage|winter tires|Shakespeare|the piano|carbon dioxide|the Sahara|cheese|rice
-a birthday party|my neighbour|the bus to the airport|headaches|the president|the news|love|happiness|the meaning of life
-wine|rugby|knitting|the Amazon river|Mars|snow|a good film|ancient Egypt|thunder|honey|the dentist|chocolate|camping""".replace(
-        "\n", "|"
-    ).split("|")
+the northern lights|penguins|a mortgage|winter tires|Shakespeare|the piano|carbon dioxide
+the Sahara|cheese|rice
+a birthday party|my neighbour|the bus to the airport|headaches|the president|the news|love|happiness
+the meaning of life|wine|rugby|knitting|the Amazon river|Mars|snow|a good film
+ancient Egypt|thunder|honey|the dentist|chocolate|camping"""
 )
-_ASK = tuple(
-    """What is {x}?|Tell me about {x}.|Explain {x}.|What do you think about {x}?|Write a poem about {x}.|Who invented {x}?
+_ASK = items(
+    """What is {x}?|Tell me about {x}.|Explain {x}.|What do you think about {x}?
+Write a poem about {x}.|Who invented {x}?
 Where can I find {x}?|Write a story about {x}.|How do I learn about {x}?|Describe {x}.|Why is {x} important?
-When was {x} discovered?|Give me ten facts about {x}.|How much does {x} cost?|Do you like {x}?|Tell me a joke about {x}.
-What is the history of {x}?|How old is {x}?|Translate "{x}" into German.|Write a song about {x}.""".replace("\n", "|").split("|")
+When was {x} discovered?|Give me ten facts about {x}.|How much does {x} cost?
+Do you like {x}?|Tell me a joke about {x}.
+What is the history of {x}?|How old is {x}?|Translate "{x}" into German.|Write a song about {x}."""
 )
-_PLAIN = tuple(
-    """Hello|Hi|Hi there!|Good morning|How are you?|Who are you?|What can you do?|What is your name?|Tell me a joke.
+_PLAIN = items(
+    """Hello|Hi|Hi there!|Good morning|How are you?|Who are you?|What can you do?
+What is your name?|Tell me a joke.
 What time is it?|What is 2 + 2?|What is 17 times 23?|Who won the match yesterday?|Are you human?|Thanks|Bye
-What is the weather like today?|Write a poem.|Translate this into French: good evening|Help|Help me|Test|Ping|asdf
+What is the weather like today?|Write a poem.|Translate this into French: good evening
+Help|Help me|Test|Ping|asdf
 What should I cook tonight?|How do I get to the station?|Who is the king of Spain?|こんにちは|お元気ですか。|ありがとう
-What is today's date?|Say hello.|Sing a song.|What do you know?|Which skills do you have?|Count to ten.""".replace("\n", "|").split("|")
+What is today's date?|Say hello.|Sing a song.|What do you know?|Which skills do you have?|Count to ten."""
 )
 
 

@@ -5,12 +5,14 @@ No training prompt may equal a held-out phrasing: variants are compared after `n
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from textlists import lines
 
 CORPUS = Path(__file__).parent / "corpus"
 SYSTEMS = (
@@ -19,7 +21,7 @@ SYSTEMS = (
     "You are a programming teacher.",
     "You are a helpful assistant. Answer in one or two sentences.",
 )
-NOUN_TEMPLATES = tuple(
+NOUN_TEMPLATES = lines(
     """What is {x}?
 What's {x}?
 Explain {x}.
@@ -63,9 +65,9 @@ When is {x} a good choice?
 Where is {x} used in practice?
 What is the purpose of {x}?
 What does {x} do?
-Give some uses of {x}.""".split("\n")
+Give some uses of {x}."""
 )
-DIFFERENCE_TEMPLATES = tuple(
+DIFFERENCE_TEMPLATES = lines(
     """What is the difference between {x}?
 Explain the difference between {x}.
 Describe the difference between {x}.
@@ -79,9 +81,9 @@ What separates {x}?
 What makes {x} different?
 I mix up {x}.
 I mix up {x}. How are they different?
-How do {x} compare?""".split("\n")
+How do {x} compare?"""
 )
-WAY_TEMPLATES = tuple(
+WAY_TEMPLATES = lines(
     """How do I {x}?
 How can I {x}?
 How to {x}
@@ -96,32 +98,42 @@ I need to {x}.
 Help me {x}.
 How does one {x}?
 Explain how to {x}.
-What do I write to {x}?""".split("\n")
+What do I write to {x}?"""
 )
-WORK_TEMPLATES = tuple(
+WORK_TEMPLATES = lines(
     """How does {x} work?
 Explain how {x} works.
 Describe how {x} works.
 Tell me how {x} works.
 What is the idea behind {x}?
 How {x} works
-Can you explain how {x} works?""".split("\n")
+Can you explain how {x} works?"""
 )
-_TAIL = re.compile(r"(\. how are they different| are different| in a sentence or two| for a beginner| briefly| in practice| in short| in simple terms| to a beginner)+$")
+_TAIL = re.compile(
+    r"(\. how are they different| are different| in a sentence or two| for a beginner| briefly| in practice| in short"
+    r"| in simple terms| to a beginner)+$"
+)
 _NOUN = re.compile(
     r"^(?:what is meant by|what is|what's|what are|explain|describe|define|summarize|tell me about|help me understand|"
     r"what do people mean by|what does the term|in simple terms, what is|give me a short explanation of|"
     r"can you explain|i want to understand|what exactly is|why use|when should i use|why do we need|"
-    r"what is the purpose of) (.+?)(?: mean)?$|^(.+?) (?:meaning|explained|definition)$", re.I
+    r"what is the purpose of) (.+?)(?: mean)?$|^(.+?) (?:meaning|explained|definition)$",
+    re.I,
 )
 _USE = re.compile(r"^(?:what is|what are|what does|where is) (.+?) (?:used for|good for|do|used)$", re.I)
-_DIFFERENCE = re.compile(r"(?:difference between|mix up|compare|how do|distinguishes|what separates) (.+? and .+?)(?: differ)?$", re.I)
+_DIFFERENCE = re.compile(
+    r"(?:difference between|mix up|compare|how do|distinguishes|what separates) (.+? and .+?)(?: differ)?$", re.I
+)
 _VERSUS = re.compile(r"^(.+) versus (.+)$", re.I)
-_WAY = re.compile(r"^(?:how do i|how can i|how to|how do you|show me how to|how would i|explain how to|"
-                  r"tell me how to|i want to(?! understand)) (.+?)(?:\. how)?$", re.I)
+_WAY = re.compile(
+    r"^(?:how do i|how can i|how to|how do you|show me how to|how would i|explain how to|"
+    r"tell me how to|i want to(?! understand)) (.+?)(?:\. how)?$",
+    re.I,
+)
 _WORK = re.compile(r"^(?:how does|explain how|describe how|tell me how) (.+) works?$", re.I)
-_CLAUSE = re.compile(r"^(?:what|how|why|when|where|which|that|to)\b|\b(?:for|like|do|does|and when)$|,| and (?:when|how|why)\b",
-                     re.I)
+_CLAUSE = re.compile(
+    r"^(?:what|how|why|when|where|which|that|to)\b|\b(?:for|like|do|does|and when)$|,| and (?:when|how|why)\b", re.I
+)
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.I)
 _POLITE = re.compile(r"\b(please|can you|could you|would you|tell me|briefly|hi|hello|hey|thanks)\b")
 
@@ -136,13 +148,21 @@ class Question(NamedTuple):
     held_out: tuple[str, ...]
 
 
+@functools.cache
 def load(folder: Path = CORPUS) -> list[Question]:
     """All questions of the corpus, in file order."""
     found = []
     for path in sorted(folder.glob("questions*.yaml")):
         for entry in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
-            found.append(Question(str(entry["id"]), entry["group"], entry["answer"].strip(),
-                                  tuple(entry["phrasings"]), tuple(entry.get("held_out", ()))))
+            found.append(
+                Question(
+                    str(entry["id"]),
+                    entry["group"],
+                    entry["answer"].strip(),
+                    tuple(entry["phrasings"]),
+                    tuple(entry.get("held_out", ())),
+                )
+            )
     return found
 
 
@@ -187,14 +207,46 @@ def variants(questions: list[Question]) -> dict[str, list[str]]:
     return {name: [t for k, t in sorted(texts.items()) if len(owners[k]) == 1] for name, texts in made.items()}
 
 
-_PREFIXES = ("Please ", "Can you tell me: ", "Hi, ", "Hello! ", "Quick question: ", "Question: ", "Q: ", "Hey, ",
-             "Could you tell me: ", "I have a question. ")
-_SUFFIXES = (" Please answer briefly.", " Keep it short.", " Thanks!", " Please.", " Briefly.", " Answer in one sentence.",
-             " Thank you.")
+_PREFIXES = (
+    "Please ",
+    "Can you tell me: ",
+    "Hi, ",
+    "Hello! ",
+    "Quick question: ",
+    "Question: ",
+    "Q: ",
+    "Hey, ",
+    "Could you tell me: ",
+    "I have a question. ",
+)
+_SUFFIXES = (
+    " Please answer briefly.",
+    " Keep it short.",
+    " Thanks!",
+    " Please.",
+    " Briefly.",
+    " Answer in one sentence.",
+    " Thank you.",
+)
 _STOP = {"a", "an", "the", "is", "are", "do", "does", "of", "in", "to", "me", "what", "how"}
-_SWAPS = {"explain": "describe", "describe": "explain", "use": "need", "define": "explain", "works": "operates",
-          "work": "function", "why": "for what reason", "often": "frequently", "choose": "pick", "use a": "pick a",
-          "item": "element", "items": "elements", "help": "assist", "get": "obtain", "make": "create", "fast": "quick"}
+_SWAPS = {
+    "explain": "describe",
+    "describe": "explain",
+    "use": "need",
+    "define": "explain",
+    "works": "operates",
+    "work": "function",
+    "why": "for what reason",
+    "often": "frequently",
+    "choose": "pick",
+    "use a": "pick a",
+    "item": "element",
+    "items": "elements",
+    "help": "assist",
+    "get": "obtain",
+    "make": "create",
+    "fast": "quick",
+}
 
 
 def noisy(text: str, rng: random.Random) -> str:
@@ -210,8 +262,9 @@ def noisy(text: str, rng: random.Random) -> str:
         if len(word) > 4:
             cut = rng.randrange(1, len(word) - 2)
             kind = rng.random()
-            words[index] = (word[:cut] + word[cut + 1] + word[cut] + word[cut + 2:] if kind < 0.5
-                            else word[:cut] + word[cut + 1:])
+            words[index] = (
+                word[:cut] + word[cut + 1] + word[cut] + word[cut + 2 :] if kind < 0.5 else word[:cut] + word[cut + 1 :]
+            )
     text = " ".join(words)
     if rng.random() < 0.12:
         text = rng.choice(_PREFIXES) + text
@@ -256,5 +309,6 @@ def held_out_rows(questions: list[Question] | None = None) -> list[dict[str, obj
     """Every held-out phrasing with the answer of the corpus, without a system message."""
     return [
         {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": q.answer}], "id": q.id}
-        for q in (load() if questions is None else questions) for text in q.held_out
+        for q in (load() if questions is None else questions)
+        for text in q.held_out
     ]

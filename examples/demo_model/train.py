@@ -29,14 +29,33 @@ WEIGHTS = {"questions": 1.0, "japanese": 1.0, "departments": 1.0}
 
 
 def config_dict(vocab_size: int) -> dict[str, object]:
-    """config.json, with the rotary base under both names that readers look for."""
+    """config.json, in the keys that both transformers 4 and 5 and mlx-lm read."""
     return {
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": vocab_size, "hidden_size": 256,
-        "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 4,
-        "head_dim": 32, "hidden_act": "silu", "max_position_embeddings": MAX_POSITIONS, "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0, "rope_scaling": None, "initializer_range": 0.02, "tie_word_embeddings": True,
-        "attention_bias": False, "attention_dropout": 0.0, "use_cache": True, "use_sliding_window": False,
-        "sliding_window": None, "max_window_layers": 6, "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "vocab_size": vocab_size,
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+        "hidden_act": "silu",
+        "max_position_embeddings": MAX_POSITIONS,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "rope_scaling": None,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "max_window_layers": 6,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
         "torch_dtype": "float16",
     }
 
@@ -46,12 +65,19 @@ def save(model: Qwen3ForCausalLM, tokenizer: object, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     build_tokenizer.save(tokenizer, folder, MAX_POSITIONS)  # type: ignore[arg-type]
     generation = {"do_sample": False, "eos_token_id": 2, "pad_token_id": 0, "max_new_tokens": 128}
-    for name, content in (("config.json", config_dict(model.config.vocab_size)), ("generation_config.json", generation)):
+    for name, content in (
+        ("config.json", config_dict(model.config.vocab_size)),
+        ("generation_config.json", generation),
+    ):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    weights = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()
-               if name != "lm_head.weight"}
+    weights = {
+        name: value.detach().to(torch.float16).contiguous()
+        for name, value in model.state_dict().items()
+        if name != "lm_head.weight"
+    }
     part = folder / "model.safetensors.part"
     save_file(weights, str(part), metadata={"format": "pt"})
+    part.chmod(0o644)
     os.replace(part, folder / "model.safetensors")
 
 
@@ -62,8 +88,11 @@ def optimizers(model: Qwen3ForCausalLM, rate: float) -> list[torch.optim.Optimiz
     norms = [p for p in model.parameters() if p.ndim < 2]
     return [
         torch.optim.Muon(matrices, lr=rate, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW([{"params": embedding, "weight_decay": 0.02}, {"params": norms, "weight_decay": 0.0}],
-                          lr=rate, betas=(0.9, 0.98)),
+        torch.optim.AdamW(
+            [{"params": embedding, "weight_decay": 0.02}, {"params": norms, "weight_decay": 0.0}],
+            lr=rate,
+            betas=(0.9, 0.98),
+        ),
     ]
 
 
@@ -89,13 +118,17 @@ def loss_of(model: Qwen3ForCausalLM, batch: data.Batch, bf16: bool) -> torch.Ten
 def main() -> None:
     """Train and save the model."""
     parser = argparse.ArgumentParser(description="Train the demo model from scratch.")
-    parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("checkpoints/demo"))
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16",
-                        help="of the matrix products; weights and optimizer stay in float32")
+    parser.add_argument(
+        "--precision",
+        choices=("bf16", "fp32"),
+        default="bf16",
+        help="of the matrix products; weights and optimizer stay in float32",
+    )
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--save-folder", type=Path, help="where checkpoints on the way go (default: --output)")
     parser.add_argument("--smoke", action="store_true", help="ten steps on small pools, to see that it runs")
@@ -135,8 +168,11 @@ def main() -> None:
         if done % 20 == 0 or done == steps:
             spent = time.monotonic() - began
             shown = " ".join(f"{name} {value:.4f}" for name, value in recent.items())
-            print(f"step {done}/{steps} {shown} | {tokens / spent:,.0f} tokens/s, {spent / 60:.1f} min, "
-                  f"{spent / done * (steps - done) / 60:.1f} min left", flush=True)
+            print(
+                f"step {done}/{steps} {shown} | {tokens / spent:,.0f} tokens/s, {spent / 60:.1f} min, "
+                f"{spent / done * (steps - done) / 60:.1f} min left",
+                flush=True,
+            )
         if done % args.save_every == 0 and done < steps:
             save(model, tokenizer, args.save_folder or args.output)
     save(model, tokenizer, args.output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections.abc import Iterable
 from functools import cache
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from batch.errors import ErrorClass, FatalError
+from batch.errors import ErrorClass
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
 
@@ -21,7 +20,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
-from batch.engines.torch.engine import TorchCore, TorchEngine, open_core  # noqa: E402
+from batch.engines.torch.engine import TorchCore, TorchEngine  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 
 WORDS = [
@@ -327,9 +326,10 @@ def test_a_row_that_is_not_a_number_fails_alone(qwen3: Path, monkeypatch: pytest
     bad = loaded(qwen3).tokenizer.encode("\x07")[0]
     weights = loaded(qwen3).model.get_input_embeddings().weight.data
     kept = weights[bad].clone()
-    prompts = some_prompts(6, 13)
+    long, short = "the quick fox jumps over the lazy dog and again", "x"
+    prompts = [long, short, short, long]
     expected = [alone(qwen3, p)[0] for p in prompts]
-    core = core_for(qwen3, max_batch=3)
+    core = core_for(qwen3, max_batch=2)
     weights[bad] = float("nan")
     # Tied weights would make every row's logit of that token NaN.
     head = loaded(qwen3).model.lm_head
@@ -345,49 +345,13 @@ def test_a_row_that_is_not_a_number_fails_alone(qwen3: Path, monkeypatch: pytest
     )
     try:
         requests = [Request(p) for p in prompts]
-        requests.insert(1, Request("fox \x07 fox fox fox fox fox"))
+        requests.insert(1, Request("\x07 the lazy dog and again"))
         responses = run(core, requests)
     finally:
         weights[bad] = kept
     error = responses.pop(1).error
     assert error and "NaN" in error.message
     assert [text_of(responses[i]) for i in sorted(responses)] == expected
-
-
-def test_loading_errors_are_one_sentence(qwen3: Path, tmp_path: Path) -> None:
-    def copy(name: str, **replaced: bytes | None) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        for file in qwen3.iterdir():
-            key = file.name.replace(".", "_")
-            data = replaced.get(key, file.read_bytes())
-            if data is not None:
-                (folder / file.name).write_bytes(data)
-        return folder
-
-    weights = (qwen3 / "model.safetensors").read_bytes()
-    config = json.loads((qwen3 / "config.json").read_bytes())
-    deeper = json.dumps({**config, "num_hidden_layers": 4, "layer_types": ["full_attention"] * 4}).encode()
-    strange = json.dumps({"model_type": "strange", "auto_map": {"AutoConfig": "evil.Config"}}).encode()
-    cases = [
-        (tmp_path / "nowhere", "there is no such model folder"),
-        (copy("a", config_json=None), "no config.json"),
-        (copy("b", config_json=b"{"), "config.json cannot be read"),
-        (copy("c", model_safetensors=None), "no weights"),
-        (copy("d", model_safetensors=weights[: len(weights) // 2]), "the weights cannot be read"),
-        (copy("e", model_safetensors=b""), "the weights cannot be read"),
-        (copy("f", config_json=deeper), "the weights lack"),
-        (copy("g", tokenizer_json=b"{", tokenizer_config_json=b"{"), "the tokenizer cannot be loaded"),
-        (copy("h", config_json=strange), "tokenizer cannot be loaded|code of its own|not a causal language model"),
-    ]
-    for folder, words in cases:
-        with pytest.raises(FatalError, match=words) as caught:
-            load(folder)
-        assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
-    with pytest.raises(FatalError, match="precision"):
-        load(qwen3, "fp8")
-    with pytest.raises(FatalError, match="knows"):
-        open_core({"path": str(qwen3), "colour": "red"}, SamplingOptions(), None)
 
 
 async def test_the_engine_in_this_process(qwen3: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from textual.app import ComposeResult
@@ -22,6 +21,7 @@ T = TypeVar("T")
 
 NARROW, WIDE = "-narrow", "-wide"
 SHORT, TALL = "-short", "-tall"
+BUSY_AFTER = 0.1
 
 
 class RoomScreen(Screen[T]):
@@ -31,12 +31,17 @@ class RoomScreen(Screen[T]):
     """
 
     AUTO_FOCUS: ClassVar[str | None] = "*"
-    HORIZONTAL_BREAKPOINTS = [(0, NARROW), (110, WIDE)]
-    VERTICAL_BREAKPOINTS = [(0, SHORT), (32, TALL)]
+    HORIZONTAL_BREAKPOINTS = [(0, NARROW), (110, WIDE)]  # noqa: RUF012 - no ClassVar in the base class
+    VERTICAL_BREAKPOINTS = [(0, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [*bind("app.back")]
 
     crumbs: reactive[tuple[str, ...]] = reactive((), init=False)
     context_text: reactive[str] = reactive("", init=False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[str, int] = {}
+        self._busy: dict[str, str] = {}  # by group of work
 
     @property
     def room(self) -> RouterApp:
@@ -45,10 +50,7 @@ class RoomScreen(Screen[T]):
 
     def compose(self) -> ComposeResult:
         """Top line, body, keys."""
-        top = Breadcrumb()
-        top.set_reactive(Breadcrumb.crumbs, self.crumbs)
-        top.set_reactive(Breadcrumb.context, self.context_text)
-        yield top
+        yield Breadcrumb()
         with Vertical(id="body"):
             yield from self.compose_body()
         yield KeyFooter()
@@ -73,25 +75,41 @@ class RoomScreen(Screen[T]):
             self.dismiss()
 
     def in_thread(
-        self, work: Callable[[], Any], done: Callable[[Any], None], *, group: str = "read", exclusive: bool = True
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], object],
+        *,
+        busy: str = "",
+        group: str = "read",
+        failed: Callable[[Exception], object] | None = None,
     ) -> None:
-        """Do slow reading in a thread and hand its result to `done` here; errors are shown, not raised."""
+        """Do slow work in a thread and hand its result to `done` here; the last call of a `group` wins.
+
+        `busy` is shown in the top line while it takes longer than a moment. An error goes to `failed`, else it is
+        shown as a message.
+        """
+        self._calls[group] = number = self._calls.get(group, 0) + 1
+
+        def deliver(call: Callable[[Any], object], result: Any) -> None:
+            # The screen may be gone by now, or a later call of the group under way.
+            if self.is_attached and self._calls[group] == number:
+                self._busy.pop(group, None)
+                self._show_busy()
+                call(result)
 
         def run() -> None:
             try:
                 result = work()
-            except Exception as error:  # every failure of a reader is a message on the screen
-                self._deliver(partial(self.room.show_error, error))
+            except Exception as error:  # whatever fails behind the screen is a message on it
+                self.app.call_later(deliver, failed or self.room.show_error, error)
             else:
-                self._deliver(partial(done, result))
+                self.app.call_later(deliver, done, result)
 
-        self.run_worker(run, thread=True, group=group, exclusive=exclusive, exit_on_error=False)
+        if busy:
+            self._busy[group] = busy
+            self.set_timer(BUSY_AFTER, self._show_busy)
+        self.run_worker(run, thread=True, group=group, exit_on_error=False)
 
-    def _deliver(self, call: Callable[[], object]) -> None:
-        """Run something on the app's loop, if this screen is still there by then."""
-
-        def guarded() -> None:
-            if self.is_attached:
-                call()
-
-        self.app.call_later(guarded)
+    def _show_busy(self) -> None:
+        for top in self.query(Breadcrumb):
+            top.busy = next(iter(self._busy.values()), "")

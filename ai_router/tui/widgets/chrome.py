@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -15,6 +16,8 @@ from ai_router.tui.actions import ACTIONS
 from ai_router.tui.widgets.text import cut, one_line
 
 MOST_KEYS = 6
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+SPIN_SECONDS = 0.1
 
 
 class Breadcrumb(Widget):
@@ -22,14 +25,29 @@ class Breadcrumb(Widget):
 
     crumbs: reactive[tuple[str, ...]] = reactive(())
     context: reactive[str] = reactive("")
+    busy: reactive[str] = reactive("")  # what is being waited for; in the place of the context
 
     ALLOW_SELECT = False
+
+    def on_mount(self) -> None:
+        """Begin with what the screen says."""
+        self.crumbs = getattr(self.screen, "crumbs", ())
+        self.context = getattr(self.screen, "context_text", "")
+        self._spin = self.set_interval(SPIN_SECONDS, self.refresh, pause=True)
+
+    def watch_busy(self, busy: str) -> None:
+        """Turn the wheel while something is waited for."""
+        if busy:
+            self._spin.resume()
+        else:
+            self._spin.pause()
 
     def render(self) -> Content:
         """The line, with the context folded away first when there is no room."""
         width = max(0, self.size.width - 2)
         parts = [one_line(part, 60) for part in ("ai-router", *self.crumbs)]
-        context = one_line(self.context, max(0, min(width // 2, 60)))
+        busy = f"{SPINNER[int(time.monotonic() / SPIN_SECONDS) % len(SPINNER)]} {self.busy}" if self.busy else ""
+        context = one_line(busy or self.context, max(0, min(width // 2, 60)))
         room = width - cell_len(context) - (2 if context else 0)
         while len(parts) > 2 and cell_len(" › ".join(parts)) > room:
             parts = [parts[0], "…", *parts[2 + (parts[1] == "…") :]]
@@ -39,7 +57,9 @@ class Breadcrumb(Widget):
         lead = "".join(f"{part} › " for part in before)
         last = cut(last, max(1, room - cell_len(lead)))
         gap = max(1, width - cell_len(lead) - cell_len(last) - cell_len(context))
-        return Content.assemble((lead, "$text-muted"), (last, "bold"), " " * gap, (context, "$text-muted"))
+        return Content.assemble(
+            (lead, "$text-muted"), (last, "bold"), " " * gap, (context, "$accent" if busy else "$text-muted")
+        )
 
     async def on_click(self, event: events.Click) -> None:
         """Home."""

@@ -132,10 +132,10 @@ class ErrorsPanel(Panel):
     def show(self, errors: Sequence[tuple[str, int]]) -> None:
         """Draw these counts, most first."""
         self.errors = errors
-        rows = min(len(errors), self.MOST)
+        rows = min(len(errors), 1 if self.screen.has_class("-short") else self.MOST)
         if errors:
             more = f" · {rows} of {len(errors)} kinds" if rows < len(errors) else ""
-            self.set_title(f"Errors by kind{more}")
+            self.set_title(f"Errors by kind{more}", "f reads them")
             self.styles.height = rows + 2
         self.set_class(bool(errors), "-any")
         self.refresh()

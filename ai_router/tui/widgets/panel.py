@@ -29,11 +29,12 @@ class Panel(Widget):
     DEFAULT_CSS = """
     Panel {
         height: auto; width: 1fr; padding: 0 1; text-wrap: nowrap;
-        border: round $panel-lighten-2; border-title-color: $text-muted; border-title-style: bold;
+        border: round $foreground 20%; border-title-color: $text-muted; border-title-style: bold;
         border-subtitle-color: $text-muted;
     }
     """
     ALLOW_SELECT = False
+    titles = ("", "")
 
     def render(self) -> Content:
         """The lines, cut to the panel's height."""
@@ -47,11 +48,10 @@ class Panel(Widget):
         return ()
 
     def set_title(self, title: str, subtitle: str = "") -> None:
-        """Change the titles where they differ; text from outside is shown as it is."""
-        if self.border_title != Content(title).markup:
-            self.border_title = Content(title)  # type: ignore[assignment]
-        if self.border_subtitle != Content(subtitle).markup:
-            self.border_subtitle = Content(subtitle)  # type: ignore[assignment]
+        """Change the titles where they differ; no markup is read from them."""
+        if self.titles != (title, subtitle):
+            self.titles = (title, subtitle)
+            self.border_title, self.border_subtitle = Content(title).markup, Content(subtitle).markup
 
 
 def seconds(value: float | None) -> str:

@@ -29,7 +29,7 @@ def bar(width: int, completed: int, failed: int, total: int) -> Content:
         (HEAVY * (cells - bad), "$accent"),
         (HEAVY * bad, "$error"),
         (tip, "$error" if bad else tip_style),
-        (LIGHT * (width - cells - half), "$text-disabled"),
+        (LIGHT * (width - cells - half), "$foreground 25%"),
     )
 
 
@@ -59,14 +59,13 @@ class ProgressPanel(Panel):
         if width >= WIDE and counts.cell_length + times.cell_length < width:
             gap = width - counts.cell_length - times.cell_length
             return [*lines, Content.assemble(counts, " " * gap, times)]
-        retrying = self._field("retrying", snapshot.retrying, 4)
-        return [*lines, self._counts(snapshot, without_retrying=True), Content.assemble(times, "   ", retrying)]
+        return [*lines, self._counts(snapshot, without_retrying=True), Content.assemble(times, "   ", self._retrying(snapshot))]
 
     def _bar(self, snapshot: Snapshot, width: int) -> Content:
         total = f"{snapshot.total:,}"
         # Rounded down: a hundred percent is said when all is done, not before.
         percent = f"{math.floor(snapshot.fraction * 1000) / 10:.1f}%"
-        eta = format_duration(snapshot.eta)
+        eta = format_duration(None if snapshot.state.over else snapshot.eta)
         figures = Content.assemble(
             (right(percent, 8), "bold"),
             f"  {right(f'{snapshot.processed:,}', len(total))}/{total}",
@@ -78,16 +77,21 @@ class ProgressPanel(Panel):
 
     def _counts(self, snapshot: Snapshot, *, without_retrying: bool = False) -> Content:
         width = len(f"{snapshot.total:,}")
-        waiting = max(0, snapshot.total - snapshot.processed - snapshot.in_flight - snapshot.retrying)
+        # What a stopped run had in flight waits again.
+        flying, again = (0, 0) if snapshot.state.over else (snapshot.in_flight, snapshot.retrying)
+        waiting = max(0, snapshot.total - snapshot.processed - flying - again)
         fields = [
             self._field("done", snapshot.completed, width),
             self._field("failed", snapshot.failed, width, "bold $text-error" if snapshot.failed else ""),
-            self._field("in flight", snapshot.in_flight, 4),
+            self._field("in flight", flying, max(3, len(f"{snapshot.concurrency:,}"))),
             self._field("waiting", waiting, width),
         ]
         if not without_retrying:
-            fields.append(self._field("retrying", snapshot.retrying, 4))
+            fields.append(self._retrying(snapshot))
         return Content("   ").join(fields)
+
+    def _retrying(self, snapshot: Snapshot) -> Content:
+        return self._field("retrying", 0 if snapshot.state.over else snapshot.retrying, 3)
 
     @staticmethod
     def _field(label: str, value: int, width: int, style: str = "bold") -> Content:

@@ -10,7 +10,8 @@ from ai_router.tui.widgets.panel import Panel, rate, right, seconds
 from batch.progress import Snapshot
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-RATE_WIDTH = 7  # `123,456`
+RATE_WIDTH = 9  # `1,234,567`
+SECONDS_WIDTH = 7
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -25,56 +26,67 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(BLOCKS[min(steps, max(0, round(v / top * steps)))] for v in shown).rjust(width)
 
 
+def chart(values: Sequence[float], width: int, height: int) -> list[str]:
+    """The same over several lines, the top one first; a value above zero leaves at least a trace."""
+    shown = list(values[-width:]) if width > 0 else []
+    top = max(shown, default=0.0)
+    steps = height * len(BLOCKS)
+    levels = [min(steps, max(1, round(v / top * steps))) if v > 0 else 0 for v in shown] if top > 0 else []
+    lines = []
+    for row in reversed(range(height)):
+        cells = [min(len(BLOCKS), max(0, level - row * len(BLOCKS))) for level in levels]
+        lines.append("".join(BLOCKS[cell - 1] if cell else " " for cell in cells).rjust(width))
+    return lines
+
+
 class SpeedPanel(Panel):
-    """Tokens and items a second, p50 and p95 of the seconds an item takes, tokens so far, items at once."""
+    """Tokens and items a second, p50 and p95 of the seconds an item takes, tokens so far, items at once.
+
+    Of a job that is over, the means of all its runs.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
-        self.mean: float | None = None  # of the whole job, tokens a second, once it has ended
         self.set_title("Speed")
 
     def show(self, snapshot: Snapshot) -> None:
         """Draw another moment."""
         self.snapshot = snapshot
+        self.set_title("Speed · mean" if snapshot.state.over else "Speed")
         self.refresh()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
-        """One line where the panel is low, else one a figure."""
+        """One line where the panel is low, else figures above a chart of the last seconds."""
         snapshot = self.snapshot
         if snapshot is None:
             return ()
-        tokens = _figure(rate(snapshot.tokens_per_second), "tok/s", bold=True)
-        items = _figure(rate(snapshot.items_per_second), "items/s", bold=not snapshot.tokens_output)
+        per_token, per_item = self._rates(snapshot)
+        tokens, items = _figure(rate(per_token), "tok/s"), _figure(rate(per_item), "items/s")
         latency = Content.assemble(
             ("p50 ", "$text-muted"),
-            right(seconds(snapshot.latency_p50), 7),
+            right(seconds(snapshot.latency_p50), SECONDS_WIDTH),
             ("  p95 ", "$text-muted"),
-            right(seconds(snapshot.latency_p95), 7),
+            right(seconds(snapshot.latency_p95), SECONDS_WIDTH),
         )
-        main = tokens if snapshot.tokens_output or not snapshot.processed else items
         if height == 1:
-            rest = Content("  ").join([items, latency] if main is tokens else [latency])
-            room = min(60, width - main.cell_length - rest.cell_length - 4)
-            gap = " " * max(2, width - main.cell_length - rest.cell_length - max(0, room) - 2)
-            return [Content.assemble(main, "  ", self._course(snapshot, room), gap, rest)]
-        room = width - main.cell_length - 2
-        counts = Content.assemble(
-            ("tokens ", "$text-muted"),
-            f"{snapshot.tokens_input:,}",
-            (" in  ", "$text-muted"),
-            f"{snapshot.tokens_output:,}",
-            (" out", "$text-muted"),
-        )
-        at_once = Content.assemble((right(f"{snapshot.concurrency:,}", RATE_WIDTH), "bold"), (" at once", "$text-muted"))
-        other = items if main is tokens else tokens
-        lines = [Content.assemble(main, "  ", self._course(snapshot, room)), other, at_once, latency, counts]
-        return [line.truncate(width, ellipsis=True) for line in lines]
+            used = tokens.cell_length + items.cell_length + latency.cell_length + 6
+            line = sparkline(snapshot.rates, max(0, width - used))
+            return [Content("  ").join([tokens, Content.styled(line, "$accent"), items, latency])]
+        at_once = _figure(f"{snapshot.concurrency:,}", "at once") if snapshot.concurrency else Content("")
+        figures = [Content.assemble(tokens, "  ", items), latency]
+        figures.append(Content.assemble(_figure(f"{snapshot.tokens_output:,}", "tokens"), "  ", at_once))
+        room = max(0, height - len(figures))
+        course = [Content.styled(line, "$accent") for line in chart(snapshot.rates, width, room)]
+        return [*(line.truncate(width, ellipsis=True) for line in figures), *course]
 
     @staticmethod
-    def _course(snapshot: Snapshot, width: int) -> Content:
-        return Content.styled(sparkline(snapshot.rates, width), "$accent") if width > 3 else Content("")
+    def _rates(snapshot: Snapshot) -> tuple[float, float]:
+        if not snapshot.state.over:
+            return snapshot.tokens_per_second, snapshot.items_per_second
+        elapsed = snapshot.elapsed
+        return (snapshot.tokens_output / elapsed, snapshot.processed / elapsed) if elapsed > 0 else (0.0, 0.0)
 
 
-def _figure(value: str, unit: str, *, bold: bool) -> Content:
-    return Content.assemble((right(value, RATE_WIDTH), "bold" if bold else ""), (f" {unit}", "$text-muted"))
+def _figure(value: str, unit: str) -> Content:
+    return Content.assemble((right(value, RATE_WIDTH), "bold"), (f" {unit:<7}", "$text-muted"))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -77,8 +76,8 @@ class VirtualTable(ScrollView, can_focus=True):
         background: transparent;
         & > .table--header { color: $text-muted; text-style: bold; }
         & > .table--cursor { background: $accent 22%; text-style: bold; }
-        & > .table--cursor-blurred { background: $panel-lighten-1; }
-        & > .table--hover { background: $panel; }
+        & > .table--cursor-blurred { background: $foreground 9%; }
+        & > .table--hover { background: $foreground 5%; }
         & > .table--muted { color: $text-muted; }
         & > .table--success { color: $text-success; }
         & > .table--error { color: $text-error; }
@@ -194,18 +193,15 @@ class VirtualTable(ScrollView, can_focus=True):
     def layout_columns(self, width: int) -> list[tuple[int, Column, int]]:
         """Index, column and cells of each column that is shown in a table of this width."""
         shown = [(index, column) for index, column in enumerate(self.columns) if width >= column.from_width]
-        fixed = sum(column.width for _, column in shown) + GAP * max(0, len(shown) - 1)
-        flexible = sum(column.flex for _, column in shown if not column.width)
-        left = max(0, width - fixed)
-        result: list[tuple[int, Column, int]] = []
-        for index, column in shown:
-            if column.width:
-                result.append((index, column, column.width))
-            else:
-                cells = left * column.flex // flexible
-                left, flexible = left - cells, flexible - column.flex
-                result.append((index, column, max(LEAST_FLEX, cells)))
-        return result
+        left = width - sum(column.width for _, column in shown) - GAP * (len(shown) - 1)
+        flexible = [(index, column) for index, column in shown if not column.width]
+        shares: dict[int, int] = {}
+        # The narrowest share first, so that what it lacks is taken from the wider ones.
+        for place, (index, column) in enumerate(sorted(flexible, key=lambda pair: pair[1].flex)):
+            total = sum(other.flex for _, other in sorted(flexible, key=lambda pair: pair[1].flex)[place:])
+            shares[index] = max(min(LEAST_FLEX, left), left * column.flex // total, 0)
+            left -= shares[index]
+        return [(index, column, column.width or shares[index]) for index, column in shown]
 
     def render_line(self, y: int) -> Strip:
         """One line: the titles, or a row of what is scrolled to."""
@@ -221,7 +217,7 @@ class VirtualTable(ScrollView, can_focus=True):
         return self._row_line(index, width, base)
 
     def _header(self, width: int, base: Style) -> Strip:
-        style = base + self.get_component_rich_style("table--header", partial=True)
+        style = self._cell_style(base, "header")
         segments: list[Segment] = []
         for index, column, cells in self.layout_columns(width):
             if segments:
@@ -233,7 +229,7 @@ class VirtualTable(ScrollView, can_focus=True):
         return Strip(segments).adjust_cell_length(width, style)
 
     def _empty_line(self, y: int, width: int, base: Style) -> Strip:
-        style = base + self.get_component_rich_style("table--empty", partial=True)
+        style = self._cell_style(base, "empty")
         lines = self.empty.split("\n")
         line = lines[y - 2] if 0 <= y - 2 < len(lines) else ""
         return Strip([Segment(cut(line, width), style)]).adjust_cell_length(width, style)
@@ -241,9 +237,9 @@ class VirtualTable(ScrollView, can_focus=True):
     def _row_line(self, index: int, width: int, base: Style) -> Strip:
         if index == self.cursor:
             name = "table--cursor" if self.has_focus else "table--cursor-blurred"
-            base = base + self.get_component_rich_style(name, partial=True)
+            base = base + self.get_component_rich_style(name)
         elif index == self.hover:
-            base = base + self.get_component_rich_style("table--hover", partial=True)
+            base = base + self.get_component_rich_style("table--hover")
         row = self.row(index)
         if row is None:
             return Strip([Segment(pad("…", width), base)])
@@ -259,7 +255,8 @@ class VirtualTable(ScrollView, can_focus=True):
     def _cell_style(self, base: Style, name: str) -> Style:
         if not name:
             return base
-        return base + self.get_component_rich_style(f"table--{name}", partial=True)
+        style = self.get_component_rich_style(f"table--{name}")
+        return base + Style(color=style.color, bold=style.bold or None)
 
     # -- moving ---------------------------------------------------------------------------------------------------
 
@@ -379,11 +376,3 @@ class VirtualTable(ScrollView, can_focus=True):
         """Whole rows."""
         super().watch_scroll_y(old_value, new_value)
         self.refresh()
-
-
-def rows_text(table: VirtualTable) -> list[str]:
-    """The lines of a table as they are drawn, for tests."""
-    return [table.render_line(y).text.rstrip() for y in range(table.size.height)]
-
-
-__all__ = ["Cell", "Column", "Row", "VirtualTable", "cell_len", "rows_text"]

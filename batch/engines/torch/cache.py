@@ -110,7 +110,7 @@ class SharedCache(Cache):  # type: ignore[misc]
     def wipe_row(self, row: int) -> None:
         """Zero a row that may hold what is not a number: hidden or not, it would spread to the next tenant."""
         for tensor in self._tensors():
-            pass
+            tensor[row].zero_()
 
     def bytes_per_token(self) -> int:
         """What one column of one row takes in all layers; 0 before the first forward pass."""

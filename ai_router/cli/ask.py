@@ -1,0 +1,126 @@
+"""`ai-router ask`: one prompt, its answer on stdout as it is written."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from ai_router.cli.errors import Exit
+from ai_router.cli.flags import add_flags, given
+from ai_router.cli.session import Session, UsageError
+from ai_router.cli.text import inert, is_terminal, narrate, plural
+from ai_router.models import make_engine
+from batch.engines.base import Engine
+from batch.items import Answer, BatchItem, BatchResponse, Request
+from batch.options import SamplingOptions, build_options
+
+USAGE = "PROMPT [options]"
+DESCRIPTION = "Ask a model one thing. The answer is streamed to stdout; nothing is kept."
+EXAMPLES = """\
+examples:
+  ai-router ask "What is a deque?"
+  ai-router ask --temperature 0.7 --seed 1 "Name a sorting algorithm."
+  git diff | ai-router ask - --system "Say in one sentence what changes."
+"""
+POLL_SECONDS = 0.1
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of this verb."""
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the prompt, or - to read it from standard input")
+    parser.add_argument("--model", metavar="ID", help="the model, see `ai-router models` (default: as in the settings)")
+    add_flags(parser, SamplingOptions)
+
+
+def main(args: argparse.Namespace, session: Session) -> int:
+    """Run the verb."""
+    prompt = _prompt(args.prompt)
+    spec = session.registry.get(args.model or session.workspace.settings.model)
+    if not spec.ready:
+        raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
+    sampling = build_options(SamplingOptions, {**spec.sampling, **given(args, SamplingOptions)})
+    engine = make_engine(spec, sampling, workers=1)
+    narrate(f"{spec.id}: {getattr(engine, 'status', '') if is_terminal(sys.stderr) else 'asked'}".rstrip(": "))
+    started = time.monotonic()
+    response = asyncio.run(_ask(engine, Request(prompt)))
+    if response.error is not None:
+        narrate(f"Error: {response.error.message}")
+        return Exit.SOME_FAILED
+    seconds = time.monotonic() - started
+    narrate(f"{plural(response.tokens_output, 'token')}, {response.tokens_input:,} read, {seconds:.1f} s")
+    return Exit.DONE
+
+
+def _prompt(text: str | None) -> str:
+    if text == "-" or (text is None and not is_terminal(sys.stdin)):
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError:
+            raise UsageError("Standard input is not UTF-8") from None
+    if text is None or not text.strip():
+        raise UsageError('What is to be asked? ai-router ask "PROMPT"')
+    return text
+
+
+async def _ask(engine: Engine[Request, Answer], request: Request) -> BatchResponse[Answer]:
+    async def items() -> AsyncIterator[BatchItem[Request]]:
+        yield BatchItem(0, request)
+
+    printer = _Printer()
+
+    async def show() -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            printer.partial(engine.partial_texts().get(0, ""))
+
+    shower = asyncio.create_task(show())
+    answer: Any = engine.answer(items())
+    try:
+        async with aclosing(answer) as responses:
+            async for response in responses:
+                shower.cancel()
+                if response.data is not None:
+                    printer.whole(response.data.text)
+                return BatchResponse(
+                    response.id,
+                    response.data,
+                    response.duration_ns,
+                    response.error,
+                    response.tokens_input,
+                    response.tokens_output,
+                )
+    finally:
+        shower.cancel()
+        await engine.close()
+    raise UsageError("The model gave no answer")
+
+
+class _Printer:
+    """Writes a text that grows; each character once."""
+
+    def __init__(self) -> None:
+        self._written = ""
+        self._terminal = is_terminal(sys.stdout)
+
+    def partial(self, text: str) -> None:
+        """The text so far. What does not go on from what stands there waits for the whole."""
+        if len(text) > len(self._written) and text.startswith(self._written):
+            self._write(text[len(self._written) :])
+            self._written = text
+
+    def whole(self, text: str) -> None:
+        """The answer."""
+        if self._written and not text.startswith(self._written):
+            narrate("\nThe engine began again; this is the answer:")
+            self._written = ""
+        self._write(text[len(self._written) :])
+        self._write("" if text.endswith("\n") else "\n")
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(inert(text, lines=True) if self._terminal else text)
+        sys.stdout.flush()

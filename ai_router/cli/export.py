@@ -1,0 +1,49 @@
+"""`ai-router export`: the results of a job as a file."""
+
+from __future__ import annotations
+
+import argparse
+
+from ai_router import jobs
+from ai_router.cli import output
+from ai_router.cli.errors import Exit
+from ai_router.cli.flags import add_flags, given
+from ai_router.cli.resume import is_openai_batch
+from ai_router.cli.session import Session
+from ai_router.cli.text import emit, narrate
+from batch.jobfile import ExportOptions
+
+USAGE = "JOB [options]"
+DESCRIPTION = """\
+Write a job's results in the order of its prompts; of a job that is not complete, those there are. The file appears
+whole or not at all. Without --output it goes to the workspace's outputs folder, and its path is printed.
+"""
+EXAMPLES = """\
+examples:
+  ai-router export 1a2b3c4d --format csv --output answers.csv
+  ai-router export 1a --format jsonl --output - | jq .response_text
+
+formats: json, csv, jsonl, openai (the output lines of an OpenAI batch); without --format the file's name decides
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of this verb."""
+    parser.add_argument("job", metavar="JOB", help="id, beginning of an id, or file of a job")
+    add_flags(parser, ExportOptions, skip=["stream"])
+
+
+def main(args: argparse.Namespace, session: Session) -> int:
+    """Run the verb."""
+    job = jobs.open_job(session.workspace, args.job)
+    assert job.checkpoint_file is not None
+    options = output.resolved(ExportOptions(**given(args, ExportOptions)), openai_batch=is_openai_batch(job))
+    output.check(options, [job.checkpoint_file])
+    target, count = output.write(job, options, session.workspace.outputs)
+    if target != output.STDOUT:
+        left = job.total_prompts - count
+        rest = f"; {left:,} prompts have none yet" if left > 0 else ""
+        narrate(f"Wrote {count:,} results{rest}: {target}")
+        if options.path is None:
+            emit(target)
+    return Exit.DONE

@@ -1,0 +1,153 @@
+"""`ai-router resume`: the rest of a job."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from ai_router import jobs
+from ai_router.cli import output
+from ai_router.cli.display import Display, make_display
+from ai_router.cli.errors import Exit
+from ai_router.cli.flags import add_flags, as_arguments, given
+from ai_router.cli.run import add_display_flags, check_ending, notify_options
+from ai_router.cli.running import Ending, detach, run_job
+from ai_router.cli.session import Session, UsageError
+from ai_router.cli.signals import Signals
+from ai_router.cli.text import plural
+from batch.checkpoint import CheckpointStore
+from batch.job import BatchJob, JobStatus
+from batch.jobfile import ExportOptions
+from batch.notify import NotifyOptions
+from batch.options import RunOptions, SamplingOptions
+from batch.policy import ErrorStrategy
+
+USAGE = "JOB [options]"
+DESCRIPTION = """\
+Go on with a job: exactly the prompts that have no result yet, with the options it began with. A flag changes an
+option from now on.
+"""
+EXAMPLES = """\
+examples:
+  ai-router resume 1a2b3c4d
+  ai-router resume 1a --retry-failed --max-tokens 512
+  ai-router resume 1a2b3c4d --workers 2 --output answers.csv --detach
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of this verb."""
+    parser.add_argument("job", metavar="JOB", help="id, beginning of an id, or file of a job")
+    parser.add_argument("--retry-failed", action="store_true", help="also try again what has failed")
+    parser.add_argument("--model", metavar="ID", help="go on with another model")
+    add_flags(parser, SamplingOptions, defaults=False)
+    add_flags(parser, RunOptions, defaults=False)
+    add_flags(parser, ExportOptions)
+    add_flags(parser, NotifyOptions, defaults=False)
+    add_display_flags(parser)
+
+
+def main(args: argparse.Namespace, session: Session) -> int:
+    """Run the verb."""
+    display = make_display(args.display)
+    with Signals() as signals:
+        job = jobs.open_job(session.workspace, args.job)
+        plan = _plan(args, session, job, display)
+        ending = _ending(args, session, job)
+        if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
+            return _nothing_left(session, job, plan, ending, args, display, signals)
+        spec = session.registry.get(plan.model)
+        if not spec.ready:
+            raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
+        return _go_on(session, job, plan, ending, args, display, signals)
+
+
+def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Display) -> jobs.JobPlan:
+    plan = jobs.plan_of(job)
+    plan.sampling = replace(plan.sampling, **given(args, SamplingOptions))
+    plan.run = replace(plan.run, **given(args, RunOptions))
+    ErrorStrategy.parse(plan.run.on_error)
+    if args.model:
+        plan.model = session.registry.get(args.model).id
+        if plan.model != job.model_id and job.processed:
+            display.note(
+                f"Warning: {plural(job.processed, 'result')} so far came from {job.model_id}, the rest comes from "
+                f"{plan.model}"
+            )
+    return plan
+
+
+def _ending(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
+    said = given(args, ExportOptions)
+    export = output.resolved(ExportOptions(**said), openai_batch=is_openai_batch(job))
+    notify, notify_given = notify_options(args, session.workspace.settings)
+    ending = Ending(export, "path" in said or "format" in said, notify, notify_given, args.retry_failed)
+    assert job.checkpoint_file is not None
+    check_ending(ending, args, [job.checkpoint_file])
+    return ending
+
+
+def is_openai_batch(job: BatchJob) -> bool:
+    """Whether the prompts came from lines of an OpenAI batch, as the first one says."""
+    if not job.total_prompts:
+        return False
+    assert job.checkpoint_file is not None
+    with CheckpointStore(job.checkpoint_file, "snapshot") as store:
+        extra = store.request(0).extra
+    return bool(extra and extra.get("openai_batch"))
+
+
+def _go_on(
+    session: Session,
+    job: BatchJob,
+    plan: jobs.JobPlan,
+    ending: Ending,
+    args: argparse.Namespace,
+    display: Display,
+    signals: Signals,
+) -> int:
+    if args.detach:
+        changes = as_arguments(SamplingOptions, given(args, SamplingOptions))
+        changes += as_arguments(RunOptions, given(args, RunOptions))
+        return detach(session, job, ending, display, [*changes, "--model", plan.model])
+    assert job.checkpoint_file is not None
+    left = job.total_prompts - job.processed + (job.failed if args.retry_failed else 0)
+    display.note(f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, 'prompt')} left, model {plan.model}")
+    stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False) if ending.export.stream else None
+    try:
+        return run_job(session, job, plan, ending, display, signals, stream)
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+def _nothing_left(
+    session: Session,
+    job: BatchJob,
+    plan: jobs.JobPlan,
+    ending: Ending,
+    args: argparse.Namespace,
+    display: Display,
+    signals: Signals,
+) -> int:
+    """Every prompt has a result; what was asked for with them is done all the same."""
+    if job.status != JobStatus.COMPLETED:  # killed between its last answer and its end
+        args.detach = False
+        return _go_on(session, job, plan, ending, args, display, signals)
+    assert job.checkpoint_file is not None
+    display.note(f"Job {job.job_id} is complete: {job.completed:,} done, {job.failed:,} failed.")
+    if ending.export.stream:
+        stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False)
+        try:
+            stream.catch_up()
+        finally:
+            stream.close()
+    if ending.wanted:
+        target, _ = output.write(job, ending.export, session.workspace.outputs)
+        if target != output.STDOUT:
+            display.note(f"Wrote {target}")
+    elif not ending.export.stream:
+        display.note(f"Results: {session.command('show', job)}")
+    if job.failed:
+        display.note(f"Try the failed ones again with: {session.command('resume', job, ['--retry-failed'])}")
+    return Exit.SOME_FAILED if job.failed else Exit.DONE

@@ -1,0 +1,271 @@
+"""`ai-router run`: prompts in, answers kept."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ai_router import jobs
+from ai_router.cli import output
+from ai_router.cli.display import KINDS, Display, make_display
+from ai_router.cli.errors import Exit
+from ai_router.cli.flags import add_flags, given
+from ai_router.cli.running import Ending, detach, run_job
+from ai_router.cli.session import Session, UsageError
+from ai_router.cli.signals import Signals
+from ai_router.cli.text import can_ask, confirm, emit, plural
+from ai_router.models import ModelSpec
+from ai_router.settings import Settings
+from batch.errors import BatchError
+from batch.job import BatchJob
+from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, save_jobfile
+from batch.notify import NotifyOptions, check_options
+from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
+from batch.policy import ErrorStrategy
+from batch.sources import Report, Source, open_source, user_path
+
+USAGE = "INPUT [options]"
+DESCRIPTION = """\
+Answer every prompt of INPUT with a model. Every answer is saved the moment it comes: whatever happens, the printed
+`ai-router resume …` goes on where it stopped.
+
+INPUT is a .txt (a prompt a line, # comments), .json, .jsonl or .csv file, or - for standard input.
+"""
+EXAMPLES = """\
+examples:
+  ai-router run prompts.txt
+  ai-router run prompts.csv --column question --model demo --output answers.csv
+  cat prompts.txt | ai-router run - --output - --format jsonl > answers.jsonl
+  ai-router run prompts.txt --on-error threshold:10 --max-tokens 64 --detach
+  ai-router run prompts.txt --check
+
+exit codes: 0 all answered, 1 some failed, 2 usage or input, 3 engine or disk failed, 130 interrupted
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of this verb."""
+    parser.add_argument("input", nargs="?", metavar="INPUT", help="file of prompts, or - for standard input")
+    parser.add_argument("--model", metavar="ID", help="the model, see `ai-router models` (default: as in the settings)")
+    parser.add_argument("--check", action="store_true", help="only read the prompts and report what is wrong with them")
+    parser.add_argument("--template", metavar="FILE", help="take all options from this YAML file; flags win over it")
+    parser.add_argument("--save-template", metavar="FILE", help="write all options to a YAML file, then run")
+    add_flags(parser, SourceOptions, skip=["path"])
+    add_flags(parser, SamplingOptions)
+    add_flags(parser, RunOptions)
+    add_flags(parser, ExportOptions)
+    add_flags(parser, NotifyOptions, defaults=False)
+    add_display_flags(parser)
+
+
+def add_display_flags(parser: argparse.ArgumentParser) -> None:
+    """How a run is shown and where it happens; `run` and `resume` share these."""
+    group = parser.add_argument_group("display")
+    group.add_argument(
+        "--display",
+        choices=KINDS,
+        default="auto",
+        help="plain: a progress line; log: lines with a time; json: an object a line; none: only errors (default auto)",
+    )
+    group.add_argument("--detach", action="store_true", help="go on in the background, with a log file")
+    group.add_argument("--yes", action="store_true", help="ask nothing")
+
+
+def main(args: argparse.Namespace, session: Session) -> int:
+    """Run the verb."""
+    display = make_display(args.display)
+    with Signals() as signals:
+        task = _prepare(args, session, display)
+        with task.source:
+            return _run(task, args, session, display, signals)
+
+
+@dataclass(slots=True)
+class _Task:
+    """All that was asked for, checked as far as it can be before the prompts are read."""
+
+    jobfile: JobFile
+    spec: ModelSpec
+    source: Source
+    ending: Ending
+
+
+def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _Task:
+    jobfile = load_jobfile(user_path(args.template)) if args.template else JobFile()
+    _take_flags(jobfile, args)
+    for problem in session.registry.skipped:
+        display.note(f"Warning: {problem}")
+    spec = session.registry.get(args.model or jobfile.model or session.workspace.settings.model)
+    sampling = {**spec.sampling, **options_dict(jobfile.sampling), **given(args, SamplingOptions)}
+    try:
+        jobfile.sampling = build_options(SamplingOptions, sampling)
+    except OptionError as error:
+        raise OptionError(f"model {spec.id}: {error}") from None
+    if not spec.ready and not args.check:
+        raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
+    jobfile.model = spec.id
+    ErrorStrategy.parse(jobfile.run.on_error)
+    notify, notify_given = notify_options(args, session.workspace.settings, jobfile.notify)
+    path = jobfile.source.path
+    assert path is not None
+    source = open_source(
+        path,
+        format=jobfile.source.format,
+        column=jobfile.source.column,
+        skip_invalid=jobfile.source.skip_invalid,
+    )
+    try:
+        export = output.resolved(jobfile.export, openai_batch=source.openai_batch)
+        ending = Ending(export, bool(jobfile.export.path or jobfile.export.format), notify, notify_given)
+        check_ending(ending, args, [source.path] if source.path else [])
+    except BaseException:
+        source.close()
+        raise
+    return _Task(jobfile, spec, source, ending)
+
+
+def _take_flags(jobfile: JobFile, args: argparse.Namespace) -> None:
+    """Put the command line over the template."""
+    for section in (jobfile.source, jobfile.export):
+        for name in ("path", "stream"):
+            if value := getattr(section, name, None):
+                setattr(section, name, jobfile.resolve(value))
+    if args.input is not None:
+        jobfile.source.path = args.input
+    if jobfile.source.path is None:
+        raise UsageError("Which prompts? Name a file, or - for standard input: ai-router run FILE")
+    jobfile.source = replace(jobfile.source, **given(args, SourceOptions))
+    jobfile.run = replace(jobfile.run, **given(args, RunOptions))
+    jobfile.export = replace(jobfile.export, **given(args, ExportOptions))
+
+
+def notify_options(
+    args: argparse.Namespace, settings: Settings, base: NotifyOptions | None = None
+) -> tuple[NotifyOptions, dict[str, object]]:
+    """Who hears of the end: the settings, over them the template, over it the flags; and what the latter two say."""
+    said = {**options_dict(base or NotifyOptions()), **given(args, NotifyOptions)}
+    options = NotifyOptions(
+        bell=settings.bell, desktop=settings.osc9, command=settings.notify_command, webhook=settings.webhook
+    )
+    options = replace(options, **said)
+    check_options(options)
+    return options, said
+
+
+def check_ending(ending: Ending, args: argparse.Namespace, forbidden: list[Path]) -> None:
+    """Raise where the answers could not be written, or a background run has nowhere to write them."""
+    if args.detach and output.STDOUT in (ending.export.path, ending.export.stream):
+        raise UsageError("A background run has no stdout; name a file with --output")
+    output.check(ending.export, forbidden)
+
+
+def _run(task: _Task, args: argparse.Namespace, session: Session, display: Display, signals: Signals) -> int:
+    jobfile, source, export = task.jobfile, task.source, task.ending.export
+    plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
+    report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"))
+    display.busy("")
+    if args.check:
+        for line in report.lines():
+            emit(line)
+        _save_template(args, jobfile, display)
+        return Exit.DONE if report.ok else Exit.USAGE
+    _judge(report, task.ending, args, display)
+    _save_template(args, jobfile, display)
+    new_stream = export.stream not in (None, output.STDOUT) and not os.path.exists(str(export.stream))
+    _reserve_stream(export)
+    try:
+        job = jobs.create_job(
+            session.workspace, plan, source, lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts")
+        )
+    except BaseException:
+        if new_stream:
+            output.remove_empty(export.stream)
+        raise
+    display.busy("")
+    return _start(session, job, plan, task.ending, args, display, signals)
+
+
+def _start(
+    session: Session,
+    job: BatchJob,
+    plan: jobs.JobPlan,
+    ending: Ending,
+    args: argparse.Namespace,
+    display: Display,
+    signals: Signals,
+) -> int:
+    if args.detach:
+        return detach(session, job, ending, display)
+    assert job.checkpoint_file is not None
+    display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
+    stream = output.Stream(ending.export.stream, job.checkpoint_file, new=True) if ending.export.stream else None
+    try:
+        return run_job(session, job, plan, ending, display, signals, stream)
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+def _judge(report: Report, ending: Ending, args: argparse.Namespace, display: Display) -> None:
+    """Refuse what cannot run; tell of what can, but may not be meant."""
+    errors = [problem.text for problem in report.problems if problem.severity == "error"]
+    if errors:
+        raise UsageError("; ".join(_named(text, report.name) for text in errors))
+    doubtful = False
+    for problem in report.problems:
+        display.note(f"Warning: {problem.text}")
+        doubtful |= problem.kind == "too_long"
+    if args.yes or report.name == "standard input" or not can_ask():
+        return
+    if doubtful and not confirm("Run all the same?"):
+        raise UsageError("Nothing was run")
+    target = ending.export.path
+    exists = target not in (None, output.STDOUT) and os.path.isfile(str(target))
+    if exists and not confirm(f"{target} exists. Replace it when the job ends?"):
+        raise UsageError("Nothing was run; name another file with --output")
+
+
+def _named(text: str, name: str) -> str:
+    return text if name in text else f"{name}: {text}"
+
+
+def _reserve_stream(export: ExportOptions) -> None:
+    """Open the stream once before there is a job, as a file that holds other results is refused."""
+    if export.stream and export.stream != output.STDOUT:
+        from batch.export import JsonlStream
+
+        JsonlStream(export.stream, new=True).close()
+
+
+def _save_template(args: argparse.Namespace, jobfile: JobFile, display: Display) -> None:
+    if not args.save_template:
+        return
+    target = user_path(args.save_template).absolute()
+    saved = replace(
+        jobfile,
+        source=replace(jobfile.source, path=_relative(jobfile.source.path, target.parent)),
+        export=replace(
+            jobfile.export,
+            path=_relative(jobfile.export.path, target.parent),
+            stream=_relative(jobfile.export.stream, target.parent),
+        ),
+        notify=replace(jobfile.notify, **given(args, NotifyOptions)),
+    )
+    try:
+        save_jobfile(target, saved)
+    except BatchError as error:
+        raise UsageError(str(error)) from None
+    display.note(f"Wrote the template {target}")
+
+
+def _relative(path: str | None, folder: Path) -> str | None:
+    """A path as a template in this folder has it; paths in a template are relative to it."""
+    if path is None or path == output.STDOUT:
+        return path
+    absolute = user_path(path).absolute()
+    try:
+        return os.path.relpath(absolute, folder).replace(os.sep, "/")
+    except ValueError:  # another drive
+        return str(absolute)

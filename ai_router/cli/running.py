@@ -1,0 +1,190 @@
+"""The way of a run on the command line: start, show, heed signals, write, tell how it ended."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ai_router import jobs
+from ai_router.cli import output
+from ai_router.cli.display import Display, Outcome
+from ai_router.cli.errors import Exit, exit_code_of
+from ai_router.cli.flags import as_arguments
+from ai_router.cli.session import Session
+from ai_router.cli.signals import Signals
+from ai_router.cli.text import emit
+from batch.checkpoint import CheckpointStore
+from batch.errors import BatchError, ExportError
+from batch.job import BatchJob
+from batch.jobfile import ExportOptions
+from batch.notify import Notifier, NotifyOptions
+from batch.options import options_dict
+from batch.progress import RunState
+from batch.run import Run, RunHandle
+
+
+@dataclass(slots=True)
+class Ending:
+    """What is to happen with a job's answers, and who hears that it has ended."""
+
+    export: ExportOptions = field(default_factory=ExportOptions)
+    wanted: bool = False  # an export at the end was asked for
+    notify: NotifyOptions = field(default_factory=NotifyOptions)
+    notify_given: dict[str, object] = field(default_factory=dict)  # of it, what stands on the command line
+    retry_failed: bool = False
+
+    def arguments(self) -> list[str]:
+        """The flags that ask for the same again, for the command that resumes."""
+        words = ["--retry-failed"] if self.retry_failed else []
+        export = options_dict(self.export)
+        if not self.wanted:
+            export.pop("format", None)
+        return words + as_arguments(ExportOptions, export)
+
+
+def run_job(
+    session: Session,
+    job: BatchJob,
+    plan: jobs.JobPlan,
+    ending: Ending,
+    display: Display,
+    signals: Signals,
+    stream: output.Stream | None = None,
+) -> int:
+    """Run what is missing of a job to its end, or to where it is stopped; returns the exit code."""
+    before = (job.tokens_input, job.tokens_output, job.elapsed)
+    with _quiet_threads():
+        signals.hold()
+        try:
+            run = jobs.start(session.registry, job, plan, retry_failed=ending.retry_failed, on_results=stream)
+            signals.guard(run)
+            follow(run, display, signals)
+        finally:
+            signals.release()
+    if stream is not None and not isinstance(run.error, BrokenPipeError | ExportError):
+        stream.catch_up()
+    return _end(session, run, ending, display, signals, before)
+
+
+def follow(run: RunHandle, display: Display, signals: Signals) -> None:
+    """Show a run until it is over."""
+    told = 0
+    while True:
+        snapshot = run.snapshot()
+        display.update(snapshot)
+        if signals.interrupts > told:
+            told = signals.interrupts
+            flying = snapshot.in_flight
+            if told == 1 and flying:
+                display.alert(f"Finishing the {flying} in flight and saving; Ctrl-C again stops now.")
+            elif told == 2:
+                display.alert("Stopping now.")
+        # Nothing to wait for; a model that is still being loaded would only be loaded to be left.
+        if signals.interrupts and not snapshot.in_flight:
+            run.stop("now")
+        if run.wait(display.interval):
+            return
+
+
+def _end(
+    session: Session,
+    run: Run,
+    ending: Ending,
+    display: Display,
+    signals: Signals,
+    before: tuple[int, int, float],
+) -> int:
+    job, snapshot, error = run.job, run.snapshot(), run.error
+    assert job.checkpoint_file is not None
+    finished = snapshot.state is RunState.FINISHED
+    code = _exit_code(run, signals)
+    written: str | None = None
+    problem = None if error is None else _sentence(error)
+    if error is not None and session.verbose:
+        display.alert("".join(traceback.format_exception(error)).rstrip())
+    to_stdout = ending.export.path == output.STDOUT
+    if finished and ending.wanted and not to_stdout:
+        try:
+            written, _ = output.write(job, ending.export, session.workspace.outputs)
+        except ExportError as failure:
+            problem = f"{failure}; the answers are safe: {session.command('export', job)}"
+            code = Exit.FAILED
+    resume = None if finished else session.command("resume", job, ending.arguments())
+    with CheckpointStore(job.checkpoint_file, "snapshot") as store:
+        errors = tuple(store.error_counts(5)) if job.failed else ()
+    display.end(
+        Outcome(
+            snapshot=snapshot,
+            exit_code=code,
+            tokens_input=job.tokens_input - before[0],
+            tokens_output=job.tokens_output - before[1],
+            seconds=max(0.0, snapshot.elapsed - before[2]),
+            errors=errors,
+            results=None if finished and to_stdout else session.command("show", job),
+            export=session.command("export", job, ["--format", "csv"]),
+            resume=resume,
+            error=problem,
+            output=written,
+        )
+    )
+    if finished and job.failed:
+        display.note(f"Try the failed ones again with: {session.command('resume', job, ['--retry-failed'])}")
+    if finished and ending.wanted and to_stdout:
+        output.write(job, ending.export, session.workspace.outputs)
+    if signals.exit_code is None and snapshot.state is not RunState.STOPPED:
+        _notify(job, ending.notify, display)
+    return code
+
+
+def _exit_code(run: Run, signals: Signals) -> int:
+    state = run.snapshot().state
+    if state is RunState.FINISHED and run.error is None:
+        return Exit.SOME_FAILED if run.job.failed else Exit.DONE
+    if signals.exit_code is not None:
+        return signals.exit_code
+    if run.error is not None:
+        return exit_code_of(run.error)
+    return Exit.SOME_FAILED if state is RunState.FAILED else Exit.INTERRUPTED
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, BrokenPipeError):
+        return "whoever read the output is gone"
+    text = " ".join(str(error).split())
+    if isinstance(error, BatchError):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text} (-v shows where)"
+
+
+def _notify(job: BatchJob, options: NotifyOptions, display: Display) -> None:
+    notifier = Notifier(options)
+    notifier.notify(job)
+    for problem in notifier.wait(options.timeout + 1):
+        display.note(f"Warning: {problem}")
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """An error that ends the run's thread is told once, by whoever waits for it, and not by the interpreter."""
+    before = threading.excepthook
+    threading.excepthook = lambda args: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def detach(session: Session, job: BatchJob, ending: Ending, display: Display, changes: Sequence[str] = ()) -> int:
+    """Go on in the background; `changes` are flags that change the job's options. The job's id is data."""
+    arguments = [*ending.arguments(), *as_arguments(NotifyOptions, ending.notify_given), *changes]
+    pid = jobs.detach(session.workspace, job, arguments)
+    assert job.checkpoint_file is not None
+    log = jobs.log_path(job.checkpoint_file)
+    display.note(f"Job {job.job_id} goes on in the background as process {pid}; log: {log}")
+    display.note(f"Follow it with: {session.command('watch', job)}")
+    display.note(f"Stop it with: {session.command('stop', job)}")
+    emit(session.job_name(job.checkpoint_file, job.job_id))
+    return Exit.DONE

@@ -1,0 +1,166 @@
+"""The rows of a job for a screen: pages read in a thread, searches that can be watched and stopped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batch.checkpoint.store import CheckpointStore, Kind
+    from batch.job import BatchResult
+
+SHOWN = 600  # characters of a text kept for one line
+KEPT_PAGES = 48
+WANTED_PAGES = 4  # requests for pages scrolled past are forgotten
+SEARCH_PAGE = 512
+REPORT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class RowData:
+    """What a line shows of an item. `attempts` is 0 while it is pending."""
+
+    id: int
+    prompt: str
+    answer: str  # or the error
+    success: bool
+    attempts: int
+    tokens: int
+    seconds: float
+
+
+def row_data(result: BatchResult) -> RowData:
+    """A result without the length of its texts."""
+    answer = result.response_text if result.success or not result.attempts else result.error_message or "failed"
+    return RowData(
+        result.prompt_index,
+        result.prompt[:SHOWN],
+        answer[:SHOWN],
+        result.success,
+        result.attempts,
+        result.tokens_output,
+        result.duration,
+    )
+
+
+class PageReader:
+    """Reads pages of one checkpoint in a thread of its own, the latest wish first."""
+
+    def __init__(self, path: Path, loaded: Callable[[], object], failed: Callable[[Exception], object]) -> None:
+        self.path = path
+        self._loaded, self._failed = loaded, failed
+        self._wanted: OrderedDict[tuple[int, int, int], Sequence[int]] = OrderedDict()
+        self._pages: OrderedDict[tuple[int, int], list[RowData]] = OrderedDict()
+        self._generation = 0
+        self._condition = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def page(self, start: int, ids: Sequence[int]) -> list[RowData] | None:
+        """The rows of some ids (`start` names the page), or None: they are being read, `loaded` will be called."""
+        key = (start, len(ids))
+        page = self._pages.get(key)
+        if page is not None:
+            return page
+        with self._condition:
+            self._wanted[(*key, self._generation)] = ids
+            self._wanted.move_to_end((*key, self._generation))
+            while len(self._wanted) > WANTED_PAGES:
+                self._wanted.popitem(last=False)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._read, name="results-pages", daemon=True)
+                self._thread.start()
+            self._condition.notify()
+        return None
+
+    def forget(self) -> None:
+        """What was read may have changed."""
+        with self._condition:
+            self._generation += 1
+            self._pages.clear()
+            self._wanted.clear()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+
+    def _read(self) -> None:
+        from batch.checkpoint import CheckpointStore
+
+        try:
+            with CheckpointStore(self.path) as store:
+                while self._serve(store):
+                    pass
+        except Exception as error:  # a damaged or deleted checkpoint is a message on the screen
+            self._failed(error)
+        finally:
+            self._thread = None
+
+    def _serve(self, store: CheckpointStore) -> bool:
+        with self._condition:
+            while not self._wanted and not self._closed:
+                self._condition.wait()
+            if self._closed:
+                return False
+            (start, length, generation), ids = self._wanted.popitem()
+        rows = [row_data(result) for result in store.results(ids=list(ids))]
+        with self._condition:
+            if generation == self._generation:
+                self._pages[(start, length)] = rows
+                while len(self._pages) > KEPT_PAGES:
+                    self._pages.popitem(last=False)
+        self._loaded()
+        return True
+
+
+class Search:
+    """Which items of a kind hold a text: found in a thread, in input order, readable while it goes on."""
+
+    def __init__(self, path: Path, kind: Kind, text: str, total: int) -> None:
+        self.path, self.kind, self.text, self.total = path, kind, text, total
+        self.found: array[int] = array("q")
+        self.position = 0  # items looked at, by their ids
+        self.stopped = False
+
+    @property
+    def percent(self) -> int:
+        """How far it is."""
+        return min(100, self.position * 100 // max(1, self.total))
+
+    def run(self, progress: Callable[[], object]) -> Search:
+        """Look; `progress` is called a few times a second, from this thread."""
+        from batch.checkpoint import CheckpointStore
+
+        needle = self.text.casefold()
+        reported = time.monotonic()
+        with CheckpointStore(self.path) as store:
+            while not self.stopped:
+                page = store.results(kind=self.kind, start=self.position, limit=SEARCH_PAGE)
+                if not page:
+                    break
+                self.found.extend(r.prompt_index for r in page if _holds(r, needle))
+                self.position = page[-1].prompt_index + 1
+                if time.monotonic() - reported >= REPORT_SECONDS:
+                    reported = time.monotonic()
+                    progress()
+        return self
+
+    def stop(self) -> None:
+        """Look no further; what was found stays."""
+        self.stopped = True
+
+
+def _holds(result: BatchResult, needle: str) -> bool:
+    return (
+        needle in result.prompt.casefold()
+        or needle in result.response_text.casefold()
+        or (result.error_message is not None and needle in result.error_message.casefold())
+    )

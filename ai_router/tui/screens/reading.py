@@ -1,0 +1,214 @@
+"""One item, whole: its prompt, its answer or error, its figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from ai_router.tui.actions import bind
+from ai_router.tui.screens.base import RoomScreen
+from ai_router.tui.widgets.text import count, harmless
+
+if TYPE_CHECKING:
+    from batch.job import BatchResult
+
+WHOLE = 300_000  # characters of a text laid out on the screen; the pager and the clipboard get all of it
+STEP = 2
+
+
+class ReadingScreen(RoomScreen[int]):
+    """The text of one item of a list; `n` and `p` go through the list. Answers with the place it ended at."""
+
+    CSS_PATH = "reading.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = bind(
+        "reading.next",
+        "reading.previous",
+        "reading.copy",
+        "reading.open",
+        "reading.copy_prompt",
+        "reading.copy_json",
+        "reading.down",
+        "reading.up",
+        "reading.page_down",
+        "reading.page_up",
+        "reading.first",
+        "reading.last",
+        "app.back",
+    )
+
+    def __init__(self, path: Path, ids: Sequence[int], place: int, crumbs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.path, self.ids, self.place = path, ids, place
+        self._above = crumbs
+        self.crumbs = (*crumbs, f"# {count(ids[place])}")
+        self._result: BatchResult | None = None
+
+    def compose_body(self) -> ComposeResult:
+        """The text."""
+        with VerticalScroll(id="reading", classes="panel"):
+            yield Static(id="reading-text")
+
+    def on_mount(self) -> None:
+        """Read it."""
+        self.query_one("#reading").focus()
+        self._read()
+
+    def _read(self) -> None:
+        from ai_router.tui.screens.results import read_result
+
+        item, path = self.ids[self.place], self.path
+        self.crumbs = (*self._above, f"# {count(item)}")
+        self.context_text = f"{count(self.place + 1)} of {count(len(self.ids))}"
+        self.in_thread(lambda: read_result(path, item), self._show, busy="reading")
+
+    def _show(self, result: BatchResult) -> None:
+        self._result = result
+        self.query_one("#reading-text", Static).update(result_content(result, limit=WHOLE))
+        box = self.query_one("#reading")
+        box.scroll_home(animate=False)
+        box.border_title = result_title(result)
+
+    def action_back(self) -> None:
+        """Back to the list, at this place."""
+        self.dismiss(self.place)
+
+    def action_next(self) -> None:
+        """The next item."""
+        self._go(self.place + 1)
+
+    def action_previous(self) -> None:
+        """The item before."""
+        self._go(self.place - 1)
+
+    def _go(self, place: int) -> None:
+        if 0 <= place < len(self.ids):
+            self.place = place
+            self._read()
+        else:
+            self.notify("That was the last item" if place > 0 else "This is the first item", timeout=2)
+
+    def action_scroll_text(self, lines: int) -> None:
+        """Scroll by a few lines."""
+        self.query_one("#reading").scroll_relative(y=lines * STEP, animate=False)
+
+    def action_scroll_page(self, pages: int) -> None:
+        """Scroll by a screenful."""
+        box = self.query_one("#reading")
+        box.scroll_relative(y=pages * max(1, box.size.height - 2), animate=False)
+
+    def action_scroll_top(self) -> None:
+        """To the beginning."""
+        self.query_one("#reading").scroll_home(animate=False)
+
+    def action_scroll_bottom(self) -> None:
+        """To the end."""
+        self.query_one("#reading").scroll_end(animate=False)
+
+    def action_copy(self) -> None:
+        """Copy the answer, or the error."""
+        if (result := self._result) is not None:
+            copy_from(self, lambda: result.response_text if result.success else result.error_message or "")
+
+    def action_copy_prompt(self) -> None:
+        """Copy the prompt."""
+        if (result := self._result) is not None:
+            copy_from(self, lambda: result.prompt)
+
+    def action_copy_json(self) -> None:
+        """Copy all of it as JSON."""
+        if (result := self._result) is not None:
+            copy_from(self, lambda: result_json(result))
+
+    def action_open_pager(self) -> None:
+        """Show the text in $PAGER, made harmless, without colours; the screen comes back afterwards."""
+        if self._result is None:
+            return
+        argv = shlex.split(os.environ.get("PAGER", "")) or ["more" if os.name == "nt" else "less"]
+        text = result_content(self._result, limit=None).plain
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", errors="replace", delete=False) as file:
+            file.write(text)
+        try:
+            with self.app.suspend():
+                subprocess.run([*argv, file.name], check=False)
+        except OSError as error:
+            self.room.show_error(f"{argv[0]} could not be run: {error.strerror}")
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def result_title(result: BatchResult) -> str:
+    """Status and figures in one line."""
+    if not result.attempts:
+        return "◌ pending"
+    parts = ["✓ done" if result.success else "✗ failed"]
+    if result.success:
+        parts.append(f"{count(result.tokens_input)} tokens in, {count(result.tokens_output)} out")
+    parts.append(f"{result.duration:,.2f} s")
+    if result.attempts > 1:
+        parts.append(f"{result.attempts} attempts")
+    if result.custom_id:
+        parts.append(harmless(result.custom_id)[:40])
+    return " · ".join(parts)
+
+
+def result_content(result: BatchResult, *, limit: int | None) -> Content:
+    """Prompt, and answer or error, under their titles; nothing in them is obeyed."""
+    parts: list[Any] = [("PROMPT", "bold $text-muted"), "\n", _clipped(result.prompt, limit), "\n\n"]
+    if not result.attempts:
+        parts.append(("◌ no answer yet", "$text-muted"))
+    elif result.success:
+        parts += [("ANSWER", "bold $accent"), "\n", _clipped(result.response_text, limit)]
+    else:
+        kind = result.error_class or "permanent"
+        parts += [(f"✗ FAILED · {kind}", "bold $text-error"), "\n", _clipped(result.error_message or "failed", limit)]
+        if result.response_text:
+            parts += ["\n\n", ("WHAT HAD COME", "bold $text-muted"), "\n", _clipped(result.response_text, limit)]
+    return Content.assemble(*parts)
+
+
+def _clipped(text: str, limit: int | None) -> str:
+    if limit is None or len(text) <= limit:
+        return harmless(text, keep_newlines=True)
+    head = harmless(text[:limit], keep_newlines=True)
+    return f"{head}…\n({count(len(text) - limit)} more characters: copy or export to see them all)"
+
+
+def result_json(result: BatchResult) -> str:
+    """A row as JSON, with the keys of an export."""
+    record: dict[str, Any] = {
+        "prompt_index": result.prompt_index,
+        "prompt": result.prompt,
+        "response_text": result.response_text,
+        "tokens_input": result.tokens_input,
+        "tokens_output": result.tokens_output,
+        "duration": result.duration,
+        "success": result.success,
+        "error_message": result.error_message,
+    }
+    return json.dumps(record, ensure_ascii=False)
+
+
+def copy_from(screen: RoomScreen[Any], text: Callable[[], str]) -> None:
+    """Copy what `text` gives, in a thread, and say how."""
+    from ai_router.tui import clipboard
+
+    app = screen.room
+    fallback = app.workspace.outputs / "copied.txt"
+
+    def work() -> str:
+        content = text()
+        return clipboard.copy(content, app.write_terminal, fallback) if content else "There is nothing to copy"
+
+    screen.in_thread(work, lambda said: screen.notify(said, markup=False), busy="copying", group="copy")

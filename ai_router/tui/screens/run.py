@@ -1,0 +1,348 @@
+"""A job while it runs, and how it ended: ours, or one that another process runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.screen import ModalScreen
+
+from ai_router import jobs
+from ai_router.models import ModelSpec
+from ai_router.tui.actions import bind
+from ai_router.tui.screens.base import RoomScreen
+from ai_router.tui.screens.leave import LeaveDialog, StopDialog
+from ai_router.tui.screens.run_summary import JobDetails, SummaryPanel, load_details
+from ai_router.tui.widgets.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
+from ai_router.tui.widgets.progress import ProgressPanel
+from ai_router.tui.widgets.sparkline import SpeedPanel
+from batch.errors import BatchError
+from batch.progress import RunState, Snapshot
+from batch.run import Run, RunHandle
+
+FRAMES_PER_SECOND = 6
+IDLE_SECONDS = 1.0  # between two looks at a job that nobody runs
+FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
+
+
+class RunScreen(RoomScreen[None]):
+    """Progress, speed, what is in flight, the last results and errors of one job, pulled from its handle's snapshot."""
+
+    CSS_PATH = "run.tcss"
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = bind(
+        "run.pause",
+        "run.unpause",
+        "run.resume",
+        "run.stop",
+        "run.more",
+        "run.fewer",
+        "run.results",
+        "run.retry",
+        "run.export",
+        "run.failures",
+        "run.background",
+    )
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.handle: RunHandle | None = None
+        self.snapshot: Snapshot | None = None
+        self.details: JobDetails | None = None  # of an ended job, from its checkpoint
+        self.busy = ""  # what is being done to the job just now, for the title
+        self._wanted: tuple[int, float] | None = None  # concurrency asked for, and when
+        self._looked = 0.0
+        self._details_for: object = None
+
+    def compose_body(self) -> ComposeResult:
+        """Top to bottom: progress, speed beside what is in flight, errors, results."""
+        yield ProgressPanel(id="progress")
+        with Container(id="middle"):
+            yield SpeedPanel(id="speed")
+            yield InFlightPanel(id="in-flight")
+            yield SummaryPanel(id="summary")
+        yield ErrorsPanel(id="errors")
+        yield RecentPanel(id="recent")
+
+    def on_mount(self) -> None:
+        """Find the run and begin to look at it."""
+        self.set_interval(1 / FRAMES_PER_SECOND, self.tick)
+        self.take_handle()
+
+    def take_handle(self) -> None:
+        """Hold on to the job's run, wherever it is; says why when the checkpoint cannot be read."""
+        try:
+            self.handle = self.room.handle_of(self.path)
+        except (BatchError, OSError) as error:
+            self.handle = None
+            self.room.show_error(error, self.take_handle)
+            return
+        self.details, self._details_for = None, None
+        job = self.handle.job
+        source = Path(str(job.config.get("source", ""))).name
+        self.crumbs = ("Batch", source or f"job {job.job_id}")
+        self.tick(at_once=True)
+
+    @property
+    def owned(self) -> bool:
+        """Whether the run lives in this process."""
+        return isinstance(self.handle, Run)
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def tick(self, *, at_once: bool = False) -> None:
+        """Pull a snapshot and show it; a screen that is not seen does nothing."""
+        seen = self.is_current or isinstance(self.app.screen, ModalScreen)
+        now = time.monotonic()
+        if self.handle is None or not (seen or at_once):
+            return
+        resting = self.snapshot is not None and self.snapshot.state.over and not self.busy
+        if resting and not at_once and now - self._looked < IDLE_SECONDS:
+            return
+        self._looked = now
+        try:
+            snapshot = self.handle.snapshot()
+        except (BatchError, OSError) as error:
+            self.handle = None
+            self.room.show_error(error, self.take_handle)
+            return
+        self.show(snapshot)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Bring all panels to this moment."""
+        before, self.snapshot = self.snapshot, snapshot
+        state = snapshot.state
+        status = snapshot.engine_status
+        self.set_class(state.over, "-over")
+        if state.over and self._details_for != (state, snapshot.processed):
+            self._details_for = (state, snapshot.processed)
+            self.in_thread(lambda: load_details(self.path), self._take_details, group="details")
+        details = self.details if state.over else None
+        self.query_one(ProgressPanel).show(snapshot, self._status(snapshot))
+        self.query_one(SpeedPanel).show(snapshot)
+        self.query_one(InFlightPanel).show(snapshot, status)
+        self.query_one(RecentPanel).show(snapshot, details.recent if details else None)
+        # A snapshot counts the errors of its own run; the checkpoint those of all.
+        errors = details.errors if details else snapshot.errors
+        self.set_class(bool(errors), "-errors")
+        self.query_one(ErrorsPanel).show(errors)
+        self.query_one(SummaryPanel).show(snapshot, details)
+        self.context_text = self._model_line(snapshot)
+        if before is None or before.state is not state or bool(before.failed) != bool(snapshot.failed):
+            self.refresh_bindings()
+
+    def _take_details(self, details: JobDetails) -> None:
+        self.details = details
+        if self.snapshot is not None:
+            self.show(self.snapshot)
+
+    def _status(self, snapshot: Snapshot) -> str:
+        """What stands beside the state: what is being done, the engine's trouble, the other process."""
+        if self.busy:
+            return self.busy
+        if snapshot.state.over:
+            return ""
+        if snapshot.engine_status not in ("", "ready", "stopped"):
+            return snapshot.engine_status
+        return f"in process {snapshot.pid}" if snapshot.pid and not self.owned else ""
+
+    def _model_line(self, snapshot: Snapshot) -> str:
+        spec: ModelSpec | None = None
+        with suppress(BatchError):
+            spec = self.room.registry.get(snapshot.model_id)
+        about: Mapping[str, Any] = getattr(self.handle.engine, "about", {}) if isinstance(self.handle, Run) else {}
+        return model_line(snapshot.model_id, spec, about)
+
+    # -- steering -------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what makes sense in the run's state is offered."""
+        snapshot = self.snapshot
+        if action in ("pause", "unpause", "resume", "stop", "more", "fewer", "background", "retry") and (
+            snapshot is None or self.busy
+        ):
+            return False
+        if snapshot is None:
+            return True
+        state = snapshot.state
+        running = not state.over
+        allowed = {
+            "pause": state in (RunState.STARTING, RunState.RUNNING),
+            "unpause": state is RunState.PAUSED,
+            "resume": state in (RunState.STOPPED, RunState.FAILED),
+            "stop": running,
+            "more": running and state is not RunState.DRAINING,
+            "fewer": running and state is not RunState.DRAINING,
+            "background": running and self.owned,
+            "retry": state.over and snapshot.failed > 0,
+        }
+        return allowed.get(action, True)
+
+    def _steer(self, act: Callable[[RunHandle], None]) -> None:
+        """Do something to the run; a job of another process may have ended meanwhile."""
+        if self.handle is None:
+            return
+        try:
+            act(self.handle)
+        except (BatchError, OSError) as error:
+            self.room.show_error(error)
+        self.tick(at_once=True)
+
+    def action_pause(self) -> None:
+        """Give out no further prompts."""
+        self._steer(lambda handle: handle.pause())
+
+    def action_unpause(self) -> None:
+        """Go on after a pause."""
+        self._steer(lambda handle: handle.resume())
+
+    def action_stop(self) -> None:
+        """Ask how, then stop."""
+        assert self.snapshot is not None
+        draining = self.snapshot.state is RunState.DRAINING
+        self.app.push_screen(StopDialog(self.snapshot.in_flight, draining=draining), self._stop)
+
+    def _stop(self, choice: str | None) -> None:
+        if choice == "drain":
+            self._steer(lambda handle: handle.stop("drain"))
+        elif choice == "now":
+            self._steer(lambda handle: handle.stop("now"))
+
+    def action_more(self) -> None:
+        """One more at once; in bigger steps where there are many."""
+        self._change_concurrency(1)
+
+    def action_fewer(self) -> None:
+        """One fewer at once."""
+        self._change_concurrency(-1)
+
+    def _change_concurrency(self, sign: int) -> None:
+        assert self.snapshot is not None
+        now = time.monotonic()
+        # Another process answers only four times a second: count from what was asked for, not from what is shown.
+        asked, when = self._wanted or (0, 0.0)
+        current = asked if now - when < FORGET_SECONDS else self.snapshot.concurrency
+        wanted = max(1, current + sign * max(1, (current - (sign < 0)) // 16))
+        self._wanted = (wanted, now)
+        self._steer(lambda handle: handle.set_concurrency(wanted))
+
+    def action_resume(self) -> None:
+        """Run what is missing, here."""
+        self._start_again(retry_failed=False)
+
+    def action_retry(self) -> None:
+        """Run the failed prompts again, and what is missing."""
+        self._start_again(retry_failed=True)
+
+    def _start_again(self, *, retry_failed: bool) -> None:
+        self.busy = "opening…"
+
+        def work() -> None:
+            job = jobs.open_job(self.room.workspace, str(self.path))
+            self.room.start_run(job, jobs.plan_of(job), retry_failed=retry_failed)
+
+        self._do(work)
+
+    def action_background(self) -> None:
+        """Stop here, and go on in a process of its own."""
+        run = self.handle
+        if not isinstance(run, Run):
+            return
+        concurrency, paused = self.snapshot.concurrency if self.snapshot else 0, False
+        if self.snapshot is not None:
+            paused = self.snapshot.state is RunState.PAUSED
+        self.busy = "moving to the background…"
+
+        def work() -> None:
+            run.stop("now")
+            run.wait()
+            self.room.runs.pop(run.job.job_id, None)
+            if run.job.processed >= run.job.total_prompts:
+                return
+            jobs.detach(self.room.workspace, run.job)
+            handle = self.room.handle_of(self.path)
+            with suppress(BatchError):  # it may be through already
+                if concurrency != run.options.workers:
+                    handle.set_concurrency(concurrency)
+                if paused:
+                    handle.pause()
+
+        self._do(work)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Something slow with the job, in a thread; afterwards the handle is taken anew, however it went."""
+
+        def guarded() -> BaseException | None:
+            try:
+                work()
+            except (BatchError, OSError) as error:
+                return error
+            return None
+
+        def done(error: BaseException | None) -> None:
+            self.busy = ""
+            self.take_handle()
+            self.refresh_bindings()
+            if error is not None:
+                self.room.show_error(error)
+
+        self.tick(at_once=True)
+        self.refresh_bindings()
+        self.in_thread(guarded, done, group="job")
+
+    # -- elsewhere ------------------------------------------------------------------------------------------------
+
+    def action_results(self) -> None:
+        """All results."""
+        self.room.open_results(self.path)
+
+    def action_failures(self) -> None:
+        """The results that failed."""
+        from ai_router.tui.screens.results import ResultsScreen
+
+        self.app.push_screen(ResultsScreen(self.path, kind="failed"))
+
+    def action_export(self) -> None:
+        """Ask for a format and a file."""
+        from ai_router.tui.screens.export import ExportDialog
+
+        self.app.push_screen(ExportDialog(self.path))
+
+    def action_back(self) -> None:
+        """Leave; asks first while the job runs in this process."""
+        if not self.owned or self.snapshot is None or self.snapshot.state.over or self.busy:
+            super().action_back()
+            return
+        self.app.push_screen(LeaveDialog(quitting=False, in_flight=self.snapshot.in_flight), self._leave)
+
+    def _leave(self, choice: str | None) -> None:
+        if choice in (None, "stay"):
+            return
+        if choice in ("drain", "now"):
+            self._stop(choice)
+        super().action_back()
+
+    @on(events.Click, "RecentPanel")
+    def _open_clicked_results(self) -> None:
+        self.action_results()
+
+    @on(events.Click, "ErrorsPanel")
+    def _open_clicked_failures(self) -> None:
+        self.action_failures()
+
+
+def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:
+    """`demo · torch · cpu fp32 · 4.7 M`, of which only what is known."""
+    place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
+    parts = [spec.name if spec else model_id, spec.engine if spec else "", place]
+    if spec is not None and spec.parameters:
+        parts.append(spec.parameters_text)
+    return " · ".join(part for part in parts if part)

@@ -1,0 +1,104 @@
+"""What is in a source of prompts: its first entries, and the report on all of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.widgets import Static
+
+from ai_router.tui.widgets.panel import SPINNER, Panel, right
+from ai_router.tui.widgets.text import harmless, one_line, pad, plural
+from batch.sources import Entry, Report
+
+
+class PreviewPanel(Panel):
+    """The first entries of a source, by their position in it; malformed ones with what is wrong."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
+        super().__init__(id=id)
+        self.entries: Sequence[Entry] = ()
+        self.empty = ""
+        self.set_title("First prompts")
+
+    def show(self, entries: Sequence[Entry], empty: str = "") -> None:
+        """Draw these; without any, `empty`."""
+        self.entries, self.empty = entries, empty
+        self.refresh()
+
+    def lines(self, width: int, height: int) -> Sequence[Content]:
+        """A line an entry."""
+        if not self.entries:
+            return [Content.styled(pad(one_line(line, width), width), "$text-muted") for line in self.empty.split("\n")]
+        number_width = len(f"{self.entries[-1].position:,}")
+        room = width - number_width - 4
+        lines = []
+        for entry in self.entries[:height]:
+            good = entry.request is not None
+            text = entry.request.text if entry.request is not None else entry.error or "malformed"
+            lines.append(
+                Content.assemble(
+                    ("  " if good else "✗ ", "$text-error"),
+                    (right(f"{entry.position:,}", number_width), "bold $text-muted"),
+                    "  ",
+                    (one_line(text, room), "" if good else "$text-error"),
+                )
+            )
+        return lines
+
+
+class ReportView(Static):
+    """The validation report in sentences, or how far the check has come."""
+
+    DEFAULT_CSS = """
+    ReportView { height: auto; width: 1fr; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
+        super().__init__("", id=id, markup=False)
+        self.report: Report | None = None
+        self.text = ""  # what is shown, for whoever reads rather than sees
+
+    def show_text(self, text: str, style: str = "$text-muted") -> None:
+        """One sentence in place of a report."""
+        self.report = None
+        self._put(Content.styled(harmless(text), style))
+
+    def show_problem(self, text: str) -> None:
+        """Why the source cannot be used at all."""
+        self.report = None
+        self._put(Content.assemble(("✗ ", "$text-error"), (harmless(text), "$text-error")))
+
+    def show_checking(self, read: int, what: str = "checking") -> None:
+        """A check is under way."""
+        self.report = None
+        spinner = SPINNER[int(time.monotonic() * 8) % len(SPINNER)]
+        counted = f" · {plural(read, 'entry', 'entries')} read" if read else ""
+        self._put(Content.styled(f"{spinner} {what}…{counted}", "$text-muted"))
+
+    def show_report(self, report: Report) -> None:
+        """Counts, then problems: errors first."""
+        self.report = report
+        self._put(Content("\n").join(report_lines(report)))
+
+    def _put(self, content: Content) -> None:
+        self.text = content.plain
+        self.update(content)
+
+
+def report_lines(report: Report) -> list[Content]:
+    """The report as lines, each with a sign: ✓ all well, ! a warning, ✗ an error."""
+    lines: list[Content] = []
+    if report.total:
+        sign = ("✓ ", "$text-success") if report.ok else ("  ", "")
+        about = f" · longest {report.longest:,} characters · mean {report.mean_length:,.0f}"
+        lines.append(Content.assemble(sign, (plural(report.total, "prompt"), "bold"), (about, "$text-muted")))
+    passed = [plural(n, what) for n, what in ((report.comments, "comment"), (report.blank, "blank line")) if n]
+    if passed:
+        lines.append(Content.styled(f"  passed over: {', '.join(passed)}", "$text-muted"))
+    for problem in sorted(report.problems, key=lambda p: p.severity != "error"):
+        error = problem.severity == "error"
+        sign = ("✗ ", "$text-error") if error else ("! ", "$text-warning")
+        lines.append(Content.assemble(sign, (harmless(problem.text), "$text-error" if error else "")))
+    return lines

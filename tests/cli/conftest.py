@@ -1,0 +1,108 @@
+"""A workspace with models of the tests' own, and the program called in this process or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ai_router.cli.main import main
+from batch.checkpoint import CheckpointStore
+from batch.job import BatchJob
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+
+
+class Program:
+    """`ai-router` in a workspace of its own, in which the model "quick" is the default."""
+
+    def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.home = home
+        self.capsys = capsys
+        self.started: list[subprocess.Popen[str]] = []
+        self.out = self.err = ""
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
+            "AI_ROUTER_HOME": str(home),
+            "HF_HUB_CACHE": str(home / "no-cache"),
+        }
+        (home / "ai-router.yaml").write_text("model: quick\n")
+        self.models: dict[str, Any] = {}
+        self.add_model("quick")
+
+    def add_model(self, name: str, **test: Any) -> None:
+        """A model whose engine is `cores.Core`, with what its config.json says."""
+        folder = self.home / "weights" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"test": test}))
+        (folder / "model.safetensors").write_bytes(b"")
+        self.models[name] = {"path": f"weights/{name}", "engine": "cores:open_core"}
+        (self.home / "models.yaml").write_text(json.dumps({"models": self.models}))
+
+    def __call__(self, *words: str | Path) -> int:
+        """Run in this process; what it wrote is in `out` and `err`."""
+        self.capsys.readouterr()
+        code = main(["--workspace", str(self.home), *map(str, words)])
+        self.out, self.err = self.capsys.readouterr()
+        return code
+
+    def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
+        """Run in a process of its own."""
+        command = [sys.executable, "-m", "ai_router", "--workspace", str(self.home), *map(str, words)]
+        settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
+        process = subprocess.Popen(command, env=self.env, cwd=self.home, text=True, encoding="utf-8", **settings)
+        self.started.append(process)
+        return process
+
+    def prompts(self, *texts: str, name: str = "prompts.txt") -> Path:
+        path = self.home / name
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        return path
+
+    def files(self) -> list[str]:
+        """All files of the workspace's checkpoint folder."""
+        folder = self.home / "checkpoints"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    def job(self) -> BatchJob:
+        """The only job."""
+        (path,) = (self.home / "checkpoints").glob("batch_*.db")
+        with CheckpointStore(path) as store:
+            return store.job(recount=True)
+
+    def wait_for(self, what: Callable[[], Any], seconds: float = 30.0) -> Any:
+        """Until `what()` is true."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := what():
+                return found
+            time.sleep(0.02)
+        raise AssertionError("it did not come to be")
+
+    def wait_done(self, count: int) -> None:
+        """Until so many prompts of the only job have a result."""
+        folder = self.home / "checkpoints"
+        self.wait_for(lambda: any(folder.glob("batch_*.db")) and self.job().processed >= count)
+
+
+@pytest.fixture
+def program(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(HERE))
+    made = Program(tmp_path, capsys)
+    for name in ("PYTHONPATH", "AI_ROUTER_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, made.env[name])
+    yield made
+    for process in made.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

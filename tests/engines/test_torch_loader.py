@@ -1,0 +1,54 @@
+"""What is wrong with a model's folder is said in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from batch.errors import FatalError
+from batch.options import SamplingOptions
+
+pytestmark = pytest.mark.model
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from batch.engines.torch.engine import open_core  # noqa: E402
+from batch.engines.torch.loader import load  # noqa: E402
+
+
+def test_loading_errors_are_one_sentence(qwen3: Path, tmp_path: Path) -> None:
+    def copy(name: str, **replaced: bytes | None) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in qwen3.iterdir():
+            key = file.name.replace(".", "_")
+            data = replaced.get(key, file.read_bytes())
+            if data is not None:
+                (folder / file.name).write_bytes(data)
+        return folder
+
+    weights = (qwen3 / "model.safetensors").read_bytes()
+    config = json.loads((qwen3 / "config.json").read_bytes())
+    deeper = json.dumps({**config, "num_hidden_layers": 4, "layer_types": ["full_attention"] * 4}).encode()
+    strange = json.dumps({"model_type": "strange", "auto_map": {"AutoConfig": "evil.Config"}}).encode()
+    cases = [
+        (tmp_path / "nowhere", "there is no such model folder"),
+        (copy("a", config_json=None), "no config.json"),
+        (copy("b", config_json=b"{"), "config.json cannot be read"),
+        (copy("c", model_safetensors=None), "no weights"),
+        (copy("d", model_safetensors=weights[: len(weights) // 2]), "the weights cannot be read"),
+        (copy("e", model_safetensors=b""), "the weights cannot be read"),
+        (copy("f", config_json=deeper), "the weights lack"),
+        (copy("g", tokenizer_json=b"{", tokenizer_config_json=b"{"), "the tokenizer cannot be loaded"),
+        (copy("h", config_json=strange), "tokenizer cannot be loaded|code of its own|not a causal language model"),
+    ]
+    for folder, words in cases:
+        with pytest.raises(FatalError, match=words) as caught:
+            load(folder)
+        assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
+    with pytest.raises(FatalError, match="precision"):
+        load(qwen3, "fp8")
+    with pytest.raises(FatalError, match="knows"):
+        open_core({"path": str(qwen3), "colour": "red"}, SamplingOptions(), None)

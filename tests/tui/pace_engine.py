@@ -1,0 +1,102 @@
+"""An engine whose pace a test sets: it writes its answers word by word, fails where it is told to, or waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from batch.errors import ErrorClass, Failure
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+
+Fails = Callable[[BatchItem[Request]], Failure | None]
+
+
+class PaceEngine:
+    """`word_seconds` between two words of an answer; while `held`, nothing is finished."""
+
+    name = "pace"
+
+    def __init__(
+        self,
+        *,
+        word_seconds: float = 0.0,
+        answer: Callable[[str], str] = lambda text: f"An answer to: {text}",
+        fails: Fails = lambda item: None,
+        room: int = 64,
+        load_seconds: float = 0.0,
+        held: bool = False,
+    ) -> None:
+        self.word_seconds = word_seconds
+        self.answer_text = answer
+        self.fails = fails
+        self.room = room
+        self.load_seconds = load_seconds
+        self.held = held
+        self.status = "stopped"
+        self.about: Mapping[str, object] = {}
+        self.answered: list[ItemId] = []
+        self.closed = False
+        self._partials: dict[ItemId, str] = {}
+
+    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+        """Several at once, each at its pace."""
+        if self.load_seconds:
+            self.status = "loading model…"
+            await asyncio.sleep(self.load_seconds)
+        self.status = "ready"
+        self.about = {"device": "cpu", "precision": "fp32"}
+        done: asyncio.Queue[BatchResponse[Answer] | None] = asyncio.Queue()
+        slots = asyncio.Semaphore(self.room)
+
+        async def one(item: BatchItem[Request]) -> None:
+            done.put_nowait(await self._write(item))
+            slots.release()
+
+        async def pull() -> None:
+            async with asyncio.TaskGroup() as group:
+                await slots.acquire()
+                async for item in items:
+                    group.create_task(one(item))
+                    await slots.acquire()
+            done.put_nowait(None)
+
+        puller = asyncio.create_task(pull())
+        try:
+            while (response := await done.get()) is not None:
+                yield response
+        finally:
+            puller.cancel()
+            self._partials.clear()
+
+    async def _write(self, item: BatchItem[Request]) -> BatchResponse[Answer]:
+        began = asyncio.get_running_loop().time()
+        words = self.answer_text(item.data.text).split(" ")
+        text = ""
+        for word in words:
+            if self.word_seconds:
+                await asyncio.sleep(self.word_seconds)
+            text = f"{text} {word}" if text else word
+            self._partials[item.id] = text
+        while self.held:
+            await asyncio.sleep(0.01)
+        self._partials.pop(item.id, None)
+        self.answered.append(item.id)
+        spent = int((asyncio.get_running_loop().time() - began) * 1e9)
+        failure = self.fails(item)
+        if failure is not None:
+            return BatchResponse(item.id, None, spent, failure)
+        return BatchResponse(item.id, Answer(text), spent, None, len(item.data.text.split()), len(words))
+
+    def partial_texts(self) -> Mapping[ItemId, str]:
+        """The words so far."""
+        return dict(self._partials)
+
+    async def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+        self.status = "stopped"
+
+
+def failing(message: str, error_class: ErrorClass = ErrorClass.PERMANENT, *, every: int = 1) -> Fails:
+    """Fails each `every`th item."""
+    return lambda item: Failure(error_class, message) if int(item.id) % every == 0 else None
