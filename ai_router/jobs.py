@@ -104,7 +104,9 @@ def start(
     made = engine
     if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
         made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
-    made = made or make_engine(registry.get(plan.model), plan.sampling, workers=plan.run.workers)
+    made = made or make_engine(
+        registry.get(plan.model), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout
+    )
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
     run = Run(
@@ -117,6 +119,14 @@ def start(
         close_engine=engine is None,
     )
     return run.start()
+
+
+def check_free(job: BatchJob) -> None:
+    """Raise where another process runs the job, before anything is done for a run that could not begin."""
+    if job.checkpoint_file is not None and (owner := lock_owner(job.checkpoint_file)):
+        raise CheckpointError(
+            f"Job {job.job_id} is being run by process {owner.pid}; follow it with: ai-router watch {job.job_id}"
+        )
 
 
 def log_path(checkpoint: Path) -> Path:
@@ -133,11 +143,8 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
     import time
 
     assert job.checkpoint_file is not None
+    check_free(job)
     checkpoint = job.checkpoint_file.absolute()
-    if owner := lock_owner(checkpoint):
-        raise CheckpointError(
-            f"Job {job.job_id} is being run by process {owner.pid}; follow it with: ai-router watch {job.job_id}"
-        )
     log = log_path(checkpoint)
     # -P: the workspace is no place to import from.
     command = [sys.executable, "-P", "-m", "ai_router", "--workspace", str(workspace.root), "resume"]

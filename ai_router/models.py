@@ -208,7 +208,9 @@ def _count_parameters(weights: list[Path]) -> int | None:
     return total or None
 
 
-def make_engine(spec: ModelSpec, sampling: SamplingOptions, *, workers: int) -> Engine[Request, Answer]:
+def make_engine(
+    spec: ModelSpec, sampling: SamplingOptions, *, workers: int, timeout: float | None = None
+) -> Engine[Request, Answer]:
     """The engine of a model, not yet loaded; raises the model's `why` when it is not ready."""
     from batch.engines.host import HostedEngine
 
@@ -216,7 +218,7 @@ def make_engine(spec: ModelSpec, sampling: SamplingOptions, *, workers: int) -> 
 
     if not spec.ready:
         raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
-    return HostedEngine(spec.engine, {"path": str(spec.path)}, sampling=sampling, max_batch=workers)
+    return HostedEngine(spec.engine, {"path": str(spec.path)}, sampling=sampling, max_batch=workers, timeout=timeout)
 
 
 def token_counter(spec: ModelSpec) -> Callable[[str], int] | None:

@@ -85,7 +85,7 @@ class Control:
         self._connection = schema.connect(checkpoint)
         try:
             self._last = self._connection.execute("SELECT coalesce(max(id), 0) FROM control").fetchone()[0]
-        except sqlite3.Error as error:
+        except schema.FAULTS as error:
             self._connection.close()
             raise schema.damaged(checkpoint, error) from error
 

@@ -19,7 +19,7 @@ KINDS = ("auto", "plain", "log", "json", "none")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended; tokens and seconds are those of this run alone."""
+    """How a run ended; tokens and seconds are those of this run; of a job that is watched, of all its runs."""
 
     snapshot: Snapshot
     exit_code: int
@@ -30,6 +30,7 @@ class Outcome:
     results: str | None  # the command that shows the answers
     export: str  # the command that writes them
     resume: str | None  # the command that goes on, where something is left
+    retry: str | None = None  # the command that tries again what has failed
     error: str | None = None  # what ended the run
     output: str | None = None  # the file that was written
 
@@ -45,7 +46,7 @@ class Outcome:
         parts = [f"{s.completed:,} done", f"{s.failed:,} failed"]
         if left:
             parts.append(f"{left:,} left")
-        tokens = f"{plural(self.tokens_output, 'token')} ({self.tokens_input:,} read)"
+        tokens = f"{plural(self.tokens_output, 'token')} out, {self.tokens_input:,} in"
         parts += [tokens, format_duration(self.seconds), f"{self.tokens_per_second:,.1f} tokens/s"]
         return f"Job {s.job_id} {s.state}: {' | '.join(parts)}"
 
@@ -96,9 +97,11 @@ class _TextDisplay(Display):
             self.note(line)
         if outcome.output:
             self.note(f"Wrote {outcome.output}")
-        elif outcome.results:
+        elif outcome.results and outcome.snapshot.processed:
             self.note(f"Results: {outcome.results}")
             self.note(f"Export:  {outcome.export}")
+        if outcome.retry:
+            self.note(f"Try the failed ones again with: {outcome.retry}")
         super().end(outcome)
 
 
@@ -173,7 +176,7 @@ class LogDisplay(_TextDisplay):
     def update(self, snapshot: Snapshot) -> None:
         if snapshot.engine_status != self._status:
             self._status = snapshot.engine_status
-            if self._status:
+            if self._status not in ("", "stopped"):
                 self.alert(f"engine: {self._status}")
         if self._pace.due(snapshot):
             self.alert(
@@ -220,6 +223,7 @@ class JsonDisplay(Display):
                 "error": outcome.error,
                 "output": outcome.output,
                 "resume": outcome.resume,
+                "retry": outcome.retry,
             },
         )
 

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from ai_router import __version__
@@ -74,7 +75,9 @@ class MainParser(Parser):
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser; of the verbs, only those among `words` are imported and get their flags."""
-    parser = MainParser(prog="ai-router", allow_abbrev=False)
+    # With a width given, argparse does not go to look for the terminal's, which costs an import.
+    formatter = partial(argparse.HelpFormatter, width=100)
+    parser = MainParser(prog="ai-router", allow_abbrev=False, formatter_class=formatter)
     parser.add_argument("--version", action="version", version=f"ai-router {__version__}")
     _add_globals(parser, suppress=False)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", prog="ai-router", parser_class=Parser)

@@ -52,6 +52,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     display = make_display(args.display)
     with Signals() as signals:
         job = jobs.open_job(session.workspace, args.job)
+        jobs.check_free(job)
         plan = _plan(args, session, job, display)
         ending = _ending(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
@@ -81,7 +82,8 @@ def _ending(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending
     said = given(args, ExportOptions)
     export = output.resolved(ExportOptions(**said), openai_batch=is_openai_batch(job))
     notify, notify_given = notify_options(args, session.workspace.settings)
-    ending = Ending(export, "path" in said or "format" in said, notify, notify_given, args.retry_failed)
+    form = "format" in said
+    ending = Ending(export, form or "path" in said, form, notify, notify_given, args.retry_failed)
     assert job.checkpoint_file is not None
     check_ending(ending, args, [job.checkpoint_file])
     return ending

@@ -118,7 +118,8 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
     )
     try:
         export = output.resolved(jobfile.export, openai_batch=source.openai_batch)
-        ending = Ending(export, bool(jobfile.export.path or jobfile.export.format), notify, notify_given)
+        form = jobfile.export.format is not None
+        ending = Ending(export, form or jobfile.export.path is not None, form, notify, notify_given)
         check_ending(ending, args, [source.path] if source.path else [])
     except BaseException:
         source.close()
@@ -166,6 +167,9 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
     report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"))
     display.busy("")
+    if session.verbose and not args.check:
+        for line in report.lines():
+            display.note(line)
     if args.check:
         for line in report.lines():
             emit(line)

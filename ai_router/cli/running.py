@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from batch.options import options_dict
 from batch.progress import RunState
 from batch.run import Run, RunHandle
 
+SIGNAL_SECONDS = 0.1  # until Ctrl-C is answered
+
 
 @dataclass(slots=True)
 class Ending:
@@ -32,6 +35,7 @@ class Ending:
 
     export: ExportOptions = field(default_factory=ExportOptions)
     wanted: bool = False  # an export at the end was asked for
+    format_given: bool = False  # by name, and not by the file's
     notify: NotifyOptions = field(default_factory=NotifyOptions)
     notify_given: dict[str, object] = field(default_factory=dict)  # of it, what stands on the command line
     retry_failed: bool = False
@@ -40,7 +44,7 @@ class Ending:
         """The flags that ask for the same again, for the command that resumes."""
         words = ["--retry-failed"] if self.retry_failed else []
         export = options_dict(self.export)
-        if not self.wanted:
+        if not self.format_given:
             export.pop("format", None)
         return words + as_arguments(ExportOptions, export)
 
@@ -72,21 +76,28 @@ def run_job(
 def follow(run: RunHandle, display: Display, signals: Signals) -> None:
     """Show a run until it is over."""
     told = 0
-    while True:
-        snapshot = run.snapshot()
-        display.update(snapshot)
+    shown_at = 0.0
+    over = False
+    while not over:
+        over = run.wait(SIGNAL_SECONDS)
         if signals.interrupts > told:
             told = signals.interrupts
-            flying = snapshot.in_flight
-            if told == 1 and flying:
-                display.alert(f"Finishing the {flying} in flight and saving; Ctrl-C again stops now.")
-            elif told == 2:
-                display.alert("Stopping now.")
-        # Nothing to wait for; a model that is still being loaded would only be loaded to be left.
-        if signals.interrupts and not snapshot.in_flight:
-            run.stop("now")
-        if run.wait(display.interval):
-            return
+            _tell_interrupt(run, told, display)
+        now = time.monotonic()
+        if not over and now - shown_at >= display.interval:
+            shown_at = now
+            display.update(run.snapshot())
+
+
+def _tell_interrupt(run: RunHandle, count: int, display: Display) -> None:
+    """Say what Ctrl-C has done. The handler cannot: it may come in the middle of a line."""
+    flying = run.snapshot().in_flight
+    if count > 1:
+        display.alert("Stopping now.")
+    elif flying:
+        display.alert(f"Finishing the {flying} in flight and saving; Ctrl-C again stops now.")
+    else:  # a model that is still being loaded would only be loaded to be left
+        run.stop("now")
 
 
 def _end(
@@ -126,12 +137,11 @@ def _end(
             results=None if finished and to_stdout else session.command("show", job),
             export=session.command("export", job, ["--format", "csv"]),
             resume=resume,
+            retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
             output=written,
         )
     )
-    if finished and job.failed:
-        display.note(f"Try the failed ones again with: {session.command('resume', job, ['--retry-failed'])}")
     if finished and ending.wanted and to_stdout:
         output.write(job, ending.export, session.workspace.outputs)
     if signals.exit_code is None and snapshot.state is not RunState.STOPPED:

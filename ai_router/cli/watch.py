@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from ai_router import jobs
 from ai_router.cli.display import KINDS, Display, Outcome, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
@@ -87,40 +86,34 @@ def stop(session: Session, watch: Watch, *, now: bool) -> int:
 
 
 def _follow(session: Session, watch: Watch, display: Display) -> int:
-    before = jobs.open_job(session.workspace, str(watch.path))
-    was_running = watch.running
     try:
-        while True:
-            snapshot = watch.snapshot()
-            display.update(snapshot)
-            if watch.wait(display.interval):
-                break
+        while not watch.wait(display.interval):
+            display.update(watch.snapshot())
     except KeyboardInterrupt:
         display.alert(f"Left; job {watch.job.job_id} goes on. Stop it with: {session.command('stop', watch.job)}")
         return Exit.INTERRUPTED
-    return _end(session, watch, display, (before.tokens_input, before.tokens_output, before.elapsed, was_running))
+    return _end(session, watch, display)
 
 
-def _end(session: Session, watch: Watch, display: Display, before: tuple[int, int, float, bool]) -> int:
+def _end(session: Session, watch: Watch, display: Display) -> int:
     snapshot = watch.snapshot()
     job = watch.job
     finished = snapshot.state is RunState.FINISHED
     with CheckpointStore(watch.path, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
-    # Of a job that was over already, the figures are those of all its runs.
-    tokens_input, tokens_output, elapsed = before[:3] if before[3] else (0, 0, 0.0)
     code = exit_code_of(snapshot)
     display.end(
         Outcome(
             snapshot=snapshot,
             exit_code=code,
-            tokens_input=snapshot.tokens_input - tokens_input,
-            tokens_output=snapshot.tokens_output - tokens_output,
-            seconds=max(0.0, snapshot.elapsed - elapsed),
+            tokens_input=snapshot.tokens_input,
+            tokens_output=snapshot.tokens_output,
+            seconds=snapshot.elapsed,
             errors=errors,
             results=session.command("show", job),
             export=session.command("export", job, ["--format", "csv"]),
             resume=None if finished else session.command("resume", job),
+            retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=snapshot.reason if code == Exit.FAILED else None,
         )
     )

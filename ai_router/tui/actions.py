@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ _JOBS = (
 )
 
 _RESULTS = (
-    Action("results.kind", "f", "show", "Show the next kind: all, done, failed, pending", "Results",
+    Action("results.kind", "f", "filter", "Show the next kind: all, done, failed, pending", "Results",
            method="next_kind"),
     Action("results.all", "1", "all", "Show all items", "Results", False, method="kind('all')"),
     Action("results.done", "2", "done", "Show answered items", "Results", False, method="kind('done')"),
@@ -164,7 +164,8 @@ _DOING = (
     Action("manual.delete", "d,delete", "delete", "Delete the prompt under the cursor", "Typed prompts"),
     Action("manual.undo", "u,ctrl+z", "undo", "Take back the last change", "Typed prompts"),
     Action("manual.add", "a,i", "add", "Type another prompt", "Typed prompts"),
-    Action("choose.next", "enter", "choose", "Run with the model under the cursor", "Model", method="proceed"),
+    Action("choose.next", "f2", "choose", "Run with the model under the cursor", "Model", method="proceed",
+           key_display="enter"),
     Action("options.start", "f2", "start", "Create the job and run it", "Options"),
     Action("run.pause", "p,space", "pause", "Give out no further prompts for now", "Run"),
     Action("run.unpause", "p,space", "go on", "Go on after a pause", "Run"),
@@ -188,12 +189,12 @@ ACTIONS: Mapping[str, Action] = {
 }
 
 
-def bind(*ids: str) -> list[Binding]:
+def bind(*ids: str) -> list[BindingType]:
     """Bindings of actions, for a `BINDINGS`; the footer shows them in this order."""
     return [ACTIONS[name].binding() for name in ids]
 
 
-def shown(*ids: str) -> list[Binding]:
+def shown(*ids: str) -> list[BindingType]:
     """The same, for the footer too where the actions are not there otherwise."""
     return [replace(ACTIONS[name], show=True).binding() for name in ids]
 

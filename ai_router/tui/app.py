@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ai_router.models import Registry
     from ai_router.tui.engine import EnginePool
     from batch.job import BatchJob
+    from batch.options import SamplingOptions
     from batch.run import Run, RunHandle
 
 ERROR_SECONDS = 12.0
@@ -53,6 +54,7 @@ class RouterApp(App[int]):
         self.workspace = workspace
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
         self.open_job = open_job
+        self.ask_options: SamplingOptions | None = None  # of single prompts, for this session
         self.jobs_changed: Signal[None] = Signal(self, "jobs-changed")
         self.models_changed: Signal[None] = Signal(self, "models-changed")
         self._models: Registry | None = None

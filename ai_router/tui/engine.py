@@ -33,6 +33,7 @@ class Asking:
     text: str = ""  # whole once it has ended
     tokens_input: int = 0
     tokens_output: int = 0
+    duration: float | None = None  # seconds of answering, without the loading of the model
     error: str = ""
     stopped: bool = False
 
@@ -48,10 +49,13 @@ class Asking:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens a second, from the first text on; None until known."""
-        if not self.over or not self.tokens_output:
-            return None
-        return self.tokens_output / max(1e-3, (self.ended or 0.0) - (self.first or self.began))
+        """Output tokens a second while answering; None until known."""
+        return self.tokens_output / self.duration if self.duration and self.tokens_output else None
+
+    @property
+    def loading(self) -> float | None:
+        """Seconds before the answering began; None until known."""
+        return None if self.duration is None else max(0.0, self.seconds - self.duration)
 
 
 class EnginePool:
@@ -188,7 +192,7 @@ class EnginePool:
                 if asking.stopped:
                     return
                 now = time.monotonic()
-                asking.first = asking.first or now
+                asking.duration = response.duration_ns / 1e9
                 asking.tokens_input, asking.tokens_output = response.tokens_input, response.tokens_output
                 if response.error is not None:
                     asking.error = response.error.message

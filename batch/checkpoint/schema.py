@@ -20,6 +20,8 @@ FORMAT = 1
 BUSY_SECONDS = 10.0
 
 Mode = Literal["snapshot", "read", "write"]
+# What reading a damaged file may raise; SQLite quotes the damage in its messages, and it may be no UTF-8.
+FAULTS = (sqlite3.Error, UnicodeDecodeError)
 
 TABLES = """
 CREATE TABLE job (
@@ -90,7 +92,7 @@ def connect(path: Path, mode: Mode = "read") -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
         else:
             connection.execute("PRAGMA query_only = ON")
-    except (sqlite3.Error, CheckpointError) as error:
+    except (*FAULTS, CheckpointError) as error:
         if connection is not None:
             connection.close()
         if isinstance(error, CheckpointError):
@@ -105,6 +107,8 @@ def _has_log(path: Path) -> bool:
 
 def damaged(path: Path, error: Exception) -> CheckpointError:
     """An error of SQLite, or in what it is given, as one sentence."""
+    if isinstance(error, UnicodeDecodeError):
+        return CheckpointError(f"Damaged checkpoint {path}: {error}")
     if not isinstance(error, sqlite3.Error):
         return CheckpointError(f"Cannot write checkpoint {path}: {type(error).__name__}: {error}")
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):

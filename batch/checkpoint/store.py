@@ -159,7 +159,7 @@ class CheckpointStore:
     def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         try:
             return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
+        except schema.FAULTS as error:
             raise schema.damaged(self.path, error) from error
 
     # -- the job ------------------------------------------------------------------------------------------------
@@ -258,6 +258,8 @@ class CheckpointStore:
     def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
         """One byte an item, 1 where nothing is left to do. A megabyte a million items."""
         done = bytearray(total)
+        if self._rows("SELECT 1 FROM results WHERE id < 0 LIMIT 1"):
+            raise CheckpointError(f"Damaged checkpoint {self.path}: a result has no item")
         where = " WHERE success = 1" if retry_failed else ""
         try:
             cursor = self._connection.execute(f"SELECT id FROM results{where}")
@@ -265,8 +267,10 @@ class CheckpointStore:
             while rows := cursor.fetchmany():
                 for (index,) in rows:
                     done[index] = 1
-        except (sqlite3.Error, IndexError) as error:
-            raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
+        except IndexError:
+            raise CheckpointError(f"Damaged checkpoint {self.path}: a result has no item") from None
+        except schema.FAULTS as error:
+            raise schema.damaged(self.path, error) from error
         return done
 
     # -- results ------------------------------------------------------------------------------------------------

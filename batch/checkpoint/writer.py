@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -62,7 +61,7 @@ class ResultWriter:
         self.failed: CheckpointError | None = None
         try:
             self._save([])
-        except sqlite3.Error as error:
+        except Exception as error:
             self._connection.close()
             raise schema.damaged(self._path, error) from error
         self._thread = threading.Thread(target=self._run, name=f"writer-{job.job_id}", daemon=True)
@@ -95,7 +94,7 @@ class ResultWriter:
             if self.failed is None:
                 self._save([])
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
+        except Exception as error:
             self._fail(error)
         finally:
             self._connection.close()

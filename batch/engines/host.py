@@ -31,12 +31,13 @@ class _Flight:
 
     item: BatchItem[Request]
     pulled_ns: int
+    sent_ns: int = 0
     deaths: int = 0  # of the engine, while it had this item
 
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """What happened: an item was `pulled`, the source `ended` or `failed`, the child sent a `frame`, or `died`."""
+    """An item was `pulled`, the source `ended` or `failed`, the child sent a `frame` or `died`, a `tick` of time."""
 
     what: str
     value: Any = None
@@ -67,6 +68,7 @@ class HostedEngine:
     The process starts with the first `answer` and stays for the next ones. When it dies, it is started again, and what
     it held runs again: at most `RESENDS` times an item, which then is a failure of class exhausted. FatalError is
     raised where the model cannot be loaded, or after `RESTARTS` restarts without an answer. One `answer` at a time.
+    `timeout` is the seconds an item may take from its sending; overrunning it is a transient failure.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class HostedEngine:
         sampling: SamplingOptions | None = None,
         max_batch: int | None = None,
         *,
+        timeout: float | None = None,
         threads: int | None = None,
         log_path: Path | None = None,
         backoff: Sequence[float] = BACKOFF,
@@ -88,6 +91,7 @@ class HostedEngine:
             "sampling": options_dict(sampling or SamplingOptions()),
             "max_batch": max_batch,
         }
+        self._timeout = timeout
         self._threads = threads
         self._log_path = log_path
         self._backoff = backoff
@@ -132,6 +136,7 @@ class HostedEngine:
             if self._run is not None:
                 raise FatalError("the engine is answering another run")
             self._run = run
+        ticker = asyncio.create_task(_tick(run, self._timeout)) if self._timeout else None
         try:
             if self._child is None or not self._child.alive:
                 self._start()
@@ -147,6 +152,8 @@ class HostedEngine:
                     await self._restart(run)
                 self._dispatch(run)
         finally:
+            if ticker is not None:
+                ticker.cancel()
             await self._leave(run)
 
     async def close(self) -> None:
@@ -173,6 +180,8 @@ class HostedEngine:
             raise event.value
         elif event.what == "died":
             return self._bury(run, event.value)
+        elif event.what == "tick":
+            return self._expire(run)
         else:
             return self._hear(run, items, event.value)
         return []
@@ -222,6 +231,20 @@ class HostedEngine:
         run.waiting.extendleft(reversed(again))
         return given_up
 
+    def _expire(self, run: _Run) -> list[BatchResponse[Answer]]:
+        """Give up what has been with the child for too long."""
+        assert self._timeout is not None and self._child is not None
+        limit_ns, now = self._timeout * 1e9, time.perf_counter_ns()
+        late = [n for n, flight in run.sent.items() if now - flight.sent_ns > limit_ns]
+        responses = []
+        for n in late:
+            self._child.send(frames.encode({"op": "cancel", "n": n}))
+            message = f"no answer within {self._timeout:g} s"
+            responses.append(self._failure(run, run.sent.pop(n), ErrorClass.TRANSIENT, message))
+            with self._lock:
+                self._partials.pop(n, None)
+        return responses
+
     def _failure(self, run: _Run, flight: _Flight, error_class: ErrorClass, message: str) -> BatchResponse[Answer]:
         run.slots.release()
         duration = time.perf_counter_ns() - flight.pulled_ns
@@ -263,6 +286,7 @@ class HostedEngine:
             run.events.put_nowait(_Event("frame", failed, child))
         else:
             child.send(data)
+        flight.sent_ns = time.perf_counter_ns()
         run.sent[n] = flight
         with self._lock:
             self._partials[n] = (item.id, [])
@@ -345,3 +369,10 @@ async def _pull(run: _Run, items: AsyncIterator[BatchItem[Request]]) -> None:
         run.events.put_nowait(_Event("ended"))
     except Exception as error:
         run.events.put_nowait(_Event("failed", error))  # raised again where the responses are read
+
+
+async def _tick(run: _Run, timeout: float) -> None:
+    """Say now and then that time passes."""
+    while True:
+        await asyncio.sleep(min(1.0, timeout / 4))
+        run.events.put_nowait(_Event("tick"))

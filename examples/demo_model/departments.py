@@ -27,6 +27,7 @@ PROMPTS: tuple[tuple[str, float], ...] = (
 )
 SYSTEM = "You extract department names from text."
 MISSING_SHARE = 0.35
+LONG_SHARE = 0.12  # of texts with many sentences
 
 
 def _name(rng: random.Random, held: bool) -> str:
@@ -41,7 +42,9 @@ def _name(rng: random.Random, held: bool) -> str:
 
 
 def department(rng: random.Random) -> str:
-    """A department name: a listed one, or two of them joined so that the model learns to copy."""
+    """A department name: a listed one, a field, or two names joined, so that the model learns to copy."""
+    if rng.random() < 0.08:
+        return rng.choice(dw.FIELDS).title().replace(" The ", " the ").replace(" Of ", " of ")
     one = rng.choice(dw.DEPARTMENTS)
     if rng.random() < 0.15 and " and " not in one:
         two = rng.choice(dw.DEPARTMENTS)
@@ -75,7 +78,10 @@ def text(rng: random.Random, held: bool) -> tuple[str, str]:
         )
         return value[0].upper() + value[1:]
 
-    others = rng.sample(dw.HELD_OTHERS if held else dw.OTHERS, rng.choice((0, 1, 1, 2, 2, 3)) + missing)
+    count = rng.choice((0, 1, 1, 2, 2, 3)) + missing
+    if rng.random() < LONG_SHARE:
+        count = rng.randrange(4, 9 if held else 13)
+    others = rng.sample(dw.HELD_OTHERS if held else dw.OTHERS, count)
     templates = [(t, False) for t in others]
     if not missing:
         mention = rng.choice(dw.HELD_MENTIONS if held else dw.MENTIONS)

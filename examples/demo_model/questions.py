@@ -14,12 +14,23 @@ from typing import NamedTuple
 import yaml
 from textlists import lines
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CORPUS = Path(__file__).parent / "corpus"
 SYSTEMS = (
     "You are a helpful assistant.",
     "Answer briefly.",
     "You are a programming teacher.",
     "You are a helpful assistant. Answer in one or two sentences.",
+    "You are a concise assistant.",
+    "You are an expert.",
+    "You are a careful assistant that answers questions about computer science.",
+    "Be concise and accurate.",
+    "Answer the user's question.",
+    "You are an AI assistant. Reply in plain text.",
+    "Please answer in a few words.",
+    "You explain things to beginners.",
+    "Follow the instructions of the user.",
+    "You are a friendly tutor who gives short and clear answers.",
 )
 NOUN_TEMPLATES = lines(
     """What is {x}?
@@ -153,7 +164,7 @@ def load(folder: Path = CORPUS) -> list[Question]:
     """All questions of the corpus, in file order."""
     found = []
     for path in sorted(folder.glob("questions*.yaml")):
-        for entry in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+        for entry in yaml.load(path.read_text(encoding="utf-8"), _LOADER) or []:
             found.append(
                 Question(
                     str(entry["id"]),

@@ -24,7 +24,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 VOCAB = 5120
 MAX_POSITIONS = 2048
-SIZES = {"questions": 64, "japanese": 80, "departments": 32}
+SIZES = {"questions": 64, "japanese": 80, "departments": 30}
 WEIGHTS = {"questions": 1.0, "japanese": 1.0, "departments": 1.0}
 
 
@@ -118,7 +118,7 @@ def loss_of(model: Qwen3ForCausalLM, batch: data.Batch, bf16: bool) -> torch.Ten
 def main() -> None:
     """Train and save the model."""
     parser = argparse.ArgumentParser(description="Train the demo model from scratch.")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("checkpoints/demo"))
     parser.add_argument("--lr", type=float, default=4e-3)

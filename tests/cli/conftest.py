@@ -9,13 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ai_router.cli.main import main
+from ai_router.models import ModelSpec
 from batch.checkpoint import CheckpointStore
+from batch.engines.function import FunctionEngine
+from batch.errors import FatalError, PermanentError
 from batch.job import BatchJob
+from batch.options import SamplingOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -29,6 +34,10 @@ class Program:
         self.capsys = capsys
         self.started: list[subprocess.Popen[str]] = []
         self.out = self.err = ""
+        self.seen: list[str] = []  # prompts answered in this process
+        self.answers: dict[str, str] = {}  # where the answer is not the prompt in capitals
+        self.asked: tuple[str, SamplingOptions, int] | None = None
+        self.engine_error = ""
         self.env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
@@ -47,6 +56,27 @@ class Program:
         (folder / "model.safetensors").write_bytes(b"")
         self.models[name] = {"path": f"weights/{name}", "engine": "cores:open_core"}
         (self.home / "models.yaml").write_text(json.dumps({"models": self.models}))
+
+    def make_engine(
+        self, spec: ModelSpec, sampling: SamplingOptions, *, workers: int, timeout: float | None = None
+    ) -> FunctionEngine:
+        """Stands in for the engine in this process, where nothing of a worker is under test."""
+        self.asked = (spec.id, sampling, workers)
+        if self.engine_error:
+            raise FatalError(self.engine_error)
+
+        def answer(text: str) -> SimpleNamespace:
+            order, _, rest = text.partition(" ")
+            self.seen.append(text)
+            if order == "fail":
+                raise PermanentError(rest)
+            if order == "fatal":
+                raise FatalError(rest)
+            if order == "slow":
+                time.sleep(float(rest))
+            return SimpleNamespace(text=self.answers.get(text, text.upper()), tokens_input=3, tokens_output=5)
+
+        return FunctionEngine(answer, workers=workers)
 
     def __call__(self, *words: str | Path) -> int:
         """Run in this process; what it wrote is in `out` and `err`."""
@@ -101,6 +131,8 @@ def program(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     made = Program(tmp_path, capsys)
     for name in ("PYTHONPATH", "AI_ROUTER_HOME", "HF_HUB_CACHE"):
         monkeypatch.setenv(name, made.env[name])
+    monkeypatch.setattr("ai_router.jobs.make_engine", made.make_engine)
+    monkeypatch.setattr("ai_router.cli.ask.make_engine", made.make_engine)
     yield made
     for process in made.started:
         if process.poll() is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,21 @@ from batch.checkpoint import CheckpointStore, list_jobs
 from batch.errors import CheckpointError
 from batch.items import Request
 
+Folders = Callable[[], Path]
+
 ITEMS = 120
+pytestmark = pytest.mark.usefixtures("quiet")
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "batch")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(folders: Folders) -> Path:
     """A job two thirds done, some of it failed."""
-    processor = BatchProcessor(tmp_path_factory.mktemp("whole"))
+    processor = BatchProcessor(folders())
     prompts = [Request(f"prompt {i} " * 8, {"custom_id": f"id-{i}"}) for i in range(ITEMS)]
     job = processor.create_job("m", prompts, config={"source": "prompts.txt"})
 
@@ -55,6 +65,11 @@ def read_all(path: Path) -> tuple[int, list[BatchResult], list[str]]:
         return job.processed, results, prompts
 
 
+@pytest.fixture(scope="module")
+def good(whole: Path) -> tuple[int, list[BatchResult], list[str]]:
+    return read_all(whole)
+
+
 def check(path: Path, good: tuple[int, list[BatchResult], list[str]]) -> bool:
     """Whether it opened. A file that opens must hold every row, or SQLite's own check must tell on it."""
     listed = list_jobs(path.parent)
@@ -80,9 +95,8 @@ def test_untouched(whole: Path) -> None:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_scratched(whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    good = read_all(whole)
-    path = tmp_path_factory.mktemp("scratched") / whole.name
+def test_scratched(whole: Path, good: Any, folders: Folders, data: st.DataObject) -> None:
+    path = folders() / whole.name
     content = bytearray(whole.read_bytes())
     for _ in range(data.draw(st.integers(1, 6))):
         # Page heads and the file's first page matter most.
@@ -97,11 +111,11 @@ def test_scratched(whole: Path, tmp_path_factory: pytest.TempPathFactory, data: 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 40_000))
-def test_cut_short(whole: Path, tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
-    path = tmp_path_factory.mktemp("cut") / whole.name
+def test_cut_short(whole: Path, good: Any, folders: Folders, cut: int) -> None:
+    path = folders() / whole.name
     content = whole.read_bytes()
     path.write_bytes(content[: min(cut, len(content) - 1)])
-    assert not check(path, read_all(whole))
+    assert not check(path, good)
     shutil.rmtree(path.parent)
 
 

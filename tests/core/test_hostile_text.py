@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from batch import BatchProcessor
 from batch.checkpoint import CheckpointStore
 from batch.items import Request
+
+Folders = Callable[[], Path]
 
 HOSTILE = [
     "\x1b[2J\x1b[31mred\x1b[0m",
@@ -69,7 +72,7 @@ def test_through_store_and_exports_and_back(tmp_path: Path, texts: list[str]) ->
     assert [r["prompt"] for r in rows] == expected
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     prompts=st.lists(st.text(st.characters(), max_size=40), min_size=1, max_size=12),
     extras=st.lists(
@@ -88,9 +91,9 @@ def test_through_store_and_exports_and_back(tmp_path: Path, texts: list[str]) ->
     ),
 )
 def test_the_store_gives_back_what_it_was_given(
-    tmp_path_factory: pytest.TempPathFactory, prompts: list[str], extras: list[dict[str, object] | None]
+    folders: Folders, prompts: list[str], extras: list[dict[str, object] | None]
 ) -> None:
-    processor = BatchProcessor(tmp_path_factory.mktemp("round"))
+    processor = BatchProcessor(folders())
     requests = [Request(p, e) for p, e in zip(prompts, extras, strict=False)]
     job = processor.create_job("m", iter(requests), config={"a": [1, None, "x"]})
     assert job.checkpoint_file is not None

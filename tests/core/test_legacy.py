@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from batch import BatchProcessor
 from batch.errors import CheckpointError
+
+Folders = Callable[[], Path]
 
 PROMPTS = ["Explain linked lists", "Write a reverse function", "What is a deque?", "What is B+?"]
 
@@ -164,8 +167,8 @@ def test_damaged(tmp_path: Path, data: Any) -> None:
 
 
 @given(st.integers(0, 1200), st.integers(0, 1200), st.binary(max_size=4))
-def test_cut_and_patched_anywhere(tmp_path_factory: pytest.TempPathFactory, cut: int, at: int, patch: bytes) -> None:
-    folder = tmp_path_factory.mktemp("legacy")
+def test_cut_and_patched_anywhere(folders: Folders, cut: int, at: int, patch: bytes) -> None:
+    folder = folders()
     path = write(folder, checkpoint())
     data = bytearray(path.read_bytes())
     data[at : at + len(patch)] = patch

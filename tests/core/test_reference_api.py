@@ -72,9 +72,9 @@ def test_the_seven_steps(processor: BatchProcessor, tmp_path: Path) -> None:
 
 def test_fields_of_the_guide() -> None:
     job = BatchJob("abc123de", "m", ["a"], 1)
-    for name in "job_id model_id prompts total_prompts completed failed status started_at completed_at".split():
-        assert hasattr(job, name)
-    assert job.checkpoint_file is None
+    assert (job.job_id, job.model_id, job.prompts, job.total_prompts) == ("abc123de", "m", ["a"], 1)
+    assert (job.completed, job.failed, job.status) == (0, 0, "pending")
+    assert (job.started_at, job.completed_at, job.checkpoint_file) == (None, None, None)
     result = BatchResult(prompt_index=0, prompt="a", response_text="b", tokens_input=1, tokens_output=2, duration=0.5)
     assert (result.success, result.error_message) == (True, None)
 

@@ -220,7 +220,7 @@ def test_impossible_numbers_from_an_engine_are_heard(processor: BatchProcessor) 
     from types import SimpleNamespace
 
     job = make(processor, 3)
-    with pytest.raises(CheckpointError, match="Cannot write checkpoint .*OverflowError"):
+    with pytest.raises(CheckpointError, match=r"Cannot write checkpoint .*OverflowError"):
         processor.process_batch(job, lambda p: SimpleNamespace(text=p, tokens_output=2**70))
     assert len(processor.process_batch(job, str.upper)) == 3
 

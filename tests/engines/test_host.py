@@ -46,7 +46,7 @@ async def collect(engine: HostedEngine, texts: Iterable[str]) -> dict[Any, Batch
     return responses
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -308,6 +308,15 @@ async def test_an_error_of_the_source_is_raised() -> None:
     await engine.close()
 
 
+async def test_an_item_that_takes_too_long_is_given_up_alone() -> None:
+    engine = hosted(timeout=0.5, max_batch=2)
+    responses = await collect(engine, ["slow 1000000", "quick", "quick again"])
+    await engine.close()
+    assert responses[0].error is not None and responses[0].error.error_class is ErrorClass.TRANSIENT
+    assert responses[0].error.message == "no answer within 0.5 s"
+    assert responses[1].success and responses[2].success
+
+
 async def test_partial_texts_grow() -> None:
     engine = hosted(spec={"step_seconds": 0.02})
     task = asyncio.create_task(collect(engine, ["slow 60"]))
@@ -373,7 +382,7 @@ async def test_dies_with_its_parent_and_not_of_ctrl_c(how: signal.Signals) -> No
     assert not gone(child)
     parent.send_signal(how)
     await asyncio.to_thread(parent.wait)
-    await until(lambda: gone(child), 5)
+    await until(lambda: gone(child), 15)
 
 
 def test_frames_end_where_the_stream_does(tmp_path: Path) -> None:

@@ -110,6 +110,15 @@ class RoomScreen(Screen[T]):
             self.set_timer(BUSY_AFTER, self._show_busy)
         self.run_worker(run, thread=True, group=group, exit_on_error=False)
 
+    def _deliver(self, call: Callable[[], object]) -> None:
+        """From a thread: run something on the app's loop, if this screen is still there by then."""
+
+        def guarded() -> None:
+            if self.is_attached:
+                call()
+
+        self.app.call_later(guarded)
+
     def _show_busy(self) -> None:
         for top in self.query(Breadcrumb):
             top.busy = next(iter(self._busy.values()), "")

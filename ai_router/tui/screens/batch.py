@@ -20,8 +20,8 @@ from ai_router.tui.widgets.table import Column, VirtualTable
 PLACES = ("file", "manual", "resume", "list")
 FORMATS = (
     (".txt", "one prompt a line; # begins a comment"),
-    (".jsonl", 'a text, {"prompt": …} or {"messages": […]} a line; OpenAI batch lines'),
-    (".json", 'a list of them, or {"prompts": […]}'),
+    (".jsonl", '{"prompt": …}, {"messages": […]} or OpenAI batch lines'),
+    (".json", 'a list of texts or of such objects, or {"prompts": […]}'),
     (".csv", "a column named prompt, or one you name"),
 )
 

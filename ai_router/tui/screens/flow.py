@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 from ai_router.tui.screens.base import RoomScreen
 
 
 class FlowScreen(RoomScreen[None]):
-    """A step on the way to a run. `steps` is how the crumbs name the ways here."""
+    """A step on the way to a run."""
 
-    steps: ClassVar[tuple[str, ...]] = ()
+    def deliver(self, call: Callable[[], None]) -> None:
+        """Run something on the app's loop, from a thread, if this screen is still there by then."""
+
+        def guarded() -> None:
+            if self.is_attached:
+                call()
+
+        self.app.call_later(guarded)
 
     def enter_run(self, path: Path) -> None:
         """Show the run, with the place before the first step behind it."""

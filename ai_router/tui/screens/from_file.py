@@ -17,7 +17,7 @@ from textual.widgets import Button, Input, Static
 from ai_router.tui.actions import bind
 from ai_router.tui.jobview import home
 from ai_router.tui.screens.flow import FlowScreen
-from ai_router.tui.widgets.file_tree import FileTree
+from ai_router.tui.widgets.file_tree import FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from ai_router.tui.widgets.source_view import PreviewPanel, ReportView
 from batch.errors import BatchError
@@ -198,9 +198,9 @@ class FromFileScreen(FlowScreen):
                 return
             except (BatchError, OSError) as error:
                 problem = str(error).replace(str(path), text)
-                self._deliver(lambda: self._take_problem(number, problem))
+                self.deliver(lambda: self._take_problem(number, problem))
             else:
-                self._deliver(lambda: self._take_report(number, source, report))
+                self.deliver(lambda: self._take_report(number, source, report))
 
         self.run_worker(work, thread=True, group="check", exit_on_error=False)
 
@@ -211,13 +211,14 @@ class FromFileScreen(FlowScreen):
         except BatchError:
             return  # the check will say it better
         finally:
-            self._deliver(lambda: self._take_preview(number, source, entries))
+            self.deliver(lambda: self._take_preview(number, source, entries))
 
     def _take_preview(self, number: int, source: Source, entries: Sequence[Entry]) -> None:
         if number == self._number:
             preview = self.query_one(PreviewPanel)
             preview.show(entries)
-            preview.set_title("First prompts" if len(entries) >= PREVIEW else "Prompts", source.format)
+            title = "First prompts" if len(entries) >= PREVIEW else "Prompts"
+            preview.set_title(title, f"{source.format} · {size_text(source.bytes)}")
             self.query_one("#column-line").set_class(source.format in WITH_COLUMN, "-shown")
 
     def _take_problem(self, number: int, problem: str) -> None:
@@ -231,7 +232,7 @@ class FromFileScreen(FlowScreen):
         elif self._submitted or "not found" not in problem:
             view.show_problem(problem)
         else:
-            view.show_text(f"{problem} (yet?)")
+            view.show_text(problem)
         self.query_one(PreviewPanel).show(())
         self._show_buttons()
 

@@ -25,8 +25,8 @@ from batch.progress import format_duration
 REFRESH_SECONDS = 0.5
 READ_AGAIN = 6  # refreshes
 EMPTY = {
-    "list": "No jobs yet.\n\nGo back and press 5: it takes prompts from a file\nor typed, and every answer is kept here.",
-    "resume": "Nothing to resume: every job has all its results.\n\nThe list of jobs (3) runs failed prompts again.",
+    "list": "No jobs yet.\n\nGo back and press 5: it takes prompts from a file\nor typed. Every answer is kept here.",
+    "resume": "Nothing to resume: every job has all its results.\n\nThe list of jobs runs failed prompts again.",
 }
 NO_MATCH = "No job has that text.\n\nEscape shows all jobs again."
 COLUMNS: tuple[tuple[Column, Callable[[JobLine], Any]], ...] = (
@@ -177,12 +177,11 @@ class JobsScreen(JobActions[None]):
         self.refresh_bindings()
 
     @on(VirtualTable.Selected)
-    def _selected(self, event: VirtualTable.Selected) -> None:
-        if type(event) is VirtualTable.Selected:
-            if self.mode == "resume" or self.job_is_running():
-                self.action_resume()
-            else:
-                self.action_open_results()
+    def _selected(self) -> None:
+        if self.mode == "resume" or self.job_is_running():
+            self.action_resume()
+        else:
+            self.action_open_results()
 
     def _show_details(self) -> None:
         details = self.query_one("#jobs-details", Static)

@@ -51,4 +51,3 @@ class StopDialog(ConfirmDialog):
             buttons.insert(0, ("drain", "Drain", "primary"))
         text = Content.assemble("Every answer so far is saved, and the job can be resumed.\n\n", _rows(*rows))
         super().__init__("Stop this job?", text, buttons)
-

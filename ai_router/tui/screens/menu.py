@@ -128,8 +128,6 @@ class MenuScreen(RoomScreen[None]):
 
     @on(VirtualTable.Selected)
     def _open(self, event: VirtualTable.Selected) -> None:
-        if type(event) is not VirtualTable.Selected:
-            return
         line = self._view.lines[event.index]
         if line.running:
             self.room.open_run(line.info.file)

@@ -52,7 +52,7 @@ class ReadingScreen(RoomScreen[int]):
         super().__init__()
         self.path, self.ids, self.place = path, ids, place
         self._above = crumbs
-        self.crumbs = (*crumbs, f"# {count(ids[place])}")
+        self.crumbs = (*crumbs, f"# {count(ids[place] + 1)}")
         self._result: BatchResult | None = None
 
     def compose_body(self) -> ComposeResult:
@@ -69,7 +69,7 @@ class ReadingScreen(RoomScreen[int]):
         from ai_router.tui.screens.results import read_result
 
         item, path = self.ids[self.place], self.path
-        self.crumbs = (*self._above, f"# {count(item)}")
+        self.crumbs = (*self._above, f"# {count(item + 1)}")
         self.context_text = f"{count(self.place + 1)} of {count(len(self.ids))}"
         self.in_thread(lambda: read_result(path, item), self._show, busy="reading")
 

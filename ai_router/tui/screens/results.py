@@ -264,15 +264,13 @@ class ResultsScreen(JobActions[None]):
     def _show_result(self, result: BatchResult) -> None:
         self.query_one("#results-text", Static).update(result_content(result, limit=20_000))
         preview = self.query_one("#results-preview")
-        preview.border_title = f"# {count(result.prompt_index)}"
+        preview.border_title = f"# {count(result.prompt_index + 1)}"
         preview.scroll_home(animate=False)
 
     @on(VirtualTable.Selected)
     def _selected(self, event: VirtualTable.Selected) -> None:
-        if type(event) is VirtualTable.Selected:
-            ids = range(self._counts.total) if self._ids is None else self._ids
-            screen = ReadingScreen(self.path, ids, event.index, (*self.crumbs,))
-            self.app.push_screen(screen, lambda index: self._come_back(index))
+        ids = range(self._counts.total) if self._ids is None else self._ids
+        self.app.push_screen(ReadingScreen(self.path, ids, event.index, self.crumbs), self._come_back)
 
     def _come_back(self, index: int | None) -> None:
         if index is not None:
@@ -389,7 +387,7 @@ class ResultsScreen(JobActions[None]):
         def answered(text: str | None) -> None:
             if text is None or not text.strip().lstrip("-").isdigit():
                 return
-            number = int(text)
+            number = int(text) - 1
             if self._ids is None:
                 self.query_one(VirtualTable).move_cursor(number)
                 return
@@ -397,8 +395,7 @@ class ResultsScreen(JobActions[None]):
 
             self.query_one(VirtualTable).move_cursor(bisect_left(self._ids, number))
 
-        last = max(0, self._counts.total - 1)
-        dialog = PromptDialog("Go to an item", f"Its number, 0 to {count(last)}:", kind="integer")
+        dialog = PromptDialog("Go to an item", f"Its number, 1 to {count(self._counts.total)}:", kind="integer")
         self.app.push_screen(dialog, answered)
 
 
@@ -446,10 +443,10 @@ def read_result(path: Path, item: int) -> BatchResult:
 
 def _row(data: RowData) -> Row:
     if not data.attempts:
-        return (str(data.id), ("◌ pending", "muted"), data.prompt, "", "", "")
+        return (count(data.id + 1), ("◌ pending", "muted"), data.prompt, "", "", "")
     status = ("✓ done", "success") if data.success else ("✗ failed", "error")
     return (
-        count(data.id),
+        count(data.id + 1),
         status,
         data.prompt,
         data.answer if data.success else (data.answer, "error"),

@@ -122,22 +122,32 @@ class RunScreen(RoomScreen[None]):
         state = snapshot.state
         status = snapshot.engine_status
         self.set_class(state.over, "-over")
-        if state.over and self._details_for != (state, snapshot.processed):
-            self._details_for = (state, snapshot.processed)
-            self.in_thread(lambda: load_details(self.path), self._take_details, group="details")
-        details = self.details if state.over else None
+        self._ask_for_details(snapshot)
+        details = self.details
         self.query_one(ProgressPanel).show(snapshot, self._status(snapshot))
         self.query_one(SpeedPanel).show(snapshot)
         self.query_one(InFlightPanel).show(snapshot, status)
-        self.query_one(RecentPanel).show(snapshot, details.recent if details else None)
+        self.query_one(RecentPanel).show(snapshot, details.recent if details else ())
         # A snapshot counts the errors of its own run; the checkpoint those of all.
-        errors = details.errors if details else snapshot.errors
+        errors = details.errors if details and state.over else snapshot.errors
         self.set_class(bool(errors), "-errors")
         self.query_one(ErrorsPanel).show(errors)
         self.query_one(SummaryPanel).show(snapshot, details)
         self.context_text = self._model_line(snapshot)
         if before is None or before.state is not state or bool(before.failed) != bool(snapshot.failed):
             self.refresh_bindings()
+
+    def _ask_for_details(self, snapshot: Snapshot) -> None:
+        """Read what a snapshot does not hold: of an ended job, and of one that goes on with older results."""
+        if snapshot.state.over:
+            wanted: object = (snapshot.state, snapshot.processed)
+        elif snapshot.processed and not snapshot.recent:
+            wanted = "older"
+        else:
+            return
+        if wanted != self._details_for:
+            self._details_for = wanted
+            self.in_thread(lambda: load_details(self.path), self._take_details, group="details")
 
     def _take_details(self, details: JobDetails) -> None:
         self.details = details
@@ -150,7 +160,7 @@ class RunScreen(RoomScreen[None]):
             return self.busy
         if snapshot.state.over:
             return ""
-        if snapshot.engine_status not in ("", "ready", "stopped"):
+        if snapshot.engine_status not in ("", "ready", "stopped", "starting"):
             return snapshot.engine_status
         return f"in process {snapshot.pid}" if snapshot.pid and not self.owned else ""
 
@@ -183,6 +193,7 @@ class RunScreen(RoomScreen[None]):
             "fewer": running and state is not RunState.DRAINING,
             "background": running and self.owned,
             "retry": state.over and snapshot.failed > 0,
+            "failures": snapshot.failed > 0,
         }
         return allowed.get(action, True)
 

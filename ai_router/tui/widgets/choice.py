@@ -82,6 +82,6 @@ class ChoiceLine(Widget, can_focus=True):
         position = 0
         for choice in self.choices:
             end = position + len(choice) + 2
-            if position <= event.x < end:
+            if position <= event.x - self.gutter.left < end:
                 self.value = choice
             position = end + len(self.GAP)

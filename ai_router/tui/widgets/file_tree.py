@@ -25,11 +25,10 @@ MOST_ENTRIES = 2000  # of one folder
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file or folder of the tree. `size` is in bytes, of a file."""
+    """A file or folder of the tree."""
 
     path: Path
     is_dir: bool
-    size: int = 0
 
 
 def read_folder(folder: Path, *, everything: bool = False) -> list[FileEntry]:
@@ -39,12 +38,11 @@ def read_folder(folder: Path, *, everything: bool = False) -> list[FileEntry]:
         for entry in found:
             try:
                 is_dir = entry.is_dir()
-                size = 0 if is_dir else entry.stat().st_size
             except OSError:
                 continue
             hidden = entry.name.startswith((".", "__"))
             if everything or (not hidden and (is_dir or entry.name.lower().endswith(SUFFIXES))):
-                entries.append(FileEntry(Path(entry.path), is_dir, size))
+                entries.append(FileEntry(Path(entry.path), is_dir))
     entries.sort(key=lambda e: (not e.is_dir, e.path.name.lower()))
     return entries
 
@@ -53,7 +51,7 @@ class FileTree(Tree[FileEntry]):
     """Sends `Highlighted` and `Chosen` with a file's path."""
 
     DEFAULT_CSS = """
-    FileTree { background: transparent; scrollbar-size-vertical: 1; }
+    FileTree { background: transparent; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = bind("file.all")
 
@@ -126,9 +124,11 @@ class FileTree(Tree[FileEntry]):
         for entry in entries[:MOST_ENTRIES]:
             name = harmless(entry.path.name)
             if entry.is_dir:
-                node.add(Text(name), entry)
+                child = node.add(Text(name), entry)
+                if name == "examples" and node.parent is self.root:
+                    child.expand()
             else:
-                node.add_leaf(Text.assemble(name, (f"  {size_text(entry.size)}", "dim")), entry)
+                node.add_leaf(Text(name), entry)
         if len(entries) > MOST_ENTRIES:
             node.add_leaf(Text(f"… {len(entries) - MOST_ENTRIES:,} more; type the path", style="italic dim"))
 

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Checkbox, Collapsible, Input, Static
+from textual.widgets import Collapsible, Input, Static
 
 from ai_router.tui.widgets.choice import ChoiceLine
 from batch.options import OptionError, build_options, option_default, option_type, parse_option
@@ -20,6 +20,7 @@ from batch.policy import ErrorStrategy
 O = TypeVar("O")  # noqa: E741 - "O" for options
 
 LIST_SEPARATOR = "|"
+NO, YES = "no", "yes"
 DEFAULT_THRESHOLD = "5"
 
 
@@ -29,14 +30,15 @@ class OptionField(Horizontal):
     DEFAULT_CSS = """
     OptionField {
         height: 1; width: 100%; margin-bottom: 0;
-        & > .field--label { width: 22; color: $foreground; text-wrap: nowrap; text-overflow: ellipsis; }
-        & > Input { width: 18; margin-right: 2; background: $panel; padding: 0 1; }
-        & > Input:focus { background: $primary 30%; }
-        & > .-wide { width: 1fr; max-width: 48; }
-        & > ChoiceLine { width: auto; margin-right: 2; }
-        & > Checkbox { width: 18; margin-right: 2; background: transparent; }
-        & > .field--threshold { width: 8; margin-right: 2; }
+        & > .field--label { width: 20; color: $foreground; text-wrap: nowrap; text-overflow: ellipsis; }
+        & > Input { width: 14; margin-right: 2; background: $foreground 8%; padding: 0 1; }
+        & > Input:focus { background: $accent 25%; }
+        & > Input.-wide { width: 1fr; }
+        & > ChoiceLine { width: auto; min-width: 14; margin-right: 2; padding-left: 1; }
+        & > Input.field--threshold { width: 8; margin-right: 2; }
         & > .field--help { width: 1fr; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
+        &.-wide-field > .field--help { display: none; }
+        &.-wide-field > .field--help.-error { display: block; width: auto; }
         & > .field--help.-error { color: $text-error; }
         &:focus-within > .field--label { text-style: bold; color: $text-accent; }
     }
@@ -68,12 +70,22 @@ class OptionField(Horizontal):
         return self.spec.name
 
     def help_text(self) -> str:
-        """What the option does, and its default where that is not plain to see."""
-        text = str(self.spec.metadata.get("help", ""))
-        default = option_default(self.spec)
-        if isinstance(default, bool) or default in (None, "", [], "continue"):
-            return text
-        return f"{text} (default {default})"
+        """What the option does."""
+        return str(self.spec.metadata.get("help", ""))
+
+    def full_help(self) -> str:
+        """All there is to say: what it does, its range, its default."""
+        data, default = self.spec.metadata, option_default(self.spec)
+        parts = [str(data.get("help", ""))]
+        low, high = data.get("minimum"), data.get("maximum")
+        if low is not None and high is not None:
+            parts.append(f"{low:g} to {high:g}")
+        elif low is not None:
+            parts.append(f"{low:g} or more")
+        if option_type(self.option_class, self.option) is list:
+            parts.append(f"several with {LIST_SEPARATOR} between; \\n is a line break")
+        parts.append(f"default {self.as_text(default) or 'none'}")
+        return " · ".join(parts)
 
     def compose(self) -> ComposeResult:
         yield Static(self.option.replace("_", " "), classes="field--label", markup=False)
@@ -87,17 +99,20 @@ class OptionField(Horizontal):
         if choices:
             yield ChoiceLine(choices, str(self.value))
         elif kind is bool:
-            yield Checkbox("yes", bool(self.value), compact=True)
+            yield ChoiceLine((NO, YES), YES if self.value else NO)
         else:
             wide = kind in (str, list)
+            self.set_class(wide, "-wide-field")
             yield Input(
                 self.as_text(self.value), compact=True, placeholder=self.placeholder(), classes="-wide" if wide else ""
             )
 
     def placeholder(self) -> str:
-        """What an empty field stands for."""
+        """What an empty field stands for; of a long one, its help, which has no other place."""
         default = option_default(self.spec)
-        return "—" if default in (None, []) else str(default)
+        if option_type(self.option_class, self.option) in (str, list):
+            return str(self.spec.metadata.get("help", ""))
+        return "—" if default in (None, []) else f"{default:g}" if isinstance(default, float) else str(default)
 
     def as_text(self, value: Any) -> str:
         """A value as it is typed."""
@@ -108,7 +123,6 @@ class OptionField(Horizontal):
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     @on(Input.Changed)
-    @on(Checkbox.Changed)
     @on(ChoiceLine.Changed)
     def _control_changed(self, event: Message) -> None:
         event.stop()
@@ -129,14 +143,9 @@ class OptionField(Horizontal):
 
     def read(self) -> Any:
         """The value in the controls; raises OptionError."""
-        for control in self.query("Checkbox, ChoiceLine, Input").results():
-            if isinstance(control, Checkbox):
-                return control.value
-            if isinstance(control, ChoiceLine):
-                return control.value
-            if isinstance(control, Input):
-                return self.parse(control.value)
-        return self.value
+        for choice in self.query(ChoiceLine):
+            return choice.value == YES if choice.choices == (NO, YES) else choice.value
+        return self.parse(self.query_one(Input).value)
 
     def parse(self, text: str) -> Any:
         """A typed text as a value; an empty one is the default. Raises OptionError."""
@@ -247,7 +256,7 @@ class OptionForm(Vertical, Generic[O]):
             for ancestor in field.ancestors:
                 if isinstance(ancestor, Collapsible):
                     ancestor.collapsed = False
-            for control in field.query("Input, ChoiceLine, Checkbox").results(Widget):
+            for control in field.query("Input, ChoiceLine").results(Widget):
                 if control.display:
                     control.focus()
             return True

@@ -81,12 +81,14 @@ class RecentPanel(Panel):
         self.snapshot: Snapshot | None = None
         self.results: Sequence[BatchResult] = ()
 
-    def show(self, snapshot: Snapshot, results: Sequence[BatchResult] | None = None) -> None:
+    def show(self, snapshot: Snapshot, results: Sequence[BatchResult] = ()) -> None:
         """Draw another moment; `results` stands in for those of a snapshot that has none."""
         self.snapshot = snapshot
-        self.results = snapshot.recent or results or ()
+        self.results = snapshot.recent or results
         shown = min(len(self.results), max(1, self.size.height))
-        last = f"all {snapshot.processed:,}" if shown == snapshot.processed else f"last {shown} of {snapshot.processed:,}"
+        last = (
+            f"all {snapshot.processed:,}" if shown == snapshot.processed else f"last {shown} of {snapshot.processed:,}"
+        )
         self.set_title(f"Results · {last} · {snapshot.failed:,} failed" if snapshot.processed else "Results")
         self.refresh()
 
@@ -100,7 +102,7 @@ class RecentPanel(Panel):
             return [Content.styled(pad(text, width), "$text-muted")]
         number_width = len(f"{snapshot.total:,}")
         room = width - number_width - TOKENS_WIDTH - AGE_WIDTH - 10
-        prompt_width, answer_width = columns(room, (1, 2), (8, 12))
+        prompt_width, answer_width = columns(room, (2, 3), (8, 12))
         return [_result_line(result, number_width, prompt_width, answer_width) for result in self.results[:height]]
 
 

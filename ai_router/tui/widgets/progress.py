@@ -59,7 +59,11 @@ class ProgressPanel(Panel):
         if width >= WIDE and counts.cell_length + times.cell_length < width:
             gap = width - counts.cell_length - times.cell_length
             return [*lines, Content.assemble(counts, " " * gap, times)]
-        return [*lines, self._counts(snapshot, without_retrying=True), Content.assemble(times, "   ", self._retrying(snapshot))]
+        return [
+            *lines,
+            self._counts(snapshot, without_retrying=True),
+            Content.assemble(times, "   ", self._retrying(snapshot)),
+        ]
 
     def _bar(self, snapshot: Snapshot, width: int) -> Content:
         total = f"{snapshot.total:,}"

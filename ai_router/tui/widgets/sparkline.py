@@ -10,7 +10,7 @@ from ai_router.tui.widgets.panel import Panel, rate, right, seconds
 from batch.progress import Snapshot
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-RATE_WIDTH = 9  # `1,234,567`
+RATE_WIDTH = 7  # `123,456`
 SECONDS_WIDTH = 7
 
 
@@ -24,6 +24,14 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return (BLOCKS[0] * len(shown)).rjust(width)
     steps = len(BLOCKS) - 1
     return "".join(BLOCKS[min(steps, max(0, round(v / top * steps)))] for v in shown).rjust(width)
+
+
+def short(number: int) -> str:
+    """`1,234`, from ten millions on `12.3 M`, from ten thousand millions on `12.3 G`."""
+    for limit, unit in ((10_000_000_000, "G"), (10_000_000, "M")):
+        if number >= limit:
+            return f"{number * 10 / limit:.1f} {unit}"
+    return f"{number:,}"
 
 
 def chart(values: Sequence[float], width: int, height: int) -> list[str]:
@@ -75,7 +83,7 @@ class SpeedPanel(Panel):
             return [Content("  ").join([tokens, Content.styled(line, "$accent"), items, latency])]
         at_once = _figure(f"{snapshot.concurrency:,}", "at once") if snapshot.concurrency else Content("")
         figures = [Content.assemble(tokens, "  ", items), latency]
-        figures.append(Content.assemble(_figure(f"{snapshot.tokens_output:,}", "tokens"), "  ", at_once))
+        figures.append(Content.assemble(_figure(short(snapshot.tokens_output), "tokens"), "  ", at_once))
         room = max(0, height - len(figures))
         course = [Content.styled(line, "$accent") for line in chart(snapshot.rates, width, room)]
         return [*(line.truncate(width, ellipsis=True) for line in figures), *course]

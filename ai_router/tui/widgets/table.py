@@ -91,8 +91,8 @@ class VirtualTable(ScrollView, can_focus=True):
     cursor = reactive(0, repaint=False)
     hover = reactive(-1, repaint=False)
 
-    class Selected(Message):
-        """Enter, or a click on the row under the cursor."""
+    class RowMessage(Message):
+        """Something about the row, or the column, at `index`."""
 
         def __init__(self, table: VirtualTable, index: int) -> None:
             super().__init__()
@@ -103,10 +103,13 @@ class VirtualTable(ScrollView, can_focus=True):
             """The table."""
             return self.table
 
-    class Highlighted(Selected):
+    class Selected(RowMessage):
+        """Enter, or a click on the row under the cursor."""
+
+    class Highlighted(RowMessage):
         """The cursor is on another row."""
 
-    class HeaderClicked(Selected):
+    class HeaderClicked(RowMessage):
         """The title of column `index` was clicked."""
 
     def __init__(

@@ -1,0 +1,82 @@
+"""What the run screen costs a run: the same job with the screen attached and without, in alternation."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from batch import BatchProcessor, Run
+from batch.options import RunOptions
+from benchmarks.common import InstantEngine, Row, Skipped, in_process, make_job
+
+TARGET = 5.0
+
+
+def alone(folder: str, count: int) -> float:
+    """Seconds without a screen, in a thread as the screen would have it."""
+    job = make_job(BatchProcessor(folder), count)
+    start = time.perf_counter()
+    run = Run(job, InstantEngine(), RunOptions(workers=64)).start()
+    run.wait()
+    assert job.completed == count
+    return time.perf_counter() - start
+
+
+def watched(folder: str, count: int) -> float:
+    """Seconds with the app headless and its run screen open on the job."""
+    from ai_router.settings import Settings, Workspace
+    from ai_router.tui.app import RouterApp
+    from ai_router.tui.screens.run import RunScreen
+
+    async def main() -> float:
+        app = RouterApp(Workspace(Path(folder), Settings(theme="dark")))
+        async with app.run_test(size=(120, 40)) as pilot:
+            job = make_job(BatchProcessor(folder), count)
+            assert job.checkpoint_file is not None
+            run = Run(job, InstantEngine(), RunOptions(workers=64))
+            app.runs[job.job_id] = run
+            start = time.perf_counter()
+            run.start()
+            app.push_screen(RunScreen(job.checkpoint_file))
+            while not run.wait(0):
+                await asyncio.sleep(0.01)
+            seconds = time.perf_counter() - start
+            assert job.completed == count and isinstance(app.screen, RunScreen)
+            await pilot.pause()
+        return seconds
+
+    return asyncio.run(main())
+
+
+def pairs(count: int, rounds: int) -> list[list[float]]:
+    """[alone, watched] seconds, in the order ABBA, after one of each to warm up."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="ai-router-bench-", ignore_cleanup_errors=True) as folder:
+        for number in range(rounds + 1):
+            if number % 2:
+                first = alone(folder, count)
+                second = watched(folder, count)
+            else:
+                second = watched(folder, count)
+                first = alone(folder, count)
+            found.append([first, second])
+    return found[1:]
+
+
+def measure(quick: bool) -> list[Row]:
+    """The median of the pairs' ratios."""
+    try:
+        import ai_router.tui.app
+        import ai_router.tui.screens.run  # noqa: F401
+    except ImportError as error:
+        raise Skipped(f"no terminal application: {error}") from error
+    measured = in_process(pairs, 2_000 if quick else 200_000, 1 if quick else 8)
+    cost = (statistics.median(b / a for a, b in measured) - 1) * 100
+    spread = [round((b / a - 1) * 100) for a, b in measured]
+    return [
+        Row("run screen attached: throughput lost", f"< {TARGET:g} %", f"{cost:.1f} %", cost < TARGET),
+        Row("  lowest and highest pair", "", f"{min(spread)} … {max(spread)} %", None),
+    ]

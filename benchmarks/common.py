@@ -1,0 +1,75 @@
+"""What the benchmarks share: a row of the table, a job, an engine that costs nothing, a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from batch import BatchJob, BatchProcessor
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+
+ROOT = Path(__file__).parents[1]
+PROMPT = "Explain item {} in two sentences, and say when one would rather use something else."
+ANSWER = "It keeps its entries in order, so that looking one up takes as many steps as the number has digits. " * 2
+
+
+class Row(NamedTuple):
+    """One line of the table; `met` is None where there is no target to meet."""
+
+    what: str
+    target: str
+    measured: str
+    met: bool | None
+
+
+class Skipped(Exception):
+    """This cannot be measured here; the text says why."""
+
+
+class InstantEngine:
+    """Answers each item the moment it gets it, so that what is measured is everything else."""
+
+    name = "instant"
+
+    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+        """One answer for all."""
+        answer = Answer(ANSWER)
+        async for item in items:
+            yield BatchResponse(item.id, answer, 1_000_000, tokens_input=20, tokens_output=40)
+
+    def partial_texts(self) -> Mapping[ItemId, str]:
+        """None."""
+        return {}
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+@contextmanager
+def workspace() -> Iterator[BatchProcessor]:
+    """A processor over a folder that goes away."""
+    with tempfile.TemporaryDirectory(prefix="ai-router-bench-", ignore_cleanup_errors=True) as folder:
+        yield BatchProcessor(Path(folder) / "checkpoints")
+
+
+def make_job(processor: BatchProcessor, count: int) -> BatchJob:
+    """A job of so many prompts of ordinary length."""
+    return processor.create_job("bench", (PROMPT.format(i) for i in range(count)))
+
+
+def in_process(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function of a benchmark returns (JSON) in a fresh process: no earlier benchmark's memory or imports."""
+    code = (
+        "import importlib, json, sys; "
+        "module, name, args = json.loads(sys.argv[1]); "
+        "print(json.dumps(getattr(importlib.import_module(module), name)(*args)))"
+    )
+    task = json.dumps([function.__module__, function.__name__, args])
+    done = subprocess.run([sys.executable, "-c", code, task], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])

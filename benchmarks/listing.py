@@ -1,0 +1,38 @@
+"""Listing a folder with many checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from batch import Run
+from batch.checkpoint import checkpoint_path, list_jobs
+from batch.job import new_job_id
+from batch.options import RunOptions
+from benchmarks.common import InstantEngine, Row, in_process, make_job, workspace
+
+TARGET = 0.5
+
+
+def seconds(count: int) -> list[float]:
+    """Three listings."""
+    with workspace() as processor:
+        job = make_job(processor, 50)
+        Run(job, InstantEngine(), RunOptions()).execute()
+        assert job.checkpoint_file is not None
+        for _ in range(count - 1):
+            shutil.copy(job.checkpoint_file, checkpoint_path(processor.checkpoint_dir, new_job_id()))
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            listed = list_jobs(processor.checkpoint_dir)
+            times.append(time.perf_counter() - start)
+            assert len(listed) == count and not listed.skipped
+        return times
+
+
+def measure(quick: bool) -> list[Row]:
+    """The slowest of three."""
+    count = 20 if quick else 1_000
+    worst = max(in_process(seconds, count))
+    return [Row(f"listing {count:,} checkpoints", f"< {TARGET:g} s", f"{worst:.2f} s", worst < TARGET)]
