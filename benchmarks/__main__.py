@@ -31,7 +31,10 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.names) - set(MODULES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}")
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores\n")
+    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
+        print(f"Others are at work here (load {load:.1f}): wall-clock figures are worse than they should be")
+    print()
     print(f"{'what':<58} {'target':>14} {'measured':>24}")
     missed = False
     for name in args.names or MODULES:

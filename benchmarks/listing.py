@@ -14,8 +14,8 @@ from benchmarks.common import InstantEngine, Row, in_process, make_job, workspac
 TARGET = 0.5
 
 
-def seconds(count: int) -> list[float]:
-    """Three listings."""
+def seconds(count: int) -> list[tuple[float, float]]:
+    """Three listings, each by the clock and in processor time."""
     with workspace() as processor:
         job = make_job(processor, 50)
         Run(job, InstantEngine(), RunOptions()).execute()
@@ -24,9 +24,9 @@ def seconds(count: int) -> list[float]:
             shutil.copy(job.checkpoint_file, checkpoint_path(processor.checkpoint_dir, new_job_id()))
         times = []
         for _ in range(3):
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             listed = list_jobs(processor.checkpoint_dir)
-            times.append(time.perf_counter() - start)
+            times.append((time.perf_counter() - start, time.process_time() - busy))
             assert len(listed) == count and not listed.skipped
         return times
 
@@ -34,5 +34,8 @@ def seconds(count: int) -> list[float]:
 def measure(quick: bool) -> list[Row]:
     """The slowest of three."""
     count = 20 if quick else 1_000
-    worst = max(in_process(seconds, count))
-    return [Row(f"listing {count:,} checkpoints", f"< {TARGET:g} s", f"{worst:.2f} s", worst < TARGET)]
+    worst, busy = max(in_process(seconds, count))
+    return [
+        Row(f"listing {count:,} checkpoints", f"< {TARGET:g} s", f"{worst:.2f} s", worst < TARGET),
+        Row("  in processor time", "", f"{busy:.2f} s", None),
+    ]

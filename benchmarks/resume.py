@@ -19,17 +19,16 @@ class FirstItem(InstantEngine):
 
     def __init__(self) -> None:
         self.run: Run | None = None
-        self.given: tuple[float, int] | None = None
+        self.given: tuple[float, float, int] | None = None
 
     async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
-        """No answer."""
+        """No answer to any item."""
         async for item in items:
             if self.given is None:
-                self.given = (time.perf_counter(), int(item.id))
+                self.given = (time.perf_counter(), time.process_time(), int(item.id))
             assert self.run is not None
             self.run.stop("now")
-        for never in ():
-            yield never
+            yield BatchResponse(-1, Answer("to nobody"))
 
 
 def half_done(processor: BatchProcessor, count: int) -> str:
@@ -45,26 +44,28 @@ def half_done(processor: BatchProcessor, count: int) -> str:
     return str(path)
 
 
-def seconds(count: int) -> list[float]:
-    """Three resumes of one job: open, lock, recount, find what is missing, hand out."""
+def seconds(count: int) -> list[tuple[float, float]]:
+    """Three resumes (open, lock, recount, find what is missing, hand out), by the clock and in processor time."""
     times = []
     with workspace() as processor:
         path = half_done(processor, count)
         for _ in range(3):
             engine = FirstItem()
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             job = BatchProcessor(processor.checkpoint_dir).open_job(path)
             engine.run = Run(job, engine, RunOptions())
             engine.run.execute()
-            assert engine.given is not None and engine.given[1] == count // 2 and job.completed == count // 2
-            times.append(engine.given[0] - start)
+            assert engine.given is not None and engine.given[2] == count // 2 and job.completed == count // 2
+            times.append((engine.given[0] - start, engine.given[1] - busy))
     return times
 
 
 def measure(quick: bool) -> list[Row]:
     """The slowest of three."""
     count = 2_000 if quick else 1_000_000
-    worst = max(in_process(seconds, count))
+    worst, busy = max(in_process(seconds, count))
+    what = f"first pending item, {count:,} prompts half done"
     return [
-        Row(f"first pending item, {count:,} prompts half done", f"< {TARGET:g} s", f"{worst:.2f} s", worst < TARGET)
+        Row(what, f"< {TARGET:g} s", f"{worst:.2f} s", worst < TARGET),
+        Row("  in processor time", "", f"{busy:.2f} s", None),
     ]

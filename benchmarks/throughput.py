@@ -11,21 +11,24 @@ from benchmarks.common import InstantEngine, Row, in_process, make_job, workspac
 TARGET = 20_000
 
 
-def rate(count: int) -> float:
-    """Items a second of one run, its start and its last commit included."""
+def rates(count: int) -> tuple[float, float]:
+    """Items a second of one run, and items a second of processor time; its start and its last commit included."""
     with workspace() as processor:
         job = make_job(processor, count)
         run = Run(job, InstantEngine(), RunOptions(workers=64))
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         run.execute()
-        seconds = time.perf_counter() - start
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
         assert job.completed == count
-        return count / seconds
+        return count / seconds, count / busy
 
 
 def measure(quick: bool) -> list[Row]:
     """The median of three."""
     count = 2_000 if quick else 200_000
-    middle = sorted(in_process(rate, count) for _ in range(1 if quick else 3))[0 if quick else 1]
+    middle, busy = sorted(in_process(rates, count) for _ in range(1 if quick else 3))[0 if quick else 1]
     what = f"engine that answers at once, {count:,} items, all on disk"
-    return [Row(what, f"≥ {TARGET:,}/s", f"{middle:,.0f} items/s", middle >= TARGET)]
+    return [
+        Row(what, f"≥ {TARGET:,}/s", f"{middle:,.0f} items/s", middle >= TARGET),
+        Row("  for each second of processor time", "", f"{busy:,.0f} items", None),
+    ]

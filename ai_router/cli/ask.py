@@ -45,7 +45,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
         raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
     sampling = build_options(SamplingOptions, {**spec.sampling, **given(args, SamplingOptions)})
     engine = make_engine(spec, sampling, workers=1)
-    narrate(f"{spec.id}: {getattr(engine, 'status', '') if is_terminal(sys.stderr) else 'asked'}".rstrip(": "))
+    narrate(f"Asking {spec.id}…")
     started = time.monotonic()
     response = asyncio.run(_ask(engine, Request(prompt)))
     if response.error is not None:

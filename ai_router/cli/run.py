@@ -58,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ExportOptions)
     add_flags(parser, NotifyOptions, defaults=False)
     add_display_flags(parser)
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
 
 
 def add_display_flags(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,6 @@ def add_display_flags(parser: argparse.ArgumentParser) -> None:
         help="plain: a progress line; log: lines with a time; json: an object a line; none: only errors (default auto)",
     )
     group.add_argument("--detach", action="store_true", help="go on in the background, with a log file")
-    group.add_argument("--yes", action="store_true", help="ask nothing")
 
 
 def main(args: argparse.Namespace, session: Session) -> int:
@@ -237,10 +237,12 @@ def _named(text: str, name: str) -> str:
 
 def _reserve_stream(export: ExportOptions) -> None:
     """Open the stream once before there is a job, as a file that holds other results is refused."""
-    if export.stream and export.stream != output.STDOUT:
+    path = export.stream
+    # A pipe is opened once only, as its reader would take the first end for the last.
+    if path and path != output.STDOUT and (os.path.isfile(path) or not os.path.exists(path)):
         from batch.export import JsonlStream
 
-        JsonlStream(export.stream, new=True).close()
+        JsonlStream(path, new=True).close()
 
 
 def _save_template(args: argparse.Namespace, jobfile: JobFile, display: Display) -> None:

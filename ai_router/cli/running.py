@@ -76,17 +76,16 @@ def run_job(
 def follow(run: RunHandle, display: Display, signals: Signals) -> None:
     """Show a run until it is over."""
     told = 0
-    shown_at = 0.0
+    shown_at = -display.interval
     over = False
     while not over:
+        if time.monotonic() - shown_at >= display.interval:
+            shown_at = time.monotonic()
+            display.update(run.snapshot())
         over = run.wait(SIGNAL_SECONDS)
         if signals.interrupts > told:
             told = signals.interrupts
             _tell_interrupt(run, told, display)
-        now = time.monotonic()
-        if not over and now - shown_at >= display.interval:
-            shown_at = now
-            display.update(run.snapshot())
 
 
 def _tell_interrupt(run: RunHandle, count: int, display: Display) -> None:

@@ -87,8 +87,10 @@ def stop(session: Session, watch: Watch, *, now: bool) -> int:
 
 def _follow(session: Session, watch: Watch, display: Display) -> int:
     try:
-        while not watch.wait(display.interval):
+        while True:
             display.update(watch.snapshot())
+            if watch.wait(display.interval):
+                break
     except KeyboardInterrupt:
         display.alert(f"Left; job {watch.job.job_id} goes on. Stop it with: {session.command('stop', watch.job)}")
         return Exit.INTERRUPTED

@@ -58,7 +58,7 @@ _EVERYWHERE = (
 )  # fmt: skip
 
 _MENU = (
-    Action("menu.ask", "1", "Ask", "One prompt, with the answer as it is written", "Menu", False),
+    Action("menu.ask", "1", "Ask", "One prompt, answered while you watch", "Menu", False),
     Action("menu.models", "2", "Models", "The models there are, and which are ready", "Menu", False),
     Action("menu.jobs", "3", "Jobs and results", "All jobs: read, export, resume, delete", "Menu", False),
     Action("menu.settings", "4", "Settings", "Theme, folders, notifications, keys", "Menu", False),
@@ -106,7 +106,8 @@ _RESULTS = (
     Action("results.copy_json", "Y,shift+y", "copy JSON", "Copy the row as JSON", "Results", False),
     Action("results.export", "e", "export", "Write the results to a file", "Results"),
     Action("results.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Results", False),
-    Action("results.run", "r", "run", "Run what is missing; of a running job, watch it", "Results", False),
+    Action("results.run", "r", "run", "Run what is missing; of a running job, watch it", "Results", False,
+           method="resume"),
     Action("results.errors", "x", "errors", "Failures by kind, with counts", "Results", False),
     Action("results.goto", "number_sign,ctrl+g", "go to", "Go to an item by its number", "Results", False,
            key_display="#"),

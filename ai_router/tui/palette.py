@@ -53,7 +53,7 @@ def places(app: object) -> Iterator[tuple[str, str, Callable[[], object]]]:
 
     assert isinstance(app, RouterApp)
     for name, label, help_text in (
-        ("ask", "Go to: Ask", "One prompt, with the answer as it is written"),
+        ("ask", "Go to: Ask", "One prompt, answered while you watch"),
         ("models", "Go to: Models", "The models there are, and which are ready"),
         ("jobs", "Go to: Jobs and results", "All jobs: read, export, resume, delete"),
         ("settings", "Go to: Settings", "Theme, folders, notifications, keys"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.checkpoint import legacy
-from batch.checkpoint.lock import LockOwner, lock_owner, lock_path
+from batch.checkpoint.lock import LockOwner, lock_owner
 from batch.checkpoint.store import CheckpointStore
 from batch.errors import CheckpointError
 
@@ -68,7 +68,7 @@ def read_info(path: Path) -> CheckpointInfo:
     else:
         with CheckpointStore(path, "snapshot") as store:
             job = store.job()
-        timestamp, owner = job.updated_at or "", lock_owner(path) if lock_path(path).exists() else None
+        timestamp, owner = job.updated_at or "", lock_owner(path)
     return CheckpointInfo(
         file=path,
         job_id=job.job_id,

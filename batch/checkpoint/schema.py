@@ -68,9 +68,11 @@ def connect(path: Path, mode: Mode = "read") -> sqlite3.Connection:
         raise CheckpointError(f"Checkpoint not found: {path}")
     write = mode == "write"
     options = "mode=rw"
-    if not write and (not os.access(path.parent, os.W_OK) or (mode == "snapshot" and not _has_log(path))):
+    if not write:
+        logged = _has_log(path)
         # Without the right to make a log beside it, WAL mode can only be read as immutable.
-        options = "mode=ro" if _has_log(path) else "mode=ro&immutable=1"
+        if (mode == "snapshot" and not logged) or not os.access(path.parent, os.W_OK):
+            options = "mode=ro" if logged else "mode=ro&immutable=1"
     connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(
@@ -102,7 +104,7 @@ def connect(path: Path, mode: Mode = "read") -> sqlite3.Connection:
 
 
 def _has_log(path: Path) -> bool:
-    return any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-shm"))
+    return any(os.path.exists(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
 
 
 def damaged(path: Path, error: Exception) -> CheckpointError:

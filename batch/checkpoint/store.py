@@ -20,6 +20,7 @@ from batch.job import BatchJob, BatchResult, JobStatus, now_iso
 
 Kind = Literal["all", "done", "failed", "pending"]
 PAGE = 512
+BLOCK = 8192
 
 _COLUMNS = """
     i.id, i.text, coalesce(a.text, ''), coalesce(r.tokens_input, 0), coalesce(r.tokens_output, 0),
@@ -258,19 +259,20 @@ class CheckpointStore:
     def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
         """One byte an item, 1 where nothing is left to do. A megabyte a million items."""
         done = bytearray(total)
-        if self._rows("SELECT 1 FROM results WHERE id < 0 LIMIT 1"):
+        success = " AND success = 1" if retry_failed else ""
+        if self._rows("SELECT 1 FROM results WHERE id < 0 OR id >= ? LIMIT 1", (total,)):
             raise CheckpointError(f"Damaged checkpoint {self.path}: a result has no item")
-        where = " WHERE success = 1" if retry_failed else ""
-        try:
-            cursor = self._connection.execute(f"SELECT id FROM results{where}")
-            cursor.arraysize = 4096
-            while rows := cursor.fetchmany():
-                for (index,) in rows:
+        for start in range(0, total, BLOCK):
+            block = (start, min(start + BLOCK, total) - 1)
+            size = block[1] - start + 1
+            where = f"FROM results WHERE id BETWEEN ? AND ?{success}"
+            count = self._rows(f"SELECT count(*) {where}", block)[0][0]
+            # Counting is far cheaper than reading ids, and most blocks are all done or not begun.
+            if count == size:
+                done[start : start + size] = b"\1" * size
+            elif count:
+                for (index,) in self._rows(f"SELECT id {where}", block):
                     done[index] = 1
-        except IndexError:
-            raise CheckpointError(f"Damaged checkpoint {self.path}: a result has no item") from None
-        except schema.FAULTS as error:
-            raise schema.damaged(self.path, error) from error
         return done
 
     # -- results ------------------------------------------------------------------------------------------------

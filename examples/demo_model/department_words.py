@@ -25,6 +25,13 @@ LAST = words(
 )
 HELD_LAST = words("Abernathy Kurosawa Lindqvist Bhattacharya Delacroix Ferreira Osei Papadopoulos Quinn Rahman Vos")
 
+SYLLABLES = words(
+    "a an ar be bel bo bri ca car cha chi da de del di do dra du e el en er es fa fe fin flo ga gen go gra gu ha hel "
+    "hi ho hu i ib il in is ja je jo ju ka ke ki ko kri ku la le li lin lo lu ma me mi mo mu na ne ni no nor nu o ol "
+    "on or os pa pe pi po pra qui ra re ri ro ru sa se shi si so stra su ta te ti to tra tsu tu u ul ur va ve vi vo "
+    "wa we wi wo xi ya ye yo yu za ze zi zo b d f g k l m n p r s t v x y z th ck nd ng sch ff tt ss ez ov sky son"
+)
+
 DEPARTMENTS = items(
     """Computer Science|Mechanical Engineering|Electrical Engineering|Civil Engineering|Chemical Engineering
 Biomedical Engineering|Aerospace Engineering|Industrial Engineering|Materials Science|Nuclear Engineering

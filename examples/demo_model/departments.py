@@ -27,12 +27,24 @@ PROMPTS: tuple[tuple[str, float], ...] = (
 )
 SYSTEM = "You extract department names from text."
 MISSING_SHARE = 0.35
+INVENTED_SHARE = 0.5  # of names in training
 LONG_SHARE = 0.12  # of texts with many sentences
+
+
+def _invented(rng: random.Random) -> str:
+    """A word that is no held-out name, made of syllables, so that no name tells anything."""
+    while True:
+        word = "".join(rng.choice(dw.SYLLABLES) for _ in range(rng.randrange(1, 4))).capitalize()
+        if word not in dw.HELD_FIRST and word not in dw.HELD_LAST and len(word) > 2:
+            return word
 
 
 def _name(rng: random.Random, held: bool) -> str:
     first = rng.choice(dw.HELD_FIRST if held else dw.FIRST)
     last = rng.choice(dw.HELD_LAST if held else dw.LAST)
+    if not held:
+        first = _invented(rng) if rng.random() < INVENTED_SHARE else first
+        last = _invented(rng) if rng.random() < INVENTED_SHARE else last
     style = rng.random()
     if style < 0.08:
         return f"Dr. {first} {last}"

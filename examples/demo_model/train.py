@@ -18,14 +18,14 @@ from pathlib import Path
 import build_tokenizer
 import data
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 VOCAB = 5120
 MAX_POSITIONS = 2048
-SIZES = {"questions": 64, "japanese": 80, "departments": 30}
-WEIGHTS = {"questions": 1.0, "japanese": 1.0, "departments": 1.0}
+SKILLS = ("questions", "japanese", "departments")
 
 
 def config_dict(vocab_size: int) -> dict[str, object]:
@@ -121,6 +121,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("checkpoints/demo"))
+    parser.add_argument("--init", type=Path, help="start from this model folder and its tokenizer")
+    parser.add_argument("--sizes", default="64,80,30", help="rows a step: questions, japanese, departments")
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -137,19 +139,25 @@ def main() -> None:
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    tokenizer = build_tokenizer.train(data.tokenizer_texts(args.seed, texts), VOCAB)
+    if args.init:
+        tokenizer = Tokenizer.from_file(str(args.init / "tokenizer.json"))
+    else:
+        tokenizer = build_tokenizer.train(data.tokenizer_texts(args.seed, texts), VOCAB)
     content = config_dict(tokenizer.get_vocab_size())
     settings = {name: value for name, value in content.items() if name != "torch_dtype"}
     # Eager attention is the fastest one on the CPU at these lengths (about 50 tokens).
     model = Qwen3ForCausalLM(Qwen3Config(**settings, attn_implementation="eager")).float()
+    if args.init:
+        model.load_state_dict(load_file(str(args.init / "model.safetensors")), strict=False)  # the tied head is absent
     model.train()
     count = sum(p.numel() for p in model.parameters())
     print(f"{count:,} parameters, vocabulary {tokenizer.get_vocab_size()}", flush=True)
 
-    streams = {name: iter(data.Stream(name, tokenizer, args.seed, size, pool)) for name, size in SIZES.items()}
+    sizes = dict(zip(SKILLS, map(int, args.sizes.split(",")), strict=True))
+    streams = {name: iter(data.Stream(name, tokenizer, args.seed, size, pool)) for name, size in sizes.items()}
     tuners = optimizers(model, args.lr)
     began, tokens = time.monotonic(), 0
-    recent = dict.fromkeys(SIZES, 0.0)
+    recent = dict.fromkeys(SKILLS, 0.0)
     for step in range(steps):
         for tuner in tuners:
             for group in tuner.param_groups:
@@ -158,7 +166,7 @@ def main() -> None:
             batch = next(stream)
             tokens += batch.ids.numel()
             loss = loss_of(model, batch, args.precision == "bf16")
-            (loss * WEIGHTS[name]).backward()
+            loss.backward()
             recent[name] = loss.item() if not step else 0.95 * recent[name] + 0.05 * loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for tuner in tuners:

@@ -109,14 +109,18 @@ class Program:
         with CheckpointStore(path) as store:
             return store.job(recount=True)
 
-    def wait_for(self, what: Callable[[], Any], seconds: float = 30.0) -> Any:
+    def wait_for(self, what: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Until `what()` is true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := what():
                 return found
             time.sleep(0.02)
-        raise AssertionError("it did not come to be")
+        said = []
+        for process in self.started:
+            process.kill()
+            said.append((process.returncode, process.communicate()))
+        raise AssertionError(f"it did not come to be; {self.files()}, {said}")
 
     def wait_done(self, count: int) -> None:
         """Until so many prompts of the only job have a result."""

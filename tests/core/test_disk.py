@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -82,6 +83,24 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_room_lets_it_go_on(small_
     with CheckpointStore(line.file) as store:
         store.verify()
     assert sorted(p.suffix for p in small_disk.iterdir()) == [".db"]
+
+
+def test_results_and_their_count_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    """The disk fails between a group's results and the job's row: none of the group is there."""
+    processor = BatchProcessor(tmp_path)
+    job = processor.create_job("m", [f"prompt {i}" for i in range(60)])
+    connection = sqlite3.connect(job.checkpoint_file)  # type: ignore[arg-type]
+    connection.execute(
+        "CREATE TRIGGER fault BEFORE UPDATE ON job WHEN new.completed > 5 BEGIN SELECT raise(FAIL, 'fault'); END"
+    )
+    with pytest.raises(CheckpointError, match="fault"):
+        processor.process_batch(job, lambda p: time.sleep(0.005) or p)
+    rows = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("results", "answers")]
+    (line,) = list_jobs(tmp_path)
+    assert rows == [line.completed] * 2 and line.completed <= 5
+    connection.execute("DROP TRIGGER fault")
+    connection.close()
+    assert len(processor.process_batch(processor.open_job(line.file), str.upper)) == 60
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits")

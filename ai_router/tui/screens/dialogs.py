@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -68,11 +68,13 @@ class ConfirmDialog(Dialog[str]):
                     button.add_class(f"-{kind}")
                 yield button
 
-    def on_key(self, event: object) -> None:
+    def on_key(self, event: events.Key) -> None:
         """Press a button by its letter."""
-        character = (getattr(event, "character", None) or "").lower()
+        character = (event.character or "").lower()
         for name, label, _ in self._buttons:
             if character and label.lower().startswith(character):
+                event.stop()  # else it would go on to the screen below
+                event.prevent_default()
                 self.dismiss(name)
                 return
 

@@ -37,6 +37,7 @@ class RunScreen(RoomScreen[None]):
 
     CSS_PATH = "run.tcss"
     AUTO_FOCUS = ""
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-tiny"), (20, "-short"), (32, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "run.pause",
         "run.unpause",

@@ -16,6 +16,7 @@ from ai_router.tui.actions import ACTIONS
 from ai_router.tui.widgets.text import cut, one_line
 
 MOST_KEYS = 6
+TYPED_KEYS = ("slash", "plus", "minus")  # Textual forgets that these are typed into a field as well
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SPIN_SECONDS = 0.1
 
@@ -94,9 +95,13 @@ class KeyFooter(Widget):
     def entries(self) -> list[_Entry]:
         """What is shown: as many as fit."""
         entries: dict[str, _Entry] = {}
+        focused = self.screen.focused
+        typing = focused is not None and focused.check_consume_key("x", "x")
         for active in self.screen.active_bindings.values():
             binding = active.binding
             name = binding.id or ""
+            if typing and binding.key in TYPED_KEYS:
+                continue
             if binding.show and active.enabled and name in ACTIONS and name not in entries:
                 key = self.app.get_key_display(binding)
                 entries[name] = _Entry(key, binding.description, binding.action, active.node)

@@ -76,6 +76,10 @@ class FileTree(Tree[FileEntry]):
         """Show the roots, the first one and the examples opened."""
         self.root.expand()
         self._add_roots()
+        self.call_after_refresh(self._to_the_top)
+
+    def _to_the_top(self) -> None:
+        self.cursor_line = 0
 
     def _add_roots(self) -> None:
         for number, (label, path) in enumerate(self.roots):
@@ -94,7 +98,7 @@ class FileTree(Tree[FileEntry]):
         self.roots = [(str(folder), folder), *((label, path) for label, path in self.roots if path != folder)]
         self.root.remove_children()
         self._add_roots()
-        self.cursor_line = 0
+        self.call_after_refresh(self._to_the_top)
         self.focus()
 
     @on(Tree.NodeExpanded)

@@ -86,9 +86,8 @@ class RecentPanel(Panel):
         self.snapshot = snapshot
         self.results = snapshot.recent or results
         shown = min(len(self.results), max(1, self.size.height))
-        last = (
-            f"all {snapshot.processed:,}" if shown == snapshot.processed else f"last {shown} of {snapshot.processed:,}"
-        )
+        whole = f"{snapshot.processed:,}"
+        last = f"all {whole}" if shown in (0, snapshot.processed) else f"last {shown} of {whole}"
         self.set_title(f"Results · {last} · {snapshot.failed:,} failed" if snapshot.processed else "Results")
         self.refresh()
 
@@ -134,7 +133,7 @@ class ErrorsPanel(Panel):
     def show(self, errors: Sequence[tuple[str, int]]) -> None:
         """Draw these counts, most first."""
         self.errors = errors
-        rows = min(len(errors), 1 if self.screen.has_class("-short") else self.MOST)
+        rows = min(len(errors), self.MOST if self.screen.has_class("-tall") else 1)
         if errors:
             more = f" · {rows} of {len(errors)} kinds" if rows < len(errors) else ""
             self.set_title(f"Errors by kind{more}", "f reads them")

@@ -56,8 +56,8 @@ class ProgressPanel(Panel):
             return ()
         counts, times = self._counts(snapshot), self._times(snapshot)
         lines = [self._bar(snapshot, width)]
-        if width >= WIDE and counts.cell_length + times.cell_length < width:
-            gap = width - counts.cell_length - times.cell_length
+        if width >= WIDE and height == 2:
+            gap = max(2, width - counts.cell_length - times.cell_length)
             return [*lines, Content.assemble(counts, " " * gap, times)]
         return [
             *lines,

@@ -146,9 +146,13 @@ class VirtualTable(ScrollView, can_focus=True):
             self._old_pages.clear()
             self.scroll_to(0, 0, animate=False, immediate=True)
         self._resize()
-        self.set_reactive(VirtualTable.cursor, -1)
-        self.cursor = 0 if not keep else self.cursor
+        wanted = self.validate_cursor(self.cursor if keep else 0)
+        told = wanted == self.cursor and keep
+        self.set_reactive(VirtualTable.cursor, wanted)
+        self.call_after_refresh(self._show_cursor)  # how far it can scroll is known only then
         self.refresh_rows()
+        if not told and count and self.is_attached:
+            self.post_message(self.Highlighted(self, wanted))
 
     def move_cursor(self, index: int) -> None:
         """Put the cursor on a row and show it."""

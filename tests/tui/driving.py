@@ -1,0 +1,66 @@
+"""Ways to drive the program as a person does, and to wait for what it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from textual import events
+from textual.pilot import Pilot
+from textual.screen import Screen
+from textual.widget import Widget
+
+from ai_router.tui.app import RouterApp
+
+S = TypeVar("S", bound=Screen[Any])
+NAMES = {" ": "space", "/": "slash", ".": "full_stop", "_": "underscore", "-": "minus", ":": "colon", "~": "tilde"}
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 15.0) -> None:
+    """Let the program go on until something holds."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not condition():
+        if loop.time() > end:
+            raise AssertionError(f"not within {seconds} s:\n{shown(pilot.app)}")
+        await pilot.pause(0.02)
+
+
+async def on_screen(pilot: Pilot[Any], kind: type[S], seconds: float = 15.0) -> S:
+    """Wait for a kind of screen."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, kind), seconds)
+    await pilot.pause()
+    screen = pilot.app.screen
+    assert isinstance(screen, kind)
+    return screen
+
+
+async def type_text(pilot: Pilot[Any], text: str) -> None:
+    """Press a key a character."""
+    await pilot.press(*(NAMES.get(character, character) for character in text))
+
+
+async def paste(pilot: Pilot[Any], text: str) -> None:
+    """A bracketed paste, as the terminal sends it."""
+    pilot.app.post_message(events.Paste(text))
+    await pilot.pause()
+
+
+def shown(app: Any) -> str:
+    """What is on the screen, line by line."""
+    size = app.size
+    lines = app.screen._compositor.render_strips(size)
+    return "\n".join(strip.text.rstrip() for strip in lines)
+
+
+def text_of(widget: Widget) -> str:
+    """What a widget draws, as plain text."""
+    return str(getattr(widget.render(), "plain", ""))
+
+
+def footer(app: RouterApp) -> list[str]:
+    """The labels in the footer."""
+    from ai_router.tui.widgets.chrome import KeyFooter
+
+    return [entry.label for entry in app.screen.query_one(KeyFooter).entries()]

@@ -1,0 +1,58 @@
+"""Jobs on disk, in any state, without a model."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from batch.job import BatchJob, BatchResult
+from batch.processor import BatchProcessor
+
+NASTY = "\x1b]52;c;aGk=\x07 [bold red]not bold[/] \x00 \u202eabc\u202c \x1b[31mred\x1b[0m"
+JAPANESE = "日本語の文を直してください。私は学校を行きます。"
+
+
+def make_job(
+    folder: Path,
+    prompts: Sequence[str],
+    answers: dict[int, str | None] | None = None,
+    *,
+    job_id: str = "",
+    model: str = "demo",
+    source: str = "prompts.txt",
+    status: str = "running",
+    at: str = "2025-03-01T10:00:00",
+) -> Path:
+    """A job on disk; an answer of None is a failure, a missing one is pending."""
+    processor = BatchProcessor(folder)
+    job: BatchJob = processor.create_job(model, list(prompts), config={"source": source})
+    assert job.checkpoint_file is not None
+    results = [
+        BatchResult(
+            index,
+            prompts[index],
+            text or "",
+            tokens_input=len(prompts[index]) // 4,
+            tokens_output=len(text or "") // 4,
+            duration=0.25 + index % 8 * 0.125,
+            success=text is not None,
+            error_message=None if text is not None else "the server closed the connection",
+            error_class=None if text is not None else "transient",
+        )
+        for index, text in (answers or {}).items()
+    ]
+    job.status = status
+    processor.save_checkpoint(job, results)
+    path = job.checkpoint_file
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "UPDATE job SET status = ?, created_at = ?, updated_at = ?, started_at = ?, elapsed = 42.5",
+            (status, at, at, at),
+        )
+        if job_id:
+            connection.execute("UPDATE job SET job_id = ?", (job_id,))
+    connection.close()
+    if job_id:
+        path = path.rename(folder / f"batch_{job_id}.db")
+    return path

@@ -1,0 +1,148 @@
+"""The main menu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from driving import footer, on_screen, shown, until
+from stored import make_job
+
+from ai_router.settings import Workspace
+from ai_router.tui.app import RouterApp
+from ai_router.tui.screens.ask import AskScreen
+from ai_router.tui.screens.batch import BatchMenuScreen
+from ai_router.tui.screens.jobs import JobsScreen
+from ai_router.tui.screens.menu import MenuScreen
+from ai_router.tui.screens.models import ModelsScreen
+from ai_router.tui.screens.results import ResultsScreen
+from ai_router.tui.screens.settings import SettingsScreen
+from ai_router.tui.widgets.menu_list import MenuList
+from ai_router.tui.widgets.table import VirtualTable
+
+PLACES = {"1": AskScreen, "2": ModelsScreen, "3": JobsScreen, "4": SettingsScreen, "5": BatchMenuScreen}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 40)])
+async def test_an_empty_workspace_says_what_to_do(
+    workspace: Workspace, size: tuple[int, int], golden: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ai_router.tui.screens.menu.home", lambda path: "~/work")
+    app = RouterApp(workspace)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "No jobs yet" in shown(app))
+        golden(app, "menu-empty")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 40)])
+async def test_the_last_jobs_are_beside_the_menu(
+    workspace: Workspace,
+    size: tuple[int, int],
+    golden: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    frozen: None,
+) -> None:
+    monkeypatch.setattr("ai_router.tui.screens.menu.home", lambda path: "~/work")
+    fill(workspace)
+    app = RouterApp(workspace)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.screen.query_one(VirtualTable).count == 4)
+        golden(app, "menu")
+
+
+def fill(workspace: Workspace) -> None:
+    """Jobs in four states, and a file that is none."""
+    folder = workspace.checkpoints
+    make_job(folder, [f"Question {i}" for i in range(6)], {i: "Yes." for i in range(4)}, job_id="aaaaaaaa")
+    make_job(folder, ["日本語"] * 3, dict.fromkeys(range(3), "はい。"), job_id="bbbbbbbb", status="completed",
+             source="data/日本語の質問.jsonl", at="2025-02-28T10:00:00")  # fmt: skip
+    make_job(folder, ["a", "b"], {0: None, 1: "x"}, job_id="cccccccc", status="completed", at="2025-02-20T10:00:00")
+    make_job(folder, ["a"], {}, job_id="dddddddd", status="pending", source="", at="2024-12-24T10:00:00")
+    (folder / "batch_eeeeeeee.db").write_bytes(b"no database")
+
+
+@pytest.mark.parametrize("key", PLACES)
+async def test_number_keys(workspace: Workspace, key: str) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await pilot.press(key)
+        await on_screen(pilot, PLACES[key])
+        await pilot.press("escape")
+        await on_screen(pilot, MenuScreen)
+
+
+async def test_zero_leaves(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await pilot.press("0")
+        await until(pilot, lambda: app.return_value == 0)
+
+
+async def test_arrows_and_enter(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await pilot.press("down", "up", "up", "j", "enter")
+        await on_screen(pilot, ModelsScreen)
+        await pilot.press("escape", "end", "k", "right")
+        await on_screen(pilot, BatchMenuScreen)
+
+
+async def test_the_mouse(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.hover(MenuList, offset=(10, 3))
+        assert app.screen.query_one(MenuList).cursor == 2
+        await pilot.click(MenuList, offset=(10, 3))
+        await on_screen(pilot, JobsScreen)
+
+
+async def test_the_palette_goes_everywhere(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await pilot.press("colon")
+        await pilot.press(*"settings")
+        await until(pilot, lambda: "Go to: Settings" in shown(app))
+        await pilot.press("enter")
+        await on_screen(pilot, SettingsScreen)
+
+
+async def test_a_job_is_opened_from_the_menu(workspace: Workspace) -> None:
+    make_job(workspace.checkpoints, ["a"], {0: "b"}, status="completed")
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.screen.query_one(VirtualTable).count == 1)
+        await pilot.press("tab", "enter")
+        await on_screen(pilot, ResultsScreen)
+
+
+async def test_a_new_job_appears_by_itself(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ai_router.tui.screens.menu.REFRESH_SECONDS", 0.02)
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "No jobs yet" in shown(app))
+        make_job(workspace.checkpoints, ["a"], {0: "b"})
+        await until(pilot, lambda: app.screen.query_one(VirtualTable).count == 1)
+
+
+async def test_wrong_keys_do_nothing(workspace: Workspace) -> None:
+    app: Any = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await pilot.press("escape", "z", "9", "f9", "ctrl+t", "delete", "x")
+        assert isinstance(app.screen, MenuScreen)
+        assert app.is_running
+        assert footer(app)[-1] == "help"
+        assert "back" not in footer(app)
+
+
+@pytest.mark.parametrize("size", [(40, 10), (20, 6), (200, 60)])
+async def test_any_size(workspace: Workspace, size: tuple[int, int]) -> None:
+    fill(workspace)
+    app = RouterApp(workspace)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("3")
+        await on_screen(pilot, JobsScreen)
+        await pilot.resize_terminal(80, 24)
+        await pilot.resize_terminal(*size)
+        await pilot.press("escape")
+        await on_screen(pilot, MenuScreen)
