@@ -45,8 +45,7 @@ def watched(folder: str, count: int) -> Times:
             await pilot.pause()
             start, busy = time.perf_counter(), time.process_time()
             run.start()
-            while not run.wait(0):
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(run.wait)
             times = time.perf_counter() - start, time.process_time() - busy
             assert job.completed == count and isinstance(app.screen, RunScreen)
         return times
@@ -70,14 +69,14 @@ def pairs(count: int, rounds: int) -> list[tuple[Times, Times]]:
 
 
 def measure(quick: bool) -> list[Row]:
-    """The median of the pairs' ratios."""
+    """The median of the pairs: how much lower items a second are with the screen."""
     try:
         import ai_router.tui.app
         import ai_router.tui.screens.run  # noqa: F401
     except ImportError as error:
         raise Skipped(f"no terminal application: {error}") from error
     measured = in_process(pairs, 2_000 if quick else 150_000, 1 if quick else 6)
-    by_clock, by_processor = ([(b[i] / a[i] - 1) * 100 for a, b in measured] for i in (0, 1))
+    by_clock, by_processor = ([(1 - a[i] / b[i]) * 100 for a, b in measured] for i in (0, 1))
     cost = statistics.median(by_clock)
     return [
         Row("run screen attached: throughput lost", f"< {TARGET:g} %", f"{cost:.1f} %", cost < TARGET),

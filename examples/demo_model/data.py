@@ -26,12 +26,14 @@ class Batch(NamedTuple):
     labels: torch.Tensor
 
 
-def skill_rows(skill: str, seed: int, count: int) -> list[Row]:
+def skill_rows(skill: str, seed: int, count: int, invented: float = 0.0) -> list[Row]:
     """Training rows of one skill; "questions" has a share of other topics mixed in."""
     if skill == "questions":
         other = count * 6 // 100
         return questions.rows(seed, count - other) + other_topics.rows(seed, other)
-    made = japanese.rows(seed, count, "train") if skill == "japanese" else departments.rows(seed, count)
+    made = (
+        japanese.rows(seed, count, "train") if skill == "japanese" else departments.rows(seed, count, invented=invented)
+    )
     rng = random.Random(f"system-{skill}-{seed}")
     for item in made:
         if item["messages"][0]["role"] == "user" and rng.random() < 0.06:
@@ -69,9 +71,12 @@ def collate(examples: list[Example], pad: int) -> Batch:
 class Stream:
     """Endless batches of one skill: fresh rows for every pool, each pool sorted into buckets by length."""
 
-    def __init__(self, skill: str, tokenizer: Tokenizer, seed: int, size: int, pool: int = 24_000) -> None:
-        """`size` rows a batch, `pool` rows generated at a time."""
+    def __init__(
+        self, skill: str, tokenizer: Tokenizer, seed: int, size: int, pool: int = 24_000, invented: float = 0.0
+    ) -> None:
+        """`size` rows a batch, `pool` rows generated at a time, `invented` the share of invented names."""
         self.skill, self.tokenizer, self.seed, self.size, self.pool = skill, tokenizer, seed, size, pool
+        self.invented = invented
         self.pad = tokenizer.token_to_id("<|endoftext|>")
 
     def __iter__(self) -> Iterator[Batch]:
@@ -79,7 +84,8 @@ class Stream:
         rng = random.Random(f"stream-{self.skill}-{self.seed}")
         number = 0
         while True:
-            examples = encode(self.tokenizer, skill_rows(self.skill, self.seed * 1000 + number, self.pool))
+            rows = skill_rows(self.skill, self.seed * 1000 + number, self.pool, self.invented)
+            examples = encode(self.tokenizer, rows)
             number += 1
             rng.shuffle(examples)
             window = self.size * 8

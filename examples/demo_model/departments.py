@@ -27,7 +27,6 @@ PROMPTS: tuple[tuple[str, float], ...] = (
 )
 SYSTEM = "You extract department names from text."
 MISSING_SHARE = 0.35
-INVENTED_SHARE = 0.5  # of names in training
 LONG_SHARE = 0.12  # of texts with many sentences
 
 
@@ -39,12 +38,12 @@ def _invented(rng: random.Random) -> str:
             return word
 
 
-def _name(rng: random.Random, held: bool) -> str:
+def _name(rng: random.Random, held: bool, invented: float) -> str:
     first = rng.choice(dw.HELD_FIRST if held else dw.FIRST)
     last = rng.choice(dw.HELD_LAST if held else dw.LAST)
-    if not held:
-        first = _invented(rng) if rng.random() < INVENTED_SHARE else first
-        last = _invented(rng) if rng.random() < INVENTED_SHARE else last
+    if invented and not held:
+        first = _invented(rng) if rng.random() < invented else first
+        last = _invented(rng) if rng.random() < invented else last
     style = rng.random()
     if style < 0.08:
         return f"Dr. {first} {last}"
@@ -65,9 +64,9 @@ def department(rng: random.Random) -> str:
     return one
 
 
-def text(rng: random.Random, held: bool) -> tuple[str, str]:
+def text(rng: random.Random, held: bool, invented: float = 0.0) -> tuple[str, str]:
     """A faculty text and the department it names, or MISSING."""
-    name = _name(rng, held)
+    name = _name(rng, held, invented)
     short = name.split()[-1]
     pronoun = rng.choice(("She", "He", "They", f"Professor {short}", f"Dr. {short}", name))
     dept = department(rng)
@@ -107,19 +106,19 @@ def text(rng: random.Random, held: bool) -> tuple[str, str]:
     return " ".join(snippets), "MISSING" if missing else dept
 
 
-def pairs(seed: int, held: bool) -> Iterator[tuple[str, str]]:
+def pairs(seed: int, held: bool, invented: float = 0.0) -> Iterator[tuple[str, str]]:
     """An endless stream of (text, answer)."""
     rng = random.Random(f"departments-{held}-{seed}")
     while True:
-        yield text(rng, held)
+        yield text(rng, held, invented)
 
 
-def rows(seed: int, count: int, held: bool = False) -> list[dict[str, object]]:
-    """`count` chat rows with distinct texts, the same for the same arguments."""
+def rows(seed: int, count: int, held: bool = False, invented: float = 0.0) -> list[dict[str, object]]:
+    """`count` chat rows with distinct texts; a share of the names can be invented words."""
     rng = random.Random(f"department-rows-{held}-{seed}")
     seen: set[str] = set()
     found: list[dict[str, object]] = []
-    for body, answer in pairs(seed, held):
+    for body, answer in pairs(seed, held, invented):
         if len(found) >= count:
             break
         if body in seen:

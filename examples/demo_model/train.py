@@ -115,14 +115,15 @@ def loss_of(model: Qwen3ForCausalLM, batch: data.Batch, bf16: bool) -> torch.Ten
     return F.cross_entropy(logits.float(), batch.labels)
 
 
-def main() -> None:
-    """Train and save the model."""
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description="Train the demo model from scratch.")
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("checkpoints/demo"))
     parser.add_argument("--init", type=Path, help="start from this model folder and its tokenizer")
     parser.add_argument("--sizes", default="64,80,30", help="rows a step: questions, japanese, departments")
+    parser.add_argument("--invented", type=float, default=0.0, help="share of invented names in faculty texts")
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -134,7 +135,12 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--save-folder", type=Path, help="where checkpoints on the way go (default: --output)")
     parser.add_argument("--smoke", action="store_true", help="ten steps on small pools, to see that it runs")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train and save the model."""
+    args = arguments()
     steps, pool, texts = (10, 400, 300) if args.smoke else (args.steps, 24_000, 6000)
 
     torch.set_num_threads(args.threads)
@@ -154,7 +160,9 @@ def main() -> None:
     print(f"{count:,} parameters, vocabulary {tokenizer.get_vocab_size()}", flush=True)
 
     sizes = dict(zip(SKILLS, map(int, args.sizes.split(",")), strict=True))
-    streams = {name: iter(data.Stream(name, tokenizer, args.seed, size, pool)) for name, size in sizes.items()}
+    streams = {
+        name: iter(data.Stream(name, tokenizer, args.seed, size, pool, args.invented)) for name, size in sizes.items()
+    }
     tuners = optimizers(model, args.lr)
     began, tokens = time.monotonic(), 0
     recent = dict.fromkeys(SKILLS, 0.0)

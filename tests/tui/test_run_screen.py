@@ -353,7 +353,7 @@ async def test_a_checkpoint_that_vanishes_is_a_message(workspace: Workspace, eng
     app = RouterApp(workspace)
     async with app.run_test(size=(100, 30)) as pilot:
         app.open_run(job.checkpoint_file)
-        screen = await on_screen(pilot, RunScreen)
+        await on_screen(pilot, RunScreen)
         job.checkpoint_file.unlink()
         await on_screen(pilot, ConfirmDialog)
         await until(pilot, lambda: "Try again" in shown(app))
