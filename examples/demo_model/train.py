@@ -1,6 +1,10 @@
 """Train the demo model from scratch on the corpora of this folder.
 
-    python examples/demo_model/train.py --output ai_router/demo
+The shipped model was made in two stages, the second with more department rows and invented names in them:
+
+    python examples/demo_model/train.py --steps 900 --seed 0 --output checkpoints/demo-base
+    python examples/demo_model/train.py --init checkpoints/demo-base --steps 260 --seed 1 \\
+        --sizes 24,32,96 --invented 0.5 --lr 2.5e-3 --output ai_router/demo
 
 Three skills share every step: one batch of questions, one of Japanese corrections, one of departments.
 Muon trains the weight matrices and AdamW the embedding and the norms. Steps, not time, decide the end.
