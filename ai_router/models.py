@@ -213,7 +213,6 @@ def make_engine(
 ) -> Engine[Request, Answer]:
     """The engine of a model, not yet loaded; raises the model's `why` when it is not ready."""
     from batch.engines.host import HostedEngine
-
     from batch.errors import FatalError
 
     if not spec.ready:

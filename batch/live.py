@@ -6,22 +6,25 @@ removed at the end. Commands come the other way through the checkpoint's `contro
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import sqlite3
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from batch.checkpoint import CheckpointStore, lock_owner, schema
 from batch.checkpoint.store import dump_json
 from batch.errors import CheckpointError
+from batch.handle import RunHandle, StopMode
 from batch.job import BatchJob, BatchResult, JobStatus
 from batch.progress import InFlight, RunState, Snapshot, job_snapshot
 
+HOUSEKEEPING_SECONDS = 0.25
 SHOWN_RECENT = 20
 SHOWN_CHARACTERS = 400
 
@@ -106,6 +109,31 @@ class Control:
         self._connection.close()
 
 
+async def keep_house(checkpoint: Path, control: Control, run: RunHandle) -> None:
+    """Tell other processes how a run goes, and have it do what they ask, until cancelled. In the run's own loop."""
+    live = LiveFile(checkpoint)
+    try:
+        while True:
+            live.write(run.snapshot())
+            for command, value in control.poll():
+                _obey(run, command, value)
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+    finally:
+        live.remove()
+
+
+def _obey(run: RunHandle, command: str, value: str | None) -> None:
+    if command == "pause":
+        run.pause()
+    elif command == "resume":
+        run.resume()
+    elif command == "stop":
+        run.stop("now" if value == "now" else "drain")
+    elif command == "concurrency":
+        with suppress(TypeError, ValueError):
+            run.set_concurrency(int(value or ""))
+
+
 _STATES = {JobStatus.COMPLETED: RunState.FINISHED, JobStatus.FAILED: RunState.FAILED}
 
 
@@ -142,7 +170,7 @@ class Watch:
         """Go on after a pause."""
         self._send("resume")
 
-    def stop(self, mode: Literal["drain", "now"] = "drain") -> None:
+    def stop(self, mode: StopMode = "drain") -> None:
         """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable."""
         self._send("stop", mode)
 

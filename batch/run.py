@@ -3,76 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
+import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, aclosing, closing, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, aclosing, closing, nullcontext, suppress
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
-from batch.checkpoint.store import dump_json
 from batch.checkpoint.writer import ResultRow
 from batch.engines.base import Engine
 from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
-from batch.items import Answer, BatchItem, BatchResponse, Request
+from batch.feed import Feed, Given
+from batch.handle import RunHandle, StopMode
+from batch.items import Answer, BatchResponse, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
-from batch.live import Control, LiveFile
+from batch.live import Control, keep_house
 from batch.options import RunOptions
 from batch.policy import ErrorStrategy, RateLimit, RetryPolicy
 from batch.progress import ActiveClock, InFlight, Meter, RunState, Snapshot
 
+log = logging.getLogger(__name__)
+
 MAX_BACKLOG = 20_000  # answers waiting for the disk before no more items are given out
-PAGE = 512
-HOUSEKEEPING_SECONDS = 0.25
 SHOWN_IN_FLIGHT = 40
 
-StopMode = Literal["drain", "now"]
 
-
-class RunHandle(Protocol):
-    """What a front end needs of a run, in this process (`Run`) or in another (`Watch`)."""
-
-    @property
-    def job(self) -> BatchJob:
-        """The job as last known."""
-        ...
-
-    def snapshot(self) -> Snapshot:
-        """How it is going; cheap, from any thread."""
-        ...
-
-    def pause(self) -> None:
-        """Give out no further items until `resume`."""
-        ...
-
-    def resume(self) -> None:
-        """Go on after a pause."""
-        ...
-
-    def stop(self, mode: StopMode = "drain") -> None:
-        """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable."""
-        ...
-
-    def set_concurrency(self, workers: int) -> None:
-        """Most items in flight from now on."""
-        ...
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Until the run is over; False on timeout (seconds)."""
-        ...
-
-
-@dataclass(slots=True)
-class _Given:
-    """An item in an engine's hands."""
-
-    request: Request
-    since: float
-    attempt: int
-    reserved: float
+__all__ = ["Run", "RunHandle", "StopMode"]
 
 
 class Run:
@@ -108,23 +66,19 @@ class Run:
         self._urgent_errors = checkpoint_on_error
         self._close_engine = close_engine
         self._retry = RetryPolicy(self.options.retries)
-        self._limit = RateLimit(self.options.requests_per_minute, self.options.tokens_per_minute)
-        self._concurrency = self.options.workers
         self._state = RunState.STARTING
         self._clock = ActiveClock()
         self._elapsed_before = job.elapsed
         self._meter = Meter(self._clock)
-        self._given: dict[int, _Given] = {}
-        self._retries: list[tuple[float, int, Request, int]] = []  # heap of (due, index, request, attempt)
+        limit = RateLimit(self.options.requests_per_minute, self.options.tokens_per_minute)
+        self._feed = Feed(limit, self.options.workers, self._disk_is_behind, self._gave)
         self._old_failures: set[int] = set()  # failures of earlier runs that this run has yet to try again
         self._uncommitted_old = 0  # those of them whose new result is not on the disk yet
         self._failures = 0
-        self._paused = False
         self._stop: StopMode | None = None
         self._listener_failed = False
         self._saved_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -163,15 +117,15 @@ class Run:
 
     def set_concurrency(self, workers: int) -> None:
         """Most items in flight from now on (at least 1)."""
-        self._concurrency = max(1, workers)
-        self._call(self._wake.set)
+        self._feed.concurrency = max(1, workers)
+        self._call(self._feed.wake)
 
     def snapshot(self) -> Snapshot:
         """How it is going; cheap, from any thread."""
         job, meter, now = self.job, self._meter, self._clock.now()
         time_now = time.monotonic()
         state = self._shown_state()
-        given = list(islice(self._given.items(), SHOWN_IN_FLIGHT))
+        given = list(islice(self._feed.given.items(), SHOWN_IN_FLIGHT))
         partial = self.engine.partial_texts() if given else {}
         p50, p95 = meter.latency()
         remaining = job.total_prompts - job.processed + len(self._old_failures)
@@ -182,8 +136,8 @@ class Run:
             total=job.total_prompts,
             completed=job.completed,
             failed=job.failed,
-            in_flight=len(self._given),
-            retrying=len(self._retries),
+            in_flight=len(self._feed.given),
+            retrying=self._feed.retrying,
             tokens_input=job.tokens_input,
             tokens_output=job.tokens_output,
             tokens_per_second=0.0 if state.over else meter.tokens_per_second(),
@@ -192,7 +146,7 @@ class Run:
             latency_p95=p95,
             elapsed=self._elapsed(),
             eta=None if state.over and state is not RunState.FINISHED else meter.eta.eta(now, remaining),
-            concurrency=self._concurrency,
+            concurrency=self._feed.concurrency,
             saved_ago=None if self._saved_at is None else time_now - self._saved_at,
             rates=meter.rates(),
             errors=tuple(meter.errors.copy().most_common(10)),
@@ -232,8 +186,10 @@ class Run:
         job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
 
     def _thread_main(self) -> None:
-        with suppress(KeyboardInterrupt):
+        try:
             self._run_loop()
+        except (Exception, KeyboardInterrupt):  # kept in `error` and in the job's reason
+            log.debug("run of job %s", self.job.job_id, exc_info=True)
 
     def _run_loop(self) -> None:
         try:
@@ -257,9 +213,10 @@ class Run:
             if self._close_engine:
                 await self.engine.close()
             raise
+        assert self.job.checkpoint_file is not None
         self._task = asyncio.create_task(self._consume())
-        keeper = asyncio.create_task(self._keep_house())
-        if not self._paused:
+        keeper = asyncio.create_task(keep_house(self.job.checkpoint_file, self._control, self))
+        if not self._feed.paused:
             self._clock.start()
         if self._stop == "now":  # asked for before there was a loop
             self._task.cancel()
@@ -288,8 +245,8 @@ class Run:
         if self._task.cancelled():
             return
         error = self._task.exception()
-        if error is None and self._given and self._stop != "now":
-            error = FatalError(f"the engine ended without answering {len(self._given)} items")
+        if error is None and self._feed.given and self._stop != "now":
+            error = FatalError(f"the engine ended without answering {len(self._feed.given)} items")
         if error is not None:
             self.error = self.error or error
 
@@ -311,7 +268,8 @@ class Run:
             self._state, job.reason = RunState.STOPPED, "interrupted"
         elif self.error is not None:
             self._state, job.status = RunState.FAILED, JobStatus.FAILED
-            job.reason = str(self.error) or type(self.error).__name__
+            name = type(self.error).__name__
+            job.reason = str(self.error) if isinstance(self.error, BatchError) else f"{name}: {self.error}"
         elif self._halted_by_errors():
             self._state, job.status = RunState.FAILED, JobStatus.FAILED
             job.reason = (
@@ -324,112 +282,46 @@ class Run:
         return self.strategy.stops(self._failures)
 
     async def _consume(self) -> None:
-        async with aclosing(self._answers()) as answers:
+        items = self._feed.items(self._store, self._done)
+        # Any: the protocol says AsyncIterator, and what cannot be closed is let go as it is.
+        answers: Any = self.engine.answer(items)
+        async with aclosing(answers) if hasattr(answers, "aclose") else nullcontext():
             async for response in answers:
                 self._answered(response)
 
-    def _answers(self) -> Any:
-        return self.engine.answer(self._feed())
+    def _disk_is_behind(self) -> bool:
+        return self._writer.backlog >= MAX_BACKLOG
 
-    async def _feed(self) -> AsyncIterator[BatchItem[Request]]:
-        pending = self._pending()
-        held: tuple[int, Request, int] | None = None
-        given = 0
-        while True:
-            if self._stop:
-                return
-            wait: float | None = None
-            if not self._paused and len(self._given) < self._concurrency and self._writer.backlog < MAX_BACKLOG:
-                held = held or self._due_retry() or self._next_pending(pending)
-                if held is None and not self._given and not self._retries:
-                    return
-                if held is None:
-                    wait = self._retries[0][0] - time.monotonic() if self._retries else None
-                elif not self._limit.active or (wait := self._limit.take(len(held[1].text))) <= 0:
-                    index, request, attempt = held
-                    held = None
-                    self._given[index] = _Given(request, time.monotonic(), attempt, self._limit.reserved)
-                    self._state = RunState.RUNNING
-                    self._meter.eta.start(self._clock.now())
-                    yield BatchItem(index, request, attempt=attempt)
-                    given += 1
-                    if given % 64 == 0:  # an engine that answers at once would never let the loop breathe
-                        await asyncio.sleep(0)
-                    continue
-            self._wake.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
-
-    def _pending(self) -> Iterator[tuple[int, Request]]:
-        """Items without a result, in input order, read a page at a time."""
-        position = 0
-        while True:
-            ids: list[int] = []
-            while len(ids) < PAGE and (position := self._done.find(0, position)) >= 0:
-                ids.append(position)
-                position += 1
-            if not ids:
-                return
-            yield from self._store.requests(ids)
-            if position < 0:
-                return
-
-    @staticmethod
-    def _next_pending(pending: Iterator[tuple[int, Request]]) -> tuple[int, Request, int] | None:
-        entry = next(pending, None)
-        return entry and (*entry, 1)
-
-    def _due_retry(self) -> tuple[int, Request, int] | None:
-        if self._retries and self._retries[0][0] <= time.monotonic():
-            _, index, request, attempt = heapq.heappop(self._retries)
-            return index, request, attempt
-        return None
+    def _gave(self) -> None:
+        self._state = RunState.RUNNING
+        self._meter.eta.start(self._clock.now())
 
     def _answered(self, response: BatchResponse[Answer]) -> None:
-        given = self._given.pop(response.id, None) if isinstance(response.id, int) else None
+        given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
         if given is None:
             return  # an id that was never given out, or a second answer: nothing may be counted twice
         error = response.error
         if error is None and (response.data is None or not response.data.text.strip()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
-        if error is not None and error.error_class is ErrorClass.FATAL:
-            raise FatalError(error.message)
-        self._limit.settle(given.reserved, response.tokens_input + response.tokens_output)
-        self._wake.set()
         if error is not None:
+            if error.error_class is ErrorClass.FATAL:
+                raise FatalError(error.message)
             delay = self._retry.delay(error, given.attempt)
             if delay is not None:
                 if not self._stop:  # otherwise the next run tries again
-                    due = time.monotonic() + delay
-                    heapq.heappush(self._retries, (due, int(response.id), given.request, given.attempt + 1))
+                    self._feed.again(int(response.id), given, delay)
                 return
             self._failures += 1
         self._put(response, given, error)
         if error is not None and self._halted_by_errors():
             self._halt("drain")
 
-    def _put(self, response: BatchResponse[Answer], given: _Given, error: Failure | None) -> None:
+    def _put(self, response: BatchResponse[Answer], given: Given, error: Failure | None) -> None:
         index = int(response.id)
-        answer = response.data
         old = index in self._old_failures  # failed in an earlier run, and was counted then
         self._old_failures.discard(index)
-        self._writer.put(
-            ResultRow(
-                index,
-                given.request.text,
-                answer.text if answer and error is None else "",
-                error is None,
-                response.tokens_input,
-                response.tokens_output,
-                response.duration_ns / 1e9,
-                given.attempt,
-                error.error_class if error else None,
-                error.message if error else None,
-                dump_json(answer.extra) if answer else None,
-                int(old),
-            ),
-            urgent=error is not None and self._urgent_errors,
-        )
+        row = ResultRow.of(response, given.request.text, error, given.attempt, replaces=old)
+        self._writer.put(row, urgent=error is not None and self._urgent_errors)
 
     # -- commits, called by the writer's thread -------------------------------------------------------------------
 
@@ -445,9 +337,9 @@ class Run:
     def _committed(self, rows: Sequence[ResultRow], processed: int) -> None:
         self._saved_at = time.monotonic()
         self._uncommitted_old -= sum(row.old for row in rows)
-        results = [_result(row) for row in rows]
+        results = [row.result() for row in rows]
         self._meter.record(results, len(results))
-        self._wake.set()
+        self._feed.wake()
         if self._listener_failed:
             return
         processed -= self._uncommitted_old  # a failure that is tried again counts when it has its new result
@@ -473,17 +365,20 @@ class Run:
             loop.call_soon_threadsafe(function, *args)
 
     def _set_paused(self, paused: bool) -> None:
-        self._paused = paused
+        self._feed.paused = paused
         if paused:
             self._clock.stop()
         elif self._loop is not None:
             self._clock.start()
-        self._wake.set()
+        self._feed.wake()
 
     def _halt(self, mode: StopMode) -> None:
+        if mode == "drain" and self._state is RunState.STARTING:
+            mode = "now"  # nothing is in flight, and no engine need load for that
         if self._stop != "now":
             self._stop = mode
-        self._wake.set()
+        self._feed.stopped = True
+        self._feed.wake()
         if mode == "now" and self._task is not None:
             self._task.cancel()
 
@@ -492,47 +387,7 @@ class Run:
             return self._state
         if self._stop:
             return RunState.DRAINING
-        return RunState.PAUSED if self._paused else self._state
+        return RunState.PAUSED if self._feed.paused else self._state
 
     def _elapsed(self) -> float:
         return self._elapsed_before + self._clock.now()
-
-    async def _keep_house(self) -> None:
-        """Tell other processes how it goes, and do what they ask."""
-        path = self.job.checkpoint_file
-        assert path is not None
-        live = LiveFile(path)
-        try:
-            while True:
-                live.write(self.snapshot())
-                for command, value in self._control.poll():
-                    self._obey(command, value)
-                await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        finally:
-            live.remove()
-
-    def _obey(self, command: str, value: str | None) -> None:
-        if command == "pause":
-            self._set_paused(True)
-        elif command == "resume":
-            self._set_paused(False)
-        elif command == "stop":
-            self._halt("now" if value == "now" else "drain")
-        elif command == "concurrency":
-            with suppress(TypeError, ValueError):
-                self.set_concurrency(int(value or ""))
-
-
-def _result(row: ResultRow) -> BatchResult:
-    return BatchResult(
-        row.id,
-        row.prompt,
-        row.text,
-        row.tokens_input,
-        row.tokens_output,
-        row.duration,
-        row.success,
-        row.error,
-        row.error_class,
-        row.attempts,
-    )

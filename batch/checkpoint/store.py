@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import orjson
 
 from batch.checkpoint import schema
+from batch.checkpoint.prompts import Prompts
 from batch.errors import CheckpointError
 from batch.items import Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
@@ -188,7 +189,7 @@ class CheckpointStore:
         job = BatchJob(
             job_id=row[0],
             model_id=row[1],
-            prompts=Prompts(self),
+            prompts=Prompts(self.path, row[2]),
             total_prompts=row[2],
             completed=row[3],
             failed=row[4],
@@ -405,57 +406,3 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-class Prompts(Sequence[str]):
-    """The prompts of a job, read from its checkpoint a page at a time; equals any sequence of the same texts."""
-
-    def __init__(self, store: CheckpointStore) -> None:
-        self._path = store.path
-        self._store: CheckpointStore | None = store
-        self._start = 0
-        self._page: list[str] = []
-        self._length: int | None = None
-
-    def _rows(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
-        try:
-            if self._store is None:
-                raise sqlite3.ProgrammingError
-            return self._store._rows(sql, parameters)
-        except (sqlite3.ProgrammingError, CheckpointError):  # closed meanwhile
-            self._store = CheckpointStore(self._path)
-            return self._store._rows(sql, parameters)
-
-    def __len__(self) -> int:
-        if self._length is None:
-            self._length = int(self._rows("SELECT total FROM job", ())[0][0])
-        return self._length
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        if not self._start <= index < self._start + len(self._page):
-            self._start = index - index % PAGE
-            rows = self._rows(
-                "SELECT text FROM items WHERE id BETWEEN ? AND ? ORDER BY id", (self._start, self._start + PAGE - 1)
-            )
-            self._page = [row[0] for row in rows]
-        return self._page[index - self._start]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str):
-            return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} prompts in {self._path.name}>"

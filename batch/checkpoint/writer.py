@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from batch.checkpoint import schema
 from batch.checkpoint.store import clean, dump_json
-from batch.errors import CheckpointError
-from batch.job import BatchJob, now_iso
+from batch.errors import CheckpointError, Failure
+from batch.items import Answer, BatchResponse
+from batch.job import BatchJob, BatchResult, now_iso
 
 GROUP_SECONDS = 0.05
 
@@ -30,6 +31,42 @@ class ResultRow(NamedTuple):
     error: str | None
     extra: str | None  # JSON
     old: int  # 0 new, 1 replaces a failure
+
+    @classmethod
+    def of(
+        cls, response: BatchResponse[Answer], prompt: str, error: Failure | None, attempt: int, *, replaces: bool
+    ) -> ResultRow:
+        """The row of an engine's response; `error` is what the run made of it."""
+        answer = response.data
+        return cls(
+            int(response.id),
+            prompt,
+            answer.text if answer and error is None else "",
+            error is None,
+            response.tokens_input,
+            response.tokens_output,
+            response.duration_ns / 1e9,
+            attempt,
+            error.error_class if error else None,
+            error.message if error else None,
+            dump_json(answer.extra) if answer else None,
+            int(replaces),
+        )
+
+    def result(self) -> BatchResult:
+        """The same as the library hands it out; attempts are those of this run."""
+        return BatchResult(
+            self.id,
+            self.prompt,
+            self.text,
+            self.tokens_input,
+            self.tokens_output,
+            self.duration,
+            self.success,
+            self.error,
+            self.error_class,
+            self.attempts,
+        )
 
 
 class ResultWriter:

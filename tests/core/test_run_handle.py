@@ -19,7 +19,7 @@ from servers.waiting import until
 from batch import BatchJob, BatchProcessor, Run
 from batch.checkpoint import CheckpointStore, JobLock, list_jobs, lock_owner
 from batch.checkpoint.lock import lock_path
-from batch.errors import CheckpointError, FatalError, PermanentError
+from batch.errors import BatchError, CheckpointError, FatalError, PermanentError
 from batch.live import LiveFile, Watch, live_path, read_live
 from batch.options import OptionError, RunOptions
 from batch.progress import RunState
@@ -204,7 +204,8 @@ def test_an_engine_that_raises(processor: BatchProcessor, error: Exception) -> N
     run = processor.run(job, engine, RunOptions(workers=1))
     assert run.wait(30)
     assert run.error is error and engine.closed == 1
-    assert (job.status, job.reason, run.snapshot().state) == ("failed", str(error), RunState.FAILED)
+    reason = str(error) if isinstance(error, BatchError) else "RuntimeError: driver lost"
+    assert (job.status, job.reason, run.snapshot().state) == ("failed", reason, RunState.FAILED)
     assert len(results(job)) == 4
     nothing_is_left(job)
     assert processor.run(job, ScriptedEngine()).wait(30) and len(results(job)) == 20

@@ -18,6 +18,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.engine import EnginePool
 from ai_router.tui.screens.ask import AskScreen, OptionsDialog, PromptArea
 from ai_router.tui.screens.menu import MenuScreen
+from ai_router.tui.widgets.text_view import TextView
 from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -70,7 +71,7 @@ def status(screen: AskScreen) -> str:
 
 def answer(screen: AskScreen) -> str:
     """The text above."""
-    return str(screen.query_one("#ask-text", Static).render())
+    return screen.query_one(TextView).plain
 
 
 async def test_an_answer_is_written_and_measured(workspace: Workspace) -> None:

@@ -178,7 +178,7 @@ async def test_an_empty_list_offers_nothing(workspace: Workspace) -> None:
 
 
 async def test_resume_runs_what_is_missing(workspace: Workspace, engine: PaceEngine) -> None:
-    path = make_job(workspace.checkpoints, [f"Question {i}" for i in range(6)], {i: "Yes." for i in range(4)})
+    path = make_job(workspace.checkpoints, [f"Question {i}" for i in range(6)], dict.fromkeys(range(4), "Yes."))
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         await opened(pilot, app, 1)

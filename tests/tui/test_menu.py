@@ -54,7 +54,7 @@ async def test_the_last_jobs_are_beside_the_menu(
 def fill(workspace: Workspace) -> None:
     """Jobs in four states, and a file that is none."""
     folder = workspace.checkpoints
-    make_job(folder, [f"Question {i}" for i in range(6)], {i: "Yes." for i in range(4)}, job_id="aaaaaaaa")
+    make_job(folder, [f"Question {i}" for i in range(6)], dict.fromkeys(range(4), "Yes."), job_id="aaaaaaaa")
     make_job(folder, ["日本語"] * 3, dict.fromkeys(range(3), "はい。"), job_id="bbbbbbbb", status="completed",
              source="data/日本語の質問.jsonl", at="2025-02-28T10:00:00")  # fmt: skip
     make_job(folder, ["a", "b"], {0: None, 1: "x"}, job_id="cccccccc", status="completed", at="2025-02-20T10:00:00")

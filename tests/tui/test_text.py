@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from driving import until
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from textual.app import App, ComposeResult
 
 from ai_router.tui.widgets.text import count, cut, harmless, inert, inert_block, one_line, pad, plural
+from ai_router.tui.widgets.text_view import Block, TextView, wrap, wrap_blocks
 
 FORBIDDEN = {chr(code) for code in [*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x202A, 0x2066, 0x2028, 0xFEFF]}
 
@@ -76,6 +79,72 @@ def test_a_megabyte_on_one_line_is_quick_to_show() -> None:
     start = time.perf_counter()
     assert cell_len(one_line(text, 60)) == 60
     assert time.perf_counter() - start < 0.1
+
+
+@given(st.text(alphabet=st.sampled_from("ab cd日本 語é🙂x\n ")), st.integers(2, 30))
+def test_wrapping_loses_nothing_and_fits(text: str, width: int) -> None:
+    lines = list(wrap(text, width))
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace("\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("one two three", ["one two", "three"]),
+        ("  indented", ["  indent", "ed"]),
+        ("aaaaaaaaaa", ["aaaaaaaa", "aa"]),
+        ("日本語の文です", ["日本語の", "文です"]),
+        ("日本 語の文", ["日本", "語の文"]),
+        ("a\n\nb", ["a", "", "b"]),
+        ("", [""]),
+    ],
+)
+def test_wrapping(text: str, lines: list[str]) -> None:
+    assert list(wrap(text, 8)) == lines
+
+
+class ViewApp(App[None]):
+    """One text."""
+
+    def compose(self) -> ComposeResult:
+        yield TextView(Block("PROMPT", "title"), Block("a b c " * 20), Block("日本語\x1b[31m"))
+
+
+async def test_a_view_grows_as_a_whole_would_be_wrapped() -> None:
+    app = ViewApp()
+    async with app.run_test(size=(20, 8)) as pilot:
+        view = app.query_one(TextView)
+        text = ""
+        for piece in ("Once ", "upon a time there was", " a very\nlong", "\n", "", "日本語の文です" * 5, "\n\nend"):
+            text += piece
+            view.show(Block("PROMPT", "title"), Block(text), home=False)
+            assert view._lines == wrap_blocks(view._blocks, view._width)
+        await pilot.resize_terminal(33, 8)
+        await pilot.pause()
+        assert view._lines == wrap_blocks(view._blocks, view._width)
+
+
+async def test_a_view_is_harmless_and_can_be_selected_from() -> None:
+    app = ViewApp()
+    async with app.run_test(size=(30, 12)) as pilot:
+        view = app.query_one(TextView)
+        assert "日本語␛[31m" in view.plain
+        assert [view.render_line(y).text.rstrip() for y in (0, 1)] == ["PROMPT", "a b c a b c a b c a b c a b c"]
+        await pilot.mouse_down(view, offset=(0, 0))
+        await pilot.hover(view, offset=(3, 1))
+        await pilot.mouse_up(view, offset=(3, 1))
+        await pilot.pause()
+        assert app.screen.get_selected_text() == "PROMPT\na b"
+
+
+async def test_a_megabyte_is_wrapped_in_a_thread() -> None:
+    app = ViewApp()
+    async with app.run_test(size=(30, 12)) as pilot:
+        view = app.query_one(TextView)
+        view.show(Block("word " * 200_000 + "end"))
+        assert 0 < len(view._lines) < 1000
+        await until(pilot, lambda: view._lines[-1][0].endswith("end"))
 
 
 def test_numbers() -> None:

@@ -19,7 +19,8 @@ from ai_router.tui.screens.dialogs import Dialog
 from ai_router.tui.screens.reading import copy_from
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
 from ai_router.tui.widgets.form import OptionForm
-from ai_router.tui.widgets.text import count, harmless, inert_block, one_line, plural
+from ai_router.tui.widgets.text import count, harmless, one_line, plural
+from ai_router.tui.widgets.text_view import Block, TextView
 from batch.options import OptionError, SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 LOADING_SHOWN = 1.0  # seconds from which the loading of the model is worth a word
-SHOWN = 100_000  # characters of an answer laid out on the screen; copying takes all of it
 HINT = "Type a prompt below and press enter.\n\nThe first answer takes a moment longer: the model is loaded then."
 
 
@@ -88,9 +88,9 @@ class AskScreen(RoomScreen[None]):
 
     def compose_body(self) -> ComposeResult:
         """Answer above, prompt below."""
-        with VerticalScroll(id="ask-answer", classes="panel") as box:
-            box.border_title = "Answer"
-            yield Static(Content.styled(HINT, "$text-muted"), id="ask-text")
+        view = TextView(Block(HINT, "muted"), id="ask-answer", classes="panel")
+        view.border_title = "Answer"
+        yield view
         yield Static(id="ask-status")
         area = PromptArea(id="ask-prompt", classes="panel", soft_wrap=True, compact=True, highlight_cursor_line=False)
         area.border_title = "Prompt"
@@ -158,7 +158,7 @@ class AskScreen(RoomScreen[None]):
         self._asking = self.room.engines.ask(self._spec, prompt, self._options())
         self._shown = ""
         self._show_answer()
-        self.query_one("#ask-answer").scroll_home(animate=False)
+        self.query_one(TextView).scroll_home(animate=False)
         self._show_buttons()
 
     @on(PromptArea.Recalled)
@@ -172,7 +172,7 @@ class AskScreen(RoomScreen[None]):
 
     def _poll(self) -> None:
         asking = self._asking
-        if asking is None or (asking.over and self._shown == "over"):
+        if asking is None or not self.alive or (asking.over and self._shown == "over"):
             return
         self._tick += 1
         text = self.room.engines.partial(asking)
@@ -191,15 +191,11 @@ class AskScreen(RoomScreen[None]):
         asking = self._asking
         if asking is None:
             return
-        prompt = Content.assemble(("❯ ", "bold $accent"), (harmless(asking.prompt, keep_newlines=True), "$text-muted"))
-        text = asking.text
-        shown = inert_block(text if len(text) <= SHOWN else text[:SHOWN] + "…\n(copy the answer to see all of it)")
-        box = self.query_one("#ask-answer")
-        at_end = box.max_scroll_y - box.scroll_offset.y <= 1
-        cursor = Content.styled("▍", "$accent") if not asking.over else Content("")
-        self.query_one("#ask-text", Static).update(Content.assemble(prompt, "\n\n", shown, cursor))
+        view = self.query_one(TextView)
+        at_end = view.max_scroll_y - view.scroll_offset.y <= 1
+        view.show(Block(f"❯ {asking.prompt}", "accent"), Block(""), Block(asking.text), home=False)
         if at_end:
-            box.scroll_end(animate=False)
+            view.scroll_end(animate=False)
 
     def _show_status(self, asking: Asking, text: str) -> None:
         wheel = SPINNER[int(asking.seconds / SPIN_SECONDS) % len(SPINNER)]

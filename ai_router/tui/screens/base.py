@@ -31,8 +31,8 @@ class RoomScreen(Screen[T]):
     """
 
     AUTO_FOCUS: ClassVar[str | None] = "*"
-    HORIZONTAL_BREAKPOINTS = [(0, NARROW), (110, WIDE)]  # noqa: RUF012 - no ClassVar in the base class
-    VERTICAL_BREAKPOINTS = [(0, SHORT), (32, TALL)]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, NARROW), (110, WIDE)]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [*bind("app.back")]
 
     crumbs: reactive[tuple[str, ...]] = reactive((), init=False)
@@ -47,6 +47,11 @@ class RoomScreen(Screen[T]):
     def room(self) -> RouterApp:
         """The app, with its own type."""
         return cast("RouterApp", self.app)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its widgets are there: not yet closed, nor on the way to it."""
+        return self.is_mounted and self.is_attached and not (self._closing or self._closed or self._pruning)
 
     def compose(self) -> ComposeResult:
         """Top line, body, keys."""
@@ -92,7 +97,7 @@ class RoomScreen(Screen[T]):
 
         def deliver(call: Callable[[Any], object], result: Any) -> None:
             # The screen may be gone by now, or a later call of the group under way.
-            if self.is_attached and self._calls[group] == number:
+            if self.alive and self._calls[group] == number:
                 self._busy.pop(group, None)
                 self._show_busy()
                 call(result)
@@ -114,7 +119,7 @@ class RoomScreen(Screen[T]):
         """From a thread: run something on the app's loop, if this screen is still there by then."""
 
         def guarded() -> None:
-            if self.is_attached:
+            if self.alive:
                 call()
 
         self.app.call_later(guarded)

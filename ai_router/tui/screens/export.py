@@ -93,8 +93,8 @@ class ExportDialog(Dialog[Path]):
         self.run_worker(work, thread=True, exit_on_error=False)  # type: ignore[arg-type]
 
     def _say(self, text: str | Content) -> None:
-        if self.is_attached:
-            self.query_one("#export-said", Static).update(text)
+        for said in self.query("#export-said").results(Static):
+            said.update(text)
 
     def _read_job(self) -> None:
         from batch.checkpoint import CheckpointStore
@@ -115,7 +115,7 @@ class ExportDialog(Dialog[Path]):
         self.app.call_later(self._have_job, job)
 
     def _have_job(self, job: BatchJob) -> None:
-        if not self.is_attached:
+        if self._stop.is_set():
             return
         assert job.checkpoint_file is not None
         self._job, self.path = job, job.checkpoint_file
@@ -229,7 +229,7 @@ class ExportDialog(Dialog[Path]):
 
     def _wrote(self, target: Path | None, text: str) -> None:
         self._writing = False
-        if not self.is_attached:
+        if self._stop.is_set():
             return
         if target is None:
             self._say(_bad(text))

@@ -13,18 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import VerticalScroll
-from textual.content import Content
-from textual.widgets import Static
 
 from ai_router.tui.actions import bind
 from ai_router.tui.screens.base import RoomScreen
 from ai_router.tui.widgets.text import count, harmless
+from ai_router.tui.widgets.text_view import Block, TextView
 
 if TYPE_CHECKING:
     from batch.job import BatchResult
 
-WHOLE = 300_000  # characters of a text laid out on the screen; the pager and the clipboard get all of it
 STEP = 2
 
 
@@ -57,8 +54,7 @@ class ReadingScreen(RoomScreen[int]):
 
     def compose_body(self) -> ComposeResult:
         """The text."""
-        with VerticalScroll(id="reading", classes="panel"):
-            yield Static(id="reading-text")
+        yield TextView(id="reading", classes="panel")
 
     def on_mount(self) -> None:
         """Read it."""
@@ -75,10 +71,9 @@ class ReadingScreen(RoomScreen[int]):
 
     def _show(self, result: BatchResult) -> None:
         self._result = result
-        self.query_one("#reading-text", Static).update(result_content(result, limit=WHOLE))
-        box = self.query_one("#reading")
-        box.scroll_home(animate=False)
-        box.border_title = result_title(result)
+        view = self.query_one(TextView)
+        view.show(*result_blocks(result))
+        view.border_title = result_title(result)
 
     def action_back(self) -> None:
         """Back to the list, at this place."""
@@ -136,7 +131,7 @@ class ReadingScreen(RoomScreen[int]):
         if self._result is None:
             return
         argv = shlex.split(os.environ.get("PAGER", "")) or ["more" if os.name == "nt" else "less"]
-        text = result_content(self._result, limit=None).plain
+        text = "\n".join(harmless(block.text, keep_newlines=True) for block in result_blocks(self._result))
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", errors="replace", delete=False) as file:
             file.write(text)
         try:
@@ -163,26 +158,19 @@ def result_title(result: BatchResult) -> str:
     return " · ".join(parts)
 
 
-def result_content(result: BatchResult, *, limit: int | None) -> Content:
-    """Prompt, and answer or error, under their titles; nothing in them is obeyed."""
-    parts: list[Any] = [("PROMPT", "bold $text-muted"), "\n", _clipped(result.prompt, limit), "\n\n"]
+def result_blocks(result: BatchResult) -> list[Block]:
+    """Prompt, and answer or error, under their titles."""
+    blocks = [Block("PROMPT", "title"), Block(result.prompt), Block("")]
     if not result.attempts:
-        parts.append(("◌ no answer yet", "$text-muted"))
+        blocks.append(Block("◌ no answer yet", "muted"))
     elif result.success:
-        parts += [("ANSWER", "bold $accent"), "\n", _clipped(result.response_text, limit)]
+        blocks += [Block("ANSWER", "answer"), Block(result.response_text)]
     else:
-        kind = result.error_class or "permanent"
-        parts += [(f"✗ FAILED · {kind}", "bold $text-error"), "\n", _clipped(result.error_message or "failed", limit)]
+        title = f"✗ FAILED · {result.error_class or 'permanent'}"
+        blocks += [Block(title, "error"), Block(result.error_message or "failed")]
         if result.response_text:
-            parts += ["\n\n", ("WHAT HAD COME", "bold $text-muted"), "\n", _clipped(result.response_text, limit)]
-    return Content.assemble(*parts)
-
-
-def _clipped(text: str, limit: int | None) -> str:
-    if limit is None or len(text) <= limit:
-        return harmless(text, keep_newlines=True)
-    head = harmless(text[:limit], keep_newlines=True)
-    return f"{head}…\n({count(len(text) - limit)} more characters: copy or export to see them all)"
+            blocks += [Block(""), Block("WHAT HAD COME", "title"), Block(result.response_text)]
+    return blocks
 
 
 def result_json(result: BatchResult) -> str:

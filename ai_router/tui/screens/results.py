@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, VerticalScroll
-from textual.widgets import Input, Static
+from textual.containers import Container
+from textual.widgets import Input
 
 from ai_router.tui.actions import bind
 from ai_router.tui.results_data import PageReader, RowData, Search
 from ai_router.tui.screens.dialogs import ConfirmDialog, PromptDialog
 from ai_router.tui.screens.job_actions import JobActions
-from ai_router.tui.screens.reading import ReadingScreen, copy_from, result_content, result_json
+from ai_router.tui.screens.reading import ReadingScreen, copy_from, result_blocks, result_json, result_title
 from ai_router.tui.widgets.kinds import KINDS, KindTabs
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, plural
+from ai_router.tui.widgets.text_view import TextView
 
 if TYPE_CHECKING:
     from batch.checkpoint.store import Kind
@@ -80,9 +81,9 @@ class ResultsScreen(JobActions[None]):
             table = VirtualTable([], self._rows, empty="Opening…", id="results", classes="panel")
             table.border_title = "Results"
             yield table
-            with VerticalScroll(id="results-preview", classes="panel", can_focus=False) as preview:
-                preview.border_title = "Text"
-                yield Static(id="results-text")
+            preview = TextView(id="results-preview", classes="panel")
+            preview.border_title = "Text"
+            yield preview
 
     def on_mount(self) -> None:
         """Open the job in a thread."""
@@ -227,7 +228,8 @@ class ResultsScreen(JobActions[None]):
         return None if page is None else [_row(data) for data in page]
 
     def _page_loaded(self) -> None:
-        self.query_one(VirtualTable).refresh()
+        if self.alive:
+            self.query_one(VirtualTable).refresh()
 
     def job_at_hand(self) -> Path | None:
         """This job."""
@@ -254,18 +256,17 @@ class ResultsScreen(JobActions[None]):
     def _show_text(self) -> None:
         """The whole text of the row under the cursor, where there is room for it."""
         table = self.query_one(VirtualTable)
-        shown = self.query_one("#results-text", Static)
-        if not self.query_one("#results-preview").display or not table.count or self._job is None:
-            shown.update("")
+        preview = self.query_one(TextView)
+        if not preview.display or not table.count or self._job is None:
+            preview.show()
             return
         item, path = self._id_at(table.cursor), self.path
         self.in_thread(lambda: read_result(path, item), self._show_result, group="text")
 
     def _show_result(self, result: BatchResult) -> None:
-        self.query_one("#results-text", Static).update(result_content(result, limit=20_000))
-        preview = self.query_one("#results-preview")
-        preview.border_title = f"# {count(result.prompt_index + 1)}"
-        preview.scroll_home(animate=False)
+        preview = self.query_one(TextView)
+        preview.show(*result_blocks(result))
+        preview.border_title = f"# {count(result.prompt_index + 1)} · {result_title(result)}"
 
     @on(VirtualTable.Selected)
     def _selected(self, event: VirtualTable.Selected) -> None:
@@ -310,7 +311,7 @@ class ResultsScreen(JobActions[None]):
         )
 
     def _found_more(self, search: Search) -> None:
-        if search is self._search and self.is_attached:
+        if search is self._search and self.alive:
             self._show_found(search, f"{plural(len(search.found), 'match', 'matches')} · searching {search.percent} %")
 
     def _found_all(self, search: Search) -> None:

@@ -126,7 +126,8 @@ class RunScreen(RoomScreen[None]):
         self._ask_for_details(snapshot)
         details = self.details
         self.query_one(ProgressPanel).show(snapshot, self._status(snapshot))
-        self.query_one(SpeedPanel).show(snapshot)
+        ended = details if state.over else None
+        self.query_one(SpeedPanel).show(snapshot, (ended.p50, ended.p95) if ended and ended.answers else None)
         self.query_one(InFlightPanel).show(snapshot, status)
         self.query_one(RecentPanel).show(snapshot, details.recent if details else ())
         # A snapshot counts the errors of its own run; the checkpoint those of all.

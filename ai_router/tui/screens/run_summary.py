@@ -26,6 +26,7 @@ class JobDetails:
     answers: int
     attempts: int
     mean: float
+    p50: float
     p95: float
     longest: float
 
@@ -46,6 +47,7 @@ def load_details(path: Path) -> JobDetails:
         answers=performance["answers"],
         attempts=performance["attempts"],
         mean=performance["mean_seconds"],
+        p50=performance["p50_seconds"],
         p95=performance["p95_seconds"],
         longest=performance["longest_seconds"],
     )
@@ -126,4 +128,4 @@ class SummaryPanel(Panel):
 
 
 def _row(label: str, text: str) -> Content:
-    return Content.assemble((f"{label:<10}", "$text-muted"), text)
+    return Content.assemble((f"{label:<11}", "$text-muted"), text)

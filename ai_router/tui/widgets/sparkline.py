@@ -56,11 +56,13 @@ class SpeedPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
+        self.latency: tuple[float | None, float | None] = (None, None)
         self.set_title("Speed")
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Draw another moment."""
+    def show(self, snapshot: Snapshot, latency: tuple[float, float] | None = None) -> None:
+        """Draw another moment; `latency` (p50, p95; seconds) stands in for the snapshot's, which is of one run."""
         self.snapshot = snapshot
+        self.latency = latency or (snapshot.latency_p50, snapshot.latency_p95)
         self.set_title("Speed · mean" if snapshot.state.over else "Speed")
         self.refresh()
 
@@ -73,9 +75,9 @@ class SpeedPanel(Panel):
         tokens, items = _figure(rate(per_token), "tok/s"), _figure(rate(per_item), "items/s")
         latency = Content.assemble(
             ("p50 ", "$text-muted"),
-            right(seconds(snapshot.latency_p50), SECONDS_WIDTH),
+            right(seconds(self.latency[0]), SECONDS_WIDTH),
             ("  p95 ", "$text-muted"),
-            right(seconds(snapshot.latency_p95), SECONDS_WIDTH),
+            right(seconds(self.latency[1]), SECONDS_WIDTH),
         )
         if height == 1:
             used = tokens.cell_length + items.cell_length + latency.cell_length + 6

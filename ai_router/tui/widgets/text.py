@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
 
 from rich.cells import cell_len, chop_cells
 from textual.content import Content
@@ -24,19 +23,28 @@ def _symbol(code: int) -> str:
     return f"‹U+{code:04X}›"
 
 
-@lru_cache(maxsize=4096)
-def _replacement(character: str) -> str | None:
+def _replacement(code: int) -> str | None:
     """None for what may be shown as it is."""
-    code = ord(character)
     if code < 0x20 or 0x7F <= code < 0xA0:
         return _symbol(code)
-    category = unicodedata.category(character)
+    category = unicodedata.category(chr(code))
     if category in ("Cf", "Zl", "Zp"):
         # Joiners are part of how emoji and Indic scripts are written; everything else here is invisible or turns text.
-        return None if character in "\u200c\u200d" else _symbol(code)
-    if category == "Cs":
-        return "�"
-    return None
+        return None if code in (0x200C, 0x200D) else _symbol(code)
+    return "�" if category == "Cs" else None
+
+
+class _Table(dict[int, str | int]):
+    """For `str.translate`; learns characters as they come."""
+
+    def __missing__(self, code: int) -> str | int:
+        shown = _replacement(code)
+        self[code] = value = code if shown is None else shown
+        return value
+
+
+_ONE_LINE = _Table({10: NEWLINE, 9: " "})
+_LINES = _Table({10: "\n", 9: "    "})
 
 
 def _is_plain(text: str) -> bool:
@@ -50,18 +58,7 @@ def harmless(text: str, *, keep_newlines: bool = False) -> str:
     """
     if _is_plain(text):
         return text
-    text = text.replace("\r\n", "\n")
-    tab, newline = ("    ", "\n") if keep_newlines else (" ", NEWLINE)
-    parts: list[str] = []
-    for character in text:
-        if character == "\n":
-            parts.append(newline)
-        elif character == "\t":
-            parts.append(tab)
-        else:
-            shown = _replacement(character)
-            parts.append(character if shown is None else shown)
-    return "".join(parts)
+    return text.replace("\r\n", "\n").translate(_LINES if keep_newlines else _ONE_LINE)
 
 
 def cut(text: str, width: int) -> str:
