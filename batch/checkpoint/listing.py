@@ -113,12 +113,14 @@ def find_job(directory: Path, name: str) -> Path:
             return given
         raise CheckpointError(f"Checkpoint not found: {name}")
     paths = {path.stem: path for suffix in ("json", "db") for path in directory.glob(f"batch_{escape(name)}*.{suffix}")}
+    if not name:
+        paths = {}
     if f"batch_{name}" in paths:
         return paths[f"batch_{name}"]
     if len(paths) == 1:
         return next(iter(paths.values()))
     if not paths:
-        raise CheckpointError(f"Unknown job: {name}; ai-router jobs lists those there are")
+        raise CheckpointError(f"Unknown job: {name or '(no name)'}; ai-router jobs lists those there are")
     names = ", ".join(sorted(stem.removeprefix("batch_") for stem in paths))
     raise CheckpointError(f"{name} is not unique: {names}")
 
@@ -134,6 +136,7 @@ def delete_checkpoint(path: Path) -> None:
     except OSError as error:
         raise CheckpointError(f"Cannot delete {path}: {error.strerror}") from error
     if path.suffix == ".db":
-        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log"):
+        # The JSON file too, where the job began as one: it would stand in the list again, as it was then.
+        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log", ".json"):
             with suppress(OSError):
                 path.with_suffix(suffix).unlink()
