@@ -326,11 +326,14 @@ class RouterApp(App[int]):
         """Leave; asks what to do with live runs."""
         live = self.live_runs()
         if not live:
-            self.exit(0)
+            self._end(0)
             return
         from ai_router.tui.screens.leave import LeaveDialog
 
         self.push_screen(LeaveDialog(len(live)), self._leave)
+
+    def _end(self, code: int) -> None:
+        self.exit(code, return_code=code)
 
     def _leave(self, choice: str | None) -> None:
         if choice in (None, "stay"):
@@ -356,4 +359,4 @@ class RouterApp(App[int]):
                     self.call_later(self.show_error, error)
                     return
         resumable = choice != "background" and any(run.job.processed < run.job.total_prompts for run in live)
-        self.call_later(self.exit, 130 if resumable else 0)
+        self.call_later(self._end, 130 if resumable else 0)

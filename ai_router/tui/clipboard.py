@@ -26,6 +26,8 @@ def commands(environment: Mapping[str, str] | None = None, platform: str = sys.p
         found += [("xclip", "-selection", "clipboard", "-in"), ("xsel", "--clipboard", "--input")]
     if platform == "win32" or env.get("WSL_DISTRO_NAME"):
         found.append(("clip.exe",))
+    if env.get("TMUX"):  # which by itself drops OSC 52 from within; -w passes the text on to its own terminal
+        found.append(("tmux", "load-buffer", "-w", "-"))
     return found
 
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from textual import events
 from textual.pilot import Pilot
 from textual.screen import Screen
-from textual.widget import Widget
 
 from ai_router.tui.app import RouterApp
 
@@ -52,11 +51,6 @@ def shown(app: Any) -> str:
     size = app.size
     lines = app.screen._compositor.render_strips(size)
     return "\n".join(strip.text.rstrip() for strip in lines)
-
-
-def text_of(widget: Widget) -> str:
-    """What a widget draws, as plain text."""
-    return str(getattr(widget.render(), "plain", ""))
 
 
 def footer(app: RouterApp) -> list[str]:

@@ -255,7 +255,7 @@ async def test_resizing_is_survived_everywhere(workspace: Workspace) -> None:
     async with app.run_test() as pilot:
         for place in ("jobs", "models", "settings", "ask", "batch", "home"):
             app.go(place)
-            for size in ((30, 8), (200, 70), (80, 24)):
+            for size in ((24, 6), (120, 34)):
                 await pilot.resize_terminal(*size)
                 await pilot.pause()
 

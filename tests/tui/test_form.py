@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from driving import type_text
+from driving import type_text, until
 from textual.app import App, ComposeResult
+from textual.pilot import Pilot
 from textual.widgets import Collapsible, Input, Static
 
 from ai_router.settings import Settings
@@ -46,6 +47,11 @@ def field_input(form: OptionForm, name: str) -> Input:  # type: ignore[type-arg]
     return form.fields[name].query_one(Input)
 
 
+async def unfold(pilot: Pilot[None], form: OptionForm) -> None:  # type: ignore[type-arg]
+    form.query_one(Collapsible).collapsed = False
+    await until(pilot, lambda: all(field.children for field in form.fields.values()))
+
+
 def help_of(form: OptionForm, name: str) -> Static:  # type: ignore[type-arg]
     return form.fields[name].query_one(".field--help", Static)
 
@@ -68,6 +74,7 @@ async def test_values_come_in_and_go_out_again() -> None:
 async def test_typed_values_are_parsed() -> None:
     form: OptionForm[Small] = OptionForm(Small)
     async with FormApp(form).run_test() as pilot:
+        await unfold(pilot, form)
         field_input(form, "number").focus()
         await pilot.press("ctrl+u", "8")
         field_input(form, "ends").value = r"END | \n\n"
@@ -128,8 +135,10 @@ async def test_advanced_options_are_folded_until_one_differs() -> None:
 async def test_focus_goes_to_the_first_error_and_unfolds_it() -> None:
     form: OptionForm[SamplingOptions] = OptionForm(SamplingOptions)
     async with FormApp(form).run_test() as pilot:
+        await unfold(pilot, form)
         field_input(form, "top_k").value = "-1"
         await pilot.pause()
+        form.query_one(Collapsible).collapsed = True
         assert form.focus_error()
         await pilot.pause()
         assert pilot.app.focused is field_input(form, "top_k")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from driving import footer, on_screen, paste, shown, text_of, type_text, until
+from driving import footer, on_screen, paste, shown, type_text, until
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
@@ -19,6 +21,7 @@ from ai_router.tui.screens.from_file import FromFileScreen
 from ai_router.tui.widgets.file_tree import FileTree, read_folder
 from ai_router.tui.widgets.path_input import PathInput, complete, resolve
 from ai_router.tui.widgets.source_view import PreviewPanel, ReportView
+from batch.sources import Report, Source, validate
 
 
 @pytest.fixture
@@ -90,7 +93,7 @@ async def test_keyboard_alone_from_the_tree_to_the_models(workspace: Workspace, 
         await pilot.press("down", "down")
         await until(pilot, lambda: "3 prompts" in report(pilot))  # looked at while the cursor is on it
         assert screen_of(pilot).query_one(PathInput).value == "examples/good.txt"
-        preview = text_of(screen_of(pilot).query_one(PreviewPanel))
+        preview = screen_of(pilot).query_one(PreviewPanel).text
         assert "What is a set?" in preview and "日本語の文" in preview
         assert "1 comment" in report(pilot) and "1 blank line" in report(pilot)
         await pilot.press("enter")
@@ -197,24 +200,45 @@ async def test_hostile_text_is_shown_and_not_obeyed(workspace: Workspace, files:
 
 
 async def test_a_big_file_is_previewed_at_once_and_a_newer_choice_ends_its_check(
-    workspace: Workspace, files: Path
+    workspace: Workspace, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with (files / "big.txt").open("w") as file:
-        file.writelines(f"question number {n}\n" for n in range(300_000))
+    (files / "big.txt").write_text("".join(f"question number {n}\n" for n in range(300)))
+    ended = []
+
+    def endless(source: Source, *, progress: Callable[[int], None]) -> Report:
+        if source.name != "big.txt":
+            return validate(source, progress=progress)
+        try:
+            for read in itertools.count(4096, 4096):
+                progress(read)
+                time.sleep(0.005)
+        finally:
+            ended.append(source.name)
+        raise AssertionError
+
+    monkeypatch.setattr("ai_router.tui.screens.from_file.validate", endless)
     async with from_file(workspace) as pilot:
         screen = screen_of(pilot)
         screen.query_one(PathInput).focus()
         await paste(pilot, "big.txt")
         await pilot.press("enter")
         await until(pilot, lambda: "question number 3" in shown(pilot.app))
-        assert screen.checking  # the screen draws and takes keys while the file is read
-        await until(pilot, lambda: "read" in report(pilot))
+        await until(pilot, lambda: "entries read" in report(pilot))
+        assert screen.checking and not ended  # the screen draws and takes keys while the file is read
         await pilot.press("ctrl+u")
         await paste(pilot, "examples/good.txt")
         await pilot.press("enter")
         await until(pilot, lambda: "3 prompts" in report(pilot))
-        await pilot.pause(0.3)
-        assert "3 prompts" in report(pilot)
+        await until(pilot, lambda: ended)
+
+
+async def test_three_hundred_thousand_lines(workspace: Workspace, files: Path) -> None:
+    with (files / "big.txt").open("w") as file:
+        file.writelines(f"question number {n}\n" for n in range(300_000))
+    async with from_file(workspace) as pilot:
+        await enter_path(pilot, "big.txt")
+        assert "300,000 prompts" in report(pilot)
+        assert "question number 3" in shown(pilot.app)
 
 
 async def test_small_terminal_shows_all_parts(workspace: Workspace, files: Path) -> None:

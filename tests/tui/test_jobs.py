@@ -224,8 +224,8 @@ async def test_the_mode_resume_lists_what_is_left(workspace: Workspace, engine: 
         screen = await opened(pilot, app, 2, "resume")
         assert ids(screen) == "ad"
         await pilot.press("enter")
-        await on_screen(pilot, RunScreen)
-        await until(pilot, lambda: all(run.wait(0) for run in app.runs.values()))
+        run_screen = await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: run_screen.snapshot is not None and run_screen.snapshot.state.over)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, JobsScreen) and ids(screen) == "d")
 

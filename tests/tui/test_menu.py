@@ -135,7 +135,7 @@ async def test_wrong_keys_do_nothing(workspace: Workspace) -> None:
         assert "back" not in footer(app)
 
 
-@pytest.mark.parametrize("size", [(40, 10), (20, 6), (200, 60)])
+@pytest.mark.parametrize("size", [(40, 10), (20, 6), (160, 50)])
 async def test_any_size(workspace: Workspace, size: tuple[int, int]) -> None:
     fill(workspace)
     app = RouterApp(workspace)

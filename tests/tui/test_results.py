@@ -250,6 +250,7 @@ class TestClipboard:
         assert names() == []
         assert names(WAYLAND_DISPLAY="w", DISPLAY=":0") == ["wl-copy", "xclip", "xsel"]
         assert names(WSL_DISTRO_NAME="u") == ["clip.exe"]
+        assert names(DISPLAY=":0", TMUX="x") == ["xclip", "xsel", "tmux"]
         assert [argv[0] for argv in clipboard.commands({}, "darwin")] == ["pbcopy"]
         assert [argv[0] for argv in clipboard.commands({}, "win32")] == ["clip.exe"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import footer, on_screen, shown, text_of, until
+from driving import footer, on_screen, shown, until
 from pace_engine import PaceEngine, failing
 from textual.pilot import Pilot
 
@@ -19,6 +19,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.screens.dialogs import ConfirmDialog
 from ai_router.tui.screens.leave import LeaveDialog, StopDialog
 from ai_router.tui.screens.menu import MenuScreen
+from ai_router.tui.screens.results import ResultsScreen
 from ai_router.tui.screens.run import RunScreen
 from ai_router.tui.widgets.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
 from ai_router.tui.widgets.panel import rate, seconds, tail
@@ -82,7 +83,7 @@ async def test_a_run_from_first_item_to_summary(workspace: Workspace, engine: Pa
     job = new_job(workspace, [f"question {n}" for n in range(20)], workers=4)
     async with running(workspace, job) as (pilot, screen, _):
         await in_flight(pilot, screen, 4)
-        await until(pilot, lambda: "An answer to: question 0" in text_of(screen.query_one(InFlightPanel)))
+        await until(pilot, lambda: "An answer to: question 0" in screen.query_one(InFlightPanel).text)
         text = shown(pilot.app)
         assert "ai-router › Batch › questions.txt" in text
         assert "demo · torch · cpu fp32" in text
@@ -104,15 +105,14 @@ async def test_failures_are_counted_by_kind_and_can_be_retried(workspace: Worksp
     job = new_job(workspace, [f"question {n}" for n in range(9)])
     async with running(workspace, job) as (pilot, screen, _):
         await until(pilot, lambda: state(screen) is RunState.FINISHED and screen.details)
-        errors = text_of(screen.query_one(ErrorsPanel))
+        errors = screen.query_one(ErrorsPanel).text
         assert "3  permanent" in errors and "longer than the context" in errors
         assert "3 prompts of 9 failed" in shown(pilot.app)
         assert "retry failed" in footer(pilot.app)  # type: ignore[arg-type]
         engine.fails = lambda item: None
         await pilot.press("t")
-        await until(pilot, lambda: screen.snapshot is not None and screen.snapshot.completed == 9)
+        await until(pilot, lambda: "finished: 9 answers" in shown(pilot.app))
         await until(pilot, lambda: not screen.query_one(ErrorsPanel).display)
-        assert "finished: 9 answers" in shown(pilot.app)
 
 
 async def test_transient_failures_show_as_retrying(workspace: Workspace, engine: PaceEngine) -> None:
@@ -128,7 +128,7 @@ async def test_loading_is_said_while_it_lasts(workspace: Workspace, engine: Pace
     engine.load_seconds = 1.0
     job = new_job(workspace, ["one"])
     async with running(workspace, job) as (pilot, screen, _):
-        await until(pilot, lambda: "loading model…" in text_of(screen.query_one(InFlightPanel)))
+        await until(pilot, lambda: "loading model…" in screen.query_one(InFlightPanel).text)
         assert "◌ starting" in shown(pilot.app)
         await in_flight(pilot, screen, 1)
 
@@ -223,7 +223,7 @@ async def test_stop_now_abandons_what_is_in_flight(workspace: Workspace, engine:
         await pilot.press("n")
         await until(pilot, lambda: state(screen) is RunState.STOPPED)
         await pilot.pause()
-        assert "in flight   0   waiting 3" in " ".join(text_of(screen.query_one(ProgressPanel)).split("\n"))
+        assert "in flight   0   waiting 3" in " ".join(screen.query_one(ProgressPanel).text.split("\n"))
 
 
 async def test_keys_that_make_no_sense_do_nothing(workspace: Workspace, engine: PaceEngine) -> None:
@@ -319,6 +319,14 @@ async def test_a_background_that_cannot_begin_leaves_the_job_resumable(
         await until(pilot, lambda: state(screen) is RunState.FINISHED)
 
 
+async def test_a_click_on_the_results_opens_them(workspace: Workspace, engine: PaceEngine) -> None:
+    engine.held = False
+    async with running(workspace, new_job(workspace, ["a"])) as (pilot, screen, _):
+        await until(pilot, lambda: state(screen) is RunState.FINISHED)
+        await pilot.click(RecentPanel, offset=(4, 1))
+        await on_screen(pilot, ResultsScreen)
+
+
 # -- a job of another process -------------------------------------------------------------------------------------
 
 
@@ -398,7 +406,7 @@ async def test_labels_stand_still_while_figures_grow(workspace: Workspace, size:
                 latency_p50=done / 100 or None, latency_p95=done / 50 or None,
             )  # fmt: skip
             screen.show(snapshot)
-            text = text_of(screen.query_one(ProgressPanel)) + text_of(screen.query_one(SpeedPanel))
+            text = screen.query_one(ProgressPanel).text + screen.query_one(SpeedPanel).text
             words = ("failed", "in flight", "waiting", "retrying", "elapsed", "last saved", "ETA", "items/s", "p95")
             places.append([text.index(word) for word in words])
         assert places[0] == places[1] == places[2]
@@ -475,5 +483,5 @@ async def test_results_of_an_ended_job_come_from_its_checkpoint(workspace: Works
     async with app.run_test(size=(80, 24)) as pilot:
         app.open_run(job.checkpoint_file)
         screen = await on_screen(pilot, RunScreen)
-        await until(pilot, lambda: "An answer to: b" in text_of(screen.query_one(RecentPanel)))
-        assert "2  permanent" in text_of(screen.query_one(ErrorsPanel))
+        await until(pilot, lambda: "An answer to: b" in screen.query_one(RecentPanel).text)
+        assert "2  permanent" in screen.query_one(ErrorsPanel).text

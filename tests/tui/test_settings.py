@@ -128,7 +128,7 @@ async def test_an_unknown_theme_is_said(workspace: Workspace) -> None:
         assert app.theme == "dark"
 
 
-@pytest.mark.parametrize("theme", ["dark", "light", "nord", "ansi-dark", "textual-light"])
+@pytest.mark.parametrize("theme", ["light", "nord", "ansi-dark"])
 async def test_every_screen_draws_in_every_kind_of_theme(workspace: Workspace, theme: str) -> None:
     workspace.settings.theme = theme
     app = RouterApp(workspace)

@@ -13,7 +13,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import Button, Checkbox, Input, Static
+from textual.widgets import Button, Input, Static
 
 from ai_router.tui.jobview import home
 from ai_router.tui.screens.dialogs import Dialog
@@ -69,7 +69,8 @@ class ExportDialog(Dialog[Path]):
             yield Static("cut texts to so many characters", classes="export-help")
         with Horizontal(classes="export-line", id="export-inert-line"):
             yield Static("formulas", classes="export-label")
-            yield Checkbox("an apostrophe before cells like =1+1", True, id="export-inert", compact=True)
+            yield ChoiceLine(("inert", "as they are"), "inert", id="export-inert")
+            yield Static("an apostrophe before cells like =1+1", classes="export-help")
         yield Static(id="export-said")
         with Horizontal(id="dialog-buttons"):
             yield Button("Export", id="export-go", variant="primary", compact=True)
@@ -194,7 +195,7 @@ class ExportDialog(Dialog[Path]):
         self._writing = True
         self._say("Writing…")
         part = PARTS[self.query_one("#export-part", ChoiceLine).value]
-        inert_csv = self.query_one("#export-inert", Checkbox).value
+        inert_csv = self.query_one("#export-inert", ChoiceLine).value == "inert"
         job, target, kind = self._job, self._target(), self._format
         clip = int(clip_text) if clip_text else None
         self._background(lambda: self._write(job, target, kind, part, clip, inert_csv))

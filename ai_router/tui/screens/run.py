@@ -37,7 +37,7 @@ class RunScreen(RoomScreen[None]):
 
     CSS_PATH = "run.tcss"
     AUTO_FOCUS = ""
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-tiny"), (20, "-short"), (32, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (20, "-short"), (32, "-tall")]  # noqa: RUF012 - as the base has it
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "run.pause",
         "run.unpause",

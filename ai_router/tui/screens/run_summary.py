@@ -65,7 +65,7 @@ class SummaryPanel(Panel):
     def show(self, snapshot: Snapshot, details: JobDetails | None) -> None:
         """Draw the end."""
         self.snapshot, self.details = snapshot, details
-        self.refresh()
+        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """As many as fit, what matters most first; what to do next is always there."""

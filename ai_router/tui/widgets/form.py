@@ -130,7 +130,9 @@ class OptionField(Horizontal):
         self.post_message(self.Changed(self))
 
     def check(self) -> bool:
-        """Read the controls; sets `value`, or `error` and shows it."""
+        """Read the controls; sets `value`, or `error` and shows it. A field that was never shown is as it was."""
+        if not self.children:
+            return True
         try:
             self.value = self.read()
             self.error = None
@@ -225,13 +227,22 @@ class OptionForm(Vertical, Generic[O]):
             self.fields[spec.name] = kind(cls, spec, value)
 
     def compose(self) -> ComposeResult:
-        advanced = [f for f in self.fields.values() if f.spec.metadata.get("advanced")]
+        advanced = self._advanced()
         yield from (f for f in self.fields.values() if f not in advanced)
         if advanced:
             changed = any(f.value != option_default(f.spec) for f in advanced)
             names = ", ".join(f.option.replace("_", " ") for f in advanced)
-            with Collapsible(title=f"more: {names}", collapsed=not changed):
-                yield from advanced
+            # Folded fields are made when they are first asked for: they would be half of the time to the first frame.
+            yield Collapsible(*(advanced if changed else ()), title=f"more: {names}", collapsed=not changed)
+
+    def _advanced(self) -> list[OptionField]:
+        return [f for f in self.fields.values() if f.spec.metadata.get("advanced")]
+
+    @on(Collapsible.Expanded)
+    def _unfolded(self, event: Collapsible.Expanded) -> None:
+        contents = event.collapsible.query_one(Collapsible.Contents)
+        if not contents.children:
+            contents.mount(*self._advanced())
 
     @property
     def errors(self) -> dict[str, str]:

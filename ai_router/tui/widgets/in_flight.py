@@ -30,7 +30,7 @@ class InFlightPanel(Panel):
         shown = min(len(snapshot.items), self.size.height)
         more = f" · the oldest {shown} of {snapshot.in_flight:,}" if 0 < shown < snapshot.in_flight else ""
         self.set_title(f"In flight{more}")
-        self.refresh()
+        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """A line an item; without any, why there is none."""
@@ -89,7 +89,7 @@ class RecentPanel(Panel):
         whole = f"{snapshot.processed:,}"
         last = f"all {whole}" if shown in (0, snapshot.processed) else f"last {shown} of {whole}"
         self.set_title(f"Results · {last} · {snapshot.failed:,} failed" if snapshot.processed else "Results")
-        self.refresh()
+        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """A line a result; without any, what will stand here."""
@@ -139,7 +139,7 @@ class ErrorsPanel(Panel):
             self.set_title(f"Errors by kind{more}", "f reads them")
             self.styles.height = rows + 2
         self.set_class(bool(errors), "-any")
-        self.refresh()
+        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """A line a kind: count, class, message."""

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.visual import Visual
 from textual.widget import Widget
 
 from ai_router.tui.widgets.text import ELLIPSIS, harmless, pad
@@ -36,12 +39,50 @@ class Panel(Widget):
     ALLOW_SELECT = False
     titles = ("", "")
 
-    def render(self) -> Content:
-        """The lines, cut to the panel's height."""
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
+        super().__init__(id=id)
+        self._drawn: list[Content] = []
+        self._strips: dict[int, Strip] = {}  # lines as they were painted last
+
+    def redraw(self) -> None:
+        """Make the lines again, and paint those that are others now: most stay the same from one moment to the next."""
         width, height = self.size
-        if width <= 0 or height <= 0:
-            return Content("")
-        return Content("\n").join(self.lines(width, height)[:height])
+        if not width or not height:
+            return
+        before, self._drawn = self._drawn, list(self.lines(width, height)[:height])
+        for y in range(max(len(before), len(self._drawn))):
+            if y >= len(before) or y >= len(self._drawn) or not self._drawn[y].is_same(before[y]):
+                self._strips.pop(y, None)
+                self.refresh(Region(0, y, width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """One line, painted when it has changed."""
+        if (strip := self._strips.get(y)) is None:
+            line = self._drawn[y] if y < len(self._drawn) else Content("")
+            strip = Visual.to_strips(self, line, self.size.width, 1, self.visual_style, pad=True)[0]
+            self._strips[y] = strip
+        return strip
+
+    def on_resize(self) -> None:
+        """Everything has another width."""
+        self.repaint()
+
+    def notify_style_update(self) -> None:
+        """Everything has other colours."""
+        super().notify_style_update()
+        self._strips.clear()
+
+    def repaint(self) -> None:
+        """Draw all lines anew."""
+        self._drawn = []
+        self._strips.clear()
+        self.refresh()
+        self.redraw()
+
+    @property
+    def text(self) -> str:
+        """What is shown, for whoever reads rather than sees."""
+        return "\n".join(line.plain for line in self._drawn)
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """What is shown in a space of this size, in cells."""

@@ -47,7 +47,7 @@ class ProgressPanel(Panel):
         self.set_title(f"Progress · {sign} {snapshot.state}" + (f" · {status}" if status else ""))
         for state in RunState:
             self.set_class(state is snapshot.state, f"-{state}")
-        self.refresh()
+        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """Two lines where there is room, else three."""

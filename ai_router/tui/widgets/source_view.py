@@ -25,7 +25,7 @@ class PreviewPanel(Panel):
     def show(self, entries: Sequence[Entry], empty: str = "") -> None:
         """Draw these; without any, `empty`."""
         self.entries, self.empty = entries, empty
-        self.refresh()
+        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """A line an entry."""

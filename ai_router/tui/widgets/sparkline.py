@@ -64,7 +64,7 @@ class SpeedPanel(Panel):
         self.snapshot = snapshot
         self.latency = latency or (snapshot.latency_p50, snapshot.latency_p95)
         self.set_title("Speed · mean" if snapshot.state.over else "Speed")
-        self.refresh()
+        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """One line where the panel is low, else figures above a chart of the last seconds."""
