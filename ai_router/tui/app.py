@@ -15,6 +15,7 @@ from textual.signal import Signal
 from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
+from ai_router.tui.palette import ActionProvider
 from ai_router.tui.widgets.text import harmless
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class RouterApp(App[int]):
 
     TITLE = "ai-router"
     CSS_PATH = "app.tcss"
-    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {ActionProvider}  # noqa: RUF012 - no ClassVar in the base class
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("app.help", "app.palette", "app.mouse", "app.quit"),
         Binding("ctrl+q", "quit", show=False, priority=True),
@@ -45,12 +46,9 @@ class RouterApp(App[int]):
     ]
 
     def __init__(self, workspace: Workspace, *, open_job: Path | None = None) -> None:
-        from ai_router.tui.palette import ActionProvider
-
         super().__init__()
         # What the library logs it also says in what it returns; on the screen it would stand in the way.
         logging.getLogger("batch").addHandler(logging.NullHandler())
-        self.COMMANDS = {ActionProvider}  # type: ignore[misc]
         self.workspace = workspace
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
         self.open_job = open_job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ from ai_router.tui.screens.dialogs import ConfirmDialog
 from ai_router.tui.screens.jobs import JobsScreen
 from ai_router.tui.screens.leave import LeaveDialog
 from ai_router.tui.screens.menu import MenuScreen
+from ai_router.tui.screens.results import ResultsScreen
+from ai_router.tui.screens.run import RunScreen
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
 from batch.checkpoint import CheckpointStore
 from batch.live import Watch
@@ -300,3 +303,33 @@ print(heavy)
 """
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.model
+async def test_a_job_left_half_done_is_found_finished_read_and_exported(workspace: Workspace) -> None:
+    """With the keyboard alone, on the real model."""
+    prompts = ["What is a deque?", "What is a deadlock?", "What is a primary key?"]
+    make_job(workspace.checkpoints, prompts, {0: "answered before"}, job_id="aaaaaaaa")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: "1 to resume" in shown(app))
+        await pilot.press("3")
+        await until(pilot, lambda: "◌ to resume" in shown(app))
+        await pilot.press("r")
+        run_screen = await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: run_screen.snapshot is not None and run_screen.snapshot.state.over, seconds=90)
+        await pilot.press("escape")
+        await on_screen(pilot, JobsScreen)
+        await until(pilot, lambda: "✓ done" in shown(app))
+        await pilot.press("o")
+        await on_screen(pilot, ResultsScreen)
+        await until(pilot, lambda: "answered before" in shown(app) and shown(app).count("✓ done") == 4)
+        await pilot.press("e")
+        await until(pilot, lambda: "3 results of 3 prompts" in shown(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "✓ 3 results" in shown(app))
+        await pilot.press("escape", "q")
+        await until(pilot, lambda: app.return_value == 0)
+    exported = json.loads((workspace.outputs / "batch_aaaaaaaa.json").read_text(encoding="utf-8"))
+    answers = [result["response_text"] for result in exported["results"]]
+    assert answers[0] == "answered before" and "wait" in answers[1] and all(answers)

@@ -70,7 +70,7 @@ class ExportDialog(Dialog[Path]):
         with Horizontal(classes="export-line", id="export-inert-line"):
             yield Static("formulas", classes="export-label")
             yield ChoiceLine(("inert", "as they are"), "inert", id="export-inert")
-            yield Static("an apostrophe before cells like =1+1", classes="export-help")
+            yield Static("inert: ' before cells like =1+1", classes="export-help")
         yield Static(id="export-said")
         with Horizontal(id="dialog-buttons"):
             yield Button("Export", id="export-go", variant="primary", compact=True)

@@ -38,7 +38,7 @@ class FromFileScreen(FlowScreen):
     """A tree and a typed path; the first prompts; the report. Goes on only with a source that can run."""
 
     CSS_PATH = "from_file.tcss"
-    AUTO_FOCUS = "#tree"
+    AUTO_FOCUS = "#path"
     BINDINGS: ClassVar[list[BindingType]] = bind("file.next", "file.invalid")
 
     def __init__(self, path: str = "") -> None:
@@ -66,7 +66,8 @@ class FromFileScreen(FlowScreen):
             line.border_title = "Prompts file"
             yield PathInput(
                 self.path_text,
-                placeholder="path of a .txt, .json, .jsonl or .csv file; tab completes",
+                select_on_focus=False,
+                placeholder="path of a .txt, .json, .jsonl or .csv file; tab completes, ↓ goes to the files",
                 suggester=PathSuggester(lambda: self.bases),
                 id="path",
             )
@@ -116,6 +117,14 @@ class FromFileScreen(FlowScreen):
     @on(FileTree.Chosen)
     def _file_chosen(self, event: FileTree.Chosen) -> None:
         self._take_path(event.path, submitted=True)
+
+    @on(FileTree.Typed)
+    def _path_typed(self, event: FileTree.Typed) -> None:
+        field = self.query_one("#path", PathInput)
+        if not field.has_focus:
+            self.set_focus(field)
+            field.clear()
+        field.insert_text_at_cursor(event.character)
 
     def _take_path(self, path: Path, *, submitted: bool) -> None:
         text = str(path)

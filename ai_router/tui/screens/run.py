@@ -24,6 +24,7 @@ from ai_router.tui.widgets.in_flight import ErrorsPanel, InFlightPanel, RecentPa
 from ai_router.tui.widgets.progress import ProgressPanel
 from ai_router.tui.widgets.sparkline import SpeedPanel
 from batch.errors import BatchError
+from batch.live import Watch
 from batch.progress import RunState, Snapshot
 from batch.run import Run, RunHandle
 
@@ -82,6 +83,8 @@ class RunScreen(RoomScreen[None]):
         """Hold on to the job's run, wherever it is; says why when the checkpoint cannot be read."""
         try:
             self.handle = self.room.handle_of(self.path)
+            if isinstance(self.handle, Run) and self.handle.wait(0) and (watch := Watch(self.path)).running:
+                self.handle = watch  # ours has ended, and another process has taken the job up since
         except (BatchError, OSError) as error:
             self.handle = None
             self.room.show_error(error, self.take_handle)

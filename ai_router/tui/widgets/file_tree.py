@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.binding import BindingType
 from textual.message import Message
 from textual.widgets import Tree
@@ -48,7 +48,7 @@ def read_folder(folder: Path, *, everything: bool = False) -> list[FileEntry]:
 
 
 class FileTree(Tree[FileEntry]):
-    """Sends `Highlighted` and `Chosen` with a file's path."""
+    """Sends `Highlighted` and `Chosen` with a file's path, and `Typed` where a path is typed instead."""
 
     DEFAULT_CSS = """
     FileTree { background: transparent; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }
@@ -64,6 +64,13 @@ class FileTree(Tree[FileEntry]):
 
     class Chosen(Highlighted):
         """Enter, or a click, on a file."""
+
+    class Typed(Message):
+        """The first character of a path that someone types without having looked for the field."""
+
+        def __init__(self, character: str) -> None:
+            super().__init__()
+            self.character = character
 
     def __init__(self, roots: Sequence[tuple[str, Path]], *, id: str | None = None) -> None:  # noqa: A002
         super().__init__("", id=id)
@@ -86,6 +93,13 @@ class FileTree(Tree[FileEntry]):
             node = self.root.add(Text(harmless(label)), FileEntry(path, True))
             if number == 0 or path.name == "examples":
                 node.expand()
+
+    def on_key(self, event: events.Key) -> None:
+        """Letters begin a path; no key of the tree or the screen is one, nor may `q` in a name quit."""
+        if event.character and (event.character.isalnum() or event.character in "/~\\"):
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Typed(event.character))
 
     def action_toggle_all(self) -> None:
         """Show files of every kind, or only those that prompts come in."""

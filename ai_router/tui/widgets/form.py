@@ -57,7 +57,8 @@ class OptionField(Horizontal):
             return self.field
 
     def __init__(self, cls: type, spec: Field[Any], value: Any) -> None:
-        super().__init__(id=f"field-{spec.name.replace('_', '-')}")
+        self.wide = not spec.metadata.get("choices") and option_type(cls, spec.name) in (str, list)
+        super().__init__(id=f"field-{spec.name.replace('_', '-')}", classes="-wide-field" if self.wide else "")
         self.option_class = cls
         self.spec = spec
         self.error: str | None = None
@@ -101,16 +102,13 @@ class OptionField(Horizontal):
         elif kind is bool:
             yield ChoiceLine((NO, YES), YES if self.value else NO)
         else:
-            wide = kind in (str, list)
-            self.set_class(wide, "-wide-field")
-            yield Input(
-                self.as_text(self.value), compact=True, placeholder=self.placeholder(), classes="-wide" if wide else ""
-            )
+            classes = "-wide" if self.wide else ""
+            yield Input(self.as_text(self.value), compact=True, placeholder=self.placeholder(), classes=classes)
 
     def placeholder(self) -> str:
         """What an empty field stands for; of a long one, its help, which has no other place."""
         default = option_default(self.spec)
-        if option_type(self.option_class, self.option) in (str, list):
+        if self.wide:
             return str(self.spec.metadata.get("help", ""))
         return "—" if default in (None, []) else f"{default:g}" if isinstance(default, float) else str(default)
 
@@ -160,6 +158,11 @@ class OptionField(Horizontal):
 
 class StrategyField(OptionField):
     """The error strategy: one of three words, and a number beside the third."""
+
+    def __init__(self, cls: type, spec: Field[Any], value: Any) -> None:
+        super().__init__(cls, spec, value)
+        self.wide = False
+        self.remove_class("-wide-field")
 
     def controls(self) -> Iterator[Widget]:
         """The three strategies and the number of failures."""

@@ -91,7 +91,9 @@ class MenuList(Widget, can_focus=True):
 
         def add(index: int, line: Content) -> None:
             if index == self.cursor and self.has_focus:
-                line = line.pad_right(max(0, width - line.cell_length)).stylize("on $accent 18%")
+                line = line.pad_right(max(0, width - line.cell_length)).stylize(
+                    "reverse" if self.app.native_ansi_color else "on $accent 18%"
+                )
             self._lines.append(index)
             lines.append(line)
 

@@ -61,7 +61,10 @@ class PathSuggester(Suggester):
 class PathInput(Input):
     """Tab (or right) takes the completion; without one, tab goes on to the next field."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", "complete", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "complete", "complete", show=False),
+        Binding("down", "screen.focus_next", "files", show=False),
+    ]
 
     def action_complete(self) -> None:
         """Take the completion."""

@@ -85,6 +85,9 @@ class VirtualTable(ScrollView, can_focus=True):
         & > .table--accent { color: $accent; }
         & > .table--strong { text-style: bold; }
         & > .table--empty { color: $text-muted; }
+        &:ansi > .table--cursor { background: ansi_default; text-style: bold reverse; }
+        &:ansi > .table--cursor-blurred { background: ansi_default; text-style: underline; }
+        &:ansi > .table--hover { background: ansi_default; }
     }
     """
 
@@ -210,6 +213,11 @@ class VirtualTable(ScrollView, can_focus=True):
             left -= shares[index]
         return [(index, column, column.width or shares[index]) for index, column in shown]
 
+    @property
+    def _text_width(self) -> int:
+        """Cells for columns: one is left free before the scrollbar."""
+        return self.scrollable_content_region.width - self.show_vertical_scrollbar
+
     def render_line(self, y: int) -> Strip:
         """One line: the titles, or a row of what is scrolled to."""
         width = self.scrollable_content_region.width
@@ -226,7 +234,7 @@ class VirtualTable(ScrollView, can_focus=True):
     def _header(self, width: int, base: Style) -> Strip:
         style = self._cell_style(base, "header")
         segments: list[Segment] = []
-        for index, column, cells in self.layout_columns(width):
+        for index, column, cells in self.layout_columns(self._text_width):
             if segments:
                 segments.append(Segment(" " * GAP, style))
             title = column.title
@@ -250,12 +258,15 @@ class VirtualTable(ScrollView, can_focus=True):
         row = self.row(index)
         if row is None:
             return Strip([Segment(pad("…", width), base)])
+        # On a reversed row the colour of a text would become its background.
+        plain = index == self.cursor and self.app.native_ansi_color
         segments: list[Segment] = []
-        for number, column, cells in self.layout_columns(width):
+        for number, column, cells in self.layout_columns(self._text_width):
             if segments:
                 segments.append(Segment(" " * GAP, base))
             cell = row[number]
-            text, style = (cell, base) if isinstance(cell, str) else (cell[0], self._cell_style(base, cell[1]))
+            text, name = (cell, "") if isinstance(cell, str) else cell
+            style = base if plain else self._cell_style(base, name)
             segments.append(Segment(pad(one_line(text, cells), cells, right=column.right), style))
         return Strip(segments).adjust_cell_length(width, base)
 
@@ -357,7 +368,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def _click_header(self, x: int) -> None:
         start = 0
-        for index, _, cells in self.layout_columns(self.scrollable_content_region.width):
+        for index, _, cells in self.layout_columns(self._text_width):
             if start <= x < start + cells + GAP:
                 self.post_message(self.HeaderClicked(self, index))
                 return
