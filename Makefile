@@ -45,7 +45,7 @@ types: .venv/test.stamp
 	$(BIN)/mypy
 
 tests: .venv/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)

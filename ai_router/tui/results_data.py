@@ -11,15 +11,73 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ai_router.tui.widgets.table import Row
+from ai_router.tui.widgets.text import count
+
 if TYPE_CHECKING:
     from batch.checkpoint.store import CheckpointStore, Kind
-    from batch.job import BatchResult
+    from batch.job import BatchJob, BatchResult
 
 SHOWN = 600  # characters of a text kept for one line
 KEPT_PAGES = 48
 WANTED_PAGES = 4  # requests for pages scrolled past are forgotten
 SEARCH_PAGE = 512
 REPORT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How far a job is."""
+
+    total: int
+    completed: int
+    failed: int
+    running: bool
+
+    def of(self, kind: str) -> int:
+        """How many items are of a kind."""
+        pending = self.total - self.completed - self.failed
+        return {"all": self.total, "done": self.completed, "failed": self.failed}.get(kind, pending)
+
+
+def read_job(path: Path) -> BatchJob:
+    """A job as last committed."""
+    from batch.checkpoint import CheckpointStore
+
+    with CheckpointStore(path) as store:
+        return store.job()
+
+
+def read_counts(path: Path) -> Counts:
+    """Its counts, and whether any process runs it."""
+    from batch.checkpoint import lock_owner
+
+    job = read_job(path)
+    return Counts(job.total_prompts, job.completed, job.failed, lock_owner(path) is not None)
+
+
+def read_ids(path: Path, kind: Kind) -> array[int]:
+    """The ids of a kind; eight megabytes a million."""
+    from batch.checkpoint import CheckpointStore
+
+    with CheckpointStore(path) as store:
+        return array("q", store.ids(kind))
+
+
+def read_errors(path: Path) -> list[tuple[str, str, int]]:
+    """Failures by class and message, with counts."""
+    from batch.checkpoint import CheckpointStore
+
+    with CheckpointStore(path) as store:
+        return store.error_counts()
+
+
+def read_result(path: Path, item: int) -> BatchResult:
+    """One item, whole."""
+    from batch.checkpoint import CheckpointStore
+
+    with CheckpointStore(path) as store:
+        return store.result(item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +107,21 @@ def row_data(result: BatchResult) -> RowData:
     )
 
 
+def table_row(data: RowData) -> Row:
+    """Number, status, prompt, answer, tokens, time."""
+    if not data.attempts:
+        return (count(data.id + 1), ("◌ pending", "muted"), data.prompt, "", "", "")
+    status = ("✓ done", "success") if data.success else ("✗ failed", "error")
+    return (
+        count(data.id + 1),
+        status,
+        data.prompt,
+        data.answer if data.success else (data.answer, "error"),
+        (count(data.tokens), "muted"),
+        (f"{data.seconds:,.2f} s", "muted"),
+    )
+
+
 class PageReader:
     """Reads pages of one checkpoint in a thread of its own, the latest wish first."""
 
@@ -61,6 +134,7 @@ class PageReader:
         self._condition = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._broken = False
 
     def page(self, start: int, ids: Sequence[int]) -> list[RowData] | None:
         """The rows of some ids (`start` names the page), or None: they are being read, `loaded` will be called."""
@@ -73,7 +147,7 @@ class PageReader:
             self._wanted.move_to_end((*key, self._generation))
             while len(self._wanted) > WANTED_PAGES:
                 self._wanted.popitem(last=False)
-            if self._thread is None:
+            if self._thread is None and not self._broken:
                 self._thread = threading.Thread(target=self._read, name="results-pages", daemon=True)
                 self._thread.start()
             self._condition.notify()
@@ -83,6 +157,7 @@ class PageReader:
         """What was read may have changed."""
         with self._condition:
             self._generation += 1
+            self._broken = False
             self._pages.clear()
             self._wanted.clear()
 
@@ -100,6 +175,7 @@ class PageReader:
                 while self._serve(store):
                     pass
         except Exception as error:  # a damaged or deleted checkpoint is a message on the screen
+            self._broken = True
             self._failed(error)
         finally:
             self._thread = None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Program
+from servers.waiting import until
 
 from batch.checkpoint import lock_owner
 from batch.live import Watch
@@ -104,6 +105,7 @@ def test_ctrl_c_leaves_watching_and_the_job_goes_on(program: Program) -> None:
         assert watcher.returncode == 130
         assert f"Left; job {job_id} goes on." in err
         assert watch.running
+        until(lambda: watch.snapshot().processed > 0)
     finally:
         kill(pid)
     assert watch.wait(30)

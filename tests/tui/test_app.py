@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from driving import on_screen, shown, until
 from pace_engine import PaceEngine
-from stored import make_job
+from stored import NASTY, make_job
 from textual.binding import Binding
 
 from ai_router import jobs
@@ -333,3 +337,46 @@ async def test_a_job_left_half_done_is_found_finished_read_and_exported(workspac
     exported = json.loads((workspace.outputs / "batch_aaaaaaaa.json").read_text(encoding="utf-8"))
     answers = [result["response_text"] for result in exported["results"]]
     assert answers[0] == "answered before" and "wait" in answers[1] and all(answers)
+
+
+@pytest.mark.terminal
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+def test_a_real_terminal(workspace: Workspace, tmp_path: Path) -> None:
+    """First frame, keys, a resize, and the exit code, under tmux."""
+    make_job(workspace.checkpoints, ["日本語"], {0: NASTY}, status="completed")
+    socket, log = f"ai-router-{os.getpid()}", tmp_path / "code"
+    program = f"{shlex.quote(sys.executable)} -m ai_router --workspace {shlex.quote(str(workspace.root))}"
+    root = Path(__file__).parents[2]
+
+    # A size in the environment would count for more than the terminal's own.
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "TMUX")}
+
+    def tmux(*arguments: str) -> str:
+        argv = ["tmux", "-L", socket, *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, env=env).stdout
+
+    def wait_for(text: str) -> None:
+        end = time.monotonic() + 30
+        while text not in (seen := tmux("capture-pane", "-p")):
+            assert time.monotonic() < end, seen
+            time.sleep(0.05)
+
+    command = f"cd {shlex.quote(str(root))} && {program}; echo $? > {shlex.quote(str(log))}"
+    tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
+    try:
+        wait_for("[5]  Batch Processing Mode")
+        wait_for("✓ done")
+        tmux("send-keys", "3")
+        wait_for("o results")
+        tmux("send-keys", "Enter")
+        wait_for("[1 ≡ all 1]")
+        tmux("resize-window", "-x", "140", "-y", "40")
+        wait_for("PROMPT")
+        tmux("send-keys", "q")
+        end = time.monotonic() + 30
+        while not log.exists() or not log.read_text().strip():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert log.read_text().strip() == "0"
+    finally:
+        subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)

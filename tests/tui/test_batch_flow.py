@@ -80,7 +80,6 @@ async def test_from_menu_to_results_by_keyboard_alone(workspace: Workspace, app:
         await pilot.press("1")
         screen = await on_screen(pilot, FromFileScreen)
         await until(pilot, lambda: "prompts.txt" in shown(app))
-        await pilot.press("shift+tab")
         await type_text(pilot, "pr")
         await pilot.pause()
         await until(pilot, lambda: screen.query_one("#path", Input)._suggestion)  # type: ignore[attr-defined]

@@ -81,15 +81,16 @@ async def test_the_tree_shows_folders_and_prompt_files_with_the_examples_opened(
         assert "bad.jsonl" in text and "table.csv" in text
         assert "[red]name[b].txt" in text
         assert ".hidden.txt" not in text and "program.py" not in text
-        await pilot.press("full_stop")
+        await pilot.press("down", "full_stop")
         await until(pilot, lambda: ".hidden.txt" in shown(pilot.app) and "program.py" in shown(pilot.app))
 
 
 async def test_keyboard_alone_from_the_tree_to_the_models(workspace: Workspace, files: Path) -> None:
     async with from_file(workspace) as pilot:
-        tree = screen_of(pilot).query_one(FileTree)
-        assert pilot.app.focused is tree
+        assert isinstance(pilot.app.focused, PathInput)  # a path can be typed at once
         await until(pilot, lambda: "good.txt" in shown(pilot.app))
+        await pilot.press("down")
+        assert isinstance(pilot.app.focused, FileTree)
         await pilot.press("down", "down")
         await until(pilot, lambda: "3 prompts" in report(pilot))  # looked at while the cursor is on it
         assert screen_of(pilot).query_one(PathInput).value == "examples/good.txt"

@@ -117,7 +117,7 @@ async def test_a_job_is_opened_from_the_menu(workspace: Workspace) -> None:
 
 
 async def test_a_new_job_appears_by_itself(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ai_router.tui.screens.menu.REFRESH_SECONDS", 0.02)
+    monkeypatch.setattr("ai_router.tui.screens.menu.REFRESH_SECONDS", 0.05)
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         await until(pilot, lambda: "No jobs yet" in shown(app))

@@ -297,7 +297,7 @@ class TestClipboard:
 
 
 async def test_live_while_the_job_runs(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ai_router.tui.screens.results.LIVE_SECONDS", 0.02)
+    monkeypatch.setattr("ai_router.tui.screens.results.LIVE_SECONDS", 0.1)
     engine = PaceEngine(held=True)
     monkeypatch.setattr("ai_router.jobs.make_engine", lambda *_, **__: engine)
     path = make_job(workspace.checkpoints, ["a", "b", "c"], {0: "first"})

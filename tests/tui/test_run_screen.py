@@ -83,7 +83,7 @@ async def test_a_run_from_first_item_to_summary(workspace: Workspace, engine: Pa
     job = new_job(workspace, [f"question {n}" for n in range(20)], workers=4)
     async with running(workspace, job) as (pilot, screen, _):
         await in_flight(pilot, screen, 4)
-        await until(pilot, lambda: "An answer to: question 0" in screen.query_one(InFlightPanel).text)
+        await until(pilot, lambda: "An answer to: question 0" in shown(pilot.app))
         text = shown(pilot.app)
         assert "ai-router › Batch › questions.txt" in text
         assert "demo · torch · cpu fp32" in text
@@ -91,12 +91,11 @@ async def test_a_run_from_first_item_to_summary(workspace: Workspace, engine: Pa
         assert "Errors by kind" not in text
         engine.held = False
         await until(pilot, lambda: state(screen) is RunState.FINISHED)
-        await until(pilot, lambda: screen.details is not None)
+        await until(pilot, lambda: screen.details is not None and "✓ finished: 20 answers" in shown(pilot.app))
         text = shown(pilot.app)
-        assert "✓ finished: 20 answers" in text
         assert "100.0%" in text and "20/20" in text
         assert "20 done · 0 failed · 20 in all" in text
-        assert {"results", "export", "back", "help"} == set(footer(pilot.app))  # type: ignore[arg-type]
+        await until(pilot, lambda: footer(pilot.app) == ["results", "export", "back", "help"])  # type: ignore[arg-type]
 
 
 async def test_failures_are_counted_by_kind_and_can_be_retried(workspace: Workspace, engine: PaceEngine) -> None:
@@ -105,10 +104,10 @@ async def test_failures_are_counted_by_kind_and_can_be_retried(workspace: Worksp
     job = new_job(workspace, [f"question {n}" for n in range(9)])
     async with running(workspace, job) as (pilot, screen, _):
         await until(pilot, lambda: state(screen) is RunState.FINISHED and screen.details)
-        errors = screen.query_one(ErrorsPanel).text
-        assert "3  permanent" in errors and "longer than the context" in errors
-        assert "3 prompts of 9 failed" in shown(pilot.app)
-        assert "retry failed" in footer(pilot.app)  # type: ignore[arg-type]
+        await until(pilot, lambda: "3  permanent" in screen.query_one(ErrorsPanel).text)
+        assert "longer than the context" in screen.query_one(ErrorsPanel).text
+        await until(pilot, lambda: "3 prompts of 9 failed" in shown(pilot.app))
+        await until(pilot, lambda: "retry failed" in footer(pilot.app))  # type: ignore[arg-type]
         engine.fails = lambda item: None
         await pilot.press("t")
         await until(pilot, lambda: "finished: 9 answers" in shown(pilot.app))
@@ -129,7 +128,7 @@ async def test_loading_is_said_while_it_lasts(workspace: Workspace, engine: Pace
     job = new_job(workspace, ["one"])
     async with running(workspace, job) as (pilot, screen, _):
         await until(pilot, lambda: "loading model…" in screen.query_one(InFlightPanel).text)
-        assert "◌ starting" in shown(pilot.app)
+        await until(pilot, lambda: "◌ starting" in shown(pilot.app))
         await in_flight(pilot, screen, 1)
 
 
@@ -138,10 +137,9 @@ async def test_error_strategy_ends_with_its_reason_and_what_to_do(workspace: Wor
     engine.fails = failing("bad")
     job = new_job(workspace, ["a", "b", "c"], workers=1, on_error="stop")
     async with running(workspace, job, (80, 24)) as (pilot, screen, _):
-        await until(pilot, lambda: state(screen) is RunState.FAILED)
-        await pilot.pause()
+        await until(pilot, lambda: "stopped after 1 failure (stop)" in shown(pilot.app))
         text = shown(pilot.app)
-        assert "✗ failed" in text and "stopped after 1 failure (stop)" in text
+        assert "✗ failed" in text and state(screen) is RunState.FAILED
         assert "2 prompts left" in text and "p resume" in text
 
 
@@ -164,15 +162,15 @@ async def test_pause_and_go_on(workspace: Workspace, engine: PaceEngine) -> None
     job = new_job(workspace, [f"question {n}" for n in range(30)], workers=2)
     async with running(workspace, job) as (pilot, screen, _):
         await in_flight(pilot, screen, 2)
-        assert "pause" in footer(pilot.app)  # type: ignore[arg-type]
+        await until(pilot, lambda: "pause" in footer(pilot.app))  # type: ignore[arg-type]
         await pilot.press("p")
         await until(pilot, lambda: state(screen) is RunState.PAUSED)
         engine.held = False
         await in_flight(pilot, screen, 0)
         done = screen.snapshot.processed if screen.snapshot else 0
         assert 0 < done < 30
-        assert "‖ paused" in shown(pilot.app)
-        assert "go on" in footer(pilot.app)  # type: ignore[arg-type]
+        await until(pilot, lambda: "‖ paused" in shown(pilot.app))
+        await until(pilot, lambda: "go on" in footer(pilot.app))  # type: ignore[arg-type]
         await pilot.pause(0.3)
         assert screen.snapshot is not None and screen.snapshot.processed == done
         await pilot.press("p")
@@ -197,7 +195,7 @@ async def test_stop_asks_how_and_draining_keeps_what_is_in_flight(workspace: Wor
         await in_flight(pilot, screen, 3)
         await pilot.press("x")
         await on_screen(pilot, StopDialog)
-        assert "finish 3 prompts in flight" in shown(pilot.app)
+        await until(pilot, lambda: "finish 3 prompts in flight" in shown(pilot.app))
         await pilot.press("c")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert state(screen) is RunState.RUNNING
@@ -340,7 +338,7 @@ async def test_a_job_of_another_process_is_watched_and_steered(workspace: Worksp
         screen = await on_screen(pilot, RunScreen)
         assert not screen.owned
         await in_flight(pilot, screen, 2)
-        assert "in process" in shown(app)
+        await until(pilot, lambda: "in process" in shown(app))
         await pilot.press("plus")
         await in_flight(pilot, screen, 3)
         await pilot.press("p")
@@ -484,4 +482,4 @@ async def test_results_of_an_ended_job_come_from_its_checkpoint(workspace: Works
         app.open_run(job.checkpoint_file)
         screen = await on_screen(pilot, RunScreen)
         await until(pilot, lambda: "An answer to: b" in screen.query_one(RecentPanel).text)
-        assert "2  permanent" in screen.query_one(ErrorsPanel).text
+        await until(pilot, lambda: "2  permanent" in screen.query_one(ErrorsPanel).text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -42,6 +43,7 @@ class RoomScreen(Screen[T]):
         super().__init__()
         self._calls: dict[str, int] = {}
         self._busy: dict[str, str] = {}  # by group of work
+        self._under_way: Counter[str] = Counter()
 
     @property
     def room(self) -> RouterApp:
@@ -96,6 +98,7 @@ class RoomScreen(Screen[T]):
         self._calls[group] = number = self._calls.get(group, 0) + 1
 
         def deliver(call: Callable[[Any], object], result: Any) -> None:
+            self._under_way[group] -= 1
             # The screen may be gone by now, or a later call of the group under way.
             if self.alive and self._calls[group] == number:
                 self._busy.pop(group, None)
@@ -110,10 +113,15 @@ class RoomScreen(Screen[T]):
             else:
                 self.app.call_later(deliver, done, result)
 
+        self._under_way[group] += 1
         if busy:
             self._busy[group] = busy
             self.set_timer(BUSY_AFTER, self._show_busy)
         self.run_worker(run, thread=True, group=group, exit_on_error=False)
+
+    def working(self, group: str) -> bool:
+        """Whether a thread of this group is under way: what looks again and again waits for its last look."""
+        return self._under_way[group] > 0
 
     def _deliver(self, call: Callable[[], object]) -> None:
         """From a thread: run something on the app's loop, if this screen is still there by then."""

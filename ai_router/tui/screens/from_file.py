@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -271,7 +271,7 @@ class FromFileScreen(FlowScreen):
         self.query_one("#continue", Button).disabled = not (self.report and self.report.ok and self.source)
         button = self.query_one("#invalid", Button)
         button.display = self.skip_invalid or self.can_skip
-        button.label = "Take back: keep invalid ones" if self.skip_invalid else "Leave out invalid ones"
+        button.label = "Keep invalid ones" if self.skip_invalid else "Leave out invalid ones"
         self.refresh_bindings()
 
     @property
@@ -307,12 +307,6 @@ class FromFileScreen(FlowScreen):
         from ai_router.tui.screens.choose_model import ChooseModelScreen
 
         self.app.push_screen(ChooseModelScreen(self.source, self.report.total))
-
-    def on_key(self, event: events.Key) -> None:
-        """Down from the path goes into the tree."""
-        if event.key == "down" and isinstance(self.focused, PathInput):
-            self.query_one(FileTree).focus()
-            event.stop()
 
     def on_unmount(self) -> None:
         """End a check that is under way."""

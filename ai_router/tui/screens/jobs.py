@@ -104,7 +104,7 @@ class JobsScreen(JobActions[None]):
         if not self.is_current or not self._view.known:
             return
         self._ticks += 1
-        if self._ticks % READ_AGAIN == 0:
+        if self._ticks % READ_AGAIN == 0 and not self.working("read"):
             self._read()
         elif any(line.running for line in self._view.lines):
             self._take(self._view.with_runs(self.room.runs))

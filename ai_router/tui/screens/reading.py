@@ -15,6 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from ai_router.tui.actions import bind
+from ai_router.tui.results_data import read_result
 from ai_router.tui.screens.base import RoomScreen
 from ai_router.tui.widgets.text import count, harmless
 from ai_router.tui.widgets.text_view import Block, TextView
@@ -62,8 +63,6 @@ class ReadingScreen(RoomScreen[int]):
         self._read()
 
     def _read(self) -> None:
-        from ai_router.tui.screens.results import read_result
-
         item, path = self.ids[self.place], self.path
         self.crumbs = (*self._above, f"# {count(item + 1)}")
         self.context_text = f"{count(self.place + 1)} of {count(len(self.ids))}"

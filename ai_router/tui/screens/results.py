@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -14,7 +13,17 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
-from ai_router.tui.results_data import PageReader, RowData, Search
+from ai_router.tui.results_data import (
+    Counts,
+    PageReader,
+    Search,
+    read_counts,
+    read_errors,
+    read_ids,
+    read_job,
+    read_result,
+    table_row,
+)
 from ai_router.tui.screens.dialogs import ConfirmDialog, PromptDialog
 from ai_router.tui.screens.job_actions import JobActions
 from ai_router.tui.screens.reading import ReadingScreen, copy_from, result_blocks, result_json, result_title
@@ -37,19 +46,6 @@ EMPTY = {
 NOT_FOUND = "Nothing holds that text.\n\nEscape ends the search."
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    total: int
-    completed: int
-    failed: int
-    running: bool
-
-    def of(self, kind: str) -> int:
-        """How many items are of a kind."""
-        pending = self.total - self.completed - self.failed
-        return {"all": self.total, "done": self.completed, "failed": self.failed}.get(kind, pending)
-
-
 class ResultsScreen(JobActions[None]):
     """Opens at once, whatever the length of the job; goes on with it while it runs."""
 
@@ -66,10 +62,11 @@ class ResultsScreen(JobActions[None]):
         self.kind: Kind = kind
         self.crumbs = ("Jobs and results", path.stem.removeprefix("batch_"))
         self._job: BatchJob | None = None
-        self._counts = _Counts(0, 0, 0, False)
+        self._counts = Counts(0, 0, 0, False)
         self._ids: Sequence[int] | None = None  # None: every item, by its number
         self._search: Search | None = None
         self._pages: PageReader | None = None
+        self._stale = False  # what is shown may have changed since it was read
 
     def compose_body(self) -> ComposeResult:
         """Kinds, search, table, the text of the row under the cursor."""
@@ -97,19 +94,24 @@ class ResultsScreen(JobActions[None]):
         if self._search is not None:
             self._search.stop()
 
+    def on_resize(self) -> None:
+        """The text may be shown from now on."""
+        if self._job is not None:
+            self.call_after_refresh(self._show_text)
+
     # -- the job --------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         path, workspace = self.path, self.room.workspace
 
-        def read() -> tuple[BatchJob, _Counts]:
+        def read() -> tuple[BatchJob, Counts]:
             if path.suffix == ".json":  # an old checkpoint becomes a database first
                 from ai_router import jobs
 
                 job = jobs.open_job(workspace, str(path))
                 assert job.checkpoint_file is not None
-                return job, _read_counts(job.checkpoint_file)
-            return _read_job(path), _read_counts(path)
+                return job, read_counts(job.checkpoint_file)
+            return read_job(path), read_counts(path)
 
         def failed(error: Exception) -> None:
             self.query_one(VirtualTable).empty = "This job cannot be read."
@@ -118,7 +120,7 @@ class ResultsScreen(JobActions[None]):
 
         self.in_thread(read, lambda found: self._opened(*found), busy="opening", group="open", failed=failed)
 
-    def _opened(self, job: BatchJob, counts: _Counts) -> None:
+    def _opened(self, job: BatchJob, counts: Counts) -> None:
         assert job.checkpoint_file is not None
         self._job, self.path, self._counts = job, job.checkpoint_file, counts
         name = str(job.config.get("source", "")).replace("\\", "/").rpartition("/")[2]
@@ -142,20 +144,23 @@ class ResultsScreen(JobActions[None]):
         self.set_interval(LIVE_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
-        if self.is_current and self._job is not None:
+        if self.is_current and self._job is not None and not self.working("counts"):
             path = self.path
-            self.in_thread(lambda: _read_counts(path), self._counted, group="counts")
+            self.in_thread(lambda: read_counts(path), self._counted, group="counts")
 
-    def _counted(self, counts: _Counts) -> None:
-        if counts == self._counts:
+    def _counted(self, counts: Counts) -> None:
+        if counts != self._counts:
+            self._counts = counts
+            self._stale = True
+            self._show_counts()
+        if not self._stale or self._search is not None or self.working("ids"):
             return
-        self._counts = counts
-        self._show_counts()
+        self._stale = False
         if self._pages is not None:
             self._pages.forget()
-        if self.kind == "all" and self._search is None:
+        if self.kind == "all":
             self.query_one(VirtualTable).refresh_rows()
-        elif self._search is None:
+        else:
             self._show_kind(keep=True)
 
     def _show_counts(self) -> None:
@@ -200,15 +205,19 @@ class ResultsScreen(JobActions[None]):
             table.empty = "Reading…"
             table.set_count(0, keep=False)
         path, kind = self.path, self.kind
-        self.in_thread(lambda: _read_ids(path, kind), lambda ids: self._take_ids(ids, len(ids), keep=keep),
-                       busy="reading", group="ids")  # fmt: skip
+
+        def take(ids: Sequence[int]) -> None:
+            if kind == self.kind and self._search is None:  # else another view was chosen meanwhile
+                self._take_ids(ids, len(ids), keep=keep)
+
+        self.in_thread(lambda: read_ids(path, kind), take, busy="reading", group="ids")
 
     def _take_ids(self, ids: Sequence[int] | None, length: int, *, keep: bool) -> None:
         self._ids = ids
         if self._pages is not None:
             self._pages.forget()
         table = self.query_one(VirtualTable)
-        table.empty = NOT_FOUND if self._search is not None else EMPTY[self.kind]
+        table.empty = EMPTY[self.kind]
         table.set_count(length, keep=keep)
         table.border_title = f"Results · {self.kind}" if self.kind != "all" else "Results"
         table.border_subtitle = plural(length, "item")
@@ -225,7 +234,7 @@ class ResultsScreen(JobActions[None]):
             return None
         ids = range(start, stop) if self._ids is None else self._ids[start:stop]
         page = self._pages.page(start, ids)
-        return None if page is None else [_row(data) for data in page]
+        return None if page is None else [table_row(data) for data in page]
 
     def _page_loaded(self) -> None:
         if self.alive:
@@ -380,7 +389,7 @@ class ResultsScreen(JobActions[None]):
             if choice == "show":
                 self.action_kind("failed")
 
-        self.in_thread(lambda: _read_errors(path), show, busy="counting", group="errors")
+        self.in_thread(lambda: read_errors(path), show, busy="counting", group="errors")
 
     def action_goto(self) -> None:
         """Go to an item by its number."""
@@ -398,59 +407,3 @@ class ResultsScreen(JobActions[None]):
 
         dialog = PromptDialog("Go to an item", f"Its number, 1 to {count(self._counts.total)}:", kind="integer")
         self.app.push_screen(dialog, answered)
-
-
-# -- for threads ------------------------------------------------------------------------------------------------------
-
-
-def _read_job(path: Path) -> BatchJob:
-    from batch.checkpoint import CheckpointStore
-
-    with CheckpointStore(path) as store:
-        return store.job()
-
-
-def _read_counts(path: Path) -> _Counts:
-    from batch.checkpoint import CheckpointStore, lock_owner
-
-    with CheckpointStore(path) as store:
-        job = store.job()
-    return _Counts(job.total_prompts, job.completed, job.failed, lock_owner(path) is not None)
-
-
-def _read_ids(path: Path, kind: Kind) -> Sequence[int]:
-    from array import array
-
-    from batch.checkpoint import CheckpointStore
-
-    with CheckpointStore(path) as store:
-        return array("q", store.ids(kind))
-
-
-def _read_errors(path: Path) -> list[tuple[str, str, int]]:
-    from batch.checkpoint import CheckpointStore
-
-    with CheckpointStore(path) as store:
-        return store.error_counts()
-
-
-def read_result(path: Path, item: int) -> BatchResult:
-    """One item, whole."""
-    from batch.checkpoint import CheckpointStore
-
-    with CheckpointStore(path) as store:
-        return store.result(item)
-
-
-def _row(data: RowData) -> Row:
-    if not data.attempts:
-        return (count(data.id + 1), ("◌ pending", "muted"), data.prompt, "", "", "")
-    status = ("✓ done", "success") if data.success else ("✗ failed", "error")
-    return (
-        count(data.id + 1),
-        status,
-        data.prompt,
-        data.answer if data.success else (data.answer, "error"),
-        (count(data.tokens), "muted"),
-        (f"{data.seconds:,.2f} s", "muted"),
-    )

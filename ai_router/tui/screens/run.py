@@ -29,6 +29,8 @@ from batch.progress import RunState, Snapshot
 from batch.run import Run, RunHandle
 
 FRAMES_PER_SECOND = 6
+FAST = 1000  # items a second of a run in this process from which on frames are rationed
+SHARE = 0.02  # of a processor core for the screen, then: what it takes, the run does not have
 IDLE_SECONDS = 1.0  # between two looks at a job that nobody runs
 FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 
@@ -61,6 +63,8 @@ class RunScreen(RoomScreen[None]):
         self.details: JobDetails | None = None  # of an ended job, from its checkpoint
         self.busy = ""  # what is being done to the job just now, for the title
         self._wanted: tuple[int, float] | None = None  # concurrency asked for, and when
+        self._pause = 0.0  # seconds until the next frame, at least
+        self._spent = time.thread_time()
         self._looked = 0.0
         self._details_for: object = None
 
@@ -109,7 +113,7 @@ class RunScreen(RoomScreen[None]):
         if self.handle is None or not (seen or at_once):
             return
         resting = self.snapshot is not None and self.snapshot.state.over and not self.busy
-        if resting and not at_once and now - self._looked < IDLE_SECONDS:
+        if not at_once and now - self._looked < (IDLE_SECONDS if resting else self._pause):
             return
         self._looked = now
         try:
@@ -119,6 +123,10 @@ class RunScreen(RoomScreen[None]):
             self.room.show_error(error, self.take_handle)
             return
         self.show(snapshot)
+        # Of this thread alone, so it holds the drawing of the last frame and no other work.
+        spent = time.thread_time()
+        cost, self._spent = spent - self._spent, spent
+        self._pause = min(1.0, cost / SHARE) if self.owned and snapshot.items_per_second > FAST else 0.0
 
     def show(self, snapshot: Snapshot) -> None:
         """Bring all panels to this moment."""

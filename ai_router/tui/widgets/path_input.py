@@ -63,7 +63,7 @@ class PathInput(Input):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "complete", "complete", show=False),
-        Binding("down", "screen.focus_next", "files", show=False),
+        Binding("down", "app.focus_next", "files", show=False),
     ]
 
     def action_complete(self) -> None:
