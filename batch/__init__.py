@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from batch.options import RunOptions
     from batch.processor import BatchProcessor
     from batch.run import Run
+
+# What the library has to say is heard by who asks for it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = ["BatchJob", "BatchProcessor", "BatchResult", "JobStatus", "Run", "RunOptions"]
 

@@ -32,7 +32,7 @@ VERBS = {
 }
 
 HELP = f"""\
-usage: ai-router [--workspace DIR] [-v] [VERB …]
+usage: ai-router [--workspace DIR] [--no-mouse] [-v] [VERB …]
 
 Run batches of prompts through models: resumable, measured, exportable.
 Without a verb it opens its screens.
@@ -42,6 +42,7 @@ verbs:
 
 options:
   --workspace DIR  the folder that holds checkpoints/ and outputs/
+  --no-mouse       leave the mouse to the terminal while the screens are open
   -v, --verbose    say more; show where an error comes from
   --version        print the version
   -h, --help       print this, or the help of a verb: ai-router run --help
@@ -105,6 +106,7 @@ def _add_globals(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
     default: Any = argparse.SUPPRESS if suppress else None
     hidden = argparse.SUPPRESS if suppress else None
     parser.add_argument("--workspace", metavar="DIR", default=default, help=hidden)
+    parser.add_argument("--no-mouse", dest="mouse", action="store_false", default=default, help=hidden)
     parser.add_argument("-v", "--verbose", action="store_true", default=default, help=hidden)
 
 
@@ -120,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return Exit.USAGE
         args = build_parser(words).parse_args(words)
         verbose = bool(args.verbose)
-        code = int(_screens(args.workspace) if args.verb is None else _verb(args))
+        code = int(_screens(args.workspace, mouse=args.mouse is not False) if args.verb is None else _verb(args))
         sys.stdout.flush()
         return code
     except SystemExit as error:
@@ -143,7 +145,7 @@ def _verb(args: argparse.Namespace) -> int:
     return int(args.main(args, Session(args.workspace, bool(args.verbose))))
 
 
-def _screens(folder: str | None) -> int:
+def _screens(folder: str | None, *, mouse: bool) -> int:
     """Open the terminal application. By name, so that the command line stands without it."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         narrate("Error: there is no terminal here to open the screens in; run prompts with: ai-router run FILE")
@@ -152,7 +154,7 @@ def _screens(folder: str | None) -> int:
 
     workspace = load_workspace(folder)
     app = importlib.import_module("ai_router.tui.app").RouterApp(workspace)
-    app.run()
+    app.run(mouse=mouse)
     return int(app.return_code or 0)
 
 

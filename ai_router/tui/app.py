@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +46,6 @@ class RouterApp(App[int]):
 
     def __init__(self, workspace: Workspace, *, open_job: Path | None = None) -> None:
         super().__init__()
-        # What the library logs it also says in what it returns; on the screen it would stand in the way.
-        logging.getLogger("batch").addHandler(logging.NullHandler())
         self.workspace = workspace
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
         self.open_job = open_job

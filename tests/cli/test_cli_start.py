@@ -81,7 +81,7 @@ def test_with_a_terminal_the_screens_open(monkeypatch: pytest.MonkeyPatch, tmp_p
         def __init__(self, workspace: object) -> None:
             opened.append(workspace)
 
-        def run(self) -> None:
+        def run(self, *, mouse: bool) -> None:
             pass
 
     module = type(sys)("ai_router.tui.app")
