@@ -20,6 +20,7 @@ from batch.options import SamplingOptions
 
 DEMO_PATH = Path(__file__).parent / "demo"
 ENGINES = ("torch",)
+LEAST_ROOM = 32  # items at once that every local engine takes
 
 
 class UnknownModelError(BatchError):
@@ -211,13 +212,17 @@ def _count_parameters(weights: list[Path]) -> int | None:
 def make_engine(
     spec: ModelSpec, sampling: SamplingOptions, *, workers: int, timeout: float | None = None
 ) -> Engine[Request, Answer]:
-    """The engine of a model, not yet loaded; raises the model's `why` when it is not ready."""
+    """The engine of a model, not yet loaded; raises the model's `why` when it is not ready.
+
+    `workers` is how many items it should have room for at once; with fewer there is still room to raise it later.
+    """
     from batch.engines.host import HostedEngine
     from batch.errors import FatalError
 
     if not spec.ready:
         raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
-    return HostedEngine(spec.engine, {"path": str(spec.path)}, sampling=sampling, max_batch=workers, timeout=timeout)
+    room = max(workers, LEAST_ROOM)
+    return HostedEngine(spec.engine, {"path": str(spec.path)}, sampling=sampling, max_batch=room, timeout=timeout)
 
 
 def token_counter(spec: ModelSpec) -> Callable[[str], int] | None:

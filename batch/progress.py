@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from batch.items import ItemId
 from batch.job import BatchJob, BatchResult
@@ -70,6 +71,7 @@ class Snapshot:
     items: tuple[InFlight, ...] = ()  # the oldest in flight
     recent: tuple[BatchResult, ...] = ()  # the last committed, newest first
     engine_status: str = ""
+    engine_about: Mapping[str, Any] = field(default_factory=dict)  # device, precision, …; JSON
     reason: str | None = None  # why it stopped
     pid: int | None = None  # the process that runs it
 

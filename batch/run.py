@@ -155,6 +155,7 @@ class Run:
             ),
             recent=tuple(meter.recent.copy()),
             engine_status=str(getattr(self.engine, "status", "")),
+            engine_about=dict(getattr(self.engine, "about", {})),
             reason=job.reason,
         )
 
@@ -242,11 +243,13 @@ class Run:
 
     def _take_error(self) -> None:
         assert self._task is not None
+        abandoned = len(self._feed.given)
+        self._feed.given.clear()  # in nobody's hands any more
         if self._task.cancelled():
             return
         error = self._task.exception()
-        if error is None and self._feed.given and self._stop != "now":
-            error = FatalError(f"the engine ended without answering {len(self._feed.given)} items")
+        if error is None and abandoned and self._stop != "now":
+            error = FatalError(f"the engine ended without answering {abandoned} items")
         if error is not None:
             self.error = self.error or error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from batch.sources import open_source
 
 HERE = Path(__file__).parent
 SIZE = (120, 34)
+
+
+def save(app: RouterApp, name: str) -> None:
+    """Write the screen as it is now, without the fonts that Textual would have a reader fetch."""
+    svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(title="ai-router"), flags=re.DOTALL)
+    (HERE / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 async def main() -> None:
@@ -32,11 +39,11 @@ async def main() -> None:
             while run.snapshot().processed < 12:
                 await asyncio.sleep(0.02)
             await pilot.pause(0.2)
-            (HERE / "run-screen.svg").write_text(app.export_screenshot(title="ai-router"), encoding="utf-8")
+            save(app, "run-screen")
             await asyncio.to_thread(run.wait)
             app.open_results(job.checkpoint_file)
             await pilot.pause(1.0)
-            (HERE / "results-screen.svg").write_text(app.export_screenshot(title="ai-router"), encoding="utf-8")
+            save(app, "results-screen")
 
 
 if __name__ == "__main__":

@@ -142,11 +142,12 @@ class RouterApp(App[int]):
 
     def handle_of(self, path: Path) -> RunHandle:
         """The run of a checkpoint: ours, or a watch on another process's."""
-        for run in self.runs.values():
-            if run.job.checkpoint_file == path:
-                return run
         from batch.live import Watch
 
+        for run in self.runs.values():
+            if run.job.checkpoint_file == path:
+                # Ours may be over and another process have taken the job up since.
+                return watch if run.wait(0) and (watch := Watch(path)).running else run
         return Watch(path)
 
     def live_runs(self) -> list[Run]:

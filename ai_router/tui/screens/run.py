@@ -24,7 +24,6 @@ from ai_router.tui.widgets.in_flight import ErrorsPanel, InFlightPanel, RecentPa
 from ai_router.tui.widgets.progress import ProgressPanel
 from ai_router.tui.widgets.sparkline import SpeedPanel
 from batch.errors import BatchError
-from batch.live import Watch
 from batch.progress import RunState, Snapshot
 from batch.run import Run, RunHandle
 
@@ -87,8 +86,6 @@ class RunScreen(RoomScreen[None]):
         """Hold on to the job's run, wherever it is; says why when the checkpoint cannot be read."""
         try:
             self.handle = self.room.handle_of(self.path)
-            if isinstance(self.handle, Run) and self.handle.wait(0) and (watch := Watch(self.path)).running:
-                self.handle = watch  # ours has ended, and another process has taken the job up since
         except (BatchError, OSError) as error:
             self.handle = None
             self.room.show_error(error, self.take_handle)
@@ -181,8 +178,7 @@ class RunScreen(RoomScreen[None]):
         spec: ModelSpec | None = None
         with suppress(BatchError):
             spec = self.room.registry.get(snapshot.model_id)
-        about: Mapping[str, Any] = getattr(self.handle.engine, "about", {}) if isinstance(self.handle, Run) else {}
-        return model_line(snapshot.model_id, spec, about)
+        return model_line(snapshot.model_id, spec, snapshot.engine_about)
 
     # -- steering -------------------------------------------------------------------------------------------------
 
