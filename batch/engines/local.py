@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import json
-import platform
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from batch.errors import EngineError, FatalError, PermanentError
@@ -122,22 +118,6 @@ class CoreFactory(Protocol):
     """Opens a core; raises FatalError, with one sentence, where the model cannot be loaded."""
 
     def __call__(self, spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> LocalCore: ...
-
-
-def default_kind(folder: Path) -> str:
-    """The kind of engine for a model's folder: mlx on Apple silicon, where it knows the model; torch elsewhere."""
-    if (platform.system(), platform.machine()) != ("Darwin", "arm64"):
-        return "torch"
-    found = importlib.util.find_spec("mlx_lm")
-    if found is None or not found.submodule_search_locations or not any(folder.glob("model*.safetensors")):
-        return "torch"
-    try:
-        model_type = json.loads((folder / "config.json").read_bytes())["model_type"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return "torch"
-    # Looked up as a file: to ask the library for it would import the library.
-    known = any((Path(place) / "models" / f"{model_type}.py").is_file() for place in found.submodule_search_locations)
-    return "mlx" if known else "torch"
 
 
 def item_sampling(base: SamplingOptions, params: Mapping[str, Any]) -> tuple[SamplingOptions, list[str]]:

@@ -216,7 +216,7 @@ class MlxCore:
     def _give_up(self, message: str) -> list[BatchResponse[Answer]]:
         """Fail what runs, and begin again with an empty generator."""
         failure = Failure(ErrorClass.EXHAUSTED, message)
-        done = [BatchResponse[Answer](row.id, None, error=failure) for row in self._rows.values()]
+        done: list[BatchResponse[Answer]] = [BatchResponse(row.id, None, error=failure) for row in self._rows.values()]
         self._rows.clear()
         self._prefixes.clear()
         self._generator.close()

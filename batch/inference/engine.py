@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from batch.engines.base import Engine
 from batch.engines.host import HostedEngine
-from batch.engines.local import ThreadedEngine, default_kind
+from batch.engines.kinds import default_kind
+from batch.engines.local import ThreadedEngine
 from batch.inference.limits import BatchRequestError
 from batch.inference.metrics import InferenceResults
 from batch.inference.runner import BatchRunner, Event
