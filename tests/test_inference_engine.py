@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from batch.inference import (
     BatchInferenceEngine,
     BatchItem,
     BatchRequestError,
+    BatchResponse,
+    BatchRunner,
     DoneEvent,
     ErrorEvent,
     InferenceBatchRequest,
@@ -179,6 +182,59 @@ def test_a_batch_that_nobody_waits_for_is_given_up(fake: Open) -> None:
     stream.close()
     assert engine.infer_batch(prompts("quick")).all_succeeded()
     assert time.monotonic() - start < 20
+
+
+def test_a_stream_that_is_closed_while_someone_waits(fake: Open) -> None:
+    engine = fake(2)
+
+    async def impatient() -> None:
+        async with engine.stream(prompts("slow 100000")) as responses:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(responses), 0.1)
+
+    asyncio.run(impatient())
+    stream = engine.stream(prompts("slow 100000"))
+    monitor: list[Any] = []
+
+    def wait() -> None:
+        try:
+            monitor.append(next(stream))
+        except CancelledError:
+            monitor.append("told")
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.1)
+    stream.close()
+    waiting.join(10)
+    assert monitor == ["told"] and list(stream) == []
+    assert engine.infer_batch(prompts("quick")).all_succeeded()
+
+
+def test_batches_of_anything() -> None:
+    """The runner is generic: here numbers in, numbers out."""
+
+    class Squares:
+        name = "squares"
+
+        async def answer(self, items: AsyncIterator[BatchItem[int]]) -> AsyncIterator[BatchResponse[int]]:
+            async for item in items:
+                yield BatchResponse(item.id, item.data**2)
+
+        def partial_texts(self) -> dict[Any, str]:
+            return {}
+
+        async def close(self) -> None:
+            self.name = "closed"
+
+    engine = Squares()
+    with BatchRunner(engine) as runner:
+        results = runner.run([BatchItem(str(i), i) for i in range(200)], most=200, slo={"p99_ms": 60_000})
+        assert [r.data for r in results] == [i * i for i in range(200)] and results.slo_met
+        assert [r.data for r in runner.responses([BatchItem("a", 7)], most=1)] == [49]
+        (event,) = runner.events([BatchItem("a", 7)], most=1)
+        assert isinstance(event, DoneEvent) and event.response.data == 49
+    assert engine.name == "closed"
 
 
 def test_an_engine_that_cannot_start(fake: Open) -> None:

@@ -42,11 +42,22 @@ class _Row:
     uid: int = -1
     count: int = 0  # tokens, the end token among them
 
+    @property
+    def most_tokens(self) -> int:
+        """How long it can get, prompt included."""
+        return len(self.prompt) + self.max_tokens
+
 
 class MlxCore:
     """Continuous batching over one model; one thread opens and calls all of it (see `LocalCore`)."""
 
-    def __init__(self, loaded: Loaded, sampling: SamplingOptions | None = None, max_batch: int | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        sampling: SamplingOptions | None = None,
+        max_batch: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
         # Only here, so that this module's names can be imported without mlx.
         import mlx.core as mx
 
@@ -59,6 +70,9 @@ class MlxCore:
         self._special = loaded.tokenizer.get_added_vocab()
         self._generator = self._open_generator()
         self._prefixes = Prefixes(loaded.model, self._generator.stream)
+        per_token = self._prefixes.bytes_per_token
+        budget = _free_bytes(mx) if cache_bytes is None else cache_bytes
+        self._cache_tokens = budget // per_token if per_token else 2**62
         self._waiting: list[tuple[int, int, _Row]] = []  # a heap: highest priority, then first come
         self._arrivals = 0
         self._rows: dict[int, _Row] = {}  # running, by uid
@@ -150,9 +164,17 @@ class MlxCore:
         return _Row(item.id, prompt, sampling, room, text, loaded.end_ids | special, ignored)
 
     def _admit(self) -> None:
-        """Give the generator as many waiting rows as there is room for, the beginnings they share computed."""
+        """Give the generator as many waiting rows as there is room for, the beginnings they share computed.
+
+        The cache is a rectangle, rows times the longest row, and must fit its bytes when every row is at its longest.
+        One row is always admitted.
+        """
         rows: list[_Row] = []
-        while self._waiting and len(self._rows) + len(rows) < self.room:
+        longest = max((row.most_tokens for row in self._rows.values()), default=0)
+        while self._waiting and (count := len(self._rows) + len(rows)) < self.room:
+            longest = max(longest, self._waiting[0][2].most_tokens)
+            if count and (count + 1) * longest > self._cache_tokens:
+                break
             rows.append(heapq.heappop(self._waiting)[2])
         if not rows:
             return
@@ -282,17 +304,32 @@ def _processors(mx: Any, sampling: SamplingOptions) -> list[Callable[[Any, Any],
     return [penalise]
 
 
+def _free_bytes(mx: Any) -> int:
+    """Memory the caches may take: most of what the GPU is said to be good for, a part of what is free on a CPU."""
+    working_set = mx.device_info().get("max_recommended_working_set_size", 0)
+    if working_set:
+        return int(max(working_set - mx.get_active_memory(), 0) * 0.8)
+    try:
+        with open("/proc/meminfo", "rb") as lines:
+            available = next(line for line in lines if line.startswith(b"MemAvailable:"))
+        return int(available.split()[1]) * 1024 // 5 * 2
+    except (OSError, StopIteration):
+        return 4 * 2**30  # other systems do not say it without a library
+
+
 def _out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
     return isinstance(error, MemoryError) or "memory" in text or "alloc" in text
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> MlxCore:
-    """A core from its description: `path`, and where wanted `precision` and `adapter`."""
-    known = {"path", "precision", "adapter"}
+    """A core from its description: `path`, and where wanted `precision`, `adapter` and `cache_gb`."""
+    known = {"path", "precision", "adapter", "cache_gb"}
     if "path" not in spec or set(spec) - known:
         raise FatalError(f"the mlx engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
-    return MlxCore(load(spec["path"], spec.get("precision") or "auto", spec.get("adapter")), sampling, max_batch)
+    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("adapter"))
+    cache = spec.get("cache_gb")
+    return MlxCore(loaded, sampling, max_batch, int(cache * 2**30) if cache else None)
 
 
 class MlxEngine(ThreadedEngine):

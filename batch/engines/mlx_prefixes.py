@@ -32,6 +32,7 @@ class Prefixes:
         self._kept: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._recent: deque[list[int]] = deque(maxlen=REMEMBERED)
         self.shared_tokens = 0
+        self.bytes_per_token = self._bytes_per_token()
 
     def find(self, prompts: Sequence[list[int]], coming: Sequence[list[int]]) -> list[Found]:
         """For each prompt the longest beginning that is worth sharing with the others, those to come among them.
@@ -96,6 +97,16 @@ class Prefixes:
         if surplus:
             self._library.trim_prompt_cache(copies, surplus)
         return copies
+
+    def _bytes_per_token(self) -> int:
+        """Of one row's cache; 0 where the caches do not grow with every token."""
+        if not self._plain:
+            return 0
+        caches = self._library.make_prompt_cache(self._model)
+        with self._mx.stream(self._stream):
+            self._model(self._mx.array([[0]]), cache=caches)
+            self._mx.eval([c.state for c in caches])
+        return sum(kept.nbytes // kept.shape[2] for c in caches for kept in (c.keys, c.values))
 
     def _bytes(self) -> int:
         return sum(c.nbytes for caches in self._kept.values() for c in caches)

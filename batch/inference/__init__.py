@@ -6,13 +6,15 @@
     print(results.get_by_id("a").data.text, results.stats.items_per_second, results.metrics.latency.p95_ms)
 
 `types` holds requests and responses, `limits` the sizes of batches, `tokenizer` texts and tokens, `dispatch` the way of
-requests into one engine by priority, `engine` the inference over it, `streams` responses and tokens as they come,
-`metrics` percentiles and service levels. Importing this package imports no tokenizer and no model library.
+requests into one engine by priority, `runner` batches of any requests, `engine` batches of prompts, `streams` responses
+and tokens as they come, `metrics` percentiles and service levels. Importing this package imports no tokenizer and no
+model library.
 """
 
 from batch.inference.engine import BatchInferenceEngine
 from batch.inference.limits import BatchRequestError
 from batch.inference.metrics import BatchMetrics, InferenceResults, Percentiles, ServiceLevel
+from batch.inference.runner import BatchRunner
 from batch.inference.streams import DoneEvent, ErrorEvent, Stream, TokenEvent
 from batch.inference.tokenizer import BatchTokenizer
 from batch.inference.types import (
@@ -32,6 +34,7 @@ __all__ = [
     "BatchRequestError",
     "BatchResponse",
     "BatchResults",
+    "BatchRunner",
     "BatchStats",
     "BatchTokenizer",
     "DetokenizeBatchRequest",

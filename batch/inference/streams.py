@@ -80,6 +80,8 @@ class Stream(Generic[T]):
     def __init__(self, source: AsyncGenerator[T, None], loop: LoopThread) -> None:
         self._source = source
         self._loop = loop
+        self._lock = asyncio.Lock()  # a generator can be asked for one thing at a time
+        self._waiting: asyncio.Task[Any] | None = None
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -99,18 +101,28 @@ class Stream(Generic[T]):
 
     async def _next(self) -> list[T]:
         """One value, or none at the end: a future cannot carry StopIteration."""
-        try:
-            return [await anext(self._source)]
-        except StopAsyncIteration:
-            return []
+        async with self._lock:
+            self._waiting = asyncio.current_task()
+            try:
+                return [await anext(self._source)]
+            except StopAsyncIteration:
+                return []
+            finally:
+                self._waiting = None
 
     def close(self) -> None:
-        """Stop listening."""
-        self._loop.call(self._source.aclose())
+        """Stop listening; whoever waits for the next value elsewhere is told so (CancelledError)."""
+        self._loop.call(self._close())
 
     async def aclose(self) -> None:
-        """Stop listening."""
-        await self._loop.acall(self._source.aclose())
+        """As `close`."""
+        await self._loop.acall(self._close())
+
+    async def _close(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+        async with self._lock:
+            await self._source.aclose()
 
     def __enter__(self) -> Stream[T]:
         return self

@@ -236,6 +236,19 @@ def test_out_of_memory_while_running(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [r.success for r in drain(core)] == [True]
 
 
+def test_rows_wait_for_room_in_the_cache() -> None:
+    requests = [Request(p) for p in PROMPTS]
+    per_token = 6 * 2 * 4 * 32 * 4  # layers, keys and values, heads, dimensions, bytes
+    core = MlxCore(loaded(DEMO), SamplingOptions(max_tokens=16), 4, 70 * per_token)
+    for i, request in enumerate(requests):
+        core.submit(BatchItem(i, request))
+    core.step()
+    assert len(core.partial_texts()) == 2  # of about 31 tokens each
+    assert [text_of(r) for r in drain(core)] == [text_of(r) for r in run(core_for(), requests)]
+    tight = MlxCore(loaded(DEMO), SamplingOptions(max_tokens=4), 4, 1)  # one always runs
+    assert all(r.success for r in run(tight, requests))
+
+
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A low-rank adapter in mlx-lm's format, with random numbers in it."""
@@ -319,7 +332,7 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
     refused("the model cannot be loaded: .*[Mm]issing")
     (folder / "config.json").write_text("[]")
     refused("does not hold an object")
-    with pytest.raises(FatalError, match="the mlx engine needs a path and knows adapter, path, precision"):
+    with pytest.raises(FatalError, match="the mlx engine needs a path and knows adapter, cache_gb, path, precision"):
         open_core({"path": DEMO, "device": "cpu"}, SamplingOptions(), None)
     monkeypatch.setitem(sys.modules, "mlx_lm", None)
     with pytest.raises(MissingExtraError, match=r'"ai-router\[mlx\]"'):
