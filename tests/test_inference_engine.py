@@ -321,7 +321,11 @@ def test_time_is_kept_with_and_without_a_cores_help(monkeypatch: pytest.MonkeyPa
 def test_times_through_a_process() -> None:
     hosted = HostedEngine("tests.engines.fake_worker:Fake", {"step_seconds": 0.02}, max_batch=2)
     with BatchInferenceEngine(hosted) as engine:
-        engine.infer_batch(prompts("warm"))
+        engine.start()
+        deadline = time.monotonic() + 30
+        while hosted.status != "ready" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        engine.start()
         results = engine.infer_batch(prompts("a b c d", "e f g h", "late now"))
     assert results.all_succeeded()
     timings = [r.timing for r in results if r.timing]

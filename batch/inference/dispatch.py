@@ -65,9 +65,13 @@ class Dispatcher(Generic[Q, A]):
             job.open[ticket.number] = ticket
             heapq.heappush(self._waiting, (-item.priority, ticket.number, ticket))
         self._arrival.set()
+        self.start()
+        return job
+
+    def start(self) -> None:
+        """Have a run of the engine, which then waits for work."""
         if self._task is None or self._task.done():
             self._start()
-        return job
 
     async def responses(self, job: Job[Q, A]) -> AsyncGenerator[BatchResponse[A], None]:
         """The responses of a batch, each when it is ready; leaving early withdraws the items that are still open."""

@@ -119,6 +119,10 @@ class BatchInferenceEngine:
         """Token, done and error events of all items as they come, for `for` and for `async for`."""
         return self._runner.events(requests, most=MAX_BATCH, split=split)
 
+    def start(self) -> None:
+        """Begin to load the model now, in the background; else the first batch waits for it."""
+        self._runner.start()
+
     def close(self) -> None:
         """End the engine; batches that are still open fail."""
         self._runner.close()

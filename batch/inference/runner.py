@@ -41,6 +41,14 @@ class BatchRunner(Generic[Q, A]):
     async def _open(engine: Engine[Q, A]) -> Dispatcher[Q, A]:
         return Dispatcher(engine)
 
+    def start(self) -> None:
+        """Let the engine get ready now, in the background, rather than with the first batch."""
+
+        async def start() -> None:
+            self._dispatcher.start()
+
+        self._loop.call(start())
+
     def run(
         self, items: Iterable[BatchItem[Q]], *, most: int, split: bool = False, slo: Mapping[str, float] | None = None
     ) -> InferenceResults[A]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import random
 import shutil
 import sys
 from collections.abc import Iterable
@@ -134,6 +135,33 @@ def test_sampling() -> None:
     ways = ({"top_k": 1}, {"top_p": 1e-6}, {"top_p": 0}, {"min_p": 1.0})
     for response in run(core, [asked(PROMPTS[2], temperature=2.0, **way) for way in ways]):
         assert text_of(response) == greedy
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_who_else_is_in_the_batch_never_shows(models: Any, seed: int) -> None:
+    """Prompts come and go at random, many with a common beginning; each gets the answer it gets alone."""
+    path, rng = models("qwen3"), random.Random(seed)
+    words = ["stack", "queue", "search", "the", "list", "first", "fox", "step", "again", "日本語", "🙂"]
+    shared = " ".join(rng.choices(words, k=12))
+    requests = []
+    for _ in range(14):
+        own = " ".join(rng.choices(words, k=rng.randint(1, 12)))
+        params = {"max_tokens": rng.randint(1, 14)}
+        requests.append(Request(f"{shared} {own}" if rng.random() < 0.7 else own, {"params": params}))
+    alone = [run(MlxCore(loaded(path), SamplingOptions(), 1), [request])[0] for request in requests]
+    core = MlxCore(loaded(path), SamplingOptions(), 4)
+    waiting, cancelled = list(enumerate(requests)), set()
+    responses: dict[Any, BatchResponse[Answer]] = {}
+    while waiting or core.busy:
+        while waiting and rng.random() < 0.6:
+            i, request = waiting.pop(0)
+            core.submit(BatchItem(i, request, priority=rng.choice([0, 0, 1])))
+        if rng.random() < 0.1 and (running := list(core.partial_texts())):
+            cancelled.add(running[0])
+            core.cancel(running[0])
+        responses |= {response.id: response for response in core.step()}
+    assert set(responses) | cancelled == set(range(14)) and not set(responses) & cancelled
+    assert all(responses[i].data == alone[i].data for i in responses) and core.shared_tokens > 0
 
 
 def test_stop_strings_across_token_borders() -> None:
