@@ -141,7 +141,7 @@ class MlxCore:
         return self._library.BatchGenerator(
             self._loaded.model,
             completion_batch_size=self.room,
-            prefill_batch_size=min(PREFILL_BATCH, self.room),
+            prefill_batch_size=min(PREFILL_BATCH, self.room) if self._loaded.pads else 1,
         )
 
     def _row(self, item: BatchItem[Request]) -> _Row:

@@ -23,6 +23,7 @@ class Loaded:
     tokenizer: Any  # the one of transformers
     end_ids: frozenset[int]  # tokens that end an answer
     context: int | None  # most tokens, prompt and answer together; None where the config names no limit
+    pads: bool  # whether prompts of different lengths can be read together
     about: Mapping[str, Any]
 
 
@@ -51,14 +52,14 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
         raise
     except Exception as error:  # mlx, mlx-lm, safetensors and transformers each raise their own
         raise FatalError(f"{folder}: {_problem(error)}") from error
-    _check_caches(folder, model)
-    text_config = config.get("text_config") or config
+    pads = _check_caches(folder, model)
     bits = (config.get("quantization") or {}).get("bits")
     return Loaded(
         model=model,
         tokenizer=tokenizer._tokenizer,
         end_ids=frozenset(tokenizer.eos_token_ids),
-        context=text_config.get("max_position_embeddings"),
+        context=_context(config),
+        pads=pads,
         about={
             "device": "gpu" if on_gpu else "cpu",
             "precision": f"int{bits}" if bits else _precision(model),
@@ -111,14 +112,29 @@ def _adapt(utils: Any, model: Any, adapter: Path) -> None:
         raise FatalError(f"{adapter}: the adapter cannot be applied: {_line(error)}") from error
 
 
-def _check_caches(folder: Path, model: Any) -> None:
-    """BatchGenerator joins the caches of its rows, which a few architectures' caches cannot do."""
-    from mlx_lm.models.cache import make_prompt_cache
+def _check_caches(folder: Path, model: Any) -> bool:
+    """Whether the model's caches allow padded prompts; raises where they cannot be joined at all.
 
-    for cache in make_prompt_cache(model):
-        if not hasattr(cache, "merge"):
-            kind = type(cache).__name__
+    BatchGenerator pads prompts that it reads together. Attention masks the padding, but a recurrent state swallows it
+    in some of mlx-lm's models (Mamba among them), and the answers are others.
+    """
+    from mlx_lm.models import cache
+
+    caches = cache.make_prompt_cache(model)
+    for one in caches:
+        if not hasattr(one, "merge"):
+            kind = type(one).__name__
             raise FatalError(f"{folder}: mlx-lm cannot run prompts of this model together (its cache is a {kind})")
+    return all(isinstance(one, cache.KVCache | cache.RotatingKVCache) for one in caches)
+
+
+def _context(config: Mapping[str, Any]) -> int | None:
+    """The most tokens a row may have. mlx-lm runs Mistral without its window, which is right only within it."""
+    text = config.get("text_config") or config
+    limits = [text.get("max_position_embeddings")]
+    if text.get("model_type") == "mistral":
+        limits.append(text.get("sliding_window"))
+    return min((limit for limit in limits if limit), default=None)
 
 
 def _precision(model: Any) -> str:

@@ -164,6 +164,28 @@ def test_who_else_is_in_the_batch_never_shows(models: Any, seed: int) -> None:
     assert all(responses[i].data == alone[i].data for i in responses) and core.shared_tokens > 0
 
 
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_other_architectures(models: Any, kind: str) -> None:
+    """Mamba has a state instead of keys and values: nothing can be cut from it, and no padding may get into it."""
+    from batch.engines.torch.engine import open_core as open_torch
+
+    rng = random.Random(1)
+    words = ["stack", "queue", "search", "the", "list", "first", "fox", "step", "again"]
+    shared = " ".join(rng.choices(words, k=20))
+    requests = [Request(f"{shared} {' '.join(rng.choices(words, k=rng.randint(1, 9)))}") for _ in range(6)]
+    sampling = SamplingOptions(max_tokens=8)
+    torch = run(open_torch({"path": models(kind), "precision": "fp32"}, sampling, 4), requests)
+    core = MlxCore(loaded(models(kind)), sampling, 4)
+    assert [r.data for r in run(core, requests)] == [r.data for r in torch] and core.shared_tokens > 0
+
+
+def test_a_window_that_mlx_lm_does_not_know_limits_the_context(models: Any) -> None:
+    one = loaded(models("mistral"))
+    assert one.context == 8
+    response = run(MlxCore(one), [Request("the quick brown fox jumps over the lazy dog")])[0]
+    assert response.error and "the model's context is 8" in response.error.message
+
+
 def test_stop_strings_across_token_borders() -> None:
     core = core_for()
     whole = text_of(run(core, [Request(PROMPTS[0])])[0])
