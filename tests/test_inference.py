@@ -246,8 +246,9 @@ def test_a_models_tokenizer_gives_its_own_ids(demo: BatchTokenizer) -> None:
     assert [r.data and r.data.tokens for r in results] == expected
     back = demo.decode_batch(tokens(*expected))
     assert back[0].data and back[0].data.text == values[0]
-    odd = demo.decode_batch(tokens([*expected[0], 10**9, -1]))
-    assert odd[0].data and odd[0].data.text == values[0]
+    for unknown in ([10**9], [-1], [2**40, 5121]):
+        odd = demo.decode_batch(tokens([*expected[0], *unknown]))
+        assert odd[0].data and odd[0].data.text == values[0]
 
 
 @given(st.lists(st.text(st.characters(max_codepoint=126, min_codepoint=32), max_size=40), max_size=4))

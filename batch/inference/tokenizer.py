@@ -80,8 +80,11 @@ class ModelCodec:
 
     def decode(self, tokens: list[Sequence[int]]) -> list[str]:
         """The texts of all rows in one call."""
-        rows = [[t for t in row if 0 <= t < self._size] for row in tokens]
-        texts: list[str] = self._tokenizer.decode_batch(rows, skip_special_tokens=False)
+        try:
+            texts: list[str] = self._tokenizer.decode_batch(tokens, skip_special_tokens=False)
+        except OverflowError:  # the library itself skips what it does not know, but only within 32 bits
+            rows = [[t for t in row if 0 <= t < self._size] for row in tokens]
+            texts = self._tokenizer.decode_batch(rows, skip_special_tokens=False)
         return texts
 
 
