@@ -230,7 +230,7 @@ def make_engine(
         raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
     described = {"path": str(spec.path)}
     if spec.adapter is not None:
-        described["adapter"] = str(spec.adapter)
+        described["adapter_path"] = str(spec.adapter)
     return HostedEngine(spec.engine, described, sampling=sampling, max_batch=workers, timeout=timeout)
 
 

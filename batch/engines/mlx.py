@@ -323,11 +323,11 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> MlxCore:
-    """A core from its description: `path`, and where wanted `precision`, `adapter` and `cache_gb`."""
-    known = {"path", "precision", "adapter", "cache_gb"}
+    """A core from its description: `path`, and where wanted `precision`, `adapter_path` and `cache_gb`."""
+    known = {"path", "precision", "adapter_path", "cache_gb"}
     if "path" not in spec or set(spec) - known:
         raise FatalError(f"the mlx engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
-    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("adapter"))
+    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("adapter_path"))
     cache = spec.get("cache_gb")
     return MlxCore(loaded, sampling, max_batch, int(cache * 2**30) if cache else None)
 
@@ -340,9 +340,9 @@ class MlxEngine(ThreadedEngine):
         path: str | Path,
         *,
         precision: str = "auto",
-        adapter: str | Path | None = None,
+        adapter_path: str | Path | None = None,
         sampling: SamplingOptions | None = None,
         max_batch: int | None = None,
     ) -> None:
-        spec = {"path": str(path), "precision": precision, "adapter": adapter}
+        spec = {"path": str(path), "precision": precision, "adapter_path": adapter_path}
         super().__init__("mlx", lambda: open_core(spec, sampling or SamplingOptions(), max_batch))

@@ -321,7 +321,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_adapters(adapter: Path, tmp_path: Path) -> None:
     sampling = SamplingOptions(max_tokens=8)
-    core = open_core({"path": DEMO, "adapter": str(adapter)}, sampling, 2)
+    core = open_core({"path": DEMO, "adapter_path": str(adapter)}, sampling, 2)
     assert core.about["adapter"] == str(adapter)
     plain = text_of(run(core_for(max_tokens=8), [Request(PROMPTS[0])])[0])
     adapted = run(core, [Request(PROMPTS[0])])[0]
@@ -382,7 +382,7 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
     refused("the model cannot be loaded: .*[Mm]issing")
     (folder / "config.json").write_text("[]")
     refused("does not hold an object")
-    with pytest.raises(FatalError, match="the mlx engine needs a path and knows adapter, cache_gb, path, precision"):
+    with pytest.raises(FatalError, match="the mlx engine needs a path and knows adapter_path, cache_gb, path, precision"):
         open_core({"path": DEMO, "device": "cpu"}, SamplingOptions(), None)
     monkeypatch.setitem(sys.modules, "mlx_lm", None)
     with pytest.raises(MissingExtraError, match=r'"ai-router\[mlx\]"'):
