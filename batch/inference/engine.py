@@ -30,8 +30,8 @@ class BatchInferenceEngine:
     `model` is the folder of a Hugging Face model, which the engine of `kind` ("torch", "mlx"; None: the best one for
     this machine) loads in a process of its own with the first batch; or any engine that is already there
     (`TorchEngine(path)`, a `HostedEngine`, …), which `close` then closes too. `spec` goes to the engine (`precision`,
-    `adapter_path`, …), `sampling` holds for whatever a request does not say, `max_batch` is how many prompts run at once
-    (None: the engine decides).
+    `adapter_path`, …), `sampling` holds for whatever a request does not say, `max_batch` is how many prompts run at
+    once (None: the engine decides).
 
     A batch may have 100 prompts, or any number with `split=True`. All of a batch is queued at once and prompts join and
     leave the running ones at every step, so nothing is gained by smaller batches; from 8 prompts on a batch is worth

@@ -382,7 +382,9 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
     refused("the model cannot be loaded: .*[Mm]issing")
     (folder / "config.json").write_text("[]")
     refused("does not hold an object")
-    with pytest.raises(FatalError, match="the mlx engine needs a path and knows adapter_path, cache_gb, path, precision"):
+    with pytest.raises(
+        FatalError, match="the mlx engine needs a path and knows adapter_path, cache_gb, path, precision"
+    ):
         open_core({"path": DEMO, "device": "cpu"}, SamplingOptions(), None)
     monkeypatch.setitem(sys.modules, "mlx_lm", None)
     with pytest.raises(MissingExtraError, match=r'"ai-router\[mlx\]"'):
