@@ -14,12 +14,13 @@ from typing import Any
 
 from ai_router.settings import SettingsError, Workspace
 from batch.engines.base import Engine
+from batch.engines.kinds import default_kind
 from batch.errors import BatchError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions
 
 DEMO_PATH = Path(__file__).parent / "demo"
-ENGINES = ("torch",)
+ENGINES = ("torch", "mlx")
 LEAST_ROOM = 32  # items at once that every local engine takes
 
 
@@ -43,6 +44,7 @@ class ModelSpec:
     ready: bool = True
     why: str = ""
     sampling: Mapping[str, Any] = field(default_factory=dict)  # defaults of this model
+    adapter: Path | None = None  # a folder with an adapter to put over the weights
 
     @property
     def parameters_text(self) -> str:
@@ -101,14 +103,16 @@ class Registry:
             models = data["models"]
             for model_id, entry in models.items():
                 folder = self.workspace.root / Path(str(entry["path"])).expanduser()
+                adapter = entry.get("adapter")
                 yield describe_folder(
                     folder,
                     id=str(model_id),
                     name=str(entry.get("name", model_id)),
-                    engine=str(entry.get("engine", "torch")),
+                    engine=str(entry["engine"]) if "engine" in entry else None,
                     source="models.yaml",
                     notes=str(entry.get("notes", "")),
                     sampling=dict(entry.get("sampling", {})),
+                    adapter=self.workspace.root / Path(str(adapter)).expanduser() if adapter else None,
                 )
         except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(
@@ -133,16 +137,20 @@ def describe_folder(
     *,
     id: str | None = None,  # noqa: A002 - the field's own name
     name: str | None = None,
-    engine: str = "torch",
+    engine: str | None = None,
     source: str,
     notes: str = "",
     sampling: Mapping[str, Any] | None = None,
+    adapter: Path | None = None,
 ) -> ModelSpec:
-    """What can be said of a Hugging Face model folder without loading it."""
+    """What can be said of a Hugging Face model folder without loading it. No engine: the best one for this machine."""
     why, config = _read_config(folder)
+    engine = engine or default_kind(folder)
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not why and not weights:
         why = f"no weights (*.safetensors) in {folder}"
+    if not why and adapter is not None and not adapter.is_dir():
+        why = f"no such adapter folder: {adapter}"
     return ModelSpec(
         id=id or folder.name,
         name=name or folder.name,
@@ -156,6 +164,7 @@ def describe_folder(
         ready=not (why := why or _missing_engine(engine)),
         why=why,
         sampling=sampling or {},
+        adapter=adapter,
     )
 
 
@@ -185,6 +194,8 @@ def _missing_engine(engine: str) -> str:
         return f"unknown engine {engine!r}; known: {', '.join(ENGINES)}"
     if engine == "torch" and not all(importlib.util.find_spec(m) for m in ("torch", "transformers")):
         return 'needs torch: pip install "ai-router[local]"'
+    if engine == "mlx" and importlib.util.find_spec("mlx_lm") is None:
+        return 'needs mlx: pip install "ai-router[mlx]"'
     return ""
 
 
@@ -221,8 +232,11 @@ def make_engine(
 
     if not spec.ready:
         raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
+    described = {"path": str(spec.path)}
+    if spec.adapter is not None:
+        described["adapter_path"] = str(spec.adapter)
     room = max(workers, LEAST_ROOM)
-    return HostedEngine(spec.engine, {"path": str(spec.path)}, sampling=sampling, max_batch=room, timeout=timeout)
+    return HostedEngine(spec.engine, described, sampling=sampling, max_batch=room, timeout=timeout)
 
 
 def token_counter(spec: ModelSpec) -> Callable[[str], int] | None:

@@ -15,7 +15,7 @@ from typing import Any
 from batch.engines import frames
 from batch.engines.process import ChildProcess, worker_env
 from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError
-from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions, options_dict
 
 RESENDS = 2  # further tries of an item whose engine died
@@ -63,12 +63,13 @@ class _Run:
 
 
 class HostedEngine:
-    """Runs a kind of local engine ("torch", or any `module:name` of a CoreFactory) in a process of its own.
+    """Runs a kind of local engine ("torch", "mlx", or any `module:name` of a CoreFactory) in a process of its own.
 
     The process starts with the first `answer` and stays for the next ones. When it dies, it is started again, and what
     it held runs again: at most `RESENDS` times an item, which then is a failure of class exhausted. FatalError is
     raised where the model cannot be loaded, or after `RESTARTS` restarts without an answer. One `answer` at a time.
     `timeout` is the seconds an item may take from its sending; overrunning it is a transient failure.
+    With `timing` set before the process starts, responses tell when work on them began and their first token came.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class HostedEngine:
         threads: int | None = None,
         log_path: Path | None = None,
         backoff: Sequence[float] = BACKOFF,
+        timing: bool = False,
     ) -> None:
         self.name = kind
+        self.timing = timing
         self._load = {
             "op": "load",
             "kind": kind,
@@ -207,13 +210,15 @@ class HostedEngine:
     def _settle(self, run: _Run, flight: _Flight, frame: frames.Frame) -> BatchResponse[Answer]:
         run.slots.release()
         done = frame["op"] == "done"
+        duration = time.perf_counter_ns() - flight.pulled_ns
         return BatchResponse(
             flight.item.id,
             Answer(frame["text"], frame["extra"]) if done else None,
-            duration_ns=time.perf_counter_ns() - flight.pulled_ns,
+            duration_ns=duration,
             error=None if done else Failure(ErrorClass(frame["class"]), frame["message"]),
             tokens_input=frame["in"],
             tokens_output=frame["out"],
+            timing=_timing(frame.get("timing"), flight, duration),
         )
 
     def _bury(self, run: _Run, how: str) -> list[BatchResponse[Answer]]:
@@ -322,7 +327,7 @@ class HostedEngine:
             self._status = status
             self._partials.clear()
             self._child = ChildProcess(worker_env(self._threads), self._on_frame, self._on_exit, self._log_path)
-            self._child.send(frames.encode(self._load))
+            self._child.send(frames.encode({**self._load, "timing": self.timing}))
 
     def _on_frame(self, child: ChildProcess, frame: frames.Frame) -> None:
         with self._lock:
@@ -357,6 +362,15 @@ class HostedEngine:
         """Hand an event to the run, if there is one; called under the lock."""
         if self._run is not None and not self._run.loop.is_closed():
             self._run.loop.call_soon_threadsafe(self._run.events.put_nowait, event)
+
+
+def _timing(times: Sequence[int | None] | None, flight: _Flight, total_ns: int) -> Timing | None:
+    """The child's times, [queue, first token] since the sending, as times since the item was pulled."""
+    if times is None:
+        return None
+    before = flight.sent_ns - flight.pulled_ns
+    queue, first = times
+    return Timing(before + (queue or 0), None if first is None else before + first, total_ns)
 
 
 async def _pull(run: _Run, items: AsyncIterator[BatchItem[Request]]) -> None:

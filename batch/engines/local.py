@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from batch.errors import EngineError, FatalError, PermanentError
-from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import OptionError, SamplingOptions, parse_option
 
 PARTIAL_SECONDS = 0.1  # how often the text so far is looked at; no screen needs it faster
@@ -56,6 +56,64 @@ class LocalCore(Protocol):
         ...
 
 
+class StepClock:
+    """Steps a core and keeps time of its items from outside: when each began, and when its first token came.
+
+    A core may have `token_counts() -> dict[ItemId, int]`, the tokens so far of every running item. One without it is
+    asked for its partial texts, and an item that has one is taken to have its first token; this costs a decoding of
+    all texts at steps where an item waits for its first token.
+    """
+
+    def __init__(self, core: LocalCore) -> None:
+        self._core = core
+        self._counts: Callable[[], Mapping[ItemId, int]] = getattr(core, "token_counts", self._from_partials)
+        self._taken: dict[ItemId, int] = {}
+        self._began: dict[ItemId, int] = {}
+        self._first: dict[ItemId, int] = {}
+
+    def submit(self, item: BatchItem[Request]) -> None:
+        """Hand an item to the core."""
+        self._taken[item.id] = time.perf_counter_ns()
+        self._core.submit(item)
+
+    def cancel(self, item_id: ItemId) -> None:
+        """Cancel an item."""
+        self._forget(item_id)
+        self._core.cancel(item_id)
+
+    def step(self) -> list[BatchResponse[Answer]]:
+        """Advance; the responses carry their `timing`."""
+        start = time.perf_counter_ns()
+        responses = self._core.step()
+        end = time.perf_counter_ns()
+        timed = [replace(response, timing=self._timing(response, start, end)) for response in responses]
+        if len(self._first) < len(self._taken):
+            for item_id, count in self._counts().items():
+                self._began.setdefault(item_id, start)
+                if count and item_id not in self._first:
+                    self._first[item_id] = end
+        return timed
+
+    def _timing(self, response: BatchResponse[Answer], start: int, end: int) -> Timing:
+        item_id = response.id
+        taken = self._taken.get(item_id, start)
+        first = self._first.get(item_id, end if response.tokens_output else None)
+        timing = Timing(
+            queue_ns=self._began.get(item_id, start) - taken,
+            first_token_ns=None if first is None else first - taken,
+            total_ns=end - taken,
+        )
+        self._forget(item_id)
+        return timing
+
+    def _forget(self, item_id: ItemId) -> None:
+        for times in (self._taken, self._began, self._first):
+            times.pop(item_id, None)
+
+    def _from_partials(self) -> Mapping[ItemId, int]:
+        return dict.fromkeys(self._core.partial_texts(), 1)
+
+
 class CoreFactory(Protocol):
     """Opens a core; raises FatalError, with one sentence, where the model cannot be loaded."""
 
@@ -81,10 +139,14 @@ def item_sampling(base: SamplingOptions, params: Mapping[str, Any]) -> tuple[Sam
 
 
 class ThreadedEngine:
-    """A local core as an engine within this process, on a thread of its own; `HostedEngine` is the sturdier choice."""
+    """A local core as an engine within this process, on a thread of its own; `HostedEngine` is the sturdier choice.
 
-    def __init__(self, name: str, open_core: Callable[[], LocalCore]) -> None:
+    With `timing` set, responses tell when work on them began and when their first token came.
+    """
+
+    def __init__(self, name: str, open_core: Callable[[], LocalCore], *, timing: bool = False) -> None:
         self.name = name
+        self.timing = timing
         self._open_core = open_core
         self._core: LocalCore | None = None
         self._partials: dict[ItemId, str] = {}
@@ -98,6 +160,7 @@ class ThreadedEngine:
         core = self._core
         if core is None:
             core = self._core = await loop.run_in_executor(self._thread, self._open_core)
+        stepper = StepClock(core) if self.timing else core
         inbox: asyncio.Queue[BatchItem[Request] | Exception | None] = asyncio.Queue()
         slots = asyncio.Semaphore(core.room)
         pulled: dict[ItemId, int] = {}
@@ -113,10 +176,10 @@ class ThreadedEngine:
                         ended = True
                         break
                     pulled[item.id] = time.perf_counter_ns()
-                    await loop.run_in_executor(self._thread, core.submit, item)
+                    await loop.run_in_executor(self._thread, stepper.submit, item)
                 if not pulled:
                     continue
-                for response in await loop.run_in_executor(self._thread, self._step, core):
+                for response in await loop.run_in_executor(self._thread, self._step, core, stepper):
                     duration = time.perf_counter_ns() - pulled.pop(response.id)
                     slots.release()
                     yield replace(response, duration_ns=duration)
@@ -127,9 +190,9 @@ class ThreadedEngine:
             for item_id in pulled:
                 self._thread.submit(core.cancel, item_id)
 
-    def _step(self, core: LocalCore) -> list[BatchResponse[Answer]]:
+    def _step(self, core: LocalCore, stepper: LocalCore | StepClock) -> list[BatchResponse[Answer]]:
         try:
-            responses = core.step()
+            responses = stepper.step()
         except EngineError:
             raise
         except Exception as error:

@@ -1,9 +1,10 @@
 """The child's side of a hosted engine: `python -m batch.engines.worker` answers frames on stdin with frames on stdout.
 
-In:  {"op": "load", "kind", "spec", "sampling", "max_batch"}, once and first;
+In:  {"op": "load", "kind", "spec", "sampling", "max_batch", "timing"}, once and first;
      {"op": "add", "n", "text", "extra", "priority"} and {"op": "cancel", "n"}, `n` the number of the sending.
 Out: {"op": "status", "text"}, {"op": "ready", "room", "about"} or {"op": "fatal", "message", "extra"};
-     {"op": "done", "n", "text", "extra", "in", "out"} or {"op": "failed", "n", "class", "message", "in", "out"};
+     {"op": "done", "n", "text", "extra", "in", "out"} or {"op": "failed", "n", "class", "message", "in", "out"},
+     both with "timing", [queue, first token] in ns, where `load` asked for it;
      {"op": "partial", "texts": {n: new text}}, ten times a second at most.
 
 The process ends when stdin does, whatever it is doing: a parent that is gone reads no answers.
@@ -22,13 +23,13 @@ import traceback
 from typing import Any, BinaryIO
 
 from batch.engines import frames
-from batch.engines.local import PARTIAL_SECONDS, CoreFactory, LocalCore
+from batch.engines.local import PARTIAL_SECONDS, CoreFactory, LocalCore, StepClock
 from batch.errors import BatchError, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 
 # Where each kind's core is opened; imported only when it is asked for.
-KINDS = {"torch": "batch.engines.torch.engine:open_core"}
+KINDS = {"torch": "batch.engines.torch.engine:open_core", "mlx": "batch.engines.mlx:open_core"}
 
 PARENT_SECONDS = 1.0
 
@@ -73,9 +74,10 @@ class Worker:
             self._send({"op": "fatal", "message": text, "extra": None})
             return 3
         self._send({"op": "ready", "room": core.room, "about": dict(core.about)})
+        stepper = StepClock(core) if load.get("timing") else core
         while True:
-            self._take(core)
-            for response in core.step():
+            self._take(core, stepper)
+            for response in stepper.step():
                 self._answer(response)
             now = time.monotonic()
             if now - self._partials_at >= PARTIAL_SECONDS:
@@ -87,20 +89,22 @@ class Worker:
             self._inbox.put(frame)
         os._exit(0)  # not sys.exit: the main thread may be within a long step
 
-    def _take(self, core: LocalCore) -> None:
+    def _take(self, core: LocalCore, stepper: LocalCore | StepClock) -> None:
         """Hand what has come in to the core; wait for something where it has nothing to do."""
         while not core.busy or not self._inbox.empty():
             frame = self._inbox.get()
             n = frame["n"]
             if frame["op"] == "add":
-                core.submit(BatchItem(n, Request(frame["text"], frame["extra"]), priority=frame["priority"]))
+                stepper.submit(BatchItem(n, Request(frame["text"], frame["extra"]), priority=frame["priority"]))
             else:
-                core.cancel(n)
+                stepper.cancel(n)
                 self._shown.pop(n, None)
 
     def _answer(self, response: BatchResponse[Answer]) -> None:
         self._shown.pop(int(response.id), None)
         frame: dict[str, Any] = {"n": response.id, "in": response.tokens_input, "out": response.tokens_output}
+        if response.timing is not None:
+            frame["timing"] = [response.timing.queue_ns, response.timing.first_token_ns]
         if response.data is not None:
             self._send({"op": "done", **frame, "text": response.data.text, "extra": response.data.extra})
         elif response.error is not None:

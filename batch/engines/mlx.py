@@ -1,0 +1,348 @@
+"""The MLX engine: mlx-lm's BatchGenerator (continuous batching), with shared prefixes and sampling per request.
+
+A model is an mlx-lm checkpoint or a Hugging Face folder with `model*.safetensors`, quantised or not, with an adapter in
+mlx-lm's format on top where one is named. Importing this module imports neither mlx nor transformers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import importlib
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batch.engines.local import ThreadedEngine, item_sampling
+from batch.engines.mlx_loader import Loaded, load
+from batch.engines.mlx_prefixes import Prefixes
+from batch.engines.torch.prompt import encode_chat  # these two know nothing of torch
+from batch.engines.torch.text import TextStream
+from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+from batch.options import SamplingOptions
+
+BATCH = 32
+PREFILL_BATCH = 8  # prompts read at the same time, as in mlx-lm
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """A prompt and its answer so far. `uid` is the generator's name for it, once it runs."""
+
+    id: ItemId
+    prompt: list[int]
+    sampling: SamplingOptions
+    max_tokens: int  # what the request allows, cut to what the context has left
+    text: TextStream
+    stop_ids: frozenset[int]
+    ignored: list[str] = field(default_factory=list)
+    uid: int = -1
+    count: int = 0  # tokens, the end token among them
+
+    @property
+    def most_tokens(self) -> int:
+        """How long it can get, prompt included."""
+        return len(self.prompt) + self.max_tokens
+
+
+class MlxCore:
+    """Continuous batching over one model; one thread opens and calls all of it (see `LocalCore`)."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        sampling: SamplingOptions | None = None,
+        max_batch: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
+        # Only here, so that this module's names can be imported without mlx.
+        import mlx.core as mx
+
+        self._mx: Any = mx
+        # Not by an import statement, which would find the function of that name.
+        self._library: Any = importlib.import_module("mlx_lm.generate")
+        self._loaded = loaded
+        self._sampling = sampling or SamplingOptions()
+        self.room = max_batch or BATCH
+        self._special = loaded.tokenizer.get_added_vocab()
+        self._generator = self._open_generator()
+        self._prefixes = Prefixes(loaded.model, self._generator.stream)
+        per_token = self._prefixes.bytes_per_token
+        budget = _free_bytes(mx) if cache_bytes is None else cache_bytes
+        self._cache_tokens = budget // per_token if per_token else 2**62
+        self._waiting: list[tuple[int, int, _Row]] = []  # a heap: highest priority, then first come
+        self._arrivals = 0
+        self._rows: dict[int, _Row] = {}  # running, by uid
+        self._failed: list[BatchResponse[Answer]] = []  # items that never became a row
+        self.about: Mapping[str, Any] = {**loaded.about, "batching": "together"}
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self._failed or self._waiting or self._rows)
+
+    @property
+    def shared_tokens(self) -> int:
+        """Prompt tokens that were not computed again, because another prompt begins with them too."""
+        return self._prefixes.shared_tokens
+
+    def submit(self, item: BatchItem[Request]) -> None:
+        """Take an item; what is wrong with it comes back from the next `step`."""
+        try:
+            row = self._row(item)
+        except EngineError as error:
+            self._failed.append(BatchResponse(item.id, None, error=classify(error)))
+        else:
+            heapq.heappush(self._waiting, (-item.priority, self._arrivals, row))
+            self._arrivals += 1
+
+    def cancel(self, item_id: ItemId) -> None:
+        """Forget an item."""
+        self._failed = [response for response in self._failed if response.id != item_id]
+        self._waiting = [entry for entry in self._waiting if entry[2].id != item_id]
+        heapq.heapify(self._waiting)
+        gone = [uid for uid, row in self._rows.items() if row.id == item_id]
+        if gone:
+            self._leave(gone)
+
+    def step(self) -> list[BatchResponse[Answer]]:
+        """Advance every running row by one token and prompts by one chunk; return what has finished."""
+        done, self._failed = self._failed, []
+        try:
+            self._admit()
+            if self._rows:
+                done += self._take(self._generator.next()[1])
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            done += self._give_up(f"out of memory with {len(self._rows)} prompts running: {error}")
+        return done
+
+    def partial_texts(self) -> dict[ItemId, str]:
+        """The text so far of every running item."""
+        return {row.id: row.text.read() for row in self._rows.values()}
+
+    def token_counts(self) -> dict[ItemId, int]:
+        """The tokens so far of every running item."""
+        return {row.id: row.count for row in self._rows.values()}
+
+    def close(self) -> None:
+        """Forget everything; the model goes with the last reference to this core."""
+        self._waiting, self._failed = [], []
+        self._rows.clear()
+        self._prefixes.clear()
+        self._generator.close()
+        self._mx.clear_cache()
+
+    def _open_generator(self) -> Any:
+        return self._library.BatchGenerator(
+            self._loaded.model,
+            completion_batch_size=self.room,
+            prefill_batch_size=min(PREFILL_BATCH, self.room) if self._loaded.pads else 1,
+        )
+
+    def _row(self, item: BatchItem[Request]) -> _Row:
+        """An item as a row; raises PermanentError where it cannot be answered."""
+        loaded, request = self._loaded, item.data
+        sampling, ignored = item_sampling(self._sampling, request.params)
+        prompt = encode_chat(loaded.tokenizer, request.messages, sampling.system)
+        if not prompt:
+            raise PermanentError("the prompt is empty")
+        room = sampling.max_tokens
+        if loaded.context is not None:
+            if len(prompt) >= loaded.context:
+                raise PermanentError(
+                    f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
+                )
+            room = min(room, loaded.context - len(prompt))
+        # A stop text that is one special token never shows in the text; it stops as a token.
+        special = {self._special[text] for text in sampling.stop if text in self._special}
+        text = TextStream(loaded.tokenizer, sampling.stop)
+        return _Row(item.id, prompt, sampling, room, text, loaded.end_ids | special, ignored)
+
+    def _admit(self) -> None:
+        """Give the generator as many waiting rows as there is room for, the beginnings they share computed.
+
+        The cache is a rectangle, rows times the longest row, and must fit its bytes when every row is at its longest.
+        One row is always admitted.
+        """
+        rows: list[_Row] = []
+        longest = max((row.most_tokens for row in self._rows.values()), default=0)
+        while self._waiting and (count := len(self._rows) + len(rows)) < self.room:
+            longest = max(longest, self._waiting[0][2].most_tokens)
+            if count and (count + 1) * longest > self._cache_tokens:
+                break
+            rows.append(heapq.heappop(self._waiting)[2])
+        if not rows:
+            return
+        coming = [entry[2].prompt for entry in self._waiting[: self.room]]
+        shared = self._prefixes.find([row.prompt for row in rows], coming)
+        uids = self._generator.insert(
+            [row.prompt[length:] for row, (length, _) in zip(rows, shared, strict=True)],
+            max_tokens=[row.max_tokens for row in rows],
+            caches=[cache for _, cache in shared],
+            all_tokens=[row.prompt[:length] for row, (length, _) in zip(rows, shared, strict=True)],
+            samplers=[_sampler(self._mx, row.sampling) for row in rows],
+            logits_processors=[_processors(self._mx, row.sampling) for row in rows],
+            stop_sequences=[self._library.StopSequences([[t] for t in sorted(row.stop_ids)]) for row in rows],
+        )
+        for uid, row in zip(uids, rows, strict=True):
+            row.uid = uid
+            self._rows[uid] = row
+
+    def _take(self, tokens: list[Any]) -> list[BatchResponse[Answer]]:
+        """Add one token to each row; the responses of those that are finished."""
+        done: list[BatchResponse[Answer]] = []
+        stopped: list[int] = []  # rows that the generator does not know to be finished
+        for token, is_number in zip(tokens, self._are_numbers(tokens), strict=True):
+            row = self._rows[token.uid]
+            row.count += 1
+            if not is_number:
+                message = "the model's output for this prompt is not a number (NaN)"
+                failure = Failure(ErrorClass.PERMANENT, message)
+                done.append(BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt)))
+            else:
+                if ended := token.token in row.stop_ids:
+                    row.count -= 1  # the end token is counted in no length
+                else:
+                    row.text.push(token.token)
+                if not (ended or row.text.stopped or token.finish_reason):
+                    continue
+                done.append(_response(row, "stop" if ended or row.text.stopped else "length"))
+            if token.finish_reason:
+                del self._rows[row.uid]
+            else:
+                stopped.append(row.uid)
+        if stopped:
+            self._leave(stopped)
+        return done
+
+    def _are_numbers(self, tokens: list[Any]) -> list[bool]:
+        """Whether each row's log probabilities are numbers: the first of them is none where any logit was none."""
+        if not tokens:
+            return []
+        firsts: list[float] = self._mx.stack([token.logprobs[0] for token in tokens]).tolist()
+        return [
+            math.isfinite(first) or math.isfinite(self._mx.max(token.logprobs).item())
+            for first, token in zip(firsts, tokens, strict=True)
+        ]
+
+    def _leave(self, uids: list[int]) -> None:
+        self._generator.remove(uids)
+        for uid in uids:
+            del self._rows[uid]
+
+    def _give_up(self, message: str) -> list[BatchResponse[Answer]]:
+        """Fail what runs, and begin again with an empty generator."""
+        failure = Failure(ErrorClass.EXHAUSTED, message)
+        done: list[BatchResponse[Answer]] = [BatchResponse(row.id, None, error=failure) for row in self._rows.values()]
+        self._rows.clear()
+        self._prefixes.clear()
+        self._generator.close()
+        self._generator = self._open_generator()
+        self._mx.clear_cache()
+        return done
+
+
+def _response(row: _Row, reason: str) -> BatchResponse[Answer]:
+    """A finished row's answer; an empty one is a failure."""
+    text = row.text.finish()
+    if not text.strip():
+        failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
+        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=row.count)
+    extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
+    if row.ignored:
+        extra["ignored_params"] = row.ignored
+    return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=row.count)
+
+
+def _sampler(mx: Any, sampling: SamplingOptions) -> Callable[[Any], Any] | None:
+    """A row's own sampler, with random numbers of its own; None picks the likeliest token.
+
+    Temperature, top-k, top-p and min-p in that order, as transformers and the torch engine apply them.
+    """
+    if sampling.temperature == 0 or sampling.top_p == 0:
+        return None
+    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+
+    seed = int.from_bytes(os.urandom(8), "little") if sampling.seed is None else sampling.seed
+    key = mx.random.key(seed % 2**64)
+
+    def sample(logprobs: Any) -> Any:  # logprobs: [1, vocabulary]
+        nonlocal key
+        key, this = mx.random.split(key)
+        scores = _normalised(mx, logprobs / sampling.temperature)
+        if 0 < sampling.top_k < scores.shape[-1]:
+            scores = _normalised(mx, apply_top_k(scores, sampling.top_k))
+        if sampling.top_p < 1:
+            scores = apply_top_p(scores, sampling.top_p)
+        if sampling.min_p > 0:
+            scores = apply_min_p(scores, sampling.min_p)
+        return mx.random.categorical(scores, key=this)
+
+    return sample
+
+
+def _normalised(mx: Any, scores: Any) -> Any:
+    return scores - mx.logsumexp(scores, axis=-1, keepdims=True)
+
+
+def _processors(mx: Any, sampling: SamplingOptions) -> list[Callable[[Any, Any], Any]]:
+    """Repetition penalty of CTRL (Keskar 2019): the logits of all tokens seen divided, or multiplied below 0."""
+    penalty = sampling.repetition_penalty
+    if penalty == 1.0:
+        return []
+
+    def penalise(seen: Any, logits: Any) -> Any:  # seen: [tokens]; logits: [1, vocabulary]
+        scores = logits[:, seen]
+        logits[:, seen] = mx.where(scores < 0, scores * penalty, scores / penalty)
+        return logits
+
+    return [penalise]
+
+
+def _free_bytes(mx: Any) -> int:
+    """Memory the caches may take: most of what the GPU is said to be good for, a part of what is free on a CPU."""
+    working_set = mx.device_info().get("max_recommended_working_set_size", 0)
+    if working_set:
+        return int(max(working_set - mx.get_active_memory(), 0) * 0.8)
+    try:
+        with open("/proc/meminfo", "rb") as lines:
+            available = next(line for line in lines if line.startswith(b"MemAvailable:"))
+        return int(available.split()[1]) * 1024 // 5 * 2
+    except (OSError, StopIteration):
+        return 4 * 2**30  # other systems do not say it without a library
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "memory" in text or "alloc" in text
+
+
+def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> MlxCore:
+    """A core from its description: `path`, and where wanted `precision`, `adapter_path` and `cache_gb`."""
+    known = {"path", "precision", "adapter_path", "cache_gb"}
+    if "path" not in spec or set(spec) - known:
+        raise FatalError(f"the mlx engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
+    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("adapter_path"))
+    cache = spec.get("cache_gb")
+    return MlxCore(loaded, sampling, max_batch, int(cache * 2**30) if cache else None)
+
+
+class MlxEngine(ThreadedEngine):
+    """The MLX engine within this process: `MlxEngine("path/to/model")`."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        precision: str = "auto",
+        adapter_path: str | Path | None = None,
+        sampling: SamplingOptions | None = None,
+        max_batch: int | None = None,
+    ) -> None:
+        spec = {"path": str(path), "precision": precision, "adapter_path": adapter_path}
+        super().__init__("mlx", lambda: open_core(spec, sampling or SamplingOptions(), max_batch))

@@ -1,0 +1,162 @@
+"""A folder to a model of mlx-lm, with an adapter where one is named; never with code of the folder's own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batch.errors import FatalError, MissingExtraError
+
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to run, its tokenizer, and what the engine needs to know of it."""
+
+    model: Any
+    tokenizer: Any  # the one of transformers
+    end_ids: frozenset[int]  # tokens that end an answer
+    context: int | None  # most tokens, prompt and answer together; None where the config names no limit
+    pads: bool  # whether prompts of different lengths can be read together
+    about: Mapping[str, Any]
+
+
+def load(path: str | Path, precision: str = "auto", adapter: str | Path | None = None) -> Loaded:
+    """Load a model; every way it can fail is a FatalError of one sentence.
+
+    `auto` runs the weights as they are stored on a GPU and in fp32 on a CPU, which has no fast half precision here.
+    A quantised checkpoint keeps its bits, and the precision is that of its scales and activations.
+    """
+    folder = Path(path).expanduser()
+    _check_folder(folder)
+    if precision != "auto" and precision not in PRECISIONS:
+        raise FatalError(f"precision: {precision!r} is none of auto, {', '.join(PRECISIONS)}")
+    mx, utils = _libraries()
+    on_gpu = mx.default_device().type == mx.DeviceType.gpu
+    try:
+        model, config = utils.load_model(folder, lazy=True)
+        if adapter is not None:
+            _adapt(utils, model, Path(adapter).expanduser())
+        if precision != "auto" or not on_gpu:
+            model.set_dtype(getattr(mx, PRECISIONS["fp32" if precision == "auto" else precision]))
+        model.eval()
+        mx.eval(model.parameters())
+        tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
+    except FatalError:
+        raise
+    except Exception as error:  # mlx, mlx-lm, safetensors and transformers each raise their own
+        raise FatalError(f"{folder}: {_problem(error)}") from error
+    pads = _check_caches(folder, model)
+    bits = (config.get("quantization") or {}).get("bits")
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer._tokenizer,
+        end_ids=frozenset(tokenizer.eos_token_ids),
+        context=_context(config),
+        pads=pads,
+        about={
+            "device": "gpu" if on_gpu else "cpu",
+            "precision": f"int{bits}" if bits else _precision(model),
+            "parameters": utils.get_total_parameters(model),
+            "architecture": config.get("model_type"),
+            **({"adapter": str(adapter)} if adapter is not None else {}),
+        },
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FatalError(f"{folder}: there is no such model folder")
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError:
+        raise FatalError(f"{folder}: not a model folder, it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise FatalError(f"{folder}: config.json cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise FatalError(f"{folder}: config.json does not hold an object")
+    if not any(folder.glob("model*.safetensors")):
+        raise FatalError(f"{folder}: no weights (model*.safetensors)")
+
+
+def _libraries() -> tuple[Any, Any]:
+    """mlx and mlx-lm's loading, kept silent and off the network."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    try:
+        import jinja2  # noqa: F401 - chat templates; transformers names it only when one is used
+        import mlx.core as mx
+        import transformers
+        from mlx_lm import utils
+    except ImportError as error:
+        raise MissingExtraError("mlx", "The mlx engine") from error
+    transformers.logging.set_verbosity(logging.CRITICAL)
+    return mx, utils
+
+
+def _adapt(utils: Any, model: Any, adapter: Path) -> None:
+    """Put an adapter in mlx-lm's format (`adapters.safetensors`, `adapter_config.json`) over the model's layers."""
+    for name in ("adapter_config.json", "adapters.safetensors"):
+        if not (adapter / name).is_file():
+            raise FatalError(f"{adapter}: not an adapter in mlx-lm's format, it has no {name}")
+    try:
+        utils.load_adapters(model, str(adapter))
+    except Exception as error:  # a config of another format, and shapes that do not fit
+        raise FatalError(f"{adapter}: the adapter cannot be applied: {_line(error)}") from error
+
+
+def _check_caches(folder: Path, model: Any) -> bool:
+    """Whether the model's caches allow padded prompts; raises where they cannot be joined at all.
+
+    BatchGenerator pads prompts that it reads together. Attention masks the padding, but a recurrent state swallows it
+    in some of mlx-lm's models (Mamba among them), and the answers are others.
+    """
+    from mlx_lm.models import cache
+
+    caches = cache.make_prompt_cache(model)
+    for one in caches:
+        if not hasattr(one, "merge"):
+            kind = type(one).__name__
+            raise FatalError(f"{folder}: mlx-lm cannot run prompts of this model together (its cache is a {kind})")
+    return all(isinstance(one, cache.KVCache | cache.RotatingKVCache) for one in caches)
+
+
+def _context(config: Mapping[str, Any]) -> int | None:
+    """The most tokens a row may have. mlx-lm runs Mistral without its window, which is right only within it."""
+    text = config.get("text_config") or config
+    limits = [text.get("max_position_embeddings")]
+    if text.get("model_type") == "mistral":
+        limits.append(text.get("sliding_window"))
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _precision(model: Any) -> str:
+    from mlx.utils import tree_flatten
+
+    names = {f"mlx.core.{long}": short for short, long in PRECISIONS.items()}
+    kinds = {names.get(str(weights.dtype)) for _, weights in tree_flatten(model.parameters())} - {None}
+    return str(kinds.pop()) if len(kinds) == 1 else "mixed"
+
+
+def _problem(error: Exception) -> str:
+    text = str(error)
+    line = _line(error)
+    if "custom module" in text or "trust_remote_code" in text:
+        return "the model needs code of its own, which is never run"
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "bad_alloc" in text:
+        return f"not enough memory for the model: {line}"
+    if "not supported" in text and "Model type" in text:
+        return f"not a language model that mlx-lm knows: {line}"
+    return f"the model cannot be loaded: {line}"
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.split())[:300]

@@ -1,0 +1,128 @@
+"""Percentiles of a batch, and whether it kept its service levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from batch.inference.limits import BatchRequestError
+from batch.items import NS_PER_MS, BatchResponse, BatchResults, BatchStats
+
+A = TypeVar("A")
+
+# Names of service levels: at most so many milliseconds, or at least so many a second.
+LATEST = {
+    f"{prefix}{percentile}_ms": (figure, f"{percentile}_ms")
+    for prefix, figure in (("", "latency"), ("queue_", "queue"), ("first_token_", "first_token"))
+    for percentile in ("p50", "p95", "p99")
+}
+LEAST = ("tokens_per_second", "items_per_second")
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Milliseconds, interpolated between the nearest ranks; of no values all are 0 and `count` says so."""
+
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @classmethod
+    def of(cls, nanoseconds: Iterable[int]) -> Percentiles:
+        """Of durations in nanoseconds."""
+        values = sorted(value / NS_PER_MS for value in nanoseconds)
+        if not values:
+            return cls(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        p50, p95, p99 = (_quantile(values, share) for share in (0.50, 0.95, 0.99))
+        return cls(len(values), sum(values) / len(values), p50, p95, p99, values[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMetrics:
+    """What a batch did, over its answered items; times are since the batch was handed over."""
+
+    latency: Percentiles  # until the answer
+    queue: Percentiles  # until work on the item began
+    first_token: Percentiles  # of the items whose engine keeps time
+    tokens_input: int
+    tokens_output: int
+    tokens_per_second: float  # output, over the wall time of the batch
+    items_per_second: float
+
+    @classmethod
+    def of(cls, responses: Sequence[BatchResponse[A]], wall_ns: int) -> BatchMetrics:
+        """Of the responses that came within `wall_ns`."""
+        answered = [response for response in responses if response.success]
+        timings = [response.timing for response in answered if response.timing is not None]
+        tokens_output = sum(response.tokens_output for response in responses)
+        return cls(
+            latency=Percentiles.of(timing.total_ns for timing in timings),
+            queue=Percentiles.of(timing.queue_ns for timing in timings),
+            first_token=Percentiles.of(t.first_token_ns for t in timings if t.first_token_ns is not None),
+            tokens_input=sum(response.tokens_input for response in responses),
+            tokens_output=tokens_output,
+            tokens_per_second=tokens_output * 1e9 / wall_ns if wall_ns else 0.0,
+            items_per_second=len(answered) * 1e9 / wall_ns if wall_ns else 0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLevel:
+    """One target of a batch and what was measured; None where nothing could be, which is a target missed."""
+
+    name: str
+    target: float
+    measured: float | None
+    met: bool
+
+
+class InferenceResults(BatchResults[A]):
+    """The results of a batch that an engine ran: wall time in `stats`, its `metrics`, and its `service_levels`."""
+
+    def __init__(
+        self,
+        responses: Iterable[BatchResponse[A]],
+        stats: BatchStats | None = None,
+        slo: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(responses, stats)
+        self.metrics = BatchMetrics.of(self.responses, self.stats.total_duration_ns)
+        self.service_levels = [_level(name, target, self.metrics) for name, target in (slo or {}).items()]
+
+    @property
+    def slo_met(self) -> bool | None:
+        """Whether every target was met; None where none was set."""
+        return all(level.met for level in self.service_levels) if self.service_levels else None
+
+
+def check_slo(slo: Mapping[str, float] | None) -> None:
+    """Raise BatchRequestError for a target that has no such name or is not a positive number."""
+    for name, target in (slo or {}).items():
+        if name not in LATEST and name not in LEAST:
+            raise BatchRequestError(f"slo: unknown target {name!r}; known: {', '.join([*LATEST, *LEAST])}")
+        if isinstance(target, bool) or not isinstance(target, int | float) or not target > 0:
+            raise BatchRequestError(f"slo: {name}: {target!r} is not a number above 0")
+
+
+def _level(name: str, target: float, metrics: BatchMetrics) -> ServiceLevel:
+    if name in LEAST:
+        rate: float = getattr(metrics, name)
+        return ServiceLevel(name, target, rate, rate >= target)
+    figure, percentile = LATEST[name]
+    times: Percentiles = getattr(metrics, figure)
+    if not times.count:
+        return ServiceLevel(name, target, None, False)
+    measured: float = getattr(times, percentile)
+    return ServiceLevel(name, target, measured, measured <= target)
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    """Linear between the two nearest ranks; `values` are sorted and not empty."""
+    place = share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (place - low)
