@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Program
+from program import Program
 from servers.waiting import until
 
 from batch.checkpoint import lock_owner

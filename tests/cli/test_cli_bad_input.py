@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Program
+from program import Program
 
 from batch.checkpoint import JobLock
 

@@ -6,7 +6,7 @@ import importlib.util
 import json
 
 import pytest
-from conftest import ROOT, Program
+from program import ROOT, Program
 
 from ai_router.models import DEMO_PATH
 

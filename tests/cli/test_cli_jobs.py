@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Program
+from program import Program
 
 from ai_router.cli import text
 

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import Program
+from program import Program
 
 from ai_router.cli.flags import flag_name
 from batch.job import JobStatus

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import Program
+from program import Program
 
 from batch.checkpoint import CheckpointStore
 from batch.job import JobStatus

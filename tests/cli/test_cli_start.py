@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Program
+from program import ROOT, Program
 
 from ai_router import __version__
 from ai_router.cli.main import VERBS, main

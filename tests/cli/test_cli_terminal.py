@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import Program
+from program import Program
 
 from batch.job import JobStatus
 
