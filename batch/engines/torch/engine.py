@@ -16,7 +16,7 @@ from batch.errors import EngineError, ErrorClass, Failure, FatalError, Permanent
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
 
-CPU_BATCH = 32
+CPU_BATCH = 64
 GPU_BATCH = 64
 
 
@@ -29,6 +29,9 @@ class TorchCore:
         sampling: SamplingOptions | None = None,
         max_batch: int | None = None,
         cache_bytes: int | None = None,
+        *,
+        share_prefixes: bool = True,
+        order: str = "arrival",
     ) -> None:
         # Only here, so that this module's names can be imported without torch.
         import torch
@@ -41,16 +44,18 @@ class TorchCore:
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         with self._torch.inference_mode():
-            self._runner = runner.open_runner(loaded.model, self.room)
+            self._runner = runner.open_runner(loaded.model, self.room, share=share_prefixes)
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
-        self._scheduler = Scheduler(self.room, budget // per_token if per_token else 2**62)
+        self._scheduler = Scheduler(
+            self.room, budget // per_token if per_token else 2**62, longest_first=order == "longest"
+        )
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._special = loaded.tokenizer.get_added_vocab()
         self.about: Mapping[str, Any] = {
             **loaded.about,
-            "batching": "together" if isinstance(self._runner, runner.BatchRunner) else "one by one",
+            "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
         }
 
     @property
@@ -61,7 +66,9 @@ class TorchCore:
     def submit(self, item: BatchItem[Request]) -> None:
         """Take an item; what is wrong with it comes back from the next `step`."""
         try:
-            self._scheduler.add(self._sequence(item))
+            sequence = self._sequence(item)
+            self._runner.expect(sequence)
+            self._scheduler.add(sequence)
         except EngineError as error:
             self._failed.append(BatchResponse(item.id, None, error=classify(error)))
 
@@ -74,16 +81,14 @@ class TorchCore:
                 self._leave([running])
 
     def step(self) -> list[BatchResponse[Answer]]:
-        """Prefill newcomers, or else advance every running sequence by one token; return what has finished."""
+        """Advance every running sequence by one token, or by a part of its prompt; return what has finished."""
         done, self._failed = self._failed, []
         with self._torch.inference_mode():
             newcomers = self._scheduler.schedule()
-            if newcomers:
-                rows, logits = newcomers, self._runner.prefill(newcomers)
-            elif self._runner.rows:
-                logits = self._runner.decode()
-                rows = list(self._runner.rows)
-            else:
+            if not newcomers and not self._runner.rows:
+                return done
+            rows, logits = self._runner.advance(newcomers)
+            if logits is None:
                 return done
             finished: list[Sequence] = []
             broken: list[Sequence] = []
@@ -177,13 +182,27 @@ def _free_bytes(torch: Any, device: str) -> int:
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> TorchCore:
-    """A core from its description: `path`, and where wanted `precision`, `device`, `cache_gb`."""
-    known = {"path", "precision", "device", "cache_gb"}
+    """A core from its description: `path`, and where wanted what else `known` names.
+
+    `adapter_path` is a LoRA's folder; `order` is "arrival", or "longest" where answers may come in any order;
+    `share_prefixes: false` computes what prompts have in common for each of them.
+    """
+    known = {"path", "precision", "device", "cache_gb", "share_prefixes", "order", "adapter_path"}
     if "path" not in spec or set(spec) - known:
         raise FatalError(f"the torch engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
-    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("device") or "auto")
+    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("device") or "auto", spec.get("adapter_path"))
+    order = spec.get("order") or "arrival"
+    if order not in ("arrival", "longest"):
+        raise FatalError(f"order: {order!r} is neither arrival nor longest")
     cache = spec.get("cache_gb")
-    return TorchCore(loaded, sampling, max_batch, int(cache * 2**30) if cache else None)
+    return TorchCore(
+        loaded,
+        sampling,
+        max_batch,
+        int(cache * 2**30) if cache else None,
+        share_prefixes=bool(spec.get("share_prefixes", True)),
+        order=order,
+    )
 
 
 class TorchEngine(ThreadedEngine):
