@@ -107,7 +107,9 @@ class Chat:
     answer: int
 
 
-def make_work(size: Size, count: int, *, prefix: int = 195, seed: int = 1, answers: Any = None) -> tuple[str, list[Chat]]:
+def make_work(
+    size: Size, count: int, *, prefix: int = 195, seed: int = 1, answers: Any = None
+) -> tuple[str, list[Chat]]:
     """The system prompt and the chats; lengths are fixed by the seed."""
     rng = random.Random(seed)
     least, most = answers or size.answers

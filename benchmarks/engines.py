@@ -37,10 +37,11 @@ class Entry(NamedTuple):
 def entries(model: str, quick: bool, only: list[str]) -> list[Entry]:
     """Everything that is compared."""
     slow = 0.1 if quick or model == "0.6b" else 0.25
+    fp32 = {"precision": "fp32", "order": "longest"}
     rows = [
-        Entry("ours fp32", peers.ours, ({"precision": "fp32"},), 1, "fp32"),
-        Entry("ours fp32, nothing shared", peers.ours, ({"precision": "fp32", "share_prefixes": False},), 1, "fp32"),
-        Entry("ours int8", peers.ours, ({"precision": "int8"},), 1, "int8"),
+        Entry("ours fp32", peers.ours, (fp32,), 1, "fp32"),
+        Entry("ours fp32, nothing shared", peers.ours, ({**fp32, "share_prefixes": False},), 1, "fp32"),
+        Entry("ours int8", peers.ours, ({**fp32, "precision": "int8"},), 1, "int8"),
         Entry("transformers, one by one", peers.static_batches, (1,), slow / 2, "fp32"),
         *[
             Entry(f"transformers, static {n}", peers.static_batches, (n,), 1, "fp32")

@@ -86,7 +86,7 @@ def fuse(model: nn.Module) -> int:
     count = 0
     for module in list(model.modules()):
         for names in SIBLINGS:
-            linears = [getattr(module, name, None) for name in names]
+            linears: list[Any] = [getattr(module, name, None) for name in names]
             if not all(type(linear) is nn.Linear for linear in linears):
                 continue
             first = linears[0]

@@ -28,7 +28,9 @@ class Loaded:
     about: Mapping[str, Any]
 
 
-def load(path: str | Path, precision: str = "auto", device: str = "auto", adapter_path: str | Path | None = None) -> Loaded:
+def load(
+    path: str | Path, precision: str = "auto", device: str = "auto", adapter_path: str | Path | None = None
+) -> Loaded:
     """Load a Hugging Face causal language model; every way it can fail is a FatalError of one sentence."""
     folder = Path(path).expanduser()
     _check_folder(folder)

@@ -17,7 +17,7 @@ NAME = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.(?P<part>lora_[abAB
 
 
 def merge_adapter(model: Any, folder: Path) -> str:
-    """Add scale · B · A to the weights it names; returns a line about it. Every fault is a FatalError of one sentence."""
+    """Add scale · B · A to the weights it names; returns a line about it. A fault is a FatalError of one sentence."""
     config, weights = _read(folder)
     pairs: dict[str, dict[str, Any]] = {}
     for name, tensor in weights.items():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
-from batch.engines.torch.attention import NAME, Plan, Segment, group_slots, set_plan
+from batch.engines.torch.attention import CALL_BYTES, NAME, Plan, Segment, group_slots, set_plan
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
@@ -17,9 +18,16 @@ STEP_TOKENS = 512  # tokens of one pass that fills prompts in; more gain nothing
 class PackedRunner:
     """All rows in one forward pass without padding; row i has slot i of the cache."""
 
-    def __init__(self, model: object, max_batch: int, *, share: bool = True, step_tokens: int = STEP_TOKENS) -> None:
+    def __init__(
+        self,
+        model: Any,
+        max_batch: int,
+        *,
+        share: bool = True,
+        step_tokens: int = STEP_TOKENS,
+    ) -> None:
         self.rows: list[Sequence] = []
-        self._model: torch.nn.Module = model  # type: ignore[assignment]
+        self._model = model
         self._max_batch = max_batch
         self._cache = SlotCache()
         self._step_tokens = max(step_tokens, max_batch + 1)
@@ -148,9 +156,10 @@ class PackedRunner:
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
         lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]
+        call_cost = CALL_BYTES * len(self._cache.layers) / max(self._cache.bytes_per_token(), 1)
         return [
             Segment(first, last, slots[first], lengths[first:last], decode=True)
-            for first, last in group_slots(slots, lengths)
+            for first, last in group_slots(slots, lengths, call_cost)
         ]
 
     def _forward(

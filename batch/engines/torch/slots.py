@@ -21,7 +21,7 @@ class Prefix:
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values of one layer. Shapes: [slots, heads, columns, head size]; a row's own tokens begin at column 0."""
+    """Keys and values of one layer. Shapes: [slots, heads, columns, head size]; a row's own tokens begin at 0."""
 
     is_sliding = False  # old columns are hidden by the mask
 
@@ -45,7 +45,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         slot, column = self.cache.writes
-        self.keys[slot, :, column] = key_states[0].transpose(0, 1)  # [tokens, heads, head size]
+        # [tokens, heads, head size]
+        self.keys[slot, :, column] = key_states[0].transpose(0, 1)
         self.values[slot, :, column] = value_states[0].transpose(0, 1)
         self.cache.reading = self
         return key_states, value_states
