@@ -13,7 +13,7 @@ from torch import nn
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-class Int8Linear(nn.Module):
+class Int8Linear(nn.Module):  # type: ignore[misc]
     """Weights and activations in int8: a scale for each output of the weight, and for each token of the input.
 
     A token's scale comes from that token alone, so an answer does not depend on who else is in the batch. The product
@@ -68,7 +68,7 @@ class _Fused:
         return found
 
 
-class FusedPart(nn.Module):
+class FusedPart(nn.Module):  # type: ignore[misc]
     """A linear layer whose product is computed together with its siblings'."""
 
     def __init__(self, fused: _Fused, index: int, linear: nn.Linear) -> None:
