@@ -30,6 +30,7 @@ class Segment:
     slot: int
     lengths: list[int]  # columns of each slot, the new ones included; one entry where the tokens are of one slot
     decode: bool
+    width: int  # columns that are read, the longest or more
     masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)  # by sliding window
 
 
@@ -90,12 +91,12 @@ def packed_attention(
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     q = query[0].transpose(0, 1).reshape(tokens, kv_heads, -1, query.shape[-1])  # [tokens, KV heads, group, size]
     out = q.new_empty(*q.shape[:3], value.shape[-1])
+    q = q.to(layer.keys.dtype)
     weight = q.new_empty(q.shape[:3], dtype=torch.float32)  # log of the sum of exponentials
     for segment in plan.segments:
         where = slice(segment.first, segment.last)
-        longest = max(segment.lengths)
         slots = slice(segment.slot, segment.slot + len(segment.lengths))
-        keys, values = layer.keys[slots, :, :longest], layer.values[slots, :, :longest]
+        keys, values = layer.keys[slots, :, : segment.width], layer.values[slots, :, : segment.width]
         mask = _mask(segment, q.shape[2], sliding_window, q)
         if segment.decode:
             out[where], weight[where] = _attend_few(q[where], keys, values, mask, scale)
@@ -105,7 +106,7 @@ def packed_attention(
         keys, values = prefix.layers[module.layer_idx]
         far, far_weight = _together(q[rows], keys, values, None, scale)
         share = torch.sigmoid(far_weight - weight[rows]).unsqueeze(-1).to(out.dtype)
-        out[rows] = torch.lerp(out[rows], far, share)
+        out[rows] = torch.lerp(out[rows], far.to(out.dtype), share)
     return out.reshape(1, tokens, -1, value.shape[-1]), None
 
 
@@ -152,7 +153,7 @@ def _mask(segment: Segment, group: int, window: int | None, like: torch.Tensor) 
     if window in segment.masks:
         return segment.masks[window]
     lengths = torch.tensor(segment.lengths)
-    columns = torch.arange(int(lengths.max()))
+    columns = torch.arange(segment.width)
     if segment.decode:
         last = (lengths - 1).unsqueeze(1)  # the newest column of each slot
     else:

@@ -43,8 +43,9 @@ class TorchCore:
         self._sampling = sampling or SamplingOptions()
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
+        kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
         with self._torch.inference_mode():
-            self._runner = runner.open_runner(loaded.model, self.room, share=share_prefixes)
+            self._runner = runner.open_runner(loaded.model, self.room, share=share_prefixes, cache_dtype=kv)
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token

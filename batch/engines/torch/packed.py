@@ -25,11 +25,12 @@ class PackedRunner:
         *,
         share: bool = True,
         step_tokens: int = STEP_TOKENS,
+        cache_dtype: torch.dtype | None = None,
     ) -> None:
         self.rows: list[Sequence] = []
         self._model = model
         self._max_batch = max_batch
-        self._cache = SlotCache()
+        self._cache = SlotCache(cache_dtype)
         self._step_tokens = max(step_tokens, max_batch + 1)
         config = self._model.config.get_text_config()
         windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
@@ -97,7 +98,7 @@ class PackedRunner:
             slots = len(self.rows) + 1
             if slots > self._cache.slots:
                 slots = max(slots, min(2 * self._cache.slots, self._max_batch))
-            self._cache.reserve(slots, _own(sequence, sequence.most_tokens))
+            self._cache.reserve(slots, self._cache.columns)
             self.rows.append(sequence)
 
     def _prefix_of(self, sequence: Sequence) -> Prefix | None:
@@ -109,11 +110,11 @@ class PackedRunner:
         prefix = self.prefixes.get(chain)
         if prefix is None:
             slot = len(self.rows)
-            self._cache.reserve(slot + 1, length)
+            self._cache.reserve(slot + 1, max(length, self._cache.columns))
             for first in range(0, length, self._step_tokens):
                 tokens = sequence.prompt[first : min(first + self._step_tokens, length)]
                 end = first + len(tokens)
-                segment = Segment(0, len(tokens), slot, [end], decode=False)
+                segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
                 columns = list(range(first, end))
                 self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1])
             prefix = self._cache.take_prefix(slot, length)
@@ -122,6 +123,9 @@ class PackedRunner:
 
     def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
         """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
+        longest = max(_own(row, row.filled) for row in self.rows)
+        grown = max(_own(self.rows[i], self.rows[i].filled + count) for i, count in parts)
+        self._cache.reserve(len(self.rows), max(longest, grown))
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
@@ -136,7 +140,9 @@ class PackedRunner:
             here = row.prompt[first : first + count] if not row.tokens else [row.last_token]
             at = len(tokens)
             if not row.tokens:
-                segments.append(Segment(at, at + count, i, [_own(row, first + count)], decode=False))
+                segments.append(
+                    Segment(at, at + count, i, [_own(row, first + count)], decode=False, width=_own(row, first + count))
+                )
             if row.cache is not None:
                 shared.setdefault(row.cache, []).extend(range(at, at + count))
             tokens += here
@@ -156,9 +162,20 @@ class PackedRunner:
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
         lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]
+        # Products of bf16 copy what is not in one piece, so they read whole slots.
+        whole = self._cache.dtype is not None
         call_cost = CALL_BYTES * len(self._cache.layers) / max(self._cache.bytes_per_token(), 1)
+        if whole:
+            call_cost = float("inf")
         return [
-            Segment(first, last, slots[first], lengths[first:last], decode=True)
+            Segment(
+                first,
+                last,
+                slots[first],
+                lengths[first:last],
+                decode=True,
+                width=self._cache.columns if whole else max(lengths[first:last]),
+            )
             for first, last in group_slots(slots, lengths, call_cost)
         ]
 

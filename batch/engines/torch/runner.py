@@ -200,16 +200,16 @@ class SingleRunner(_InTurns):
         return logits
 
 
-def open_runner(model: Any, max_batch: int, *, share: bool = True) -> Runner:
+def open_runner(model: Any, max_batch: int, *, share: bool = True, cache_dtype: torch.dtype | None = None) -> Runner:
     """The fastest runner that is right for this model: rows share a pass only where a trial shows they may.
 
     On a GPU the rectangle is the faster one: its few large calls weigh more there than its padding.
     """
     if _rows_may_share(model):
-        tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
+        tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
         makers: list[Callable[[], Runner]] = [lambda: BatchRunner(model, max_batch)]
         if model.device.type == "cpu" and "position_ids" in _forward_options(model):
-            makers.insert(0, lambda: PackedRunner(model, max_batch, share=share))
+            makers.insert(0, lambda: PackedRunner(model, max_batch, share=share, cache_dtype=cache_dtype))
         for make in makers:
             try:
                 runner = make()

@@ -33,7 +33,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         """Allocate, zeroed: what a mask hides must still be a number."""
         cache = self.cache
         self.keys, self.values = (
-            states.new_zeros(cache.slots, states.shape[1], cache.columns, states.shape[3])
+            states.new_zeros(cache.slots, states.shape[1], cache.columns, states.shape[3], dtype=cache.dtype)
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -46,8 +46,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         slot, column = self.cache.writes
         # [tokens, heads, head size]
-        self.keys[slot, :, column] = key_states[0].transpose(0, 1)
-        self.values[slot, :, column] = value_states[0].transpose(0, 1)
+        self.keys[slot, :, column] = key_states[0].transpose(0, 1).to(self.keys.dtype)
+        self.values[slot, :, column] = value_states[0].transpose(0, 1).to(self.values.dtype)
         self.cache.reading = self
         return key_states, value_states
 
@@ -69,23 +69,28 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 class SlotCache(Cache):  # type: ignore[misc]
     """All layers."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype  # None: the model's own
         self.slots = self.columns = 0
         self.writes: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))  # slot, column of each token
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
         super().__init__(layer_class_to_replicate=lambda: SlotLayer(self))
 
     def reserve(self, slots: int, columns: int) -> None:
-        """Make room for that many slots and columns, keeping what is there."""
-        if slots <= self.slots and columns <= self.columns:
+        """Make room for that many slots and columns, keeping what is there; columns far beyond are given back."""
+        wanted = -(-columns // ROUND) * ROUND
+        if self.columns - 2 * ROUND <= wanted <= self.columns:
+            wanted = self.columns
+        if slots <= self.slots and wanted == self.columns:
             return
-        self.slots, self.columns = max(slots, self.slots), max(-(-columns // ROUND) * ROUND, self.columns)
+        self.slots, self.columns = max(slots, self.slots), wanted
         for layer in self.layers:
             if layer.is_initialized:
                 old = layer.keys, layer.values
                 layer.lazy_initialization(*old)
                 for new, kept in zip((layer.keys, layer.values), old, strict=True):
-                    new[: kept.shape[0], :, : kept.shape[2]] = kept
+                    width = min(kept.shape[2], self.columns)
+                    new[: kept.shape[0], :, :width] = kept[:, :, :width]
 
     def move(self, source: int, target: int, columns: int) -> None:
         """Put the first columns of one slot in another's place."""
