@@ -86,13 +86,16 @@ def static_batches(folder: str, system: str, chats: Chats, size: int) -> dict[st
 
 def generate_batch(folder: str, system: str, chats: Chats) -> dict[str, Any]:
     """transformers' continuous batching."""
-    from transformers import GenerationConfig
+    from transformers import ContinuousBatchingConfig, GenerationConfig
 
     model, tokenizer, requests = _transformers(folder, system, chats)
     result: dict[str, Any] = {"tokens": 0}
     config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
+    # As many blocks of 256 tokens as 64 of the longest requests take; left to itself it takes most of the memory.
+    blocks = sorted((-(-(len(prompt) + answer) // 256) for prompt, answer in requests), reverse=True)
+    settings = ContinuousBatchingConfig(num_blocks=sum(blocks[:64]) + 1, max_batch_tokens=512)
     with measured(result):
-        manager = model.init_continuous_batching(generation_config=config)
+        manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=settings)
         manager.start()
         for prompt, answer in requests:
             manager.add_request(prompt, max_new_tokens=answer)

@@ -231,3 +231,28 @@ def test_what_is_wrong_with_an_adapter_is_said(qwen3: Path, tmp_path: Path) -> N
     for folder, words in cases:
         with pytest.raises(FatalError, match=words):
             load(qwen3, "fp32", adapter_path=folder)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_long_prompt_is_cut_where_that_is_wanted(qwen3: Path, side: str) -> None:
+    core = open_core({"path": str(qwen3), "truncate": side}, SamplingOptions(max_tokens=10), 2)
+    whole = load(qwen3, "fp32").tokenizer("<|im_start|>user\n" + "fox " * 300)["input_ids"]
+    core.submit(BatchItem(0, Request("fox " * 300)))
+    (row,) = core._scheduler.schedule()
+    assert len(row.prompt) == 150 and len(row.prompt) + row.max_tokens == 160
+    assert (row.prompt[:20] == whole[:20]) == (side == "right")
+    with pytest.raises(FatalError, match="truncate"):
+        open_core({"path": str(qwen3), "truncate": "middle"}, SamplingOptions(), 1)
+
+
+def test_logprobs_on_request(qwen3: Path) -> None:
+    core = open_core({"path": str(qwen3)}, SamplingOptions(max_tokens=6), 2)
+    core.submit(BatchItem(0, Request("fox", {"params": {"logprobs": True}})))
+    core.submit(BatchItem(1, Request("fox")))
+    done = {}
+    while core.busy:
+        done |= {response.id: response for response in core.step()}
+    assert done[0].data and done[1].data
+    logprobs = done[0].data.extra["logprobs"]
+    assert len(logprobs) == done[0].tokens_output and all(value <= 0 for value in logprobs)
+    assert "logprobs" not in done[1].data.extra and "ignored_params" not in done[0].data.extra

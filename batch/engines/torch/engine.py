@@ -32,6 +32,7 @@ class TorchCore:
         *,
         share_prefixes: bool = True,
         order: str = "arrival",
+        truncate: str | None = None,
     ) -> None:
         # Only here, so that this module's names can be imported without torch.
         import torch
@@ -39,6 +40,7 @@ class TorchCore:
         from batch.engines.torch import runner, sampler
 
         self._torch = torch
+        self._truncate = truncate
         self._loaded = loaded
         self._sampling = sampling or SamplingOptions()
         on_gpu = loaded.about["device"] != "cpu"
@@ -93,7 +95,13 @@ class TorchCore:
                 return done
             finished: list[Sequence] = []
             broken: list[Sequence] = []
-            for row, token in zip(rows, self._sampler(rows, logits), strict=True):
+            asked = [i for i, row in enumerate(rows) if row.logprobs is not None]
+            scores = logits[asked].log_softmax(-1) if asked else None  # the model's own, before any penalty
+            picked = self._sampler(rows, logits)
+            for at, i in enumerate(asked):
+                if scores is not None and (token := picked[i]) is not None:
+                    rows[i].logprobs.append(float(scores[at, token]))  # type: ignore[union-attr]
+            for row, token in zip(rows, picked, strict=True):
                 if token is None:
                     broken.append(row)
                     failure = Failure(ErrorClass.PERMANENT, "the model's output for this prompt is not a number (NaN)")
@@ -117,12 +125,16 @@ class TorchCore:
     def _sequence(self, item: BatchItem[Request]) -> Sequence:
         """An item as a sequence; raises PermanentError where it cannot be answered."""
         loaded, request = self._loaded, item.data
-        sampling, ignored = item_sampling(self._sampling, request.params)
+        params = dict(request.params)
+        logprobs: list[float] | None = [] if params.pop("logprobs", None) else None
+        sampling, ignored = item_sampling(self._sampling, params)
         prompt = encode_chat(loaded.tokenizer, request.messages, sampling.system)
         if not prompt:
             raise PermanentError("the prompt is empty")
         room = sampling.max_tokens
         if loaded.context is not None:
+            if len(prompt) >= loaded.context and self._truncate:
+                prompt = _truncated(prompt, max(1, loaded.context - room), self._truncate)
             if len(prompt) >= loaded.context:
                 raise PermanentError(
                     f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
@@ -139,6 +151,7 @@ class TorchCore:
             stop_ids=loaded.end_ids | special,
             priority=item.priority,
             ignored=ignored,
+            logprobs=logprobs,
         )
 
     def _take(self, row: Sequence, token: int) -> str | None:
@@ -156,6 +169,11 @@ class TorchCore:
         self._scheduler.finish(rows)
 
 
+def _truncated(prompt: list[int], length: int, side: str) -> list[int]:
+    """So many tokens of a prompt, what is on that side cut away."""
+    return prompt[-length:] if side == "left" else prompt[:length]
+
+
 def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
     """A finished row's answer; an empty one is a failure. The end token is counted in no length."""
     text = row.text.finish()
@@ -164,6 +182,8 @@ def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
         failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
         return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
     extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
+    if row.logprobs is not None:
+        extra["logprobs"] = row.logprobs[:count]
     if row.ignored:
         extra["ignored_params"] = row.ignored
     return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=count)
@@ -186,15 +206,19 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     """A core from its description: `path`, and where wanted what else `known` names.
 
     `adapter_path` is a LoRA's folder; `order` is "arrival", or "longest" where answers may come in any order;
+    `truncate` is "left" or "right", the end at which a prompt longer than the context is cut instead of refused;
     `share_prefixes: false` computes what prompts have in common for each of them.
     """
-    known = {"path", "precision", "device", "cache_gb", "share_prefixes", "order", "adapter_path"}
+    known = {"path", "precision", "device", "cache_gb", "share_prefixes", "order", "truncate", "adapter_path"}
     if "path" not in spec or set(spec) - known:
         raise FatalError(f"the torch engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
     loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("device") or "auto", spec.get("adapter_path"))
     order = spec.get("order") or "arrival"
     if order not in ("arrival", "longest"):
         raise FatalError(f"order: {order!r} is neither arrival nor longest")
+    truncate = spec.get("truncate")
+    if truncate not in (None, "left", "right"):
+        raise FatalError(f"truncate: {truncate!r} is neither left nor right")
     cache = spec.get("cache_gb")
     return TorchCore(
         loaded,
@@ -203,6 +227,7 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
         int(cache * 2**30) if cache else None,
         share_prefixes=bool(spec.get("share_prefixes", True)),
         order=order,
+        truncate=truncate,
     )
 
 
