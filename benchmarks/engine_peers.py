@@ -42,7 +42,6 @@ def ours(folder: str, system: str, chats: Chats, spec: dict[str, Any], max_batch
             for response in core.step():
                 assert response.error is None, response.error
                 result["tokens"] += response.tokens_output
-    result["stats"] = dict(getattr(core, "stats", {}))
     return result
 
 
