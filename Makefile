@@ -9,7 +9,7 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint types tests bench wheel clean
+.PHONY: run test lint types tests bench bench-engines wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -49,6 +49,9 @@ tests: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-engines: .venv/test.stamp
+	$(BIN)/python -m benchmarks.engines $(ARGS)
 
 wheel: .venv/test.stamp
 	$(BIN)/python -m build --outdir dist .

@@ -16,7 +16,7 @@ from batch.errors import EngineError, ErrorClass, Failure, FatalError, Permanent
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
 
-CPU_BATCH = 32
+CPU_BATCH = 64
 GPU_BATCH = 64
 
 
@@ -29,6 +29,10 @@ class TorchCore:
         sampling: SamplingOptions | None = None,
         max_batch: int | None = None,
         cache_bytes: int | None = None,
+        *,
+        share_prefixes: bool = True,
+        order: str = "arrival",
+        truncate: str | None = None,
     ) -> None:
         # Only here, so that this module's names can be imported without torch.
         import torch
@@ -36,21 +40,25 @@ class TorchCore:
         from batch.engines.torch import runner, sampler
 
         self._torch = torch
+        self._truncate = truncate
         self._loaded = loaded
         self._sampling = sampling or SamplingOptions()
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
+        kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
         with self._torch.inference_mode():
-            self._runner = runner.open_runner(loaded.model, self.room)
+            self._runner = runner.open_runner(loaded.model, self.room, share=share_prefixes, cache_dtype=kv)
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
-        self._scheduler = Scheduler(self.room, budget // per_token if per_token else 2**62)
+        self._scheduler = Scheduler(
+            self.room, budget // per_token if per_token else 2**62, longest_first=order == "longest"
+        )
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._special = loaded.tokenizer.get_added_vocab()
         self.about: Mapping[str, Any] = {
             **loaded.about,
-            "batching": "together" if isinstance(self._runner, runner.BatchRunner) else "one by one",
+            "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
         }
 
     @property
@@ -61,7 +69,9 @@ class TorchCore:
     def submit(self, item: BatchItem[Request]) -> None:
         """Take an item; what is wrong with it comes back from the next `step`."""
         try:
-            self._scheduler.add(self._sequence(item))
+            sequence = self._sequence(item)
+            self._runner.expect(sequence)
+            self._scheduler.add(sequence)
         except EngineError as error:
             self._failed.append(BatchResponse(item.id, None, error=classify(error)))
 
@@ -74,20 +84,24 @@ class TorchCore:
                 self._leave([running])
 
     def step(self) -> list[BatchResponse[Answer]]:
-        """Prefill newcomers, or else advance every running sequence by one token; return what has finished."""
+        """Advance every running sequence by one token, or by a part of its prompt; return what has finished."""
         done, self._failed = self._failed, []
         with self._torch.inference_mode():
             newcomers = self._scheduler.schedule()
-            if newcomers:
-                rows, logits = newcomers, self._runner.prefill(newcomers)
-            elif self._runner.rows:
-                logits = self._runner.decode()
-                rows = list(self._runner.rows)
-            else:
+            if not newcomers and not self._runner.rows:
+                return done
+            rows, logits = self._runner.advance(newcomers)
+            if logits is None:
                 return done
             finished: list[Sequence] = []
             broken: list[Sequence] = []
-            for row, token in zip(rows, self._sampler(rows, logits), strict=True):
+            asked = [i for i, row in enumerate(rows) if row.logprobs is not None]
+            scores = logits[asked].log_softmax(-1) if asked else None  # the model's own, before any penalty
+            picked = self._sampler(rows, logits)
+            for at, i in enumerate(asked):
+                if scores is not None and (token := picked[i]) is not None:
+                    rows[i].logprobs.append(float(scores[at, token]))  # type: ignore[union-attr]
+            for row, token in zip(rows, picked, strict=True):
                 if token is None:
                     broken.append(row)
                     failure = Failure(ErrorClass.PERMANENT, "the model's output for this prompt is not a number (NaN)")
@@ -111,12 +125,16 @@ class TorchCore:
     def _sequence(self, item: BatchItem[Request]) -> Sequence:
         """An item as a sequence; raises PermanentError where it cannot be answered."""
         loaded, request = self._loaded, item.data
-        sampling, ignored = item_sampling(self._sampling, request.params)
+        params = dict(request.params)
+        logprobs: list[float] | None = [] if params.pop("logprobs", None) else None
+        sampling, ignored = item_sampling(self._sampling, params)
         prompt = encode_chat(loaded.tokenizer, request.messages, sampling.system)
         if not prompt:
             raise PermanentError("the prompt is empty")
         room = sampling.max_tokens
         if loaded.context is not None:
+            if len(prompt) >= loaded.context and self._truncate:
+                prompt = _truncated(prompt, max(1, loaded.context - room), self._truncate)
             if len(prompt) >= loaded.context:
                 raise PermanentError(
                     f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
@@ -133,6 +151,7 @@ class TorchCore:
             stop_ids=loaded.end_ids | special,
             priority=item.priority,
             ignored=ignored,
+            logprobs=logprobs,
         )
 
     def _take(self, row: Sequence, token: int) -> str | None:
@@ -150,6 +169,11 @@ class TorchCore:
         self._scheduler.finish(rows)
 
 
+def _truncated(prompt: list[int], length: int, side: str) -> list[int]:
+    """So many tokens of a prompt, what is on that side cut away."""
+    return prompt[-length:] if side == "left" else prompt[:length]
+
+
 def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
     """A finished row's answer; an empty one is a failure. The end token is counted in no length."""
     text = row.text.finish()
@@ -158,6 +182,8 @@ def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
         failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
         return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
     extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
+    if row.logprobs is not None:
+        extra["logprobs"] = row.logprobs[:count]
     if row.ignored:
         extra["ignored_params"] = row.ignored
     return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=count)
@@ -177,13 +203,32 @@ def _free_bytes(torch: Any, device: str) -> int:
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> TorchCore:
-    """A core from its description: `path`, and where wanted `precision`, `device`, `cache_gb`."""
-    known = {"path", "precision", "device", "cache_gb"}
+    """A core from its description: `path`, and where wanted what else `known` names.
+
+    `adapter_path` is a LoRA's folder; `order` is "arrival", or "longest" where answers may come in any order;
+    `truncate` is "left" or "right", the end at which a prompt longer than the context is cut instead of refused;
+    `share_prefixes: false` computes what prompts have in common for each of them.
+    """
+    known = {"path", "precision", "device", "cache_gb", "share_prefixes", "order", "truncate", "adapter_path"}
     if "path" not in spec or set(spec) - known:
         raise FatalError(f"the torch engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
-    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("device") or "auto")
+    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("device") or "auto", spec.get("adapter_path"))
+    order = spec.get("order") or "arrival"
+    if order not in ("arrival", "longest"):
+        raise FatalError(f"order: {order!r} is neither arrival nor longest")
+    truncate = spec.get("truncate")
+    if truncate not in (None, "left", "right"):
+        raise FatalError(f"truncate: {truncate!r} is neither left nor right")
     cache = spec.get("cache_gb")
-    return TorchCore(loaded, sampling, max_batch, int(cache * 2**30) if cache else None)
+    return TorchCore(
+        loaded,
+        sampling,
+        max_batch,
+        int(cache * 2**30) if cache else None,
+        share_prefixes=bool(spec.get("share_prefixes", True)),
+        order=order,
+        truncate=truncate,
+    )
 
 
 class TorchEngine(ThreadedEngine):

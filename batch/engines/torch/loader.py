@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch.engines.torch.lora import merge_adapter
 from batch.errors import FatalError, MissingExtraError
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -27,7 +28,9 @@ class Loaded:
     about: Mapping[str, Any]
 
 
-def load(path: str | Path, precision: str = "auto", device: str = "auto") -> Loaded:
+def load(
+    path: str | Path, precision: str = "auto", device: str = "auto", adapter_path: str | Path | None = None
+) -> Loaded:
     """Load a Hugging Face causal language model; every way it can fail is a FatalError of one sentence."""
     folder = Path(path).expanduser()
     _check_folder(folder)
@@ -38,7 +41,7 @@ def load(path: str | Path, precision: str = "auto", device: str = "auto") -> Loa
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
         precision = "bf16" if device.startswith("cuda") else "fp32"
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     tokenizer = _tokenizer(folder, transformers)
     try:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -53,6 +56,8 @@ def load(path: str | Path, precision: str = "auto", device: str = "auto") -> Loa
         raise FatalError(f"{folder}: the weights lack {len(missing)} of the model's tensors, {missing[0]} among them")
     config = model.config.get_text_config()
     parameters = sum(p.numel() for p in model.parameters())
+    adapter = merge_adapter(model, Path(adapter_path).expanduser()) if adapter_path else None
+    _quicken(model, precision, device)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -64,8 +69,29 @@ def load(path: str | Path, precision: str = "auto", device: str = "auto") -> Loa
             "parameters": parameters,
             "architecture": type(model).__name__,
             "threads": torch.get_num_threads(),
+            **({"kv_cache": "bf16"} if precision == "int8" and _has_bf16(torch) else {}),
+            **({"adapter": adapter} if adapter else {}),
         },
     )
+
+
+def _quicken(model: Any, precision: str, device: str) -> None:
+    """Fuse projections, and put them into int8 where that is asked for."""
+    from batch.engines.torch import linear
+
+    if precision == "int8" and (device != "cpu" or not linear.has_int8()):
+        raise FatalError(f"precision int8 needs a CPU with oneDNN's int8 product; this is {device}")
+    linear.fuse(model)
+    if precision == "int8":
+        linear.quantise(model)
+
+
+def _has_bf16(torch: Any) -> bool:
+    """Whether the CPU multiplies bf16 in hardware; the int8 mode's cache is bf16 there, half the memory to read."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
 
 
 def _check_folder(folder: Path) -> None:

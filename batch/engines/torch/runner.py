@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
 from transformers import DynamicCache
 
 from batch.engines.torch.cache import SharedCache
+from batch.engines.torch.packed import PackedRunner
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import TextStream
 from batch.options import SamplingOptions
@@ -30,6 +31,14 @@ class Runner(Protocol):
         """Of cache, measured; 0 where it is not known."""
         ...
 
+    def expect(self, sequence: Sequence) -> None:
+        """Hear of a sequence that will come."""
+        ...
+
+    def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
+        """One step: the rows that have a next token, and its logits; newcomers are rows from now on."""
+        ...
+
     def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
         """Take sequences in; logits of each one's first token, in the given order."""
         ...
@@ -43,7 +52,28 @@ class Runner(Protocol):
         ...
 
 
-class BatchRunner:
+class _InTurns:
+    """Steps that either fill prompts in or decode."""
+
+    rows: list[Sequence]
+
+    def expect(self, sequence: Sequence) -> None:
+        """Nothing is prepared."""
+
+    def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
+        """Newcomers by themselves, or else every row."""
+        if newcomers:
+            return newcomers, self.prefill(newcomers)
+        return list(self.rows), self.decode()
+
+    def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
+        raise NotImplementedError
+
+    def decode(self) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class BatchRunner(_InTurns):
     """All rows in one forward pass, over a cache they share."""
 
     def __init__(self, model: Any, max_batch: int) -> None:
@@ -129,7 +159,7 @@ class BatchRunner:
             self._end = end
 
 
-class SingleRunner:
+class SingleRunner(_InTurns):
     """Every row in a forward pass of its own, over transformers' own cache: right for any model, and slow."""
 
     def __init__(self, model: Any) -> None:
@@ -170,15 +200,23 @@ class SingleRunner:
         return logits
 
 
-def open_runner(model: Any, max_batch: int) -> Runner:
-    """The fastest runner that is right for this model: rows share a pass only where a trial shows they may."""
+def open_runner(model: Any, max_batch: int, *, share: bool = True, cache_dtype: torch.dtype | None = None) -> Runner:
+    """The fastest runner that is right for this model: rows share a pass only where a trial shows they may.
+
+    On a GPU the rectangle is the faster one: its few large calls weigh more there than its padding.
+    """
     if _rows_may_share(model):
-        runner = BatchRunner(model, max_batch)
-        try:
-            if _agree(runner, SingleRunner(model), 1e-3 if model.dtype == torch.float32 else 5e-2):
-                return runner
-        except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
-            pass  # a model that does not take such a cache; one by one it is
+        tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
+        makers: list[Callable[[], Runner]] = [lambda: BatchRunner(model, max_batch)]
+        if model.device.type == "cpu" and "position_ids" in _forward_options(model):
+            makers.insert(0, lambda: PackedRunner(model, max_batch, share=share, cache_dtype=cache_dtype))
+        for make in makers:
+            try:
+                runner = make()
+                if _agree(runner, SingleRunner(model), tolerance):
+                    return runner
+            except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
+                pass  # a model that does not take such a cache; the next runner asks less of it
     return SingleRunner(model)
 
 

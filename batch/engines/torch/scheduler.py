@@ -18,12 +18,16 @@ class Scheduler:
     to the full length of every row, still fits `cache_tokens`. One row is always admitted.
     """
 
-    def __init__(self, max_batch: int, cache_tokens: int, prefill_tokens: int = PREFILL_TOKENS) -> None:
+    def __init__(
+        self, max_batch: int, cache_tokens: int, prefill_tokens: int = PREFILL_TOKENS, *, longest_first: bool = False
+    ) -> None:
         self.max_batch = max_batch
         self.cache_tokens = cache_tokens
         self.prefill_tokens = prefill_tokens
         self.running: list[Sequence] = []
-        self._waiting: list[tuple[int, int, Sequence]] = []  # a heap: highest priority, then first come
+        self._longest_first = longest_first
+        # A heap: highest priority, then longest answer where that is wanted, then first come.
+        self._waiting: list[tuple[int, int, int, Sequence]] = []
         self._arrivals = 0
 
     def __len__(self) -> int:
@@ -31,7 +35,8 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn."""
-        heapq.heappush(self._waiting, (-sequence.priority, self._arrivals, sequence))
+        rank = -sequence.max_tokens if self._longest_first else 0
+        heapq.heappush(self._waiting, (-sequence.priority, rank, self._arrivals, sequence))
         self._arrivals += 1
 
     def schedule(self) -> list[Sequence]:
@@ -40,7 +45,7 @@ class Scheduler:
         longest = max((s.most_tokens for s in self.running), default=0)
         longest_prompt = 0
         while self._waiting and len(self.running) < self.max_batch:
-            candidate = self._waiting[0][2]
+            candidate = self._waiting[0][3]
             longest = max(longest, candidate.most_tokens)
             longest_prompt = max(longest_prompt, len(candidate.prompt))
             if self.running and (len(self.running) + 1) * longest > self.cache_tokens:
@@ -59,6 +64,6 @@ class Scheduler:
 
     def cancel(self, item_id: ItemId) -> Sequence | None:
         """Forget a waiting sequence, or return the running one that has this id, which `finish` takes out."""
-        self._waiting = [entry for entry in self._waiting if entry[2].id != item_id]
+        self._waiting = [entry for entry in self._waiting if entry[3].id != item_id]
         heapq.heapify(self._waiting)
         return next((s for s in self.running if s.id == item_id), None)

@@ -25,8 +25,10 @@ class Sequence:
     priority: int = 0
     ignored: list[str] = field(default_factory=list)  # names of parameters that had no effect
     tokens: list[int] = field(default_factory=list)  # generated
+    logprobs: list[float] | None = None  # of each generated token; None where nobody asked
     generator: Any = None  # torch.Generator, made by the sampler at the first draw
-    cache: Any = None  # the runner's own, where rows share none
+    cache: Any = None  # the runner's own: a shared prefix, or all there is where rows share nothing
+    filled: int = 0  # tokens whose keys and values are in the cache; kept by the packed runner
 
     @property
     def last_token(self) -> int:

@@ -1,0 +1,135 @@
+"""Linear layers made faster after loading: siblings that read the same input fused, and int8 on CPUs.
+
+Both replace `nn.Linear` modules inside whatever model class transformers loaded; the model's own code stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
+
+class Int8Linear(nn.Module):  # type: ignore[misc]
+    """Weights and activations in int8: a scale for each output of the weight, and for each token of the input.
+
+    A token's scale comes from that token alone, so an answer does not depend on who else is in the batch. The product
+    is oneDNN's (u8 × s8, VNNI or AMX where the CPU has it), with fp32 in and out.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach().float()  # [out, in]
+        scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)
+        quantised = (weight / scale.unsqueeze(1)).round().clamp(-127, 127).to(torch.int8)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.dtype = linear.weight.dtype
+        self.scale = scale
+        self.zero = torch.zeros(self.out_features, dtype=torch.int32)
+        self.packed = torch.ops.onednn.qlinear_prepack(quantised, [64, self.in_features])
+        self.bias = None if linear.bias is None else linear.bias.detach().float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: [..., in]; returns [..., out]."""
+        flat = x.reshape(-1, self.in_features).float()
+        scale = flat.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).div_(127)
+        # 128 is the zero point; the half makes the cut of the conversion a rounding
+        rows = (flat / scale).add_(128.5).to(torch.uint8)
+        out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            rows, 1.0, 128, self.packed, self.scale, self.zero, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        out *= scale
+        if self.bias is not None:
+            out += self.bias
+        return out.view(*x.shape[:-1], self.out_features).to(self.dtype)
+
+
+class _Fused:
+    """One product for several siblings; each takes its part of the output for the same input."""
+
+    def __init__(self, linear: nn.Module, sizes: list[int]) -> None:
+        self.linear = linear
+        self.sizes = sizes
+        self._input: torch.Tensor | None = None
+        self._parts: list[torch.Tensor | None] = []
+
+    def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        if x is not self._input or self._parts[index] is None:
+            self._input = x
+            self._parts = list(self.linear(x).split(self.sizes, dim=-1))
+        found = self._parts[index]
+        assert found is not None
+        self._parts[index] = None  # each is read once; nothing is held longer than needed
+        if not any(part is not None for part in self._parts):
+            self._input = None
+        return found
+
+
+class FusedPart(nn.Module):  # type: ignore[misc]
+    """A linear layer whose product is computed together with its siblings'."""
+
+    def __init__(self, fused: _Fused, index: int, linear: nn.Linear) -> None:
+        super().__init__()
+        self._fused, self._index = fused, index
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: [..., in]; returns [..., out], a view into the siblings' common output."""
+        return self._fused.part(self._index, x)
+
+
+def fuse(model: nn.Module) -> int:
+    """Fuse the siblings of every block that has them; how many groups there were."""
+    count = 0
+    for module in list(model.modules()):
+        for names in SIBLINGS:
+            linears: list[Any] = [getattr(module, name, None) for name in names]
+            if not all(type(linear) is nn.Linear for linear in linears):
+                continue
+            first = linears[0]
+            alike = {(x.in_features, x.bias is None, x.weight.dtype, x.weight.device) for x in linears}
+            if len(alike) != 1:
+                continue
+            sizes = [x.out_features for x in linears]
+            # On "meta" no memory is taken for the random weights that would come first.
+            whole = nn.Linear(first.in_features, sum(sizes), bias=first.bias is not None, device="meta")
+            whole.weight = nn.Parameter(torch.cat([x.weight.data for x in linears]), requires_grad=False)
+            if first.bias is not None:
+                whole.bias = nn.Parameter(torch.cat([x.bias.data for x in linears]), requires_grad=False)
+            module.add_module("_".join(["fused", *names]), whole)
+            holder = _Fused(whole, sizes)
+            for i, (name, linear) in enumerate(zip(names, linears, strict=True)):
+                setattr(module, name, FusedPart(holder, i, linear))
+            count += 1
+    return count
+
+
+def quantise(model: nn.Module) -> int:
+    """Put every linear layer, the head too, into int8; how many. Embeddings stay as they are."""
+    replaced: dict[int, Int8Linear] = {}
+    count = 0
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear:
+                setattr(parent, name, replaced.setdefault(id(child), Int8Linear(child)))
+                count += 1
+    for module in model.modules():
+        if isinstance(module, FusedPart):
+            holder: Any = module._fused
+            holder.linear = replaced.get(id(holder.linear), holder.linear)
+    return count
+
+
+def has_int8() -> bool:
+    """Whether this torch has oneDNN's int8 product, and gets it right on this CPU."""
+    try:
+        torch.manual_seed(0)
+        linear = nn.Linear(64, 32)
+        x = torch.randn(8, 64)
+        with torch.inference_mode():
+            return bool(((Int8Linear(linear)(x) - linear(x)).abs().max() < 0.1).item())
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False

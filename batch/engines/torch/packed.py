@@ -1,0 +1,216 @@
+"""Runs the model over a packed step: new tokens of all rows in one line, prompts in chunks beside rows that decode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from batch.engines.torch.attention import CALL_BYTES, NAME, Plan, Segment, group_slots, set_plan
+from batch.engines.torch.prefix import PrefixStore
+from batch.engines.torch.sequence import Sequence
+from batch.engines.torch.slots import Prefix, SlotCache
+
+STEP_TOKENS = 512  # tokens of one pass that fills prompts in; more gain nothing where a matrix product is at its limit
+
+
+class PackedRunner:
+    """All rows in one forward pass without padding; row i has slot i of the cache."""
+
+    def __init__(
+        self,
+        model: Any,
+        max_batch: int,
+        *,
+        share: bool = True,
+        step_tokens: int = STEP_TOKENS,
+        cache_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.rows: list[Sequence] = []
+        self._model = model
+        self._max_batch = max_batch
+        self._cache = SlotCache(cache_dtype)
+        self._step_tokens = max(step_tokens, max_batch + 1)
+        config = self._model.config.get_text_config()
+        windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        self.prefixes = PrefixStore(32_768) if share and not windows else None
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Of cache, measured; 0 before the first pass."""
+        return self._cache.bytes_per_token()
+
+    def expect(self, sequence: Sequence) -> None:
+        """Hear of a sequence that will come, so that what it shares is known before the first of its kind runs."""
+        if self.prefixes is not None:
+            self.prefixes.add(sequence.prompt)
+
+    def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
+        """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
+        self._admit(newcomers)
+        parts = [(i, 1) for i, row in enumerate(self.rows) if row.tokens]
+        room = self._step_tokens - len(parts)
+        for i, row in enumerate(self.rows):
+            if not row.tokens and room > 0:
+                count = min(room, len(row.prompt) - row.filled)
+                parts.append((i, count))
+                room -= count
+        return self._pass(parts)
+
+    def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
+        """Take sequences in with whole prompts; logits of each one's first token."""
+        self._admit(sequences)
+        logits = self._pass([(self.rows.index(s), len(s.prompt) - s.filled) for s in sequences])[1]
+        assert logits is not None
+        return logits
+
+    def decode(self) -> torch.Tensor:
+        """Logits of the next token of every row."""
+        logits = self._pass([(i, 1) for i in range(len(self.rows))])[1]
+        assert logits is not None
+        return logits
+
+    def release(self, sequences: Iterable[Sequence], *, broken: bool = False) -> None:
+        """Give up rows; the last row moves into each gap, so that slots stay dense."""
+        for sequence in sequences:
+            slot, last = self.rows.index(sequence), len(self.rows) - 1
+            if sequence.cache is not None:
+                sequence.cache.users -= 1
+                sequence.cache = None
+            if broken:
+                self._cache.wipe(slot)
+            if slot != last:
+                moved = self.rows[last]
+                self._cache.move(last, slot, _own(moved, moved.filled))
+                self.rows[slot] = moved
+            self.rows.pop()
+
+    def _admit(self, newcomers: list[Sequence]) -> None:
+        """Rows and slots for newcomers; a prefix that others share is computed before the first of them."""
+        for sequence in newcomers:
+            prefix = self._prefix_of(sequence)
+            if prefix is not None:
+                prefix.users += 1
+                sequence.cache, sequence.filled = prefix, prefix.length
+            else:
+                sequence.cache, sequence.filled = None, 0
+            slots = len(self.rows) + 1
+            if slots > self._cache.slots:
+                slots = max(slots, min(2 * self._cache.slots, self._max_batch))
+            self._cache.reserve(slots, self._cache.columns)
+            self.rows.append(sequence)
+
+    def _prefix_of(self, sequence: Sequence) -> Prefix | None:
+        if self.prefixes is None:
+            return None
+        chain, length = self.prefixes.choose(sequence.prompt)
+        if not length:
+            return None
+        prefix = self.prefixes.get(chain)
+        if prefix is None:
+            slot = len(self.rows)
+            self._cache.reserve(slot + 1, max(length, self._cache.columns))
+            for first in range(0, length, self._step_tokens):
+                tokens = sequence.prompt[first : min(first + self._step_tokens, length)]
+                end = first + len(tokens)
+                segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
+                columns = list(range(first, end))
+                self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1])
+            prefix = self._cache.take_prefix(slot, length)
+            self.prefixes.put(chain, prefix)
+        return prefix
+
+    def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
+        """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
+        longest = max(_own(row, row.filled) for row in self.rows)
+        grown = max(_own(self.rows[i], self.rows[i].filled + count) for i, count in parts)
+        self._cache.reserve(len(self.rows), max(longest, grown))
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        columns: list[int] = []
+        ends: list[int] = []  # the newest tokens' places in the line
+        done: list[Sequence] = []
+        segments = self._decode_segments([i for i, count in parts if count == 1 and self.rows[i].tokens])
+        shared: dict[Prefix, list[int]] = {}
+        for i, count in parts:
+            row = self.rows[i]
+            first = row.filled
+            here = row.prompt[first : first + count] if not row.tokens else [row.last_token]
+            at = len(tokens)
+            if not row.tokens:
+                segments.append(
+                    Segment(at, at + count, i, [_own(row, first + count)], decode=False, width=_own(row, first + count))
+                )
+            if row.cache is not None:
+                shared.setdefault(row.cache, []).extend(range(at, at + count))
+            tokens += here
+            positions += range(first, first + count)
+            slots += [i] * count
+            columns += range(_own(row, first), _own(row, first + count))
+            row.filled += count
+            if row.filled == len(row.prompt) + len(row.tokens):
+                ends.append(len(tokens) - 1)
+                done.append(row)
+        groups = [
+            (prefix, slice(where[0], where[-1] + 1) if where[-1] - where[0] == len(where) - 1 else torch.tensor(where))
+            for prefix, where in shared.items()
+        ]
+        logits = self._forward(tokens, positions, slots, columns, segments, groups, ends or [0])
+        return done, logits if done else None
+
+    def _decode_segments(self, slots: list[int]) -> list[Segment]:
+        lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]
+        # Products of bf16 copy what is not in one piece, so they read whole slots.
+        whole = self._cache.dtype is not None
+        call_cost = CALL_BYTES * len(self._cache.layers) / max(self._cache.bytes_per_token(), 1)
+        if whole:
+            call_cost = float("inf")
+        return [
+            Segment(
+                first,
+                last,
+                slots[first],
+                lengths[first:last],
+                decode=True,
+                width=self._cache.columns if whole else max(lengths[first:last]),
+            )
+            for first, last in group_slots(slots, lengths, call_cost)
+        ]
+
+    def _forward(
+        self,
+        tokens: list[int],
+        positions: list[int],
+        slots: list[int],
+        columns: list[int],
+        segments: list[Segment],
+        shared: list[tuple[Prefix, torch.Tensor | slice]],
+        ends: list[int],
+    ) -> torch.Tensor:
+        """Logits at `ends`, [ends, vocabulary]; the head runs over no other token."""
+        device = self._model.device
+        self._cache.writes = (torch.tensor(slots, device=device), torch.tensor(columns, device=device))
+        config = self._model.config.get_text_config()
+        usual = config._attn_implementation
+        set_plan(Plan(self._cache, segments, shared))
+        config._attn_implementation = NAME
+        try:
+            out = self._model(
+                input_ids=torch.tensor([tokens], device=device),
+                position_ids=torch.tensor([positions], device=device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(ends, device=device),
+            )
+        finally:
+            config._attn_implementation = usual
+            set_plan(None)
+        logits: torch.Tensor = out.logits[0].float()
+        return logits
+
+
+def _own(sequence: Sequence, tokens: int) -> int:
+    """So many tokens of a sequence, without those of its shared prefix."""
+    return tokens - (sequence.cache.length if sequence.cache is not None else 0)
