@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -118,7 +119,17 @@ def start(
         on_progress=on_progress,
         close_engine=engine is None,
     )
+    spare_collector()
     return run.start()
+
+
+def spare_collector() -> None:
+    """Leave what is loaded by now out of garbage collection, once: it lives as long as the process.
+
+    Beside a fast run, walking it again and again took a fifth of the time.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 def check_free(job: BatchJob) -> None:

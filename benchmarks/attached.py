@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import tempfile
 import time
@@ -18,9 +19,17 @@ TARGET = 5.0
 Times = tuple[float, float]  # seconds by the clock, seconds of processor time
 
 
+def freeze() -> None:
+    """What `ai_router.jobs.start` does in a process of one run; here for each run anew."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 def alone(folder: str, count: int) -> Times:
     """Without a screen, in a thread as the screen would have it."""
     job = make_job(BatchProcessor(folder), count)
+    freeze()
     start, busy = time.perf_counter(), time.process_time()
     run = Run(job, InstantEngine(), RunOptions(workers=64)).start()
     run.wait()
@@ -43,6 +52,7 @@ def watched(folder: str, count: int) -> Times:
             app.runs[job.job_id] = run
             await app.push_screen(RunScreen(job.checkpoint_file))
             await pilot.pause()
+            freeze()
             start, busy = time.perf_counter(), time.process_time()
             run.start()
             await asyncio.to_thread(run.wait)
@@ -54,17 +64,15 @@ def watched(folder: str, count: int) -> Times:
 
 
 def pairs(count: int, rounds: int) -> list[tuple[Times, Times]]:
-    """Alone and watched, in the order ABBA, after one of each to warm up."""
+    """Alone and watched, in the order ABBA, after one of each to warm up; each in a folder of its own."""
     found = []
-    with tempfile.TemporaryDirectory(prefix="ai-router-bench-", ignore_cleanup_errors=True) as folder:
-        for number in range(rounds + 1):
-            if number % 2:
-                first = alone(folder, count)
-                second = watched(folder, count)
-            else:
-                second = watched(folder, count)
-                first = alone(folder, count)
-            found.append((first, second))
+    for number in range(rounds + 1):
+        order = (alone, watched) if number % 2 else (watched, alone)
+        times: dict[str, Times] = {}
+        for measured in order:
+            with tempfile.TemporaryDirectory(prefix="ai-router-bench-", ignore_cleanup_errors=True) as folder:
+                times[measured.__name__] = measured(folder, count)
+        found.append((times["alone"], times["watched"]))
     return found[1:]
 
 
@@ -75,7 +83,7 @@ def measure(quick: bool) -> list[Row]:
         import ai_router.tui.screens.run  # noqa: F401
     except ImportError as error:
         raise Skipped(f"no terminal application: {error}") from error
-    measured = in_process(pairs, 2_000 if quick else 150_000, 1 if quick else 6)
+    measured = in_process(pairs, 2_000 if quick else 300_000, 1 if quick else 8)
     by_clock, by_processor = ([(1 - a[i] / b[i]) * 100 for a, b in measured] for i in (0, 1))
     cost = statistics.median(by_clock)
     return [

@@ -29,7 +29,7 @@ from batch.run import Run, RunHandle
 
 FRAMES_PER_SECOND = 6
 FAST = 1000  # items a second of a run in this process from which on frames are rationed
-SHARE = 0.02  # of a processor core for the screen, then: what it takes, the run does not have
+SHARE = 0.01  # of a processor core for the screen, then: what it takes, the run does not have
 IDLE_SECONDS = 1.0  # between two looks at a job that nobody runs
 FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 
