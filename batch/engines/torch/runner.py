@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -52,12 +53,12 @@ class Runner(Protocol):
         ...
 
 
-class _InTurns:
+class _InTurns(ABC):
     """Steps that either fill prompts in or decode."""
 
     rows: list[Sequence]
 
-    def expect(self, sequence: Sequence) -> None:
+    def expect(self, sequence: Sequence) -> None:  # noqa: B027 - optional
         """Nothing is prepared."""
 
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
@@ -66,11 +67,13 @@ class _InTurns:
             return newcomers, self.prefill(newcomers)
         return list(self.rows), self.decode()
 
+    @abstractmethod
     def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
-        raise NotImplementedError
+        """Take sequences in; logits of each one's first token, in the given order."""
 
+    @abstractmethod
     def decode(self) -> torch.Tensor:
-        raise NotImplementedError
+        """Logits of the next token of every row."""
 
 
 class BatchRunner(_InTurns):
