@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from driving import footer, on_screen, paste, shown, type_text, until
+from textual import events
 from textual.pilot import Pilot
 
 from ai_router.settings import Workspace
@@ -87,6 +88,17 @@ async def test_paste_of_many_lines_is_many_prompts(workspace: Workspace) -> None
         assert "\x1b" not in shown(pilot.app)
         await pilot.press("ctrl+z")
         assert screen.list.prompts == []
+
+
+async def test_lines_that_come_faster_than_messages_stay_apart(workspace: Workspace) -> None:
+    """What a terminal without bracketed paste sends: all keys at once, line ends among them."""
+    async with manual(workspace) as (pilot, screen):
+        for character in "one\rtwo\rthree\r":
+            key = "enter" if character == "\r" else character
+            pilot.app.post_message(events.Key(key, character))
+        await until(pilot, lambda: len(screen.list.prompts) == 3)
+        assert screen.list.prompts == ["one", "two", "three"]
+        assert screen.query_one(PromptInput).value == ""
 
 
 async def test_paste_of_one_line_stays_in_the_field(workspace: Workspace) -> None:

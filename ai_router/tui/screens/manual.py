@@ -136,7 +136,6 @@ class ManualScreen(FlowScreen):
             return
         if text:
             self.list.add([text])
-            field.value = ""
             self._changed(len(self.list.prompts) - 1)
         else:
             self.action_proceed()

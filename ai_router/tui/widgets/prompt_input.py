@@ -17,6 +17,14 @@ class PromptInput(Input):
             super().__init__()
             self.prompts = prompts
 
+    def _on_key(self, event: events.Key) -> None:
+        """Enter empties the field at once: without bracketed paste, lines come faster than messages go."""
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            text, self.value = self.value, ""
+            self.post_message(self.Submitted(self, text))
+
     def _on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
