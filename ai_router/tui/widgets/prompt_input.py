@@ -17,7 +17,7 @@ class PromptInput(Input):
             super().__init__()
             self.prompts = prompts
 
-    def _on_key(self, event: events.Key) -> None:
+    async def _on_key(self, event: events.Key) -> None:
         """Enter empties the field at once: without bracketed paste, lines come faster than messages go."""
         if event.key == "enter":
             event.stop()
