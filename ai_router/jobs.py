@@ -37,10 +37,13 @@ class JobPlan:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     run: RunOptions = field(default_factory=RunOptions)
     source: str = ""  # where the prompts come from, for people to read
+    kind: str = "prompts"
+    details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
-        return {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
+        config = {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
+        return config if self.kind == "prompts" else {**config, "kind": self.kind, "details": self.details}
 
 
 def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[int], None] | None = None) -> Report:
@@ -87,6 +90,8 @@ def plan_of(job: BatchJob) -> JobPlan:
         sampling=build_options(SamplingOptions, config.get("sampling", {})),
         run=build_options(RunOptions, config.get("run", {})),
         source=str(config.get("source", "")),
+        kind=job.kind,
+        details=dict(config.get("details", {})),
     )
 
 

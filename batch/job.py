@@ -71,6 +71,11 @@ class BatchJob:
     config: dict[str, Any] = field(default_factory=dict)  # source, options, …; JSON
 
     @property
+    def kind(self) -> str:
+        """What the items are: `prompts`, or what another part of the library calls its own (`dataset`, …)."""
+        return str(self.config.get("kind", "prompts"))
+
+    @property
     def processed(self) -> int:
         """Items with a result, good or bad."""
         return self.completed + self.failed
