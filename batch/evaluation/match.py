@@ -45,13 +45,11 @@ def is_right(expected: str, predicted: str, match: Match, normalise: Normalisati
 
 def number_in(text: str) -> Decimal | None:
     """The last number of a text, without thousands separators; None where there is none."""
-    found = None
-    for found in _NUMBER.finditer(_DIGITS(text)):
-        pass
-    if found is None:
+    found = _NUMBER.findall(_DIGITS(text))
+    if not found:
         return None
     try:
-        return Decimal(found[0].replace(",", "").replace("\u2212", "-"))
+        return Decimal(found[-1].replace(",", "").replace("\u2212", "-"))
     except InvalidOperation:
         return None
 
