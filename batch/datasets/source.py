@@ -24,13 +24,14 @@ from batch.sources.text import encoding_of, read_head
 FORMATS = ("jsonl", "json", "csv", "parquet")
 _SUFFIXES = {".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _LOOKED_AT = 20  # rows at the beginning that say whether a file is a dataset
-_SNIFFED = 1 << 16
+KEPT_PROBLEMS = 100
 
 
 class DatasetSource(Source):
     """The examples of a file as requests. `examples` and `requests` agree in order and number.
 
-    `schemas` and `skipped` are of the latest pass: rows of each kind, and how many were passed over.
+    Of the latest pass: `schemas` counts the rows of each kind, `skipped` those that were passed over, and `problems`
+    has the first of these with line and reason.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class DatasetSource(Source):
         self.template = template
         self.schemas: Counter[str] = Counter()
         self.skipped = 0
+        self.problems: list[tuple[int, str]] = []
 
     @property
     def unit(self) -> str:
@@ -81,7 +83,7 @@ class DatasetSource(Source):
     def examples(self) -> Iterator[tuple[int, Example | None, str]]:
         """Line, and an example or the reason why the row is none."""
         self.tally = Tally()
-        self.schemas, self.skipped = Counter(), 0
+        self.schemas, self.skipped, self.problems = Counter(), 0, []
         count = 0
         for line, row, problem in self.rows():
             example = None
@@ -92,6 +94,8 @@ class DatasetSource(Source):
                     problem = str(error)
             if example is None:
                 self.skipped += 1
+                if len(self.problems) < KEPT_PROBLEMS:
+                    self.problems.append((line, problem or ""))
             else:
                 count += 1
                 self.schemas[example.schema] += 1
