@@ -74,10 +74,12 @@ def dataset_details(source: DatasetSource) -> dict[str, Any]:
 def plan_for(source: Source, model: str, sampling: SamplingOptions, run: RunOptions, workspace: Workspace) -> JobPlan:
     """The plan of a job over any source; a dataset's is scored, and its rows go to the workspace's outputs."""
     if not isinstance(source, DatasetSource):
-        return JobPlan(model, sampling, run, source.name)
+        return JobPlan(spec.id, sampling, run, source.name)
     output = free_output(workspace.outputs, source.file.stem)
     details = {**dataset_details(source), "output_file": str(output), "output_name": str(output)}
-    return JobPlan(model, sampling, run, source.name, DATASET, details)
+    if spec.adapter is not None:
+        details["adapter_path"] = str(spec.adapter)
+    return JobPlan(spec.id, sampling, run, source.name, DATASET, details)
 
 
 def free_output(folder: Path, stem: str) -> Path:
