@@ -20,7 +20,6 @@ from ai_router.cli.text import is_terminal, narrate
 
 VERBS = {
     "run": "answer every prompt of a file",
-    "dataset": "answer a test set with known answers and score it",
     "resume": "go on with a job that stopped early",
     "jobs": "list all jobs",
     "show": "a job's figures and first results",
@@ -30,6 +29,7 @@ VERBS = {
     "delete": "remove a job and its results",
     "models": "list the models that can be chosen",
     "ask": "one prompt, its answer on stdout",
+    "dataset": "answer a test set with known answers and score it",
 }
 
 HELP = f"""\
