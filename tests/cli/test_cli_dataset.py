@@ -97,6 +97,8 @@ def test_other_names_of_the_flags(program: Program) -> None:
         (("--model", "quick", "--test-file", "t.jsonl", "--adapter-path", "none"), "There is no adapter folder none"),
         (("--model", "quick", "--test-file", "t.jsonl", "--config", "none.yaml"), "Configuration not found: none.yaml"),
         (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "t.jsonl"), "is in use by this job"),
+        (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "-"), "so not to stdout"),
+        (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "/dev/null"), "no ordinary file"),
         (("--model", "quick", "--test-file", "t.jsonl", "--until-interval", "2"), "until-interval: '2' is not"),
         (("--model", "quick", "--test-file", "t.jsonl", "--batch-size", "0"), "batch-size: 0 is below"),
         (("--model", "quick", "--test-file", "t.jsonl", "--input-column", "a"), "go together"),
