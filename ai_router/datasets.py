@@ -43,9 +43,9 @@ class Prepared:
 
     def lines(self) -> list[str]:
         """Every setting, and where it comes from."""
-        rows = [(s.name, _shown(s.value), s.origin) for name in _SHOWN if (s := self.settings.get(name)) is not None]
-        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        return [f"{name:<{widths[0]}}  {value:<{widths[1]}}  ({origin})" for name, value, origin in rows]
+        shown = [setting for name in _SHOWN if (setting := self.settings.get(name)) is not None]
+        width = max(len(setting.name) for setting in shown)
+        return [f"{s.name:<{width}}  {s.origin:<7}  {_shown(s.value)}" for s in shown]
 
     def plan(self, run: RunOptions, details: Mapping[str, Any] | None = None) -> JobPlan:
         """The job's plan; the source must have been read once, for what was left out."""
