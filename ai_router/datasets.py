@@ -161,7 +161,7 @@ def _model(registry: Registry, name: Any, config: Config, *, from_flag: bool) ->
     wanted = str(name if name is not None else DEFAULTS["model"])
     place = user_path(wanted) if from_flag or name is None else config.locate(wanted)
     try:
-        spec = registry.get(str(place.absolute()) if place.is_dir() else wanted)
+        spec = _find(registry, wanted, place)
     except UnknownModelError as error:
         if name is None:
             raise DatasetError(
@@ -173,6 +173,16 @@ def _model(registry: Registry, name: Any, config: Config, *, from_flag: bool) ->
         if known.path.absolute() == spec.path.absolute() or _same(known.path, spec.path):
             return known, known.id
     return spec, str(spec.path.absolute())
+
+
+def _find(registry: Registry, name: str, place: Path) -> ModelSpec:
+    """A model of that name, else the folder."""
+    try:
+        return registry.get(name)
+    except UnknownModelError:
+        if not place.is_dir():
+            raise
+        return registry.get(str(place.absolute()))
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -243,6 +243,21 @@ def test_the_shipped_adapter_does_what_the_base_model_cannot(program: Program) -
     assert {row["error_type"] for row in found["adapter"]} == {"causative", "passive"}
 
 
+def test_a_model_is_a_name_or_a_folder(program: Program) -> None:
+    """A folder here of the same name as a model hides nothing; one without a separator is found too."""
+    dataset(program, "one")
+    (program.home / "quick").mkdir()
+    words = ["dataset", "run", "--test-file", "test.jsonl", "--yes"]
+    assert program(*words, "--model", "quick") == 0, program.err
+    assert program.job().model_id == "quick"
+    shutil.copytree(DEMO_PATH, program.home / "mine")
+    assert program(*words, "--model", "mine", "--check-only") == 0, program.err
+    assert "file" not in program.out.splitlines()[0]
+    assert program(*words, "--model", "mine") == 0, program.err
+    assert program.asked is not None
+    assert program.asked[0] == "mine"
+
+
 def test_the_example_folder_may_be_copied(program: Program) -> None:
     """Paths of a configuration are found from where it lies."""
     for name in ("config", "data", "adapter"):

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batch.datasets import BadRow, Columns, Template, example_of, looks_like_dataset, open_dataset
 from batch.errors import SourceError
 
+KEYS = ("messages", "conversations", "role", "content", "prompt", "completion", "text", "instruction", "output", "id")
 PREFIX = "Please correct the grammar in the following Japanese sentence: "
 
 
@@ -99,6 +102,26 @@ def test_columns_may_be_named() -> None:
 def test_rows_that_are_none(row: object, reason: str) -> None:
     with pytest.raises(BadRow, match=reason):
         example_of(row, 1, 1)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_any_json_is_an_example_or_a_bad_row(row: object) -> None:
+    try:
+        example = example_of(row, 1, 1)
+    except BadRow as error:
+        assert str(error)
+    else:
+        assert example.expected
+        assert example.input
+        assert any(turn["role"] == "user" for turn in example.messages)
+        assert json.dumps(example.request().extra)
 
 
 def test_bad_lines_are_passed_over_with_their_number(tmp_path: Path) -> None:
