@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from batch.evaluation.gleu import gleu_score, gleu_stats
 from batch.evaluation.edits import levenshtein
+from batch.evaluation.gleu import gleu_score, gleu_stats
 from batch.evaluation.match import choice_in, fields_of, json_in, number_in
 from batch.evaluation.verdicts import Verdict
 from batch.evaluation.view import View
@@ -18,7 +18,7 @@ Sums = Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score from the sums of its family's columns, 0 to 1. `share` names the columns (part, whole) of a proportion."""
+    """A score, 0 to 1, from the sums of its family's columns. `share` names the columns (part, whole) of a proportion."""
 
     key: str
     title: str
@@ -64,7 +64,7 @@ class Sentences:
     columns = 3
 
     def __init__(self, match: str) -> None:
-        self.metrics = [proportion("exact_match", "Exact match", 1, 0)]
+        self.metrics = [] if match == "regex" else [proportion("exact_match", "Exact match", 1, 0)]
         if match != "exact":
             title = {"json": "JSON equal"}.get(match, f"{match.capitalize()} match")
             self.metrics.insert(0, proportion(f"{match}_match", title, 2, 0))
@@ -117,8 +117,8 @@ class Edits:
         self._characters = level == "character"
         key, name = ("character_edit", "Character edits") if self._characters else ("edit", "Edits")
         self.metrics = [
-            Metric(f"{key}_precision", f"{name}, precision", _edit_precision),
-            Metric(f"{key}_recall", f"{name}, recall", _edit_recall),
+            Metric(f"{key}_precision", f"{name}, precision", edit_precision),
+            Metric(f"{key}_recall", f"{name}, recall", edit_recall),
             Metric(f"{key}_f0.5", f"{name}, F0.5", edit_f05),
         ]
 
@@ -127,17 +127,19 @@ class Edits:
         return view.character_edits if self._characters else view.token_edits
 
 
-def _edit_precision(sums: Sums) -> float:
+def edit_precision(sums: Sums) -> float:
+    """Precision from edits right, too many, missing; 1 where none was made."""
     return ratio(sums[0], sums[0] + sums[1], 1.0)
 
 
-def _edit_recall(sums: Sums) -> float:
+def edit_recall(sums: Sums) -> float:
+    """Recall from edits right, too many, missing; 1 where none was wanted."""
     return ratio(sums[0], sums[0] + sums[2], 1.0)
 
 
 def edit_f05(sums: Sums) -> float:
     """F0.5 from edits right, too many, missing."""
-    return f_score(_edit_precision(sums), _edit_recall(sums), 0.5)
+    return f_score(edit_precision(sums), edit_recall(sums), 0.5)
 
 
 class Gleu:
@@ -206,9 +208,9 @@ class JsonFields:
 
     def measure(self, view: View) -> Sequence[int]:
         """One, valid, fields right, fields expected."""
-        wanted = fields_of(json_in(view.pair.expected))
+        wanted = fields_of(json_in(view.pair.expected), view.normalise)
         try:
-            made = fields_of(json_in(view.pair.predicted))
+            made = fields_of(json_in(view.pair.predicted), view.normalise)
         except (ValueError, RecursionError):
             return 1, 0, 0, len(wanted)
         return 1, 1, sum(made.get(path) == value for path, value in wanted.items()), len(wanted)

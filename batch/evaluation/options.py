@@ -25,6 +25,8 @@ class EvaluationOptions:
         "none", "differences that do not count, of nfkc, width, whitespace, case (with commas)", metavar="LIST"
     )
     level: str = option("token", "the edits that tell over- from under-corrected", choices=LEVELS)
+    fluency: bool = option(True, "BLEU and chrF, where sacrebleu is installed", advanced=True)
+    errant: bool = option(False, "score English edits with ERRANT as well (slow)", advanced=True)
     samples: int = option(
         1_000, "bootstrap samples for the intervals; 0 leaves them out", minimum=0, maximum=1_000_000, metavar="N"
     )

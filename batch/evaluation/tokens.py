@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -84,24 +85,24 @@ def _chosen(texts: Iterable[str]) -> Tokeniser:
 
 def _mecab() -> Tokeniser:
     try:
-        import ipadic
-        import MeCab
+        ipadic: Any = importlib.import_module("ipadic")
+        mecab: Any = importlib.import_module("MeCab")
     except ImportError:
         raise MissingExtraError(EXTRA, "The tokeniser mecab") from None
-    tagger: Any = MeCab.Tagger(f"{ipadic.MECAB_ARGS} -Owakati")
+    tagger = mecab.Tagger(f"{ipadic.MECAB_ARGS} -Owakati")
 
     def split(text: str) -> list[str]:
         # It reads up to a NUL or a line break only.
         parsed = tagger.parse(text.replace("\0", "\ufffd").replace("\n", " "))
         return parsed.split() if parsed is not None else _SCRIPT.findall(text)
 
-    return Tokeniser(f"mecab-{MeCab.VERSION}-IPA" if hasattr(MeCab, "VERSION") else "mecab-IPA", split, "ja-mecab")
+    return Tokeniser(f"mecab-{tagger.version()}-IPA", split, "ja-mecab")
 
 
 def _13a() -> Tokeniser:
     try:
-        from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+        module: Any = importlib.import_module("sacrebleu.tokenizers.tokenizer_13a")
     except ImportError:
         raise MissingExtraError(EXTRA, "The tokeniser 13a") from None
-    tokenize = Tokenizer13a()
+    tokenize = module.Tokenizer13a()
     return Tokeniser("13a", lambda text: tokenize(text).split(), "13a")

@@ -26,6 +26,7 @@ class View:
         level: str = "token",
     ) -> None:
         self.pair = pair
+        self.normalise = normalise
         self.right = is_right(pair.expected, pair.predicted, match, normalise)
         plain = not normalise
         self.input = pair.input if plain else normalise(pair.input)
