@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from batch.evaluation.diff import Span, diff
+from batch.evaluation.diff import Span, diff, spans
 from batch.evaluation.forms import words
 from batch.evaluation.forms.style import CSS
 from batch.evaluation.forms.svg import Bar, Dot, bars, columns, dots
@@ -183,18 +183,16 @@ def _rows(report: Report) -> list[str]:
 def _pairs(pairs: Iterable[Pair], *, correction: bool) -> str:
     rows = []
     for pair in pairs:
-        given, wanted, made = (text[:_MOST_SHOWN] for text in (pair.input, pair.expected, pair.predicted))
+        given, wanted, made = (_cut(text) for text in (pair.input, pair.expected, pair.predicted))
         shown = diff(given, wanted, made)
-        first = shown.input if correction else [(given, "same")]
-        second = shown.expected if correction else [(wanted, "same")]
-        rows.append(_row(pair.example_id, *map(_spans, (first, second, shown.predicted))))
+        first = _spans(shown.input) if correction else escaped(given)
+        second = _spans(shown.expected) if correction else escaped(wanted)
+        rows.append(_row(pair.example_id, first, second, _spans(shown.predicted)))
     return _table(("Id", "Input", "Expected", "Predicted"), rows)
 
 
 def _failed(pairs: Iterable[Pair]) -> str:
-    rows = [
-        _row(p.example_id, *(escaped(t[:_MOST_SHOWN]) for t in (p.input, p.expected, p.error or ""))) for p in pairs
-    ]
+    rows = [_row(p.example_id, *(escaped(_cut(t)) for t in (p.input, p.expected, p.error or ""))) for p in pairs]
     return _table(("Id", "Input", "Expected", "Error"), rows)
 
 
@@ -202,18 +200,16 @@ def _changes(changes: Iterable[Change]) -> str:
     rows = []
     for change in changes:
         pair = change.pair
-        wanted = pair.expected[:_MOST_SHOWN]
-        texts = [diff("", wanted, made[:_MOST_SHOWN]).predicted for made in (change.before, pair.predicted)]
-        rows.append(_row(pair.example_id, escaped(pair.input[:_MOST_SHOWN]), escaped(wanted), *map(_spans, texts)))
+        wanted = _cut(pair.expected)
+        texts = [spans(wanted, _cut(made)) for made in (change.before, pair.predicted)]
+        rows.append(_row(pair.example_id, escaped(_cut(pair.input)), escaped(wanted), *map(_spans, texts)))
     return _table(("Id", "Input", "Expected", "Before", "Now"), rows)
 
 
 def _failures(report: Report) -> list[str]:
     parts = []
     if report.errors:
-        rows = [
-            f'<tr><td class="n">{n:,}</td><td class="t">{escaped(e[:_MOST_SHOWN])}</td></tr>' for e, n in report.errors
-        ]
+        rows = [f'<tr><td class="n">{n:,}</td><td class="t">{escaped(_cut(e))}</td></tr>' for e, n in report.errors]
         parts += ["<h2>Why predictions failed</h2>", _card(_table(("Pairs", "Error"), rows, numbers=(0,)))]
     if report.problems:
         rows = [
@@ -246,6 +242,10 @@ def _details(sign: str, head: str, body: str, *, open_: bool = False) -> str:
     mark = f'<span class="sign">{escaped(sign)}</span>' if sign else ""
     state = " open" if open_ else ""
     return f'<details{state}><summary>{mark}{escaped(head)}</summary><div class="card">{body}</div></details>'
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _setting(name: str, value: str) -> str:

@@ -26,7 +26,11 @@ def markdown(report: Report, comparison: Comparison | None = None, *, rows: int 
     lines += table(
         ("Score", "Value", "95 % interval"),
         [
-            (score.title + (" (lower is better)" if score.lower_is_better else ""), *_numbers(score))
+            (
+                score.title + (" (lower is better)" if score.lower_is_better else ""),
+                words.percent(score.value),
+                words.range_of(score.low, score.high),
+            )
             for score in report.scores
         ],
         "lrr",
@@ -74,11 +78,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> li
     return [f"| {' | '.join(heads)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def _numbers(score: object) -> tuple[str, str]:
-    value, low, high = (getattr(score, name) for name in ("value", "low", "high"))
-    return words.percent(value), words.range_of(low, high)
-
-
 def _spans(parts: Iterable[Span]) -> str:
     return "".join(f"{_TAGS[kind][0]}{text(value)}{_TAGS[kind][1]}" for value, kind in parts)
 
@@ -93,9 +92,10 @@ def _examples(report: Report, rows: int) -> list[str]:
         found = []
         for pair in pairs:
             shown = diff(pair.input, pair.expected, pair.predicted)
-            given = shown.input if report.task == "correction" else [(pair.input, "same")]
-            wanted = shown.expected if report.task == "correction" else [(pair.expected, "same")]
-            found.append((text(pair.example_id), _spans(given), _spans(wanted), _spans(shown.predicted)))
+            correction = report.task == "correction"
+            given = _spans(shown.input) if correction else text(pair.input)
+            wanted = _spans(shown.expected) if correction else text(pair.expected)
+            found.append((text(pair.example_id), given, wanted, _spans(shown.predicted)))
         lines += table(("Id", "Input", "Expected", "Predicted against expected"), found, "llll")
     return lines
 

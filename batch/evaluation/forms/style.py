@@ -15,10 +15,10 @@ h2 { font-size: 17px; margin: 36px 0 10px; }
 p { margin: 6px 0; }
 .dim, dt { color: var(--dim); }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
-.tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; min-width: 128px; }
+.tile, .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
+.tile { min-width: 128px; } .card { overflow-x: auto; }
 .tile b { display: block; font-size: 24px; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--dim); font-size: 13px; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; overflow-x: auto; }
 svg { display: block; width: 100%; min-width: 560px; height: auto; }
 svg text { font: 13px system-ui, -apple-system, "Segoe UI", "Hiragino Sans", "Noto Sans CJK JP", sans-serif;
   fill: var(--fg); font-variant-numeric: tabular-nums; }
