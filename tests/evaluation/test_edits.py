@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ def test_edits_lead_from_source_to_target_at_the_least_cost(both: tuple[list[str
     assert applied(source, found) == target
     cost = sum(distance.OSA.distance(source[e.start : e.end], list(e.replacement)) for e in found)
     assert cost == distance.OSA.distance(source, target)
-    for edit, following in zip(found, found[1:], strict=False):
+    for edit, following in pairwise(found):
         assert edit.end < following.start  # adjacent ones are merged
     assert all(e.start < e.end or e.replacement for e in found)
 
@@ -68,7 +69,7 @@ def test_known_edits(source: str, target: str, expected: list[Edit]) -> None:
 
 def test_what_is_too_large_to_align_is_one_edit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batch.evaluation.edits.MOST_CELLS", 8)
-    assert edits("a b c d e".split(), "x b c d y".split()) == [Edit(0, 5, tuple("xbcdy"))]
+    assert edits(list("abcde"), list("xbcdy")) == [Edit(0, 5, tuple("xbcdy"))]
     monkeypatch.setattr("batch.evaluation.edits.MOST_DISTANCE_CELLS", 8)
     assert levenshtein("-abcde-", "-xbcdy-") == 5
 

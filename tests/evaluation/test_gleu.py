@@ -55,7 +55,7 @@ def test_values_of_the_counting_form() -> None:
 
 
 def test_the_forms_differ_where_the_input_says_something_once_too_often() -> None:
-    source, hypothesis, reference = "a b a".split(), "a b a".split(), "a b c".split()
+    source, hypothesis, reference = list("aba"), list("aba"), list("abc")
     assert gleu_stats(source, hypothesis, reference)[2:4] == [2, 3]
     assert gleu_stats(source, hypothesis, reference, counted=True)[2:4] == [1, 3]
 
