@@ -99,7 +99,7 @@ def _options(args: argparse.Namespace) -> EvaluationOptions:
     try:
         Normalisation.of(options.normalise)
     except ValueError as error:
-        raise UsageError(f"--normalise: {error}") from None
+        raise UsageError(f"normalise: {error}") from None
     options.rows = max(options.rows, args.show)
     return options
 
@@ -140,7 +140,10 @@ def _html_target(given_name: str | None, results: Path, against: Path | None) ->
         return None
     path = user_path(given_name) if given_name else results.with_suffix(".html")
     with explained(path):
-        check_target(path, [kept for kept in (results, against) if kept])
+        for kept in (results, against):
+            if kept is not None and path.exists() and kept.exists() and path.samefile(kept):
+                raise UsageError(f"{path} holds the results and is not written over; choose another file")
+        check_target(path)
     return path
 
 

@@ -35,7 +35,7 @@ def test_a_pair_shows_each_of_its_texts(given_text: str, expected: str, predicte
         ("one two three", "one 2 3", "one [-two three-]{+2 3+}"),  # a phrase, not word by word
         ("same", "same", "same"),
         ("", "new", "{+new+}"),
-        ("カメラを", "カメロを", "[-カメラ-]{+カメロ+}を"),
+        ("カメラを", "カメロを", "カメ[-ラ-]{+ロ+}を"),
     ],
 )
 def test_marks(before: str, after: str, shown: str) -> None:
