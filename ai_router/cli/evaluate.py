@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
 from ai_router.cli.session import Session, UsageError
-from ai_router.cli.text import emit, emit_json, narrate, plural
+from ai_router.cli.text import emit, emit_json, is_terminal, narrate, plural
 from batch.evaluation.options import EvaluationOptions
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ number (the last one in each), json (the same value), choice (the same letter)
 tokenisers: mecab (Japanese words, as sacrebleu's ja-mecab), 13a (as sacrebleu's), script, character
 """
 DEFAULT_SHOWN = 5
+_SQLITE = b"SQLite format 3\0"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -105,12 +110,15 @@ def _options(args: argparse.Namespace) -> EvaluationOptions:
 
 
 def _results_file(name: str) -> Path:
-    from batch.export.atomic import is_checkpoint
     from batch.sources import user_path
 
     path = user_path(name)
-    if path.is_file() and is_checkpoint(path):
-        raise UsageError(f"{path} is a job's checkpoint; name its results file, JSONL with expected and predicted")
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE)) == _SQLITE:
+                raise UsageError(
+                    f"{path} is a job's checkpoint; name its results file, JSONL with expected and predicted"
+                )
     return path
 
 
@@ -121,14 +129,46 @@ def _evaluated(results: Path, against: Path | None, options: EvaluationOptions) 
     if against is None:
         from batch.evaluation.evaluate import evaluate
 
-        return evaluate(read_results(results), options, name=name), None
+        with _progress() as told:
+            return evaluate(read_results(results, told), options, name=name), None
     from batch.evaluation.compare import compare
 
     other = against.name
     if name == other:
         # base/results.jsonl and tuned/results.jsonl
         name, other = f"{results.absolute().parent.name}/{name}", f"{against.absolute().parent.name}/{other}"
-    return compare(lambda: read_results(results), lambda: read_results(against), options, name=name, against=other)
+    with _progress() as told:
+        return compare(
+            lambda: read_results(results, told),
+            lambda: read_results(against, told),
+            options,
+            name=name,
+            against=other,
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None] | None]:
+    """Says how far the scoring is, where there is somebody to read it and it takes long enough."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+    begin = shown = time.monotonic()
+
+    def told(line: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - begin > 0.5 and now - shown > 0.1:
+            shown = now
+            sys.stderr.write(f"\rScoring … line {line:,} \x1b[K")
+            sys.stderr.flush()
+
+    try:
+        yield told
+    finally:
+        if shown > begin:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def _html_target(given_name: str | None, results: Path, against: Path | None) -> Path | None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.evaluation.evaluate import evaluate
+from batch.evaluation.measure import Setup
 from batch.evaluation.options import EvaluationOptions
 from batch.evaluation.pairs import Pair, read_results
 from batch.evaluation.report import Report
@@ -220,3 +221,17 @@ def test_skipped_lines_are_part_of_the_report(tmp_path: Path) -> None:
     path.write_text('{"input": "a", "expected": "a", "predicted": "a", "example_id": 1}\nbroken\n')
     report = evaluate(read_results(path))
     assert (report.total, report.skipped, report.problems[0].line) == (1, 1, 2)
+
+
+def test_pairs_too_long_to_align_are_named() -> None:
+    given_text = "x" + "文" * 20_000 + "y"
+    report = correction(pair(given_text, "X" + given_text[1:], "X" + given_text[1:-1] + "Y"))
+    assert report.verdicts == {Verdict.WRONG: 1} and "1 pairs over 16,384 characters" in report.notes[0]
+
+
+def test_a_verdict_alone() -> None:
+    setup = Setup(EvaluationOptions(**QUICK, task="correction"))  # type: ignore[arg-type]
+    for verdict, (predicted, _) in CASES.items():
+        assert setup.verdict(pair(GIVEN, WANTED, predicted)) is verdict
+    assert setup.verdict(pair(GIVEN, WANTED, WANTED, error="lost")) is Verdict.FAILED
+    assert setup.verdict(pair(GIVEN, "", GIVEN)) is Verdict.UNSCORABLE
