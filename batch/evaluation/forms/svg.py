@@ -50,8 +50,8 @@ def bars(rows: Sequence[Bar], title: str) -> str:
         y = _TOP + at * _ROW
         parts.append(_label(bar.label, y))
         parts.append(
-            f'<rect class="bar" fill="#4a7ab5" x="{_LABEL}" y="{y + 5}" width="{inner * _within(bar.value):.1f}" height="{_ROW - 10}" '
-            'rx="2"/>'
+            f'<rect class="bar" fill="#4a7ab5" x="{_LABEL}" y="{y + 5}" rx="2" '
+            f'width="{inner * _within(bar.value):.1f}" height="{_ROW - 10}"/>'
         )
         if bar.low is not None and bar.high is not None:
             parts.append(_whisker(_LABEL + inner * _within(bar.low), _LABEL + inner * _within(bar.high), y))
@@ -109,7 +109,8 @@ def columns(rows: Sequence[Bar], title: str, axis: str) -> str:
         )
         if bar.low is not None and bar.high is not None:
             parts.append(
-                f'<path class="whisker" stroke="currentColor" fill="none" d="M{middle:.1f} {y(bar.low):.1f}V{y(bar.high):.1f}'
+                '<path class="whisker" stroke="currentColor" fill="none" '
+                f'd="M{middle:.1f} {y(bar.low):.1f}V{y(bar.high):.1f}'
                 f'M{middle - 5:.1f} {y(bar.low):.1f}h10M{middle - 5:.1f} {y(bar.high):.1f}h10"/>'
             )
         parts.append(
@@ -155,7 +156,10 @@ def _note(text: str, y: float) -> str:
 
 def _whisker(low: float, high: float, y: float) -> str:
     middle = y + _ROW / 2
-    return f'<path class="whisker" stroke="currentColor" fill="none" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"/>'
+    return (
+        '<path class="whisker" stroke="currentColor" fill="none" '
+        f'd="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"/>'
+    )
 
 
 def _within(value: float) -> float:
