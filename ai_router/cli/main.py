@@ -30,6 +30,7 @@ VERBS = {
     "evaluate": "score a results file, or compare two",
     "models": "list the models that can be chosen",
     "ask": "one prompt, its answer on stdout",
+    "dataset": "answer a test set with known answers and score it",
 }
 
 HELP = f"""\
