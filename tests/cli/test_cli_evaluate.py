@@ -125,12 +125,30 @@ def test_what_cannot_be_scored_is_said_in_a_sentence(
     assert program.out == ""
 
 
-def test_a_checkpoint_is_no_results_file(program: Program) -> None:
+def test_a_job_with_known_answers_is_scored_from_its_checkpoint(program: Program) -> None:
+    rows = [("one", "ONE"), ("two", "TOO"), ("fail now", "FAIL NOW")]
+    test_set = program.home / "test.jsonl"
+    test_set.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows))
+    assert program("dataset", "run", "--model-path", "quick", "--test-file", test_set, "--output-file", "o.jsonl") == 1
+    job = program.job()
+    for name in (job.job_id, job.job_id[:4], str(job.checkpoint_file), "o.jsonl"):
+        assert program("evaluate", name, "--json", "--samples", "0") == 0
+        found = json.loads(program.out)["evaluation_summary"]
+        assert (found["total_examples"], found["scored"], found["failed_predictions"]) == (3, 2, 1)
+    assert program("evaluate", job.job_id, "--html", "--samples", "0") == 0
+    assert Path(program.out.strip()) == program.home / "outputs" / f"evaluation_{job.job_id}.html"
+    assert program("evaluate", job.job_id, "--against", "o.jsonl", "--samples", "0") == 0
+    assert "Against o.jsonl: 2 questions scored in both\n" in program.out
+
+
+def test_a_job_without_known_answers_is_not(program: Program) -> None:
     assert program("run", program.prompts("one")) == 0
-    checkpoint = program.job().checkpoint_file
-    assert checkpoint is not None
-    assert program("evaluate", checkpoint) == 2
-    assert "is a job's checkpoint; name its results file" in program.err
+    job = program.job()
+    for name in (job.job_id, str(job.checkpoint_file)):
+        assert program("evaluate", name) == 2
+        assert f"job {job.job_id} has no expected answers to score against" in program.err
+    assert program("evaluate", "zzz") == 2
+    assert program.err == "Error: zzz is neither a results file nor a job; ai-router jobs lists those there are\n"
 
 
 def test_on_a_terminal_differences_have_colour_unless_nobody_wants_it(
