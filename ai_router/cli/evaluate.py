@@ -37,7 +37,7 @@ examples:
 
 matches: exact, contains (the expected text is in the prediction), regex (the expected text is a pattern),
 number (the last one in each), json (the same value), choice (the same letter)
-tokenisers: mecab (Japanese words, as sacrebleu's ja-mecab), 13a (as sacrebleu's), script, character
+tokenisers: mecab (Japanese words, as sacrebleu's ja-mecab), 13a and zh (sacrebleu's), script, character
 """
 DEFAULT_SHOWN = 5
 
@@ -56,6 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--show", type=_count, metavar="N", default=DEFAULT_SHOWN, help=f"most rows of a kind (default {DEFAULT_SHOWN})"
     )
     add_flags(parser, EvaluationOptions)
+    for ours, theirs in (("tokeniser", "tokenizer"), ("normalise", "normalize")):
+        dest = f"{EvaluationOptions.__name__}.{ours}"
+        parser.add_argument(f"--{theirs}", dest=dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def main(args: argparse.Namespace, session: Session) -> int:

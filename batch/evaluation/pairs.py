@@ -108,7 +108,7 @@ def pair_of(row: Any) -> Pair:
         if name not in row:
             raise ValueError(f'the row has no "{name}"')
     texts = {name: row.get(name) for name in ("input", "expected", "predicted")}
-    error = row.get("error")
+    error = _error(row.get("error"))
     for name, text in texts.items():
         if text is None and (name != "predicted" or error):
             texts[name] = ""
@@ -123,7 +123,7 @@ def pair_of(row: Any) -> Pair:
         texts["expected"] or "",
         texts["predicted"] or "",
         str(name),
-        error if error is None or isinstance(error, str) else orjson.dumps(error).decode(),
+        error,
         str(kind) if kind not in (None, "") else None,
     )
 
@@ -150,6 +150,12 @@ def _opened(path: Path) -> BinaryIO:
         raise SourceError(f"There is no file {path}") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _error(value: Any) -> str | None:
+    if value in (None, "", False):
+        return None
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _kind(value: Any) -> str:

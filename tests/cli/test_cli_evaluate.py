@@ -33,7 +33,7 @@ def run(program: Program) -> Path:
 
 
 def test_the_scores_fit_80_columns_and_say_how_they_were_made(program: Program, run: Path) -> None:
-    assert program("evaluate", run, "--samples", "50", "--tokeniser", "script") == 0
+    assert program("evaluate", run, "--samples", "50", "--tokenizer", "script") == 0
     assert program.err == ""
     assert program.out.startswith("run.jsonl: 6 pairs, 5 scored, 1 failed\n")
     assert "match exact · task correction · tokens script · normalisation none" in program.out
