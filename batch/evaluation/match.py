@@ -19,7 +19,7 @@ _FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
 # "The answer is (B)", "Answer: B", 答えはB; then a letter at the very beginning; then the last one that stands alone.
 _CHOICES = (
     re.compile(
-        r"(?:answer|choice|option|答え|正解|回答)(?:\s+is|\s*は|\s*[:：])?\s*[:：]?\s*[*(\[（「]*([A-Z])(?![A-Za-z])",
+        r"(?:answer|choice|option|答え|正解|回答)(?:\s{1,4}is|\s{0,4}は)?\s{0,4}[:：]?\s{0,4}[*(\[（「]{0,4}([A-Z])(?![A-Za-z])",
         re.IGNORECASE,
     ),
     re.compile(r"^\s*[*(\[（「]*([A-Za-z])(?:[)\].:、。*）」]|(?<![Ii]),|\s*$)"),

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.evaluation.evaluate import evaluate
+from batch.evaluation.match import MATCHES, Match
 from batch.evaluation.measure import Setup
 from batch.evaluation.options import EvaluationOptions
 from batch.evaluation.pairs import Pair, read_results
 from batch.evaluation.report import Report
-from batch.evaluation.running import wilson
+from batch.evaluation.running import RunningScore, wilson
 from batch.evaluation.verdicts import Verdict
 
 QUICK = {"samples": 0, "fluency": False, "tokeniser": "script"}
@@ -235,3 +236,15 @@ def test_a_verdict_alone() -> None:
         assert setup.verdict(pair(GIVEN, WANTED, predicted)) is verdict
     assert setup.verdict(pair(GIVEN, WANTED, WANTED, error="lost")) is Verdict.FAILED
     assert setup.verdict(pair(GIVEN, "", GIVEN)) is Verdict.UNSCORABLE
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_the_running_score_agrees_with_the_report(match: Match) -> None:
+    texts = ["B", "(B) 12", '{"a": 1}', "no", "12", "^B", ""]
+    rows = [pair("?", w, m, f"{w}{m}", error="x" if m == "no" else None) for w in texts for m in texts]
+    running = RunningScore(match)
+    for row in rows:
+        running.add(row)
+    report = evaluate(rows, EvaluationOptions(match=match, samples=0))
+    assert (running.n, running.failed, running.unscorable) == (report.scored, report.failed, report.unscorable)
+    assert running.n and running.score == report.main.value and running.interval == (report.main.low, report.main.high)
