@@ -40,3 +40,10 @@ def test_a_pair_shows_each_of_its_texts(given_text: str, expected: str, predicte
 )
 def test_marks(before: str, after: str, shown: str) -> None:
     assert marked(spans(before, after)) == shown
+
+
+def test_an_answer_is_compared_only_where_it_resembles_what_was_expected() -> None:
+    shown = diff("What is it?", "A hash table", "A hashed table", correction=False)
+    assert (marked(shown.input), marked(shown.expected)) == ("What is it?", "A hash table")
+    assert marked(shown.predicted) == "A [-hash-]{+hashed+} table"
+    assert marked(diff("3 + 4?", "7", "The sum is 8.", correction=False).predicted) == "The sum is 8."
