@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -19,10 +19,10 @@ _FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
 # "The answer is (B)", "Answer: B", 答えはB; then a letter at the very beginning; then the last one that stands alone.
 _CHOICES = (
     re.compile(
-        r"(?:answer|choice|option|答え|正解|回答)(?:\s+is|\s*は|\s*[:：])?\s*[:：]?\s*[*(\[（「]*([A-Z])(?![A-Za-z])",
+        r"(?:answer|choice|option|答え|正解|回答)(?:\s{1,4}is|\s{0,4}は)?\s{0,4}[:：]?\s{0,4}[*(\[（「]{0,4}([A-Z])(?![A-Za-z])",
         re.IGNORECASE,
     ),
-    re.compile(r"^\s*[*(\[（「]*([A-Za-z])(?:[)\].:、。*）」]|\s*$)"),
+    re.compile(r"^\s*[*(\[（「]*([A-Za-z])(?:[)\].:、。*）」]|(?<![Ii]),|\s*$)"),
     re.compile(r"(?<![A-Za-z'’])([B-HJ-Z]|[AI](?=[)\].:、。*）」]|\s*$))(?![A-Za-z'’])"),
 )
 
@@ -75,13 +75,22 @@ def choice_in(text: str) -> str | None:
     return str(alone[-1]) if alone else None
 
 
-def fields_of(value: Any, path: str = "") -> dict[str, str]:
+def fields_of(value: Any, normalise: Normalisation) -> dict[tuple[str | int, ...], str]:
     """The leaves of a JSON value by their path, each as JSON text; what field accuracy compares."""
-    if isinstance(value, Mapping) and value:
-        return {k: v for key, item in value.items() for k, v in fields_of(item, f"{path}/{key}").items()}
-    if isinstance(value, list) and value:
-        return {k: v for at, item in enumerate(value) for k, v in fields_of(item, f"{path}/{at}").items()}
-    return {path: json.dumps(_plain(value), ensure_ascii=False)}
+    found: dict[tuple[str | int, ...], str] = {}
+    left: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while left:
+        path, item = left.pop()
+        if isinstance(item, (dict, list)) and item:
+            inside = item.items() if isinstance(item, dict) else enumerate(item)
+            left += [((*path, key), part) for key, part in inside]
+            continue
+        if isinstance(item, str):
+            item = normalise(item)
+        elif isinstance(item, float) and item.is_integer():
+            item = int(item)  # 1 and 1.0 are the same number
+        found[path] = json.dumps(item, ensure_ascii=False)
+    return found
 
 
 def _exact(expected: str, predicted: str, normalise: Normalisation) -> bool:
@@ -108,8 +117,8 @@ def _json(expected: str, predicted: str, normalise: Normalisation) -> bool:
     except ValueError:
         raise Unscorable("the expected answer is not JSON") from None
     try:
-        return fields_of(right) == fields_of(json_in(predicted))
-    except (ValueError, RecursionError):
+        return fields_of(right, normalise) == fields_of(json_in(predicted), normalise)
+    except ValueError:
         return False
 
 
@@ -146,8 +155,3 @@ def _loads(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _plain(value: Any) -> Any:
-    # 1 and 1.0 are the same number.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
