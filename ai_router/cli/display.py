@@ -33,6 +33,7 @@ class Outcome:
     retry: str | None = None  # the command that tries again what has failed
     error: str | None = None  # what ended the run
     output: str | None = None  # the file that was written
+    evaluate: str | None = None  # the command that says more about the score
 
     @property
     def tokens_per_second(self) -> float:
@@ -121,6 +122,8 @@ class _TextDisplay(Display):
         elif outcome.results and outcome.snapshot.processed:
             self.note(f"Results: {outcome.results}")
             self.note(f"Export:  {outcome.export}")
+        if outcome.evaluate:
+            self.note(f"What is wrong, and how: {outcome.evaluate}")
         if outcome.retry:
             self.note(f"Try the failed ones again with: {outcome.retry}")
         super().end(outcome)

@@ -145,6 +145,7 @@ def _end(
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
             output=written,
+            evaluate=session.command("evaluate", job) if job.kind == jobs.DATASET and job.completed else None,
         )
     )
     if finished and ending.wanted and to_stdout:

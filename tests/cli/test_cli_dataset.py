@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_other_names_of_the_flags(program: Program) -> None:
         (("--model", "quick", "--test-file", "t.jsonl", "--config", "none.yaml"), "Configuration not found: none.yaml"),
         (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "t.jsonl"), "is in use by this job"),
         (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "-"), "so not to stdout"),
-        (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "/dev/null"), "no ordinary file"),
+        (("--model", "quick", "--test-file", "t.jsonl", "--output-file", os.devnull), "no ordinary file"),
         (("--model", "quick", "--test-file", "t.jsonl", "--until-interval", "2"), "until-interval: '2' is not"),
         (("--model", "quick", "--test-file", "t.jsonl", "--batch-size", "0"), "batch-size: 0 is below"),
         (("--model", "quick", "--test-file", "t.jsonl", "--input-column", "a"), "go together"),
@@ -175,6 +175,8 @@ def test_the_job_is_one_like_any_other(program: Program) -> None:
     assert job.kind == "dataset"
     assert program("show", job.job_id) == 0
     assert "exact match 100.0 %" in program.out
+    assert program("evaluate", job.job_id) == 0, program.err
+    assert "2 pairs, 2 scored" in program.out
     assert program("export", job.job_id, "--format", "dataset", "--output", "-") == 0
     exported = [json.loads(line) for line in program.out.splitlines()]
     assert exported == rows_of(program.home / "results" / "batch_inference_results.jsonl")
@@ -193,7 +195,7 @@ def test_killed_and_resumed_it_scores_every_example_once(program: Program) -> No
     output = program.home / "r.jsonl"
     process = program.start("dataset", "run", "--model", "slow", "--test-file", test, "--output-file", output)
     program.wait_done(15)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     left = rows_of(output) if output.read_text().endswith("\n") else []
     assert all(row["predicted"] == row["expected"] for row in left)
