@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ai_router import jobs
 from ai_router.cli import output
@@ -170,10 +169,8 @@ def _exit_code(run: Run, signals: Signals) -> int:
 
 def _dataset_output(job: BatchJob) -> str | None:
     """The results file of a dataset job and its summary, as they were asked for."""
-    from batch.datasets.results import summary_path
-
     name = job.config["details"].get("output_name") or job.config["details"].get("output_file")
-    return f"{name} and {summary_path(Path(name))}" if name else None
+    return f"{name} and {str(name).removesuffix('.jsonl')}_summary.json" if name else None
 
 
 def _sentence(error: BaseException) -> str:
