@@ -12,7 +12,7 @@ from ai_router.cli.jobs import status_text
 from ai_router.cli.session import Session
 from ai_router.cli.text import emit, emit_json, is_terminal, one_line, width_of
 from batch.checkpoint import CheckpointStore, lock_owner
-from batch.checkpoint.store import Kind
+from batch.checkpoint.rows import Kind
 from batch.job import BatchJob, BatchResult
 from batch.progress import format_duration
 
