@@ -1,0 +1,1 @@
+"""Semantic IDs: RQ-VAE models that turn item features into short codes."""
