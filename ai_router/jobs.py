@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai_router.kinds import own_kind
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter
 from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
@@ -95,6 +96,23 @@ def plan_of(job: BatchJob) -> JobPlan:
     )
 
 
+def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
+    """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
+    kind = own_kind(plan.kind)
+    if kind is not None:
+        return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
+    return make_engine(registry.get(plan.model), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+
+
+def why_not_ready(registry: Registry, plan: JobPlan) -> str:
+    """A sentence where what answers a job's items cannot run here, else nothing; raises for an unknown model."""
+    kind = own_kind(plan.kind)
+    if kind is not None:
+        return (why := kind.why_not_ready()) and f"Jobs of kind {plan.kind} cannot run here: {why}"
+    spec = registry.get(plan.model)
+    return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
+
+
 def start(
     registry: Registry,
     job: BatchJob,
@@ -110,9 +128,7 @@ def start(
     made = engine
     if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
         made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
-    made = made or make_engine(
-        registry.get(plan.model), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout
-    )
+    made = made or engine_for(registry, plan)
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
     run = Run(

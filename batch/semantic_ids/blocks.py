@@ -2,7 +2,7 @@
 
 An answer's extra: {"codes": base64 of little-endian integers [rows, levels], "type": "<i2" or "<i4", "levels",
 "codewords", "vector_dim", "bad": rows of the block that could not be encoded, "quantization_error",
-"reconstruction_error": sums over the rows, "exact": rows decided in float64}. Its tokens_input is the rows encoded.
+"reconstruction_error": sums over the rows, "exact": rows decided in float64}. Its tokens_input is the rows of the block.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class BlockCore:
             raise SemanticIdError(f"{item.data.text!r} names no rows") from None
         codes = self._encoder.encode(self._table.read(first, stop), reconstruction=True)
         answer = pack(codes, self._codewords)
-        return BatchResponse(item.id, answer, tokens_input=codes.encoded)
+        return BatchResponse(item.id, answer, tokens_input=len(codes.codes))
 
     def partial_texts(self) -> dict[ItemId, str]:
         """A block comes whole."""
@@ -94,11 +94,9 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     """The core of a job's details, for the process that hosts it; FatalError where model and features do not fit."""
     task = Task.of_details(spec)
     try:
-        encoder, table = open_task(task)
+        model, encoder, table = open_task(task)
     except SemanticIdError as error:
         raise FatalError(str(error)) from error
-    assert encoder is not None
-    model = encoder.model
     about = {
         "device": "cpu",
         "precision": "fp32",

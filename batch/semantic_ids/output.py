@@ -1,4 +1,4 @@
-"""Codebooks as files: `Pid,Codebook,Vector` as CSV, and the same as Parquet, written row by row and whole or not at all.
+"""Codebooks as files: `Pid,Codebook,Vector` as CSV and as Parquet, written row by row, and whole or not at all.
 
 Pid is the Mapped_Pid (row + 1), Codebook a list of whole numbers, Vector a list of floats; both are read by
 `ast.literal_eval` and by JSON. Rows without codes are left out.
@@ -111,22 +111,15 @@ class _Part:
 
 def _vectors(task: Task, kind: str) -> Callable[[range, _Part], Any]:
     """What makes the vectors of a slice."""
-    from batch.semantic_ids.task import open_task
+    from batch.semantic_ids.task import open_table, open_task
 
-    encoder, table = open_task(task, features_only=kind == "features")
-
-    def features(rows: range, part: _Part) -> Any:
-        return table.read(rows.start, rows.stop)[part.keep]
-
-    def quantized(rows: range, part: _Part) -> Any:
-        assert encoder is not None
-        return encoder.quantized(part.codes)
-
-    def latent(rows: range, part: _Part) -> Any:
-        assert encoder is not None
-        return encoder.latent(features(rows, part))
-
-    return {"features": features, "quantized": quantized, "latent": latent}[kind]
+    if kind == "features":  # no model is loaded for these
+        features = open_table(task)
+        return lambda rows, part: features.read(rows.start, rows.stop)[part.keep]
+    _, encoder, table = open_task(task)
+    if kind == "quantized":
+        return lambda rows, part: encoder.quantized(part.codes)
+    return lambda rows, part: encoder.latent(table.read(rows.start, rows.stop)[part.keep])
 
 
 class _CsvWriter:

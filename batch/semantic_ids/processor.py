@@ -86,9 +86,7 @@ class BatchInferenceProcessor:
 
         from batch.semantic_ids.blocks import StoredCodes
 
-        encoder, table = open_task(task)
-        assert encoder is not None
-        model = encoder.model
+        model, encoder, table = open_task(task)
         stored = StoredCodes(np.full((task.rows, model.levels), -1, np.int32), model.codewords)
         for number in range(task.blocks):
             rows = task.block(number)

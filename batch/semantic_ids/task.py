@@ -18,6 +18,7 @@ from batch.semantic_ids.parser import ModelConfig, ModelConfigParser
 if TYPE_CHECKING:
     from batch.semantic_ids.encode import Encoder
     from batch.semantic_ids.features import FeatureTable
+    from batch.semantic_ids.model import RQVAE
 
 VECTORS = ("features", "quantized", "latent")
 
@@ -146,17 +147,10 @@ def prepare(model: str, hub: Hub, options: CodebookOptions | None = None) -> Tas
     )
 
 
-def open_task(task: Task, *, features_only: bool = False) -> tuple[Encoder | None, FeatureTable]:
-    """The encoder and the features of a task, checked against each other and the mapping. Imports torch.
-
-    With `features_only` no model is loaded.
-    """
+def open_table(task: Task) -> FeatureTable:
+    """The features of a task, checked against the mapping."""
     try:
         from batch.semantic_ids.features import open_features
-
-        if not features_only:
-            from batch.semantic_ids.checkpoint import load_rqvae
-            from batch.semantic_ids.encode import Encoder
     except ImportError as error:
         raise MissingExtraError("local", "Encoding semantic IDs") from error
     task.check_unchanged()
@@ -165,15 +159,24 @@ def open_task(task: Task, *, features_only: bool = False) -> tuple[Encoder | Non
         raise SemanticIdError(
             f"{task.features} has {table.rows:,} rows, but {task.mapping.name} names {task.rows:,} Pids"
         )
-    if features_only:
-        return None, table
+    return table
+
+
+def open_task(task: Task) -> tuple[RQVAE, Encoder, FeatureTable]:
+    """The model, its encoder and the features of a task, checked against each other. Imports torch."""
+    table = open_table(task)
+    try:
+        from batch.semantic_ids.checkpoint import load_rqvae
+        from batch.semantic_ids.encode import Encoder
+    except ImportError as error:
+        raise MissingExtraError("local", "Encoding semantic IDs") from error
     model = load_rqvae(task.checkpoint)
     if table.width != model.input_dim:
         raise SemanticIdError(
             f"{task.features} has {table.width:,} features an item, but the model {task.config.run_name} takes "
             f"{model.input_dim:,}"
         )
-    return Encoder(model), table
+    return model, Encoder(model), table
 
 
 def _fetch_first(hub: Hub, repo: str, kind: Any, names: Iterable[str], what: str) -> Path:
