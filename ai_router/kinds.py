@@ -35,7 +35,9 @@ class JobKind(Protocol):
         """A sentence where such a job cannot run here, else nothing."""
         ...
 
-    def make_engine(self, details: Mapping[str, Any], *, workers: int, timeout: float | None) -> Engine[Request, Answer]:
+    def make_engine(
+        self, details: Mapping[str, Any], *, workers: int, timeout: float | None
+    ) -> Engine[Request, Answer]:
         """The engine of a job with these details, not yet loaded."""
         ...
 

@@ -36,14 +36,16 @@ class SemanticIds:
             return ""
         return 'needs torch: pip install "ai-router[local]"'
 
-    def make_engine(self, details: Mapping[str, Any], *, workers: int, timeout: float | None) -> Engine[Request, Answer]:
+    def make_engine(
+        self, details: Mapping[str, Any], *, workers: int, timeout: float | None
+    ) -> Engine[Request, Answer]:
         """A process that holds the model and reads the features."""
         from batch.engines.host import HostedEngine
 
         return HostedEngine(ENGINE, details, max_batch=workers, timeout=timeout)
 
     def counted(self, snapshot: Snapshot, details: Mapping[str, Any]) -> Snapshot:
-        """Rows instead of blocks: of answered blocks the sum that they tell, of others, which may be the last, at most."""
+        """Rows instead of blocks: exact of answered blocks, which say how many theirs are."""
         rows, size = int(details["rows"]), int(details["block_rows"])
 
         def of(blocks: int, room: int) -> int:

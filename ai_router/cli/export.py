@@ -61,7 +61,9 @@ def _export_own(job: BatchJob, kind: JobKind, args: argparse.Namespace, session:
         flags = ", ".join(f"--{flag_name(ExportOptions, name)}" for name in said)
         raise UsageError(f"{flags}: only for jobs of prompts; job {job.job_id} makes files of its own")
     display = make_display("auto")
-    written = kind.write(job, session.workspace.outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit)}"))
+    written = kind.write(
+        job, session.workspace.outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit)}")
+    )
     display.busy("")
     for file in written.files:
         narrate(f"Wrote {file}")

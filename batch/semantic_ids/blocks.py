@@ -2,7 +2,7 @@
 
 An answer's extra: {"codes": base64 of little-endian integers [rows, levels], "type": "<i2" or "<i4", "levels",
 "codewords", "vector_dim", "bad": rows of the block that could not be encoded, "quantization_error",
-"reconstruction_error": sums over the rows, "exact": rows decided in float64}. Its tokens_input is the rows of the block.
+"reconstruction_error": sums over the rows, "exact": rows decided in float64}. Its tokens_input is the block's rows.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ class BlockCore:
             first, stop = int(extra["first"]), int(extra["last"]) + 1
         except (KeyError, TypeError, ValueError):
             raise SemanticIdError(f"{item.data.text!r} names no rows") from None
-        codes = self._encoder.encode(self._table.read(first, stop), reconstruction=True)
+        table = self._table
+        table.expect(stop, min(2 * stop - first, table.rows))
+        codes = self._encoder.encode(table.read(first, stop), reconstruction=True)
+        table.release(first, stop)
         answer = pack(codes, self._codewords)
         return BatchResponse(item.id, answer, tokens_input=len(codes.codes))
 
@@ -86,8 +89,9 @@ class BlockCore:
         return {}
 
     def close(self) -> None:
-        """Drop what waits."""
+        """Drop what waits, and end the encoder's threads."""
         self._waiting.clear()
+        self._encoder.close()
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> BlockCore:

@@ -206,7 +206,7 @@ class HuggingFaceHub:
     def _api(self) -> Any:
         try:
             from huggingface_hub import HfApi
-            from huggingface_hub.utils import disable_progress_bars
+            from huggingface_hub.utils.tqdm import disable_progress_bars
         except ImportError:
             raise MissingExtraError("hub", "The Hugging Face Hub") from None
         disable_progress_bars()  # they would be drawn where a progress line or a screen of ours stands

@@ -64,7 +64,7 @@ def write_codebooks(
         writers: list[_CsvWriter | _ParquetWriter] = []
         for file in files:
             stream = opened.enter_context(atomic_file(file))
-            kind = _ParquetWriter if file.suffix == ".parquet" else _CsvWriter
+            kind: type[_CsvWriter] | type[_ParquetWriter] = _ParquetWriter if file.suffix == ".parquet" else _CsvWriter
             writers.append(opened.enter_context(kind(stream, options.sid)))
         for first in range(0, task.rows, SLICE_ROWS):
             rows = range(first, min(task.rows, first + SLICE_ROWS))

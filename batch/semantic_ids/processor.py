@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,12 +74,13 @@ class BatchInferenceProcessor:
         stored = self._process_batches(task)
         keep = self.output_dir
         with nullcontext(keep) if keep is not None else tempfile.TemporaryDirectory(prefix="codebooks-") as folder:
-            written = write_codebooks(
-                task, stored, Path(folder), progress=lambda done: self._progress("write", done, task.rows)
-            )
+            written = write_codebooks(task, stored, Path(folder), progress=partial(self._wrote, task))
             uploaded = self._upload_results(task, written.files) if self.upload else ()
         files = written.files if self.output_dir is not None else ()
         return ModelResult(model_name, report_of(task.config.run_name, stored), files, uploaded)
+
+    def _wrote(self, task: Task, done: int) -> None:
+        self._progress("write", done, task.rows)
 
     def _process_batches(self, task: Task) -> StoredCodes:
         """Encode all rows, a block at a time."""
@@ -86,18 +88,20 @@ class BatchInferenceProcessor:
 
         from batch.semantic_ids.blocks import StoredCodes
 
-        model, encoder, table = open_task(task)
+        model, encoder, table = open_task(task)  # says what is missing where torch is
+        from batch.semantic_ids.encode import encode_table
+
         stored = StoredCodes(np.full((task.rows, model.levels), -1, np.int32), model.codewords)
-        for number in range(task.blocks):
-            rows = task.block(number)
-            codes = encoder.encode(table.read(rows.start, rows.stop), reconstruction=True)
-            stored.codes[rows.start : rows.stop] = codes.codes
-            stored.bad += [rows.start + int(row) for row in codes.bad]
+        for first, codes in encode_table(encoder, table, block=task.options.block_rows, reconstruction=True):
+            stop = first + len(codes.codes)
+            stored.codes[first:stop] = codes.codes
+            stored.bad += [first + int(row) for row in codes.bad]
             stored.encoded += codes.encoded
             stored.quantization_error_sum += codes.quantization_error_sum
             stored.reconstruction_error_sum += codes.reconstruction_error_sum or 0.0
             stored.exact += codes.exact
-            self._progress("encode", rows.stop, task.rows)
+            self._progress("encode", stop, task.rows)
+        encoder.close()
         return stored
 
     def _upload_results(self, task: Task, files: tuple[Path, ...]) -> tuple[str, ...]:
