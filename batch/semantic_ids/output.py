@@ -64,8 +64,10 @@ def write_codebooks(
         writers: list[_CsvWriter | _ParquetWriter] = []
         for file in files:
             stream = opened.enter_context(atomic_file(file))
-            kind: type[_CsvWriter] | type[_ParquetWriter] = _ParquetWriter if file.suffix == ".parquet" else _CsvWriter
-            writers.append(opened.enter_context(kind(stream, options.sid)))
+            parquet = file.suffix == ".parquet"
+            writer = _ParquetWriter(stream, options.sid) if parquet else _CsvWriter(stream, options.sid)
+            opened.callback(writer.close)
+            writers.append(writer)
         for first in range(0, task.rows, SLICE_ROWS):
             rows = range(first, min(task.rows, first + SLICE_ROWS))
             part = _Part.of(rows, stored.codes[rows.start : rows.stop], numbers)
@@ -127,12 +129,6 @@ class _CsvWriter:
         self._stream = stream
         self._stream.write(b"Pid,Codebook,Vector,SID\n" if sid else b"Pid,Codebook,Vector\n")
 
-    def __enter__(self) -> _CsvWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
     def write(self, part: _Part) -> None:
         import orjson
 
@@ -149,6 +145,9 @@ class _CsvWriter:
                 lines.clear()
         self._stream.write(b"".join(lines))
 
+    def close(self) -> None:
+        """All is written."""
+
 
 class _ParquetWriter:
     def __init__(self, stream: BinaryIO, sid: bool) -> None:
@@ -161,12 +160,6 @@ class _ParquetWriter:
         columns = [("Pid", pa.int64()), ("Codebook", pa.list_(pa.int32())), ("Vector", pa.list_(pa.float32()))]
         self._schema = pa.schema([*columns, ("SID", pa.string())] if sid else columns)
         self._writer = pq.ParquetWriter(stream, self._schema, compression="zstd")
-
-    def __enter__(self) -> _ParquetWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
 
     def write(self, part: _Part) -> None:
         import numpy as np
@@ -182,6 +175,10 @@ class _ParquetWriter:
         if part.sids:
             columns.append(pa.array(part.sids, pa.string()))
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+    def close(self) -> None:
+        """Write the file's end, where its tables are listed."""
+        self._writer.close()
 
 
 def _plain(vectors: Any) -> Any:
