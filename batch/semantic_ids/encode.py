@@ -87,7 +87,7 @@ class Encoder:
 
             def block(start: int, stop: int) -> None:
                 latents, norms = self._encoder(features[start:stop])
-                found = self.codebooks.search(latents, norms.clamp_min(typical).mul_(noise))
+                found = self.codebooks.search(latents, norms.clamp_min(typical).mul_(noise), errors=True)
                 codes[start:stop] = found.codes.numpy()
                 close[start:stop] = found.close.numpy()
                 errors[start:stop] = found.errors.numpy()

@@ -88,11 +88,11 @@ def squared_distances(rows: Tensor, table: Tensor) -> Tensor:
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """`codes` int64 [rows, levels]; `close` marks rows whose choice float32 cannot be trusted with; `errors` [rows]
-    holds the squared distance of each latent to the sum of its codewords."""
+    holds the squared distance of each latent to the sum of its codewords (None unless asked for)."""
 
     codes: Tensor
     close: Tensor
-    errors: Tensor
+    errors: Tensor | None
 
 
 class FrozenCodebooks:
@@ -111,7 +111,7 @@ class FrozenCodebooks:
         self._products = (-2 * tables).float().transpose(1, 2).contiguous()  # [levels, vector_dim, codewords]
         self._longest = self._norms64.amax(1).sqrt().tolist()
 
-    def search(self, latents: Tensor, noise: Tensor | None = None) -> Found:
+    def search(self, latents: Tensor, noise: Tensor | None = None, *, errors: bool = False) -> Found:
         """The nearest codeword per level in float32, and which rows are too close to call.
 
         `latents` is float32 [rows, vector_dim]; `noise` [rows] is how far each may be from its true value.
@@ -133,9 +133,9 @@ class FrozenCodebooks:
             bound = torch.add(left * NEAR, slack, alpha=4 * longest).add_(ROUNDING * longest * longest)
             close |= ~(lead > bound)  # so that NaN counts as close
             codes[:, level] = code
-            if level + 1 < self.levels:
+            if errors or level + 1 < self.levels:
                 residual = residual - F.embedding(code, self.tables[level])
-        return Found(codes, close, left)
+        return Found(codes, close, residual.square().sum(1) if errors else None)
 
     def search_exact(self, latents: Tensor) -> Found:
         """The same in float64; what is nearer by less than rounding can tell is a tie, and the lower index wins."""
