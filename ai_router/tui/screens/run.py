@@ -15,6 +15,7 @@ from textual.containers import Container
 from textual.screen import ModalScreen
 
 from ai_router import jobs
+from ai_router.kinds import counted, own_kind
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.screens.base import RoomScreen
@@ -66,6 +67,7 @@ class RunScreen(RoomScreen[None]):
         self._spent = time.thread_time()
         self._looked = 0.0
         self._details_for: object = None
+        self._unit = ""  # what is counted, where it is no prompt
 
     def compose_body(self) -> ComposeResult:
         """Top to bottom: progress, speed beside what is in flight, errors, results."""
@@ -92,6 +94,8 @@ class RunScreen(RoomScreen[None]):
             return
         self.details, self._details_for = None, None
         job = self.handle.job
+        kind = own_kind(job.kind)
+        self._unit = "" if kind is None else kind.unit
         source = Path(str(job.config.get("source", ""))).name
         self.crumbs = ("Batch", source or f"job {job.job_id}")
         self.tick(at_once=True)
@@ -114,7 +118,7 @@ class RunScreen(RoomScreen[None]):
             return
         self._looked = now
         try:
-            snapshot = self.handle.snapshot()
+            snapshot = counted(self.handle.snapshot(), self.handle.job)
         except (BatchError, OSError) as error:
             self.handle = None
             self.room.show_error(error, self.take_handle)
@@ -143,7 +147,7 @@ class RunScreen(RoomScreen[None]):
         errors = details.errors if details and state.over else snapshot.errors
         self.set_class(bool(errors), "-errors")
         self.query_one(ErrorsPanel).show(errors)
-        self.query_one(SummaryPanel).show(snapshot, details)
+        self.query_one(SummaryPanel).show(snapshot, details, self._unit)
         self.context_text = self._model_line(snapshot)
         if before is None or before.state is not state or bool(before.failed) != bool(snapshot.failed):
             self.refresh_bindings()
