@@ -15,7 +15,6 @@ from ai_router.models import ModelSpec, Registry, make_engine, token_counter
 from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.engines.function import FunctionEngine
 from batch.errors import CheckpointError
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
@@ -107,17 +106,16 @@ def start(
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
     plan = plan or plan_of(job)
-    made = engine
-    if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
-        made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
-    made = made or make_engine(
-        registry.get(plan.model), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout
-    )
+
+    def make() -> Engine[Request, Answer]:
+        spec = registry.get(plan.model).configured(plan.run)
+        return make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
     run = Run(
         job,
-        made,
+        engine or make,  # made only where something is left to answer
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -93,6 +93,8 @@ class _TextDisplay(Display):
 
     def end(self, outcome: Outcome) -> None:
         self.note(outcome.summary())
+        if levels := outcome.snapshot.service_levels:
+            self.note(f"Service levels: {'; '.join(map(str, levels))}")
         for line in outcome.failures():
             self.note(line)
         if outcome.output:
@@ -296,4 +298,5 @@ def _facts(snapshot: Snapshot) -> dict[str, Any]:
         "eta": None if eta is None else round(eta, 1),
         "concurrency": snapshot.concurrency,
         "engine": snapshot.engine_status,
+        **({"service_levels": [asdict(s) for s in snapshot.service_levels]} if snapshot.service_levels else {}),
     }

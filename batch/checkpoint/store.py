@@ -339,7 +339,7 @@ class CheckpointStore:
         return [(c, m, n) for c, m, n in rows]
 
     def performance(self) -> dict[str, Any]:
-        """A summary of the answers so far: counts, tokens, seconds (durations: mean, p50, p95, p99, longest), attempts."""
+        """A summary of the answers so far: counts, tokens, attempts, seconds (mean, p50, p95, p99, longest)."""
         count, mean, longest, tokens_in, tokens_out, attempts = self._rows(
             "SELECT count(*), avg(duration), max(duration), sum(tokens_input), sum(tokens_output), sum(attempts)"
             " FROM results WHERE success = 1"

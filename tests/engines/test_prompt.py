@@ -52,7 +52,9 @@ def test_a_role_is_text_too(demo: Any) -> None:
     assert sum(i in SPECIAL for i in ids) == 3
 
 
-pieces = st.lists(st.one_of(st.text(max_size=8), st.sampled_from([*NAMES, " ", "\n", "日本", "\U000f0000"])), max_size=6)
+pieces = st.lists(
+    st.one_of(st.text(max_size=8), st.sampled_from([*NAMES, " ", "\n", "日本", "\U000f0000"])), max_size=6
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -25,9 +25,9 @@ class Sampler:
             for i, token in zip(drawn, self._draw([rows[i] for i in drawn], chosen), strict=True):
                 picked[i] = token
         found = [None if bad else token for bad, token in zip(broken.tolist(), picked, strict=True)]
-        for row, token in zip(rows, found, strict=True):
-            if row.constraint is not None and token is not None:
-                row.constraint.take(token)
+        for row, taken in zip(rows, found, strict=True):
+            if row.constraint is not None and taken is not None:
+                row.constraint.take(taken)
         return found
 
     @staticmethod
