@@ -16,7 +16,6 @@ from ai_router.models import ModelSpec, Registry, make_engine, token_counter, wi
 from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.engines.function import FunctionEngine
 from batch.errors import CheckpointError
 from batch.handle import RunObserver
 from batch.items import Answer, Request
@@ -113,7 +112,18 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     kind = own_kind(plan.kind)
     if kind is not None:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
-    return make_engine(spec_of(registry, plan), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+    spec = spec_of(registry, plan).configured(plan.run)
+    made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+    return _for_kind(made, plan.kind)
+
+
+def _for_kind(engine: Engine[Request, Answer], kind: str) -> Engine[Request, Answer]:
+    """The engine with its answers as jobs of a kind keep them."""
+    if kind != DATASET:
+        return engine
+    from batch.datasets.answers import CleaningEngine
+
+    return CleaningEngine(engine)
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
@@ -144,17 +154,10 @@ def start(
         from batch.datasets.running import DatasetObserver
 
         observer = DatasetObserver(job)
-    made = engine
-    if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
-        made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
-    made = made or engine_for(registry, plan)
-    if plan.kind == DATASET:
-        from batch.datasets.answers import CleaningEngine
-
-        made = CleaningEngine(made)
     run = Run(
         job,
-        made,
+        # Made only where something is left to answer.
+        _for_kind(engine, plan.kind) if engine else lambda: engine_for(registry, plan),
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,

@@ -119,6 +119,8 @@ class _TextDisplay(Display):
             self.note(f"Score: {outcome.snapshot.score.text}")
         if outcome.snapshot.reason and outcome.snapshot.state is RunState.STOPPED and not outcome.exit_code:
             self.note(f"Stopped: {outcome.snapshot.reason}")
+        if levels := outcome.snapshot.service_levels:
+            self.note(f"Service levels: {'; '.join(map(str, levels))}")
         for line in outcome.failures():
             self.note(line)
         if outcome.output:
@@ -362,4 +364,5 @@ def _facts(snapshot: Snapshot) -> dict[str, Any]:
         "concurrency": snapshot.concurrency,
         "engine": snapshot.engine_status,
         **({"score": asdict(snapshot.score)} if snapshot.score else {}),
+        **({"service_levels": [asdict(s) for s in snapshot.service_levels]} if snapshot.service_levels else {}),
     }

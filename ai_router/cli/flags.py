@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
@@ -88,6 +89,8 @@ def as_arguments(cls: type, values: Mapping[str, Any]) -> list[str]:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list):
             words += [f"--{flag}={item}" for item in value]
+        elif isinstance(value, dict):
+            words.append(f"--{flag}={json.dumps(value, ensure_ascii=False)}")
         elif value is not None:
             # In one word, so that a value may begin with a hyphen.
             words.append(f"--{flag}={value}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from ai_router import jobs
@@ -16,6 +17,7 @@ from batch.checkpoint import CheckpointStore, lock_owner
 from batch.checkpoint.rows import Kind
 from batch.job import BatchJob, BatchResult
 from batch.progress import RunState, Score, format_duration, job_snapshot
+from batch.slo import ServiceLevel, job_levels
 
 USAGE = "JOB [options]"
 DESCRIPTION = "Show a job: where it stands, how fast it was, what failed, and its first results."
@@ -110,6 +112,8 @@ def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> lis
         figures.append(("answers", seconds))
         if performance["attempts"] > performance["answers"]:
             figures.append(("attempts", f"{performance['attempts']:,} for {performance['answers']:,} answers"))
+    for level in _levels(job, performance):
+        figures.append(("slo", str(level)))
     options = {**job.config.get("sampling", {}), **job.config.get("run", {})}
     if options:
         figures.append(("options", one_line(", ".join(f"{k} {v}" for k, v in options.items()), 200)))
@@ -129,6 +133,10 @@ def _dataset_figures(job: BatchJob) -> list[tuple[str, str]]:
     if details.get("skipped"):
         found.append(("skipped", f"{details['skipped']:,} rows that are no examples"))
     return [(name, str(value)) for name, value in found if value]
+
+
+def _levels(job: BatchJob, performance: dict[str, Any]) -> tuple[ServiceLevel, ...]:
+    return job_levels(job.config.get("run", {}).get("slo", ()), performance, job.elapsed)
 
 
 def _show_results(results: list[BatchResult], job: BatchJob, args: argparse.Namespace, session: Session) -> None:
@@ -177,6 +185,7 @@ def _document(
         "config": job.config,
         "file": str(job.checkpoint_file),
         "performance": performance,
+        "service_levels": [asdict(level) for level in _levels(job, performance)],
         "errors": [{"class": kind, "message": message, "count": count} for kind, message, count in errors],
         "results": [line_record(result) for result in results],
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.local import ThreadedEngine, item_sampling
+from batch.engines.schema import Schemas, unfinished_json
 from batch.engines.torch.loader import Loaded, load
 from batch.engines.torch.prompt import encode_chat
 from batch.engines.torch.scheduler import Scheduler
@@ -56,6 +57,8 @@ class TorchCore:
         )
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._special = loaded.tokenizer.get_added_vocab()
+        self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
+        self._schemas.check(self._sampling.json_schema)
         self.about: Mapping[str, Any] = {
             **loaded.about,
             "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
@@ -151,6 +154,7 @@ class TorchCore:
             stop_ids=loaded.end_ids | special,
             priority=item.priority,
             ignored=ignored,
+            constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
             logprobs=logprobs,
         )
 
@@ -160,7 +164,7 @@ class TorchCore:
         if token in row.stop_ids:
             return "stop"
         row.text.push(token)
-        if row.text.stopped:
+        if row.text.stopped or (row.constraint is not None and row.constraint.ended):
             return "stop"
         return "length" if len(row.tokens) >= row.max_tokens else None
 
@@ -180,6 +184,9 @@ def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
     count = len(row.tokens) - (row.tokens[-1] in row.stop_ids)
     if not text.strip():
         failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
+        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
+    if row.constraint is not None and not row.constraint.complete:
+        failure = Failure(ErrorClass.PERMANENT, unfinished_json(row.constraint, reason, row.max_tokens))
         return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
     extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
     if row.logprobs is not None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from batch.engines.torch.lora import merge_adapter
 from batch.errors import FatalError, MissingExtraError
+from batch.options import PRECISIONS
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -39,8 +39,9 @@ def load(
     torch, transformers = _libraries()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if precision == "auto":
-        precision = "bf16" if device.startswith("cuda") else "fp32"
+    if precision == "auto" and device != "cpu":
+        # fp16 for the GPUs from before bf16
+        precision = "bf16" if not device.startswith("cuda") or torch.cuda.is_bf16_supported() else "fp16"
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     tokenizer = _tokenizer(folder, transformers)
     try:
@@ -57,7 +58,7 @@ def load(
     config = model.config.get_text_config()
     parameters = sum(p.numel() for p in model.parameters())
     adapter = merge_adapter(model, Path(adapter_path).expanduser()) if adapter_path else None
-    _quicken(model, precision, device)
+    precision, quality = _quicken(model, tokenizer, precision, device, _stored(folder))
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -66,6 +67,7 @@ def load(
         about={
             "device": device,
             "precision": precision,
+            **({"quality": quality} if quality else {}),
             "parameters": parameters,
             "architecture": type(model).__name__,
             "threads": torch.get_num_threads(),
@@ -75,15 +77,21 @@ def load(
     )
 
 
-def _quicken(model: Any, precision: str, device: str) -> None:
-    """Fuse projections, and put them into int8 where that is asked for."""
-    from batch.engines.torch import linear
+def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str]:
+    """Fuse projections, and have the model compute as is wanted; the precision, and what `auto` gave up for it."""
+    from batch.engines.torch import linear, precision
 
-    if precision == "int8" and (device != "cpu" or not linear.has_int8()):
-        raise FatalError(f"precision int8 needs a CPU with oneDNN's int8 product; this is {device}")
     linear.fuse(model)
-    if precision == "int8":
-        linear.quantise(model)
+    if wanted == "auto":
+        return precision.settle(model, tokenizer, stored)
+    precision.apply(model, wanted, device)
+    return wanted, ""
+
+
+def _stored(folder: Path) -> str:
+    """The type that config.json says the weights are stored in."""
+    config = json.loads((folder / "config.json").read_bytes())
+    return str(config.get("dtype") or config.get("torch_dtype") or "")
 
 
 def _has_bf16(torch: Any) -> bool:
