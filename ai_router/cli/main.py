@@ -20,7 +20,6 @@ from ai_router.cli.text import is_terminal, narrate
 
 VERBS = {
     "run": "answer every prompt of a file",
-    "dataset": "answer a test set with known answers and score it",
     "resume": "go on with a job that stopped early",
     "jobs": "list all jobs",
     "show": "a job's figures and first results",
@@ -28,10 +27,11 @@ VERBS = {
     "watch": "follow a job that runs elsewhere, or steer it",
     "stop": "stop a job that runs elsewhere",
     "delete": "remove a job and its results",
+    "dataset": "answer a test set with known answers and score it",
     "evaluate": "score a results file, or compare two",
+    "semantic-ids": "turn item features into semantic IDs; check and publish them",
     "models": "list the models that can be chosen",
     "ask": "one prompt, its answer on stdout",
-    "semantic-ids": "turn item features into semantic IDs; check and publish them",
 }
 
 HELP = f"""\
