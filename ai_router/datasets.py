@@ -71,7 +71,9 @@ def dataset_details(source: DatasetSource) -> dict[str, Any]:
     }
 
 
-def plan_for(source: Source, model: str, sampling: SamplingOptions, run: RunOptions, workspace: Workspace) -> JobPlan:
+def plan_for(
+    source: Source, spec: ModelSpec, sampling: SamplingOptions, run: RunOptions, workspace: Workspace
+) -> JobPlan:
     """The plan of a job over any source; a dataset's is scored, and its rows go to the workspace's outputs."""
     if not isinstance(source, DatasetSource):
         return JobPlan(spec.id, sampling, run, source.name)
