@@ -20,7 +20,7 @@ from batch.options import OptionError, RunOptions, SamplingOptions, build_option
 from batch.sources import Source, user_path
 
 _SHOWN = ("model", "engine", "adapter_path", "test_file", "output_file", "prompt_template", "batch_size", *SAMPLING)
-KEPT_SKIPPED = 100  # rows that were left out, with their reasons, kept with the job
+MLX_WEIGHTS = "adapters.safetensors"
 
 
 class DatasetError(BatchError):
@@ -43,9 +43,9 @@ class Prepared:
 
     def lines(self) -> list[str]:
         """Every setting, and where it comes from."""
-        rows = [(s.name, _shown(s.value), s.origin) for name in _SHOWN if (s := self.settings.get(name)) is not None]
-        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        return [f"{name:<{widths[0]}}  {value:<{widths[1]}}  ({origin})" for name, value, origin in rows]
+        shown = [setting for name in _SHOWN if (setting := self.settings.get(name)) is not None]
+        width = max(len(setting.name) for setting in shown)
+        return [f"{s.name:<{width}}  {s.origin:<7}  {_shown(s.value)}" for s in shown]
 
     def plan(self, run: RunOptions, details: Mapping[str, Any] | None = None) -> JobPlan:
         """The job's plan; the source must have been read once, for what was left out."""
@@ -124,7 +124,10 @@ def prepare(
             settings["adapter_path"] = Setting("adapter_path", None, "default")
     else:
         about = check_adapter(folder, spec.path)
-    spec = with_choices(spec, adapter=folder, engine=_text(settings["engine"].value))
+    engine = _text(settings["engine"].value)
+    if engine is None and folder is not None and spec.engine == "mlx" and not (folder / MLX_WEIGHTS).is_file():
+        engine = "torch"  # an adapter of PEFT, which mlx-lm does not read
+    spec = with_choices(spec, adapter=folder, engine=engine)
     settings["engine"] = Setting("engine", spec.engine, settings["engine"].origin)
     if not spec.ready:
         raise DatasetError(f"Model {called} is not ready: {spec.why}")
@@ -138,7 +141,9 @@ def prepare(
     except FileNotFoundError:
         raise FileNotFoundError(_no_test_file(settings["test_file"])) from None
     source.name = str(settings["test_file"].value)
-    output = user_path(str(settings["output_file"].value))
+    if (named := str(settings["output_file"].value)) == "-":
+        raise DatasetError("The results go to a file that is mended when a run goes on, so not to stdout; name one")
+    output = user_path(named)
     return Prepared(settings, spec, called, source, sampling, output, folder, warnings, about)
 
 

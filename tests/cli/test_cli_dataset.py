@@ -64,13 +64,13 @@ def test_every_value_says_where_it_is_from(program: Program) -> None:
     code = program("dataset", "run", "--max-tokens", "7", "--batch-size", "3", "--check-only")
     assert code == 0, program.err
     said = {line.split()[0]: " ".join(line.split()[1:]) for line in program.out.splitlines()}
-    assert said["model"] == "quick (file)"
-    assert said["test_file"] == "test.jsonl (file)"
-    assert said["max_tokens"] == "7 (flag)"
-    assert said["temperature"] == "0.0 (file)"
-    assert said["top_p"] == "0.9 (default)"
-    assert said["batch_size"] == "3 (flag)"
-    assert said["output_file"] == "results/batch_inference_results.jsonl (default)"
+    assert said["model"] == "file quick"
+    assert said["test_file"] == "file test.jsonl"
+    assert said["max_tokens"] == "flag 7"
+    assert said["temperature"] == "file 0.0"
+    assert said["top_p"] == "default 0.9"
+    assert said["batch_size"] == "flag 3"
+    assert said["output_file"] == "default results/batch_inference_results.jsonl"
     assert said["examples:"] == "1 (1 messages); skipped 0"
     assert program.files() == []
     assert not (program.home / "results").exists()
@@ -97,6 +97,8 @@ def test_other_names_of_the_flags(program: Program) -> None:
         (("--model", "quick", "--test-file", "t.jsonl", "--adapter-path", "none"), "There is no adapter folder none"),
         (("--model", "quick", "--test-file", "t.jsonl", "--config", "none.yaml"), "Configuration not found: none.yaml"),
         (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "t.jsonl"), "is in use by this job"),
+        (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "-"), "so not to stdout"),
+        (("--model", "quick", "--test-file", "t.jsonl", "--output-file", "/dev/null"), "no ordinary file"),
         (("--model", "quick", "--test-file", "t.jsonl", "--until-interval", "2"), "until-interval: '2' is not"),
         (("--model", "quick", "--test-file", "t.jsonl", "--batch-size", "0"), "batch-size: 0 is below"),
         (("--model", "quick", "--test-file", "t.jsonl", "--input-column", "a"), "go together"),

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ai_router.models import DEMO_PATH
 from batch.datasets.answers import CleaningEngine, clean_answer
 from batch.engines.function import FunctionEngine
+from batch.engines.torch.prompt import encode_chat
 from batch.items import BatchItem, Request
 
 
@@ -45,6 +47,20 @@ def test_a_hostile_answer_ends() -> None:
     """Were it quadratic, the suite's limit of time would end it."""
     assert clean_answer("<think>" * 150_000) == ""
     assert clean_answer("</think>" * 100_000 + "a").endswith("a")
+
+
+def test_thinking_is_switched_off_where_the_template_knows_how() -> None:
+    pytest.importorskip("jinja2")
+    transformers = pytest.importorskip("transformers")
+    if not (DEMO_PATH / "tokenizer.json").is_file():
+        pytest.skip("the model is not there")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(DEMO_PATH)
+    tokenizer.chat_template = (
+        "{{ messages[0].content }}{% if enable_thinking is defined and enable_thinking is false %}"
+        "<think></think>{% endif %}"
+    )
+    ids = encode_chat(tokenizer, [{"role": "user", "content": "hello"}], None)
+    assert tokenizer.decode(ids) == "hello<think></think>"
 
 
 async def test_answers_of_an_engine_are_cleaned() -> None:

@@ -38,6 +38,7 @@ class Bench:
                           {"role": "assistant", "content": f"WORD{i}"}], "error_type": "even" if i % 2 else "odd"}
             for i in range(1, count + 1)
         ]  # fmt: skip
+        folder.mkdir(exist_ok=True)
         test = folder / "test.jsonl"
         test.write_text("".join(json.dumps(row) + "\n" for row in rows))
         details = {"output_file": str(self.output), "output_name": "results/r.jsonl", "skipped": 2, **details}
@@ -186,6 +187,18 @@ def test_failures_are_tried_again(tmp_path: Path) -> None:
     assert score is not None
     assert (score.n, bench.summary["failed_predictions"]) == (5, 0)
     assert LINE.fullmatch(run.news()[-1])
+
+
+def test_answers_may_be_right_in_other_ways(tmp_path: Path) -> None:
+    def chatty(text: str) -> str:
+        return f"I say {text.upper()}!"
+
+    exact = Bench(tmp_path / "exact", 4).run(chatty).snapshot().score
+    contains = Bench(tmp_path / "contains", 4, match="contains").run(chatty).snapshot().score
+    assert exact is not None
+    assert contains is not None
+    assert (exact.name, exact.value) == ("exact match", 0.0)
+    assert (contains.name, contains.value) == ("contains match", 1.0)
 
 
 def test_other_processes_see_the_score(tmp_path: Path) -> None:
