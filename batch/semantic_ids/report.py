@@ -58,19 +58,23 @@ class Report:
             "levels": levels,
         }
 
-    def figures(self) -> list[tuple[str, str]]:
-        """Names and values, for a table."""
+    def figures(self, *, brief: bool = False) -> list[tuple[str, str]]:
+        """Names and values, for a table; `brief` in as few lines as can be."""
         c = self.collisions
         share = c.collided_items / c.items if c.items else 0.0
         rows = [
             ("items", f"{c.items:,}" + (f" of {self.rows:,}" if c.items != self.rows else "")),
             ("unique SIDs", f"{c.unique:,}  ({_percent(c.unique / c.items if c.items else 0.0)} of the items)"),
             ("collisions", f"{c.collided_items:,} items share {c.collided_sids:,} SIDs  ({_percent(share)})"),
-            ("most on a SID", f"{c.largest:,}"),
         ]
-        if self.reconstruction_error is not None:
+        if not brief:
+            rows.append(("most on a SID", f"{c.largest:,}"))
+        if brief and self.reconstruction_error is not None and self.quantization_error is not None:
+            errors = f"{self.reconstruction_error:.4g} reconstruction, {self.quantization_error:.4g} quantisation"
+            rows.append(("errors", errors))
+        elif self.reconstruction_error is not None:
             rows.append(("reconstruction", f"{self.reconstruction_error:.6g} mean squared error"))
-        if self.quantization_error is not None:
+        if not brief and self.quantization_error is not None:
             rows.append(("quantisation", f"{self.quantization_error:.6g} mean squared distance"))
         if self.bad:
             rows.append(("not encoded", f"{len(self.bad):,} rows hold NaN or infinity: Pid {_some(self.bad)}"))
