@@ -197,12 +197,12 @@ def _parquet_codes(path: Path) -> tuple[list[list[int]], list[int]]:
 
 
 def level_line(number: int, level: LevelUse) -> str:
-    """`level a   used 30 of 32   entropy 4.71 of 5.00 bits   perplexity 26.2`."""
+    """`level a  used 30 of 32  entropy 4.71 of 5.00 bits  perplexity 26.2`."""
     size = len(level.counts)
     most = math.log2(size) if size > 1 else 0.0
     return (
-        f"level {level_letter(number)}   used {level.used:,} of {size:,}   "
-        f"entropy {level.entropy:.2f} of {most:.2f} bits   perplexity {level.perplexity:.1f}"
+        f"level {level_letter(number)}  used {level.used:,} of {size:,}  "
+        f"entropy {level.entropy:.2f} of {most:.2f} bits  perplexity {level.perplexity:.1f}"
     )
 
 
