@@ -92,7 +92,7 @@ class Found:
 
     codes: Tensor
     close: Tensor
-    errors: Tensor | None
+    errors: Tensor
 
 
 class FrozenCodebooks:
