@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -213,7 +214,7 @@ class HuggingFaceHub:
         except ImportError:
             raise MissingExtraError("hub", "The Hugging Face Hub") from None
         disable_progress_bars()  # they would be drawn where a progress line or a screen of ours stands
-        hub_logging.set_verbosity_error()
+        hub_logging.set_verbosity(logging.ERROR)
         # False, not None: None would take a token that some other program has left on this machine.
         return HfApi(endpoint=self._endpoint, token=self._token or False, library_name="ai-router")
 

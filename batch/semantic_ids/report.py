@@ -77,7 +77,8 @@ class Report:
         if not brief and self.quantization_error is not None:
             rows.append(("quantisation", f"{self.quantization_error:.6g} mean squared distance"))
         if self.bad:
-            rows.append(("not encoded", f"{len(self.bad):,} rows hold NaN or infinity: Pid {_some(self.bad)}"))
+            what = "row holds" if len(self.bad) == 1 else "rows hold"
+            rows.append(("not encoded", f"{len(self.bad):,} {what} NaN or infinity: Pid {_some(self.bad)}"))
         if self.missing:
             rows.append(("not done", f"{self.missing:,} blocks of rows"))
         return rows

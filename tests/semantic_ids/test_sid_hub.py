@@ -66,7 +66,7 @@ def test_what_will_pass_is_tried_again(server: HubServer, tmp_path: Path) -> Non
 def test_what_will_not_is_not(server: HubServer, tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     file.write_text("x")
-    with pytest.raises(SemanticIdError, match="refuses access to x.csv of the dataset comp5331poi/nyc") as caught:
+    with pytest.raises(SemanticIdError, match=r"refuses access to x\.csv of the dataset comp5331poi/nyc") as caught:
         client(server, "hf_wrong").upload(file, DATASET, "x.csv")
     assert "HF_TOKEN" in str(caught.value) and "hf_wrong" not in str(caught.value)
     assert len(server.requests) == 1

@@ -106,7 +106,7 @@ def test_words_choose_models(tmp_path: Path) -> None:
     assert choose_models(["NYC"], hub) == LISTED[:5]
     assert choose_models(["rqvae-tky-div0.0-commit0.25-lr5e-5", "tky"], hub) == LISTED[5:]
     assert choose_models(["me/rqvae-nyc-mine"], hub) == ["me/rqvae-nyc-mine"]
-    with pytest.raises(SemanticIdError, match="did you mean rqvae-tky-div0.0-commit0.25-lr5e-5"):
+    with pytest.raises(SemanticIdError, match=r"did you mean rqvae-tky-div0\.0-commit0\.25-lr5e-5"):
         choose_models(["rqvae-tky-div0.0-commit0.2-lr5e-5"], hub)
     folder = FolderHub(make_city(tmp_path / "city"))
     assert choose_models([], folder) == [f"models/{NYC}", f"models/{TKY}"]

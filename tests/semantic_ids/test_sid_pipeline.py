@@ -129,7 +129,7 @@ def test_features_of_any_kind_of_number(city: Path, tmp_path: Path) -> None:
     assert set(ast.literal_eval(rows[0]["Vector"])) <= {0, 1}
 
 
-# -- the report of a file -----------------------------------------------------------------------------------------------
+# -- the report of a file --
 
 
 def test_the_report_of_a_file_says_the_same(city: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_file_that_is_no_codebook(tmp_path: Path, text: str, said: str) -> Non
     assert said in str(caught.value)
 
 
-# -- the manager ---------------------------------------------------------------------------------------------------------
+# -- the manager --
 
 
 def broken(city: Path) -> dict[str, str]:
