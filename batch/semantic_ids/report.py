@@ -80,7 +80,7 @@ class Report:
             what = "row holds" if len(self.bad) == 1 else "rows hold"
             rows.append(("not encoded", f"{len(self.bad):,} {what} NaN or infinity: Pid {_some(self.bad)}"))
         if self.missing:
-            rows.append(("not done", f"{self.missing:,} blocks of rows"))
+            rows.append(("not done", f"{self.missing:,} block{'s' * (self.missing != 1)} of rows"))
         return rows
 
     def lines(self, width: int = 80) -> list[str]:

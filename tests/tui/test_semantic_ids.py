@@ -64,7 +64,7 @@ def stored_job(workspace: Workspace, city: Path, model: str = NYC, until_block: 
     """A job that was run in this process, up to a block."""
     task = prepare(model, FolderHub(city), CodebookOptions(block_rows=rows))
     job = semantic_jobs.create_job(workspace, task)
-    Run(job, LocalEngine(job, set(range(until_block, 99))), RunOptions(workers=1)).execute()
+    Run(job, LocalEngine(job, set(range(until_block, 99))), RunOptions(workers=1)).start().wait(30)
     assert job.checkpoint_file is not None
     return job.checkpoint_file
 
@@ -213,7 +213,7 @@ async def test_a_job_that_is_half_done_shows_what_is_there(workspace: Workspace,
         await pilot.press("end")
         await until(pilot, lambda: "◌ not encoded yet" in shown(app))
         assert "40 of 60" in screen.query_one(FiguresPanel).text
-        assert "not done       1 blocks of rows" in screen.query_one(FiguresPanel).text
+        assert "not done       1 block of rows" in screen.query_one(FiguresPanel).text
         assert "level a" in screen.query_one(UsePanel).text
         assert "run" in footer(app)
         await pilot.press("r")

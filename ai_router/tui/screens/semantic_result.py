@@ -146,7 +146,7 @@ class SemanticResultScreen(JobActions[None]):
     CSS_PATH = "semantic_result.tcss"
     AUTO_FOCUS = "VirtualTable"
     BINDINGS: ClassVar[list[BindingType]] = bind(
-        "semantic.export", "semantic.collided", "semantic.goto", "semantic.blocks", "semantic.run", "semantic.copy"
+        "semantic.run", "semantic.export", "semantic.collided", "semantic.goto", "semantic.blocks", "semantic.copy"
     )
 
     def __init__(self, path: Path) -> None:
