@@ -29,6 +29,7 @@ class Output:
 class JobKind(Protocol):
     """What a kind does its own way."""
 
+    title: str  # what people call it: "Semantic IDs"
     unit: str  # what a person counts, in the singular: "row"
 
     def why_not_ready(self) -> str:

@@ -28,6 +28,7 @@ ENGINE = "batch.semantic_ids.blocks:open_core"
 class SemanticIds:
     """How a job of semantic IDs differs from one of prompts."""
 
+    title = "Semantic IDs"
     unit = "row"
 
     def why_not_ready(self) -> str:

@@ -186,7 +186,7 @@ _DOING = (
 
 _SEMANTIC = (
     Action("semantic.start", "f2", "start", "Make a job of each chosen model and run them in turn", "Semantic IDs"),
-    Action("semantic.toggle", "space", "choose", "Choose the model under the cursor, or leave it out", "Semantic IDs"),
+    Action("semantic.mark", "space", "choose", "Choose the model under the cursor, or leave it out", "Semantic IDs"),
     Action("semantic.why", "w", "why not", "What is wrong with the model under the cursor", "Semantic IDs"),
     Action("semantic.export", "e", "write files", "Write the files of codebooks", "Semantic IDs"),
     Action("semantic.collided", "f", "shared", "Only items that share their SID, or all", "Semantic IDs"),

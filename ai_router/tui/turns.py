@@ -75,6 +75,17 @@ class Turns:
         if self._app.screen is before:
             self._app.open_run(path)
 
+    def export(self, path: Path) -> None:
+        """Write the results of a job to a file: which, is asked for, unless its kind makes files of its own."""
+        from ai_router.kinds import own_kind
+
+        if own_kind(kind_of(path)) is not None:
+            self.write_files(path)
+            return
+        from ai_router.tui.screens.export import ExportDialog
+
+        self._app.push_screen(ExportDialog(path))
+
     def write_files(self, path: Path) -> None:
         """Write the files of a job in a process of its own, and say where they are."""
         if path in self._writing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,20 +49,28 @@ def save_rqvae(model: RQVAE, path: Path) -> None:
 
 def read_pt(path: Path, *, mmap: bool = False) -> Any:
     """What a `.pt` file holds, tensors and plain containers only; SemanticIdError when it is anything else."""
+    _check_readable(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except FileNotFoundError:
-        raise SemanticIdError(f"{path} does not exist") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of foreign pickles; they are refused below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "global" in str(error):
+        if "GLOBAL" in str(error):
             raise SemanticIdError(
                 f"{path} holds Python objects beside tensors, which are not loaded; save the state dict alone"
             ) from None
         raise SemanticIdError(f"{path} is not a file that torch.save wrote, or it is damaged") from None
-    except Exception as error:  # damaged bytes make the unpickler raise nearly anything
-        if isinstance(error, OSError) and error.errno:
-            raise SemanticIdError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception:  # damaged bytes make the unpickler raise nearly anything
         raise SemanticIdError(f"{path} is cut off or damaged: copy or download it again") from None
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise SemanticIdError(f"{path} does not exist") from None
+    except OSError as error:
+        raise SemanticIdError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _read(path: Path) -> Any:
@@ -70,13 +79,10 @@ def _read(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    _check_readable(path)
     try:
         return load_file(path)
-    except FileNotFoundError:
-        raise SemanticIdError(f"{path} does not exist") from None
-    except OSError as error:
-        raise SemanticIdError(f"{path} cannot be read: {error.strerror or error}") from None
-    except SafetensorError:
+    except (SafetensorError, OSError):
         raise SemanticIdError(f"{path} is cut off or damaged: copy or download it again") from None
 
 

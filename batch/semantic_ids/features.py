@@ -72,7 +72,7 @@ def _open_npy(path: Path) -> FeatureTable:
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)  # "c": torch warns of arrays it may not write to
     except (ValueError, EOFError, OSError) as error:
-        why = "Python objects are not loaded" if "pickle" in str(error) else "it is cut off or damaged"
+        why = "Python objects are not loaded" if "objects" in str(error) else "it is cut off or damaged"
         raise SemanticIdError(f"{path} cannot be read: {why}") from None
     return _table(str(path), array, _adviser(array))
 

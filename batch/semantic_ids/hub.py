@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -18,7 +19,8 @@ RepoKind = Literal["model", "dataset"]
 
 TOKEN_VARIABLE = "HF_TOKEN"
 NO_TOKEN = f"{TOKEN_VARIABLE} not set! Put a token that may write to the dataset into this environment variable"
-RETRIES = RetryPolicy(retries=3, base=1.0)
+RETRIES = RetryPolicy(retries=2, base=1.0)
+ONCE = RetryPolicy(retries=0)
 _WAIT_STATUS = (408, 409, 425, 429)  # and 5xx: worth another try
 
 
@@ -126,7 +128,8 @@ class FolderHub:
 class HuggingFaceHub:
     """The Hugging Face Hub, with the token of the environment variable HF_TOKEN and no other.
 
-    What is fetched is kept in the library's cache. A transient failure (429, 5xx, no connection) is tried again.
+    What is fetched is kept in the library's cache. Transient failures (429, 5xx, no connection) of fetching are tried
+    again by the library itself, those of uploading also by `retries`.
     """
 
     needs_token = True
@@ -177,7 +180,7 @@ class HuggingFaceHub:
                 commit_message=f"Upload {file.name}",
             )
 
-        self._do(send, f"{path} of the {kind} {repo}", verb="be uploaded")
+        self._do(send, f"{path} of the {kind} {repo}", verb="be uploaded", retries=self._retries)
         return self.address(repo, path, kind)
 
     def address(self, repo: str, path: str, kind: RepoKind = "dataset") -> str:
@@ -188,7 +191,7 @@ class HuggingFaceHub:
         prefix = "datasets/" if kind == "dataset" else ""
         return f"{base}/{prefix}{repo}/blob/main/{quote(path)}"
 
-    def _do(self, call: Callable[[Any], T], what: str, verb: str = "be fetched") -> T:
+    def _do(self, call: Callable[[Any], T], what: str, verb: str = "be fetched", retries: RetryPolicy = ONCE) -> T:
         attempt = 0
         while True:
             attempt += 1
@@ -198,7 +201,7 @@ class HuggingFaceHub:
                 raise
             except Exception as error:  # the library raises its own, httpx's and the system's errors
                 failure = self._failure(error, what, verb)
-            delay = self._retries.delay(failure, attempt)
+            delay = retries.delay(failure, attempt)
             if delay is None:
                 raise SemanticIdError(failure.message)
             self._sleep(delay)
@@ -206,10 +209,12 @@ class HuggingFaceHub:
     def _api(self) -> Any:
         try:
             from huggingface_hub import HfApi
+            from huggingface_hub.utils import logging as hub_logging
             from huggingface_hub.utils.tqdm import disable_progress_bars
         except ImportError:
             raise MissingExtraError("hub", "The Hugging Face Hub") from None
         disable_progress_bars()  # they would be drawn where a progress line or a screen of ours stands
+        hub_logging.set_verbosity(logging.ERROR)
         # False, not None: None would take a token that some other program has left on this machine.
         return HfApi(endpoint=self._endpoint, token=self._token or False, library_name="ai-router")
 
@@ -246,6 +251,8 @@ def open_hub(place: str | Path | None = None) -> FolderHub | HuggingFaceHub:
 
 def _is_connection(error: Exception) -> bool:
     """Whether the other side was not reached; by name, as httpx is the library's own affair."""
+    if "HTTP status" in str(error):  # the uploader of large files raises ConnectionError for answers too
+        return False
     names = {cls.__name__ for cls in type(error).__mro__}
     return isinstance(error, ConnectionError | TimeoutError) or bool(names & {"TransportError", "TimeoutException"})
 

@@ -41,7 +41,7 @@ class Layers:
         if self._is_sparse(features):
             norms = self._first_sparse(features, out)
         else:
-            x = torch.from_numpy(features) if features.dtype == np.float32 else self._converted(features)
+            x = self._tensor(features)
             norms = torch.linalg.vector_norm(x, dim=1)
             torch.addmm(self._steps[0][1], x, self._steps[0][0], out=out)
         for (weight, bias), buffer in zip(self._steps[1:], buffers[1:], strict=True):
@@ -51,7 +51,7 @@ class Layers:
 
     def exact(self, features: NDArray[Any]) -> Tensor:
         """The same in float64, of the features as float32 holds them."""
-        out = torch.from_numpy(as_float32(features)).double()
+        out = torch.from_numpy(as_float32(features).astype(np.float64))
         for index, (weight, bias) in enumerate(self._steps64):
             out = torch.addmm(bias, out.relu_() if index else out, weight)
         return out
@@ -86,7 +86,10 @@ class Layers:
         buffers: list[Tensor] = self._local.buffers
         return buffers
 
-    def _converted(self, features: NDArray[Any]) -> Tensor:
+    def _tensor(self, features: NDArray[Any]) -> Tensor:
+        """The features as they lie there, or a float32 copy in this thread's buffer."""
+        if features.dtype == np.float32 and features.flags.writeable:  # torch warns of what it may not write to
+            return torch.from_numpy(features)
         if not hasattr(self._local, "converted"):
             self._local.converted = np.empty((self._block, self.width), dtype=np.float32)
         room = self._local.converted[: len(features)]

@@ -87,12 +87,12 @@ def squared_distances(rows: Tensor, table: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """`codes` int64 [rows, levels]; `close` marks rows whose choice float32 cannot be trusted with; `errors` [rows]
+    """`codes` int64 [rows, levels]; `close` marks rows too close to call, whose codes mean nothing; `errors` [rows]
     holds the squared distance of each latent to the sum of its codewords (None unless asked for)."""
 
     codes: Tensor
     close: Tensor
-    errors: Tensor | None
+    errors: Tensor
 
 
 class FrozenCodebooks:
@@ -109,6 +109,7 @@ class FrozenCodebooks:
         self._norms64 = (tables * tables).sum(2)
         self._norms = self._norms64.float()
         self._products = (-2 * tables).float().transpose(1, 2).contiguous()  # [levels, vector_dim, codewords]
+        self._count_and_index = torch.stack([torch.ones(self.codewords), torch.arange(float(self.codewords))])
         self._longest = self._norms64.amax(1).sqrt().tolist()
 
     def search(self, latents: Tensor, noise: Tensor | None = None, *, errors: bool = False) -> Found:
@@ -123,18 +124,21 @@ class FrozenCodebooks:
         left = left.square_()  # ‖residual‖², carried along: adding the winning score gives the next one
         close = torch.zeros(rows, dtype=torch.bool)
         residual = latents
+        scores = torch.empty((rows, self.codewords))
         for level in range(self.levels):
-            scores = torch.addmm(self._norms[level], residual, self._products[level])
-            best, code = scores.min(1)
-            scores.scatter_(1, code[:, None], torch.inf)
-            lead = scores.amin(1).sub_(best)
+            torch.addmm(self._norms[level], residual, self._products[level], out=scores)
+            best = scores.amin(1)
             left = left.add_(best).clamp_min_(0)
             longest = self._longest[level]
             bound = torch.add(left * NEAR, slack, alpha=4 * longest).add_(ROUNDING * longest * longest)
-            close |= ~(lead > bound)  # so that NaN counts as close
+            # 1 for whoever is within the bound of the best: how many there are, and which one, in one small product.
+            count, index = self._count_and_index @ scores.le_(bound.add_(best)[:, None]).t()
+            close |= count != 1  # NaN is within nothing
+            code = index.long().clamp_max_(self.codewords - 1)
             codes[:, level] = code
             if errors or level + 1 < self.levels:
-                residual = residual - F.embedding(code, self.tables[level])
+                words = F.embedding(code, self.tables[level])
+                residual = torch.sub(residual, words, out=words)
         return Found(codes, close, residual.square().sum(1) if errors else None)
 
     def search_exact(self, latents: Tensor) -> Found:
@@ -151,7 +155,7 @@ class FrozenCodebooks:
         errors = (residual * residual).sum(1)
         return Found(codes, torch.zeros(len(latents), dtype=torch.bool), errors)
 
-    def encode(self, latents: Tensor, block: int = 8192) -> Tensor:
+    def encode(self, latents: Tensor, block: int = 4096) -> Tensor:
         """Codes int64 [rows, levels] of float32 latents [rows, vector_dim], near-ties decided in float64."""
         codes = torch.empty((len(latents), self.levels), dtype=torch.int64)
         for start in range(0, len(latents), block):

@@ -58,24 +58,29 @@ class Report:
             "levels": levels,
         }
 
-    def figures(self) -> list[tuple[str, str]]:
-        """Names and values, for a table."""
+    def figures(self, *, brief: bool = False) -> list[tuple[str, str]]:
+        """Names and values, for a table; `brief` in as few lines as can be."""
         c = self.collisions
         share = c.collided_items / c.items if c.items else 0.0
         rows = [
             ("items", f"{c.items:,}" + (f" of {self.rows:,}" if c.items != self.rows else "")),
             ("unique SIDs", f"{c.unique:,}  ({_percent(c.unique / c.items if c.items else 0.0)} of the items)"),
             ("collisions", f"{c.collided_items:,} items share {c.collided_sids:,} SIDs  ({_percent(share)})"),
-            ("most on a SID", f"{c.largest:,}"),
         ]
-        if self.reconstruction_error is not None:
+        if not brief:
+            rows.append(("most on a SID", f"{c.largest:,}"))
+        if brief and self.reconstruction_error is not None and self.quantization_error is not None:
+            errors = f"{self.reconstruction_error:.4g} reconstruction, {self.quantization_error:.4g} quantisation"
+            rows.append(("errors", errors))
+        elif self.reconstruction_error is not None:
             rows.append(("reconstruction", f"{self.reconstruction_error:.6g} mean squared error"))
-        if self.quantization_error is not None:
+        if not brief and self.quantization_error is not None:
             rows.append(("quantisation", f"{self.quantization_error:.6g} mean squared distance"))
         if self.bad:
-            rows.append(("not encoded", f"{len(self.bad):,} rows hold NaN or infinity: Pid {_some(self.bad)}"))
+            what = "row holds" if len(self.bad) == 1 else "rows hold"
+            rows.append(("not encoded", f"{len(self.bad):,} {what} NaN or infinity: Pid {_some(self.bad)}"))
         if self.missing:
-            rows.append(("not done", f"{self.missing:,} blocks of rows"))
+            rows.append(("not done", f"{self.missing:,} block{'s' * (self.missing != 1)} of rows"))
         return rows
 
     def lines(self, width: int = 80) -> list[str]:
@@ -193,12 +198,12 @@ def _parquet_codes(path: Path) -> tuple[list[list[int]], list[int]]:
 
 
 def level_line(number: int, level: LevelUse) -> str:
-    """`level a   used 30 of 32   entropy 4.71 of 5.00 bits   perplexity 26.2`."""
+    """`level a  used 30 of 32  entropy 4.71 of 5.00 bits  perplexity 26.2`."""
     size = len(level.counts)
     most = math.log2(size) if size > 1 else 0.0
     return (
-        f"level {level_letter(number)}   used {level.used:,} of {size:,}   "
-        f"entropy {level.entropy:.2f} of {most:.2f} bits   perplexity {level.perplexity:.1f}"
+        f"level {level_letter(number)}  used {level.used:,} of {size:,}  "
+        f"entropy {level.entropy:.2f} of {most:.2f} bits  perplexity {level.perplexity:.1f}"
     )
 
 

@@ -56,7 +56,7 @@ def features(city: City) -> NDArray[np.uint8]:
     centre = rng.uniform(0, HOURS, KINDS)
     away = np.abs(np.arange(HOURS)[None] - centre[:, None])
     away = np.minimum(away, HOURS - away)
-    hours = _draw(rng, -away[kind] ** 2 / 12, BUSY_HOURS)
+    hours = _draw(rng, -(away[kind] ** 2) / 12, BUSY_HOURS)
 
     home = rng.choice(city.regions, city.users, p=_zipf(city.regions))
     taste = rng.normal(0, 1.5, (KINDS, city.users))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 def mlp(widths: list[int], *, batch_norm: bool, dropout: bool) -> nn.Module:
     """`layers.{i}` and `proj`, as in the published checkpoints."""
     layers: list[nn.Module] = []
-    for a, b in zip(widths[:-2], widths[1:-1], strict=True):
+    for a, b in itertools.pairwise(widths[:-1]):
         layers += [nn.Linear(a, b)]
         layers += [nn.BatchNorm1d(b)] if batch_norm else []
         layers += [nn.ReLU()]

@@ -149,8 +149,10 @@ class _Progress:
         left = (now - self._began) / max(1, report.epoch) * (report.epochs - report.epoch)
         line = (
             f"epoch {report.epoch:,}/{report.epochs:,}  loss {report.loss:.4g}  "
-            f"reconstruction {report.reconstruction:.4g}  collisions {report.collision_rate * 100:.1f} %"
+            f"reconstruction {report.reconstruction:.4g}"
         )
+        if report.collision_rate is not None:
+            line += f"  collisions {report.collision_rate * 100:.1f} %"
         if now - self._noted >= NOTE_SECONDS or report.epoch == report.epochs:
             self._noted = now
             self._display.busy("")

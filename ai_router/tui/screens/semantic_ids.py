@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +21,7 @@ from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.form import OptionField, OptionForm
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
-from ai_router.tui.widgets.text import count, plural
+from ai_router.tui.widgets.text import count, one_line, plural
 from batch.errors import BatchError
 from batch.options import OptionError
 from batch.semantic_ids.choose import available_models
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 GROUPS = ("all", "NYC", "TKY")
 TYPING_SECONDS = 0.4  # after the last key before a folder is looked at
-EMPTY = "No models here.\n\nA folder holds them as models/NAME/rqvae_best.pt,\nand their datasets as datasets/NYC and datasets/TKY."
+EMPTY = (
+    "No models here.\n\n"
+    "A folder holds them as models/NAME/rqvae_best.pt,\nand their datasets as datasets/NYC and datasets/TKY."
+)
 LOOKING = "Looking…"
 
 
@@ -75,7 +79,7 @@ class SemanticIdsScreen(FlowScreen):
 
     CSS_PATH = "semantic_ids.tcss"
     AUTO_FOCUS = "PathInput"
-    BINDINGS: ClassVar[list[BindingType]] = bind("semantic.start", "semantic.toggle", "semantic.why")
+    BINDINGS: ClassVar[list[BindingType]] = bind("semantic.start", "semantic.mark", "semantic.why")
 
     def __init__(self, place: Path | None = None) -> None:
         super().__init__()
@@ -111,9 +115,9 @@ class SemanticIdsScreen(FlowScreen):
                 Column("", 1),
                 Column("Status", 12),
                 Column("Model", flex=3),
-                Column("Dataset", 15, from_width=90),
+                Column("Dataset", 15, from_width=110),
                 Column("Items", 9, right=True),
-                Column("What it does", flex=3),
+                Column("What it does", flex=3, from_width=100),
             ],
             self._rows,
             empty=LOOKING,
@@ -122,6 +126,7 @@ class SemanticIdsScreen(FlowScreen):
         )
         table.border_title = "Models"
         yield table
+        yield Static("", id="does", markup=False)
         with VerticalScroll(id="codebooks-box", classes="panel", can_focus=False) as box:
             box.border_title = "Codebooks"
             yield self.form
@@ -187,8 +192,20 @@ class SemanticIdsScreen(FlowScreen):
             text = plural(len(chosen), "model") + (f", {plural(items, 'item')}" if items else "")
             text += "; f2 starts" if chosen else ""
             self.query_one("#busy", Static).update(self.busy or text)
+        self._say_what()
         self.query_one("#start", Button).disabled = not chosen or bool(self.busy) or bool(self.form.errors)
         self.refresh_bindings()
+
+    def _say_what(self) -> None:
+        """What the model under the cursor does, whole, as the table may cut it."""
+        entry = self.at_hand
+        said = self.query_one("#does", Static)
+        said.set_class(entry is not None and not entry.ready, "error")
+        said.update(one_line(what_it_does(entry, self._parquet) if entry else ""))
+
+    @property
+    def _parquet(self) -> bool:
+        return bool(self.form.fields["parquet"].value)
 
     @property
     def chosen(self) -> list[Entry]:
@@ -202,8 +219,7 @@ class SemanticIdsScreen(FlowScreen):
         return self.entries[cursor] if 0 <= cursor < len(self.entries) else None
 
     def _rows(self, start: int, stop: int) -> list[Row]:
-        parquet = bool(self.form.fields["parquet"].value)
-        return [_row(entry, parquet) for entry in self.entries[start:stop]]
+        return [_row(entry, self._parquet) for entry in self.entries[start:stop]]
 
     @on(OptionField.Changed)
     def _option_changed(self) -> None:
@@ -216,14 +232,15 @@ class SemanticIdsScreen(FlowScreen):
             return True
         if action == "start":
             return bool(self.chosen) and not self.busy
-        if action in ("toggle", "why"):
+        if action in ("mark", "why"):
             entry = self.at_hand
             on_table = isinstance(self.focused, VirtualTable) and entry is not None and not self.busy
-            return on_table and (entry.ready if action == "toggle" else not entry.ready) if entry else False
+            return on_table and (entry.ready if action == "mark" else not entry.ready) if entry else False
         return True
 
     @on(VirtualTable.Highlighted)
     def _moved(self) -> None:
+        self._say_what()
         self.refresh_bindings()
 
     @on(VirtualTable.Selected)
@@ -232,9 +249,9 @@ class SemanticIdsScreen(FlowScreen):
         if entry is not None and not entry.ready:
             self.action_why()
         else:
-            self.action_toggle()
+            self.action_mark()
 
-    def action_toggle(self) -> None:
+    def action_mark(self) -> None:
         """Choose the model under the cursor, or leave it out."""
         entry = self.at_hand
         if entry is not None and entry.ready and not self.busy:
@@ -271,7 +288,8 @@ class SemanticIdsScreen(FlowScreen):
             made: list[BatchJob] = []
             problems: list[str] = []
             for number, entry in enumerate(chosen, 1):
-                self._deliver(lambda text=f"fetching {number}/{len(chosen)} {entry.name}": self._set_busy(text))  # type: ignore[misc]
+                text = f"fetching {number}/{len(chosen)} {entry.name}"
+                self._deliver(partial(self._set_busy, text))
                 try:
                     task = entry.task or prepare(entry.model, hub, options)
                     made.append(semantic_jobs.create_job(workspace, replace(task, options=options)))
@@ -316,14 +334,26 @@ class SemanticIdsScreen(FlowScreen):
             super().action_back()
 
 
+def what_it_does(entry: Entry, parquet: bool) -> str:
+    """What a run of this model will do, or why it cannot run."""
+    if entry.problem:
+        return entry.problem
+    files = f"codebooks-{entry.name}.csv" + (" and .parquet" if parquet else "")
+    if entry.task is None:
+        return f"fetches {entry.dataset} and the model, writes {files}"
+    return f"{plural(entry.task.rows, 'row')} in {plural(entry.task.blocks, 'block')}, writes {files}"
+
+
 def _row(entry: Entry, parquet: bool) -> Row:
     mark = ("●", "accent") if entry.chosen else ("○", "muted") if entry.ready else ("", "")
-    task, config = entry.task, entry.name
-    if entry.problem:
-        return (mark, ("✗ not ready", "error"), (config, "muted"), (entry.dataset or "—", "muted"), "—",
-                (entry.problem, "error"))  # fmt: skip
-    files = f"codebooks-{entry.name}.csv" + (" and .parquet" if parquet else "")
-    does = f"{plural(task.blocks, 'block')} → {files}" if task else f"fetches {entry.dataset} and the model → {files}"
-    status = ("✓ ready", "success") if task else ("↓ on the hub", "")
-    items = count(task.rows) if task else "—"
-    return (mark, status, entry.name, (entry.dataset, "muted"), items, (does, "muted"))
+    status = (
+        ("✗ not ready", "error") if entry.problem else ("✓ ready", "success") if entry.task else ("↓ on the hub", "")
+    )
+    return (
+        mark,
+        status,
+        (entry.name, "muted" if entry.problem else ""),
+        (entry.dataset or "—", "muted"),
+        count(entry.task.rows) if entry.task else "—",
+        (what_it_does(entry, parquet), "error" if entry.problem else "muted"),
+    )

@@ -87,10 +87,12 @@ class FiguresPanel(Panel):
         """The figures, and where the files are."""
         if self.outcome is None:
             return (Content.styled("Reading…", "$text-muted"),)
+        figures = self.outcome.report.figures()
+        if len(figures) + len(self.outcome.files) > height:
+            figures = self.outcome.report.figures(brief=True)
         styles = {"not encoded": "$text-error", "not done": "$text-warning"}
         lines = [
-            Content.assemble((f"{name:<15}", "$text-muted"), (value, styles.get(name, "")))
-            for name, value in self.outcome.report.figures()
+            Content.assemble((f"{name:<15}", "$text-muted"), (value, styles.get(name, ""))) for name, value in figures
         ]
         for file in self.outcome.files:
             there = file.is_file()
@@ -113,12 +115,23 @@ class UsePanel(Panel):
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
-        """A line of figures and a picture a level, the pictures as high as there is room for."""
-        from batch.semantic_ids.report import level_line, use_picture
+        """A line of figures and a picture a level, as high as there is room for; else a line a level."""
+        from batch.semantic_ids.report import level_letter, level_line, use_picture
 
         if self.report is None:
             return ()
         levels = self.report.collisions.levels
+        if height < 2 * len(levels):
+            figures = [f"{level.used}/{len(level.counts)} · {level.entropy:.2f} bits" for level in levels]
+            room = width - max(map(len, figures), default=0) - 5
+            return [
+                Content.assemble(
+                    (f"{level_letter(number)}  ", "$text-muted"),
+                    (use_picture(level.counts, room)[0].ljust(room), "$accent"),
+                    (f"  {text}", "$text-muted"),
+                )
+                for number, (level, text) in enumerate(zip(levels, figures, strict=True))
+            ]
         room = max(1, min(4, height // max(1, len(levels)) - 1))
         lines: list[Content] = []
         for number, level in enumerate(levels):
@@ -133,7 +146,7 @@ class SemanticResultScreen(JobActions[None]):
     CSS_PATH = "semantic_result.tcss"
     AUTO_FOCUS = "VirtualTable"
     BINDINGS: ClassVar[list[BindingType]] = bind(
-        "semantic.export", "semantic.collided", "semantic.goto", "semantic.blocks", "semantic.run", "semantic.copy"
+        "semantic.run", "semantic.export", "semantic.collided", "semantic.goto", "semantic.blocks", "semantic.copy"
     )
 
     def __init__(self, path: Path) -> None:
@@ -154,7 +167,7 @@ class SemanticResultScreen(JobActions[None]):
                 Column("Pid", 10, right=True),
                 Column("SID", flex=2),
                 Column("Codes", flex=1, from_width=70),
-                Column("Shared by", 9, right=True),
+                Column("Suffix", 8),
             ],
             self._rows,
             empty="Reading…",
@@ -208,6 +221,7 @@ class SemanticResultScreen(JobActions[None]):
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         from batch.semantic_ids.collisions import sid_text
+        from batch.semantic_ids.report import level_letter
 
         outcome = self.outcome
         if outcome is None:
@@ -217,6 +231,7 @@ class SemanticResultScreen(JobActions[None]):
         which = np.arange(start, stop) if self._shown is None else self._shown[start:stop]
         codes, numbers = outcome.codes[which], outcome.numbers[which]
         rows: list[Row] = []
+        letter = level_letter(codes.shape[1])
         for row, sid, code, number in zip(
             which.tolist(), sid_text(codes), codes.tolist(), numbers.tolist(), strict=True
         ):
@@ -225,7 +240,7 @@ class SemanticResultScreen(JobActions[None]):
                 said = ("✗ its features hold NaN or infinity", "error") if bad else ("◌ not encoded yet", "muted")
                 rows.append((count(row + 1), said, "", ""))
                 continue
-            shared = ("", "") if number < 0 else (f"no. {number + 1}", "warning")
+            shared = ("", "") if number < 0 else (f"<{letter}_{number}>", "warning")
             rows.append((count(row + 1), sid, (str(code), "muted"), shared))
         return rows
 
