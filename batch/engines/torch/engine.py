@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from batch.engines.local import ThreadedEngine, item_sampling
 from batch.engines.schema import Schemas, unfinished_json
-from batch.engines.torch.loader import Loaded, load
+from batch.engines.torch.loader import Loaded, first_line, load, out_of_memory
 from batch.engines.torch.prompt import encode_chat
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
@@ -47,8 +49,11 @@ class TorchCore:
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
+        self._open_runner: Callable[[], Any] = lambda: runner.open_runner(
+            loaded.model, self.room, share=share_prefixes, cache_dtype=kv
+        )
         with self._torch.inference_mode():
-            self._runner = runner.open_runner(loaded.model, self.room, share=share_prefixes, cache_dtype=kv)
+            self._runner: Any = self._open_runner()
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
@@ -93,7 +98,15 @@ class TorchCore:
             newcomers = self._scheduler.schedule()
             if not newcomers and not self._runner.rows:
                 return done
-            rows, logits = self._runner.advance(newcomers)
+            problem = ""
+            try:
+                rows, logits = self._runner.advance(newcomers)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                problem = first_line(error)
+            if problem:  # here, as the error's traceback held on to what the step had allocated
+                return done + self._shrink(problem)
             if logits is None:
                 return done
             finished: list[Sequence] = []
@@ -103,7 +116,7 @@ class TorchCore:
             picked = self._sampler(rows, logits)
             for at, i in enumerate(asked):
                 if scores is not None and (token := picked[i]) is not None:
-                    rows[i].logprobs.append(float(scores[at, token]))  # type: ignore[union-attr]
+                    rows[i].logprobs.append(float(scores[at, token]))
             for row, token in zip(rows, picked, strict=True):
                 if token is None:
                     broken.append(row)
@@ -119,6 +132,10 @@ class TorchCore:
     def partial_texts(self) -> dict[ItemId, str]:
         """The text so far of every running item."""
         return {row.id: row.text.read() for row in self._scheduler.running}
+
+    def token_counts(self) -> dict[ItemId, int]:
+        """The tokens so far of every running item."""
+        return {row.id: len(row.tokens) for row in self._scheduler.running}
 
     def close(self) -> None:
         """Forget everything; the model goes with the last reference to this core."""
@@ -167,6 +184,36 @@ class TorchCore:
         if row.text.stopped or (row.constraint is not None and row.constraint.ended):
             return "stop"
         return "length" if len(row.tokens) >= row.max_tokens else None
+
+    def _shrink(self, problem: str) -> list[BatchResponse[Answer]]:
+        """After running out of memory: begin again with half the rows at once; a row that was alone fails."""
+        rows = list(self._scheduler.running)
+        self._scheduler.finish(rows)
+        self._runner = None  # it may have stopped anywhere in its step; its cache goes before there is another
+        gc.collect()
+        self._runner = self._open_runner()
+        if len(rows) == 1:
+            failure = Failure(ErrorClass.EXHAUSTED, f"out of memory with this prompt alone: {problem}")
+            return [BatchResponse(rows[0].id, None, error=failure, tokens_input=len(rows[0].prompt))]
+        self._scheduler.max_batch = len(rows) // 2
+        for row in map(self._anew, rows):
+            self._runner.expect(row)
+            self._scheduler.add(row)
+        return []
+
+    def _anew(self, row: Sequence) -> Sequence:
+        """A row as it was before its first token."""
+        sampling = row.sampling
+        return replace(
+            row,
+            text=TextStream(self._loaded.tokenizer, sampling.stop),
+            tokens=[],
+            logprobs=None if row.logprobs is None else [],
+            constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
+            generator=None,
+            cache=None,
+            filled=0,
+        )
 
     def _leave(self, rows: list[Sequence], *, broken: bool = False) -> None:
         self._runner.release(rows, broken=broken)
@@ -224,8 +271,8 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     if order not in ("arrival", "longest"):
         raise FatalError(f"order: {order!r} is neither arrival nor longest")
     truncate = spec.get("truncate")
-    if truncate not in (None, "left", "right"):
-        raise FatalError(f"truncate: {truncate!r} is neither left nor right")
+    if truncate not in (None, "never", "left", "right"):
+        raise FatalError(f"truncate: {truncate!r} is none of never, left, right")
     cache = spec.get("cache_gb")
     return TorchCore(
         loaded,
@@ -234,7 +281,7 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
         int(cache * 2**30) if cache else None,
         share_prefixes=bool(spec.get("share_prefixes", True)),
         order=order,
-        truncate=truncate,
+        truncate=None if truncate == "never" else truncate,
     )
 
 
