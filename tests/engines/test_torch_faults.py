@@ -87,10 +87,10 @@ def test_a_job_survives_the_death_of_its_engine(qwen3: Path, tmp_path: Path) -> 
 @linux
 async def test_out_of_memory_while_running_makes_the_batch_smaller(tmp_path: Path) -> None:
     words = " ".join(f"item{i}" for i in range(290))
-    requests = [Request(f"{n} {words}") for n in range(8)]
-    plenty = await collect(hosted(DEMO, max_batch=8), requests)
+    requests = [Request(f"{n} {words}") for n in range(12)]
+    plenty = await collect(hosted(DEMO, max_batch=12), requests)
     log = tmp_path / "log"
-    tight = await collect(hosted(DEMO, kind=LIMITED, max_batch=8, spare_mb=30, log=log), requests)
+    tight = await collect(hosted(DEMO, kind=LIMITED, max_batch=12, spare_mb=30, log=log), requests)
     rows = [int(line) for line in log.read_text().split()]
     assert rows[0] > 1 and len(rows) == len(set(rows))  # it did run out, and went on with fewer in the same process
     assert {i: r.data and r.data.text for i, r in tight.items()} == {
