@@ -11,13 +11,13 @@ from typing import Any
 from batch.engines.local import ThreadedEngine, item_sampling
 from batch.engines.schema import Schemas, unfinished_json
 from batch.engines.torch.loader import Loaded, first_line, load, out_of_memory
-from batch.engines.torch.prompt import encode_chat
+from batch.engines.torch.prompt import encode_chat, truncated
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import TextStream
 from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
-from batch.options import SamplingOptions
+from batch.options import TRUNCATE, SamplingOptions
 
 CPU_BATCH = 64
 GPU_BATCH = 64
@@ -154,7 +154,7 @@ class TorchCore:
         room = sampling.max_tokens
         if loaded.context is not None:
             if len(prompt) >= loaded.context and self._truncate:
-                prompt = _truncated(prompt, max(1, loaded.context - room), self._truncate)
+                prompt = truncated(prompt, max(1, loaded.context - room), self._truncate)
             if len(prompt) >= loaded.context:
                 raise PermanentError(
                     f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
@@ -220,11 +220,6 @@ class TorchCore:
         self._scheduler.finish(rows)
 
 
-def _truncated(prompt: list[int], length: int, side: str) -> list[int]:
-    """So many tokens of a prompt, what is on that side cut away."""
-    return prompt[-length:] if side == "left" else prompt[:length]
-
-
 def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
     """A finished row's answer; an empty one is a failure. The end token is counted in no length."""
     text = row.text.finish()
@@ -270,9 +265,9 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     order = spec.get("order") or "arrival"
     if order not in ("arrival", "longest"):
         raise FatalError(f"order: {order!r} is neither arrival nor longest")
-    truncate = spec.get("truncate")
-    if truncate not in (None, "never", "left", "right"):
-        raise FatalError(f"truncate: {truncate!r} is none of never, left, right")
+    truncate = spec.get("truncate") or "never"
+    if truncate not in TRUNCATE:
+        raise FatalError(f"truncate: {truncate!r} is none of {', '.join(TRUNCATE)}")
     cache = spec.get("cache_gb")
     return TorchCore(
         loaded,
