@@ -9,9 +9,8 @@ from __future__ import annotations
 import heapq
 import importlib
 import math
-import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from batch.engines.local import ThreadedEngine, item_sampling
 from batch.engines.mlx_loader import Loaded, load
 from batch.engines.mlx_prefixes import Prefixes
+from batch.engines.mlx_sampling import make_processors, make_sampler
 from batch.engines.schema import Constraint, Schemas, unfinished_json
 from batch.engines.torch.prompt import encode_chat, truncated  # these two know nothing of torch
 from batch.engines.torch.text import TextStream
@@ -208,8 +208,13 @@ class MlxCore:
             max_tokens=[row.max_tokens for row in rows],
             caches=[cache for _, cache in shared],
             all_tokens=[row.prompt[:length] for row, (length, _) in zip(rows, shared, strict=True)],
-            samplers=[_sampler(self._mx, row.sampling) for row in rows],
-            logits_processors=[_processors(self._mx, row) for row in rows],
+            samplers=[make_sampler(self._mx, row.sampling) for row in rows],
+            logits_processors=[
+                make_processors(
+                    self._mx, row.sampling, len(row.prompt), row.constraint, None if row.logprobs is None else row.raw
+                )
+                for row in rows
+            ],
             stop_sequences=[self._library.StopSequences([[t] for t in sorted(row.stop_ids)]) for row in rows],
         )
         for uid, row in zip(uids, rows, strict=True):
@@ -289,82 +294,6 @@ def _response(row: _Row, reason: str) -> BatchResponse[Answer]:
     if row.ignored:
         extra["ignored_params"] = row.ignored
     return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=row.count)
-
-
-def _sampler(mx: Any, sampling: SamplingOptions) -> Callable[[Any], Any] | None:
-    """A row's own sampler, with random numbers of its own; None picks the likeliest token.
-
-    Temperature, top-k, top-p and min-p in that order, as transformers and the torch engine apply them.
-    """
-    if sampling.temperature == 0 or sampling.top_p == 0:
-        return None
-    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
-
-    seed = int.from_bytes(os.urandom(8), "little") if sampling.seed is None else sampling.seed
-    key = mx.random.key(seed % 2**64)
-
-    def sample(logprobs: Any) -> Any:  # logprobs: [1, vocabulary]
-        nonlocal key
-        key, this = mx.random.split(key)
-        scores = _normalised(mx, logprobs / sampling.temperature)
-        if 0 < sampling.top_k < scores.shape[-1]:
-            scores = _normalised(mx, apply_top_k(scores, sampling.top_k))
-        if sampling.top_p < 1:
-            scores = apply_top_p(scores, sampling.top_p)
-        if sampling.min_p > 0:
-            scores = apply_min_p(scores, sampling.min_p)
-        return mx.random.categorical(scores, key=this)
-
-    return sample
-
-
-def _normalised(mx: Any, scores: Any) -> Any:
-    return scores - mx.logsumexp(scores, axis=-1, keepdims=True)
-
-
-def _processors(mx: Any, row: _Row) -> list[Callable[[Any, Any], Any]]:
-    """What is done to a row's logits before a token is picked. seen: [tokens], the prompt too; logits: [1, vocabulary].
-
-    Repetition penalty of CTRL (Keskar 2019): the logits of all tokens seen divided, or multiplied below 0. Then the
-    tokens that the row's schema does not allow go. A row that is asked for log probabilities keeps the model's own.
-    """
-    penalty, constraint = row.sampling.repetition_penalty, row.constraint
-    given = len(row.prompt)
-
-    def keep(seen: Any, logits: Any) -> Any:
-        row.raw.append((logits - mx.logsumexp(logits, axis=-1, keepdims=True))[0])
-        return logits
-
-    def penalise(seen: Any, logits: Any) -> Any:
-        scores = logits[:, seen]
-        logits[:, seen] = mx.where(scores < 0, scores * penalty, scores / penalty)
-        return logits
-
-    def constrain(seen: Any, logits: Any) -> Any:
-        nonlocal given
-        assert constraint is not None
-        for token in seen[given:].tolist():
-            constraint.take(token)
-        given = max(given, seen.shape[0])
-        mask = mx.array(np_bits(constraint.mask(), logits.shape[-1]))
-        return mx.where(mask, logits, -math.inf)
-
-    processors: list[Callable[[Any, Any], Any]] = []
-    if penalty != 1.0:
-        processors.append(penalise)
-    if constraint is not None:
-        processors.append(constrain)
-    if processors and row.logprobs is not None:
-        processors.insert(0, keep)
-    return processors
-
-
-def np_bits(mask: bytes, size: int) -> Any:
-    """A bit mask, lowest bit first, as `size` booleans; what it has no bits for is not allowed."""
-    import numpy as np
-
-    bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")[:size]
-    return np.pad(bits, (0, size - bits.shape[0])).astype(bool)
 
 
 def _free_bytes(mx: Any) -> int:
