@@ -64,6 +64,25 @@ def test_the_demo_model_answers_in_every_precision(name: str) -> None:
         assert found[0].startswith("A stack is a collection where you push and pop only at the top.")
 
 
+def test_the_way_of_a_gpu_on_tensors_of_the_cpu() -> None:
+    """bf16 over the rectangular cache, which is what runs on CUDA."""
+    from batch.engines.torch.engine import TorchCore
+    from batch.engines.torch.runner import BatchRunner
+
+    loaded = load(DEMO, "bf16")
+    core = TorchCore(loaded, SamplingOptions(max_tokens=24), 4)
+    core._runner = BatchRunner(loaded.model, 4)
+    texts = ["What is a stack?", "What is a deadlock?", "What is a queue?", "Who are you?", "What is a hash table?"]
+    for i, text in enumerate(texts):
+        core.submit(BatchItem(i, Request(text)))
+    found: dict[Any, str] = {}
+    while core.busy:
+        found |= {r.id: r.data.text for r in core.step() if r.data}
+    assert len(found) == 5
+    assert found[0].startswith("A stack is a collection where you push and pop")
+    assert found[1].startswith("A deadlock is a state in which two or more tasks wait")
+
+
 @needs_int4
 def test_int4_needs_layers_of_its_shape(models: Any) -> None:
     with pytest.raises(FatalError, match="multiple of 32 inputs"):

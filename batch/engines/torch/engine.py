@@ -191,6 +191,8 @@ class TorchCore:
         self._scheduler.finish(rows)
         self._runner = None  # it may have stopped anywhere in its step; its cache goes before there is another
         gc.collect()
+        if self._loaded.about["device"] != "cpu":
+            self._torch.cuda.empty_cache()  # nothing where there is no such device
         self._runner = self._open_runner()
         if len(rows) == 1:
             failure = Failure(ErrorClass.EXHAUSTED, f"out of memory with this prompt alone: {problem}")
