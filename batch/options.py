@@ -17,6 +17,7 @@ from batch.slo import parse_slo
 O = TypeVar("O")  # noqa: E741 - "O" for options
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
+TRUNCATE = ("never", "left", "right")
 
 
 class OptionError(BatchError):
@@ -116,7 +117,7 @@ class RunOptions:
     truncate: str = option(
         "never",
         "cut a prompt that a local model's context cannot hold at this end, instead of failing it",
-        choices=("never", "left", "right"),
+        choices=TRUNCATE,
         advanced=True,
     )
 

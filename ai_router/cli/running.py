@@ -25,7 +25,7 @@ from batch.job import BatchJob
 from batch.jobfile import ExportOptions
 from batch.notify import Notifier, NotifyOptions
 from batch.options import options_dict
-from batch.progress import RunState
+from batch.progress import RunState, Snapshot
 from batch.run import Run, RunHandle
 
 SIGNAL_SECONDS = 0.1  # until Ctrl-C is answered
@@ -79,11 +79,15 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
     """Show a run until it is over."""
     told = 0
     shown_at = -display.interval
-    over = False
+    over = noted = False
     while not over:
         if time.monotonic() - shown_at >= display.interval:
             shown_at = time.monotonic()
-            display.update(counted(run.snapshot(), run.job))
+            snapshot = run.snapshot()
+            if snapshot.engine_about and not noted:
+                noted = True
+                _note_engine(snapshot, display)
+            display.update(counted(snapshot, run.job))
         over = run.wait(SIGNAL_SECONDS)
         if isinstance(run, Run):
             for line in run.news():
@@ -91,6 +95,14 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
         if signals.interrupts > told:
             told = signals.interrupts
             _tell_interrupt(run, told, display)
+
+
+def _note_engine(snapshot: Snapshot, display: Display) -> None:
+    """The model's line, where its engine has something to say beside the ordinary."""
+    about = snapshot.engine_about
+    if notes := about.get("notes"):
+        place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
+        display.note(" · ".join([snapshot.model_id, place, *map(str, notes)]))
 
 
 def _tell_interrupt(run: RunHandle, count: int, display: Display) -> None:

@@ -53,7 +53,7 @@ def test_int4_is_the_rounded_weight(bias: bool, dtype: Any) -> None:
 )
 def test_the_demo_model_answers_in_every_precision(name: str) -> None:
     core = open_core({"path": str(DEMO), "precision": name}, SamplingOptions(max_tokens=48), 4)
-    assert core.about["precision"] == name and core.about["batching"] == "together" and "quality" not in core.about
+    assert core.about["precision"] == name and core.about["batching"] == "together" and "notes" not in core.about
     for i, text in enumerate(["What is a stack?", "What is a deadlock?", "[FIX] 私は学生ですだ。"]):
         core.submit(BatchItem(i, Request(text)))
     found: dict[Any, str] = {}
@@ -62,6 +62,25 @@ def test_the_demo_model_answers_in_every_precision(name: str) -> None:
     assert len(found) == 3
     if name != "int4":  # which is too coarse for a model this small
         assert found[0].startswith("A stack is a collection where you push and pop only at the top.")
+
+
+def test_the_way_of_a_gpu_on_tensors_of_the_cpu() -> None:
+    """bf16 over the rectangular cache, which is what runs on CUDA."""
+    from batch.engines.torch.engine import TorchCore
+    from batch.engines.torch.runner import BatchRunner
+
+    loaded = load(DEMO, "bf16")
+    core = TorchCore(loaded, SamplingOptions(max_tokens=24), 4)
+    core._runner = BatchRunner(loaded.model, 4)
+    texts = ["What is a stack?", "What is a deadlock?", "What is a queue?", "Who are you?", "What is a hash table?"]
+    for i, text in enumerate(texts):
+        core.submit(BatchItem(i, Request(text)))
+    found: dict[Any, str] = {}
+    while core.busy:
+        found |= {r.id: r.data.text for r in core.step() if r.data}
+    assert len(found) == 5
+    assert found[0].startswith("A stack is a collection where you push and pop")
+    assert found[1].startswith("A deadlock is a state in which two or more tasks wait")
 
 
 @needs_int4
@@ -79,7 +98,7 @@ def fused(path: Path) -> Any:
 
 def test_a_small_model_stays_as_it_is(qwen3: Path) -> None:
     loaded = load(qwen3)
-    assert loaded.about["precision"] == "fp32" and "quality" not in loaded.about
+    assert loaded.about["precision"] == "fp32" and "notes" not in loaded.about
 
 
 @needs_int8
@@ -91,7 +110,7 @@ def test_auto_takes_int8_where_a_trial_accepts_it_and_says_so(monkeypatch: pytes
     monkeypatch.setattr(precision, "MOST_PERPLEXITY", 1.2)
     loaded = load(DEMO)
     assert loaded.about["precision"] == "int8"
-    assert loaded.about["quality"].startswith("auto; in a trial ") and "as in fp32" in loaded.about["quality"]
+    assert loaded.about["notes"][0].startswith("int8 by auto: ") and "as in fp32" in loaded.about["notes"][0]
 
 
 @needs_int8

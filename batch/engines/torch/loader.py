@@ -44,21 +44,30 @@ def load(
         precision = "bf16" if not device.startswith("cuda") or torch.cuda.is_bf16_supported() else "fp16"
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     tokenizer = _tokenizer(folder, transformers)
+    adapter = None
     try:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
         model = model.to(device).eval()
+        if report["missing_keys"]:
+            # transformers would fill them with random numbers and go on
+            missing = sorted(report["missing_keys"])
+            raise FatalError(
+                f"{folder}: the weights lack {len(missing)} of the model's tensors, {missing[0]} among them"
+            )
+        config = model.config.get_text_config()
+        parameters = sum(p.numel() for p in model.parameters())
+        if adapter_path:
+            adapter = merge_adapter(model, Path(adapter_path).expanduser())
+        precision, quality = _quicken(model, tokenizer, precision, device, _stored(folder))
+    except FatalError:
+        raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{folder}: {_load_problem(error)}") from error
-    if report["missing_keys"]:
-        # transformers would fill them with random numbers and go on
-        missing = sorted(report["missing_keys"])
-        raise FatalError(f"{folder}: the weights lack {len(missing)} of the model's tensors, {missing[0]} among them")
-    config = model.config.get_text_config()
-    parameters = sum(p.numel() for p in model.parameters())
-    adapter = merge_adapter(model, Path(adapter_path).expanduser()) if adapter_path else None
-    precision, quality = _quicken(model, tokenizer, precision, device, _stored(folder))
+    notes = [quality] if quality else []
+    if not tokenizer.chat_template:
+        notes.append("no chat template: it continues the text of a prompt")
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -67,7 +76,7 @@ def load(
         about={
             "device": device,
             "precision": precision,
-            **({"quality": quality} if quality else {}),
+            **({"notes": notes} if notes else {}),
             "parameters": parameters,
             "architecture": type(model).__name__,
             "threads": torch.get_num_threads(),
@@ -138,21 +147,30 @@ def _tokenizer(folder: Path, transformers: Any) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the formats are many, and so are their errors
-        raise FatalError(f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise FatalError(f"{folder}: the tokenizer cannot be loaded: {first_line(error)}") from error
 
 
 def _load_problem(error: Exception) -> str:
-    line = _first_line(error)
+    line = first_line(error)
     if "trust_remote_code" in str(error):
         return "the model needs code of its own, which is never run"
-    if isinstance(error, MemoryError) or "out of memory" in line or "can't allocate memory" in line:
+    if out_of_memory(error):
         return f"not enough memory for the model: {line}"
     if "Unrecognized configuration class" in line or "model type" in line or "Unrecognized model" in line:
         return f"not a causal language model that transformers knows: {line}"
     return f"the weights cannot be read: {line}"
 
 
-def _first_line(error: Exception) -> str:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch, of safetensors or of Python itself says that there is no memory left."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        said in text for said in ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line, shortened."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]
 

@@ -3,7 +3,8 @@
 `auto` on a GPU is bf16. On a CPU it begins with fp32 and then, for models of 100 million parameters and more, takes the
 first of these that a trial accepts: int8 (weights and activations) where the processor multiplies it in hardware
 (VNNI, AMX), bf16 where it has that and the weights are stored so. A smaller model stays in fp32: it answers quickly
-enough, and rounding costs it more. What `auto` gives up is said beside the precision (`quality`).
+enough, and rounding costs it more. What `auto` gives up
+is said on the model's line (`notes` of the engine's `about`).
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
         change()
         agreement, perplexity = compare(exact, _logits(model, ids), ids[0])
         if agreement >= LEAST_AGREEMENT and perplexity <= MOST_PERPLEXITY:
-            return name, f"auto; in a trial {agreement:.1%} of tokens as in fp32, perplexity ×{perplexity:.3f}"
+            return name, f"{name} by auto: {agreement:.1%} of tokens as in fp32, perplexity ×{perplexity:.3f}"
         undo()
     return "fp32", ""
 

@@ -38,6 +38,11 @@ def encode_chat(tokenizer: Any, messages: Sequence[Any], system: str | None) -> 
     return list(tokenizer(text, add_special_tokens=not templated, verbose=False)["input_ids"])
 
 
+def truncated(prompt: list[int], length: int, side: str) -> list[int]:
+    """So many tokens of a prompt, what is on that side cut away."""
+    return prompt[-length:] if side == "left" else prompt[:length]
+
+
 def _rendered(tokenizer: Any, turns: list[dict[str, str]]) -> str:
     if not tokenizer.chat_template:
         return "\n\n".join(turn["content"] for turn in turns)
