@@ -48,7 +48,7 @@ def test_a_run_from_flags_alone(program: Program) -> None:
     assert (summary["total_examples"], summary["failed_predictions"]) == (3, 1)
     assert "Processed 3/3 examples (avg: " in program.err
     assert "Score: exact match 100.0 % (34.2–100.0, n=2)" in program.err
-    assert "Wrote out/r.jsonl and out/r_summary.json" in program.err
+    assert f"Wrote {Path('out/r.jsonl')} and {Path('out/r_summary.json')}" in program.err
     assert "Warning: there is no adapter at models/japanese-gec-lora (the default)" in program.err
     assert program.asked is not None
     assert program.asked[2] == 1, "one at a time"
