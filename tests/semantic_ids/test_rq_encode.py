@@ -117,6 +117,16 @@ def test_an_exact_tie_goes_to_the_lower_index() -> None:
     assert codes[100:].tolist() == [3] * 100
 
 
+def test_codewords_that_stand_twice_cost_nothing() -> None:
+    """A level that collapsed is no reason to decide all rows in float64."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(8, 6)).astype(np.float32)
+    collapsed = np.repeat(rng.normal(size=(1, 6)).astype(np.float32), 8, axis=0)
+    found = Encoder(linear_model(6, [table, collapsed])).encode(rng.normal(size=(500, 6)).astype(np.float32))
+    assert (found.codes[:, 1] == 0).all()
+    assert found.exact < 10
+
+
 def test_near_ties_are_decided_by_what_float32_features_hold() -> None:
     """Leads of 1e-6 of the distance, either way: float32 scores cannot tell, the answer is known by construction."""
     rng = np.random.default_rng(3)
