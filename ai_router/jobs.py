@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai_router.kinds import own_kind
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter
 from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
@@ -95,6 +96,23 @@ def plan_of(job: BatchJob) -> JobPlan:
     )
 
 
+def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
+    """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
+    kind = own_kind(plan.kind)
+    if kind is not None:
+        return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
+    return make_engine(registry.get(plan.model), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+
+
+def why_not_ready(registry: Registry, plan: JobPlan) -> str:
+    """A sentence where what answers a job's items cannot run here, else nothing; raises for an unknown model."""
+    kind = own_kind(plan.kind)
+    if kind is not None:
+        return (why := kind.why_not_ready()) and f"Jobs of kind {plan.kind} cannot run here: {why}"
+    spec = registry.get(plan.model)
+    return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
+
+
 def start(
     registry: Registry,
     job: BatchJob,
@@ -110,9 +128,7 @@ def start(
     made = engine
     if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
         made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
-    made = made or make_engine(
-        registry.get(plan.model), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout
-    )
+    made = made or engine_for(registry, plan)
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
     run = Run(
@@ -162,11 +178,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
     check_free(job)
     checkpoint = job.checkpoint_file.absolute()
     log = log_path(checkpoint)
-    # -P: the workspace is no place to import from.
-    command = [sys.executable, "-P", "-m", "ai_router", "--workspace", str(workspace.root), "resume"]
-    command += [str(checkpoint), "--display", "log", *arguments]
-    package = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    command, env = _program(workspace, "resume", str(checkpoint), "--display", "log", *arguments)
     kwargs: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -178,7 +190,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
                 stdout=stream,
                 stderr=stream,
                 cwd=workspace.root,
-                env={**os.environ, "PYTHONPATH": path},
+                env=env,
                 **kwargs,
             )
     except OSError as error:
@@ -194,3 +206,32 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
             raise CheckpointError(f"The background run ended at once: {lines[-1] if lines else 'see ' + str(log)}")
         time.sleep(0.05)
     raise CheckpointError(f"The background run has not begun within {timeout:g} s; see {log}")
+
+
+def export_elsewhere(workspace: Workspace, checkpoint: Path) -> tuple[list[Path], str]:
+    """Write a job's files in a process of its own, where that takes libraries that would freeze a screen.
+
+    Returns the files, and what went wrong where something did.
+    """
+    command, env = _program(workspace, "export", str(checkpoint.absolute()))
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, cwd=workspace.root, env=env, encoding="utf-8",
+            errors="replace", start_new_session=True, check=False,
+        )  # fmt: skip
+    except OSError as error:
+        return [], f"The files cannot be written: {error.strerror or error}"
+    files = [Path(line) for line in done.stdout.splitlines() if line]
+    said = done.stderr.strip().splitlines()
+    if files:
+        return files, ""
+    return [], said[-1].removeprefix("Error: ") if said else f"The files were not written (exit code {done.returncode})"
+
+
+def _program(workspace: Workspace, *words: str) -> tuple[list[str], dict[str, str]]:
+    """This program as a command, and its environment."""
+    # -P: the workspace is no place to import from.
+    command = [sys.executable, "-P", "-m", "ai_router", "--workspace", str(workspace.root), *words]
+    package = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    return command, {**os.environ, "PYTHONPATH": path}

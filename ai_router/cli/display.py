@@ -32,7 +32,8 @@ class Outcome:
     resume: str | None  # the command that goes on, where something is left
     retry: str | None = None  # the command that tries again what has failed
     error: str | None = None  # what ended the run
-    output: str | None = None  # the file that was written
+    output: str | None = None  # the files that were written
+    unit: str | None = None  # what is counted, where it is no prompt; then tokens_input is how many this run did
 
     @property
     def tokens_per_second(self) -> float:
@@ -46,6 +47,10 @@ class Outcome:
         parts = [f"{s.completed:,} done", f"{s.failed:,} failed"]
         if left:
             parts.append(f"{left:,} left")
+        if self.unit is not None:
+            speed = self.tokens_input / self.seconds if self.seconds > 0 else 0.0
+            parts += [format_duration(self.seconds), f"{speed:,.0f} {self.unit}s/s"]
+            return f"Job {s.job_id} {s.state}: {' | '.join(parts)}"
         tokens = f"{plural(self.tokens_output, 'token')} out, {self.tokens_input:,} in"
         parts += [tokens, format_duration(self.seconds), f"{self.tokens_per_second:,.1f} tokens/s"]
         return f"Job {s.job_id} {s.state}: {' | '.join(parts)}"

@@ -32,13 +32,13 @@ TITLES: Mapping[type, str] = {
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, cls: type, *, skip: Collection[str] = (), defaults: bool = True
+    parser: argparse.ArgumentParser, cls: type, *, skip: Collection[str] = (), defaults: bool = True, title: str = ""
 ) -> argparse._ArgumentGroup:
     """A flag for every field of an options class, in a group of its own. Values are checked by `given`, not here.
 
     `defaults` says each option's default in its help; not where something else than the default holds.
     """
-    group = parser.add_argument_group(TITLES[cls])
+    group = parser.add_argument_group(title or TITLES[cls])
     for spec in fields(cls):
         if spec.name in skip:
             continue

@@ -29,6 +29,7 @@ VERBS = {
     "delete": "remove a job and its results",
     "models": "list the models that can be chosen",
     "ask": "one prompt, its answer on stdout",
+    "semantic-ids": "turn item features into semantic IDs; check and publish them",
 }
 
 HELP = f"""\
@@ -38,7 +39,7 @@ Run batches of prompts through models: resumable, measured, exportable.
 Without a verb it opens its screens.
 
 verbs:
-{chr(10).join(f"  {name:<10}{text}" for name, text in VERBS.items())}
+{chr(10).join(f"  {name:<14}{text}" for name, text in VERBS.items())}
 
 options:
   --workspace DIR  the folder that holds checkpoints/ and outputs/
@@ -86,7 +87,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name not in words:
             verbs.add_parser(name, add_help=False)
             continue
-        module = importlib.import_module(f"ai_router.cli.{name}")
+        module = importlib.import_module(f"ai_router.cli.{name.replace('-', '_')}")
         verb = verbs.add_parser(
             name,
             usage=f"ai-router {name} {getattr(module, 'USAGE', '[options]')}",

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ai_router import jobs
 from ai_router.cli import output
@@ -16,9 +17,10 @@ from ai_router.cli.errors import Exit, exit_code_of
 from ai_router.cli.flags import as_arguments
 from ai_router.cli.session import Session
 from ai_router.cli.signals import Signals
-from ai_router.cli.text import emit
+from ai_router.cli.text import emit, plural
+from ai_router.kinds import Output, counted, own_kind
 from batch.checkpoint import CheckpointStore
-from batch.errors import BatchError, ExportError
+from batch.errors import BatchError, ExportError, MissingExtraError
 from batch.job import BatchJob
 from batch.jobfile import ExportOptions
 from batch.notify import Notifier, NotifyOptions
@@ -81,7 +83,7 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
     while not over:
         if time.monotonic() - shown_at >= display.interval:
             shown_at = time.monotonic()
-            display.update(run.snapshot())
+            display.update(counted(run.snapshot(), run.job))
         over = run.wait(SIGNAL_SECONDS)
         if signals.interrupts > told:
             told = signals.interrupts
@@ -111,41 +113,59 @@ def _end(
     assert job.checkpoint_file is not None
     finished = snapshot.state is RunState.FINISHED
     code = _exit_code(run, signals)
-    written: str | None = None
     problem = None if error is None else _sentence(error)
     if error is not None and session.verbose:
         display.alert("".join(traceback.format_exception(error)).rstrip())
     to_stdout = ending.export.path == output.STDOUT
-    if finished and ending.wanted and not to_stdout:
+    kind = own_kind(job.kind)
+    written = Output(())
+    if finished and not to_stdout:
         try:
-            written, _ = output.write(job, ending.export, session.workspace.outputs)
-        except ExportError as failure:
+            written = _write(session, job, ending, display)
+        except BatchError as failure:
             problem = f"{failure}; the answers are safe: {session.command('export', job)}"
-            code = Exit.FAILED
+            code = exit_code_of(failure) if isinstance(failure, MissingExtraError) else Exit.FAILED
+        if not written.whole:
+            code = max(code, Exit.SOME_FAILED)
     resume = None if finished else session.command("resume", job, ending.arguments())
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
     display.end(
         Outcome(
-            snapshot=snapshot,
+            snapshot=counted(snapshot, job),
             exit_code=code,
             tokens_input=job.tokens_input - before[0],
             tokens_output=job.tokens_output - before[1],
             seconds=max(0.0, snapshot.elapsed - before[2]),
             errors=errors,
             results=None if finished and to_stdout else session.command("show", job),
-            export=session.command("export", job, ["--format", "csv"]),
+            export=session.command("export", job, ["--format", "csv"] if kind is None else []),
             resume=resume,
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
-            output=written,
+            output=", ".join(map(str, written.files)) or None,
+            unit=kind.unit if kind is not None else None,
         )
     )
+    for line in written.lines:
+        display.note(line)
     if finished and ending.wanted and to_stdout:
         output.write(job, ending.export, session.workspace.outputs)
     if signals.exit_code is None and snapshot.state is not RunState.STOPPED:
         _notify(job, ending.notify, display)
     return code
+
+
+def _write(session: Session, job: BatchJob, ending: Ending, display: Display) -> Output:
+    """Write what is wanted at the end: the files that jobs of this kind make, else the export that was asked for."""
+    kind, outputs = own_kind(job.kind), session.workspace.outputs
+    if kind is not None:
+        if not job.completed:
+            return Output((), whole=False)
+        written = kind.write(job, outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit)}"))
+        display.busy("")
+        return written
+    return Output((Path(output.write(job, ending.export, outputs)[0]),) if ending.wanted else ())
 
 
 def _exit_code(run: Run, signals: Signals) -> int:

@@ -11,10 +11,11 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.jobs import status_text
 from ai_router.cli.session import Session
 from ai_router.cli.text import emit, emit_json, is_terminal, one_line, width_of
+from ai_router.kinds import counted, own_kind
 from batch.checkpoint import CheckpointStore, lock_owner
 from batch.checkpoint.store import Kind
 from batch.job import BatchJob, BatchResult
-from batch.progress import format_duration
+from batch.progress import RunState, format_duration, job_snapshot
 
 USAGE = "JOB [options]"
 DESCRIPTION = "Show a job: where it stands, how fast it was, what failed, and its first results."
@@ -71,23 +72,31 @@ def _first(store: CheckpointStore, kind: Kind, limit: int) -> list[BatchResult]:
 
 
 def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> list[tuple[str, str]]:
+    own = own_kind(job.kind)
     left = job.total_prompts - job.processed
     status = status_text(job.status, pid) + (f": {job.reason}" if job.reason and pid is None else "")
+    items = "prompts" if own is None else "blocks"
     figures = [
         ("job", job.job_id),
         ("status", status),
         ("model", job.model_id),
         ("source", str(job.config.get("source") or "—")),
-        ("prompts", f"{job.total_prompts:,}: {job.completed:,} done, {job.failed:,} failed, {left:,} left"),
+        (items, f"{job.total_prompts:,}: {job.completed:,} done, {job.failed:,} failed, {left:,} left"),
         ("created", job.created_at[:19].replace("T", " ")),
     ]
     if job.completed_at:
         figures.append(("ended", job.completed_at[:19].replace("T", " ")))
     if job.elapsed:
         speed = job.tokens_output / job.elapsed
-        items = job.processed / job.elapsed
-        figures.append(("time", f"{format_duration(job.elapsed)}; {items:,.1f} prompts/s, {speed:,.1f} tokens/s"))
-    figures.append(("tokens", f"{job.tokens_input:,} read, {job.tokens_output:,} written"))
+        each = job.processed / job.elapsed
+        rates = f"{each:,.1f} prompts/s, {speed:,.1f} tokens/s"
+        if own is not None:
+            done = counted(job_snapshot(job, RunState.STOPPED), job)
+            figures.append((f"{own.unit}s", f"{done.completed:,} of {done.total:,} done"))
+            rates = f"{done.completed / job.elapsed:,.0f} {own.unit}s/s"
+        figures.append(("time", f"{format_duration(job.elapsed)}; {rates}"))
+    if own is None:
+        figures.append(("tokens", f"{job.tokens_input:,} read, {job.tokens_output:,} written"))
     if performance["answers"]:
         seconds = " · ".join(
             f"{label} {performance[key]:,.2f} s"

@@ -15,6 +15,7 @@ from textual.containers import Container
 from textual.screen import ModalScreen
 
 from ai_router import jobs
+from ai_router.kinds import counted, own_kind
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.screens.base import RoomScreen
@@ -66,6 +67,8 @@ class RunScreen(RoomScreen[None]):
         self._spent = time.thread_time()
         self._looked = 0.0
         self._details_for: object = None
+        self._unit = ""  # what is counted, where it is no prompt
+        self._items: Snapshot | None = None  # the moment shown, counted in items
 
     def compose_body(self) -> ComposeResult:
         """Top to bottom: progress, speed beside what is in flight, errors, results."""
@@ -92,8 +95,10 @@ class RunScreen(RoomScreen[None]):
             return
         self.details, self._details_for = None, None
         job = self.handle.job
+        kind = own_kind(job.kind)
+        self._unit = "" if kind is None else kind.unit
         source = Path(str(job.config.get("source", ""))).name
-        self.crumbs = ("Batch", source or f"job {job.job_id}")
+        self.crumbs = ("Batch" if kind is None else kind.title, source or f"job {job.job_id}")
         self.tick(at_once=True)
 
     @property
@@ -126,8 +131,11 @@ class RunScreen(RoomScreen[None]):
         self._pause = min(1.0, cost / SHARE) if self.owned and snapshot.items_per_second > FAST else 0.0
 
     def show(self, snapshot: Snapshot) -> None:
-        """Bring all panels to this moment."""
-        before, self.snapshot = self.snapshot, snapshot
+        """Bring all panels to this moment; figures are in what the job's kind counts, results are items."""
+        items = snapshot
+        if self.handle is not None:
+            snapshot = counted(items, self.handle.job)
+        before, self.snapshot, self._items = self.snapshot, snapshot, items
         state = snapshot.state
         status = snapshot.engine_status
         self.set_class(state.over, "-over")
@@ -135,14 +143,16 @@ class RunScreen(RoomScreen[None]):
         details = self.details
         self.query_one(ProgressPanel).show(snapshot, self._status(snapshot))
         ended = details if state.over else None
-        self.query_one(SpeedPanel).show(snapshot, (ended.p50, ended.p95) if ended and ended.answers else None)
-        self.query_one(InFlightPanel).show(snapshot, status)
-        self.query_one(RecentPanel).show(snapshot, details.recent if details else ())
+        self.query_one(SpeedPanel).show(
+            snapshot, (ended.p50, ended.p95) if ended and ended.answers else None, self._unit
+        )
+        self.query_one(InFlightPanel).show(items, status)
+        self.query_one(RecentPanel).show(items, details.recent if details else ())
         # A snapshot counts the errors of its own run; the checkpoint those of all.
         errors = details.errors if details and state.over else snapshot.errors
         self.set_class(bool(errors), "-errors")
         self.query_one(ErrorsPanel).show(errors)
-        self.query_one(SummaryPanel).show(snapshot, details)
+        self.query_one(SummaryPanel).show(snapshot, details, self._unit)
         self.context_text = self._model_line(snapshot)
         if before is None or before.state is not state or bool(before.failed) != bool(snapshot.failed):
             self.refresh_bindings()
@@ -161,8 +171,8 @@ class RunScreen(RoomScreen[None]):
 
     def _take_details(self, details: JobDetails) -> None:
         self.details = details
-        if self.snapshot is not None:
-            self.show(self.snapshot)
+        if self._items is not None:
+            self.show(self._items)
 
     def _status(self, snapshot: Snapshot) -> str:
         """What stands beside the state: what is being done, the engine's trouble, the other process."""
@@ -331,10 +341,8 @@ class RunScreen(RoomScreen[None]):
         self.app.push_screen(ResultsScreen(self.path, kind="failed"))
 
     def action_export(self) -> None:
-        """Ask for a format and a file."""
-        from ai_router.tui.screens.export import ExportDialog
-
-        self.app.push_screen(ExportDialog(self.path))
+        """Ask for a format and a file; a job that makes files of its own writes these."""
+        self.room.turns.export(self.path)
 
     def action_back(self) -> None:
         """Leave; asks first while the job runs in this process."""
