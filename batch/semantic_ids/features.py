@@ -127,8 +127,9 @@ def _open_safetensors(path: Path) -> FeatureTable:
 
 def _table(what: str, array: NDArray[Any], advise: Callable[[int, int, bool], None] | None) -> FeatureTable:
     _check(what, array.shape, array.dtype.kind)
+    plain = array.view(np.ndarray)  # each slice of a numpy.memmap is one again, which costs more than the slice
     return FeatureTable(
-        (array.shape[0], array.shape[1]), str(array.dtype), lambda start, stop: array[start:stop], advise
+        (array.shape[0], array.shape[1]), str(array.dtype), lambda start, stop: plain[start:stop], advise
     )
 
 

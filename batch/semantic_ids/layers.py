@@ -61,7 +61,7 @@ class Layers:
         rows, width = features.shape
         flat = np.flatnonzero(np.not_equal(features, 0))
         row, column = np.divmod(flat, width)
-        values = features[row, column].astype(np.float32, copy=False)
+        values = as_float32(features[row, column])
         offsets = np.zeros(rows, dtype=np.int64)
         np.cumsum(np.bincount(row, minlength=rows)[:-1], out=offsets[1:])
         sums = F.embedding_bag(
@@ -88,7 +88,8 @@ class Layers:
 
     def _tensor(self, features: NDArray[Any]) -> Tensor:
         """The features as they lie there, or a float32 copy in this thread's buffer."""
-        if features.dtype == np.float32 and features.flags.writeable:  # torch warns of what it may not write to
+        flags = features.flags
+        if features.dtype == np.float32 and flags.writeable and flags.c_contiguous:  # torch warns of what is read-only
             return torch.from_numpy(features)
         if not hasattr(self._local, "converted"):
             self._local.converted = np.empty((self._block, self.width), dtype=np.float32)
