@@ -164,6 +164,7 @@ class RouterApp(App[int]):
             self.turns.ended(run)
         if ended:
             self.jobs_changed.publish(None)
+        self.turns.tick()
 
     def _tell(self, run: Run) -> None:
         """Say that a run has ended, here and in the ways the settings name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ class Turns:
     def __init__(self, app: RouterApp) -> None:
         self._app = app
         self._waiting: deque[BatchJob] = deque()
+        self._beginning = False
+        self._before: Path | None = None  # the job that ended last
+        self._moved: set[str] = set()
         self._writing: set[Path] = set()
 
     @property
@@ -39,20 +43,29 @@ class Turns:
         from batch.progress import RunState
 
         state = run.snapshot().state
-        path = run.job.checkpoint_file
+        path = self._before = run.job.checkpoint_file
+        moved = run.job.job_id in self._moved
         if state is RunState.FINISHED and run.job.completed and path is not None and own_kind(run.job.kind) is not None:
             self.write_files(path)
-        if state is RunState.STOPPED and self._waiting:
+        if state is RunState.STOPPED and self._waiting and not moved:
             left = plural(len(self._waiting), "job")
             self._waiting.clear()
             self._app.notify(f"{left} not begun; they stand among the jobs, to be run", markup=False)
-        elif self._waiting and not self._app.live_runs():
-            self._begin_next(path)
+
+    def tick(self) -> None:
+        """Begin the next job where nothing runs here any more."""
+        if self._waiting and not self._beginning and not self._app.live_runs():
+            self._begin_next(self._before)
+
+    def moved(self, run: Run) -> None:
+        """A run is about to be stopped here and to go on elsewhere: what waits is not stopped with it."""
+        self._moved.add(run.job.job_id)
 
     def _begin_next(self, before: Path | None) -> None:
         """The next job, in the place of the one before where that is what is looked at."""
         from ai_router.tui.screens.run import RunScreen
 
+        self._beginning = True
         job = self._waiting.popleft()
         app = self._app
         screen = app.screen
@@ -63,9 +76,9 @@ class Turns:
                 app.start_run(job)
             except Exception as error:  # said, and the one after it gets its turn
                 app.call_later(app.show_error, error)
-                if self._waiting:
-                    app.call_later(self._begin_next, before)
                 return
+            finally:
+                self._beginning = False
             if looked_at and job.checkpoint_file is not None:
                 app.call_later(self._show, screen, job.checkpoint_file)
 
@@ -106,9 +119,12 @@ class Turns:
             from ai_router import jobs
 
             files, problem = jobs.export_elsewhere(workspace, path)
+            if not app.is_running:
+                return
             app.call_later(said, not problem, problem or "\n".join(f"Wrote {file}" for file in files))
 
-        app.run_worker(work, thread=True, group="files", exit_on_error=False)
+        # A daemon, so that leaving need not wait: the other process goes on by itself.
+        threading.Thread(target=work, name="write-files", daemon=True).start()
 
 
 def kind_of(path: Path) -> str:

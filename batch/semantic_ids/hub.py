@@ -20,6 +20,8 @@ RepoKind = Literal["model", "dataset"]
 TOKEN_VARIABLE = "HF_TOKEN"
 NO_TOKEN = f"{TOKEN_VARIABLE} not set! Put a token that may write to the dataset into this environment variable"
 RETRIES = RetryPolicy(retries=2, base=1.0)
+MODEL_LEVELS = 3  # folders that are searched for models, and how many of them at most
+MOST_FOLDERS = 2000
 ONCE = RetryPolicy(retries=0)
 _WAIT_STATUS = (408, 409, 425, 429)  # and 5xx: worth another try
 
@@ -93,11 +95,25 @@ class FolderHub:
         return str(self._target(repo, kind) / path)
 
     def models(self) -> list[str]:
-        """The models in this folder, by the folders' paths below it."""
+        """The models in this folder, by the folders' paths below it, at most three levels down."""
         from batch.semantic_ids.layout import MODEL_FILES
 
-        found = {file.parent for name in MODEL_FILES for file in self.root.rglob(name)}
-        return sorted(folder.relative_to(self.root).as_posix() for folder in found)
+        found: list[str] = []
+        level, seen = [self.root], 0
+        for _ in range(MODEL_LEVELS):
+            below: list[Path] = []
+            for folder in level:
+                seen += 1
+                if seen > MOST_FOLDERS:  # somebody's whole disk; what was found by now is what there is
+                    return sorted(found)
+                below += _folders(folder)
+            found += [
+                folder.relative_to(self.root).as_posix()
+                for folder in below
+                if any((folder / name).is_file() for name in MODEL_FILES)
+            ]
+            level = below
+        return sorted(found)
 
     def _places(self, repo: str, kind: RepoKind) -> Iterator[Path]:
         name = repo.rsplit("/", 1)[-1]
@@ -242,6 +258,16 @@ class HuggingFaceHub:
             message,
             _retry_after(error) if status else None,
         )
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder that are neither hidden nor links."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names)]
 
 
 def open_hub(place: str | Path | None = None) -> FolderHub | HuggingFaceHub:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -107,10 +108,12 @@ class FrozenCodebooks:
         self.tables = tables.float().contiguous()
         self._tables64 = tables
         self._norms64 = (tables * tables).sum(2)
+        longest = self._norms64.amax(1).sqrt()
+        self._norms64[_repeated(tables)] = torch.inf
         self._norms = self._norms64.float()
         self._products = (-2 * tables).float().transpose(1, 2).contiguous()  # [levels, vector_dim, codewords]
         self._count_and_index = torch.stack([torch.ones(self.codewords), torch.arange(float(self.codewords))])
-        self._longest = self._norms64.amax(1).sqrt().tolist()
+        self._longest = longest.tolist()
 
     def search(self, latents: Tensor, noise: Tensor | None = None, *, errors: bool = False) -> Found:
         """The nearest codeword per level in float32, and which rows are too close to call.
@@ -173,3 +176,11 @@ class FrozenCodebooks:
         for level in range(1, self.levels):
             total += F.embedding(codes[:, level], self.tables[level])
         return total
+
+
+def _repeated(tables: Tensor) -> Tensor:
+    """Which codewords stand at a lower index too, [levels, codewords]: they can never win, and are no rivals."""
+    repeated = torch.ones(tables.shape[:2], dtype=torch.bool)
+    for level, table in enumerate(tables.numpy()):
+        repeated[level, np.unique(table, axis=0, return_index=True)[1]] = False
+    return repeated

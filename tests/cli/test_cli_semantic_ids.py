@@ -241,6 +241,21 @@ def test_files_that_changed_meanwhile_are_not_mixed(program: Program, city: Path
     assert "poi_features.pt has changed since this job was made" in program.err
 
 
+def test_a_model_is_trained_from_its_name_and_encodes(program: Program, city: Path) -> None:
+    name = "rqvae-nyc-div0.5-commit0.25-lr1e-3"
+    small = ["--from", city, "--hidden", "8,6", "--vector-dim", "4", "--codewords", "4", "--batch-size", "16"]
+    assert program("semantic-ids", "train", name, *small, "--epochs", "2") == 0
+    best = city / "models" / name / "rqvae_best.pt"
+    assert program.out == f"{best}\n" and best.is_file()
+    assert "60 rows of 12 features, 2 epochs, 3 levels of 4 codewords" in program.err and "epoch 2/2" in program.err
+    assert program("semantic-ids", "train", name, *small, "--epochs", "3", "--resume") == 0
+    assert "epoch 3/3" in program.err and "epoch 1/" not in program.err
+    assert program("semantic-ids", "run", name, "--from", city) == 0
+    assert outputs(program) == [f"codebooks-{name}.csv"]
+    assert program("semantic-ids", "train", "rqvae-tky-new", "--from", city, "--hidden", "8,x") == 2
+    assert "hidden: '8,x' are no whole numbers" in program.err
+
+
 def test_nothing_heavy_is_imported_for_a_dry_run(program: Program, city: Path) -> None:
     import subprocess
 

@@ -86,7 +86,7 @@ def test_encoding_leaves_the_codebook_as_it_is(model: RQVAE) -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), gap=st.sampled_from([0.0, 1e-15, 1e-9, 1e-7, 1e-6, 1e-5]))
 def test_ties_and_near_ties_do_not_depend_on_the_block(seed: int, gap: float) -> None:
     """Rows halfway between two codewords, and off that by less than float32 can tell."""
@@ -115,6 +115,16 @@ def test_an_exact_tie_goes_to_the_lower_index() -> None:
     codes = Encoder(model).encode(features).codes[:, 0]
     assert codes[:100].tolist() == [1] * 100
     assert codes[100:].tolist() == [3] * 100
+
+
+def test_codewords_that_stand_twice_cost_nothing() -> None:
+    """A level that collapsed is no reason to decide all rows in float64."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(8, 6)).astype(np.float32)
+    collapsed = np.repeat(rng.normal(size=(1, 6)).astype(np.float32), 8, axis=0)
+    found = Encoder(linear_model(6, [table, collapsed])).encode(rng.normal(size=(500, 6)).astype(np.float32))
+    assert (found.codes[:, 1] == 0).all()
+    assert found.exact < 10
 
 
 def test_near_ties_are_decided_by_what_float32_features_hold() -> None:
@@ -185,6 +195,52 @@ def test_zeros_and_ones_mean_the_same_in_every_type(model: RQVAE, dtype: type) -
     for ones in (2, 20):  # few and many
         features = one_hot(300, 40, ones=ones)
         assert (Encoder(model).encode(features.astype(dtype)).codes == Encoder(model).encode(features).codes).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ones", [2, 20])
+def test_arrays_may_lie_in_memory_as_they_like(model: RQVAE, ones: int) -> None:
+    features = one_hot(300, 40, ones=ones)
+    expected = Encoder(model).encode(features).codes
+    wide = np.zeros((300, 80), dtype=np.float32)
+    wide[:, ::2] = features
+    fixed = features.copy()
+    fixed.flags.writeable = False
+    for same in (np.asfortranarray(features), wide[:, ::2], features[::-1].copy()[::-1], features.astype(">f4"), fixed):
+        assert (Encoder(model).encode(same).codes == expected).all()
+        assert (Encoder(model).encode(same[:20]).codes == expected[:20]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_for_float32_are_bad_rows(model: RQVAE) -> None:
+    for ones in (2, 20):
+        features = one_hot(300, 40, ones=ones).astype(np.float64)
+        features[5, 3] = 1e300
+        assert Encoder(model).encode(features).bad == [5]
+        large = one_hot(300, 40, ones=ones)
+        large[7] *= 1e30  # a number, whose square is none
+        assert Encoder(model).encode(large).bad == []
+
+
+def test_a_model_of_the_published_size_is_exact_in_float32() -> None:
+    torch.manual_seed(0)
+    model = RQVAE(Layout(1410))
+    features = one_hot(3000, 1410, ones=22)
+    with torch.no_grad():
+        model.train()
+        residual = model.encoder(torch.from_numpy(features))
+        for level in model.quantizer.quantizers:
+            table = residual[torch.randperm(3000)[:32]]
+            level.vectors.weight.copy_(table)
+            residual = residual - table[torch.cdist(residual, table).argmin(1)]
+    model.eval()
+    expected = Encoder(model, precision="fp64").encode(features[:300]).codes
+    dense = np.random.default_rng(0).normal(size=(300, 1410)).astype(np.float32)
+    found = Encoder(model).encode(features)
+    assert (found.codes[:300] == expected).all()
+    assert found.exact < 60
+    assert (in_blocks(Encoder(model), features[:300], 128) == expected).all()
+    assert (Encoder(model).encode(dense).codes == Encoder(model, precision="fp64").encode(dense).codes).all()
 
 
 def test_a_table_of_another_width_is_refused_with_both_numbers(model: RQVAE) -> None:

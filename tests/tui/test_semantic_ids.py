@@ -156,6 +156,25 @@ async def test_chosen_models_run_in_turn_and_their_files_are_written(workspace: 
         await on_screen(pilot, MenuScreen)
 
 
+async def test_stopping_one_leaves_the_others_for_later(workspace: Workspace, tmp_path: Path) -> None:
+    city = make_city(tmp_path / "large", rows=20_000)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(110, 32)) as pilot:
+        await pilot.press("6")
+        screen = await on_screen(pilot, SemanticIdsScreen)
+        screen.form.fields["block_rows"].value = 1
+        screen.query_one("#place").value = str(city)  # type: ignore[attr-defined]
+        await until(pilot, lambda: len(screen.chosen) == 2)
+        await pilot.press("f2")
+        run = await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: run.snapshot is not None and run.snapshot.completed > 0, 60)
+        assert app.turns.waiting == 1
+        next(iter(app.runs.values())).stop("now")
+        await until(pilot, lambda: app.turns.waiting == 0)
+        await until(pilot, lambda: any("1 job not begun" in note.message for note in app._notifications))
+        assert len(app.runs) == 1
+
+
 async def test_a_model_that_does_not_fit_fails_and_the_next_one_runs(workspace: Workspace, city: Path) -> None:
     make_model(city / "models" / NYC / "rqvae_best.pt", 13)
     app = RouterApp(workspace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import time
 from dataclasses import dataclass, replace
@@ -75,6 +76,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
     if (folder / layout.MODEL_FILES[0]).exists() and not args.resume:
         raise UsageError(f"{folder} holds a model already; go on with it with --resume, or choose another name")
     chosen = build_options(TrainOptions, given(args, TrainOptions))
+    # Read when torch is imported: threads that spin while they wait take the core from whoever they wait for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from batch.semantic_ids.train import train
     except ImportError:

@@ -291,6 +291,7 @@ class RunScreen(RoomScreen[None]):
         if self.snapshot is not None:
             paused = self.snapshot.state is RunState.PAUSED
         self.busy = "moving to the background…"
+        self.room.turns.moved(run)
 
         def work() -> None:
             run.stop("now")
