@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ def read_codebooks(path: Path) -> NDArray[np.int32]:
     if not lists:
         raise SemanticIdError(f"{path} holds no codes")
     if len(set(pids)) != len(pids):
-        twice = next(pid for pid in pids if pids.count(pid) > 1)
+        twice, _ = Counter(pids).most_common(1)[0]
         raise SemanticIdError(f"{path}: Pid {twice} stands twice")
     levels = min(map(len, lists))
     if not levels or max(map(len, lists)) > levels + 1:
