@@ -99,6 +99,10 @@ class Turns:
 
         self._app.push_screen(ExportDialog(path))
 
+    def is_writing(self, path: Path) -> bool:
+        """Whether the files of a job are being written."""
+        return path in self._writing
+
     def write_files(self, path: Path) -> None:
         """Write the files of a job in a process of its own, and say where they are."""
         if path in self._writing:

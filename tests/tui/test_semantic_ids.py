@@ -300,3 +300,29 @@ def test_rows_are_exact_whichever_block_is_missing(workspace: Workspace, city: P
         job.completed, job.failed, job.tokens_input = blocks, failed, rows
         seen = semantic_jobs.KIND.counted(job_snapshot(job, RunState.STOPPED), job.config["details"])
         assert (seen.total, seen.completed, seen.failed) == (60, rows, total)
+
+
+async def test_files_are_written_on_request_and_that_is_shown(
+    workspace: Workspace, city: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored_job(workspace, city)
+    gate, asked = threading.Event(), []
+
+    def export(at: Workspace, checkpoint: Path) -> tuple[list[Path], str]:
+        asked.append(checkpoint)
+        gate.wait(30)
+        return [], "The disk is full: codebooks-x.csv was not written"
+
+    monkeypatch.setattr("ai_router.jobs.export_elsewhere", export)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        app.open_results(path)
+        screen = await on_screen(pilot, SemanticResultScreen)
+        await until(pilot, lambda: "is not written, e writes it" in shown(app))
+        await pilot.press("e", "e")
+        await until(pilot, lambda: "is being written…" in shown(app))
+        gate.set()
+        await until(pilot, lambda: "is not written, e writes it" in shown(app))
+        assert asked == [path]  # not twice at once
+        assert any("The disk is full" in note.message for note in app._notifications)
+        assert screen.outcome is not None
