@@ -318,11 +318,11 @@ async def test_files_are_written_on_request_and_that_is_shown(
     async with app.run_test(size=(140, 40)) as pilot:
         app.open_results(path)
         screen = await on_screen(pilot, SemanticResultScreen)
-        await until(pilot, lambda: "is not written, e writes it" in shown(app))
+        await until(pilot, lambda: "not written, e writes it" in shown(app))
         await pilot.press("e", "e")
-        await until(pilot, lambda: "is being written…" in shown(app))
+        await until(pilot, lambda: "being written: " in shown(app))
         gate.set()
-        await until(pilot, lambda: "is not written, e writes it" in shown(app))
+        await until(pilot, lambda: "not written, e writes it" in shown(app))
         assert asked == [path]  # not twice at once
         assert any("The disk is full" in note.message for note in app._notifications)
         assert screen.outcome is not None

@@ -97,8 +97,8 @@ class FiguresPanel(Panel):
         ]
         for file in self.outcome.files:
             there = file.is_file() and not self.writing
-            state = "is being written…" if self.writing else "is not written, e writes it"
-            text = one_line(home(file) if there else f"{file.name} {state}")
+            state = "being written" if self.writing else "not written, e writes it"
+            text = one_line(home(file) if there else f"{state}: {file.name}")
             lines.append(Content.assemble(("file           ", "$text-muted"), (text, "" if there else "$text-warning")))
         return [line.truncate(width, ellipsis=True) for line in lines]
 
