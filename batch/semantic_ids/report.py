@@ -84,6 +84,12 @@ class Report:
             rows.append(("not done", f"{self.missing:,} block{'s' * (self.missing != 1)} of rows"))
         return rows
 
+    def lacking(self) -> str:
+        """What has no codes, as part of a sentence; nothing where all have."""
+        parts = [f"{len(self.bad):,} rows with NaN or infinity are left out"] if self.bad else []
+        parts += [f"{self.missing:,} blocks of rows are not encoded yet"] if self.missing else []
+        return ", ".join(parts)
+
     def lines(self, width: int = 80) -> list[str]:
         """Figures, then codebook use level by level, in at most `width` cells."""
         lines = [self.name]
