@@ -236,7 +236,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
 def export_elsewhere(workspace: Workspace, checkpoint: Path) -> tuple[list[Path], str]:
     """Write a job's files in a process of its own, where that takes libraries that would freeze a screen.
 
-    Returns the files, and what went wrong where something did.
+    Returns the files, and what went wrong or is missing where something is.
     """
     command, env = _program(workspace, "export", str(checkpoint.absolute()))
     try:
@@ -248,9 +248,9 @@ def export_elsewhere(workspace: Workspace, checkpoint: Path) -> tuple[list[Path]
         return [], f"The files cannot be written: {error.strerror or error}"
     files = [Path(line) for line in done.stdout.splitlines() if line]
     said = done.stderr.strip().splitlines()
-    if files:
+    if done.returncode == 0:
         return files, ""
-    return [], said[-1].removeprefix("Error: ") if said else f"The files were not written (exit code {done.returncode})"
+    return files, said[-1].removeprefix("Error: ") if said else f"The export ended with exit code {done.returncode}"
 
 
 def _program(workspace: Workspace, *words: str) -> tuple[list[str], dict[str, str]]:

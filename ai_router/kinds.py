@@ -19,11 +19,16 @@ from batch.progress import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What came out of a job: its files, what is to be said of them, and whether all of it is as it should be."""
+    """What came out of a job: its files, what is to be said of them, and what they lack ("" where nothing)."""
 
     files: tuple[Path, ...]
     lines: tuple[str, ...] = ()
-    whole: bool = True
+    lacking: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is as it should be."""
+        return not self.lacking
 
 
 class JobKind(Protocol):

@@ -79,7 +79,7 @@ class SemanticIds:
         stored = stored_codes(job.checkpoint_file, task)
         written = write_codebooks(task, stored, folder_of(job, folder), progress=progress)
         report = report_of(task.config.run_name, stored)
-        return Output(written.files, tuple(report.lines()), not (report.bad or report.missing))
+        return Output(written.files, tuple(report.lines()), report.lacking())
 
 
 KIND = SemanticIds()

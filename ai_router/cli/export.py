@@ -69,4 +69,6 @@ def _export_own(job: BatchJob, kind: JobKind, args: argparse.Namespace, session:
     for file in written.files:
         narrate(f"Wrote {file}")
         emit(str(file))
+    if not written.whole:
+        narrate(f"Not all is there: {written.lacking}")
     return Exit.DONE if written.whole else Exit.SOME_FAILED

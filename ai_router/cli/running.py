@@ -179,7 +179,7 @@ def _write(session: Session, job: BatchJob, ending: Ending, display: Display) ->
     kind, outputs = own_kind(job.kind), session.workspace.outputs
     if kind is not None:
         if not job.completed:
-            return Output((), whole=False)
+            return Output((), lacking="no block was encoded")
         written = kind.write(job, outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit)}"))
         display.busy("")
         return written

@@ -142,6 +142,6 @@ def age(timestamp: str, now: datetime | None = None) -> str:
     return f"{seconds}s"
 
 
-def plural(count: int, what: str) -> str:
+def plural(count: int, what: str, many: str = "") -> str:
     """`1 prompt`, `25 prompts`."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {many or what + 's'}"

@@ -99,6 +99,10 @@ class Turns:
 
         self._app.push_screen(ExportDialog(path))
 
+    def is_writing(self, path: Path) -> bool:
+        """Whether the files of a job are being written."""
+        return path in self._writing
+
     def write_files(self, path: Path) -> None:
         """Write the files of a job in a process of its own, and say where they are."""
         if path in self._writing:
@@ -121,7 +125,8 @@ class Turns:
             files, problem = jobs.export_elsewhere(workspace, path)
             if not app.is_running:
                 return
-            app.call_later(said, not problem, problem or "\n".join(f"Wrote {file}" for file in files))
+            lines = [*(f"Wrote {file}" for file in files), *([problem] if problem else [])]
+            app.call_later(said, bool(files), "\n".join(lines))
 
         # A daemon, so that leaving need not wait: the other process goes on by itself.
         threading.Thread(target=work, name="write-files", daemon=True).start()

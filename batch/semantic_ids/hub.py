@@ -30,6 +30,10 @@ class MissingTokenError(SemanticIdError):
     """Something is to be uploaded, and there is no token to do it with."""
 
 
+class UnreachableError(SemanticIdError):
+    """The hub cannot be reached: what else is asked of it now will not come either."""
+
+
 class Hub(Protocol):
     """Repositories of models and datasets. All errors are SemanticIdErrors, one sentence each."""
 
@@ -215,11 +219,12 @@ class HuggingFaceHub:
                 return call(self._api())
             except MissingExtraError:
                 raise
-            except Exception as error:  # the library raises its own, httpx's and the system's errors
+            except Exception as raised:  # the library raises its own, httpx's and the system's errors
+                error = raised
                 failure = self._failure(error, what, verb)
             delay = retries.delay(failure, attempt)
             if delay is None:
-                raise SemanticIdError(failure.message)
+                raise (UnreachableError if _is_unreachable(error) else SemanticIdError)(failure.message)
             self._sleep(delay)
 
     def _api(self) -> Any:
@@ -242,7 +247,7 @@ class HuggingFaceHub:
         if self._token:
             text = text.replace(self._token, "***")
         where = self.name if self._endpoint is None else self._endpoint
-        if kind in ("LocalEntryNotFoundError", "OfflineModeIsEnabled") or _is_connection(error):
+        if _is_unreachable(error):
             return Failure(ErrorClass.TRANSIENT, f"{where} cannot be reached, so {what} could not {verb}")
         if status in (401, 403) or kind == "GatedRepoError":
             hint = f"does the token in {TOKEN_VARIABLE} allow it?" if self._token else f"{TOKEN_VARIABLE} is not set"
@@ -275,12 +280,13 @@ def open_hub(place: str | Path | None = None) -> FolderHub | HuggingFaceHub:
     return HuggingFaceHub() if place is None else FolderHub(place)
 
 
-def _is_connection(error: Exception) -> bool:
+def _is_unreachable(error: Exception) -> bool:
     """Whether the other side was not reached; by name, as httpx is the library's own affair."""
     if "HTTP status" in str(error):  # the uploader of large files raises ConnectionError for answers too
         return False
     names = {cls.__name__ for cls in type(error).__mro__}
-    return isinstance(error, ConnectionError | TimeoutError) or bool(names & {"TransportError", "TimeoutException"})
+    known = {"TransportError", "TimeoutException", "LocalEntryNotFoundError", "OfflineModeIsEnabled"}
+    return isinstance(error, ConnectionError | TimeoutError) or bool(names & known)
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from batch.errors import BatchError
 from batch.semantic_ids import layout
-from batch.semantic_ids.hub import Hub, HuggingFaceHub, MissingTokenError
+from batch.semantic_ids.hub import Hub, HuggingFaceHub, MissingTokenError, UnreachableError
 from batch.semantic_ids.processor import BatchInferenceProcessor, ModelResult, Progress, check_token
 from batch.semantic_ids.task import CodebookOptions
 
@@ -69,7 +70,14 @@ class BatchInferenceManager:
                     raise
                 self._say(str(error))
                 return []
-        return [self._process(model, f"[{number}/{len(models)}] ") for number, model in enumerate(models, 1)]
+        results: list[ModelResult] = []
+        for number, model in enumerate(models, 1):
+            last = results[-1] if results else None
+            if last is not None and isinstance(last.exception, UnreachableError):
+                results.append(replace(last, model=model))  # it would only be waited for once more
+            else:
+                results.append(self._process(model, f"[{number}/{len(models)}] "))
+        return results
 
     def process_single_model(self, model_name: str) -> ModelResult | None:
         """Process one model, as a test of all of it; None where there is no token and one is needed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,6 +84,12 @@ class Report:
             rows.append(("not done", f"{self.missing:,} block{'s' * (self.missing != 1)} of rows"))
         return rows
 
+    def lacking(self) -> str:
+        """What has no codes, as part of a sentence; nothing where all have."""
+        parts = [f"{len(self.bad):,} rows with NaN or infinity are left out"] if self.bad else []
+        parts += [f"{self.missing:,} blocks of rows are not encoded yet"] if self.missing else []
+        return ", ".join(parts)
+
     def lines(self, width: int = 80) -> list[str]:
         """Figures, then codebook use level by level, in at most `width` cells."""
         lines = [self.name]
@@ -133,7 +140,7 @@ def read_codebooks(path: Path) -> NDArray[np.int32]:
     if not lists:
         raise SemanticIdError(f"{path} holds no codes")
     if len(set(pids)) != len(pids):
-        twice = next(pid for pid in pids if pids.count(pid) > 1)
+        twice, _ = Counter(pids).most_common(1)[0]
         raise SemanticIdError(f"{path}: Pid {twice} stands twice")
     levels = min(map(len, lists))
     if not levels or max(map(len, lists)) > levels + 1:

@@ -198,6 +198,8 @@ def test_a_killed_job_goes_on_by_block_and_gives_the_same_file(program: Program,
     with CheckpointStore(job.checkpoint_file) as store:  # type: ignore[arg-type]
         before = {result.prompt_index: result.extra for result in store.iter_results(kind="done")}
     assert program("semantic-ids", "report", job.job_id) == 1 and "blocks of rows" in program.out
+    assert program("export", job.job_id) == 1
+    assert f"{1500 - job.processed:,} blocks of rows are not encoded yet" in program.err
     assert program("resume", job.job_id) == 0
     assert f"{1500 - len(before):,} of 1,500 blocks left" in program.err
     with CheckpointStore(job.checkpoint_file) as store:  # type: ignore[arg-type]
@@ -239,6 +241,18 @@ def test_files_that_changed_meanwhile_are_not_mixed(program: Program, city: Path
     make_dataset(city, "NYC", 60, width=14)
     assert program("resume", job.job_id) == 3
     assert "poi_features.pt has changed since this job was made" in program.err
+
+
+def test_a_job_goes_on_in_the_background_and_writes_its_files(program: Program, city: Path) -> None:
+    from ai_router import semantic_jobs
+    from ai_router.settings import load_workspace
+    from batch.semantic_ids import FolderHub
+    from batch.semantic_ids.task import prepare
+
+    job = semantic_jobs.create_job(load_workspace(program.home), prepare(NYC, FolderHub(city)))
+    assert program("resume", job.job_id, "--detach") == 0
+    program.wait_for(lambda: outputs(program) == [f"codebooks-{NYC}.csv"])
+    assert program("watch", job.job_id) == 0 and "60 done" in program.err
 
 
 def test_a_model_is_trained_from_its_name_and_encodes(program: Program, city: Path) -> None:

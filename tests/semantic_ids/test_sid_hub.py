@@ -10,7 +10,13 @@ from servers.hub import HubServer
 from small_city import NYC, make_city
 
 from batch.policy import RetryPolicy
-from batch.semantic_ids import BatchInferenceProcessor, FolderHub, HuggingFaceHub, SemanticIdError
+from batch.semantic_ids import (
+    BatchInferenceManager,
+    BatchInferenceProcessor,
+    FolderHub,
+    HuggingFaceHub,
+    SemanticIdError,
+)
 from batch.semantic_ids.hub import MissingTokenError
 from batch.semantic_ids.task import prepare
 
@@ -80,6 +86,11 @@ def test_a_hub_that_is_not_there_is_one_sentence(server: HubServer, monkeypatch:
     with pytest.raises(SemanticIdError, match="cannot be reached") as caught:
         hub.files(DATASET, "dataset")
     assert "\n" not in str(caught.value)
+    asked: list[str] = []
+    monkeypatch.setattr(hub, "files", lambda repo, kind: asked.append(repo) or hub.fetch(repo, "x", kind))
+    results = BatchInferenceManager(hub=hub, say=lambda text: None).process_models()
+    assert len(results) == 10 and all("cannot be reached" in str(result.error) for result in results)
+    assert len(asked) == 1  # the others would only have been waited for
 
 
 def test_without_a_token_nothing_is_sent(server: HubServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from batch.options import RunOptions
 from batch.run import Run
 from batch.semantic_ids import CodebookOptions, FolderHub
 from batch.semantic_ids.blocks import open_core
+from batch.semantic_ids.hub import UnreachableError
 from batch.semantic_ids.task import prepare
 
 pytestmark = pytest.mark.model
@@ -130,6 +132,42 @@ async def test_a_folder_that_is_not_there_says_so(workspace: Workspace, tmp_path
         (tmp_path / "work" / "empty").mkdir()
         screen.query_one("#place").value = "empty"  # type: ignore[attr-defined]
         await until(pilot, lambda: "No models here." in shown(app))
+
+
+async def test_nothing_of_the_place_before_can_be_started(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    gate = threading.Event()
+
+    def prepare_slowly(model: str, hub: object, options: object = None) -> None:
+        asked.append(model)
+        gate.wait(30)
+        raise UnreachableError("huggingface.co cannot be reached")
+
+    monkeypatch.setattr("ai_router.tui.screens.semantic_ids.prepare", prepare_slowly)
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await pilot.press("6")
+        screen = await on_screen(pilot, SemanticIdsScreen)
+        await until(pilot, lambda: len(screen.chosen) == 10)
+        await pilot.press("x")
+        assert screen.entries == [] and "start" not in footer(app)
+        await pilot.press("backspace")
+        await until(pilot, lambda: len(screen.chosen) == 10)
+        await pilot.press("f2")
+        await until(pilot, lambda: "fetching 1/10" in shown(app))
+        gate.set()  # one that cannot be reached is not asked ten times
+        await until(pilot, lambda: not screen.busy)
+        assert len(asked) == 1
+        assert any("cannot be reached" in note.message for note in app._notifications)
+        gate.clear()
+        await pilot.press("f2")
+        await until(pilot, lambda: len(asked) == 2)
+        await pilot.press("escape")  # what is fetched can be left
+        await on_screen(pilot, MenuScreen)
+        gate.set()
+    assert not workspace.checkpoints.exists() or not list(workspace.checkpoints.glob("*.db"))
 
 
 async def test_chosen_models_run_in_turn_and_their_files_are_written(workspace: Workspace, city: Path) -> None:
@@ -262,3 +300,29 @@ def test_rows_are_exact_whichever_block_is_missing(workspace: Workspace, city: P
         job.completed, job.failed, job.tokens_input = blocks, failed, rows
         seen = semantic_jobs.KIND.counted(job_snapshot(job, RunState.STOPPED), job.config["details"])
         assert (seen.total, seen.completed, seen.failed) == (60, rows, total)
+
+
+async def test_files_are_written_on_request_and_that_is_shown(
+    workspace: Workspace, city: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored_job(workspace, city)
+    gate, asked = threading.Event(), []
+
+    def export(at: Workspace, checkpoint: Path) -> tuple[list[Path], str]:
+        asked.append(checkpoint)
+        gate.wait(30)
+        return [], "The disk is full: codebooks-x.csv was not written"
+
+    monkeypatch.setattr("ai_router.jobs.export_elsewhere", export)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        app.open_results(path)
+        screen = await on_screen(pilot, SemanticResultScreen)
+        await until(pilot, lambda: "not written, e writes it" in shown(app))
+        await pilot.press("e", "e")
+        await until(pilot, lambda: "being written: " in shown(app))
+        gate.set()
+        await until(pilot, lambda: "not written, e writes it" in shown(app))
+        assert asked == [path]  # not twice at once
+        assert any("The disk is full" in note.message for note in app._notifications)
+        assert screen.outcome is not None

@@ -20,6 +20,7 @@ from batch.job import BatchJob
 from batch.options import build_options
 from batch.semantic_ids.choose import choose_models
 from batch.semantic_ids.errors import SemanticIdError
+from batch.semantic_ids.hub import UnreachableError
 from batch.semantic_ids.output import output_files
 from batch.semantic_ids.processor import upload_addresses, upload_files
 from batch.semantic_ids.task import CodebookOptions, Task, prepare
@@ -97,6 +98,12 @@ def _prepare(
         display.busy(f"Fetching… {number}/{len(models)} {model}")
         try:
             ready.append(_Ready(prepare(model, hub, options), folder))
+        except UnreachableError as error:
+            display.busy("")
+            left = len(models) - number
+            rest = f"; {plural(left, 'other model was', 'other models were')} not tried" if left else ""
+            display.alert(f"Error: {model}: {error}{rest}")
+            break
         except SemanticIdError as error:
             display.busy("")
             display.alert(f"Error: {model}: {error}")

@@ -21,8 +21,8 @@ class LeaveDialog(ConfirmDialog):
     Within the program a job just goes on while other screens are shown; `quitting` says that the program ends.
     """
 
-    def __init__(self, jobs: int = 1, *, quitting: bool = True, in_flight: int | None = None) -> None:
-        flying = "what is in flight" if in_flight is None else f"{plural(in_flight, 'prompt')} in flight"
+    def __init__(self, jobs: int = 1, *, quitting: bool = True, in_flight: int | None = None, unit: str = "") -> None:
+        flying = "what is in flight" if in_flight is None else f"{plural(in_flight, unit or 'prompt')} in flight"
         going = "goes on by itself" if quitting else "goes on"
         text = Content.assemble(
             f"{plural(jobs, 'job is', 'jobs are')} still running. Every answer so far is saved.\n\n",
@@ -41,8 +41,8 @@ class LeaveDialog(ConfirmDialog):
 class StopDialog(ConfirmDialog):
     """Asks how to stop a job: `drain`, `now`, or `cancel` (also None)."""
 
-    def __init__(self, in_flight: int, *, draining: bool = False) -> None:
-        flying = plural(in_flight, "prompt")
+    def __init__(self, in_flight: int, *, draining: bool = False, unit: str = "") -> None:
+        flying = plural(in_flight, unit or "prompt")
         now = ("Now", "stop; what is in flight runs again later")
         rows = [now, ("Cancel", "let it drain" if draining else "let it run")]
         buttons = [("now", "Now", ""), ("cancel", "Cancel", "")]

@@ -239,7 +239,7 @@ class RunScreen(RoomScreen[None]):
         """Ask how, then stop."""
         assert self.snapshot is not None
         draining = self.snapshot.state is RunState.DRAINING
-        self.app.push_screen(StopDialog(self.snapshot.in_flight, draining=draining), self._stop)
+        self.app.push_screen(StopDialog(self.snapshot.in_flight, draining=draining, unit=self._unit), self._stop)
 
     def _stop(self, choice: str | None) -> None:
         if choice == "drain":
@@ -351,7 +351,9 @@ class RunScreen(RoomScreen[None]):
         if not self.owned or self.snapshot is None or self.snapshot.state.over or self.busy:
             super().action_back()
             return
-        self.app.push_screen(LeaveDialog(quitting=False, in_flight=self.snapshot.in_flight), self._leave)
+        self.app.push_screen(
+            LeaveDialog(quitting=False, in_flight=self.snapshot.in_flight, unit=self._unit), self._leave
+        )
 
     def _leave(self, choice: str | None) -> None:
         if choice in (None, "stay"):

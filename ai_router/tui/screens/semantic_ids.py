@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from ai_router.tui.widgets.text import count, one_line, plural
 from batch.errors import BatchError
 from batch.options import OptionError
 from batch.semantic_ids.choose import available_models
-from batch.semantic_ids.hub import FolderHub, Hub, open_hub
+from batch.semantic_ids.hub import FolderHub, Hub, UnreachableError, open_hub
 from batch.semantic_ids.parser import ModelConfigParser
 from batch.semantic_ids.task import CodebookOptions, Task, prepare
 
@@ -86,6 +87,7 @@ class SemanticIdsScreen(FlowScreen):
         self.set_reactive(FlowScreen.crumbs, ("Semantic IDs",))
         self.entries: list[Entry] = []
         self.busy = ""
+        self._left = threading.Event()  # for the thread that fetches
         self._place = place
         self._hub: Hub | None = None
         self._typing: Timer | None = None
@@ -142,6 +144,7 @@ class SemanticIdsScreen(FlowScreen):
 
     @on(Input.Changed, "#place")
     def _typed(self) -> None:
+        self._forget()
         if self._typing is not None:
             self._typing.stop()
         self._typing = self.set_timer(TYPING_SECONDS, self._look)
@@ -151,13 +154,18 @@ class SemanticIdsScreen(FlowScreen):
         self._look()
         self.query_one(VirtualTable).focus()
 
+    def _forget(self) -> None:
+        """Another place is meant: what was found at the one before can no longer be started."""
+        self._hub, self.entries, self.context_text = None, [], ""
+        self.query_one(VirtualTable).empty = LOOKING
+        self._show()
+
     def _look(self) -> None:
         if self._typing is not None:
             self._typing.stop()
             self._typing = None
         text = self.query_one("#place", PathInput).value.strip()
         place = resolve(text, self.bases) if text else None
-        self.query_one(VirtualTable).empty = LOOKING
         self.in_thread(lambda: look(place), self._found, busy="checking models", group="look", failed=self._not_found)
 
     def _found(self, found: tuple[Hub, list[Entry]]) -> None:
@@ -288,13 +296,19 @@ class SemanticIdsScreen(FlowScreen):
             made: list[BatchJob] = []
             problems: list[str] = []
             for number, entry in enumerate(chosen, 1):
+                if self._left.is_set():
+                    break
                 text = f"fetching {number}/{len(chosen)} {entry.name}"
                 self._deliver(partial(self._set_busy, text))
                 try:
                     task = entry.task or prepare(entry.model, hub, options)
+                    if self._left.is_set():
+                        break
                     made.append(semantic_jobs.create_job(workspace, replace(task, options=options)))
                 except (BatchError, OSError) as error:
                     problems.append(f"{entry.name}: {error}")
+                    if isinstance(error, UnreachableError):
+                        break
             return made, problems
 
         self._set_busy("making jobs")
@@ -329,9 +343,9 @@ class SemanticIdsScreen(FlowScreen):
         self._show()
 
     def action_back(self) -> None:
-        """Not while jobs are being written."""
-        if not self.busy:
-            super().action_back()
+        """Out of here; what is being fetched is left, and no further job is made."""
+        self._left.set()
+        super().action_back()
 
 
 def what_it_does(entry: Entry, parquet: bool) -> str:

@@ -76,11 +76,12 @@ class FiguresPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
         super().__init__(id=id)
         self.outcome: Outcome | None = None
+        self.writing = False
         self.set_title("Counts")
 
-    def show(self, outcome: Outcome) -> None:
-        """Draw another outcome."""
-        self.outcome = outcome
+    def show(self, outcome: Outcome, *, writing: bool) -> None:
+        """Draw another outcome; `writing` says that its files are being written."""
+        self.outcome, self.writing = outcome, writing
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
@@ -95,8 +96,9 @@ class FiguresPanel(Panel):
             Content.assemble((f"{name:<15}", "$text-muted"), (value, styles.get(name, ""))) for name, value in figures
         ]
         for file in self.outcome.files:
-            there = file.is_file()
-            text = one_line(home(file) if there else f"{file.name}: not written, e writes it")
+            there = file.is_file() and not self.writing
+            state = "being written" if self.writing else "not written, e writes it"
+            text = one_line(home(file) if there else f"{state}: {file.name}")
             lines.append(Content.assemble(("file           ", "$text-muted"), (text, "" if there else "$text-warning")))
         return [line.truncate(width, ellipsis=True) for line in lines]
 
@@ -205,7 +207,7 @@ class SemanticResultScreen(JobActions[None]):
         state = "▶ running · " if outcome.running else ""
         self.crumbs = ("Jobs and results", f"{outcome.source} · {outcome.job_id}")
         self.context_text = f"{state}{outcome.model}"
-        self.query_one(FiguresPanel).show(outcome)
+        self._show_figures()
         self.query_one(UsePanel).show(outcome.report)
         table = self.query_one(VirtualTable)
         self._shown = np.flatnonzero(outcome.numbers >= 0) if self.collided_only else None
@@ -215,6 +217,10 @@ class SemanticResultScreen(JobActions[None]):
         table.border_subtitle = plural(total, "item")
         table.set_count(total, keep=not first)
         self.refresh_bindings()
+
+    def _show_figures(self) -> None:
+        if self.outcome is not None:
+            self.query_one(FiguresPanel).show(self.outcome, writing=self.room.turns.is_writing(self.path))
 
     def _row_at(self, index: int) -> int:
         return index if self._shown is None else int(self._shown[index])
@@ -268,6 +274,7 @@ class SemanticResultScreen(JobActions[None]):
     def action_export(self) -> None:
         """Write the files, in a process of its own: making vectors takes torch."""
         self.room.turns.write_files(self.path)
+        self._show_figures()
 
     def action_collided(self) -> None:
         """Only items that share their SID, or all."""
