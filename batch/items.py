@@ -12,6 +12,7 @@ ItemId = int | str
 T = TypeVar("T")
 
 NS_PER_MS = 1_000_000
+BODY_PARAMS = ("response_format", "logprobs")  # of a request in the OpenAI form, which sources leave as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +219,11 @@ class Request:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Sampling parameters of this item alone."""
-        return self.extra.get("params", {}) if self.extra else {}
+        """Sampling parameters of this item alone; of an OpenAI body also what is no number or text."""
+        if not self.extra:
+            return {}
+        body = self.extra.get("body") or {}
+        return {**{name: body[name] for name in BODY_PARAMS if name in body}, **self.extra.get("params", {})}
 
     @property
     def custom_id(self) -> str | None:

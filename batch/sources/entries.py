@@ -87,6 +87,8 @@ def _record(value: dict[str, Any], column: str | None) -> Request:
     if "custom_id" not in extra and _is_id(rest.get("id")):
         _take_id(rest, extra, "id")
     _take_params(rest, extra, _sampling_names())
+    if isinstance(rest.get("response_format"), dict):
+        extra.setdefault("params", {})["response_format"] = rest.pop("response_format")
     if rest:
         extra["columns"] = rest
     return _request(content, extra, key)
@@ -166,6 +168,9 @@ def _take_params(rest: dict[str, Any], extra: dict[str, Any], names: frozenset[s
         value = rest.pop(key)
         if value is None:
             continue
+        if name == "json_schema":
+            params[name] = _schema(value)
+            continue
         if isinstance(value, dict) or (isinstance(value, list) and name != "stop"):
             raise MalformedEntry(f'"{key}" is not one value')
         try:
@@ -175,3 +180,14 @@ def _take_params(rest: dict[str, Any], extra: dict[str, Any], names: frozenset[s
             raise MalformedEntry(str(error)) from None
     if params:
         extra["params"] = params
+
+
+def _schema(value: object) -> dict[str, Any]:
+    """An item's schema: an object, or one as JSON. Never the name of a file, which only who starts a job may name."""
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        raise MalformedEntry('"json_schema" is neither an object nor JSON that holds one')
+    try:
+        schema: dict[str, Any] = parse_option(SamplingOptions, "json_schema", value)
+    except OptionError as error:
+        raise MalformedEntry(str(error)) from None
+    return schema

@@ -16,6 +16,7 @@ from batch.engines.process import worker_env
 from batch.errors import ErrorClass, FatalError, MissingExtraError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import OptionError, SamplingOptions, parse_option
+from batch.sources import open_source, validate
 
 pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
@@ -155,6 +156,38 @@ def test_the_option_reads_a_file_or_the_schema_itself(tmp_path: Path) -> None:
     for bad, words in ((str(file), "JSON object"), ("nowhere.json", "cannot read"), ("{", "not JSON")):
         with pytest.raises(OptionError, match=f"json-schema: .*{words}"):
             parse_option(SamplingOptions, "json_schema", bad)
+
+
+def test_in_lines_of_a_batch_file(tmp_path: Path) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+    chat = [{"role": "user", "content": "What is a stack?"}]
+    lines: list[dict[str, Any]] = [
+        {"custom_id": "a", "body": {"messages": chat, "response_format": form, "logprobs": True}},
+        {"custom_id": "b", "body": {"messages": chat, "logprobs": False}},
+    ]
+    file = tmp_path / "batch.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    found = run(list(open_source(str(file))))
+    assert found[0].data and found[0].data.extra and found[1].data and found[1].data.extra
+    check_person(found[0].data.text)
+    assert len(found[0].data.extra["logprobs"]) == found[0].tokens_output and "logprobs" not in found[1].data.extra
+    records: list[dict[str, Any]] = [
+        {"prompt": "x", "json_schema": PERSON},
+        {"prompt": "x", "json_schema": json.dumps(PERSON)},
+        {"prompt": "x", "response_format": form},
+    ]
+    file.write_text("\n".join(map(json.dumps, records)))
+    for response in run(list(open_source(str(file)))).values():
+        assert response.data
+        check_person(response.data.text)
+
+
+def test_a_batch_file_cannot_name_a_file_to_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": "x", "json_schema": str(tmp_path / "secret.json")}))
+    report = validate(open_source(str(file)))
+    assert not report.ok and "neither an object nor JSON" in " ".join(report.lines())
 
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

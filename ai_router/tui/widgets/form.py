@@ -206,7 +206,9 @@ class OptionForm(Vertical, Generic[O]):
     OptionForm {
         height: auto; width: 100%;
         & Collapsible { background: transparent; border-top: none; padding: 0; }
-        & CollapsibleTitle { padding: 0; color: $text-muted; }
+        & CollapsibleTitle {
+            padding: 0; max-width: 100%; text-wrap: nowrap; text-overflow: ellipsis; color: $text-muted;
+        }
         & CollapsibleTitle:focus { background: $primary 30%; color: $foreground; }
         & Contents { padding: 0; }
     }

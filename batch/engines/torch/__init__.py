@@ -11,6 +11,6 @@ left padding, and one by one (both in `runner`).
 
 Precision: `precision` says what `auto` does on which machine. `int8` is weights and activations of all linear layers,
 and the KV cache in bf16 where the CPU has it; `int4` (in `int4`) is weights alone. examples/demo_model/precision.py
-measures what each costs, and examples/demo_model/PRECISION.md has the figures. On CUDA the model runs in bf16 as
-transformers has it, without CUDA graphs; that path has its tests on CPU tensors and is unmeasured.
+measures what each costs; ai_router/demo/README.md has the figures. On CUDA the model runs in bf16 as transformers has
+it, without CUDA graphs; that path has its tests on CPU tensors and is unmeasured.
 """
