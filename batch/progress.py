@@ -279,6 +279,12 @@ class Meter:
         start = max(min(history, default=end), end - self.HISTORY_SECONDS)
         return tuple(float(history[s][column]) if s in history else 0.0 for s in range(start, end))
 
+    def performance(self, job: BatchJob) -> dict[str, Any]:
+        """A job's counts with the durations of its last answers, by the names that the store gives those of all."""
+        percentiles = {f"p{share}_seconds": self.latency_at(share / 100) for share in (50, 95, 99)}
+        known = percentiles["p50_seconds"] is not None
+        return {"answers": job.completed if known else 0, "tokens_output": job.tokens_output, **percentiles}
+
     def latency_at(self, fraction: float) -> float | None:
         """That percentile of the last 1,000 durations, seconds."""
         ordered = sorted(self._durations.copy())

@@ -13,6 +13,7 @@ from typing import Any
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
 from batch.checkpoint.writer import ResultRow
+from batch.ending import Listeners, ending_of
 from batch.engines.base import Engine
 from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
 from batch.feed import Feed, Given
@@ -65,9 +66,7 @@ class Run:
         self.retry_failed = retry_failed
         self.strategy = ErrorStrategy.parse(self.options.on_error)
         self.error: BaseException | None = None  # what ended the run, where something did
-        self._on_progress = on_progress
-        self._on_results = on_results
-        self._observer = observer
+        self._listeners = Listeners(observer, on_results, on_progress)
         self._urgent_errors = checkpoint_on_error
         self._close_engine = close_engine
         self._retry = RetryPolicy(self.options.retries)
@@ -82,7 +81,6 @@ class Run:
         self._failures = 0
         self._stop: StopMode | None = None
         self._stop_reason: str | None = None
-        self._listener_failed = False
         self._saved_at: float | None = None
         self._levels: tuple[ServiceLevel, ...] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,7 +132,7 @@ class Run:
 
     def news(self) -> list[str]:
         """Lines for a log that nobody has taken yet."""
-        return self._observer.news() if self._observer else []
+        return self._listeners.news()
 
     def set_concurrency(self, workers: int) -> None:
         """Most items in flight from now on (at least 1)."""
@@ -178,7 +176,7 @@ class Run:
             engine_status=str(getattr(self.engine, "status", "")),
             engine_about=dict(getattr(self.engine, "about", {})),
             reason=job.reason,
-            score=self._observer.score() if self._observer else None,
+            score=self._listeners.score(),
             service_levels=self._service_levels(),
         )
 
@@ -186,10 +184,7 @@ class Run:
         """Over the last answers while it runs, over all of the job's at the end."""
         if not self.options.slo or self._state.over:
             return self._levels
-        percentiles = {f"p{share}_seconds": self._meter.latency_at(share / 100) for share in (50, 95, 99)}
-        known = percentiles["p50_seconds"] is not None
-        performance = {"answers": self.job.completed if known else 0, "tokens_output": self.job.tokens_output}
-        return job_levels(self.options.slo, {**performance, **percentiles}, self._elapsed())
+        return job_levels(self.options.slo, self._meter.performance(self.job), self._elapsed())
 
     # -- the running thread -------------------------------------------------------------------------------------
 
@@ -204,8 +199,7 @@ class Run:
             self._control = held.enter_context(closing(Control(path)))
             self._store = held.enter_context(CheckpointStore(path))
             self._refresh_job()
-            if self._observer:
-                self._observer.opened(self)
+            self._listeners.opened(self)
             self._held = held.pop_all()
 
     def _refresh_job(self) -> None:
@@ -270,7 +264,8 @@ class Run:
             self._clock.stop()
             await asyncio.to_thread(writer.drain)
             self._finish()
-            self._tell_ended()
+            failed = self._listeners.ended(self)
+            self.error = self.error or failed
             await asyncio.to_thread(writer.close)
             if writer.failed is not None:
                 self._state, self.job.reason = RunState.FAILED, str(writer.failed)
@@ -295,41 +290,22 @@ class Run:
         if error is not None:
             self.error = self.error or error
 
-    def _tell_ended(self) -> None:
-        """What the observer cannot do is told; the answers are safe all the same."""
-        try:
-            if self._observer:
-                self._observer.ended(self)
-        except (BatchError, OSError) as error:
-            self.error = self.error or error
-
     def _finish(self) -> None:
         """Set the job's last state of this run; the writer saves it."""
         job = self.job
         unfinished = job.processed < job.total_prompts or self._uncommitted_old > 0
         if unfinished and self.error is None and not self._stop:
             self.error = FatalError(f"the engine ended with {job.total_prompts - job.processed} items unanswered")
-        if not unfinished:
-            self._state, job.status, job.completed_at, job.reason = (
-                RunState.FINISHED,
-                JobStatus.COMPLETED,
-                now_iso(),
-                None,
-            )
-            return
-        if isinstance(self.error, Interrupted):  # Ctrl-C
-            self._state, job.reason = RunState.STOPPED, "interrupted"
-        elif self.error is not None:
-            self._state, job.status = RunState.FAILED, JobStatus.FAILED
-            name = type(self.error).__name__
-            job.reason = str(self.error) if isinstance(self.error, BatchError) else f"{name}: {self.error}"
-        elif self._halted_by_errors():
-            self._state, job.status = RunState.FAILED, JobStatus.FAILED
-            job.reason = (
-                f"stopped after {self._failures} failure{'s' * (self._failures != 1)} ({self.options.on_error})"
-            )
-        else:
-            self._state, job.reason = RunState.STOPPED, self._stop_reason or "stopped"
+        plural = "s" * (self._failures != 1)
+        ending = ending_of(
+            finished=not unfinished,
+            error=self.error,
+            too_many_failures=f"stopped after {self._failures} failure{plural} ({self.options.on_error})"
+            * self._halted_by_errors(),
+            asked=self._stop_reason or "stopped",
+        )
+        ending.keep(job)
+        self._state = ending.state
 
     def _halted_by_errors(self) -> bool:
         return self.strategy.stops(self._failures)
@@ -395,20 +371,10 @@ class Run:
         results = [row.result() for row in rows]
         self._meter.record(results, len(results))
         self._feed.wake()
-        if self._listener_failed:
-            return
-        processed -= self._uncommitted_old  # a failure that is tried again counts when it has its new result
-        try:
-            if self._observer:
-                self._observer.committed(results)
-            if self._on_results:
-                self._on_results(results)
-            if self._on_progress:
-                for count in range(processed - len(results) + 1, processed + 1):
-                    self._on_progress(self.job, count)
-        except (Exception, KeyboardInterrupt) as error:  # ends the run, with all answers safe
-            self._listener_failed = True
-            self.error = self.error or (Interrupted("interrupted") if isinstance(error, KeyboardInterrupt) else error)
+        # A failure that is tried again counts when it has its new result.
+        error = self._listeners.committed(self.job, results, processed - self._uncommitted_old)
+        if error is not None:
+            self.error = self.error or error
             self._halt("now")
 
     # -- steering, in the loop ----------------------------------------------------------------------------------

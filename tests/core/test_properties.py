@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers.engines import ChanceEngine
 
-from batch import BatchJob, BatchProcessor, Run
+from batch import BatchJob, BatchProcessor, BatchResult, Run
 from batch.checkpoint import CheckpointStore
 from batch.options import RunOptions
 from batch.policy import RetryPolicy
@@ -33,8 +33,8 @@ def expected(plan: list[str], retries: int) -> tuple[str, int]:
     return kind, attempt
 
 
-def begin(job: BatchJob, engine: ChanceEngine, workers: int, retries: int) -> Run:
-    run = Run(job, engine, RunOptions(workers=workers, retries=retries))
+def begin(job: BatchJob, engine: ChanceEngine, workers: int, retries: int, **listeners: Any) -> Run:
+    run = Run(job, engine, RunOptions(workers=workers, retries=retries), **listeners)
     run._retry = RetryPolicy(retries, base=0.001, cap=0.002)
     return run
 
@@ -59,8 +59,11 @@ def test_resumed_equals_uninterrupted(
         engine = ChanceEngine(script, seed)
         engines.append(engine)
         heard: list[int] = []
-        run = begin(job, engine, workers, retries)
-        run._on_results = lambda rows, heard=heard: heard.extend(r.prompt_index for r in rows)
+
+        def hear(rows: Sequence[BatchResult], heard: list[int] = heard) -> None:
+            heard.extend(r.prompt_index for r in rows)
+
+        run = begin(job, engine, workers, retries, on_results=hear)
         run.start()
         if how is not None:
             time.sleep(after)
