@@ -144,7 +144,7 @@ class Run:
         job, meter, now = self.job, self._meter, self._clock.now()
         time_now = time.monotonic()
         state = self._shown_state()
-        given = list(islice(self._feed.given.items(), SHOWN_IN_FLIGHT))
+        given = list(islice(self._feed.given.copy().items(), SHOWN_IN_FLIGHT))
         partial = self.engine.partial_texts() if given and self.engine is not None else {}
         p50, p95 = meter.latency()
         remaining = job.total_prompts - job.processed + len(self._old_failures)
