@@ -70,7 +70,7 @@ def open_features(path: Path) -> FeatureTable:
 
 def _open_npy(path: Path) -> FeatureTable:
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)  # "c": torch warns of arrays it may not write to
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # a writable map is refused when it is larger than RAM
     except (ValueError, EOFError, OSError) as error:
         why = "Python objects are not loaded" if "objects" in str(error) else "it is cut off or damaged"
         raise SemanticIdError(f"{path} cannot be read: {why}") from None

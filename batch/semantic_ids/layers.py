@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,12 @@ Tensor: TypeAlias = Any  # torch is not followed by the type checker
 
 SPARSE = 0.06  # of a block's numbers are not zero: up to here adding up weight rows beats the matrix product
 SAMPLED = 8  # rows that a block's share of non-zeros is estimated from
+
+
+with warnings.catch_warnings():
+    # torch warns, once a process, of arrays it may not write to, as read-only maps are; nothing here writes to them.
+    warnings.simplefilter("ignore")
+    torch.from_numpy(np.frombuffer(bytes(4), dtype=np.float32))
 
 
 class Layers:
@@ -88,8 +95,7 @@ class Layers:
 
     def _tensor(self, features: NDArray[Any]) -> Tensor:
         """The features as they lie there, or a float32 copy in this thread's buffer."""
-        flags = features.flags
-        if features.dtype == np.float32 and flags.writeable and flags.c_contiguous:  # torch warns of what is read-only
+        if features.dtype == np.float32 and features.flags.c_contiguous:
             return torch.from_numpy(features)
         if not hasattr(self._local, "converted"):
             self._local.converted = np.empty((self._block, self.width), dtype=np.float32)

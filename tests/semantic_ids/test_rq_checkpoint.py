@@ -66,6 +66,11 @@ def test_weights_are_found_however_they_are_wrapped(wrap: Any, prefix: str, tmp_
     assert load_rqvae(saved(tmp_path / "m.pt", wrap(state))).input_dim == 40
 
 
+def test_counters_that_a_converter_left_out_are_not_missed(tmp_path: Path) -> None:
+    state = {name: v for name, v in Published().state_dict().items() if "num_batches" not in name}
+    assert load_rqvae(saved(tmp_path / "m.pt", state)).layout.batch_norm
+
+
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
 def test_what_is_saved_loads_as_it_was(name: str, tmp_path: Path) -> None:
     model = load_rqvae(saved(tmp_path / "first.pt", Published(ema=True, dropout=True).state_dict()))

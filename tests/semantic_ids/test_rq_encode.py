@@ -197,6 +197,7 @@ def test_zeros_and_ones_mean_the_same_in_every_type(model: RQVAE, dtype: type) -
         assert (Encoder(model).encode(features.astype(dtype)).codes == Encoder(model).encode(features).codes).all()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("ones", [2, 20])
 def test_arrays_may_lie_in_memory_as_they_like(model: RQVAE, ones: int) -> None:
     features = one_hot(300, 40, ones=ones)

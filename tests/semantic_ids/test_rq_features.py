@@ -52,6 +52,12 @@ def test_rows_that_were_given_back_are_read_again(tmp_path: Path) -> None:
     assert (table.read(0, 5000) == TABLE).all()
 
 
+def test_nothing_can_write_into_the_file(tmp_path: Path) -> None:
+    table = open_features(write(tmp_path / "features.npy", TABLE.astype(np.float32)))
+    with pytest.raises(ValueError, match="read-only"):
+        table.read(0, 10)[:] = 7
+
+
 def resident(path: Path) -> int:
     """KiB of a file that this process has mapped in."""
     lines = iter(Path("/proc/self/smaps").read_text().splitlines())
