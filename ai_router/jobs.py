@@ -7,17 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import own_kind
-from ai_router.models import ModelSpec, Registry, make_engine, token_counter
+from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
 from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.engines.function import FunctionEngine
 from batch.errors import CheckpointError
+from batch.handle import RunObserver
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
 from batch.live import Watch
@@ -28,6 +28,9 @@ from batch.run import Run
 
 if TYPE_CHECKING:
     from batch.sources import Report, Source
+
+
+DATASET = "dataset"  # a kind of job: the answers are known, see `batch.datasets`
 
 
 @dataclass(slots=True)
@@ -96,12 +99,31 @@ def plan_of(job: BatchJob) -> JobPlan:
     )
 
 
+def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
+    """The model of a plan, with the adapter and on the engine that its details name."""
+    chosen = registry.get(plan.model)
+    if plan.details.get("no_adapter"):
+        chosen = replace(chosen, adapter=None)
+    return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=plan.details.get("engine"))
+
+
 def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
     kind = own_kind(plan.kind)
     if kind is not None:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
-    return make_engine(registry.get(plan.model), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+    spec = spec_of(registry, plan).configured(plan.run)
+    made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+    return _for_kind(made, plan.kind)
+
+
+def _for_kind(engine: Engine[Request, Answer], kind: str) -> Engine[Request, Answer]:
+    """The engine with its answers as jobs of a kind keep them."""
+    if kind != DATASET:
+        return engine
+    from batch.datasets.answers import CleaningEngine
+
+    return CleaningEngine(engine)
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
@@ -109,7 +131,7 @@ def why_not_ready(registry: Registry, plan: JobPlan) -> str:
     kind = own_kind(plan.kind)
     if kind is not None:
         return (why := kind.why_not_ready()) and f"Jobs of kind {plan.kind} cannot run here: {why}"
-    spec = registry.get(plan.model)
+    spec = spec_of(registry, plan)
     return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
 
 
@@ -125,19 +147,22 @@ def start(
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
     plan = plan or plan_of(job)
-    made = engine
-    if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
-        made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
-    made = made or engine_for(registry, plan)
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
+    observer: RunObserver | None = None
+    if plan.kind == DATASET:
+        from batch.datasets.running import DatasetObserver
+
+        observer = DatasetObserver(job)
     run = Run(
         job,
-        made,
+        # Made only where something is left to answer.
+        _for_kind(engine, plan.kind) if engine else lambda: engine_for(registry, plan),
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,
         on_progress=on_progress,
+        observer=observer,
         close_engine=engine is None,
     )
     spare_collector()

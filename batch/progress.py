@@ -12,6 +12,7 @@ from typing import Any
 
 from batch.items import ItemId
 from batch.job import BatchJob, BatchResult
+from batch.slo import ServiceLevel
 
 BAR_WIDTH = 30
 
@@ -45,6 +46,33 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """How well answers match those that are known: a share of `n` and its 95 % interval, all 0 to 1."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def text(self) -> str:
+        """`exact match 87.3 % (81.2–91.9, n=120)`."""
+        if not self.n:
+            return f"{self.name} — (n=0)"
+        value, low, high = (f"{part * 100:.1f}" for part in (self.value, self.low, self.high))
+        return f"{self.name} {value} % ({low}–{high}, n={self.n:,})"
+
+    @classmethod
+    def of(cls, data: object) -> Score | None:
+        """The score of a JSON object, None where it holds none."""
+        try:
+            return cls(**data) if isinstance(data, dict) else None
+        except TypeError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A run at one moment. Times are seconds; `completed` and `failed` count what is committed."""
 
@@ -73,7 +101,9 @@ class Snapshot:
     engine_status: str = ""
     engine_about: Mapping[str, Any] = field(default_factory=dict)  # device, precision, …; JSON
     reason: str | None = None  # why it stopped
+    service_levels: tuple[ServiceLevel, ...] = ()  # over the last answers while it runs, over the whole job afterwards
     pid: int | None = None  # the process that runs it
+    score: Score | None = None  # of a job whose answers are known
 
     @property
     def processed(self) -> int:
@@ -249,6 +279,11 @@ class Meter:
         start = max(min(history, default=end), end - self.HISTORY_SECONDS)
         return tuple(float(history[s][column]) if s in history else 0.0 for s in range(start, end))
 
+    def latency_at(self, fraction: float) -> float | None:
+        """That percentile of the last 1,000 durations, seconds."""
+        ordered = sorted(self._durations.copy())
+        return percentile(ordered, fraction) if ordered else None
+
     def latency(self) -> tuple[float | None, float | None]:
         """p50 and p95 of the last 1,000 durations, seconds."""
         ordered = sorted(self._durations.copy())
@@ -261,7 +296,9 @@ def error_kind(result: BatchResult) -> str:
     return f"{result.error_class or 'permanent'}: {message[:80]}"
 
 
-def job_snapshot(job: BatchJob, state: RunState, reason: str | None = None) -> Snapshot:
+def job_snapshot(
+    job: BatchJob, state: RunState, reason: str | None = None, service_levels: tuple[ServiceLevel, ...] = ()
+) -> Snapshot:
     """A job that is not running, as a snapshot."""
     return Snapshot(
         job_id=job.job_id,
@@ -274,4 +311,6 @@ def job_snapshot(job: BatchJob, state: RunState, reason: str | None = None) -> S
         tokens_output=job.tokens_output,
         elapsed=job.elapsed,
         reason=reason or job.reason,
+        score=Score.of(job.config.get("details", {}).get("score")),
+        service_levels=service_levels,
     )

@@ -16,13 +16,14 @@ from batch.checkpoint.writer import ResultRow
 from batch.engines.base import Engine
 from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
 from batch.feed import Feed, Given
-from batch.handle import RunHandle, StopMode
+from batch.handle import RunHandle, RunObserver, StopMode
 from batch.items import Answer, BatchResponse, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
 from batch.live import Control, keep_house
 from batch.options import RunOptions
 from batch.policy import ErrorStrategy, RateLimit, RetryPolicy
 from batch.progress import ActiveClock, InFlight, Meter, RunState, Snapshot
+from batch.slo import ServiceLevel, job_levels
 
 log = logging.getLogger(__name__)
 
@@ -36,33 +37,37 @@ __all__ = ["Run", "RunHandle", "StopMode"]
 class Run:
     """Answers every item of a job that has no result yet; with `retry_failed` also the failed ones.
 
+    `engine` is an engine, or a function that makes one, which is called only where an item is left to answer.
     `execute` runs in the calling thread, `start` in one of its own. `on_progress(job, processed)` is called once a
-    committed result, `on_results` once a committed group, both in the running thread. With `close_engine` the engine
-    is closed at the end.
+    committed result, `on_results` once a committed group, both in the running thread; `observer` is told of all of it.
+    With `close_engine` the engine is closed at the end.
     """
 
     def __init__(
         self,
         job: BatchJob,
-        engine: Engine[Request, Answer],
+        engine: Engine[Request, Answer] | Callable[[], Engine[Request, Answer]],
         options: RunOptions | None = None,
         *,
         retry_failed: bool = False,
         on_progress: Callable[[BatchJob, int], None] | None = None,
         on_results: Callable[[Sequence[BatchResult]], None] | None = None,
+        observer: RunObserver | None = None,
         checkpoint_on_error: bool = True,
         close_engine: bool = True,
     ) -> None:
         if job.checkpoint_file is None:
             raise CheckpointError(f"Job {job.job_id} has no checkpoint; create it with BatchProcessor.create_job")
         self.job = job
-        self.engine = engine
+        self._given_engine = engine
+        self.engine: Engine[Request, Answer] | None = None  # from the start on, where there is something to answer
         self.options = options or RunOptions()
         self.retry_failed = retry_failed
         self.strategy = ErrorStrategy.parse(self.options.on_error)
         self.error: BaseException | None = None  # what ended the run, where something did
         self._on_progress = on_progress
         self._on_results = on_results
+        self._observer = observer
         self._urgent_errors = checkpoint_on_error
         self._close_engine = close_engine
         self._retry = RetryPolicy(self.options.retries)
@@ -76,8 +81,10 @@ class Run:
         self._uncommitted_old = 0  # those of them whose new result is not on the disk yet
         self._failures = 0
         self._stop: StopMode | None = None
+        self._stop_reason: str | None = None
         self._listener_failed = False
         self._saved_at: float | None = None
+        self._levels: tuple[ServiceLevel, ...] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._over = threading.Event()
@@ -111,9 +118,23 @@ class Run:
         """Go on after a pause."""
         self._call(self._set_paused, False)
 
-    def stop(self, mode: StopMode = "drain") -> None:
-        """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable."""
+    def stop(self, mode: StopMode = "drain", *, reason: str | None = None) -> None:
+        """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable.
+
+        A `reason` is kept with the job, and says that the run has done what it was for.
+        """
+        if reason and not self._stop:
+            self._stop_reason = reason
         self._call(self._halt, mode)
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether the run ended before the last item because it had done what it was for."""
+        return self._state is RunState.STOPPED and self._stop_reason is not None
+
+    def news(self) -> list[str]:
+        """Lines for a log that nobody has taken yet."""
+        return self._observer.news() if self._observer else []
 
     def set_concurrency(self, workers: int) -> None:
         """Most items in flight from now on (at least 1)."""
@@ -126,7 +147,7 @@ class Run:
         time_now = time.monotonic()
         state = self._shown_state()
         given = list(islice(self._feed.given.items(), SHOWN_IN_FLIGHT))
-        partial = self.engine.partial_texts() if given else {}
+        partial = self.engine.partial_texts() if given and self.engine is not None else {}
         p50, p95 = meter.latency()
         remaining = job.total_prompts - job.processed + len(self._old_failures)
         return Snapshot(
@@ -157,7 +178,18 @@ class Run:
             engine_status=str(getattr(self.engine, "status", "")),
             engine_about=dict(getattr(self.engine, "about", {})),
             reason=job.reason,
+            score=self._observer.score() if self._observer else None,
+            service_levels=self._service_levels(),
         )
+
+    def _service_levels(self) -> tuple[ServiceLevel, ...]:
+        """Over the last answers while it runs, over all of the job's at the end."""
+        if not self.options.slo or self._state.over:
+            return self._levels
+        percentiles = {f"p{share}_seconds": self._meter.latency_at(share / 100) for share in (50, 95, 99)}
+        known = percentiles["p50_seconds"] is not None
+        performance = {"answers": self.job.completed if known else 0, "tokens_output": self.job.tokens_output}
+        return job_levels(self.options.slo, {**performance, **percentiles}, self._elapsed())
 
     # -- the running thread -------------------------------------------------------------------------------------
 
@@ -172,6 +204,8 @@ class Run:
             self._control = held.enter_context(closing(Control(path)))
             self._store = held.enter_context(CheckpointStore(path))
             self._refresh_job()
+            if self._observer:
+                self._observer.opened(self)
             self._held = held.pop_all()
 
     def _refresh_job(self) -> None:
@@ -184,6 +218,9 @@ class Run:
         self._done = self._store.done_map(job.total_prompts, retry_failed=self.retry_failed)
         self._old_failures = set(self._store.ids("failed")) if self.retry_failed else set()
         self._uncommitted_old = len(self._old_failures)
+        if 0 in self._done:
+            given = self._given_engine
+            self.engine = given if isinstance(given, Engine) else given()
         job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
 
     def _thread_main(self) -> None:
@@ -211,8 +248,7 @@ class Run:
         try:
             writer = self._writer = ResultWriter(self.job, self._from_writer, self._writer_failed, self._elapsed)
         except CheckpointError:
-            if self._close_engine:
-                await self.engine.close()
+            await self._leave_engine()
             raise
         assert self.job.checkpoint_file is not None
         self._task = asyncio.create_task(self._consume())
@@ -234,12 +270,18 @@ class Run:
             self._clock.stop()
             await asyncio.to_thread(writer.drain)
             self._finish()
+            self._tell_ended()
             await asyncio.to_thread(writer.close)
             if writer.failed is not None:
                 self._state, self.job.reason = RunState.FAILED, str(writer.failed)
-            if self._close_engine:
-                await self.engine.close()
+            self._levels = job_levels(self.options.slo, self._store.performance(), self._elapsed())
+            await self._leave_engine()
             await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _leave_engine(self) -> None:
+        engine = self.engine or self._given_engine  # one that was given whole is closed though nothing was asked of it
+        if self._close_engine and isinstance(engine, Engine):
+            await engine.close()
 
     def _take_error(self) -> None:
         assert self._task is not None
@@ -251,6 +293,14 @@ class Run:
         if error is None and abandoned and self._stop != "now":
             error = FatalError(f"the engine ended without answering {abandoned} items")
         if error is not None:
+            self.error = self.error or error
+
+    def _tell_ended(self) -> None:
+        """What the observer cannot do is told; the answers are safe all the same."""
+        try:
+            if self._observer:
+                self._observer.ended(self)
+        except (BatchError, OSError) as error:
             self.error = self.error or error
 
     def _finish(self) -> None:
@@ -279,12 +329,14 @@ class Run:
                 f"stopped after {self._failures} failure{'s' * (self._failures != 1)} ({self.options.on_error})"
             )
         else:
-            self._state, job.reason = RunState.STOPPED, "stopped"
+            self._state, job.reason = RunState.STOPPED, self._stop_reason or "stopped"
 
     def _halted_by_errors(self) -> bool:
         return self.strategy.stops(self._failures)
 
     async def _consume(self) -> None:
+        if self.engine is None:
+            return
         items = self._feed.items(self._store, self._done)
         # Any: the protocol says AsyncIterator, and what cannot be closed is let go as it is.
         answers: Any = self.engine.answer(items)
@@ -347,6 +399,8 @@ class Run:
             return
         processed -= self._uncommitted_old  # a failure that is tried again counts when it has its new result
         try:
+            if self._observer:
+                self._observer.committed(results)
             if self._on_results:
                 self._on_results(results)
             if self._on_progress:

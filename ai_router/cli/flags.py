@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
+from batch.evaluation.options import EvaluationOptions
 from batch.jobfile import ExportOptions, SourceOptions
 from batch.notify import NotifyOptions
 from batch.options import RunOptions, SamplingOptions, option_default, option_type, parse_option
@@ -28,6 +30,7 @@ TITLES: Mapping[type, str] = {
     RunOptions: "run",
     ExportOptions: "output",
     NotifyOptions: "notification when the job ends",
+    EvaluationOptions: "scoring",
 }
 
 
@@ -86,6 +89,8 @@ def as_arguments(cls: type, values: Mapping[str, Any]) -> list[str]:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list):
             words += [f"--{flag}={item}" for item in value]
+        elif isinstance(value, dict):
+            words.append(f"--{flag}={json.dumps(value, ensure_ascii=False)}")
         elif value is not None:
             # In one word, so that a value may begin with a hyphen.
             words.append(f"--{flag}={value}")

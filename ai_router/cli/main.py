@@ -27,9 +27,11 @@ VERBS = {
     "watch": "follow a job that runs elsewhere, or steer it",
     "stop": "stop a job that runs elsewhere",
     "delete": "remove a job and its results",
+    "dataset": "answer a test set with known answers and score it",
+    "evaluate": "score a results file, or compare two",
+    "semantic-ids": "turn item features into semantic IDs; check and publish them",
     "models": "list the models that can be chosen",
     "ask": "one prompt, its answer on stdout",
-    "semantic-ids": "turn item features into semantic IDs; check and publish them",
 }
 
 HELP = f"""\

@@ -25,7 +25,7 @@ from batch.job import BatchJob
 from batch.jobfile import ExportOptions
 from batch.notify import Notifier, NotifyOptions
 from batch.options import options_dict
-from batch.progress import RunState
+from batch.progress import RunState, Snapshot
 from batch.run import Run, RunHandle
 
 SIGNAL_SECONDS = 0.1  # until Ctrl-C is answered
@@ -79,15 +79,30 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
     """Show a run until it is over."""
     told = 0
     shown_at = -display.interval
-    over = False
+    over = noted = False
     while not over:
         if time.monotonic() - shown_at >= display.interval:
             shown_at = time.monotonic()
-            display.update(counted(run.snapshot(), run.job))
+            snapshot = run.snapshot()
+            if snapshot.engine_about and not noted:
+                noted = True
+                _note_engine(snapshot, display)
+            display.update(counted(snapshot, run.job))
         over = run.wait(SIGNAL_SECONDS)
+        if isinstance(run, Run):
+            for line in run.news():
+                display.note(line)
         if signals.interrupts > told:
             told = signals.interrupts
             _tell_interrupt(run, told, display)
+
+
+def _note_engine(snapshot: Snapshot, display: Display) -> None:
+    """The model's line, where its engine has something to say beside the ordinary."""
+    about = snapshot.engine_about
+    if notes := about.get("notes"):
+        place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
+        display.note(" · ".join([snapshot.model_id, place, *map(str, notes)]))
 
 
 def _tell_interrupt(run: RunHandle, count: int, display: Display) -> None:
@@ -127,6 +142,8 @@ def _end(
             code = exit_code_of(failure) if isinstance(failure, MissingExtraError) else Exit.FAILED
         if not written.whole:
             code = max(code, Exit.SOME_FAILED)
+    if job.kind == jobs.DATASET and not error:
+        written = _dataset_output(job)
     resume = None if finished else session.command("resume", job, ending.arguments())
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
@@ -143,7 +160,7 @@ def _end(
             resume=resume,
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
-            output=", ".join(map(str, written.files)) or None,
+            output=" and ".join(map(str, written.files)) or None,
             unit=kind.unit if kind is not None else None,
         )
     )
@@ -151,7 +168,7 @@ def _end(
         display.note(line)
     if finished and ending.wanted and to_stdout:
         output.write(job, ending.export, session.workspace.outputs)
-    if signals.exit_code is None and snapshot.state is not RunState.STOPPED:
+    if signals.exit_code is None and (snapshot.state is not RunState.STOPPED or run.satisfied):
         _notify(job, ending.notify, display)
     return code
 
@@ -174,9 +191,19 @@ def _exit_code(run: Run, signals: Signals) -> int:
         return Exit.SOME_FAILED if run.job.failed else Exit.DONE
     if signals.exit_code is not None:
         return signals.exit_code
+    if run.satisfied and run.error is None:
+        return Exit.SOME_FAILED if run.job.failed else Exit.DONE
     if run.error is not None:
         return exit_code_of(run.error)
     return Exit.SOME_FAILED if state is RunState.FAILED else Exit.INTERRUPTED
+
+
+def _dataset_output(job: BatchJob) -> Output:
+    """The results file of a dataset job and its summary, by the names they were asked for."""
+    from batch.datasets.results import summary_path
+
+    name = job.config["details"].get("output_name") or job.config["details"].get("output_file")
+    return Output((Path(name), summary_path(Path(name))) if name else ())
 
 
 def _sentence(error: BaseException) -> str:

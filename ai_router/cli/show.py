@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from ai_router import jobs
@@ -13,9 +14,10 @@ from ai_router.cli.session import Session
 from ai_router.cli.text import emit, emit_json, is_terminal, one_line, width_of
 from ai_router.kinds import counted, own_kind
 from batch.checkpoint import CheckpointStore, lock_owner
-from batch.checkpoint.store import Kind
+from batch.checkpoint.rows import Kind
 from batch.job import BatchJob, BatchResult
-from batch.progress import RunState, format_duration, job_snapshot
+from batch.progress import RunState, Score, format_duration, job_snapshot
+from batch.slo import ServiceLevel, job_levels
 
 USAGE = "JOB [options]"
 DESCRIPTION = "Show a job: where it stands, how fast it was, what failed, and its first results."
@@ -110,11 +112,31 @@ def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> lis
         figures.append(("answers", seconds))
         if performance["attempts"] > performance["answers"]:
             figures.append(("attempts", f"{performance['attempts']:,} for {performance['answers']:,} answers"))
+    for level in _levels(job, performance):
+        figures.append(("slo", str(level)))
     options = {**job.config.get("sampling", {}), **job.config.get("run", {})}
     if options:
         figures.append(("options", one_line(", ".join(f"{k} {v}" for k, v in options.items()), 200)))
+    figures += _dataset_figures(job)
     figures.append(("file", str(job.checkpoint_file)))
     return figures
+
+
+def _dataset_figures(job: BatchJob) -> list[tuple[str, str]]:
+    """What a job with known answers keeps beside the rest."""
+    if job.kind != jobs.DATASET:
+        return []
+    details = job.config.get("details", {})
+    score = Score.of(details.get("score"))
+    found = [("adapter", details.get("adapter_path") or "none"), ("rows", details.get("output_file"))]
+    found.append(("score", score.text if score else "not known before the end of a run"))
+    if details.get("skipped"):
+        found.append(("skipped", f"{details['skipped']:,} rows that are no examples"))
+    return [(name, str(value)) for name, value in found if value]
+
+
+def _levels(job: BatchJob, performance: dict[str, Any]) -> tuple[ServiceLevel, ...]:
+    return job_levels(job.config.get("run", {}).get("slo", ()), performance, job.elapsed)
 
 
 def _show_results(results: list[BatchResult], job: BatchJob, args: argparse.Namespace, session: Session) -> None:
@@ -163,6 +185,7 @@ def _document(
         "config": job.config,
         "file": str(job.checkpoint_file),
         "performance": performance,
+        "service_levels": [asdict(level) for level in _levels(job, performance)],
         "errors": [{"class": kind, "message": message, "count": count} for kind, message, count in errors],
         "results": [line_record(result) for result in results],
     }

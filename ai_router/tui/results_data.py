@@ -15,7 +15,8 @@ from ai_router.tui.widgets.table import Row
 from ai_router.tui.widgets.text import count
 
 if TYPE_CHECKING:
-    from batch.checkpoint.store import CheckpointStore, Kind
+    from batch.checkpoint.rows import Kind
+    from batch.checkpoint.store import CheckpointStore
     from batch.job import BatchJob, BatchResult
 
 SHOWN = 600  # characters of a text kept for one line
@@ -187,7 +188,7 @@ class PageReader:
             if self._closed:
                 return False
             (start, length, generation), ids = self._wanted.popitem()
-        rows = [row_data(result) for result in store.results(ids=list(ids))]
+        rows = [row_data(result) for result in store.results(ids=list(ids), preview=SHOWN)]
         with self._condition:
             if generation == self._generation:
                 self._pages[(start, length)] = rows

@@ -9,25 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from batch.checkpoint import schema
 from batch.checkpoint.prompts import Prompts
+from batch.checkpoint.rows import FROM, WHERE, Kind, columns, result_of
 from batch.errors import CheckpointError
 from batch.items import Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
 
-Kind = Literal["all", "done", "failed", "pending"]
 PAGE = 512
 BLOCK = 8192
 
-_COLUMNS = """
-    i.id, i.text, coalesce(a.text, ''), coalesce(r.tokens_input, 0), coalesce(r.tokens_output, 0),
-    coalesce(r.duration, 0), r.success, a.error, r.error_class, coalesce(r.attempts, 0), a.extra, i.extra
-"""
-_FROM = "FROM items i LEFT JOIN results r ON r.id = i.id LEFT JOIN answers a ON a.id = i.id"
 _JOB = """
     job_id, model_id, total, completed, failed, status, started_at, completed_at, created_at, updated_at,
     tokens_input, tokens_output, elapsed, reason, config
@@ -41,12 +36,6 @@ _COUNTS = """
     (SELECT max(id) FROM items), (SELECT count(*) FROM results),
     (SELECT coalesce(sum(success = 0), 0) FROM results)
 """
-_WHERE: dict[str, str] = {
-    "all": "1",
-    "done": "r.success = 1",
-    "failed": "r.success = 0",
-    "pending": "r.id IS NULL",
-}
 
 
 def checkpoint_path(directory: Path, job_id: str) -> Path:
@@ -279,24 +268,34 @@ class CheckpointStore:
     # -- results ------------------------------------------------------------------------------------------------
 
     def results(
-        self, *, kind: Kind = "all", start: int = 0, limit: int = PAGE, ids: Sequence[int] | None = None
+        self,
+        *,
+        kind: Kind = "all",
+        start: int = 0,
+        limit: int = PAGE,
+        ids: Sequence[int] | None = None,
+        preview: int | None = None,
     ) -> list[BatchResult]:
-        """A page in input order, of items from id `start` on, or of the given ids. A pending item has attempts 0."""
+        """A page in input order, of items from id `start` on, or of the given ids. A pending item has attempts 0.
+
+        `preview` cuts the texts of an item to so many characters each, and leaves out what the engine said beside.
+        """
+        wanted = columns(preview)
         if ids is not None:
             marks = ",".join("?" * len(ids))
-            rows = self._rows(f"SELECT {_COLUMNS} {_FROM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
+            rows = self._rows(f"SELECT {wanted} {FROM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
         elif kind == "failed":  # through the index of failures
             rows = self._rows(
-                f"SELECT {_COLUMNS} FROM results r JOIN items i ON i.id = r.id LEFT JOIN answers a ON a.id = r.id"
+                f"SELECT {wanted} FROM results r JOIN items i ON i.id = r.id LEFT JOIN answers a ON a.id = r.id"
                 " WHERE r.success = 0 AND r.id >= ? ORDER BY r.id LIMIT ?",
                 (start, limit),
             )
         else:
             rows = self._rows(
-                f"SELECT {_COLUMNS} {_FROM} WHERE i.id >= ? AND {_WHERE[kind]} ORDER BY i.id LIMIT ?", (start, limit)
+                f"SELECT {wanted} {FROM} WHERE i.id >= ? AND {WHERE[kind]} ORDER BY i.id LIMIT ?", (start, limit)
             )
         try:
-            return [_result(row) for row in rows]
+            return [result_of(row, preview) for row in rows]
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
 
@@ -318,12 +317,12 @@ class CheckpointStore:
         """The ids of a kind in input order, where prompt, answer or error contains `search` (case-insensitive)."""
         if not search:
             sql = "SELECT id FROM results WHERE success = 0 ORDER BY id" if kind == "failed" else None
-            sql = sql or f"SELECT i.id {_FROM} WHERE {_WHERE[kind]} ORDER BY i.id"
+            sql = sql or f"SELECT i.id {FROM} WHERE {WHERE[kind]} ORDER BY i.id"
             return [row[0] for row in self._rows(sql)]
         escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         like = f"%{escaped}%"
         sql = (
-            f"SELECT i.id {_FROM} WHERE {_WHERE[kind]} AND (i.text LIKE ?1 ESCAPE '\\'"
+            f"SELECT i.id {FROM} WHERE {WHERE[kind]} AND (i.text LIKE ?1 ESCAPE '\\'"
             " OR a.text LIKE ?1 ESCAPE '\\' OR a.error LIKE ?1 ESCAPE '\\') ORDER BY i.id"
         )
         return [row[0] for row in self._rows(sql, (like,))]
@@ -339,7 +338,7 @@ class CheckpointStore:
         return [(c, m, n) for c, m, n in rows]
 
     def performance(self) -> dict[str, Any]:
-        """A summary of the answers so far: counts, tokens, seconds (durations: mean, p50, p95, longest), attempts."""
+        """A summary of the answers so far: counts, tokens, attempts, seconds (mean, p50, p95, p99, longest)."""
         count, mean, longest, tokens_in, tokens_out, attempts = self._rows(
             "SELECT count(*), avg(duration), max(duration), sum(tokens_input), sum(tokens_output), sum(attempts)"
             " FROM results WHERE success = 1"
@@ -352,7 +351,7 @@ class CheckpointStore:
             "tokens_output": tokens_out or 0,
             "attempts": attempts or 0,
         }
-        for name, fraction in (("p50_seconds", 0.5), ("p95_seconds", 0.95)):
+        for name, fraction in (("p50_seconds", 0.5), ("p95_seconds", 0.95), ("p99_seconds", 0.99)):
             rows = self._rows(
                 "SELECT duration FROM results WHERE success = 1 ORDER BY duration LIMIT 1 OFFSET ?",
                 (max(0, round(fraction * count) - 1),),
@@ -369,26 +368,6 @@ class CheckpointStore:
             raise schema.damaged(self.path, error) from error
         finally:
             connection.close()
-
-
-def _result(row: Sequence[Any]) -> BatchResult:
-    extra = orjson.loads(row[11]) if row[11] else {}
-    if not (isinstance(row[1], str) and isinstance(row[2], str)):
-        raise TypeError(f"the text of item {row[0]} is not a text")
-    return BatchResult(
-        prompt_index=row[0],
-        prompt=row[1],
-        response_text=row[2],
-        tokens_input=int(row[3]),
-        tokens_output=int(row[4]),
-        duration=float(row[5]),
-        success=bool(row[6]),
-        error_message=row[7],
-        error_class=row[8],
-        attempts=int(row[9]),
-        extra=orjson.loads(row[10]) if row[10] else None,
-        custom_id=extra.get("custom_id") if isinstance(extra, dict) else None,
-    )
 
 
 def _sync(path: Path) -> None:

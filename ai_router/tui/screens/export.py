@@ -22,7 +22,7 @@ from ai_router.tui.widgets.text import count, harmless, plural
 
 if TYPE_CHECKING:
     from ai_router.tui.app import RouterApp
-    from batch.checkpoint.store import Kind
+    from batch.checkpoint.rows import Kind
     from batch.job import BatchJob, BatchResult
 
 PARTS = {"all results": "all", "answers": "done", "failures": "failed"}

@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from ai_router.tui.actions import ACTIONS, bind
 from ai_router.tui.screens.base import RoomScreen
+from ai_router.tui.screens.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import pad
 
 KEY_WIDTH = 16
@@ -21,19 +22,10 @@ LABEL_WIDTH = 15
 LEAST_HELP = 20
 
 
-class HelpScreen(RoomScreen[None]):
+class HelpScreen(ScrollingScreen[None]):
     """Made from the registry of actions and from what is bound at the moment."""
 
-    CSS_PATH = "reading.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = bind(
-        "reading.down",
-        "reading.up",
-        "reading.page_down",
-        "reading.page_up",
-        "reading.first",
-        "reading.last",
-        "app.back",
-    )
+    BINDINGS: ClassVar[list[BindingType]] = bind("app.back")
 
     def __init__(self, about: Screen[Any]) -> None:
         super().__init__()
@@ -68,23 +60,6 @@ class HelpScreen(RoomScreen[None]):
             lines.append(Content(""))
         lines.append(Content.styled(self._ending, "$text-muted"))
         self.query_one("#reading-text", Static).update(Content("\n").join(lines))
-
-    def action_scroll_text(self, lines: int) -> None:
-        """Scroll by a line."""
-        self.query_one("#reading").scroll_relative(y=lines, animate=False)
-
-    def action_scroll_page(self, pages: int) -> None:
-        """Scroll by a screenful."""
-        box = self.query_one("#reading")
-        box.scroll_relative(y=pages * max(1, box.size.height - 2), animate=False)
-
-    def action_scroll_top(self) -> None:
-        """To the beginning."""
-        self.query_one("#reading").scroll_home(animate=False)
-
-    def action_scroll_bottom(self) -> None:
-        """To the end."""
-        self.query_one("#reading").scroll_end(animate=False)
 
 
 def help_groups(screen: Screen[Any]) -> tuple[list[tuple[str, list[tuple[str, str, str]]]], str]:

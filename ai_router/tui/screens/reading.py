@@ -17,19 +17,18 @@ from textual.binding import BindingType
 from ai_router.tui.actions import bind
 from ai_router.tui.results_data import read_result
 from ai_router.tui.screens.base import RoomScreen
+from ai_router.tui.screens.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import count, harmless
 from ai_router.tui.widgets.text_view import Block, TextView
 
 if TYPE_CHECKING:
     from batch.job import BatchResult
 
-STEP = 2
 
-
-class ReadingScreen(RoomScreen[int]):
+class ReadingScreen(ScrollingScreen[int]):
     """The text of one item of a list; `n` and `p` go through the list. Answers with the place it ended at."""
 
-    CSS_PATH = "reading.tcss"
+    STEP = 2
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "reading.next",
         "reading.previous",
@@ -37,12 +36,6 @@ class ReadingScreen(RoomScreen[int]):
         "reading.open",
         "reading.copy_prompt",
         "reading.copy_json",
-        "reading.down",
-        "reading.up",
-        "reading.page_down",
-        "reading.page_up",
-        "reading.first",
-        "reading.last",
         "app.back",
     )
 
@@ -92,23 +85,6 @@ class ReadingScreen(RoomScreen[int]):
             self._read()
         else:
             self.notify("That was the last item" if place > 0 else "This is the first item", timeout=2)
-
-    def action_scroll_text(self, lines: int) -> None:
-        """Scroll by a few lines."""
-        self.query_one("#reading").scroll_relative(y=lines * STEP, animate=False)
-
-    def action_scroll_page(self, pages: int) -> None:
-        """Scroll by a screenful."""
-        box = self.query_one("#reading")
-        box.scroll_relative(y=pages * max(1, box.size.height - 2), animate=False)
-
-    def action_scroll_top(self) -> None:
-        """To the beginning."""
-        self.query_one("#reading").scroll_home(animate=False)
-
-    def action_scroll_bottom(self) -> None:
-        """To the end."""
-        self.query_one("#reading").scroll_end(animate=False)
 
     def action_copy(self) -> None:
         """Copy the answer, or the error."""

@@ -33,7 +33,7 @@ from ai_router.tui.widgets.text import count, plural
 from ai_router.tui.widgets.text_view import TextView
 
 if TYPE_CHECKING:
-    from batch.checkpoint.store import Kind
+    from batch.checkpoint.rows import Kind
     from batch.job import BatchJob, BatchResult
 
 LIVE_SECONDS = 1.0

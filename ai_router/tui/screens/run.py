@@ -139,6 +139,7 @@ class RunScreen(RoomScreen[None]):
         state = snapshot.state
         status = snapshot.engine_status
         self.set_class(state.over, "-over")
+        self.set_class(snapshot.score is not None, "-scored")
         self._ask_for_details(snapshot)
         details = self.details
         self.query_one(ProgressPanel).show(snapshot, self._status(snapshot))
@@ -371,9 +372,10 @@ class RunScreen(RoomScreen[None]):
 
 
 def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:
-    """`demo · torch · cpu fp32 · 4.7 M`, of which only what is known."""
+    """`demo · torch · cpu fp32 · 4.7 M` and what the engine has to say of it, of which only what is known."""
     place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
     parts = [spec.name if spec else model_id, spec.engine if spec else "", place]
     if spec is not None and spec.parameters:
         parts.append(spec.parameters_text)
+    parts += map(str, about.get("notes", ()))
     return " · ".join(part for part in parts if part)
