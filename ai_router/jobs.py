@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_router.models import ModelSpec, Registry, make_engine, token_counter
+from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
 from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
 from batch.engines.function import FunctionEngine
 from batch.errors import CheckpointError
+from batch.handle import RunObserver
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
 from batch.live import Watch
@@ -27,6 +28,9 @@ from batch.run import Run
 
 if TYPE_CHECKING:
     from batch.sources import Report, Source
+
+
+DATASET = "dataset"  # a kind of job: the answers are known, see `batch.datasets`
 
 
 @dataclass(slots=True)
@@ -95,6 +99,12 @@ def plan_of(job: BatchJob) -> JobPlan:
     )
 
 
+def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
+    """The model of a plan, with the adapter and on the engine that its details name."""
+    chosen = registry.get(plan.model)
+    return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=plan.details.get("engine"))
+
+
 def start(
     registry: Registry,
     job: BatchJob,
@@ -107,14 +117,23 @@ def start(
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
     plan = plan or plan_of(job)
+    job.model_id = plan.model
+    job.config = {**job.config, **plan.as_config()}
+    observer: RunObserver | None = None
+    if plan.kind == DATASET:
+        from batch.datasets.running import DatasetObserver
+
+        observer = DatasetObserver(job)
     made = engine
     if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
         made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
     made = made or make_engine(
-        registry.get(plan.model), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout
+        spec_of(registry, plan), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout
     )
-    job.model_id = plan.model
-    job.config = {**job.config, **plan.as_config()}
+    if plan.kind == DATASET:
+        from batch.datasets.answers import CleaningEngine
+
+        made = CleaningEngine(made)
     run = Run(
         job,
         made,
@@ -122,6 +141,7 @@ def start(
         retry_failed=retry_failed,
         on_results=on_results,
         on_progress=on_progress,
+        observer=observer,
         close_engine=engine is None,
     )
     spare_collector()

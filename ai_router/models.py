@@ -8,7 +8,7 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,16 @@ def describe_folder(
         sampling=sampling or {},
         adapter=adapter,
     )
+
+
+def with_choices(spec: ModelSpec, *, adapter: str | Path | None = None, engine: str | None = None) -> ModelSpec:
+    """A model with another adapter over its weights, or on another engine, where these are given."""
+    if adapter:
+        spec = replace(spec, adapter=Path(adapter))
+    if engine and engine != spec.engine:
+        missing = _missing_engine(engine)
+        spec = replace(spec, engine=engine, ready=not missing, why=missing)
+    return spec
 
 
 def _read_config(folder: Path) -> tuple[str, dict[str, Any]]:

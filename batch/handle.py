@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from batch.job import BatchJob
-from batch.progress import Snapshot
+from batch.job import BatchJob, BatchResult
+from batch.progress import Score, Snapshot
 
 StopMode = Literal["drain", "now"]
 
@@ -40,4 +41,41 @@ class RunHandle(Protocol):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until the run is over; False on timeout (seconds)."""
+        ...
+
+
+class StoppableRun(RunHandle, Protocol):
+    """A run as its observer has it."""
+
+    @property
+    def retry_failed(self) -> bool:
+        """Whether failures of earlier runs are tried again."""
+        ...
+
+    def stop(self, mode: StopMode = "drain", *, reason: str | None = None) -> None:
+        """Stop; a run that was stopped for a reason has done what it was for."""
+        ...
+
+
+class RunObserver(Protocol):
+    """Follows a run from within its process: what kinds of jobs do beside answering."""
+
+    def opened(self, run: StoppableRun) -> None:
+        """The job is locked and no item is given out yet; in the thread that starts the run. May raise."""
+        ...
+
+    def committed(self, results: Sequence[BatchResult]) -> None:
+        """Results are on the disk; in the run's thread. Raising ends the run with all answers safe."""
+        ...
+
+    def ended(self, run: StoppableRun) -> None:
+        """Nothing more comes, and the job is about to be saved for the last time; in the run's thread. May raise."""
+        ...
+
+    def score(self) -> Score | None:
+        """The score so far; from any thread."""
+        ...
+
+    def news(self) -> list[str]:
+        """Lines for a log that nobody has taken yet; from any thread."""
         ...

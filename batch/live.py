@@ -22,7 +22,7 @@ from batch.checkpoint.store import dump_json
 from batch.errors import CheckpointError
 from batch.handle import RunHandle, StopMode
 from batch.job import BatchJob, BatchResult, JobStatus
-from batch.progress import InFlight, RunState, Snapshot, job_snapshot
+from batch.progress import InFlight, RunState, Score, Snapshot, job_snapshot
 
 HOUSEKEEPING_SECONDS = 0.25
 SHOWN_RECENT = 20
@@ -76,6 +76,7 @@ def read_live(checkpoint: Path) -> Snapshot | None:
         data["recent"] = tuple(BatchResult(**result) for result in data["recent"])
         data["errors"] = tuple((kind, count) for kind, count in data["errors"])
         data["rates"] = tuple(data["rates"])
+        data["score"] = Score.of(data.get("score"))
         return Snapshot(**data)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -45,6 +45,33 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """How well answers match those that are known: a share of `n` and its 95 % interval, all 0 to 1."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def text(self) -> str:
+        """`exact match 87.3 % (81.2–91.9, n=120)`."""
+        if not self.n:
+            return f"{self.name} — (n=0)"
+        value, low, high = (f"{part * 100:.1f}" for part in (self.value, self.low, self.high))
+        return f"{self.name} {value} % ({low}–{high}, n={self.n:,})"
+
+    @classmethod
+    def of(cls, data: object) -> Score | None:
+        """The score of a JSON object, None where it holds none."""
+        try:
+            return cls(**data) if isinstance(data, dict) else None
+        except TypeError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A run at one moment. Times are seconds; `completed` and `failed` count what is committed."""
 
@@ -74,6 +101,7 @@ class Snapshot:
     engine_about: Mapping[str, Any] = field(default_factory=dict)  # device, precision, …; JSON
     reason: str | None = None  # why it stopped
     pid: int | None = None  # the process that runs it
+    score: Score | None = None  # of a job whose answers are known
 
     @property
     def processed(self) -> int:
@@ -274,4 +302,5 @@ def job_snapshot(job: BatchJob, state: RunState, reason: str | None = None) -> S
         tokens_output=job.tokens_output,
         elapsed=job.elapsed,
         reason=reason or job.reason,
+        score=Score.of(job.config.get("details", {}).get("score")),
     )

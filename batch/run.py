@@ -16,7 +16,7 @@ from batch.checkpoint.writer import ResultRow
 from batch.engines.base import Engine
 from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
 from batch.feed import Feed, Given
-from batch.handle import RunHandle, StopMode
+from batch.handle import RunHandle, RunObserver, StopMode
 from batch.items import Answer, BatchResponse, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
 from batch.live import Control, keep_house
@@ -37,8 +37,8 @@ class Run:
     """Answers every item of a job that has no result yet; with `retry_failed` also the failed ones.
 
     `execute` runs in the calling thread, `start` in one of its own. `on_progress(job, processed)` is called once a
-    committed result, `on_results` once a committed group, both in the running thread. With `close_engine` the engine
-    is closed at the end.
+    committed result, `on_results` once a committed group, both in the running thread; `observer` is told of all of it.
+    With `close_engine` the engine is closed at the end.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Run:
         retry_failed: bool = False,
         on_progress: Callable[[BatchJob, int], None] | None = None,
         on_results: Callable[[Sequence[BatchResult]], None] | None = None,
+        observer: RunObserver | None = None,
         checkpoint_on_error: bool = True,
         close_engine: bool = True,
     ) -> None:
@@ -63,6 +64,7 @@ class Run:
         self.error: BaseException | None = None  # what ended the run, where something did
         self._on_progress = on_progress
         self._on_results = on_results
+        self._observer = observer
         self._urgent_errors = checkpoint_on_error
         self._close_engine = close_engine
         self._retry = RetryPolicy(self.options.retries)
@@ -76,6 +78,7 @@ class Run:
         self._uncommitted_old = 0  # those of them whose new result is not on the disk yet
         self._failures = 0
         self._stop: StopMode | None = None
+        self._stop_reason: str | None = None
         self._listener_failed = False
         self._saved_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -111,9 +114,23 @@ class Run:
         """Go on after a pause."""
         self._call(self._set_paused, False)
 
-    def stop(self, mode: StopMode = "drain") -> None:
-        """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable."""
+    def stop(self, mode: StopMode = "drain", *, reason: str | None = None) -> None:
+        """`drain`: finish what is in flight. `now`: abandon it. Either way the job stays resumable.
+
+        A `reason` is kept with the job, and says that the run has done what it was for.
+        """
+        if reason and not self._stop:
+            self._stop_reason = reason
         self._call(self._halt, mode)
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether the run ended before the last item because it had done what it was for."""
+        return self._state is RunState.STOPPED and self._stop_reason is not None
+
+    def news(self) -> list[str]:
+        """Lines for a log that nobody has taken yet."""
+        return self._observer.news() if self._observer else []
 
     def set_concurrency(self, workers: int) -> None:
         """Most items in flight from now on (at least 1)."""
@@ -157,6 +174,7 @@ class Run:
             engine_status=str(getattr(self.engine, "status", "")),
             engine_about=dict(getattr(self.engine, "about", {})),
             reason=job.reason,
+            score=self._observer.score() if self._observer else None,
         )
 
     # -- the running thread -------------------------------------------------------------------------------------
@@ -172,6 +190,8 @@ class Run:
             self._control = held.enter_context(closing(Control(path)))
             self._store = held.enter_context(CheckpointStore(path))
             self._refresh_job()
+            if self._observer:
+                self._observer.opened(self)
             self._held = held.pop_all()
 
     def _refresh_job(self) -> None:
@@ -234,6 +254,7 @@ class Run:
             self._clock.stop()
             await asyncio.to_thread(writer.drain)
             self._finish()
+            self._tell_ended()
             await asyncio.to_thread(writer.close)
             if writer.failed is not None:
                 self._state, self.job.reason = RunState.FAILED, str(writer.failed)
@@ -251,6 +272,14 @@ class Run:
         if error is None and abandoned and self._stop != "now":
             error = FatalError(f"the engine ended without answering {abandoned} items")
         if error is not None:
+            self.error = self.error or error
+
+    def _tell_ended(self) -> None:
+        """What the observer cannot do is told; the answers are safe all the same."""
+        try:
+            if self._observer:
+                self._observer.ended(self)
+        except (BatchError, OSError) as error:
             self.error = self.error or error
 
     def _finish(self) -> None:
@@ -279,7 +308,7 @@ class Run:
                 f"stopped after {self._failures} failure{'s' * (self._failures != 1)} ({self.options.on_error})"
             )
         else:
-            self._state, job.reason = RunState.STOPPED, "stopped"
+            self._state, job.reason = RunState.STOPPED, self._stop_reason or "stopped"
 
     def _halted_by_errors(self) -> bool:
         return self.strategy.stops(self._failures)
@@ -347,6 +376,8 @@ class Run:
             return
         processed -= self._uncommitted_old  # a failure that is tried again counts when it has its new result
         try:
+            if self._observer:
+                self._observer.committed(results)
             if self._on_results:
                 self._on_results(results)
             if self._on_progress:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -84,6 +84,23 @@ class Display:
         if outcome.resume:
             self.alert(f"Resume with: {outcome.resume}")
 
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing more is shown."""
+
+
+class WarningDisplay(Display):
+    """Warnings and errors, and how to go on."""
+
+    def note(self, text: str) -> None:
+        if text.startswith("Warning: "):
+            self.alert(text)
+
 
 class _TextDisplay(Display):
     """What the displays for people have in common: how the end is told."""
@@ -93,6 +110,10 @@ class _TextDisplay(Display):
 
     def end(self, outcome: Outcome) -> None:
         self.note(outcome.summary())
+        if outcome.snapshot.score:
+            self.note(f"Score: {outcome.snapshot.score.text}")
+        if outcome.snapshot.reason and outcome.snapshot.state is RunState.STOPPED and not outcome.exit_code:
+            self.note(f"Stopped: {outcome.snapshot.reason}")
         for line in outcome.failures():
             self.note(line)
         if outcome.output:
@@ -183,6 +204,7 @@ class LogDisplay(_TextDisplay):
                 f"{snapshot.state} {snapshot.processed}/{snapshot.total} {snapshot.fraction * 100:.1f}%"
                 f" done {snapshot.completed} failed {snapshot.failed} in flight {snapshot.in_flight}"
                 f" tokens/s {snapshot.tokens_per_second:.1f} eta {format_duration(snapshot.eta)}"
+                + (f" {snapshot.score.text}" if snapshot.score else "")
             )
 
 
@@ -233,6 +255,39 @@ class JsonDisplay(Display):
             self.stream.flush()
 
 
+class Both(Display):
+    """Two displays: the person's, and one that writes a log file, which is closed with it."""
+
+    def __init__(self, first: Display, log: Display) -> None:
+        super().__init__(first.stream)
+        self._first, self._log = first, log
+        self.interval = first.interval
+
+    def note(self, text: str) -> None:
+        self._first.note(text)
+        self._log.note(text)
+
+    def alert(self, text: str) -> None:
+        self._first.alert(text)
+        self._log.alert(text)
+
+    def busy(self, text: str) -> None:
+        self._first.busy(text)
+
+    def update(self, snapshot: Snapshot) -> None:
+        self._first.update(snapshot)
+        self._log.update(snapshot)
+
+    def end(self, outcome: Outcome) -> None:
+        self._first.end(outcome)
+        self._log.end(outcome)
+
+    def close(self) -> None:
+        self._first.close()
+        with suppress(OSError):
+            self._log.stream.close()
+
+
 class _Pace:
     """When a line is due where lines stay: the first, after a tenth of the work, and every few seconds."""
 
@@ -276,7 +331,12 @@ def make_display(kind: str, stream: TextIO | None = None) -> Display:
 
 
 def _bar(snapshot: Snapshot) -> str:
-    return progress_line(snapshot.processed, snapshot.total, snapshot.eta)
+    """The progress line; where there is a score, it stands in the bar's place, as both do not fit."""
+    score = snapshot.score
+    if score is None:
+        return progress_line(snapshot.processed, snapshot.total, snapshot.eta)
+    line = progress_line(snapshot.processed, snapshot.total, snapshot.eta)
+    return f"{score.text} | {line.partition('] ')[2]}"
 
 
 def _facts(snapshot: Snapshot) -> dict[str, Any]:
@@ -296,4 +356,5 @@ def _facts(snapshot: Snapshot) -> dict[str, Any]:
         "eta": None if eta is None else round(eta, 1),
         "concurrency": snapshot.concurrency,
         "engine": snapshot.engine_status,
+        **({"score": asdict(snapshot.score)} if snapshot.score else {}),
     }

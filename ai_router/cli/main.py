@@ -20,6 +20,7 @@ from ai_router.cli.text import is_terminal, narrate
 
 VERBS = {
     "run": "answer every prompt of a file",
+    "dataset": "answer a test set with known answers and score it",
     "resume": "go on with a job that stopped early",
     "jobs": "list all jobs",
     "show": "a job's figures and first results",

@@ -57,7 +57,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
         ending = _ending(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
             return _nothing_left(session, job, plan, ending, args, display, signals)
-        spec = session.registry.get(plan.model)
+        spec = jobs.spec_of(session.registry, plan)
         if not spec.ready:
             raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
         return _go_on(session, job, plan, ending, args, display, signals)

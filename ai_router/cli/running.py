@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ai_router import jobs
 from ai_router.cli import output
@@ -83,6 +84,9 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
             shown_at = time.monotonic()
             display.update(run.snapshot())
         over = run.wait(SIGNAL_SECONDS)
+        if isinstance(run, Run):
+            for line in run.news():
+                display.note(line)
         if signals.interrupts > told:
             told = signals.interrupts
             _tell_interrupt(run, told, display)
@@ -122,6 +126,8 @@ def _end(
         except ExportError as failure:
             problem = f"{failure}; the answers are safe: {session.command('export', job)}"
             code = Exit.FAILED
+    if job.kind == jobs.DATASET and not error:
+        written = _dataset_output(job)
     resume = None if finished else session.command("resume", job, ending.arguments())
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
@@ -143,7 +149,7 @@ def _end(
     )
     if finished and ending.wanted and to_stdout:
         output.write(job, ending.export, session.workspace.outputs)
-    if signals.exit_code is None and snapshot.state is not RunState.STOPPED:
+    if signals.exit_code is None and (snapshot.state is not RunState.STOPPED or run.satisfied):
         _notify(job, ending.notify, display)
     return code
 
@@ -154,9 +160,19 @@ def _exit_code(run: Run, signals: Signals) -> int:
         return Exit.SOME_FAILED if run.job.failed else Exit.DONE
     if signals.exit_code is not None:
         return signals.exit_code
+    if run.satisfied and run.error is None:
+        return Exit.SOME_FAILED if run.job.failed else Exit.DONE
     if run.error is not None:
         return exit_code_of(run.error)
     return Exit.SOME_FAILED if state is RunState.FAILED else Exit.INTERRUPTED
+
+
+def _dataset_output(job: BatchJob) -> str | None:
+    """The results file of a dataset job and its summary, as they were asked for."""
+    from batch.datasets.results import summary_path
+
+    name = job.config["details"].get("output_name") or job.config["details"].get("output_file")
+    return f"{name} and {summary_path(Path(name))}" if name else None
 
 
 def _sentence(error: BaseException) -> str:

@@ -1,0 +1,204 @@
+"""From what a person says of a dataset run to a job: the settings and where they come from, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ai_router.jobs import DATASET, JobPlan
+from ai_router.models import ModelSpec, Registry, UnknownModelError, with_choices
+from batch.datasets.adapter import check_adapter
+from batch.datasets.config import DEFAULT_CONFIG, SAMPLING, Config, Setting, settle
+from batch.datasets.example import Columns
+from batch.datasets.extract import Template
+from batch.datasets.source import DatasetSource, open_dataset
+from batch.errors import BatchError
+from batch.options import OptionError, RunOptions, SamplingOptions, build_options
+from batch.sources import user_path
+
+_SHOWN = ("model", "engine", "adapter_path", "test_file", "output_file", "prompt_template", "batch_size", *SAMPLING)
+KEPT_SKIPPED = 100  # rows that were left out, with their reasons, kept with the job
+
+
+class DatasetError(BatchError):
+    """A dataset run that cannot begin as it was asked for; the text says what would help."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """All that a dataset run needs, checked as far as it can be before the file is read."""
+
+    settings: dict[str, Setting]
+    spec: ModelSpec  # with its adapter and engine
+    model: str  # what the job calls the model, so that it is found again
+    source: DatasetSource
+    sampling: SamplingOptions
+    output: Path
+    adapter: Path | None
+    warnings: list[str]
+    about_adapter: str = ""
+
+    def lines(self) -> list[str]:
+        """Every setting, and where it comes from."""
+        rows = [(s.name, _shown(s.value), s.origin) for name in _SHOWN if (s := self.settings.get(name)) is not None]
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        return [f"{name:<{widths[0]}}  {value:<{widths[1]}}  ({origin})" for name, value, origin in rows]
+
+    def plan(self, run: RunOptions, details: Mapping[str, Any] | None = None) -> JobPlan:
+        """The job's plan; the source must have been read once, for what was left out."""
+        made = dataset_details(self.source)
+        made.update(
+            output_file=str(self.output.absolute()),
+            output_name=str(self.settings["output_file"].value),
+            adapter_path=str(self.adapter.absolute()) if self.adapter else None,
+            engine=self.spec.engine,
+            settings=[[s.name, s.value, s.origin] for s in self.settings.values()],
+            **(details or {}),
+        )
+        return JobPlan(self.model, self.sampling, run, self.source.name, DATASET, made)
+
+
+def dataset_details(source: DatasetSource) -> dict[str, Any]:
+    """What a dataset job keeps of its file; the source must have been read once."""
+    return {
+        "test_file": str(source.file.absolute()),
+        "skipped": source.skipped,
+        "skipped_rows": [list(problem) for problem in source.problems],
+    }
+
+
+def prepare(
+    registry: Registry,
+    flags: Mapping[str, Any],
+    *,
+    config_path: str | None = None,
+    adapter: bool = True,
+    format: str | None = None,  # noqa: A002 - the field's usual word
+    columns: Columns | None = None,
+) -> Prepared:
+    """Settle everything and find every file. Raises what a person can act on.
+
+    `flags` are those that were given, by the names of the settings; without `adapter` the model runs as it is.
+    """
+    config = _config(config_path)
+    warnings = list(config.warnings())
+    name = flags.get("model") or config.get("model")
+    spec, called = _model(registry, name, config, from_flag=flags.get("model") is not None)
+    own = {**spec.sampling, **({"adapter_path": str(spec.adapter)} if spec.adapter else {})}
+    settings = settle(flags, config, own)
+    folder, about = None, ""
+    if adapter:
+        folder = _adapter(settings["adapter_path"], config, warnings)
+    else:
+        settings["adapter_path"] = Setting("adapter_path", None, "flag")
+    if folder is None:
+        spec = replace(spec, adapter=None)
+        if settings["adapter_path"].origin == "default":
+            settings["adapter_path"] = Setting("adapter_path", None, "default")
+    else:
+        about = check_adapter(folder, spec.path)
+    spec = with_choices(spec, adapter=folder, engine=_text(settings["engine"].value))
+    settings["engine"] = Setting("engine", spec.engine, settings["engine"].origin)
+    if not spec.ready:
+        raise DatasetError(f"Model {called} is not ready: {spec.why}")
+    sampling = _sampling(settings, config)
+    template = Template.parse(flags["prompt_template"]) if flags.get("prompt_template") else config.template
+    if template is not None and template.system and sampling.system is None:
+        sampling.system = template.system
+    test = _located(settings["test_file"], config)
+    try:
+        source = open_dataset(test, format=format, columns=columns or config.columns, template=template)
+    except FileNotFoundError:
+        raise FileNotFoundError(_no_test_file(settings["test_file"])) from None
+    source.name = str(settings["test_file"].value)
+    output = user_path(str(settings["output_file"].value))
+    return Prepared(settings, spec, called, source, sampling, output, folder, warnings, about)
+
+
+def _config(path: str | None) -> Config:
+    if path is not None:
+        return Config.load(user_path(path))
+    default = Path(DEFAULT_CONFIG)
+    return Config.load(default) if default.is_file() else Config()
+
+
+def _model(registry: Registry, name: Any, config: Config, *, from_flag: bool) -> tuple[ModelSpec, str]:
+    """The model, and a name by which it is found again from anywhere."""
+    from batch.datasets.config import DEFAULTS
+
+    wanted = str(name if name is not None else DEFAULTS["model"])
+    place = user_path(wanted) if from_flag or name is None else config.locate(wanted)
+    try:
+        spec = registry.get(str(place.absolute()) if place.is_dir() else wanted)
+    except UnknownModelError as error:
+        if name is None:
+            raise DatasetError(
+                f"No model was named, and the default, {wanted}, is not on this machine; name one with --model-path, "
+                f"such as --model-path demo"
+            ) from None
+        raise DatasetError(f"{error}; --model-path takes a name of `ai-router models` or a folder") from None
+    for known in registry.all():
+        if known.path.absolute() == spec.path.absolute() or _same(known.path, spec.path):
+            return known, known.id
+    return spec, str(spec.path.absolute())
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _adapter(setting: Setting, config: Config, warnings: list[str]) -> Path | None:
+    """The adapter's folder: one that was named must be there, the default one need not."""
+    if not setting.value:
+        return None
+    folder = _located(setting, config)
+    if folder.is_dir():
+        return folder
+    if setting.given:
+        said = f"{config.path} names" if setting.origin == "file" else "You named"
+        raise DatasetError(
+            f"There is no adapter folder {setting.value}. {said} it; train it first, name another with "
+            "--adapter-path, or run the model without one: --no-adapter"
+        )
+    warnings.append(f"there is no adapter at {setting.value} (the default); the base model runs without one")
+    return None
+
+
+def _located(setting: Setting, config: Config) -> Path:
+    value = str(setting.value)
+    return config.locate(value) if setting.origin == "file" else user_path(value)
+
+
+def _sampling(settings: Mapping[str, Setting], config: Config) -> SamplingOptions:
+    values: dict[str, Any] = {}
+    for name in SAMPLING:
+        if (setting := settings.get(name)) is None or setting.value is None:
+            continue
+        try:
+            values[name] = getattr(build_options(SamplingOptions, {name: setting.value}), name)
+        except OptionError as error:
+            raise OptionError(f"{config.path}: {error}" if setting.origin == "file" else str(error)) from None
+    return build_options(SamplingOptions, values)
+
+
+def _no_test_file(setting: Setting) -> str:
+    if setting.origin == "default":
+        return f"No test file was named, and there is none at {setting.value}; name one with --test-file"
+    said = ", which the configuration names" if setting.origin == "file" else ""
+    return f"Test file not found: {setting.value}{said}"
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == []:
+        return "—"
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else text[:79] + "…"
