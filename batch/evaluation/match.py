@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -75,13 +75,18 @@ def choice_in(text: str) -> str | None:
     return str(alone[-1]) if alone else None
 
 
-def fields_of(value: Any, path: str = "") -> dict[str, str]:
+def fields_of(
+    value: Any, normalise: Normalisation, path: tuple[str | int, ...] = ()
+) -> dict[tuple[str | int, ...], str]:
     """The leaves of a JSON value by their path, each as JSON text; what field accuracy compares."""
-    if isinstance(value, Mapping) and value:
-        return {k: v for key, item in value.items() for k, v in fields_of(item, f"{path}/{key}").items()}
-    if isinstance(value, list) and value:
-        return {k: v for at, item in enumerate(value) for k, v in fields_of(item, f"{path}/{at}").items()}
-    return {path: json.dumps(_plain(value), ensure_ascii=False)}
+    if isinstance(value, (dict, list)) and value:
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, item in inside for k, v in fields_of(item, normalise, (*path, key)).items()}
+    if isinstance(value, str):
+        value = normalise(value)
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1 and 1.0 are the same number
+    return {path: json.dumps(value, ensure_ascii=False)}
 
 
 def _exact(expected: str, predicted: str, normalise: Normalisation) -> bool:
@@ -108,7 +113,7 @@ def _json(expected: str, predicted: str, normalise: Normalisation) -> bool:
     except ValueError:
         raise Unscorable("the expected answer is not JSON") from None
     try:
-        return fields_of(right) == fields_of(json_in(predicted))
+        return fields_of(right, normalise) == fields_of(json_in(predicted), normalise)
     except (ValueError, RecursionError):
         return False
 
@@ -146,8 +151,3 @@ def _loads(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _plain(value: Any) -> Any:
-    # 1 and 1.0 are the same number.
-    return int(value) if isinstance(value, float) and value.is_integer() else value

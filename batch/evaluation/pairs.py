@@ -39,11 +39,10 @@ class Problem:
 
 
 class ResultsReader(Iterator[Pair]):
-    """The rows of a results file, one by one.
+    """The rows of a results file, one by one and once.
 
     Lines that cannot be used are left out, counted in `skipped`, and the first of them kept in `problems`. Where an id
     occurs more than once the last row holds, as in a run that tried again; the others are counted in `superseded`.
-    `offset` is where in the file the last row began, so that `row_at` finds it again.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -51,7 +50,6 @@ class ResultsReader(Iterator[Pair]):
         self.skipped = 0
         self.superseded = 0
         self.problems: list[Problem] = []
-        self.offset = 0
         self._pairs = self._read()
 
     def __iter__(self) -> ResultsReader:
@@ -60,19 +58,11 @@ class ResultsReader(Iterator[Pair]):
     def __next__(self) -> Pair:
         return next(self._pairs)
 
-    def row_at(self, offset: int) -> Pair:
-        """The row that begins there."""
-        with _opened(self.path) as file:
-            file.seek(offset)
-            return pair_of(orjson.loads(file.readline().removeprefix(b"\xef\xbb\xbf")))
-
     def _read(self) -> Iterator[Pair]:
         with _opened(self.path) as file:
             later = _repeated(file)
             file.seek(0)
-            begin = 0
             for number, line in enumerate(file, 1):
-                offset, begin = begin, begin + len(line)
                 if not (line := line.removeprefix(b"\xef\xbb\xbf").strip()):
                     continue
                 try:
@@ -86,7 +76,6 @@ class ResultsReader(Iterator[Pair]):
                         later[key] = left - 1
                         self.superseded += 1
                         continue
-                self.offset = offset
                 yield pair
 
     def _skip(self, number: int, line: bytes, error: ValueError) -> None:

@@ -1,0 +1,110 @@
+"""A run's report, and two runs beside each other."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from batch.evaluation.bootstrap import interval, resampled
+from batch.evaluation.families import Metric, edit_f05
+from batch.evaluation.measure import Measured, measure
+from batch.evaluation.options import EvaluationOptions
+from batch.evaluation.pairs import Pair, ResultsReader
+from batch.evaluation.report import LengthBin, Report, Score, TypeScore
+from batch.evaluation.running import wilson
+from batch.evaluation.tokens import EXTRA
+
+_BINS = 8
+_MOST_ERRORS = 10
+
+
+def evaluate(pairs: Iterable[Pair], options: EvaluationOptions | None = None, *, name: str = "run") -> Report:
+    """Score a run in one pass; of `read_results` the report has its skipped lines as well."""
+    options = options or EvaluationOptions()
+    return report_of(measure(pairs, options), name, pairs if isinstance(pairs, ResultsReader) else None)
+
+
+def report_of(measured: Measured, name: str, reader: ResultsReader | None = None) -> Report:
+    """The report from a run's counts."""
+    setup = measured.setup
+    options = setup.options
+    notes = list(setup.notes)
+    if options.samples and not has_numpy():
+        notes.append(f'Intervals by bootstrap need numpy: pip install "ai-router[{EXTRA}]".')
+    return Report(
+        name=name,
+        total=measured.verdicts.total(),
+        scored=measured.scored,
+        verdicts=dict(measured.verdicts),
+        scores=tuple(_scores(measured)),
+        types=tuple(_types(measured)),
+        lengths=tuple(_lengths(measured)),
+        match=setup.match,
+        task="correction" if setup.correction else "answer",
+        tokeniser=setup.tokenise.name,
+        normalisation=setup.normalise.names,
+        level=options.level,
+        samples=options.samples if has_numpy() else 0,
+        seed=options.seed,
+        notes=tuple(notes),
+        signatures=setup.signatures,
+        errors=tuple(measured.errors.most_common(_MOST_ERRORS)),
+        skipped=reader.skipped if reader else 0,
+        superseded=reader.superseded if reader else 0,
+        problems=tuple(reader.problems) if reader else (),
+        examples={verdict: tuple(kept) for verdict, kept in measured.examples.items() if kept},
+        lengthened=measured.lengthened,
+    )
+
+
+def metrics_of(measured: Measured) -> Iterator[tuple[Metric, slice]]:
+    """Every metric with the columns it is made from."""
+    begin = 0
+    for family in measured.setup.families:
+        for metric in family.metrics:
+            yield metric, slice(begin, begin + family.columns)
+        begin += family.columns
+
+
+def has_numpy() -> bool:
+    """Whether resampling is possible here."""
+    return importlib.util.find_spec("numpy") is not None
+
+
+def _scores(measured: Measured) -> Iterator[Score]:
+    options = measured.setup.options
+    sums = measured.sums()
+    totals: Any = None
+    if options.samples and measured.scored and has_numpy():
+        totals = resampled(measured.counts(), options.samples, options.seed)
+    for metric, columns in metrics_of(measured):
+        own = sums[columns]
+        low = high = None
+        method = ""
+        if metric.share:
+            part, whole = metric.share
+            if own[whole]:
+                (low, high), method = wilson(own[part], own[whole]), "wilson"
+        elif totals is not None:
+            (low, high), method = interval(totals[:, columns], metric.score), "bootstrap"
+        yield Score(metric.key, metric.title, metric.score(own), low, high, method, metric.lower_is_better)
+
+
+def _types(measured: Measured) -> Iterator[TypeScore]:
+    for name, (n, right, *edits) in sorted(measured.types.items(), key=lambda item: (-item[1][0], item[0])):
+        low, high = wilson(right, n)
+        yield TypeScore(name, n, right, low, high, edit_f05(edits) if measured.setup.correction else None)
+
+
+def _lengths(measured: Measured) -> Iterator[LengthBin]:
+    """Neighbouring lengths together, so that each bin has about as many pairs."""
+    wanted = measured.scored / _BINS
+    known = sorted(measured.lengths.items())
+    begin = n = right = 0
+    for at, (length, (count, good)) in enumerate(known):
+        begin = length if not n else begin
+        n, right = n + count, right + good
+        if n >= wanted or at == len(known) - 1:
+            yield LengthBin(begin, length, n, right, *wilson(right, n))
+            n = right = 0
