@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
+from batch.evaluation.options import EvaluationOptions
 from batch.jobfile import ExportOptions, SourceOptions
 from batch.notify import NotifyOptions
 from batch.options import RunOptions, SamplingOptions, option_default, option_type, parse_option
@@ -28,6 +29,7 @@ TITLES: Mapping[type, str] = {
     RunOptions: "run",
     ExportOptions: "output",
     NotifyOptions: "notification when the job ends",
+    EvaluationOptions: "scoring",
 }
 
 

@@ -28,6 +28,7 @@ VERBS = {
     "watch": "follow a job that runs elsewhere, or steer it",
     "stop": "stop a job that runs elsewhere",
     "delete": "remove a job and its results",
+    "evaluate": "score a results file, or compare two",
     "models": "list the models that can be chosen",
     "ask": "one prompt, its answer on stdout",
 }

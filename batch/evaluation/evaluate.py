@@ -54,6 +54,7 @@ def report_of(measured: Measured, name: str, reader: ResultsReader | None = None
         superseded=reader.superseded if reader else 0,
         problems=tuple(reader.problems) if reader else (),
         examples={verdict: tuple(kept) for verdict, kept in measured.examples.items() if kept},
+        unchanged=measured.unchanged,
         lengthened=measured.lengthened,
     )
 
@@ -94,7 +95,9 @@ def _scores(measured: Measured) -> Iterator[Score]:
 def _types(measured: Measured) -> Iterator[TypeScore]:
     for name, (n, right, *edits) in sorted(measured.types.items(), key=lambda item: (-item[1][0], item[0])):
         low, high = wilson(right, n)
-        yield TypeScore(name, n, right, low, high, edit_f05(edits) if measured.setup.correction else None)
+        # Where nothing was to be changed there is nothing to have recalled.
+        f05 = edit_f05(edits) if edits[0] + edits[2] else None
+        yield TypeScore(name, n, right, low, high, f05)
 
 
 def _lengths(measured: Measured) -> Iterator[LengthBin]:

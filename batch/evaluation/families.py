@@ -18,7 +18,7 @@ Sums = Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score, 0 to 1, from the sums of its family's columns. `share` names the columns (part, whole) of a proportion."""
+    """A score, 0 to 1, from the sums of its family's columns; `share` is where a proportion has its part and whole."""
 
     key: str
     title: str

@@ -20,6 +20,7 @@ class Bleu:
         self._bleu = _sacrebleu().BLEU(tokenize=tokeniser.bleu, force=True)
         self._split = tokeniser.bleu == "none"
         self._name = tokeniser.name
+        _counts(self._bleu, "", "")  # before the first use it has no signature
         self.metrics = [Metric("bleu", "BLEU", self._score)]
 
     def measure(self, view: View) -> Sequence[int]:
@@ -44,6 +45,7 @@ class Chrf:
 
     def __init__(self) -> None:
         self._chrf = _sacrebleu().CHRF()
+        _counts(self._chrf, "", "")
         self.metrics = [Metric("chrf", "chrF", lambda s: float(self._chrf._compute_f_score(s)) / 100)]
 
     def measure(self, view: View) -> Sequence[int]:

@@ -112,7 +112,8 @@ class Measured:
         self.lengths: dict[int, list[int]] = {}  # by characters of the input: n, right
         self.errors: Counter[str] = Counter()
         self.examples: dict[Verdict, list[Pair]] = {verdict: [] for verdict in Verdict}
-        self.lengthened = 0
+        self.unchanged = 0  # not right, and the input itself
+        self.lengthened = 0  # neither, and over 1.5 times as long as expected
         self.ids: dict[str, int] | None = {} if keep_ids else None  # the row of an id
         self.row_verdicts = array("b")
         self.questions = array("q")  # hashes of input and expected answer, where ids are kept
@@ -166,8 +167,11 @@ class Measured:
         bin_ = self.lengths.setdefault(len(pair.input), [0, 0])
         bin_[0] += 1
         bin_[1] += view.right
-        if verdict is not Verdict.RIGHT and pair.predicted != pair.input:
-            self.lengthened += len(pair.predicted) > 1.5 * len(pair.expected)
+        if verdict is not Verdict.RIGHT:
+            if view.predicted == view.input:
+                self.unchanged += 1
+            elif len(view.predicted) > 1.5 * len(view.expected):
+                self.lengthened += 1
         if pair.error_type is not None:
             of_type = self.types.setdefault(_bounded(self.types, pair.error_type), [0, 0, 0, 0, 0])
             for at, value in enumerate((1, view.right, *(view.token_edits if self.setup.correction else ()))):

@@ -76,7 +76,8 @@ class Report:
     superseded: int = 0  # rows whose id came again later
     problems: tuple[Problem, ...] = ()  # the first of the skipped lines
     examples: Mapping[Verdict, tuple[Pair, ...]] = field(default_factory=dict)  # the first pairs of each verdict
-    lengthened: int = 0  # neither right nor unchanged, and over 1.5 times as long as expected
+    unchanged: int = 0  # predictions that are not right, and the input itself
+    lengthened: int = 0  # those neither right nor unchanged, and over 1.5 times as long as expected
 
     @property
     def failed(self) -> int:
@@ -87,6 +88,11 @@ class Report:
     def unscorable(self) -> int:
         """Pairs without a usable expected answer."""
         return self.verdicts.get(Verdict.UNSCORABLE, 0)
+
+    @property
+    def right(self) -> int:
+        """Pairs that are right."""
+        return self.verdicts.get(Verdict.RIGHT, 0)
 
     @property
     def main(self) -> Score:
