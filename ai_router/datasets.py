@@ -9,6 +9,7 @@ from typing import Any
 
 from ai_router.jobs import DATASET, JobPlan
 from ai_router.models import ModelSpec, Registry, UnknownModelError, with_choices
+from ai_router.settings import Workspace
 from batch.datasets.adapter import check_adapter
 from batch.datasets.config import DEFAULT_CONFIG, SAMPLING, Config, Setting, settle
 from batch.datasets.example import Columns
@@ -16,7 +17,7 @@ from batch.datasets.extract import Template
 from batch.datasets.source import DatasetSource, open_dataset
 from batch.errors import BatchError
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options
-from batch.sources import user_path
+from batch.sources import Source, user_path
 
 _SHOWN = ("model", "engine", "adapter_path", "test_file", "output_file", "prompt_template", "batch_size", *SAMPLING)
 KEPT_SKIPPED = 100  # rows that were left out, with their reasons, kept with the job
@@ -53,6 +54,7 @@ class Prepared:
             output_file=str(self.output.absolute()),
             output_name=str(self.settings["output_file"].value),
             adapter_path=str(self.adapter.absolute()) if self.adapter else None,
+            no_adapter=self.adapter is None,
             engine=self.spec.engine,
             settings=[[s.name, s.value, s.origin] for s in self.settings.values()],
             **(details or {}),
@@ -67,6 +69,25 @@ def dataset_details(source: DatasetSource) -> dict[str, Any]:
         "skipped": source.skipped,
         "skipped_rows": [list(problem) for problem in source.problems],
     }
+
+
+def plan_for(source: Source, model: str, sampling: SamplingOptions, run: RunOptions, workspace: Workspace) -> JobPlan:
+    """The plan of a job over any source; a dataset's is scored, and its rows go to the workspace's outputs."""
+    if not isinstance(source, DatasetSource):
+        return JobPlan(model, sampling, run, source.name)
+    output = free_output(workspace.outputs, source.file.stem)
+    details = {**dataset_details(source), "output_file": str(output), "output_name": str(output)}
+    return JobPlan(model, sampling, run, source.name, DATASET, details)
+
+
+def free_output(folder: Path, stem: str) -> Path:
+    """`<stem>_results.jsonl`, or `<stem>_results-2.jsonl`, … where there is such a file."""
+    number = 1
+    while True:
+        path = folder / (f"{stem}_results" + (f"-{number}" if number > 1 else "") + ".jsonl")
+        if not path.exists():
+            return path.absolute()
+        number += 1
 
 
 def prepare(

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,8 @@ def plan_of(job: BatchJob) -> JobPlan:
 def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
     """The model of a plan, with the adapter and on the engine that its details name."""
     chosen = registry.get(plan.model)
+    if plan.details.get("no_adapter"):
+        chosen = replace(chosen, adapter=None)
     return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=plan.details.get("engine"))
 
 

@@ -178,7 +178,9 @@ def _run(
     display.busy("")
     notes = [f"Warning: {text}" for text in prepared.warnings]
     notes += _skipped(source, everything=args.log_level == "DEBUG")
-    notes += [f"Warning: {p.text}" for p in report.problems if p.kind not in ("malformed", "empty_source")]
+    told = ("malformed", "empty_source")
+    problems = [problem for problem in report.problems if problem.kind not in told]
+    notes += [f"Warning: {problem.text.replace('custom_id', 'id')}" for problem in problems]
     if args.check_only:
         return _tell_check(prepared, report.total, notes)
     for note in notes:
@@ -223,7 +225,7 @@ def _skipped(source: Any, *, everything: bool) -> list[str]:
     problems = source.problems if everything else source.problems[:SHOWN_SKIPPED]
     lines = [f"Warning: {source.name}, {source.unit} {line} skipped: {reason}" for line, reason in problems]
     if source.skipped > len(problems):
-        lines.append(f"Warning: {source.skipped - len(problems):,} more rows skipped")
+        lines.append(f"Warning: {plural(source.skipped - len(problems), 'more row')} skipped")
     if len(source.schemas) > 1:
         kinds = ", ".join(f"{name} ({count:,})" for name, count in source.schemas.most_common())
         lines.append(f"Warning: the rows are of different kinds: {kinds}")

@@ -23,7 +23,8 @@ examples:
   ai-router export 1a2b3c4d --format csv --output answers.csv
   ai-router export 1a --format jsonl --output - | jq .response_text
 
-formats: json, csv, jsonl, openai (the output lines of an OpenAI batch); without --format the file's name decides
+formats: json, csv, jsonl, openai (the output lines of an OpenAI batch), dataset (input, expected and predicted of a
+dataset job); without --format the file's name decides
 """
 
 

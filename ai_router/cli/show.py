@@ -14,7 +14,7 @@ from ai_router.cli.text import emit, emit_json, is_terminal, one_line, width_of
 from batch.checkpoint import CheckpointStore, lock_owner
 from batch.checkpoint.rows import Kind
 from batch.job import BatchJob, BatchResult
-from batch.progress import format_duration
+from batch.progress import Score, format_duration
 
 USAGE = "JOB [options]"
 DESCRIPTION = "Show a job: where it stands, how fast it was, what failed, and its first results."
@@ -104,8 +104,22 @@ def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> lis
     options = {**job.config.get("sampling", {}), **job.config.get("run", {})}
     if options:
         figures.append(("options", one_line(", ".join(f"{k} {v}" for k, v in options.items()), 200)))
+    figures += _dataset_figures(job)
     figures.append(("file", str(job.checkpoint_file)))
     return figures
+
+
+def _dataset_figures(job: BatchJob) -> list[tuple[str, str]]:
+    """What a job with known answers keeps beside the rest."""
+    if job.kind != jobs.DATASET:
+        return []
+    details = job.config.get("details", {})
+    score = Score.of(details.get("score"))
+    found = [("adapter", details.get("adapter_path") or "none"), ("rows", details.get("output_file"))]
+    found.append(("score", score.text if score else "not known before the end of a run"))
+    if details.get("skipped"):
+        found.append(("skipped", f"{details['skipped']:,} rows that are no examples"))
+    return [(name, str(value)) for name, value in found if value]
 
 
 def _show_results(results: list[BatchResult], job: BatchJob, args: argparse.Namespace, session: Session) -> None:

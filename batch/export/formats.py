@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from batch.errors import ExportError
 from batch.export.records import (
     created_at,
     job_record,
@@ -127,10 +128,32 @@ FORMATS: dict[str, Format] = {
 }
 
 
+def dataset_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOptions) -> Iterator[str]:
+    """The rows of a dataset job's results file: input, expected, predicted. Raises ExportError for another job."""
+    from batch.checkpoint import CheckpointStore
+    from batch.datasets.results import line_of, row_of, with_requests
+
+    if job.kind != "dataset" or job.checkpoint_file is None:
+        raise ExportError(f"Job {job.job_id} has no known answers to put beside its own; choose jsonl")
+    yield ""
+    with CheckpointStore(job.checkpoint_file, "snapshot") as store:
+        for request, result in with_requests(store, results):
+            yield line_of(row_of(request, result)).decode("utf-8")
+    yield ""
+
+
+# Formats of one kind of job alone.
+KIND_FORMATS: dict[str, Format] = {
+    "dataset": Format(dataset_pieces, ".dataset.jsonl", "input, expected and predicted of a dataset job"),
+}
+
+
 def find_format(name: str) -> Format:
     """The format of that name. Raises ValueError that names the ones there are."""
     if name in FORMATS:
         return FORMATS[name]
+    if name in KIND_FORMATS:
+        return KIND_FORMATS[name]
     import difflib
 
     near = difflib.get_close_matches(name, FORMATS, 1)

@@ -17,9 +17,11 @@ from textual.widgets import Button, Input, Static
 from ai_router.tui.actions import bind
 from ai_router.tui.jobview import home
 from ai_router.tui.screens.flow import FlowScreen
+from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.file_tree import FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from ai_router.tui.widgets.source_view import PreviewPanel, ReportView
+from batch.datasets.source import DatasetSource, looks_like_dataset, open_dataset
 from batch.errors import BatchError
 from batch.sources import Entry, Report, Source, open_source, validate
 
@@ -27,6 +29,7 @@ TYPING_SECONDS = 0.3  # after the last key before a typed path is looked at
 FRAME_SECONDS = 0.15
 PREVIEW = 100
 WITH_COLUMN = ("csv", "json", "jsonl")
+SCORED, UNSCORED = "score against them", "ignore them"
 EMPTY = "Choose a file in the tree, or type its path."
 
 
@@ -52,7 +55,7 @@ class FromFileScreen(FlowScreen):
         self._number = 0  # of the latest check; an older one sees that and ends
         self._read = 0
         self._submitted = False  # go on to the buttons when the check is done
-        self._looked_at: tuple[str, str, bool] | None = None
+        self._looked_at: tuple[str, str, bool, bool] | None = None
         self._timer: Timer | None = None
 
     @property
@@ -83,6 +86,9 @@ class FromFileScreen(FlowScreen):
                 with Horizontal(id="column-line"):
                     yield Static("column with the prompts", classes="muted")
                     yield Input(placeholder="prompt", id="column")
+                with Horizontal(id="answers-line"):
+                    yield Static("known answers found", classes="muted")
+                    yield ChoiceLine((SCORED, UNSCORED), id="answers")
                 yield PreviewPanel(id="preview")
         with Horizontal(id="buttons"):
             yield Button("Continue", id="continue", variant="primary", disabled=True)
@@ -151,6 +157,10 @@ class FromFileScreen(FlowScreen):
     def _column_typed(self) -> None:
         self._look_soon(TYPING_SECONDS)
 
+    @on(ChoiceLine.Changed, "#answers")
+    def _scoring_chosen(self) -> None:
+        self.look()
+
     @on(Input.Submitted)
     def _entered(self) -> None:
         folder = resolve(self.path_text, self.bases) if self.path_text.strip() else None
@@ -175,7 +185,8 @@ class FromFileScreen(FlowScreen):
         if self._timer is not None:
             self._timer.stop()
         column = self.query_one("#column", Input).value.strip()
-        wanted = (self.path_text, column, self.skip_invalid)
+        scored = self.query_one("#answers", ChoiceLine).value == SCORED
+        wanted = (self.path_text, column, self.skip_invalid, scored)
         if wanted == self._looked_at and self.report is not None:
             self._checked()
             return
@@ -199,7 +210,12 @@ class FromFileScreen(FlowScreen):
 
         def work() -> None:
             try:
-                source = open_source(path, column=column or None, skip_invalid=skip)
+                known = not column and looks_like_dataset(path)
+                self.deliver(lambda: self._take_known(number, known))
+                if known and scored:
+                    source: Source = open_dataset(path)
+                else:
+                    source = open_source(path, column=column or None, skip_invalid=skip)
                 source.name = text
                 self._first_entries(source, number)
                 report = validate(source, progress=progress)
@@ -222,13 +238,19 @@ class FromFileScreen(FlowScreen):
         finally:
             self.deliver(lambda: self._take_preview(number, source, entries))
 
+    def _take_known(self, number: int, known: bool) -> None:
+        """Offer to score the answers where the file holds those that are right."""
+        if number == self._number:
+            self.query_one("#answers-line").set_class(known, "-shown")
+
     def _take_preview(self, number: int, source: Source, entries: Sequence[Entry]) -> None:
         if number == self._number:
             preview = self.query_one(PreviewPanel)
             preview.show(entries)
             title = "First prompts" if len(entries) >= PREVIEW else "Prompts"
             preview.set_title(title, f"{source.format} · {size_text(source.bytes)}")
-            self.query_one("#column-line").set_class(source.format in WITH_COLUMN, "-shown")
+            with_column = source.format in WITH_COLUMN and not isinstance(source, DatasetSource)
+            self.query_one("#column-line").set_class(with_column, "-shown")
 
     def _take_problem(self, number: int, problem: str) -> None:
         if number != self._number:

@@ -109,13 +109,14 @@ class OptionsScreen(FlowScreen):
         if self.busy:
             return
         try:
-            plan = jobs.JobPlan(
-                self.spec.id, self.sampling_form.build(), self.run_form.build(), source=self.source.name
-            )
+            sampling, run = self.sampling_form.build(), self.run_form.build()
         except OptionError as error:
             self.room.show_error(error)
             _ = self.sampling_form.focus_error() or self.run_form.focus_error()
             return
+        from ai_router.datasets import plan_for
+
+        plan = plan_for(self.source, self.spec.id, sampling, run, self.room.workspace)
         background = self.query_one("#background", ChoiceLine).value == YES
         self._set_busy("writing prompts")
         app = self.room

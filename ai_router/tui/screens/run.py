@@ -131,6 +131,7 @@ class RunScreen(RoomScreen[None]):
         state = snapshot.state
         status = snapshot.engine_status
         self.set_class(state.over, "-over")
+        self.set_class(snapshot.score is not None, "-scored")
         self._ask_for_details(snapshot)
         details = self.details
         self.query_one(ProgressPanel).show(snapshot, self._status(snapshot))

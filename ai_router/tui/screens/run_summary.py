@@ -8,6 +8,7 @@ from pathlib import Path
 
 from textual.content import Content
 
+from ai_router.tui.jobview import home
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
 from ai_router.tui.widgets.text import one_line, plural
 from batch.checkpoint import CheckpointStore
@@ -29,12 +30,14 @@ class JobDetails:
     p50: float
     p95: float
     longest: float
+    output: str = ""  # the file with the rows of a dataset job
 
 
 def load_details(path: Path) -> JobDetails:
     """Read them; takes a second a million results."""
     with CheckpointStore(path, "snapshot") as store:
-        total = store.job().total_prompts
+        job = store.job()
+        total = job.total_prompts
         performance = store.performance()
         page = store.results(start=max(0, total - SHOWN_RESULTS), limit=SHOWN_RESULTS)
         recent = [result for result in page if result.attempts]
@@ -50,6 +53,7 @@ def load_details(path: Path) -> JobDetails:
         p50=performance["p50_seconds"],
         p95=performance["p95_seconds"],
         longest=performance["longest_seconds"],
+        output=str(job.config.get("details", {}).get("output_file") or ""),
     )
 
 
@@ -74,7 +78,12 @@ class SummaryPanel(Panel):
             return ()
         sign, style = STATE_SIGNS[snapshot.state]
         head = Content.assemble((f"{sign} ", style), (one_line(self._headline(snapshot), width - 2), "bold"))
-        figures = [_row("answers", self._answers(snapshot)), _row("tokens", self._tokens(snapshot))]
+        figures = [_row("answers", self._answers(snapshot))]
+        if snapshot.score is not None:
+            figures.append(_row("score", snapshot.score.text))
+        if self.details is not None and self.details.output:
+            figures.append(_row("rows", home(Path(self.details.output))))
+        figures.append(_row("tokens", self._tokens(snapshot)))
         figures.append(_row("time", self._time(snapshot)))
         if self.details is not None and self.details.answers:
             d = self.details

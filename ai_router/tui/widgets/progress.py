@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, right, seconds
-from batch.progress import RunState, Snapshot, format_duration
+from batch.progress import RunState, Score, Snapshot, format_duration
 
 WIDE = 112  # cells from which all counts stand in one line
 DURATION_WIDTH = 7  # `59m 59s`
@@ -50,13 +50,15 @@ class ProgressPanel(Panel):
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
-        """Two lines where there is room, else three."""
+        """Two lines where there is room, else three; one more where there is a score."""
         snapshot = self.snapshot
         if snapshot is None:
             return ()
         counts, times = self._counts(snapshot), self._times(snapshot)
         lines = [self._bar(snapshot, width)]
-        if width >= WIDE and height == 2:
+        if snapshot.score is not None:
+            lines.append(self._score(snapshot.score))
+        if width >= WIDE and height == len(lines) + 1:
             gap = max(2, width - counts.cell_length - times.cell_length)
             return [*lines, Content.assemble(counts, " " * gap, times)]
         return [
@@ -78,6 +80,19 @@ class ProgressPanel(Panel):
         )
         room = max(4, width - figures.cell_length)
         return Content.assemble(bar(room, snapshot.completed, snapshot.failed, snapshot.total), figures)
+
+    @staticmethod
+    def _score(score: Score) -> Content:
+        """`exact match  87.3 %   95 % interval  81.2–91.9   of 120`."""
+        value, low, high = (f"{part * 100:.1f}" for part in (score.value, score.low, score.high))
+        return Content.assemble(
+            (f"{score.name} ", "$text-muted"),
+            (f"{right(value, 5)} %" if score.n else "      —", "bold $text-accent"),
+            ("   95 % interval ", "$text-muted"),
+            right(f"{low}–{high}" if score.n else "—", 10),
+            ("   of ", "$text-muted"),
+            f"{score.n:,}",
+        )
 
     def _counts(self, snapshot: Snapshot, *, without_retrying: bool = False) -> Content:
         width = len(f"{snapshot.total:,}")
