@@ -11,7 +11,7 @@ import time
 
 from benchmarks.common import Row, Skipped
 
-MODULES = ("throughput", "memory", "resume", "listing", "attached", "startup", "first_frame")
+MODULES = ("throughput", "memory", "resume", "listing", "attached", "startup", "first_frame", "evaluation")
 
 
 def run(name: str, quick: bool) -> list[Row]:

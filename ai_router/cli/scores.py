@@ -138,7 +138,7 @@ def _comparison(comparison: Comparison, rows: int, width: int) -> None:
                 words.percent(d.theirs),
                 words.percent(d.ours),
                 words.signed(d.change),
-                "—" if d.low is None else f"{words.signed(d.low)} – {words.signed(d.high)}",
+                words.signed_range(d.low, d.high),
                 words.probability(d.p),
                 words.verdict_on(d).replace("no clear difference", "unclear"),
             ]
@@ -146,6 +146,8 @@ def _comparison(comparison: Comparison, rows: int, width: int) -> None:
         ]
         heads = ("SCORE", "BEFORE", "NOW", "CHANGE", "95 %", "P", "")
         _line(table(heads, found, right=set(heads[1:6])))
+        if said := words.tests(comparison):
+            _paragraph(said, width)
     for kind, sign in (("fixed", "+"), ("broken", "x")):
         changes = comparison.changes.get(kind, ())[:rows]
         if changes:

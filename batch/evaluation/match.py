@@ -22,7 +22,7 @@ _CHOICES = (
         r"(?:answer|choice|option|答え|正解|回答)(?:\s+is|\s*は|\s*[:：])?\s*[:：]?\s*[*(\[（「]*([A-Z])(?![A-Za-z])",
         re.IGNORECASE,
     ),
-    re.compile(r"^\s*[*(\[（「]*([A-Za-z])(?:[)\].:、。*）」]|\s*$)"),
+    re.compile(r"^\s*[*(\[（「]*([A-Za-z])(?:[)\].:、。*）」]|(?<![Ii]),|\s*$)"),
     re.compile(r"(?<![A-Za-z'’])([B-HJ-Z]|[AI](?=[)\].:、。*）」]|\s*$))(?![A-Za-z'’])"),
 )
 

@@ -15,10 +15,11 @@ EXTRA = "evaluation"
 
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 # Words and numbers of scripts that write spaces, and katakana runs, are kept; kanji, hiragana and signs stand alone.
+_LETTER = r"(?:(?![\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff\d_])\w)"
 _SCRIPT = re.compile(
     r"[\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]+"
     r"|\d+(?:[.,]\d+)*"
-    r"|(?:(?![\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff\d_])\w)+(?:['’]\w+)*"
+    rf"|{_LETTER}+(?:['’]{_LETTER}+)*"
     r"|\S"
 )
 

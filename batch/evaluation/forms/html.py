@@ -10,7 +10,7 @@ from batch.evaluation.forms.style import CSS
 from batch.evaluation.forms.svg import Bar, Dot, bars, columns, dots
 from batch.evaluation.forms.words import escaped
 from batch.evaluation.pairs import Pair
-from batch.evaluation.report import Change, Comparison, Report, Score
+from batch.evaluation.report import Change, Comparison, Difference, Report, Score
 from batch.evaluation.verdicts import SIGNS, Verdict
 
 _TAGS = {"same": "", "deleted": "del", "inserted": "ins"}
@@ -93,7 +93,7 @@ def _breakdown(report: Report) -> list[str]:
                 t.share,
                 t.low,
                 t.high,
-                f"{words.percent(t.share)}  of {t.n:,}" + (f"  F {words.percent(t.edit_f05)}" if t.edit_f05 else ""),
+                f"{words.percent(t.share)}  of {t.n:,}" + (f" · F {words.percent(t.edit_f05)}" if t.edit_f05 else ""),
             )
             for t in report.types[:_MOST_TYPES]
         ]
@@ -128,13 +128,14 @@ def _comparison(comparison: Comparison) -> list[str]:
                 d.change,
                 d.low,
                 d.high,
-                f"{words.signed(d.change)}  p {words.probability(d.p)}",
+                _change_note(d),
                 word if (word := words.verdict_on(d)) in ("better", "worse") else "",
             )
             for d in comparison.differences
         ]
         parts.append(_card(dots(plot, "Change of each score in points, with 95 % intervals")))
         parts.append(_differences(comparison))
+        parts.append(f'<p class="dim">{escaped(words.tests(comparison))}</p>')
     for kind in ("fixed", "broken"):
         changes = comparison.changes.get(kind, ())
         count = comparison.fixed if kind == "fixed" else comparison.broken
@@ -144,11 +145,17 @@ def _comparison(comparison: Comparison) -> list[str]:
     return parts
 
 
+def _change_note(difference: Difference) -> str:
+    word = words.verdict_on(difference)
+    said = word if word in ("better", "worse") else f"p {words.probability(difference.p)}"
+    return f"{words.signed(difference.change)} · {said}"
+
+
 def _differences(comparison: Comparison) -> str:
     rows = []
     for d in comparison.differences:
         word = words.verdict_on(d)
-        interval = "—" if d.low is None else f"{words.signed(d.low)} – {words.signed(d.high)}"
+        interval = words.signed_range(d.low, d.high)
         kind = word if word in ("better", "worse") else "dim"
         rows.append(
             f'<tr><td>{escaped(d.title)}</td><td class="n">{words.percent(d.theirs)}</td>'

@@ -116,7 +116,7 @@ def _comparison(comparison: Comparison, rows: int) -> list[str]:
                 words.percent(d.theirs),
                 words.percent(d.ours),
                 words.signed(d.change),
-                "—" if d.low is None else f"{words.signed(d.low)} – {words.signed(d.high)}",
+                words.signed_range(d.low, d.high),
                 words.probability(d.p).replace("<", "&lt;"),
                 words.verdict_on(d),
             )
@@ -124,6 +124,8 @@ def _comparison(comparison: Comparison, rows: int) -> list[str]:
         ],
         "lrrrrrl",
     )
+    if said := words.tests(comparison):
+        lines += ["", f"{text(said)}."]
     for kind in ("fixed", "broken"):
         changes = comparison.changes.get(kind, ())[:rows]
         if changes:

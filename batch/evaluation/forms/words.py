@@ -33,8 +33,16 @@ def range_of(low: float | None, high: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference in points: +1.2."""
-    return "—" if value is None else f"{100 * value:+.1f}"
+    """A difference in points: +1.2; one that rounds to nothing has no sign."""
+    if value is None:
+        return "—"
+    shown = f"{100 * value:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown
+
+
+def signed_range(low: float | None, high: float | None) -> str:
+    """The interval of a difference: -1.7 to +0.4."""
+    return "—" if low is None or high is None else f"{signed(low)} to {signed(high)}"
 
 
 def probability(p: float | None) -> str:
@@ -96,6 +104,14 @@ def paired(comparison: Comparison) -> str:
     if comparison.differing:
         parts.append(f"{comparison.differing:,} with the same id but another text, left out")
     return ", ".join(parts)
+
+
+def tests(comparison: Comparison) -> str:
+    """How differences were tested."""
+    used = {d.test for d in comparison.differences if d.p is not None}
+    names = {"mcnemar": "McNemar's test for shares", "randomisation": "approximate randomisation for the rest"}
+    said = " and ".join(names[test] for test in names if test in used)
+    return f"p by {said}, of each score alone: among many, one in twenty is below 0.05 by chance" if said else ""
 
 
 def outcomes(comparison: Comparison) -> list[tuple[str, int, str]]:

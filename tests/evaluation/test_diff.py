@@ -1,0 +1,42 @@
+"""Spans to show: nothing of a text is lost, and the marks say what changed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.evaluation.diff import diff, marked, spans
+
+TEXT = st.text("aあ漢 カ\n。", max_size=30)
+
+
+@given(TEXT, TEXT)
+def test_spans_hold_both_texts(before: str, after: str) -> None:
+    found = spans(before, after)
+    assert "".join(text for text, kind in found if kind != "inserted") == before
+    assert "".join(text for text, kind in found if kind != "deleted") == after
+    assert all(text for text, _ in found)
+
+
+@given(TEXT, TEXT, TEXT)
+def test_a_pair_shows_each_of_its_texts(given_text: str, expected: str, predicted: str) -> None:
+    shown = diff(given_text, expected, predicted)
+    assert "".join(text for text, _ in shown.input) == given_text
+    assert "".join(text for text, _ in shown.expected) == expected
+    assert "".join(text for text, kind in shown.predicted if kind != "deleted") == predicted
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("学校は図書館から遠い", "学校は図書館より遠い", "学校は図書館[-から-]{+より+}遠い"),
+        ("It are red", "It is red", "It [-are-]{+is+} red"),
+        ("one two three", "one 2 3", "one [-two three-]{+2 3+}"),  # a phrase, not word by word
+        ("same", "same", "same"),
+        ("", "new", "{+new+}"),
+        ("カメラを", "カメロを", "[-カメラ-]{+カメロ+}を"),
+    ],
+)
+def test_marks(before: str, after: str, shown: str) -> None:
+    assert marked(spans(before, after)) == shown
