@@ -89,6 +89,9 @@ _JOBS = (
     Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
     Action("jobs.details", "i", "details", "Show or hide what is known of this job", "Jobs", False),
     Action("jobs.refresh", "f5,R,shift+r", "refresh", "Read the folder again", "Jobs", False),
+    Action("jobs.score", "v", "score", "Of a job with known answers: how many are right, and what is wrong", "Jobs", False),
+    Action("jobs.score_file", "V,shift+v", "score a file", "Score a results file (JSONL), or a job of another folder",
+           "Jobs", False),
     Action("jobs.skipped", "u", "unreadable", "Files that could not be read, and why", "Jobs", False),
 )
 
@@ -111,6 +114,7 @@ _RESULTS = (
     Action("results.errors", "x", "errors", "Failures by kind, with counts", "Results", False),
     Action("results.goto", "number_sign,ctrl+g", "go to", "Go to an item by its number", "Results", False,
            key_display="#"),
+    Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip
 
 _READING = (
@@ -127,6 +131,28 @@ _READING = (
     Action("reading.page_up", "pageup", "page up", "Scroll a page back", "Reading", False, method="scroll_page(-1)"),
     Action("reading.first", "g,home", "top", "To the beginning", "Reading", False, method="scroll_top"),
     Action("reading.last", "G,shift+g,end", "end", "To the end", "Reading", False, method="scroll_bottom"),
+)  # fmt: skip
+
+_EVALUATION = (
+    Action("evaluation.search", "slash", "search", "Find text in inputs, expected and predicted texts, and errors",
+           "Scores", key_display="/"),
+    Action("evaluation.compare", "a", "compare", "Set this run against another one: what got fixed, what broke",
+           "Scores"),
+    Action("evaluation.options", "o", "options", "How predictions are scored; scores them again", "Scores"),
+    Action("evaluation.export", "e", "export", "Write the report as JSON, Markdown or HTML", "Scores"),
+    Action("evaluation.kind", "f", "filter", "Show the next kind of rows", "Scores", False, method="next_tab"),
+    *(
+        Action(f"evaluation.tab{key}", key, f"rows {key}", f"Show the rows of tab {key}", "Scores", False,
+               method=f"tab('{key}')")
+        for key in "12345678"
+    ),
+    Action("evaluation.marks", "d", "marks", "Mark differences by [-signs-] {+too+}, or by colours alone", "Scores",
+           False),
+    Action("evaluation.about", "i", "about", "How it was measured, and what was left out", "Scores", False),
+    Action("evaluation.copy", "c,y", "copy", "Copy the prediction (of a failed row, the error)", "Scores", False),
+    Action("evaluation.copy_json", "Y,shift+y", "copy JSON", "Copy the row as JSON", "Scores", False),
+    Action("evaluation.scores", "tab", "scores", "To the scores, the rows, the text", "Scores", False,
+           method="app.focus_next"),
 )  # fmt: skip
 
 _MODELS = (
@@ -179,13 +205,14 @@ _DOING = (
            key_display="-"),
     Action("run.failures", "f", "failures", "Read the failures", "Run"),
     Action("run.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Run"),
+    Action("run.score", "v", "score", "How many are right so far, and what is wrong with the others", "Run"),
     Action("run.export", "e", "export", "Write the results to a file", "Run"),
     Action("run.background", "b", "background", "Go on in a process of its own, away from this terminal", "Run"),
 )  # fmt: skip
 
 ACTIONS: Mapping[str, Action] = {
     action.id: action
-    for group in (_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _MODELS, _ASK, _SETTINGS, _DOING)
+    for group in (_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION, _MODELS, _ASK, _SETTINGS, _DOING)
     for action in group
 }
 
