@@ -193,7 +193,7 @@ class RouterApp(App[int]):
     # -- places ---------------------------------------------------------------------------------------------------
 
     def go(self, place: str) -> None:
-        """Show a place by name: home, ask, models, jobs, settings, batch."""
+        """Show a place by name: home, ask, models, jobs, score, settings, batch."""
         if place == "home":
             self.action_home()
         elif place == "ask":
@@ -212,6 +212,8 @@ class RouterApp(App[int]):
             from ai_router.tui.screens.batch import BatchMenuScreen
 
             self._show(BatchMenuScreen())
+        elif place == "score":
+            self._choose_evaluation()
 
     def open_ask(self, model: str | None = None) -> None:
         """Ask a model something; without one, the model of the settings."""
@@ -230,6 +232,21 @@ class RouterApp(App[int]):
         from ai_router.tui.screens.results import ResultsScreen
 
         self._show(ResultsScreen(path))
+
+    def open_evaluation(self, path: Path) -> None:
+        """Score a job with known answers, or a results file."""
+        from ai_router.tui.screens.evaluation import EvaluationScreen
+
+        self._show(EvaluationScreen(path))
+
+    def _choose_evaluation(self) -> None:
+        from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog
+
+        def answered(path: Path | None) -> None:
+            if path is not None:
+                self.open_evaluation(path)
+
+        self.push_screen(ChooseRunDialog(), answered)
 
     def open_run(self, path: Path) -> None:
         """Show a job's run: ours, or another process's."""

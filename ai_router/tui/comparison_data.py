@@ -57,7 +57,11 @@ class Compared:
             self.verdicts.append(now)
             self.verdicts_before.append(before)
             self.outcomes.append(
-                (BOTH_RIGHT if before == right else FIXED) if now == right else BROKEN if before == right else BOTH_WRONG
+                (BOTH_RIGHT if before == right else FIXED)
+                if now == right
+                else BROKEN
+                if before == right
+                else BOTH_WRONG
             )
             self.changed.append(mine.predictions[a] != other.predictions[b])
 

@@ -111,9 +111,7 @@ class JobPairs(PairSource):
                 results: Iterable[object] = store.iter_results()
             else:
                 ids = [i for i in sorted([*store.ids("done"), *store.ids("failed")]) if not known[i]]
-                results = chain.from_iterable(
-                    store.results(ids=ids[at : at + PAGE]) for at in range(0, len(ids), PAGE)
-                )
+                results = chain.from_iterable(store.results(ids=ids[at : at + PAGE]) for at in range(0, len(ids), PAGE))
             for request, result in with_requests(store, results):  # type: ignore[arg-type]  # iter_results' items
                 self.share = (result.prompt_index + 1) / self.total
                 yield result.prompt_index, pair_of(request, result)

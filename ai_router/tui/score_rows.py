@@ -13,14 +13,8 @@ if TYPE_CHECKING:
     from batch.evaluation.report import Comparison, Report
 
 LOWER = " ↓"
-BAR = 22  # cells of a bar in a table that is wide enough
-SCORE_COLUMNS = (
-    Column("", flex=1),
-    Column("n", 7, right=True, from_width=70),
-    Column("%", 5, right=True),
-    Column("95 %", 12, right=True),
-    Column("0 ······· 50 ······ 100", BAR, from_width=62),
-)
+TITLE = 25  # cells that every title fits into
+BAR = 21  # cells of the bar of a difference; odd: it has a middle
 DIFFERENCE_COLUMNS = (
     Column("", flex=1),
     Column("before", 6, right=True),
@@ -41,29 +35,46 @@ class Line:
     error_type: str | None = None
 
 
-def score_lines(report: Report) -> Iterator[Line]:
+def bar_cells(width: int) -> int:
+    """The cells that are left for bars in a table of a width."""
+    return max(11, min(41, width - TITLE - 6 - 5 - 10 - 8))
+
+
+def score_columns(bar: int) -> list[Column]:
+    """Title, n, value, interval, bar."""
+    middle = bar // 2 - 1
+    scale = f"0{'·' * (middle - 1)}50{'·' * (bar - middle - 5)}100"
+    return [
+        Column("", flex=1),
+        Column("n", 6, right=True),
+        Column("%", 5, right=True),
+        Column("95 %", 10, right=True),
+        Column(scale, bar),
+    ]
+
+
+def score_lines(report: Report, bar: int) -> Iterator[Line]:
     """The metrics, the one that counts first."""
     for number, score in enumerate(report.scores):
         style = "strong" if not number else ""
         title = score.title + (LOWER if score.lower_is_better else "")
-        yield _line(title, report.scored if not number else None, score.value, score.low, score.high, style)
+        yield _line(title, report.scored if not number else None, score.value, score.low, score.high, bar, style)
 
 
-def breakdown_lines(report: Report, *, titles: bool = True) -> Iterator[Line]:
+def breakdown_lines(report: Report, bar: int) -> Iterator[Line]:
     """The share of right ones by error type and by length, and why predictions failed."""
     from batch.evaluation.forms import words
 
     if report.types:
-        if titles:
-            yield _title("Right, by error type")
+        yield _title("by error type")
         for kind in report.types:
-            yield _line(one_line(kind.name), kind.n, kind.share, kind.low, kind.high, "", kind.name)
+            yield _line(one_line(kind.name), kind.n, kind.share, kind.low, kind.high, bar, "", kind.name)
     if len(report.lengths) > 1:
-        yield _title("Right, by characters of the input")
+        yield _title("by characters of the input")
         for bin_ in report.lengths:
-            yield _line(words.length_label(bin_), bin_.n, bin_.right / bin_.n, bin_.low, bin_.high)
+            yield _line(words.length_label(bin_), bin_.n, bin_.right / bin_.n, bin_.low, bin_.high, bar)
     if report.errors:
-        yield _title("Why predictions failed")
+        yield _title("why predictions failed")
         for message, number in report.errors:
             yield Line((one_line(message), (count(number), "muted"), ("", ""), ("", ""), ("", "")))
 
@@ -72,9 +83,7 @@ def difference_lines(comparison: Comparison) -> Iterator[Line]:
     """The metrics in both runs; what is surely better or worse says so in a word."""
     from batch.evaluation.forms import words
 
-    reach = max(
-        (abs(x) for d in comparison.differences for x in (d.change, d.low or 0.0, d.high or 0.0)), default=0.0
-    )
+    reach = max((abs(x) for d in comparison.differences for x in (d.change, d.low or 0.0, d.high or 0.0)), default=0.0)
     for number, d in enumerate(comparison.differences):
         verdict = words.verdict_on(d)
         style = {"better": "success", "worse": "error"}.get(verdict, "muted")
@@ -118,22 +127,28 @@ def _scaled(change: float, low: float | None, high: float | None, reach: float) 
     def place(x: float | None) -> float | None:
         return None if x is None else 0.5 + x / reach / 2
 
-    width = BAR - 1  # odd: it has a middle
-    cells = list(forest(place(change) or 0.0, place(low), place(high), width))
-    middle = width // 2
+    cells = list(forest(place(change) or 0.0, place(low), place(high), BAR))
+    middle = BAR // 2
     if cells[middle] != "●":
         cells[middle] = "┼" if cells[middle] == "─" else "│"
     return "".join(cells)
 
 
 def _line(
-    title: str, n: int | None, value: float, low: float | None, high: float | None, style: str = "", kind: str | None = None
+    title: str,
+    n: int | None,
+    value: float,
+    low: float | None,
+    high: float | None,
+    width: int,
+    style: str = "",
+    kind: str | None = None,
 ) -> Line:
     from batch.evaluation.forms import words
 
     number: Cell = ("" if n is None else count(n), "muted")
     interval = words.range_of(low, high).replace(" ", "")
-    bar: Cell = (forest(value, low, high, BAR), "accent" if style else "")
+    bar: Cell = (forest(value, low, high, width), "accent" if style else "")
     return Line(((title, style), number, (words.percent(value), style), (interval, "muted"), bar), kind)
 
 

@@ -54,7 +54,8 @@ class ResultsScreen(JobActions[None]):
 
     CSS_PATH = "results.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("results.kind", "results.search", "results.copy", "results.export", "results.run", "results.retry"),
+        *bind("results.kind", "results.search", "results.copy", "results.score", "results.export"),
+        *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "app.back"),
     ]
@@ -259,6 +260,8 @@ class ResultsScreen(JobActions[None]):
             return self._counts.running or self._counts.of("pending") > 0
         if action == "errors":
             return self._counts.failed > 0
+        if action == "score":
+            return self._job is not None and self._job.kind == "dataset"
         return True
 
     @on(VirtualTable.Highlighted)

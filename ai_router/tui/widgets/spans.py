@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
+from textual.content import Content
 
 from ai_router.tui.widgets.text import harmless, plural
 from ai_router.tui.widgets.text_view import Block, Part
@@ -53,6 +54,11 @@ def too_long(*texts: str) -> str:
     """Why differences are not shown, where texts are too long for it."""
     longest = max(map(len, texts))
     return f"differences are not marked in texts of {plural(longest, 'character')}" if longest > LONGEST else ""
+
+
+def legend(*, marks: bool) -> str:
+    """How differences are shown, as markup."""
+    return Content("[-goes-] {+comes+} · d colours" if marks else "struck: goes · underlined: comes · d marks").markup
 
 
 def _beside(name: str, block: Block) -> Block:

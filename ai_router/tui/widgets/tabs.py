@@ -34,6 +34,7 @@ _FORMS: tuple[Callable[[Tab, str, bool], str], ...] = (
     lambda tab, n, chosen: f"{tab.key} {tab.short or tab.word} {n}" if chosen else f"{tab.key}{tab.sign}{n}",
     lambda tab, n, chosen: f"{tab.key} {tab.short or tab.word} {n}" if chosen else f"{tab.key}{tab.sign}",
 )
+ROOMY_FORMS = 2  # that have two cells between tabs
 
 
 class CountTabs(Widget):
@@ -65,15 +66,21 @@ class CountTabs(Widget):
     def texts(self) -> list[str]:
         """What each tab says, in the fullest form that fits."""
         width = self.size.width
-        for form in _FORMS:
+        texts: list[str] = []
+        for number, form in enumerate(_FORMS):
             texts = []
+            after = False  # the chosen one
             for tab in self._tabs:
                 chosen = tab.name == self._chosen
                 text = form(tab, count(self._counts.get(tab.name, 0)), chosen)
-                texts.append(f"[{text}]" if chosen else f" {text} ")
+                if number < ROOMY_FORMS:
+                    texts.append(f"[{text}]" if chosen else f" {text} ")
+                else:  # the brackets stand in the gaps
+                    texts.append(f"[{text}]" if chosen else text if after else f" {text}")
+                after = chosen
             if sum(map(cell_len, texts)) <= width:
                 break
-        return texts if self._tabs else []
+        return texts
 
     def render(self) -> Content:
         """The line."""
