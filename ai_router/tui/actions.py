@@ -89,7 +89,8 @@ _JOBS = (
     Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
     Action("jobs.details", "i", "details", "Show or hide what is known of this job", "Jobs", False),
     Action("jobs.refresh", "f5,R,shift+r", "refresh", "Read the folder again", "Jobs", False),
-    Action("jobs.score", "v", "score", "Of a job with known answers: how many are right, and what is wrong", "Jobs", False),
+    Action("jobs.score", "v", "score", "Of a job with known answers: how many are right, and what is wrong", "Jobs",
+           False),
     Action("jobs.score_file", "V,shift+v", "score a file", "Score a results file (JSONL), or a job of another folder",
            "Jobs", False),
     Action("jobs.skipped", "u", "unreadable", "Files that could not be read, and why", "Jobs", False),
@@ -151,8 +152,8 @@ _EVALUATION = (
     Action("evaluation.about", "i", "about", "How it was measured, and what was left out", "Scores", False),
     Action("evaluation.copy", "c,y", "copy", "Copy the prediction (of a failed row, the error)", "Scores", False),
     Action("evaluation.copy_json", "Y,shift+y", "copy JSON", "Copy the row as JSON", "Scores", False),
-    Action("evaluation.scores", "tab", "scores", "To the scores, the rows, the text", "Scores", False,
-           method="app.focus_next"),
+    Action("evaluation.scores", "s", "scores", "To the scores, and back to the rows", "Scores", False,
+           method="scores"),
 )  # fmt: skip
 
 _MODELS = (

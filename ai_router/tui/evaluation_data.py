@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai_router.tui.pages import Rows
+from ai_router.tui.results_data import Counts, read_counts
 from batch.errors import BatchError
 
 if TYPE_CHECKING:
@@ -131,12 +132,9 @@ class JobPairs(PairSource):
         with CheckpointStore(self.path) as store:
             return set(store.ids("failed"))
 
-    def done(self) -> tuple[int, bool]:
-        """How many items have a result, and whether any process runs the job."""
-        from ai_router.tui.results_data import read_counts
-
-        counts = read_counts(self.path)
-        return counts.completed + counts.failed, counts.running
+    def counts(self) -> Counts:
+        """How far the job is, and whether any process runs it."""
+        return read_counts(self.path)
 
 
 def _job_pairs(store: CheckpointStore, places: Sequence[int]) -> list[Pair]:
@@ -210,7 +208,7 @@ def cut_pair(pair: Pair) -> Pair:
 
 
 class Scored:
-    """The verdicts of a run as they come: some 15 bytes a row, in the order of the pairs. Verdicts are their numbers."""
+    """The verdicts of a run as they come, by their numbers: some 15 bytes a row, in the order of the pairs."""
 
     def __init__(self) -> None:
         self.places: array[int] = array("q")

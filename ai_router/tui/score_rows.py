@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batch.evaluation.report import Comparison, Report
 
 LOWER = " ↓"
+NEVER = 1 << 20  # cells
 TITLE = 25  # cells that every title fits into
 BAR = 21  # cells of the bar of a difference; odd: it has a middle
 DIFFERENCE_COLUMNS = (
@@ -35,18 +36,18 @@ class Line:
     error_type: str | None = None
 
 
-def bar_cells(width: int) -> int:
+def bar_cells(width: int, *, numbers: bool = True) -> int:
     """The cells that are left for bars in a table of a width."""
-    return max(11, min(41, width - TITLE - 6 - 5 - 10 - 8))
+    return max(11, min(41, width - TITLE - 5 - 10 - 6 - 8 * numbers))
 
 
-def score_columns(bar: int) -> list[Column]:
+def score_columns(bar: int, *, numbers: bool = True) -> list[Column]:
     """Title, n, value, interval, bar."""
     middle = bar // 2 - 1
     scale = f"0{'·' * (middle - 1)}50{'·' * (bar - middle - 5)}100"
     return [
         Column("", flex=1),
-        Column("n", 6, right=True),
+        Column("n", 6, right=True, from_width=0 if numbers else NEVER),
         Column("%", 5, right=True),
         Column("95 %", 10, right=True),
         Column(scale, bar),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
 from textual.app import ComposeResult
 from textual.content import Content
 
@@ -240,7 +240,7 @@ class ComparisonScreen(ScoredRowsScreen):
             title=" · ".join(filter(None, [number, f"{tab.sign} {tab.word}", f"{before} → {now}", kind])),
             blocks=labelled(spans, width, marks=self.with_marks),
             copied=pair.predicted,
-            json=orjson.dumps(record).decode(),
+            json=json.dumps(record, ensure_ascii=False),
             subtitle=note or legend(marks=self.with_marks),
             number=number,
         )

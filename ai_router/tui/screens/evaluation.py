@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
@@ -22,13 +21,13 @@ from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog, Evaluation
 from ai_router.tui.screens.evaluation_export import ReportDialog
 from ai_router.tui.screens.row_reading import RowText
 from ai_router.tui.screens.scored_rows import ROOMY, ScoredRowsScreen, number_cells
-from ai_router.tui.widgets.spans import labelled, legend, same, too_long
+from ai_router.tui.verdict_rows import ALL, ONLY_OF_CORRECTIONS, VERDICT_TABS, pair_text, verdict_number, verdict_tab
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.tabs import Tab
 from ai_router.tui.widgets.text import count, one_line, plural
-from ai_router.tui.widgets.text_view import Block
 
 if TYPE_CHECKING:
+    from ai_router.tui.results_data import Counts
     from batch.evaluation.options import EvaluationOptions
     from batch.evaluation.pairs import Pair
     from batch.evaluation.report import Report
@@ -36,19 +35,6 @@ if TYPE_CHECKING:
 LIVE_SECONDS = 1.0
 REST = 5  # times as long as the last scoring took, between two of a job that runs
 LEAST_REST = 2.0  # seconds
-
-ALL = Tab("all", "1", "≡", "all")
-VERDICT_TABS = (
-    Tab("right", "2", "✓", "right", style="success"),
-    Tab("wrong", "3", "✗", "wrong", style="error"),
-    Tab("over-corrected", "4", "+", "over-corrected", "over", "warning"),
-    Tab("under-corrected", "5", "−", "under-corrected", "under", "warning"),
-    Tab("not corrected", "6", "○", "not corrected", "same", "warning"),
-    Tab("failed", "7", "!", "failed", style="error"),
-    Tab("unscorable", "8", "?", "unscorable", "other", "muted"),
-)
-ONLY_OF_CORRECTIONS = ("over-corrected", "under-corrected", "not corrected")
-BY_NAME = {tab.name: tab for tab in VERDICT_TABS}
 
 
 class EvaluationScreen(ScoredRowsScreen):
@@ -140,7 +126,7 @@ class EvaluationScreen(ScoredRowsScreen):
 
     def _look_again(self) -> None:
         scorer = self._scorer
-        if not self.is_current or scorer is None or not self._job_runs or self.working("score"):
+        if not self.is_current or scorer is None or self.working("score") or self.working("live"):
             return
         if time.monotonic() - self._looked >= max(LEAST_REST, REST * scorer.seconds):
             self._looked = time.monotonic()
@@ -149,13 +135,16 @@ class EvaluationScreen(ScoredRowsScreen):
     def _ask_how_far(self) -> None:
         source = self.source
         if isinstance(source, JobPairs):
-            self.in_thread(source.done, lambda found: self._how_far(*found), group="live")
+            self.in_thread(source.counts, self._how_far, group="live")
 
-    def _how_far(self, done: int, running: bool) -> None:
-        self._job_runs = running
+    def _how_far(self, counts: Counts) -> None:
+        self._job_runs = counts.running
         self._show_context()
         scorer = self._scorer
-        if scorer is not None and done != len(scorer.rows) and not self.working("score"):
+        if scorer is None or self.working("score"):
+            return
+        rows, failed = scorer.rows, verdict_number("failed")
+        if (counts.completed + counts.failed, counts.failed) != (len(rows), rows.count(failed)):
             self._run(scorer)
 
     # -- what is shown --------------------------------------------------------------------------------------------
@@ -180,12 +169,14 @@ class EvaluationScreen(ScoredRowsScreen):
     def _show_scores(self, report: Report) -> None:
         wide = self.size.width >= 110
         cells = (self.size.width // 2 if wide else self.size.width) - 5
-        bar = bar_cells(cells)
-        scores, breakdown = list(score_lines(report, bar)), list(breakdown_lines(report, bar))
+        # Beside each other, the scores have their one n in the border.
+        bars = {"scores": bar_cells(cells, numbers=not wide), "breakdown": bar_cells(cells)}
+        scores = list(score_lines(report, bars["scores"]))
+        breakdown = list(breakdown_lines(report, bars["breakdown" if wide else "scores"]))
         self._lines = {"scores": scores if wide else [*scores, *breakdown], "breakdown": breakdown if wide else []}
         for name, lines in self._lines.items():
             table = self.query_one(f"#{name}", VirtualTable)
-            table.columns = score_columns(bar)
+            table.columns = score_columns(bars[name], numbers=name != "scores" or not wide)
             table.set_count(len(lines))
         self.query_one("#breakdown").set_class(bool(self._lines["breakdown"]), "-any")
         notes = len(report.notes) + bool(report.skipped)
@@ -219,11 +210,11 @@ class EvaluationScreen(ScoredRowsScreen):
 
     def tab_count(self, name: str) -> int:
         """Of the rows that are scored by now."""
-        return self._scorer.rows.count(_number(name)) if self._scorer else 0
+        return self._scorer.rows.count(verdict_number(name)) if self._scorer else 0
 
     def select(self, name: str) -> Sequence[int]:
         """Of one verdict, and of one error type where one was chosen."""
-        return self._scorer.rows.select(_number(name), self.error_type) if self._scorer else range(0)
+        return self._scorer.rows.select(verdict_number(name), self.error_type) if self._scorer else range(0)
 
     def id_at(self, row: int) -> int:
         """The place of the pair."""
@@ -278,40 +269,14 @@ class EvaluationScreen(ScoredRowsScreen):
 
     def _tab_of(self, row: int) -> Tab:
         assert self._scorer is not None
-        return VERDICT_TABS[_order()[self._scorer.rows.verdicts[row]]]
+        return verdict_tab(self._scorer.rows.verdicts[row])
 
     def row_text(self, row: int, data: Pair, width: int) -> RowText:
         """Input, expected and predicted text below each other, or the error."""
-        from batch.evaluation.diff import diff
-
         assert self.source is not None
-        tab = self._tab_of(row)
         number = f"# {count(self.source.number(row, self.id_at(row)))}"
-        name = one_line(data.example_id, 40)
-        parts = [number, f"{tab.sign} {tab.word}", one_line(data.error_type or "", 40)]
-        parts += [f"id {name}"] if name != number[2:].replace(",", "") else []
-        note = too_long(data.input, data.expected, data.predicted)
-        if data.error is not None:
-            blocks = labelled([("input", same(data.input)), ("expected", same(data.expected))], width, marks=False)
-            blocks += [Block("✗ FAILED", "error"), Block(data.error)]
-        else:
-            correction = self.report is None or self.report.task == "correction"
-            shown = None if note else diff(data.input, data.expected, data.predicted)
-            texts = [
-                ("input", shown.input if shown and correction else same(data.input)),
-                ("expected", shown.expected if shown and correction else same(data.expected)),
-                ("predicted", shown.predicted if shown else same(data.predicted)),
-            ]
-            blocks = labelled(texts, width, marks=self.with_marks)
-        record = {name: getattr(data, name) for name in data.__slots__ if getattr(data, name) is not None}
-        return RowText(
-            title=" · ".join(filter(None, parts)),
-            blocks=blocks,
-            copied=data.predicted if data.error is None else data.error,
-            json=orjson.dumps({**record, "verdict": tab.name}).decode(),
-            subtitle=note or ("" if data.error is not None else legend(marks=self.with_marks)),
-            number=number,
-        )
+        correction = self.report is None or self.report.task == "correction"
+        return pair_text(data, number, self._tab_of(row), width, correction=correction, marks=self.with_marks)
 
     def texts(self, data: Pair) -> Iterable[str]:
         """All a row says."""
@@ -383,19 +348,3 @@ class EvaluationScreen(ScoredRowsScreen):
                 self.app.push_screen(ComparisonScreen(self.path, path, self.options, self._above))
 
         self.app.push_screen(ChooseRunDialog(self.source), answered)
-
-
-def _number(name: str) -> int | None:
-    """A verdict as rows keep it."""
-    from batch.evaluation.measure import VERDICTS
-    from batch.evaluation.verdicts import Verdict
-
-    return None if name == "all" else VERDICTS.index(Verdict(name))
-
-
-def _order() -> list[int]:
-    """Which tab a verdict's number belongs to."""
-    from batch.evaluation.measure import VERDICTS
-
-    names = [tab.name for tab in VERDICT_TABS]
-    return [names.index(str(verdict)) for verdict in VERDICTS]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from batch.evaluation.report import Comparison, Report
 
 FORMATS = {
-    "html": (".html", "one page with plots and the rows that are wrong; loads nothing"),
-    "markdown": (".md", "tables and some rows of each kind, for a pull request"),
+    "html": (".html", "one page with plots and the rows that are wrong"),
+    "markdown": (".md", "tables and some rows of each kind"),
     "json": (".json", "every figure, for programs"),
 }
 

@@ -48,7 +48,8 @@ class JobsScreen(JobActions[None]):
     CSS_PATH = "jobs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("jobs.resume", "jobs.open", "jobs.retry", "jobs.delete", "jobs.filter", "jobs.export"),
-        *bind("jobs.score", "jobs.score_file", "jobs.sort", "jobs.reverse", "jobs.details", "jobs.refresh", "jobs.skipped", "app.back", "app.up"),
+        *bind("jobs.sort", "jobs.reverse", "jobs.score", "jobs.score_file", "jobs.details", "jobs.refresh"),
+        *bind("jobs.skipped", "app.back", "app.up"),
     ]
 
     def __init__(self, mode: Literal["list", "resume"] = "list") -> None:

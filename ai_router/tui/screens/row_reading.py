@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from ai_router.tui.actions import bind
+from ai_router.tui.actions import bind, shown
 from ai_router.tui.screens.reading import copy_from
 from ai_router.tui.screens.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import count
@@ -49,8 +49,9 @@ class RowReadingScreen(ScrollingScreen[int]):
 
     STEP = 2
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("reading.next", "reading.previous", "evaluation.marks", "evaluation.copy", "evaluation.copy_json"),
-        *bind("app.back"),
+        *bind("reading.next", "reading.previous"),
+        *shown("evaluation.marks", "evaluation.copy"),
+        *bind("evaluation.copy_json", "app.back"),
     ]
 
     def __init__(self, origin: RowsToRead, rows: Sequence[int], place: int, crumbs: tuple[str, ...]) -> None:

@@ -200,6 +200,11 @@ class ScoredRowsScreen(RoomScreen[None]):
         if not keep or self._text_of is None:
             self._show_text()
 
+    def action_scores(self) -> None:
+        """To the scores, and back."""
+        scores = self.query_one("#scores", VirtualTable)
+        (self.table if self.focused is not None and self.focused is not self.table else scores).focus()
+
     # -- kinds ----------------------------------------------------------------------------------------------------
 
     def action_next_tab(self) -> None:
