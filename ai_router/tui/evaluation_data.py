@@ -301,7 +301,8 @@ class Scorer:
         self._add(self.source.scan(known), progress)
         self.check()
         self.step = "working out intervals"
-        self._make_report(samples=0)
+        if self.report is None:  # something to look at
+            self._make_report(samples=0)
         progress()
         self._make_report()
         self.seconds = time.monotonic() - began
@@ -364,45 +365,3 @@ class Scorer:
 
         assert self.measured is not None
         self.report = report_of(self.measured, self.source.name, self.source.reader, samples=samples)
-
-
-class RowSearch:
-    """Which of some rows hold a text: found in a thread, readable while it goes on. `ids` is what pages are read by."""
-
-    def __init__(
-        self,
-        opener: Callable[[], AbstractContextManager[Rows[object]]],
-        rows: Sequence[int],
-        ids: Callable[[int], int],
-        texts: Callable[[object], Iterable[str]],
-        text: str,
-    ) -> None:
-        self.text, self.found = text, array("i")
-        self.stopped = False
-        self._opener, self._rows, self._ids, self._texts = opener, rows, ids, texts
-        self._at = 0
-
-    @property
-    def percent(self) -> int:
-        """How far it is."""
-        return min(100, self._at * 100 // max(1, len(self._rows)))
-
-    def run(self, progress: Callable[[], object]) -> RowSearch:
-        """Look; `progress` is called a few times a second, from this thread."""
-        needle = self.text.casefold()
-        told = time.monotonic()
-        with self._opener() as read:
-            while self._at < len(self._rows) and not self.stopped:
-                rows = self._rows[self._at : self._at + PAGE]
-                for row, data in zip(rows, read([self._ids(row) for row in rows]), strict=True):
-                    if any(needle in text.casefold() for text in self._texts(data)):
-                        self.found.append(row)
-                self._at += len(rows)
-                if time.monotonic() - told > REPORT_SECONDS:
-                    told = time.monotonic()
-                    progress()
-        return self
-
-    def stop(self) -> None:
-        """Look no further; what was found stays."""
-        self.stopped = True

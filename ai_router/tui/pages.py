@@ -1,16 +1,20 @@
-"""Pages of rows read in a thread, whatever they are read from."""
+"""Pages of rows read in a thread, whatever they are read from; and searches in them."""
 
 from __future__ import annotations
 
 import threading
+import time
+from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 KEPT_PAGES = 48
 WANTED_PAGES = 4  # requests for pages scrolled past are forgotten
+SEARCH_PAGE = 512
+REPORT_SECONDS = 0.2
 
 # What rows are read with: opened in the thread that reads, it gives the rows of some ids in their order.
 Rows = Callable[[Sequence[int]], list[R]]
@@ -87,3 +91,45 @@ class PageReader(Generic[R]):
                     self._pages.popitem(last=False)
         self._loaded()
         return True
+
+
+class RowSearch:
+    """Which of some rows hold a text: found in a thread, readable while it goes on. `ids` is what pages are read by."""
+
+    def __init__(
+        self,
+        opener: Callable[[], AbstractContextManager[Rows[Any]]],
+        rows: Sequence[int],
+        ids: Callable[[int], int],
+        texts: Callable[[Any], Iterable[str]],
+        text: str,
+    ) -> None:
+        self.text, self.found = text, array("i")
+        self.stopped = False
+        self._opener, self._rows, self._ids, self._texts = opener, rows, ids, texts
+        self._at = 0
+
+    @property
+    def percent(self) -> int:
+        """How far it is."""
+        return min(100, self._at * 100 // max(1, len(self._rows)))
+
+    def run(self, progress: Callable[[], object]) -> RowSearch:
+        """Look; `progress` is called a few times a second, from this thread."""
+        needle = self.text.casefold()
+        told = time.monotonic()
+        with self._opener() as read:
+            while self._at < len(self._rows) and not self.stopped:
+                rows = self._rows[self._at : self._at + SEARCH_PAGE]
+                for row, data in zip(rows, read([self._ids(row) for row in rows]), strict=True):
+                    if any(needle in text.casefold() for text in self._texts(data)):
+                        self.found.append(row)
+                self._at += len(rows)
+                if time.monotonic() - told > REPORT_SECONDS:
+                    told = time.monotonic()
+                    progress()
+        return self
+
+    def stop(self) -> None:
+        """Look no further; what was found stays."""
+        self.stopped = True

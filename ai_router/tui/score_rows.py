@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LOWER = " ↓"
 NEVER = 1 << 20  # cells
-TITLE = 25  # cells that every title fits into
+TITLE = 28  # cells that every title fits into
 BAR = 21  # cells of the bar of a difference; odd: it has a middle
 DIFFERENCE_COLUMNS = (
     Column("", flex=1),

@@ -6,8 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ai_router.tui.screens.row_reading import RowText
-from ai_router.tui.widgets.spans import labelled, legend, same, too_long
+from ai_router.tui.widgets.spans import RowText, labelled, legend, same, too_long
 from ai_router.tui.widgets.tabs import Tab
 from ai_router.tui.widgets.text import one_line
 from ai_router.tui.widgets.text_view import Block

@@ -19,9 +19,9 @@ from ai_router.tui.score_rows import Line, bar_cells, breakdown_lines, score_col
 from ai_router.tui.screens.dialogs import ConfirmDialog
 from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog, EvaluationOptionsDialog, about_text
 from ai_router.tui.screens.evaluation_export import ReportDialog
-from ai_router.tui.screens.row_reading import RowText
 from ai_router.tui.screens.scored_rows import ROOMY, ScoredRowsScreen, number_cells
 from ai_router.tui.verdict_rows import ALL, ONLY_OF_CORRECTIONS, VERDICT_TABS, pair_text, verdict_number, verdict_tab
+from ai_router.tui.widgets.spans import RowText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.tabs import Tab
 from ai_router.tui.widgets.text import count, one_line, plural

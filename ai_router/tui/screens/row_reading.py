@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from textual.app import ComposeResult
@@ -12,20 +11,9 @@ from textual.binding import BindingType
 from ai_router.tui.actions import bind, shown
 from ai_router.tui.screens.reading import copy_from
 from ai_router.tui.screens.scrolling import ScrollingScreen
+from ai_router.tui.widgets.spans import RowText
 from ai_router.tui.widgets.text import count
-from ai_router.tui.widgets.text_view import Block, TextView
-
-
-@dataclass(frozen=True, slots=True)
-class RowText:
-    """A row to read: its title, its text, and what is copied of it."""
-
-    title: str
-    blocks: Sequence[Block]
-    copied: str
-    json: str
-    subtitle: str = ""
-    number: str = ""
+from ai_router.tui.widgets.text_view import TextView
 
 
 class RowsToRead(Protocol):

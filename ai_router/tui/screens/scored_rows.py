@@ -14,11 +14,11 @@ from textual.containers import Container, Vertical
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
-from ai_router.tui.evaluation_data import RowSearch
-from ai_router.tui.pages import PageReader, Rows
+from ai_router.tui.pages import PageReader, Rows, RowSearch
 from ai_router.tui.screens.base import RoomScreen
 from ai_router.tui.screens.reading import copy_from
-from ai_router.tui.screens.row_reading import RowReadingScreen, RowText
+from ai_router.tui.screens.row_reading import RowReadingScreen
+from ai_router.tui.widgets.spans import RowText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.tabs import CountTabs, Tab
 from ai_router.tui.widgets.text import count, plural

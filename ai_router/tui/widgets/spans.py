@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
 
 LABEL = 11  # cells of the names before texts that fit into one line
 LONGEST = 20_000  # characters of a text whose differences are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class RowText:
+    """A row to read: its title, its text, and what is copied of it."""
+
+    title: str
+    blocks: Sequence[Block]
+    copied: str
+    json: str
+    subtitle: str = ""
+    number: str = ""
 
 
 def same(text: str) -> list[Span]:
