@@ -71,7 +71,7 @@ def breakdown_lines(report: Report, bar: int) -> Iterator[Line]:
         for kind in report.types:
             yield _line(one_line(kind.name), kind.n, kind.share, kind.low, kind.high, bar, "", kind.name)
     if len(report.lengths) > 1:
-        yield _title("by characters of the input")
+        yield _title("by input characters")
         for bin_ in report.lengths:
             yield _line(words.length_label(bin_), bin_.n, bin_.right / bin_.n, bin_.low, bin_.high, bar)
     if report.errors:

@@ -13,9 +13,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 
-from ai_router.tui.evaluation_data import JobPairs, PairSource, Scorer, Stopped, cut_pair, open_source
+from ai_router.tui.evaluation_data import JobPairs, PairSource, Scored, Scorer, Stopped, cut_pair, open_source
 from ai_router.tui.pages import Rows
-from ai_router.tui.score_rows import Line, bar_cells, breakdown_lines, score_columns, score_lines
+from ai_router.tui.score_rows import NEVER, Line, bar_cells, breakdown_lines, score_columns, score_lines
 from ai_router.tui.screens.dialogs import ConfirmDialog
 from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog, EvaluationOptionsDialog, about_text
 from ai_router.tui.screens.evaluation_export import ReportDialog
@@ -54,7 +54,7 @@ class EvaluationScreen(ScoredRowsScreen):
         self._lines: dict[str, list[Line]] = {"scores": [], "breakdown": []}
         self._job_runs = False
         self._looked = 0.0
-        self._shown_rows: object = None
+        self._rows = Scored()  # what is shown: the scorer may have begun anew meanwhile
 
     def compose_scores(self) -> ComposeResult:
         """Scores, and beside them where it is wrong."""
@@ -116,13 +116,20 @@ class EvaluationScreen(ScoredRowsScreen):
         if scorer is self._scorer and self.alive and self.working("score"):
             self._busy["score"] = scorer.text
             self._show_busy()
-            self._show(scorer)
+            if self.is_current and not scorer.seconds:  # the first time; later what is shown stays until there is more
+                self._show(scorer)
 
     def _scored(self, scorer: Scorer) -> None:
         self._looked = time.monotonic()
-        self._show(scorer)
+        if self.is_current:
+            self._show(scorer)
         if self.source is not None and self.source.live:
             self._ask_how_far()
+
+    def on_screen_resume(self) -> None:
+        """While another screen was shown, its rows stayed as they were."""
+        if self._scorer is not None and not self.working("score"):
+            self._show(self._scorer)
 
     def _look_again(self) -> None:
         scorer = self._scorer
@@ -155,10 +162,11 @@ class EvaluationScreen(ScoredRowsScreen):
         return self._scorer.report if self._scorer else None
 
     def _show(self, scorer: Scorer) -> None:
-        fresh = self._shown_rows is not scorer.rows
-        self._shown_rows = scorer.rows
+        fresh, self._rows = self._rows is not scorer.rows, scorer.rows
         if fresh and self._pages is not None:
             self._pages.forget()
+            self.restart_search()
+        self.table.columns = self.columns(self.size.width)
         self.show_tabs()
         self.show_rows(keep=True)
         if scorer.report is not None:
@@ -167,16 +175,17 @@ class EvaluationScreen(ScoredRowsScreen):
         self.refresh_bindings()
 
     def _show_scores(self, report: Report) -> None:
-        wide = self.size.width >= 110
-        cells = (self.size.width // 2 if wide else self.size.width) - 5
+        width = self.size.width
+        beside = width >= 110 and bool(report.types or len(report.lengths) > 1 or report.errors)
+        cells = (width // 2 if beside else width) - 5
         # Beside each other, the scores have their one n in the border.
-        bars = {"scores": bar_cells(cells, numbers=not wide), "breakdown": bar_cells(cells)}
+        bars = {"scores": bar_cells(cells, numbers=not beside), "breakdown": bar_cells(cells)}
         scores = list(score_lines(report, bars["scores"]))
-        breakdown = list(breakdown_lines(report, bars["breakdown" if wide else "scores"]))
-        self._lines = {"scores": scores if wide else [*scores, *breakdown], "breakdown": breakdown if wide else []}
+        breakdown = list(breakdown_lines(report, bars["breakdown" if beside else "scores"]))
+        self._lines = {"scores": scores if beside else [*scores, *breakdown], "breakdown": breakdown if beside else []}
         for name, lines in self._lines.items():
             table = self.query_one(f"#{name}", VirtualTable)
-            table.columns = score_columns(bars[name], numbers=name != "scores" or not wide)
+            table.columns = score_columns(bars[name], numbers=name != "scores" or not beside)
             table.set_count(len(lines))
         self.query_one("#breakdown").set_class(bool(self._lines["breakdown"]), "-any")
         notes = len(report.notes) + bool(report.skipped)
@@ -210,16 +219,15 @@ class EvaluationScreen(ScoredRowsScreen):
 
     def tab_count(self, name: str) -> int:
         """Of the rows that are scored by now."""
-        return self._scorer.rows.count(verdict_number(name)) if self._scorer else 0
+        return self._rows.count(verdict_number(name))
 
     def select(self, name: str) -> Sequence[int]:
         """Of one verdict, and of one error type where one was chosen."""
-        return self._scorer.rows.select(verdict_number(name), self.error_type) if self._scorer else range(0)
+        return self._rows.select(verdict_number(name), self.error_type)
 
     def id_at(self, row: int) -> int:
         """The place of the pair."""
-        assert self._scorer is not None
-        return self._scorer.rows.places[row]
+        return self._rows.places[row]
 
     def opened(self) -> AbstractContextManager[Rows[Pair]]:
         """From the job or the file."""
@@ -234,18 +242,11 @@ class EvaluationScreen(ScoredRowsScreen):
 
     def columns(self, width: int) -> list[Column]:
         """Number, verdict, texts; the type where there is room and one."""
-        total = (
-            self._scorer.rows.places[-1] + 1
-            if self._scorer and isinstance(self.source, JobPairs) and len(self._scorer.rows)
-            else len(self._scorer.rows)
-            if self._scorer
-            else 0
-        )
-        typed = bool(self._scorer and self._scorer.rows.type_names)
+        total = self.source.total if isinstance(self.source, JobPairs) else len(self._rows)
         return [
             Column("#", number_cells(max(total, 999)), right=True),
             Column("Verdict", 17 if width >= ROOMY else 8),
-            Column("Type", 18, from_width=ROOMY if typed else 10_000),
+            Column("Type", 18, from_width=ROOMY if self._rows.type_names else NEVER),
             Column("Input", flex=1),
             Column("Expected", flex=1),
             Column("Predicted", flex=1),
@@ -253,7 +254,7 @@ class EvaluationScreen(ScoredRowsScreen):
 
     def cells(self, row: int, data: Pair) -> Row:
         """A line of the table."""
-        assert self._scorer is not None and self.source is not None
+        assert self.source is not None
         tab = self._tab_of(row)
         word = tab.word if self.size.width >= ROOMY else tab.short or tab.word
         number = self.source.number(row, self.id_at(row))
@@ -268,8 +269,7 @@ class EvaluationScreen(ScoredRowsScreen):
         )
 
     def _tab_of(self, row: int) -> Tab:
-        assert self._scorer is not None
-        return verdict_tab(self._scorer.rows.verdicts[row])
+        return verdict_tab(self._rows.verdicts[row])
 
     def row_text(self, row: int, data: Pair, width: int) -> RowText:
         """Input, expected and predicted text below each other, or the error."""

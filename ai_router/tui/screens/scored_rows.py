@@ -33,7 +33,7 @@ class ScoredRowsScreen(RoomScreen[None]):
 
     CSS_PATH = "scored_rows.tcss"
     AUTO_FOCUS = "#rows"
-    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (21, "-short"), (32, "-tall")]  # noqa: RUF012 - as the base has it
+    VERTICAL_BREAKPOINTS = [(0, "-least"), (14, "-tiny"), (21, "-short"), (32, "-tall")]  # noqa: RUF012 - as the base has it
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("evaluation.search", "evaluation.compare", "evaluation.options", "evaluation.export", "evaluation.kind"),
         *bind(*(f"evaluation.tab{key}" for key in "12345678")),
@@ -337,6 +337,11 @@ class ScoredRowsScreen(RoomScreen[None]):
     def _show_found(self, search: RowSearch, text: str) -> None:
         self.table.set_count(len(search.found))
         self.table.border_subtitle = text
+
+    def restart_search(self) -> None:
+        """The rows are others now."""
+        if self._search is not None:
+            self._begin_search(self._search.text)
 
     def end_search(self) -> None:
         """All rows of the kind again."""
