@@ -274,7 +274,8 @@ async def test_other_options_score_again(workspace: Workspace) -> None:
         await pilot.click("#options-go")
         await until(pilot, lambda: "no normalisation" in str(dialog.query_one("#options-said", Static).render()))
         field.value = "nfkc,whitespace,case"
-        await pilot.click("#options-go")
+        field.focus()
+        await pilot.press("enter")
         await on_screen(pilot, EvaluationScreen)
         await until(pilot, lambda: screen.tab_count("right") == 3)
         await until(pilot, lambda: "nfkc+whitespace+case" in shown(app))
