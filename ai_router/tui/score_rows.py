@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LOWER = " ↓"
 NEVER = 1 << 20  # cells
-TITLE = 28  # cells that every title fits into
+TITLE = 24  # cells that every title fits into
 BAR = 21  # cells of the bar of a difference; odd: it has a middle
 DIFFERENCE_COLUMNS = (
     Column("", flex=1),
@@ -38,7 +38,7 @@ class Line:
 
 def bar_cells(width: int, *, numbers: bool = True) -> int:
     """The cells that are left for bars in a table of a width."""
-    return max(11, min(41, width - TITLE - 5 - 10 - 6 - 8 * numbers))
+    return max(9, min(41, width - TITLE - 5 - 10 - 6 - 8 * numbers))
 
 
 def score_columns(bar: int, *, numbers: bool = True) -> list[Column]:
@@ -58,7 +58,7 @@ def score_lines(report: Report, bar: int) -> Iterator[Line]:
     """The metrics, the one that counts first."""
     for number, score in enumerate(report.scores):
         style = "strong" if not number else ""
-        title = score.title + (LOWER if score.lower_is_better else "")
+        title = _short(score.title) + (LOWER if score.lower_is_better else "")
         yield _line(title, report.scored if not number else None, score.value, score.low, score.high, bar, style)
 
 
@@ -92,7 +92,7 @@ def difference_lines(comparison: Comparison) -> Iterator[Line]:
         interval = "—" if d.low is None else f"{words.signed(d.low)} – {words.signed(d.high)}"
         yield Line(
             (
-                (d.title + (LOWER if d.lower_is_better else ""), "" if number else "strong"),
+                (_short(d.title) + (LOWER if d.lower_is_better else ""), "" if number else "strong"),
                 words.percent(d.theirs),
                 words.percent(d.ours),
                 (words.signed(d.change), "" if number else "strong"),
@@ -151,6 +151,11 @@ def _line(
     interval = words.range_of(low, high).replace(" ", "")
     bar: Cell = (forest(value, low, high, width), "accent" if style else "")
     return Line(((title, style), number, (words.percent(value), style), (interval, "muted"), bar), kind)
+
+
+def _short(title: str) -> str:
+    """The longest titles, fit for a column."""
+    return title.replace("Character edits,", "Char. edits,").replace("Normalised edit", "Norm. edit")
 
 
 def _title(text: str) -> Line:

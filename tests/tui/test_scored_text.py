@@ -66,7 +66,7 @@ def test_pairs_of_a_file_are_found_again(tmp_path: Path) -> None:
     assert list(search.run(lambda: None).found) == []
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.integers(11, 41))
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.integers(9, 41))
 def test_a_bar_has_its_dot_within_its_interval(a: float, b: float, c: float, width: int) -> None:
     low, value, high = sorted((a, b, c))
     bar = forest(value, low, high, width)
