@@ -19,7 +19,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.comparison_data import candidates
 from ai_router.tui.evaluation_data import open_source
 from ai_router.tui.screens.comparison import ComparisonScreen
-from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog
+from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog, EvaluationOptionsDialog
 from ai_router.tui.screens.evaluation_export import ReportDialog
 from ai_router.tui.screens.row_reading import RowReadingScreen
 from ai_router.tui.widgets.table import VirtualTable
@@ -96,6 +96,21 @@ async def test_both_predictions_are_marked(workspace: Workspace, runs: tuple[Pat
         await on_screen(pilot, RowReadingScreen)
         await until(pilot, lambda: "‹U+202E›" in shown(app))
         assert not {"\x1b", "\x00", "\u202e"} & set(shown(app))
+
+
+async def test_other_options_compare_again(workspace: Workspace, runs: tuple[Path, Path]) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        screen = await compared(pilot, runs)
+        assert screen.tab_count("broken") == 1
+        await pilot.press("slash", *"f x", "enter", "o")
+        dialog = await on_screen(pilot, EvaluationOptionsDialog)
+        dialog.query_one("#field-normalise Input", Input).value = "case"
+        dialog.query_one("#options-go").focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.compared is not None and screen.compared.report.normalisation == ("case",))
+        await until(pilot, lambda: numbers(screen) == "12345")
+        assert screen.tab_count("fixed") == 0
 
 
 async def test_search_looks_into_both(workspace: Workspace, runs: tuple[Path, Path]) -> None:

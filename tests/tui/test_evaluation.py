@@ -365,6 +365,26 @@ async def test_a_live_job_is_scored_again(workspace: Workspace) -> None:
         await rows_are(pilot, screen, "12368")
 
 
+async def test_a_row_that_is_read_stays_while_more_comes(workspace: Workspace) -> None:
+    """Fewer rows than the look at the data takes are all scored anew: what is on the screen must not wait for that."""
+    path = make_dataset_job(workspace.checkpoints, EXAMPLES, pending=[1, 2])
+    processor = BatchProcessor(workspace.checkpoints)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        screen = await scored(pilot, path)
+        await pilot.press("G", "enter")
+        await on_screen(pilot, RowReadingScreen)
+        await until(pilot, lambda: "6 of 6" in shown(app))
+        answer_examples(processor, processor.open_job(path), EXAMPLES, [1, 2])
+        assert screen._scorer is not None
+        screen._run(screen._scorer)
+        await until(pilot, lambda: len(screen._scorer.rows) == 8 and not screen.working("score"))
+        await pilot.press("d", "p", "n")
+        await until(pilot, lambda: "学校" in shown(app))
+        await pilot.press("escape")
+        await rows_are(pilot, screen, "12345678")
+
+
 async def test_a_job_without_results(workspace: Workspace) -> None:
     path = make_dataset_job(workspace.checkpoints, EXAMPLES, pending=range(8))
     app = RouterApp(workspace)

@@ -107,8 +107,8 @@ class ComparisonScreen(ScoredRowsScreen):
             self._comparing.stop()
         comparing = self._comparing = Comparing(*self.sources, self.options)
         self.compared = None
-        self.table.empty = "Scoring both runs…"
-        self.table.set_count(0, keep=False)
+        self.forget_text()
+        self.end_search()
 
         def progress() -> None:
             self.app.call_later(self._progress, comparing)
@@ -181,7 +181,7 @@ class ComparisonScreen(ScoredRowsScreen):
             Column("#", number_cells(max(total, 999)), right=True),
             Column("Outcome", 12 if width >= ROOMY else 8),
             Column("Input", flex=1, from_width=100),
-            Column("Expected", flex=1),
+            Column("Expected", flex=1, from_width=56),
             Column("Before", flex=1),
             Column("Now", flex=1),
         ]

@@ -116,12 +116,12 @@ class EvaluationScreen(ScoredRowsScreen):
         if scorer is self._scorer and self.alive and self.working("score"):
             self._busy["score"] = scorer.text
             self._show_busy()
-            if self.is_current and not scorer.seconds:  # the first time; later what is shown stays until there is more
+            if self.on_top and not scorer.seconds:  # the first time; later what is shown stays until there is more
                 self._show(scorer)
 
     def _scored(self, scorer: Scorer) -> None:
         self._looked = time.monotonic()
-        if self.is_current:
+        if self.on_top:
             self._show(scorer)
         if self.source is not None and self.source.live:
             self._ask_how_far()
@@ -133,7 +133,7 @@ class EvaluationScreen(ScoredRowsScreen):
 
     def _look_again(self) -> None:
         scorer = self._scorer
-        if not self.is_current or scorer is None or self.working("score") or self.working("live"):
+        if not self.on_top or scorer is None or self.working("score") or self.working("live"):
             return
         if time.monotonic() - self._looked >= max(LEAST_REST, REST * scorer.seconds):
             self._looked = time.monotonic()
@@ -165,6 +165,7 @@ class EvaluationScreen(ScoredRowsScreen):
         fresh, self._rows = self._rows is not scorer.rows, scorer.rows
         if fresh and self._pages is not None:
             self._pages.forget()
+            self.forget_text()
             self.restart_search()
         self.table.columns = self.columns(self.size.width)
         self.show_tabs()
@@ -247,7 +248,7 @@ class EvaluationScreen(ScoredRowsScreen):
             Column("#", number_cells(max(total, 999)), right=True),
             Column("Verdict", 17 if width >= ROOMY else 8),
             Column("Type", 18, from_width=ROOMY if self._rows.type_names else NEVER),
-            Column("Input", flex=1),
+            Column("Input", flex=1, from_width=56),
             Column("Expected", flex=1),
             Column("Predicted", flex=1),
         ]

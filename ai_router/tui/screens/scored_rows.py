@@ -48,7 +48,8 @@ class ScoredRowsScreen(RoomScreen[None]):
         self._shown: Sequence[int] = range(0)
         self._search: RowSearch | None = None
         self._pages: PageReader[Any] | None = None
-        self._text_of: tuple[int, Any] | None = None
+        self._text_of: tuple[int, Any] | None = None  # the row in the panel
+        self._text_id: int | None = None
 
     def compose_body(self) -> ComposeResult:
         """Tabs, search, scores, rows, text."""
@@ -145,6 +146,11 @@ class ScoredRowsScreen(RoomScreen[None]):
         return self.query_one("#rows", VirtualTable)
 
     @property
+    def on_top(self) -> bool:
+        """Whether no other screen is before this one; `is_current` says so of the one below as well."""
+        return self.app.screen is self
+
+    @property
     def with_marks(self) -> bool:
         """Whether differences are marked by more than colours."""
         return self.app.no_color if self.marks is None else self.marks
@@ -197,7 +203,7 @@ class ScoredRowsScreen(RoomScreen[None]):
         table.set_count(len(rows), keep=keep)
         table.border_title = self.rows_title()
         table.border_subtitle = plural(len(rows), "row")
-        if not keep or self._text_of is None:
+        if not keep or table.cursor >= len(rows) or self.id_at(rows[table.cursor]) != self._text_id:
             self._show_text()
 
     def action_scores(self) -> None:
@@ -239,12 +245,17 @@ class ScoredRowsScreen(RoomScreen[None]):
         view = self.query_one("#row-text", TextView)
         cursor = self.table.cursor
         if not view.display or cursor >= len(self._shown):
-            self._text_of = None
+            self.forget_text()
             view.show()
-            view.border_title = "Text"
+            view.border_title, view.border_subtitle = "Text", ""
             return
         row = self._shown[cursor]
+        self._text_id = self.id_at(row)
         self.in_thread(lambda: (row, self.read_row(row)), self._have_text, group="text")
+
+    def forget_text(self) -> None:
+        """The row in the panel may be another one now."""
+        self._text_of = self._text_id = None
 
     def read_row(self, row: int) -> Any:
         """Read one row, whole; for a thread."""
