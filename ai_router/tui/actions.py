@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from textual.binding import Binding, BindingType
@@ -43,6 +43,14 @@ class Action:
             tooltip=self.help,
             id=self.id,
         )
+
+
+
+def _tabs(screen: str, group: str, *words: str) -> Iterator[Action]:
+    """A key from 1 on for each kind of rows of a screen."""
+    for key, word in enumerate(words, 1):
+        help_text = "Show all rows" if word == "all" else f"Show the rows that are {word}"
+        yield Action(f"{screen}.{key}", str(key), word, help_text, group, False, method=f"tab('{key}')")
 
 
 _EVERYWHERE = (
@@ -142,11 +150,6 @@ _EVALUATION = (
     Action("evaluation.options", "o", "options", "How predictions are scored; scores them again", "Scores"),
     Action("evaluation.export", "e", "export", "Write the report as JSON, Markdown or HTML", "Scores"),
     Action("evaluation.kind", "f", "filter", "Show the next kind of rows", "Scores", False, method="next_tab"),
-    *(
-        Action(f"evaluation.tab{key}", key, f"rows {key}", f"Show the rows of tab {key}", "Scores", False,
-               method=f"tab('{key}')")
-        for key in "12345678"
-    ),
     Action("evaluation.marks", "d", "marks", "Mark differences by [-signs-] {+too+}, or by colours alone", "Scores",
            False),
     Action("evaluation.about", "i", "about", "How it was measured, and what was left out", "Scores", False),
@@ -154,6 +157,9 @@ _EVALUATION = (
     Action("evaluation.copy_json", "Y,shift+y", "copy JSON", "Copy the row as JSON", "Scores", False),
     Action("evaluation.scores", "s", "scores", "To the scores, and back to the rows", "Scores", False,
            method="scores"),
+    *_tabs("evaluation", "Scores", "all", "right", "wrong", "over-corrected", "under-corrected", "not corrected",
+           "failed", "unscorable"),
+    *_tabs("comparison", "Scores", "all", "fixed", "broken", "both wrong", "both right", "changed"),
 )  # fmt: skip
 
 _MODELS = (

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.content import Content
 
+from ai_router.tui.actions import bind
 from ai_router.tui.comparison_data import BOTH_RIGHT, BOTH_WRONG, BROKEN, FIXED, Both, Compared, Comparing
 from ai_router.tui.evaluation_data import SHOWN, JobPairs, PairSource, Stopped, cut_pair, open_source
 from ai_router.tui.pages import Rows
@@ -42,6 +44,8 @@ OF_OUTCOME = {number: next(tab for tab in TABS if tab.name == name) for name, nu
 
 class ComparisonScreen(ScoredRowsScreen):
     """Scores both runs, then shows them side by side. A job that runs counts with what it has at this moment."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bind(*(f"comparison.{key}" for key in range(1, 7)))
 
     def __init__(
         self, path: Path, other: Path, options: EvaluationOptions, crumbs: tuple[str, ...] = ("Jobs and results",)

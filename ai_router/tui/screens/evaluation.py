@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.content import Content
 
+from ai_router.tui.actions import bind
 from ai_router.tui.evaluation_data import JobPairs, PairSource, Scored, Scorer, Stopped, cut_pair, open_source
 from ai_router.tui.pages import Rows
 from ai_router.tui.score_rows import NEVER, Line, bar_cells, breakdown_lines, score_columns, score_lines
@@ -39,6 +41,8 @@ LEAST_REST = 2.0  # seconds
 
 class EvaluationScreen(ScoredRowsScreen):
     """Opens at once; rows come as they are scored. Of a job that runs it goes on scoring what is new."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bind(*(f"evaluation.{key}" for key in range(1, 9)))
 
     def __init__(self, path: Path, crumbs: tuple[str, ...] = ("Jobs and results",)) -> None:
         super().__init__()

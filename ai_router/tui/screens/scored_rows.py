@@ -36,7 +36,6 @@ class ScoredRowsScreen(RoomScreen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-least"), (14, "-tiny"), (21, "-short"), (32, "-tall")]  # noqa: RUF012 - as the base has it
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("evaluation.search", "evaluation.compare", "evaluation.options", "evaluation.export", "evaluation.kind"),
-        *bind(*(f"evaluation.tab{key}" for key in "12345678")),
         *bind("evaluation.marks", "evaluation.about", "evaluation.copy", "evaluation.copy_json", "evaluation.scores"),
         *bind("app.back"),
     ]
