@@ -20,7 +20,7 @@ from batch.options import OptionError, RunOptions, SamplingOptions, build_option
 from batch.sources import Source, user_path
 
 _SHOWN = ("model", "engine", "adapter_path", "test_file", "output_file", "prompt_template", "batch_size", *SAMPLING)
-KEPT_SKIPPED = 100  # rows that were left out, with their reasons, kept with the job
+MLX_WEIGHTS = "adapters.safetensors"
 
 
 class DatasetError(BatchError):
@@ -43,9 +43,9 @@ class Prepared:
 
     def lines(self) -> list[str]:
         """Every setting, and where it comes from."""
-        rows = [(s.name, _shown(s.value), s.origin) for name in _SHOWN if (s := self.settings.get(name)) is not None]
-        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        return [f"{name:<{widths[0]}}  {value:<{widths[1]}}  ({origin})" for name, value, origin in rows]
+        shown = [setting for name in _SHOWN if (setting := self.settings.get(name)) is not None]
+        width = max(len(setting.name) for setting in shown)
+        return [f"{s.name:<{width}}  {s.origin:<7}  {_shown(s.value)}" for s in shown]
 
     def plan(self, run: RunOptions, details: Mapping[str, Any] | None = None) -> JobPlan:
         """The job's plan; the source must have been read once, for what was left out."""
@@ -71,13 +71,17 @@ def dataset_details(source: DatasetSource) -> dict[str, Any]:
     }
 
 
-def plan_for(source: Source, model: str, sampling: SamplingOptions, run: RunOptions, workspace: Workspace) -> JobPlan:
+def plan_for(
+    source: Source, spec: ModelSpec, sampling: SamplingOptions, run: RunOptions, workspace: Workspace
+) -> JobPlan:
     """The plan of a job over any source; a dataset's is scored, and its rows go to the workspace's outputs."""
     if not isinstance(source, DatasetSource):
-        return JobPlan(model, sampling, run, source.name)
+        return JobPlan(spec.id, sampling, run, source.name)
     output = free_output(workspace.outputs, source.file.stem)
     details = {**dataset_details(source), "output_file": str(output), "output_name": str(output)}
-    return JobPlan(model, sampling, run, source.name, DATASET, details)
+    if spec.adapter is not None:
+        details["adapter_path"] = str(spec.adapter)
+    return JobPlan(spec.id, sampling, run, source.name, DATASET, details)
 
 
 def free_output(folder: Path, stem: str) -> Path:
@@ -120,7 +124,10 @@ def prepare(
             settings["adapter_path"] = Setting("adapter_path", None, "default")
     else:
         about = check_adapter(folder, spec.path)
-    spec = with_choices(spec, adapter=folder, engine=_text(settings["engine"].value))
+    engine = _text(settings["engine"].value)
+    if engine is None and folder is not None and spec.engine == "mlx" and not (folder / MLX_WEIGHTS).is_file():
+        engine = "torch"  # an adapter of PEFT, which mlx-lm does not read
+    spec = with_choices(spec, adapter=folder, engine=engine)
     settings["engine"] = Setting("engine", spec.engine, settings["engine"].origin)
     if not spec.ready:
         raise DatasetError(f"Model {called} is not ready: {spec.why}")
@@ -134,7 +141,9 @@ def prepare(
     except FileNotFoundError:
         raise FileNotFoundError(_no_test_file(settings["test_file"])) from None
     source.name = str(settings["test_file"].value)
-    output = user_path(str(settings["output_file"].value))
+    if (named := str(settings["output_file"].value)) == "-":
+        raise DatasetError("The results go to a file that is mended when a run goes on, so not to stdout; name one")
+    output = user_path(named)
     return Prepared(settings, spec, called, source, sampling, output, folder, warnings, about)
 
 
@@ -152,7 +161,7 @@ def _model(registry: Registry, name: Any, config: Config, *, from_flag: bool) ->
     wanted = str(name if name is not None else DEFAULTS["model"])
     place = user_path(wanted) if from_flag or name is None else config.locate(wanted)
     try:
-        spec = registry.get(str(place.absolute()) if place.is_dir() else wanted)
+        spec = _find(registry, wanted, place)
     except UnknownModelError as error:
         if name is None:
             raise DatasetError(
@@ -164,6 +173,16 @@ def _model(registry: Registry, name: Any, config: Config, *, from_flag: bool) ->
         if known.path.absolute() == spec.path.absolute() or _same(known.path, spec.path):
             return known, known.id
     return spec, str(spec.path.absolute())
+
+
+def _find(registry: Registry, name: str, place: Path) -> ModelSpec:
+    """A model of that name, else the folder."""
+    try:
+        return registry.get(name)
+    except UnknownModelError:
+        if not place.is_dir():
+            raise
+        return registry.get(str(place.absolute()))
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai_router.kinds import own_kind
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
 from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.engines.function import FunctionEngine
 from batch.errors import CheckpointError
 from batch.handle import RunObserver
 from batch.items import Answer, Request
@@ -107,6 +107,34 @@ def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
     return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=plan.details.get("engine"))
 
 
+def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
+    """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
+    kind = own_kind(plan.kind)
+    if kind is not None:
+        return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
+    spec = spec_of(registry, plan).configured(plan.run)
+    made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+    return _for_kind(made, plan.kind)
+
+
+def _for_kind(engine: Engine[Request, Answer], kind: str) -> Engine[Request, Answer]:
+    """The engine with its answers as jobs of a kind keep them."""
+    if kind != DATASET:
+        return engine
+    from batch.datasets.answers import CleaningEngine
+
+    return CleaningEngine(engine)
+
+
+def why_not_ready(registry: Registry, plan: JobPlan) -> str:
+    """A sentence where what answers a job's items cannot run here, else nothing; raises for an unknown model."""
+    kind = own_kind(plan.kind)
+    if kind is not None:
+        return (why := kind.why_not_ready()) and f"Jobs of kind {plan.kind} cannot run here: {why}"
+    spec = spec_of(registry, plan)
+    return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
+
+
 def start(
     registry: Registry,
     job: BatchJob,
@@ -126,19 +154,10 @@ def start(
         from batch.datasets.running import DatasetObserver
 
         observer = DatasetObserver(job)
-    made = engine
-    if made is None and job.processed >= job.total_prompts and not (retry_failed and job.failed):
-        made = FunctionEngine(str)  # only the job's state is left to set: no model is loaded for that
-    made = made or make_engine(
-        spec_of(registry, plan), plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout
-    )
-    if plan.kind == DATASET:
-        from batch.datasets.answers import CleaningEngine
-
-        made = CleaningEngine(made)
     run = Run(
         job,
-        made,
+        # Made only where something is left to answer.
+        _for_kind(engine, plan.kind) if engine else lambda: engine_for(registry, plan),
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,
@@ -184,11 +203,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
     check_free(job)
     checkpoint = job.checkpoint_file.absolute()
     log = log_path(checkpoint)
-    # -P: the workspace is no place to import from.
-    command = [sys.executable, "-P", "-m", "ai_router", "--workspace", str(workspace.root), "resume"]
-    command += [str(checkpoint), "--display", "log", *arguments]
-    package = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    command, env = _program(workspace, "resume", str(checkpoint), "--display", "log", *arguments)
     kwargs: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -200,7 +215,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
                 stdout=stream,
                 stderr=stream,
                 cwd=workspace.root,
-                env={**os.environ, "PYTHONPATH": path},
+                env=env,
                 **kwargs,
             )
     except OSError as error:
@@ -216,3 +231,32 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
             raise CheckpointError(f"The background run ended at once: {lines[-1] if lines else 'see ' + str(log)}")
         time.sleep(0.05)
     raise CheckpointError(f"The background run has not begun within {timeout:g} s; see {log}")
+
+
+def export_elsewhere(workspace: Workspace, checkpoint: Path) -> tuple[list[Path], str]:
+    """Write a job's files in a process of its own, where that takes libraries that would freeze a screen.
+
+    Returns the files, and what went wrong where something did.
+    """
+    command, env = _program(workspace, "export", str(checkpoint.absolute()))
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, cwd=workspace.root, env=env, encoding="utf-8",
+            errors="replace", start_new_session=True, check=False,
+        )  # fmt: skip
+    except OSError as error:
+        return [], f"The files cannot be written: {error.strerror or error}"
+    files = [Path(line) for line in done.stdout.splitlines() if line]
+    said = done.stderr.strip().splitlines()
+    if files:
+        return files, ""
+    return [], said[-1].removeprefix("Error: ") if said else f"The files were not written (exit code {done.returncode})"
+
+
+def _program(workspace: Workspace, *words: str) -> tuple[list[str], dict[str, str]]:
+    """This program as a command, and its environment."""
+    # -P: the workspace is no place to import from.
+    command = [sys.executable, "-P", "-m", "ai_router", "--workspace", str(workspace.root), *words]
+    package = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    return command, {**os.environ, "PYTHONPATH": path}

@@ -17,10 +17,11 @@ from batch.engines.base import Engine
 from batch.engines.kinds import default_kind
 from batch.errors import BatchError
 from batch.items import Answer, Request
-from batch.options import SamplingOptions
+from batch.options import RunOptions, SamplingOptions
 
 DEMO_PATH = Path(__file__).parent / "demo"
 ENGINES = ("torch", "mlx")
+ENGINE_OPTIONS = ("precision", "device", "truncate", "order", "cache_gb", "share_prefixes")  # as the engines name them
 LEAST_ROOM = 32  # items at once that every local engine takes
 
 
@@ -45,6 +46,7 @@ class ModelSpec:
     why: str = ""
     sampling: Mapping[str, Any] = field(default_factory=dict)  # defaults of this model
     adapter: Path | None = None  # a folder with an adapter to put over the weights
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of ENGINE_OPTIONS, what models.yaml says
 
     @property
     def parameters_text(self) -> str:
@@ -53,6 +55,13 @@ class ModelSpec:
             return "—"
         millions = self.parameters / 1e6
         return f"{millions / 1000:.1f} B" if millions >= 500 else f"{millions:.1f} M"
+
+    def configured(self, run: RunOptions) -> ModelSpec:
+        """This model with a run's own precision and truncation, where it says any."""
+        said = {"precision": run.precision, "truncate": run.truncate}
+        plain = {"precision": RunOptions().precision, "truncate": RunOptions().truncate}
+        changes = {name: value for name, value in said.items() if value != plain[name]}
+        return replace(self, engine_options={**self.engine_options, **changes}) if changes else self
 
 
 class Registry:
@@ -113,6 +122,7 @@ class Registry:
                     notes=str(entry.get("notes", "")),
                     sampling=dict(entry.get("sampling", {})),
                     adapter=self.workspace.root / Path(str(adapter)).expanduser() if adapter else None,
+                    engine_options={name: entry[name] for name in ENGINE_OPTIONS if entry.get(name) is not None},
                 )
         except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(
@@ -142,6 +152,7 @@ def describe_folder(
     notes: str = "",
     sampling: Mapping[str, Any] | None = None,
     adapter: Path | None = None,
+    engine_options: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
     """What can be said of a Hugging Face model folder without loading it. No engine: the best one for this machine."""
     why, config = _read_config(folder)
@@ -165,6 +176,7 @@ def describe_folder(
         why=why,
         sampling=sampling or {},
         adapter=adapter,
+        engine_options=engine_options or {},
     )
 
 
@@ -242,7 +254,7 @@ def make_engine(
 
     if not spec.ready:
         raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
-    described = {"path": str(spec.path)}
+    described: dict[str, Any] = {"path": str(spec.path), **spec.engine_options}
     if spec.adapter is not None:
         described["adapter_path"] = str(spec.adapter)
     room = max(workers, LEAST_ROOM)

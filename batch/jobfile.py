@@ -72,6 +72,7 @@ class JobFile:
 
 
 _TEXTS = ("name", "description", "model")
+_MAPPINGS = ("json_schema", "slo")  # options that may be keys with values
 _SECTIONS: Mapping[str, type] = {
     "source": SourceOptions,
     "sampling": SamplingOptions,
@@ -108,7 +109,7 @@ def load_jobfile(path: Path | str) -> JobFile:
     if not isinstance(data, dict):
         raise JobFileError(f"{path} is not a list of keys with values")
     try:
-        jobfile = jobfile_from(data)
+        jobfile = jobfile_from(_with_schema(data, path.parent))
     except OptionError as error:
         raise JobFileError(f"{path}: {error}") from None
     jobfile.folder = path.parent
@@ -140,6 +141,17 @@ def save_jobfile(path: Path | str, jobfile: JobFile) -> None:
         file.write((HEADER + body).encode("utf-8"))
 
 
+def _with_schema(values: dict[Any, Any], folder: Path) -> dict[Any, Any]:
+    """The values with the schema that a file beside this one holds read from there, not from where someone stands."""
+    sampling = values.get("sampling")
+    if isinstance(sampling, dict):
+        for key in ("json_schema", "json-schema"):
+            named = sampling.get(key)
+            if isinstance(named, str) and not named.lstrip().startswith("{"):
+                return {**values, "sampling": {**sampling, key: str(folder / user_path(named))}}
+    return values
+
+
 def _section(key: str, cls: type[O], value: Any) -> O:
     if key == "source" and isinstance(value, str):
         value = {"path": value}
@@ -153,7 +165,9 @@ def _section(key: str, cls: type[O], value: Any) -> O:
     _check_keys(value, names, f"{key}.")
     for name, item in value.items():
         default = getattr(cls(), name)
-        if isinstance(item, dict) or (isinstance(item, list) and not isinstance(default, list)):
+        if name not in _MAPPINGS and (
+            isinstance(item, dict) or (isinstance(item, list) and not isinstance(default, list))
+        ):
             raise OptionError(f"{key}.{name}: {item!r} is not one value")
         if isinstance(default, bool) and not isinstance(item, bool):
             raise OptionError(f"{key}.{name}: {item!r} is neither true nor false")

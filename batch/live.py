@@ -23,6 +23,7 @@ from batch.errors import CheckpointError
 from batch.handle import RunHandle, StopMode
 from batch.job import BatchJob, BatchResult, JobStatus
 from batch.progress import InFlight, RunState, Score, Snapshot, job_snapshot
+from batch.slo import ServiceLevel, job_levels
 
 HOUSEKEEPING_SECONDS = 0.25
 SHOWN_RECENT = 20
@@ -77,6 +78,7 @@ def read_live(checkpoint: Path) -> Snapshot | None:
         data["errors"] = tuple((kind, count) for kind, count in data["errors"])
         data["rates"] = tuple(data["rates"])
         data["score"] = Score.of(data.get("score"))
+        data["service_levels"] = tuple(ServiceLevel(**level) for level in data.get("service_levels", ()))
         return Snapshot(**data)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -159,9 +161,11 @@ class Watch:
             return live
         with CheckpointStore(self.path, "snapshot") as store:
             self.job = store.job()
+            wanted = self.job.config.get("run", {}).get("slo")
+            levels = job_levels(wanted, store.performance(), self.job.elapsed) if wanted else ()
         if owner is not None:
             return dataclasses.replace(job_snapshot(self.job, RunState.STARTING), pid=owner.pid)
-        return job_snapshot(self.job, _STATES.get(JobStatus(self.job.status), RunState.STOPPED))
+        return job_snapshot(self.job, _STATES.get(JobStatus(self.job.status), RunState.STOPPED), service_levels=levels)
 
     def pause(self) -> None:
         """Give out no further items until `resume`."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from batch.errors import BatchError
+from batch.slo import parse_slo
 
 O = TypeVar("O")  # noqa: E741 - "O" for options
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
+TRUNCATE = ("never", "left", "right")
 
 
 class OptionError(BatchError):
@@ -27,8 +33,12 @@ def option(
     choices: Sequence[str] = (),
     metavar: str = "",
     advanced: bool = False,
+    parse: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """A dataclass field with its help, range and how it is shown (`advanced` ones fold away)."""
+    """A dataclass field with its help, range and how it is shown (`advanced` ones fold away).
+
+    `parse` reads a value that is more than a text or a number; it raises ValueError with what is wrong.
+    """
     metadata = {
         "help": help,
         "minimum": minimum,
@@ -36,10 +46,28 @@ def option(
         "choices": tuple(choices),
         "metavar": metavar,
         "advanced": advanced,
+        "parse": parse,
     }
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def parse_schema(value: Any) -> dict[str, Any]:
+    """A JSON schema as an object: given as one, as its JSON, or as the name of a file that holds it."""
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        try:
+            value = Path(value).expanduser().read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise ValueError(f"cannot read {value}: {getattr(error, 'strerror', None) or error}") from None
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError("a schema is a JSON object")
+    return value
 
 
 @dataclass(slots=True)
@@ -57,6 +85,13 @@ class SamplingOptions:
     )
     seed: int | None = option(None, "same seed, same answers at temperature above 0", minimum=0, metavar="N")
     stop: list[str] = option([], "end the answer before this text (may be repeated)", metavar="TEXT", advanced=True)
+    json_schema: dict[str, Any] | None = option(
+        None,
+        "answers are JSON that fits this schema, a file or the schema itself",
+        metavar="FILE",
+        advanced=True,
+        parse=parse_schema,
+    )
 
 
 @dataclass(slots=True)
@@ -69,6 +104,22 @@ class RunOptions:
     timeout: float | None = option(None, "seconds one item may take", minimum=0.001, metavar="S", advanced=True)
     requests_per_minute: int | None = option(None, "rate limit, requests", minimum=1, metavar="N", advanced=True)
     tokens_per_minute: int | None = option(None, "rate limit, tokens", minimum=1, metavar="N", advanced=True)
+    slo: list[str] = option(
+        [],
+        "service level to be reported as met or missed, as in p95_ms=500 (may be repeated)",
+        metavar="NAME=N",
+        advanced=True,
+        parse=parse_slo,
+    )
+    precision: str = option(
+        "auto", "numbers a local model computes in; auto: as the hardware has it", choices=PRECISIONS, advanced=True
+    )
+    truncate: str = option(
+        "never",
+        "cut a prompt that a local model's context cannot hold at this end, instead of failing it",
+        choices=TRUNCATE,
+        advanced=True,
+    )
 
 
 @cache
@@ -77,7 +128,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def option_type(cls: type, name: str) -> type:
-    """The plain type of an option: int, float, str, bool or list."""
+    """The plain type of an option: int, float, str, bool, list or dict."""
     hint = _hints(cls)[name]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
@@ -101,6 +152,11 @@ def parse_option(cls: type, name: str, value: Any) -> Any:
         return option_default(spec)
     kind = option_type(cls, name)
     label = name.replace("_", "-")
+    if read := spec.metadata["parse"]:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise OptionError(f"{label}: {error}") from None
     if kind is list:
         return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
     if isinstance(value, bool) and kind is not bool:

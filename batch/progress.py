@@ -12,6 +12,7 @@ from typing import Any
 
 from batch.items import ItemId
 from batch.job import BatchJob, BatchResult
+from batch.slo import ServiceLevel
 
 BAR_WIDTH = 30
 
@@ -100,6 +101,7 @@ class Snapshot:
     engine_status: str = ""
     engine_about: Mapping[str, Any] = field(default_factory=dict)  # device, precision, …; JSON
     reason: str | None = None  # why it stopped
+    service_levels: tuple[ServiceLevel, ...] = ()  # over the last answers while it runs, over the whole job afterwards
     pid: int | None = None  # the process that runs it
     score: Score | None = None  # of a job whose answers are known
 
@@ -277,6 +279,11 @@ class Meter:
         start = max(min(history, default=end), end - self.HISTORY_SECONDS)
         return tuple(float(history[s][column]) if s in history else 0.0 for s in range(start, end))
 
+    def latency_at(self, fraction: float) -> float | None:
+        """That percentile of the last 1,000 durations, seconds."""
+        ordered = sorted(self._durations.copy())
+        return percentile(ordered, fraction) if ordered else None
+
     def latency(self) -> tuple[float | None, float | None]:
         """p50 and p95 of the last 1,000 durations, seconds."""
         ordered = sorted(self._durations.copy())
@@ -289,7 +296,9 @@ def error_kind(result: BatchResult) -> str:
     return f"{result.error_class or 'permanent'}: {message[:80]}"
 
 
-def job_snapshot(job: BatchJob, state: RunState, reason: str | None = None) -> Snapshot:
+def job_snapshot(
+    job: BatchJob, state: RunState, reason: str | None = None, service_levels: tuple[ServiceLevel, ...] = ()
+) -> Snapshot:
     """A job that is not running, as a snapshot."""
     return Snapshot(
         job_id=job.job_id,
@@ -303,4 +312,5 @@ def job_snapshot(job: BatchJob, state: RunState, reason: str | None = None) -> S
         elapsed=job.elapsed,
         reason=reason or job.reason,
         score=Score.of(job.config.get("details", {}).get("score")),
+        service_levels=service_levels,
     )

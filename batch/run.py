@@ -23,6 +23,7 @@ from batch.live import Control, keep_house
 from batch.options import RunOptions
 from batch.policy import ErrorStrategy, RateLimit, RetryPolicy
 from batch.progress import ActiveClock, InFlight, Meter, RunState, Snapshot
+from batch.slo import ServiceLevel, job_levels
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ __all__ = ["Run", "RunHandle", "StopMode"]
 class Run:
     """Answers every item of a job that has no result yet; with `retry_failed` also the failed ones.
 
+    `engine` is an engine, or a function that makes one, which is called only where an item is left to answer.
     `execute` runs in the calling thread, `start` in one of its own. `on_progress(job, processed)` is called once a
     committed result, `on_results` once a committed group, both in the running thread; `observer` is told of all of it.
     With `close_engine` the engine is closed at the end.
@@ -44,7 +46,7 @@ class Run:
     def __init__(
         self,
         job: BatchJob,
-        engine: Engine[Request, Answer],
+        engine: Engine[Request, Answer] | Callable[[], Engine[Request, Answer]],
         options: RunOptions | None = None,
         *,
         retry_failed: bool = False,
@@ -57,7 +59,8 @@ class Run:
         if job.checkpoint_file is None:
             raise CheckpointError(f"Job {job.job_id} has no checkpoint; create it with BatchProcessor.create_job")
         self.job = job
-        self.engine = engine
+        self._given_engine = engine
+        self.engine: Engine[Request, Answer] | None = None  # from the start on, where there is something to answer
         self.options = options or RunOptions()
         self.retry_failed = retry_failed
         self.strategy = ErrorStrategy.parse(self.options.on_error)
@@ -81,6 +84,7 @@ class Run:
         self._stop_reason: str | None = None
         self._listener_failed = False
         self._saved_at: float | None = None
+        self._levels: tuple[ServiceLevel, ...] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._over = threading.Event()
@@ -143,7 +147,7 @@ class Run:
         time_now = time.monotonic()
         state = self._shown_state()
         given = list(islice(self._feed.given.items(), SHOWN_IN_FLIGHT))
-        partial = self.engine.partial_texts() if given else {}
+        partial = self.engine.partial_texts() if given and self.engine is not None else {}
         p50, p95 = meter.latency()
         remaining = job.total_prompts - job.processed + len(self._old_failures)
         return Snapshot(
@@ -175,7 +179,17 @@ class Run:
             engine_about=dict(getattr(self.engine, "about", {})),
             reason=job.reason,
             score=self._observer.score() if self._observer else None,
+            service_levels=self._service_levels(),
         )
+
+    def _service_levels(self) -> tuple[ServiceLevel, ...]:
+        """Over the last answers while it runs, over all of the job's at the end."""
+        if not self.options.slo or self._state.over:
+            return self._levels
+        percentiles = {f"p{share}_seconds": self._meter.latency_at(share / 100) for share in (50, 95, 99)}
+        known = percentiles["p50_seconds"] is not None
+        performance = {"answers": self.job.completed if known else 0, "tokens_output": self.job.tokens_output}
+        return job_levels(self.options.slo, {**performance, **percentiles}, self._elapsed())
 
     # -- the running thread -------------------------------------------------------------------------------------
 
@@ -204,6 +218,9 @@ class Run:
         self._done = self._store.done_map(job.total_prompts, retry_failed=self.retry_failed)
         self._old_failures = set(self._store.ids("failed")) if self.retry_failed else set()
         self._uncommitted_old = len(self._old_failures)
+        if 0 in self._done:
+            given = self._given_engine
+            self.engine = given if isinstance(given, Engine) else given()
         job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
 
     def _thread_main(self) -> None:
@@ -231,8 +248,7 @@ class Run:
         try:
             writer = self._writer = ResultWriter(self.job, self._from_writer, self._writer_failed, self._elapsed)
         except CheckpointError:
-            if self._close_engine:
-                await self.engine.close()
+            await self._leave_engine()
             raise
         assert self.job.checkpoint_file is not None
         self._task = asyncio.create_task(self._consume())
@@ -258,9 +274,14 @@ class Run:
             await asyncio.to_thread(writer.close)
             if writer.failed is not None:
                 self._state, self.job.reason = RunState.FAILED, str(writer.failed)
-            if self._close_engine:
-                await self.engine.close()
+            self._levels = job_levels(self.options.slo, self._store.performance(), self._elapsed())
+            await self._leave_engine()
             await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _leave_engine(self) -> None:
+        engine = self.engine or self._given_engine  # one that was given whole is closed though nothing was asked of it
+        if self._close_engine and isinstance(engine, Engine):
+            await engine.close()
 
     def _take_error(self) -> None:
         assert self._task is not None
@@ -314,6 +335,8 @@ class Run:
         return self.strategy.stops(self._failures)
 
     async def _consume(self) -> None:
+        if self.engine is None:
+            return
         items = self._feed.items(self._store, self._done)
         # Any: the protocol says AsyncIterator, and what cannot be closed is let go as it is.
         answers: Any = self.engine.answer(items)

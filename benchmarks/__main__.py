@@ -11,7 +11,10 @@ import time
 
 from benchmarks.common import Row, Skipped
 
-MODULES = ("throughput", "memory", "resume", "listing", "attached", "startup", "first_frame", "evaluation")
+MODULES = (
+    *("throughput", "memory", "resume", "listing", "attached", "startup", "first_frame"),
+    *("evaluation", "tokenizer"),
+)
 
 
 def run(name: str, quick: bool) -> list[Row]:

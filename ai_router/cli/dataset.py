@@ -19,6 +19,7 @@ from batch.datasets.config import DEFAULT_CONFIG, DEFAULTS
 from batch.datasets.example import Columns
 from batch.datasets.results import check_output
 from batch.datasets.source import FORMATS
+from batch.evaluation.match import MATCHES
 from batch.job import BatchJob
 from batch.notify import NotifyOptions
 from batch.options import OptionError, RunOptions, SamplingOptions, parse_option
@@ -73,6 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     run = parser.add_argument_group("how")
     run.add_argument("--batch-size", metavar="N", help="examples answered at once (default 1)")
+    run.add_argument("--match", choices=MATCHES, default="exact", help="when an answer is right (default exact)")
     run.add_argument(
         "--until-interval",
         metavar="X",
@@ -189,7 +191,7 @@ def _run(
         raise UsageError(_no_examples(prepared))
     if exists and not args.yes and can_ask() and not confirm(f"{prepared.output} has results. Replace them?"):
         raise UsageError("Nothing was run; name another file with --output-file")
-    plan = prepared.plan(options, {"until_interval": until, "log_level": args.log_level})
+    plan = prepared.plan(options, {"match": args.match, "until_interval": until, "log_level": args.log_level})
     job = jobs.create_job(session.workspace, plan, source, lambda n: display.busy(f"Writing the job… {n:,} examples"))
     display.busy("")
     ending = Ending(notify=notify, notify_given=notify_given)

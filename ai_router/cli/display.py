@@ -32,7 +32,9 @@ class Outcome:
     resume: str | None  # the command that goes on, where something is left
     retry: str | None = None  # the command that tries again what has failed
     error: str | None = None  # what ended the run
-    output: str | None = None  # the file that was written
+    evaluate: str | None = None  # the command that says more about the score
+    output: str | None = None  # the files that were written
+    unit: str | None = None  # what is counted, where it is no prompt; then tokens_input is how many this run did
 
     @property
     def tokens_per_second(self) -> float:
@@ -46,6 +48,10 @@ class Outcome:
         parts = [f"{s.completed:,} done", f"{s.failed:,} failed"]
         if left:
             parts.append(f"{left:,} left")
+        if self.unit is not None:
+            speed = self.tokens_input / self.seconds if self.seconds > 0 else 0.0
+            parts += [format_duration(self.seconds), f"{speed:,.0f} {self.unit}s/s"]
+            return f"Job {s.job_id} {s.state}: {' | '.join(parts)}"
         tokens = f"{plural(self.tokens_output, 'token')} out, {self.tokens_input:,} in"
         parts += [tokens, format_duration(self.seconds), f"{self.tokens_per_second:,.1f} tokens/s"]
         return f"Job {s.job_id} {s.state}: {' | '.join(parts)}"
@@ -114,6 +120,8 @@ class _TextDisplay(Display):
             self.note(f"Score: {outcome.snapshot.score.text}")
         if outcome.snapshot.reason and outcome.snapshot.state is RunState.STOPPED and not outcome.exit_code:
             self.note(f"Stopped: {outcome.snapshot.reason}")
+        if levels := outcome.snapshot.service_levels:
+            self.note(f"Service levels: {'; '.join(map(str, levels))}")
         for line in outcome.failures():
             self.note(line)
         if outcome.output:
@@ -121,6 +129,8 @@ class _TextDisplay(Display):
         elif outcome.results and outcome.snapshot.processed:
             self.note(f"Results: {outcome.results}")
             self.note(f"Export:  {outcome.export}")
+        if outcome.evaluate:
+            self.note(f"What is wrong, and how: {outcome.evaluate}")
         if outcome.retry:
             self.note(f"Try the failed ones again with: {outcome.retry}")
         super().end(outcome)
@@ -357,4 +367,5 @@ def _facts(snapshot: Snapshot) -> dict[str, Any]:
         "concurrency": snapshot.concurrency,
         "engine": snapshot.engine_status,
         **({"score": asdict(snapshot.score)} if snapshot.score else {}),
+        **({"service_levels": [asdict(s) for s in snapshot.service_levels]} if snapshot.service_levels else {}),
     }

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
+from ai_router.cli.scored import Scored, find
 from ai_router.cli.session import Session, UsageError
-from ai_router.cli.text import emit, emit_json, narrate, plural
+from ai_router.cli.text import emit, emit_json, is_terminal, narrate, plural
 from batch.evaluation.options import EvaluationOptions
 
 if TYPE_CHECKING:
@@ -17,13 +22,14 @@ if TYPE_CHECKING:
 
 USAGE = "RESULTS [--against OTHER] [--json | --markdown | --html [FILE]] [options]"
 DESCRIPTION = """\
-Score the predictions of a results file against the expected answers: JSONL rows with input, expected, predicted,
-example_id and, where there is no prediction, error. Every score has its 95 % interval. With --against two files are
-compared question by question, and the differences tested.
+Score predictions against the expected answers: of a results file (JSONL rows with input, expected, predicted,
+example_id and, where there is no prediction, error), or of a job of `ai-router dataset run`, also while it runs. Every
+score has its 95 % interval. With --against two runs are compared question by question, and the differences tested.
 """
 EXAMPLES = """\
 examples:
   ai-router evaluate results.jsonl
+  ai-router evaluate 1a2b3c4d
   ai-router evaluate tuned.jsonl --against base.jsonl
   ai-router evaluate tuned.jsonl --against base.jsonl --html report.html
   ai-router evaluate answers.jsonl --match number --json | jq .scores
@@ -31,25 +37,28 @@ examples:
 
 matches: exact, contains (the expected text is in the prediction), regex (the expected text is a pattern),
 number (the last one in each), json (the same value), choice (the same letter)
-tokenisers: mecab (Japanese words, as sacrebleu's ja-mecab), 13a (as sacrebleu's), script, character
+tokenisers: mecab (Japanese words, as sacrebleu's ja-mecab), 13a and zh (sacrebleu's), script, character
 """
 DEFAULT_SHOWN = 5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb."""
-    parser.add_argument("results", metavar="RESULTS", nargs="?", help="a results file")
+    parser.add_argument("results", metavar="RESULTS", nargs="?", help="a results file, or a job with known answers")
     parser.add_argument("--against", metavar="OTHER", help="another run over the same questions, to compare with")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON")
     form.add_argument("--markdown", action="store_true", help="as Markdown")
     form.add_argument(
-        "--html", metavar="FILE", nargs="?", const="", help="as one HTML file (default: RESULTS with the suffix .html)"
+        "--html", metavar="FILE", nargs="?", const="", help="as one HTML file (default: beside the results)"
     )
     parser.add_argument(
         "--show", type=_count, metavar="N", default=DEFAULT_SHOWN, help=f"most rows of a kind (default {DEFAULT_SHOWN})"
     )
     add_flags(parser, EvaluationOptions)
+    for ours, theirs in (("tokeniser", "tokenizer"), ("normalise", "normalize")):
+        dest = f"{EvaluationOptions.__name__}.{ours}"
+        parser.add_argument(f"--{theirs}", dest=dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def main(args: argparse.Namespace, session: Session) -> int:
@@ -60,12 +69,12 @@ def main(args: argparse.Namespace, session: Session) -> int:
     if args.results is None:
         raise UsageError("name the results file to score: ai-router evaluate RESULTS")
     options = _options(args)
-    results = _results_file(args.results)
-    against = None if args.against is None else _results_file(args.against)
-    target = _html_target(args.html, results, against)
-    report, comparison = _evaluated(results, against, options)
+    ours = find(args.results, session)
+    theirs = None if args.against is None else find(args.against, session)
+    target = _html_target(args.html, ours, theirs)
+    report, comparison = _evaluated(ours, theirs, options)
     if not report.total:
-        raise UsageError(f"{results} holds no results to score" + _first_problem(report))
+        raise UsageError(f"{ours.name} holds no results to score" + _first_problem(report))
     _narrate_problems(report)
     if comparison is not None:
         _narrate_problems(comparison.theirs)
@@ -78,7 +87,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
 
         emit(markdown(report, comparison, rows=args.show).rstrip("\n"))
     elif args.html is not None:
-        _write_html(report, comparison, target, [path for path in (results, against) if path])
+        _write_html(report, comparison, target, [run.path for run in (ours, theirs) if run])
     else:
         from ai_router.cli.scores import write
 
@@ -99,48 +108,63 @@ def _options(args: argparse.Namespace) -> EvaluationOptions:
     try:
         Normalisation.of(options.normalise)
     except ValueError as error:
-        raise UsageError(f"--normalise: {error}") from None
+        raise UsageError(f"normalise: {error}") from None
     options.rows = max(options.rows, args.show)
     return options
 
 
-def _results_file(name: str) -> Path:
-    from batch.export.atomic import is_checkpoint
-    from batch.sources import user_path
+def _evaluated(ours: Scored, theirs: Scored | None, options: EvaluationOptions) -> tuple[Report, Comparison | None]:
+    with _progress() as told:
+        if theirs is None:
+            from batch.evaluation.evaluate import evaluate
 
-    path = user_path(name)
-    if path.is_file() and is_checkpoint(path):
-        raise UsageError(f"{path} is a job's checkpoint; name its results file, JSONL with expected and predicted")
-    return path
+            return evaluate(ours.pairs(told), options, name=ours.name), None
+        from batch.evaluation.compare import compare
 
-
-def _evaluated(results: Path, against: Path | None, options: EvaluationOptions) -> tuple[Report, Comparison | None]:
-    from batch.evaluation.pairs import read_results
-
-    name = results.name
-    if against is None:
-        from batch.evaluation.evaluate import evaluate
-
-        return evaluate(read_results(results), options, name=name), None
-    from batch.evaluation.compare import compare
-
-    other = against.name
-    if name == other:
-        # base/results.jsonl and tuned/results.jsonl
-        name, other = f"{results.absolute().parent.name}/{name}", f"{against.absolute().parent.name}/{other}"
-    return compare(lambda: read_results(results), lambda: read_results(against), options, name=name, against=other)
+        name, against = ours.name, theirs.name
+        if name == against:
+            # base/results.jsonl and tuned/results.jsonl
+            name, against = (f"{run.path.absolute().parent.name}/{run.name}" for run in (ours, theirs))
+        return compare(lambda: ours.pairs(told), lambda: theirs.pairs(told), options, name=name, against=against)
 
 
-def _html_target(given_name: str | None, results: Path, against: Path | None) -> Path | None:
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None] | None]:
+    """Says how far the scoring is, where there is somebody to read it and it takes long enough."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+    begin = shown = time.monotonic()
+
+    def told(line: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - begin > 0.5 and now - shown > 0.1:
+            shown = now
+            sys.stderr.write(f"\rScoring … {line:,} \x1b[K")
+            sys.stderr.flush()
+
+    try:
+        yield told
+    finally:
+        if shown > begin:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _html_target(given_name: str | None, ours: Scored, theirs: Scored | None) -> Path | None:
     """The file to write, checked before anything is computed; None is stdout."""
     from batch.export.atomic import check_target, explained
     from batch.sources import user_path
 
     if given_name is None or given_name == "-":
         return None
-    path = user_path(given_name) if given_name else results.with_suffix(".html")
+    path = user_path(given_name) if given_name else ours.page
     with explained(path):
-        check_target(path, [kept for kept in (results, against) if kept])
+        for kept in (ours, theirs):
+            if kept is not None and path.exists() and kept.path.exists() and path.samefile(kept.path):
+                raise UsageError(f"{path} holds the results and is not written over; choose another file")
+        check_target(path)
     return path
 
 

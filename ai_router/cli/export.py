@@ -6,17 +6,21 @@ import argparse
 
 from ai_router import jobs
 from ai_router.cli import output
+from ai_router.cli.display import make_display
 from ai_router.cli.errors import Exit
-from ai_router.cli.flags import add_flags, given
+from ai_router.cli.flags import add_flags, flag_name, given
 from ai_router.cli.resume import is_openai_batch
-from ai_router.cli.session import Session
-from ai_router.cli.text import emit, narrate
+from ai_router.cli.session import Session, UsageError
+from ai_router.cli.text import emit, narrate, plural
+from ai_router.kinds import JobKind, own_kind
+from batch.job import BatchJob
 from batch.jobfile import ExportOptions
 
 USAGE = "JOB [options]"
 DESCRIPTION = """\
 Write a job's results in the order of its prompts; of a job that is not complete, those there are. The file appears
-whole or not at all. Without --output it goes to the workspace's outputs folder, and its path is printed.
+whole or not at all. Without --output it goes to the workspace's outputs folder, and its path is printed. A job of
+semantic IDs writes its codebooks again.
 """
 EXAMPLES = """\
 examples:
@@ -37,6 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     job = jobs.open_job(session.workspace, args.job)
+    if (kind := own_kind(job.kind)) is not None:
+        return _export_own(job, kind, args, session)
     assert job.checkpoint_file is not None
     options = output.resolved(ExportOptions(**given(args, ExportOptions)), openai_batch=is_openai_batch(job))
     output.check(options, [job.checkpoint_file])
@@ -48,3 +54,19 @@ def main(args: argparse.Namespace, session: Session) -> int:
         if options.path is None:
             emit(target)
     return Exit.DONE
+
+
+def _export_own(job: BatchJob, kind: JobKind, args: argparse.Namespace, session: Session) -> int:
+    """The files that jobs of this kind make, once more."""
+    if said := given(args, ExportOptions):
+        flags = ", ".join(f"--{flag_name(ExportOptions, name)}" for name in said)
+        raise UsageError(f"{flags}: only for jobs of prompts; job {job.job_id} makes files of its own")
+    display = make_display("auto")
+    written = kind.write(
+        job, session.workspace.outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit)}")
+    )
+    display.busy("")
+    for file in written.files:
+        narrate(f"Wrote {file}")
+        emit(str(file))
+    return Exit.DONE if written.whole else Exit.SOME_FAILED

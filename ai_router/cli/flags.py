@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
@@ -34,13 +35,13 @@ TITLES: Mapping[type, str] = {
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, cls: type, *, skip: Collection[str] = (), defaults: bool = True
+    parser: argparse.ArgumentParser, cls: type, *, skip: Collection[str] = (), defaults: bool = True, title: str = ""
 ) -> argparse._ArgumentGroup:
     """A flag for every field of an options class, in a group of its own. Values are checked by `given`, not here.
 
     `defaults` says each option's default in its help; not where something else than the default holds.
     """
-    group = parser.add_argument_group(TITLES[cls])
+    group = parser.add_argument_group(title or TITLES[cls])
     for spec in fields(cls):
         if spec.name in skip:
             continue
@@ -88,6 +89,8 @@ def as_arguments(cls: type, values: Mapping[str, Any]) -> list[str]:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list):
             words += [f"--{flag}={item}" for item in value]
+        elif isinstance(value, dict):
+            words.append(f"--{flag}={json.dumps(value, ensure_ascii=False)}")
         elif value is not None:
             # In one word, so that a value may begin with a hyphen.
             words.append(f"--{flag}={value}")

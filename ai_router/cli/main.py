@@ -20,7 +20,6 @@ from ai_router.cli.text import is_terminal, narrate
 
 VERBS = {
     "run": "answer every prompt of a file",
-    "dataset": "answer a test set with known answers and score it",
     "resume": "go on with a job that stopped early",
     "jobs": "list all jobs",
     "show": "a job's figures and first results",
@@ -28,7 +27,9 @@ VERBS = {
     "watch": "follow a job that runs elsewhere, or steer it",
     "stop": "stop a job that runs elsewhere",
     "delete": "remove a job and its results",
+    "dataset": "answer a test set with known answers and score it",
     "evaluate": "score a results file, or compare two",
+    "semantic-ids": "turn item features into semantic IDs; check and publish them",
     "models": "list the models that can be chosen",
     "ask": "one prompt, its answer on stdout",
 }
@@ -40,7 +41,7 @@ Run batches of prompts through models: resumable, measured, exportable.
 Without a verb it opens its screens.
 
 verbs:
-{chr(10).join(f"  {name:<10}{text}" for name, text in VERBS.items())}
+{chr(10).join(f"  {name:<14}{text}" for name, text in VERBS.items())}
 
 options:
   --workspace DIR  the folder that holds checkpoints/ and outputs/
@@ -88,7 +89,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name not in words:
             verbs.add_parser(name, add_help=False)
             continue
-        module = importlib.import_module(f"ai_router.cli.{name}")
+        module = importlib.import_module(f"ai_router.cli.{name.replace('-', '_')}")
         verb = verbs.add_parser(
             name,
             usage=f"ai-router {name} {getattr(module, 'USAGE', '[options]')}",

@@ -9,12 +9,13 @@ from ai_router import jobs
 from ai_router.cli import output
 from ai_router.cli.display import Display, make_display
 from ai_router.cli.errors import Exit
-from ai_router.cli.flags import add_flags, as_arguments, given
+from ai_router.cli.flags import add_flags, as_arguments, flag_name, given
 from ai_router.cli.run import add_display_flags, check_ending, notify_options
 from ai_router.cli.running import Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import plural
+from ai_router.kinds import own_kind
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchJob, JobStatus
 from batch.jobfile import ExportOptions
@@ -57,9 +58,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
         ending = _ending(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
             return _nothing_left(session, job, plan, ending, args, display, signals)
-        spec = jobs.spec_of(session.registry, plan)
-        if not spec.ready:
-            raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
+        if problem := jobs.why_not_ready(session.registry, plan):
+            raise UsageError(problem)
         return _go_on(session, job, plan, ending, args, display, signals)
 
 
@@ -68,6 +68,8 @@ def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Di
     plan.sampling = replace(plan.sampling, **given(args, SamplingOptions))
     plan.run = replace(plan.run, **given(args, RunOptions))
     ErrorStrategy.parse(plan.run.on_error)
+    if args.model and own_kind(job.kind) is not None:
+        raise UsageError(f"--model: job {job.job_id} is of kind {job.kind} and goes on with its own model")
     if args.model:
         plan.model = session.registry.get(args.model).id
         if plan.model != job.model_id and job.processed:
@@ -80,6 +82,9 @@ def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Di
 
 def _ending(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
     said = given(args, ExportOptions)
+    if own_kind(job.kind) is not None and said:
+        flags = ", ".join(f"--{flag_name(ExportOptions, name)}" for name in said)
+        raise UsageError(f"{flags}: only for jobs of prompts; job {job.job_id} makes files of its own")
     export = output.resolved(ExportOptions(**said), openai_batch=is_openai_batch(job))
     notify, notify_given = notify_options(args, session.workspace.settings)
     form = "format" in said
@@ -111,10 +116,12 @@ def _go_on(
     if args.detach:
         changes = as_arguments(SamplingOptions, given(args, SamplingOptions))
         changes += as_arguments(RunOptions, given(args, RunOptions))
-        return detach(session, job, ending, display, [*changes, "--model", plan.model])
+        model = ["--model", plan.model] if own_kind(job.kind) is None else []
+        return detach(session, job, ending, display, [*changes, *model])
     assert job.checkpoint_file is not None
     left = job.total_prompts - job.processed + (job.failed if args.retry_failed else 0)
-    display.note(f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, 'prompt')} left, model {plan.model}")
+    what = "prompt" if own_kind(job.kind) is None else "block"
+    display.note(f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, what)} left, model {plan.model}")
     stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False) if ending.export.stream else None
     try:
         return run_job(session, job, plan, ending, display, signals, stream)

@@ -176,6 +176,7 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
         _save_template(args, jobfile, display)
         return Exit.DONE if report.ok else Exit.USAGE
     _judge(report, task.ending, args, display)
+    _mention_answers(source, display)
     _save_template(args, jobfile, display)
     new_stream = export.stream not in (None, output.STDOUT) and not os.path.exists(str(export.stream))
     _reserve_stream(export)
@@ -229,6 +230,14 @@ def _judge(report: Report, ending: Ending, args: argparse.Namespace, display: Di
     exists = target not in (None, output.STDOUT) and os.path.isfile(str(target))
     if exists and not confirm(f"{target} exists. Replace it when the job ends?"):
         raise UsageError("Nothing was run; name another file with --output")
+
+
+def _mention_answers(source: Source, display: Display) -> None:
+    """Say where the file's own answers could be scored against; here they are not."""
+    from batch.datasets.source import looks_like_dataset
+
+    if source.path is not None and source.format != "txt" and looks_like_dataset(source.path):
+        display.note(f"{source.name} holds known answers; to score against them: ai-router dataset run --test-file …")
 
 
 def _named(text: str, name: str) -> str:

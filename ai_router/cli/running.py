@@ -17,14 +17,15 @@ from ai_router.cli.errors import Exit, exit_code_of
 from ai_router.cli.flags import as_arguments
 from ai_router.cli.session import Session
 from ai_router.cli.signals import Signals
-from ai_router.cli.text import emit
+from ai_router.cli.text import emit, plural
+from ai_router.kinds import Output, counted, own_kind
 from batch.checkpoint import CheckpointStore
-from batch.errors import BatchError, ExportError
+from batch.errors import BatchError, ExportError, MissingExtraError
 from batch.job import BatchJob
 from batch.jobfile import ExportOptions
 from batch.notify import Notifier, NotifyOptions
 from batch.options import options_dict
-from batch.progress import RunState
+from batch.progress import RunState, Snapshot
 from batch.run import Run, RunHandle
 
 SIGNAL_SECONDS = 0.1  # until Ctrl-C is answered
@@ -78,11 +79,15 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
     """Show a run until it is over."""
     told = 0
     shown_at = -display.interval
-    over = False
+    over = noted = False
     while not over:
         if time.monotonic() - shown_at >= display.interval:
             shown_at = time.monotonic()
-            display.update(run.snapshot())
+            snapshot = run.snapshot()
+            if snapshot.engine_about and not noted:
+                noted = True
+                _note_engine(snapshot, display)
+            display.update(counted(snapshot, run.job))
         over = run.wait(SIGNAL_SECONDS)
         if isinstance(run, Run):
             for line in run.news():
@@ -90,6 +95,14 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
         if signals.interrupts > told:
             told = signals.interrupts
             _tell_interrupt(run, told, display)
+
+
+def _note_engine(snapshot: Snapshot, display: Display) -> None:
+    """The model's line, where its engine has something to say beside the ordinary."""
+    about = snapshot.engine_about
+    if notes := about.get("notes"):
+        place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
+        display.note(" · ".join([snapshot.model_id, place, *map(str, notes)]))
 
 
 def _tell_interrupt(run: RunHandle, count: int, display: Display) -> None:
@@ -115,17 +128,20 @@ def _end(
     assert job.checkpoint_file is not None
     finished = snapshot.state is RunState.FINISHED
     code = _exit_code(run, signals)
-    written: str | None = None
     problem = None if error is None else _sentence(error)
     if error is not None and session.verbose:
         display.alert("".join(traceback.format_exception(error)).rstrip())
     to_stdout = ending.export.path == output.STDOUT
-    if finished and ending.wanted and not to_stdout:
+    kind = own_kind(job.kind)
+    written = Output(())
+    if finished and not to_stdout:
         try:
-            written, _ = output.write(job, ending.export, session.workspace.outputs)
-        except ExportError as failure:
+            written = _write(session, job, ending, display)
+        except BatchError as failure:
             problem = f"{failure}; the answers are safe: {session.command('export', job)}"
-            code = Exit.FAILED
+            code = exit_code_of(failure) if isinstance(failure, MissingExtraError) else Exit.FAILED
+        if not written.whole:
+            code = max(code, Exit.SOME_FAILED)
     if job.kind == jobs.DATASET and not error:
         written = _dataset_output(job)
     resume = None if finished else session.command("resume", job, ending.arguments())
@@ -133,25 +149,41 @@ def _end(
         errors = tuple(store.error_counts(5)) if job.failed else ()
     display.end(
         Outcome(
-            snapshot=snapshot,
+            snapshot=counted(snapshot, job),
             exit_code=code,
             tokens_input=job.tokens_input - before[0],
             tokens_output=job.tokens_output - before[1],
             seconds=max(0.0, snapshot.elapsed - before[2]),
             errors=errors,
             results=None if finished and to_stdout else session.command("show", job),
-            export=session.command("export", job, ["--format", "csv"]),
+            export=session.command("export", job, ["--format", "csv"] if kind is None else []),
             resume=resume,
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
-            output=written,
+            output=" and ".join(map(str, written.files)) or None,
+            unit=kind.unit if kind is not None else None,
+            evaluate=session.command("evaluate", job) if job.kind == jobs.DATASET and job.completed else None,
         )
     )
+    for line in written.lines:
+        display.note(line)
     if finished and ending.wanted and to_stdout:
         output.write(job, ending.export, session.workspace.outputs)
     if signals.exit_code is None and (snapshot.state is not RunState.STOPPED or run.satisfied):
         _notify(job, ending.notify, display)
     return code
+
+
+def _write(session: Session, job: BatchJob, ending: Ending, display: Display) -> Output:
+    """Write what is wanted at the end: the files that jobs of this kind make, else the export that was asked for."""
+    kind, outputs = own_kind(job.kind), session.workspace.outputs
+    if kind is not None:
+        if not job.completed:
+            return Output((), whole=False)
+        written = kind.write(job, outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit)}"))
+        display.busy("")
+        return written
+    return Output((Path(output.write(job, ending.export, outputs)[0]),) if ending.wanted else ())
 
 
 def _exit_code(run: Run, signals: Signals) -> int:
@@ -167,12 +199,12 @@ def _exit_code(run: Run, signals: Signals) -> int:
     return Exit.SOME_FAILED if state is RunState.FAILED else Exit.INTERRUPTED
 
 
-def _dataset_output(job: BatchJob) -> str | None:
-    """The results file of a dataset job and its summary, as they were asked for."""
+def _dataset_output(job: BatchJob) -> Output:
+    """The results file of a dataset job and its summary, by the names they were asked for."""
     from batch.datasets.results import summary_path
 
     name = job.config["details"].get("output_name") or job.config["details"].get("output_file")
-    return f"{name} and {summary_path(Path(name))}" if name else None
+    return Output((Path(name), summary_path(Path(name))) if name else ())
 
 
 def _sentence(error: BaseException) -> str:

@@ -41,13 +41,13 @@ def write(report: Report, comparison: Comparison | None, *, rows: int) -> None:
         if pairs and comparison is None:
             _head(f"{str(verdict).capitalize()} ({len(pairs):,} of {report.verdicts[verdict]:,})")
             for pair in pairs:
-                shown = diff(_cut(pair.input), _cut(pair.expected), _cut(pair.predicted))
-                correction = report.task == "correction"
+                texts = map(_cut, (pair.input, pair.expected, pair.predicted))
+                shown = diff(*texts, correction=report.task == "correction")
                 _row(
                     f"{SIGNS[verdict]} {pair.example_id}" + (f"  {pair.error_type}" if pair.error_type else ""),
                     [
-                        ("input", shown.input if correction else [(_cut(pair.input), "same")]),
-                        ("expected", shown.expected if correction else [(_cut(pair.expected), "same")]),
+                        ("input", shown.input),
+                        ("expected", shown.expected),
                         ("predicted", shown.predicted),
                     ],
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from ai_router import jobs
@@ -11,10 +12,12 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.jobs import status_text
 from ai_router.cli.session import Session
 from ai_router.cli.text import emit, emit_json, is_terminal, one_line, width_of
+from ai_router.kinds import counted, own_kind
 from batch.checkpoint import CheckpointStore, lock_owner
 from batch.checkpoint.rows import Kind
 from batch.job import BatchJob, BatchResult
-from batch.progress import Score, format_duration
+from batch.progress import RunState, Score, format_duration, job_snapshot
+from batch.slo import ServiceLevel, job_levels
 
 USAGE = "JOB [options]"
 DESCRIPTION = "Show a job: where it stands, how fast it was, what failed, and its first results."
@@ -71,23 +74,31 @@ def _first(store: CheckpointStore, kind: Kind, limit: int) -> list[BatchResult]:
 
 
 def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> list[tuple[str, str]]:
+    own = own_kind(job.kind)
     left = job.total_prompts - job.processed
     status = status_text(job.status, pid) + (f": {job.reason}" if job.reason and pid is None else "")
+    items = "prompts" if own is None else "blocks"
     figures = [
         ("job", job.job_id),
         ("status", status),
         ("model", job.model_id),
         ("source", str(job.config.get("source") or "—")),
-        ("prompts", f"{job.total_prompts:,}: {job.completed:,} done, {job.failed:,} failed, {left:,} left"),
+        (items, f"{job.total_prompts:,}: {job.completed:,} done, {job.failed:,} failed, {left:,} left"),
         ("created", job.created_at[:19].replace("T", " ")),
     ]
     if job.completed_at:
         figures.append(("ended", job.completed_at[:19].replace("T", " ")))
     if job.elapsed:
         speed = job.tokens_output / job.elapsed
-        items = job.processed / job.elapsed
-        figures.append(("time", f"{format_duration(job.elapsed)}; {items:,.1f} prompts/s, {speed:,.1f} tokens/s"))
-    figures.append(("tokens", f"{job.tokens_input:,} read, {job.tokens_output:,} written"))
+        each = job.processed / job.elapsed
+        rates = f"{each:,.1f} prompts/s, {speed:,.1f} tokens/s"
+        if own is not None:
+            done = counted(job_snapshot(job, RunState.STOPPED), job)
+            figures.append((f"{own.unit}s", f"{done.completed:,} of {done.total:,} done"))
+            rates = f"{done.completed / job.elapsed:,.0f} {own.unit}s/s"
+        figures.append(("time", f"{format_duration(job.elapsed)}; {rates}"))
+    if own is None:
+        figures.append(("tokens", f"{job.tokens_input:,} read, {job.tokens_output:,} written"))
     if performance["answers"]:
         seconds = " · ".join(
             f"{label} {performance[key]:,.2f} s"
@@ -101,6 +112,8 @@ def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> lis
         figures.append(("answers", seconds))
         if performance["attempts"] > performance["answers"]:
             figures.append(("attempts", f"{performance['attempts']:,} for {performance['answers']:,} answers"))
+    for level in _levels(job, performance):
+        figures.append(("slo", str(level)))
     options = {**job.config.get("sampling", {}), **job.config.get("run", {})}
     if options:
         figures.append(("options", one_line(", ".join(f"{k} {v}" for k, v in options.items()), 200)))
@@ -120,6 +133,10 @@ def _dataset_figures(job: BatchJob) -> list[tuple[str, str]]:
     if details.get("skipped"):
         found.append(("skipped", f"{details['skipped']:,} rows that are no examples"))
     return [(name, str(value)) for name, value in found if value]
+
+
+def _levels(job: BatchJob, performance: dict[str, Any]) -> tuple[ServiceLevel, ...]:
+    return job_levels(job.config.get("run", {}).get("slo", ()), performance, job.elapsed)
 
 
 def _show_results(results: list[BatchResult], job: BatchJob, args: argparse.Namespace, session: Session) -> None:
@@ -168,6 +185,7 @@ def _document(
         "config": job.config,
         "file": str(job.checkpoint_file),
         "performance": performance,
+        "service_levels": [asdict(level) for level in _levels(job, performance)],
         "errors": [{"class": kind, "message": message, "count": count} for kind, message, count in errors],
         "results": [line_record(result) for result in results],
     }

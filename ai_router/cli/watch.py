@@ -8,6 +8,7 @@ from ai_router.cli.display import KINDS, Display, Outcome, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import narrate
+from ai_router.kinds import counted, own_kind
 from batch.checkpoint import CheckpointStore, find_job
 from batch.live import Watch
 from batch.options import RunOptions, parse_option
@@ -88,7 +89,7 @@ def stop(session: Session, watch: Watch, *, now: bool) -> int:
 def _follow(session: Session, watch: Watch, display: Display) -> int:
     try:
         while True:
-            display.update(watch.snapshot())
+            display.update(counted(watch.snapshot(), watch.job))
             if watch.wait(display.interval):
                 break
     except KeyboardInterrupt:
@@ -99,24 +100,25 @@ def _follow(session: Session, watch: Watch, display: Display) -> int:
 
 def _end(session: Session, watch: Watch, display: Display) -> int:
     snapshot = watch.snapshot()
-    job = watch.job
+    job, kind = watch.job, own_kind(watch.job.kind)
     finished = snapshot.state is RunState.FINISHED
     with CheckpointStore(watch.path, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
     code = exit_code_of(snapshot)
     display.end(
         Outcome(
-            snapshot=snapshot,
+            snapshot=counted(snapshot, job),
             exit_code=code,
             tokens_input=snapshot.tokens_input,
             tokens_output=snapshot.tokens_output,
             seconds=snapshot.elapsed,
             errors=errors,
             results=session.command("show", job),
-            export=session.command("export", job, ["--format", "csv"]),
+            export=session.command("export", job, ["--format", "csv"] if kind is None else []),
             resume=None if finished else session.command("resume", job),
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=snapshot.reason if code == Exit.FAILED else None,
+            unit=kind.unit if kind is not None else None,
         )
     )
     return code

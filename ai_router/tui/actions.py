@@ -71,6 +71,7 @@ _MENU = (
     Action("menu.jobs", "3", "Jobs and results", "All jobs: read, export, resume, delete", "Menu", False),
     Action("menu.settings", "4", "Settings", "Theme, folders, notifications, keys", "Menu", False),
     Action("menu.batch", "5", "Batch Processing Mode", "Answer many prompts: from a file or typed", "Menu", False),
+    Action("menu.semantic", "6", "Semantic IDs", "Item features to codes, with trained RQ-VAE models", "Menu", False),
     Action("menu.exit", "0", "Exit", "Leave ai-router", "Menu", False, method="app.quit"),
     Action("menu.choose", "enter,right,l,space", "choose", "Go to the entry under the cursor", "Menu"),
     Action("menu.jobs_list", "tab", "last jobs", "To the last jobs and back", "Menu", method="app.focus_next"),
@@ -217,9 +218,26 @@ _DOING = (
     Action("run.background", "b", "background", "Go on in a process of its own, away from this terminal", "Run"),
 )  # fmt: skip
 
+_SEMANTIC = (
+    Action("semantic.start", "f2", "start", "Make a job of each chosen model and run them in turn", "Semantic IDs"),
+    Action("semantic.mark", "space", "choose", "Choose the model under the cursor, or leave it out", "Semantic IDs"),
+    Action("semantic.why", "w", "why not", "What is wrong with the model under the cursor", "Semantic IDs"),
+    Action("semantic.export", "e", "write files", "Write the files of codebooks", "Semantic IDs"),
+    Action("semantic.collided", "f", "shared", "Only items that share their SID, or all", "Semantic IDs"),
+    Action("semantic.goto", "number_sign,ctrl+g", "go to", "Go to an item by its Pid", "Semantic IDs",
+           key_display="#"),
+    Action("semantic.blocks", "b", "blocks", "The blocks of rows as the job holds them", "Semantic IDs"),
+    Action("semantic.run", "r", "run", "Run what is missing; of a running job, watch it", "Semantic IDs",
+           method="resume"),
+    Action("semantic.copy", "c,y", "copy SID", "Copy the SID under the cursor", "Semantic IDs", False),
+)  # fmt: skip
+
 ACTIONS: Mapping[str, Action] = {
     action.id: action
-    for group in (_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION, _MODELS, _ASK, _SETTINGS, _DOING)
+    for group in (
+        *(_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
+        *(_MODELS, _ASK, _SETTINGS, _DOING, _SEMANTIC),
+    )
     for action in group
 }
 

@@ -15,6 +15,7 @@ from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
 from ai_router.tui.palette import ActionProvider
+from ai_router.tui.turns import Turns, kind_of
 from ai_router.tui.widgets.text import harmless
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class RouterApp(App[int]):
         self.ask_options: SamplingOptions | None = None  # of single prompts, for this session
         self.jobs_changed: Signal[None] = Signal(self, "jobs-changed")
         self.models_changed: Signal[None] = Signal(self, "models-changed")
+        self.turns = Turns(self)
         self._models: Registry | None = None
         self._engines: EnginePool | None = None
         self._reported: set[str] = set()  # runs whose end was told
@@ -159,6 +161,7 @@ class RouterApp(App[int]):
         for run in ended:
             self._reported.add(run.job.job_id)
             self._tell(run)
+            self.turns.ended(run)
         if ended:
             self.jobs_changed.publish(None)
 
@@ -193,7 +196,7 @@ class RouterApp(App[int]):
     # -- places ---------------------------------------------------------------------------------------------------
 
     def go(self, place: str) -> None:
-        """Show a place by name: home, ask, models, jobs, score, settings, batch."""
+        """Show a place by name: home, ask, models, jobs, score, settings, batch, semantic."""
         if place == "home":
             self.action_home()
         elif place == "ask":
@@ -214,6 +217,10 @@ class RouterApp(App[int]):
             self._show(BatchMenuScreen())
         elif place == "score":
             self._choose_evaluation()
+        elif place == "semantic":
+            from ai_router.tui.screens.semantic_ids import SemanticIdsScreen
+
+            self._show(SemanticIdsScreen())
 
     def open_ask(self, model: str | None = None) -> None:
         """Ask a model something; without one, the model of the settings."""
@@ -228,7 +235,12 @@ class RouterApp(App[int]):
         self._show(JobsScreen())
 
     def open_results(self, path: Path) -> None:
-        """Show a job's results."""
+        """Show a job's results, as its kind has them."""
+        if kind_of(path) == "semantic-ids":
+            from ai_router.tui.screens.semantic_result import SemanticResultScreen
+
+            self._show(SemanticResultScreen(path))
+            return
         from ai_router.tui.screens.results import ResultsScreen
 
         self._show(ResultsScreen(path))

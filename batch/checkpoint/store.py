@@ -338,7 +338,7 @@ class CheckpointStore:
         return [(c, m, n) for c, m, n in rows]
 
     def performance(self) -> dict[str, Any]:
-        """A summary of the answers so far: counts, tokens, seconds (durations: mean, p50, p95, longest), attempts."""
+        """A summary of the answers so far: counts, tokens, attempts, seconds (mean, p50, p95, p99, longest)."""
         count, mean, longest, tokens_in, tokens_out, attempts = self._rows(
             "SELECT count(*), avg(duration), max(duration), sum(tokens_input), sum(tokens_output), sum(attempts)"
             " FROM results WHERE success = 1"
@@ -351,7 +351,7 @@ class CheckpointStore:
             "tokens_output": tokens_out or 0,
             "attempts": attempts or 0,
         }
-        for name, fraction in (("p50_seconds", 0.5), ("p95_seconds", 0.95)):
+        for name, fraction in (("p50_seconds", 0.5), ("p95_seconds", 0.95), ("p99_seconds", 0.99)):
             rows = self._rows(
                 "SELECT duration FROM results WHERE success = 1 ORDER BY duration LIMIT 1 OFFSET ?",
                 (max(0, round(fraction * count) - 1),),

@@ -49,51 +49,14 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 }
 _FEATURES = ("chat_feature", "text_feature", "prompt_feature", "completion_feature")
 # Keys that train the adapter; here they say nothing. `batch_size` is the trainer's.
-_TRAINING = frozenset(
-    [
-        "train",
-        "valid",
-        "test",
-        "test_file",
-        "test_path",
-        "data",
-        "fine_tune_type",
-        "optimizer",
-        "optimizer_config",
-        "num_layers",
-        "lora_layers",
-        "batch_size",
-        "iters",
-        "val_batches",
-        "learning_rate",
-        "steps_per_report",
-        "steps_per_eval",
-        "steps_per_save",
-        "grad_accumulation_steps",
-        "resume_adapter_file",
-        "save_every",
-        "test_batches",
-        "max_seq_length",
-        "grad_checkpoint",
-        "mask_prompt",
-        "lr_schedule",
-        "lora_parameters",
-        "lora_rank",
-        "lora_alpha",
-        "lora_dropout",
-        "lora_scale",
-        "hf_dataset",
-        "config",
-        "report_to",
-        "project_name",
-        "warmup_steps",
-        "weight_decay",
-        "clear_cache_threshold",
-        "trust_remote_code",
-        "wandb",
-        "quantize",
-    ]
-)
+_TRAINING_KEYS = """
+    train valid test test_file test_path data fine_tune_type optimizer optimizer_config num_layers lora_layers
+    batch_size iters val_batches learning_rate steps_per_report steps_per_eval steps_per_save
+    grad_accumulation_steps resume_adapter_file save_every test_batches max_seq_length grad_checkpoint mask_prompt
+    lr_schedule lora_parameters lora_rank lora_alpha lora_dropout lora_scale hf_dataset config report_to
+    project_name warmup_steps weight_decay clear_cache_threshold trust_remote_code wandb quantize
+"""
+_TRAINING = frozenset(_TRAINING_KEYS.split())
 
 
 class ConfigError(BatchError):

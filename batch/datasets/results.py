@@ -161,6 +161,8 @@ def check_output(path: Path, kept: Iterable[Path] = ()) -> bool:
             raise ExportError(f"{path} cannot be written: {folder} is a file, not a folder")
         if not os.access(folder, os.W_OK):
             raise ExportError(f"No permission to write {path}")
+        if path.exists() and not path.is_file():
+            raise ExportError(f"{path} is no ordinary file; name one with --output-file")
         if not path.exists() or not path.stat().st_size:
             return False
         with path.open("rb") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from batch.datasets.results import (
     with_requests,
     write_summary,
 )
+from batch.evaluation.match import Match
 from batch.evaluation.running import RunningScore
 from batch.handle import StoppableRun
 from batch.items import Request
@@ -28,15 +29,23 @@ from batch.progress import Score
 
 LINE_EVERY = 10  # examples between two progress lines, as in the reference
 KEPT_LINES = 10_000
-SCORE_NAME = "exact match"
+SCORE_NAMES: Mapping[Match, str] = {
+    "exact": "exact match",
+    "contains": "contains match",
+    "regex": "regex match",
+    "number": "number match",
+    "json": "JSON match",
+    "choice": "choice accuracy",
+}
 
 
 class DatasetObserver:
     """Follows the run of a dataset job, whose `details` say how.
 
     `output_file` is where the rows go (absolute; none are written without), `output_name` how the summary calls it;
-    `until_interval` ends the run once the score's interval reaches no further than that to either side (0 to 1). A
-    resumed job counts what it has; one that was sure already when it is resumed runs to its end.
+    `match` says when an answer is right (see `batch.evaluation.match`); `until_interval` ends the run once the score's
+    interval reaches no further than that to either side (0 to 1). A resumed job counts what it has; one that was sure
+    already when it is resumed runs to its end.
     """
 
     def __init__(self, job: BatchJob) -> None:
@@ -45,7 +54,9 @@ class DatasetObserver:
         self._details = details
         self._until: float | None = details.get("until_interval")
         self._tell_all = details.get("log_level") == "DEBUG"
-        self._score = RunningScore()
+        match = details.get("match", "exact")
+        self._match: Match = match if match in SCORE_NAMES else "exact"
+        self._score = RunningScore(self._match)
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._run: StoppableRun | None = None
         self._file: ResultsFile | None = None
@@ -128,9 +139,9 @@ class DatasetObserver:
         write_summary(summary_path(self.output), summary)
 
     def score(self) -> Score | None:
-        """Exact match so far."""
+        """The share of right answers so far."""
         low, high = self._score.interval
-        return Score(SCORE_NAME, self._score.score, low, high, self._score.n)
+        return Score(SCORE_NAMES[self._match], self._score.score, low, high, self._score.n)
 
     def _text(self) -> str:
         score = self.score()

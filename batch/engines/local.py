@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
+from batch.engines.schema import schema_of
 from batch.errors import EngineError, FatalError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import OptionError, SamplingOptions, parse_option
@@ -123,7 +124,10 @@ class CoreFactory(Protocol):
 def item_sampling(base: SamplingOptions, params: Mapping[str, Any]) -> tuple[SamplingOptions, list[str]]:
     """The engine's options with those of one item on top, and the names of parameters that no local engine has."""
     known = {spec.name for spec in fields(SamplingOptions)}
-    changes: dict[str, Any] = {}
+    params = dict(params)
+    asked = "json_schema" in params or "response_format" in params
+    # On its own, as the other way a text could be the name of a file.
+    changes: dict[str, Any] = {"json_schema": schema_of(params)} if asked else {}
     ignored: list[str] = []
     for name, value in params.items():
         option = ALIASES.get(name, name)

@@ -1,7 +1,7 @@
 """The MLX engine: mlx-lm's BatchGenerator (continuous batching), with shared prefixes and sampling per request.
 
 A model is an mlx-lm checkpoint or a Hugging Face folder with `model*.safetensors`, quantised or not, with an adapter in
-mlx-lm's format on top where one is named. Importing this module imports neither mlx nor transformers.
+mlx-lm's format or PEFT's on top where one is named. Importing this module imports neither mlx nor transformers.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 import importlib
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from typing import Any
 from batch.engines.local import ThreadedEngine, item_sampling
 from batch.engines.mlx_loader import Loaded, load
 from batch.engines.mlx_prefixes import Prefixes
-from batch.engines.torch.prompt import encode_chat  # these two know nothing of torch
+from batch.engines.mlx_sampling import make_processors, make_sampler
+from batch.engines.schema import Constraint, Schemas, unfinished_json
+from batch.engines.torch.prompt import encode_chat, truncated  # these two know nothing of torch
 from batch.engines.torch.text import TextStream
 from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
-from batch.options import SamplingOptions
+from batch.options import TRUNCATE, SamplingOptions
 
 BATCH = 32
 PREFILL_BATCH = 8  # prompts read at the same time, as in mlx-lm
@@ -39,6 +41,9 @@ class _Row:
     text: TextStream
     stop_ids: frozenset[int]
     ignored: list[str] = field(default_factory=list)
+    constraint: Constraint | None = None  # the schema that the answer must fit
+    logprobs: list[float] | None = None  # of each token; None where nobody asked
+    raw: deque[Any] = field(default_factory=deque)  # log probabilities to come, from before any processor
     uid: int = -1
     count: int = 0  # tokens, the end token among them
 
@@ -57,6 +62,8 @@ class MlxCore:
         sampling: SamplingOptions | None = None,
         max_batch: int | None = None,
         cache_bytes: int | None = None,
+        *,
+        truncate: str | None = None,
     ) -> None:
         # Only here, so that this module's names can be imported without mlx.
         import mlx.core as mx
@@ -67,6 +74,9 @@ class MlxCore:
         self._loaded = loaded
         self._sampling = sampling or SamplingOptions()
         self.room = max_batch or BATCH
+        self._truncate = truncate
+        self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
+        self._schemas.check(self._sampling.json_schema)
         self._special = loaded.tokenizer.get_added_vocab()
         self._generator = self._open_generator()
         self._prefixes = Prefixes(loaded.model, self._generator.stream)
@@ -147,12 +157,16 @@ class MlxCore:
     def _row(self, item: BatchItem[Request]) -> _Row:
         """An item as a row; raises PermanentError where it cannot be answered."""
         loaded, request = self._loaded, item.data
-        sampling, ignored = item_sampling(self._sampling, request.params)
+        params = dict(request.params)
+        logprobs: list[float] | None = [] if params.pop("logprobs", None) else None
+        sampling, ignored = item_sampling(self._sampling, params)
         prompt = encode_chat(loaded.tokenizer, request.messages, sampling.system)
         if not prompt:
             raise PermanentError("the prompt is empty")
         room = sampling.max_tokens
         if loaded.context is not None:
+            if len(prompt) >= loaded.context and self._truncate:
+                prompt = truncated(prompt, max(1, loaded.context - room), self._truncate)
             if len(prompt) >= loaded.context:
                 raise PermanentError(
                     f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
@@ -160,8 +174,17 @@ class MlxCore:
             room = min(room, loaded.context - len(prompt))
         # A stop text that is one special token never shows in the text; it stops as a token.
         special = {self._special[text] for text in sampling.stop if text in self._special}
-        text = TextStream(loaded.tokenizer, sampling.stop)
-        return _Row(item.id, prompt, sampling, room, text, loaded.end_ids | special, ignored)
+        return _Row(
+            id=item.id,
+            prompt=prompt,
+            sampling=sampling,
+            max_tokens=room,
+            text=TextStream(loaded.tokenizer, sampling.stop),
+            stop_ids=loaded.end_ids | special,
+            ignored=ignored,
+            constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
+            logprobs=logprobs,
+        )
 
     def _admit(self) -> None:
         """Give the generator as many waiting rows as there is room for, the beginnings they share computed.
@@ -185,8 +208,13 @@ class MlxCore:
             max_tokens=[row.max_tokens for row in rows],
             caches=[cache for _, cache in shared],
             all_tokens=[row.prompt[:length] for row, (length, _) in zip(rows, shared, strict=True)],
-            samplers=[_sampler(self._mx, row.sampling) for row in rows],
-            logits_processors=[_processors(self._mx, row.sampling) for row in rows],
+            samplers=[make_sampler(self._mx, row.sampling) for row in rows],
+            logits_processors=[
+                make_processors(
+                    self._mx, row.sampling, len(row.prompt), row.constraint, None if row.logprobs is None else row.raw
+                )
+                for row in rows
+            ],
             stop_sequences=[self._library.StopSequences([[t] for t in sorted(row.stop_ids)]) for row in rows],
         )
         for uid, row in zip(uids, rows, strict=True):
@@ -209,9 +237,13 @@ class MlxCore:
                     row.count -= 1  # the end token is counted in no length
                 else:
                     row.text.push(token.token)
-                if not (ended or row.text.stopped or token.finish_reason):
+                    if row.logprobs is not None:
+                        scores = row.raw.popleft() if row.raw else token.logprobs
+                        row.logprobs.append(scores[token.token].item())
+                ended = ended or row.text.stopped or (row.constraint is not None and row.constraint.ended)
+                if not (ended or token.finish_reason):
                     continue
-                done.append(_response(row, "stop" if ended or row.text.stopped else "length"))
+                done.append(_response(row, "stop" if ended else "length"))
             if token.finish_reason:
                 del self._rows[row.uid]
             else:
@@ -253,55 +285,15 @@ def _response(row: _Row, reason: str) -> BatchResponse[Answer]:
     if not text.strip():
         failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
         return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=row.count)
+    if row.constraint is not None and not row.constraint.complete:
+        failure = Failure(ErrorClass.PERMANENT, unfinished_json(row.constraint, reason, row.max_tokens))
+        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=row.count)
     extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
+    if row.logprobs is not None:
+        extra["logprobs"] = row.logprobs
     if row.ignored:
         extra["ignored_params"] = row.ignored
     return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=row.count)
-
-
-def _sampler(mx: Any, sampling: SamplingOptions) -> Callable[[Any], Any] | None:
-    """A row's own sampler, with random numbers of its own; None picks the likeliest token.
-
-    Temperature, top-k, top-p and min-p in that order, as transformers and the torch engine apply them.
-    """
-    if sampling.temperature == 0 or sampling.top_p == 0:
-        return None
-    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
-
-    seed = int.from_bytes(os.urandom(8), "little") if sampling.seed is None else sampling.seed
-    key = mx.random.key(seed % 2**64)
-
-    def sample(logprobs: Any) -> Any:  # logprobs: [1, vocabulary]
-        nonlocal key
-        key, this = mx.random.split(key)
-        scores = _normalised(mx, logprobs / sampling.temperature)
-        if 0 < sampling.top_k < scores.shape[-1]:
-            scores = _normalised(mx, apply_top_k(scores, sampling.top_k))
-        if sampling.top_p < 1:
-            scores = apply_top_p(scores, sampling.top_p)
-        if sampling.min_p > 0:
-            scores = apply_min_p(scores, sampling.min_p)
-        return mx.random.categorical(scores, key=this)
-
-    return sample
-
-
-def _normalised(mx: Any, scores: Any) -> Any:
-    return scores - mx.logsumexp(scores, axis=-1, keepdims=True)
-
-
-def _processors(mx: Any, sampling: SamplingOptions) -> list[Callable[[Any, Any], Any]]:
-    """Repetition penalty of CTRL (Keskar 2019): the logits of all tokens seen divided, or multiplied below 0."""
-    penalty = sampling.repetition_penalty
-    if penalty == 1.0:
-        return []
-
-    def penalise(seen: Any, logits: Any) -> Any:  # seen: [tokens]; logits: [1, vocabulary]
-        scores = logits[:, seen]
-        logits[:, seen] = mx.where(scores < 0, scores * penalty, scores / penalty)
-        return logits
-
-    return [penalise]
 
 
 def _free_bytes(mx: Any) -> int:
@@ -323,13 +315,25 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> MlxCore:
-    """A core from its description: `path`, and where wanted `precision`, `adapter_path` and `cache_gb`."""
-    known = {"path", "precision", "adapter_path", "cache_gb"}
+    """A core from its description: `path`, and where wanted `precision`, `adapter_path`, `cache_gb` and `truncate`.
+
+    `truncate` is "left" or "right", the end at which a prompt longer than the context is cut instead of refused.
+    """
+    known = {"path", "precision", "adapter_path", "cache_gb", "truncate"}
     if "path" not in spec or set(spec) - known:
         raise FatalError(f"the mlx engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
     loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("adapter_path"))
+    truncate = spec.get("truncate") or "never"
+    if truncate not in TRUNCATE:
+        raise FatalError(f"truncate: {truncate!r} is none of {', '.join(TRUNCATE)}")
     cache = spec.get("cache_gb")
-    return MlxCore(loaded, sampling, max_batch, int(cache * 2**30) if cache else None)
+    return MlxCore(
+        loaded,
+        sampling,
+        max_batch,
+        int(cache * 2**30) if cache else None,
+        truncate=None if truncate == "never" else truncate,
+    )
 
 
 class MlxEngine(ThreadedEngine):

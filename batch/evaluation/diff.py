@@ -13,6 +13,7 @@ Span = tuple[str, Kind]
 
 # Words and white space stay whole, every other character stands for itself.
 _PIECES = re.compile(r"[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+|\s+|.", re.DOTALL)
+_ALIKE = 0.5
 MARKS: dict[Kind, tuple[str, str]] = {"same": ("", ""), "deleted": ("[-", "-]"), "inserted": ("{+", "+}")}
 
 
@@ -24,8 +25,17 @@ class PairDiff(NamedTuple):
     predicted: list[Span]  # against the expected text: missing is "deleted", too much is "inserted"
 
 
-def diff(input: str, expected: str, predicted: str) -> PairDiff:  # noqa: A002 - the field's own name
-    """The spans of a pair's three texts."""
+def diff(input: str, expected: str, predicted: str, *, correction: bool = True) -> PairDiff:  # noqa: A002 - its name
+    """The spans of a pair's three texts; where it is no correction, input and expected text stand as they are.
+
+    An answer that has little of the expected text stands as it is too: its differences would be all of it.
+    """
+    if not correction:
+        found = spans(expected, predicted)
+        kept = sum(len(text) for text, kind in found if kind == "same")
+        if kept < _ALIKE * max(len(expected), len(predicted)):
+            found = _plain(predicted)
+        return PairDiff(_plain(input), _plain(expected), found)
     wanted = spans(input, expected)
     return PairDiff(
         [span for span in wanted if span[1] != "inserted"],
@@ -51,6 +61,10 @@ def spans(before: str, after: str) -> list[Span]:
 def marked(parts: Iterable[Span]) -> str:
     """Spans as plain text: [-gone-] and {+come+}."""
     return "".join(f"{MARKS[kind][0]}{text}{MARKS[kind][1]}" for text, kind in parts)
+
+
+def _plain(text: str) -> list[Span]:
+    return [(text, "same")] if text else []
 
 
 def _joined(pieces: list[str], found: list[Edit]) -> list[Edit]:

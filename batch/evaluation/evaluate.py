@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from batch.evaluation.bootstrap import interval, resampled
+from batch.evaluation.edits import MOST_CELLS
 from batch.evaluation.families import Metric, edit_f05
 from batch.evaluation.measure import Measured, measure
 from batch.evaluation.options import EvaluationOptions
@@ -35,6 +37,11 @@ def report_of(
     notes = list(setup.notes)
     if options.samples and not has_numpy():
         notes.append(f'Intervals by bootstrap need numpy: pip install "ai-router[{EXTRA}]".')
+    if measured.long:
+        notes.append(
+            f"Of {measured.long:,} pairs over {math.isqrt(MOST_CELLS):,} characters long, a difference that spans "
+            "more than that is one edit."
+        )
     return Report(
         name=name,
         total=measured.verdicts.total(),

@@ -73,5 +73,5 @@ def _sacrebleu() -> Any:
     try:
         import sacrebleu.metrics
     except ImportError:
-        raise MissingExtraError(EXTRA, "BLEU and chrF") from None
+        raise MissingExtraError(EXTRA, "Scoring by BLEU and chrF") from None
     return sacrebleu.metrics

@@ -19,7 +19,7 @@ _FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
 # "The answer is (B)", "Answer: B", 答えはB; then a letter at the very beginning; then the last one that stands alone.
 _CHOICES = (
     re.compile(
-        r"(?:answer|choice|option|答え|正解|回答)(?:\s+is|\s*は|\s*[:：])?\s*[:：]?\s*[*(\[（「]*([A-Z])(?![A-Za-z])",
+        r"(?:answer|choice|option|答え|正解|回答)(?:\s{1,4}is|\s{0,4}は)?\s{0,4}[:：]?\s{0,4}[*(\[（「]{0,4}([A-Z])(?![A-Za-z])",
         re.IGNORECASE,
     ),
     re.compile(r"^\s*[*(\[（「]*([A-Za-z])(?:[)\].:、。*）」]|(?<![Ii]),|\s*$)"),
@@ -75,18 +75,22 @@ def choice_in(text: str) -> str | None:
     return str(alone[-1]) if alone else None
 
 
-def fields_of(
-    value: Any, normalise: Normalisation, path: tuple[str | int, ...] = ()
-) -> dict[tuple[str | int, ...], str]:
+def fields_of(value: Any, normalise: Normalisation) -> dict[tuple[str | int, ...], str]:
     """The leaves of a JSON value by their path, each as JSON text; what field accuracy compares."""
-    if isinstance(value, (dict, list)) and value:
-        inside = value.items() if isinstance(value, dict) else enumerate(value)
-        return {k: v for key, item in inside for k, v in fields_of(item, normalise, (*path, key)).items()}
-    if isinstance(value, str):
-        value = normalise(value)
-    elif isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1 and 1.0 are the same number
-    return {path: json.dumps(value, ensure_ascii=False)}
+    found: dict[tuple[str | int, ...], str] = {}
+    left: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while left:
+        path, item = left.pop()
+        if isinstance(item, (dict, list)) and item:
+            inside = item.items() if isinstance(item, dict) else enumerate(item)
+            left += [((*path, key), part) for key, part in inside]
+            continue
+        if isinstance(item, str):
+            item = normalise(item)
+        elif isinstance(item, float) and item.is_integer():
+            item = int(item)  # 1 and 1.0 are the same number
+        found[path] = json.dumps(item, ensure_ascii=False)
+    return found
 
 
 def _exact(expected: str, predicted: str, normalise: Normalisation) -> bool:
@@ -114,7 +118,7 @@ def _json(expected: str, predicted: str, normalise: Normalisation) -> bool:
         raise Unscorable("the expected answer is not JSON") from None
     try:
         return fields_of(right, normalise) == fields_of(json_in(predicted), normalise)
-    except (ValueError, RecursionError):
+    except ValueError:
         return False
 
 

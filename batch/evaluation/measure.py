@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from batch.errors import MissingExtraError
-from batch.evaluation.edits import levenshtein
+from batch.evaluation.edits import MOST_CELLS, levenshtein
 from batch.evaluation.families import (
     Corrections,
     Distance,
@@ -65,6 +65,15 @@ class Setup:
             pair, self.match, self.normalise, self.tokenise, correction=self.correction, level=self.options.level
         )
 
+    def verdict(self, pair: Pair) -> Verdict:
+        """What became of one pair."""
+        if pair.error is not None:
+            return Verdict.FAILED
+        try:
+            return self.view(pair).verdict
+        except Unscorable:
+            return Verdict.UNSCORABLE
+
     def _families(self) -> list[Family]:
         found: list[Family] = [Sentences(self.match)]
         if self.match == "json":
@@ -112,6 +121,7 @@ class Measured:
         self.lengths: dict[int, list[int]] = {}  # by characters of the input: n, right
         self.errors: Counter[str] = Counter()
         self.examples: dict[Verdict, list[Pair]] = {verdict: [] for verdict in Verdict}
+        self.long = 0  # pairs whose texts may be too long to align
         self.unchanged = 0  # not right, and the input itself
         self.lengthened = 0  # neither, and over 1.5 times as long as expected
         self.ids: dict[str, int] | None = {} if keep_ids else None  # the row of an id
@@ -142,6 +152,8 @@ class Measured:
             self.ids[pair.example_id] = len(self.row_verdicts) - 1
             self.questions.append(hash((pair.input, pair.expected)))
             self.predictions.append(hash(pair.predicted))
+        if self.setup.correction and len(view.input) * max(len(view.expected), len(view.predicted)) > MOST_CELLS:
+            self.long += 1
         self._break_down(view, verdict)
         return self._count(verdict, pair)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ import orjson
 from batch.errors import SourceError
 
 KEPT_PROBLEMS = 20
+_EVERY = 500  # lines between two calls that say how far it is
 _SHOWN = 80  # characters of what a problem quotes
 
 
@@ -45,8 +46,9 @@ class ResultsReader(Iterator[Pair]):
     occurs more than once the last row holds, as in a run that tried again; the others are counted in `superseded`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], progress: Callable[[int], None] | None = None) -> None:
         self.path = Path(path)
+        self._progress = progress
         self.skipped = 0
         self.superseded = 0
         self.offset = 0  # in bytes: where the line of the pair given last begins
@@ -81,6 +83,8 @@ class ResultsReader(Iterator[Pair]):
                         continue
                 self.offset = begin
                 yield pair
+                if self._progress is not None and number % _EVERY == 0:
+                    self._progress(number)
 
     def _skip(self, number: int, line: bytes, error: ValueError) -> None:
         self.skipped += 1
@@ -92,12 +96,12 @@ class ResultsReader(Iterator[Pair]):
             self.problems.append(Problem(number, message))
 
 
-def read_results(path: str | os.PathLike[str]) -> ResultsReader:
+def read_results(path: str | os.PathLike[str], progress: Callable[[int], None] | None = None) -> ResultsReader:
     """The pairs of a results file (JSONL; `input`, `expected`, `predicted`, `example_id`, `error`, `error_type`).
 
-    Raises SourceError where the file cannot be read.
+    `progress` is told the number of the line now and then. Raises SourceError where the file cannot be read.
     """
-    return ResultsReader(path)
+    return ResultsReader(path, progress)
 
 
 def pair_of(row: Any) -> Pair:
@@ -108,7 +112,7 @@ def pair_of(row: Any) -> Pair:
         if name not in row:
             raise ValueError(f'the row has no "{name}"')
     texts = {name: row.get(name) for name in ("input", "expected", "predicted")}
-    error = row.get("error")
+    error = _error(row.get("error"))
     for name, text in texts.items():
         if text is None and (name != "predicted" or error):
             texts[name] = ""
@@ -123,7 +127,7 @@ def pair_of(row: Any) -> Pair:
         texts["expected"] or "",
         texts["predicted"] or "",
         str(name),
-        error if error is None or isinstance(error, str) else orjson.dumps(error).decode(),
+        error,
         str(kind) if kind not in (None, "") else None,
     )
 
@@ -150,6 +154,12 @@ def _opened(path: Path) -> BinaryIO:
         raise SourceError(f"There is no file {path}") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _error(value: Any) -> str | None:
+    if value in (None, "", False):
+        return None
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _kind(value: Any) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from batch.errors import MissingExtraError
 
-TOKENISERS = ("auto", "mecab", "script", "character", "13a")
+TOKENISERS = ("auto", "mecab", "13a", "zh", "script", "character")
 EXTRA = "evaluation"
 
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 # Words and numbers of scripts that write spaces, and katakana runs, are kept; kanji, hiragana and signs stand alone.
 _LETTER = r"(?:(?![\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff\d_])\w)"
@@ -41,17 +42,19 @@ class Tokeniser:
 def find_tokeniser(name: str = "auto", texts: Iterable[str] = ()) -> Tokeniser:
     """The tokeniser of a name (TOKENISERS); `auto` looks at some texts.
 
-    auto: mecab for Japanese (texts with kana) where it is installed, 13a for others where sacrebleu is, else script.
+    auto: mecab for Japanese (texts with kana), zh for Chinese (Han characters without any), 13a for others, where they
+    are installed; else script.
     mecab: words of the IPA dictionary, the same as sacrebleu's ja-mecab. script: words, numbers and katakana runs, any
-    other character by itself. character: every character that is no space. 13a: the standard of machine translation.
+    other character by itself. character: every character that is no space. 13a and
+    zh: sacrebleu's, the standard of machine translation and the one for Chinese.
     Raises MissingExtraError where what was named is not installed, ValueError for other names.
     """
     if name == "auto":
         return _chosen(texts)
     if name == "mecab":
         return _mecab()
-    if name == "13a":
-        return _13a()
+    if name in ("13a", "zh"):
+        return _sacrebleu(name)
     if name == "script":
         return Tokeniser("script", _SCRIPT.findall, "none")
     if name == "character":
@@ -70,16 +73,16 @@ def is_japanese(texts: Iterable[str]) -> bool:
 
 
 def _chosen(texts: Iterable[str]) -> Tokeniser:
-    japanese = is_japanese(texts)
+    texts = list(texts)
+    name = "mecab" if is_japanese(texts) else "zh" if any(map(_HAN.search, texts)) else "13a"
     try:
-        return _mecab() if japanese else _13a()
+        return find_tokeniser(name)
     except MissingExtraError:
-        what = "mecab's words" if japanese else "the standard 13a"
         return Tokeniser(
             "script",
             _SCRIPT.findall,
             "none",
-            f'words and single characters, as {what} needs pip install "ai-router[{EXTRA}]"; '
+            f'words and single characters, as {name} needs pip install "ai-router[{EXTRA}]"; '
             "scores by different tokenisers cannot be compared",
         )
 
@@ -100,10 +103,10 @@ def _mecab() -> Tokeniser:
     return Tokeniser(f"mecab-{tagger.version()}-IPA", split, "ja-mecab")
 
 
-def _13a() -> Tokeniser:
+def _sacrebleu(name: str) -> Tokeniser:
     try:
-        module: Any = importlib.import_module("sacrebleu.tokenizers.tokenizer_13a")
+        module: Any = importlib.import_module(f"sacrebleu.tokenizers.tokenizer_{name}")
     except ImportError:
-        raise MissingExtraError(EXTRA, "The tokeniser 13a") from None
-    tokenize = module.Tokenizer13a()
-    return Tokeniser("13a", lambda text: tokenize(text).split(), "13a")
+        raise MissingExtraError(EXTRA, f"The tokeniser {name}") from None
+    tokenize = getattr(module, f"Tokenizer{name.capitalize()}")()
+    return Tokeniser(name, lambda text: tokenize(text).split(), name)

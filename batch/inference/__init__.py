@@ -13,7 +13,7 @@ model library.
 
 from batch.inference.engine import BatchInferenceEngine
 from batch.inference.limits import BatchRequestError
-from batch.inference.metrics import BatchMetrics, InferenceResults, Percentiles, ServiceLevel
+from batch.inference.metrics import BatchMetrics, InferenceResults, Percentiles
 from batch.inference.runner import BatchRunner
 from batch.inference.streams import DoneEvent, ErrorEvent, Stream, TokenEvent
 from batch.inference.tokenizer import BatchTokenizer
@@ -26,6 +26,7 @@ from batch.inference.types import (
     TokenizeBatchResponse,
 )
 from batch.items import BatchItem, BatchResponse, BatchResults, BatchStats, Timing
+from batch.slo import ServiceLevel
 
 __all__ = [
     "BatchInferenceEngine",

@@ -8,16 +8,16 @@ from typing import TypeVar
 
 from batch.inference.limits import BatchRequestError
 from batch.items import NS_PER_MS, BatchResponse, BatchResults, BatchStats
+from batch.slo import LEAST, PERCENTILES, ServiceLevel, check_target
 
 A = TypeVar("A")
 
-# Names of service levels: at most so many milliseconds, or at least so many a second.
+# Service levels that are times: the figure and the percentile they are about.
 LATEST = {
     f"{prefix}{percentile}_ms": (figure, f"{percentile}_ms")
     for prefix, figure in (("", "latency"), ("queue_", "queue"), ("first_token_", "first_token"))
-    for percentile in ("p50", "p95", "p99")
+    for percentile in PERCENTILES
 }
-LEAST = ("tokens_per_second", "items_per_second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,6 @@ class BatchMetrics:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceLevel:
-    """One target of a batch and what was measured; None where nothing could be, which is a target missed."""
-
-    name: str
-    target: float
-    measured: float | None
-    met: bool
-
-
 class InferenceResults(BatchResults[A]):
     """The results of a batch that an engine ran: wall time in `stats`, its `metrics`, and its `service_levels`."""
 
@@ -102,22 +92,18 @@ class InferenceResults(BatchResults[A]):
 def check_slo(slo: Mapping[str, float] | None) -> None:
     """Raise BatchRequestError for a target that has no such name or is not a positive number."""
     for name, target in (slo or {}).items():
-        if name not in LATEST and name not in LEAST:
-            raise BatchRequestError(f"slo: unknown target {name!r}; known: {', '.join([*LATEST, *LEAST])}")
-        if isinstance(target, bool) or not isinstance(target, int | float) or not target > 0:
-            raise BatchRequestError(f"slo: {name}: {target!r} is not a number above 0")
+        try:
+            check_target(name, target, (*LATEST, *LEAST))
+        except ValueError as error:
+            raise BatchRequestError(f"slo: {error}") from None
 
 
 def _level(name: str, target: float, metrics: BatchMetrics) -> ServiceLevel:
     if name in LEAST:
-        rate: float = getattr(metrics, name)
-        return ServiceLevel(name, target, rate, rate >= target)
+        return ServiceLevel.of(name, target, getattr(metrics, name))
     figure, percentile = LATEST[name]
     times: Percentiles = getattr(metrics, figure)
-    if not times.count:
-        return ServiceLevel(name, target, None, False)
-    measured: float = getattr(times, percentile)
-    return ServiceLevel(name, target, measured, measured <= target)
+    return ServiceLevel.of(name, target, getattr(times, percentile) if times.count else None)
 
 
 def _quantile(values: Sequence[float], share: float) -> float:

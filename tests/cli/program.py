@@ -37,6 +37,7 @@ class Program:
         self.seen: list[str] = []  # prompts answered in this process
         self.answers: dict[str, str] = {}  # where the answer is not the prompt in capitals
         self.asked: tuple[str, SamplingOptions, int] | None = None
+        self.asked_for: dict[str, Any] = {}  # of the engine, beside that
         self.engine_error = ""
         self.env = {
             **os.environ,
@@ -62,6 +63,7 @@ class Program:
     ) -> FunctionEngine:
         """Stands in for the engine in this process, where nothing of a worker is under test."""
         self.asked = (spec.id, sampling, workers)
+        self.asked_for = dict(spec.engine_options)
         if self.engine_error:
             raise FatalError(self.engine_error)
 

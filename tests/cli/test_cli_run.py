@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from program import Program
 
-from ai_router.cli.flags import flag_name
+from ai_router.cli.flags import as_arguments, flag_name
 from batch.job import JobStatus
 from batch.options import RunOptions, SamplingOptions
 
@@ -84,6 +84,7 @@ def test_every_option_is_a_flag_and_reaches_the_engine_and_the_job(program: Prog
         "repetition_penalty": 1.5,
         "seed": 4,
         "stop": ["a", "-b"],
+        "json_schema": {"enum": ["ONE", "a b"]},
     }
     run = {
         "workers": 2,
@@ -92,17 +93,47 @@ def test_every_option_is_a_flag_and_reaches_the_engine_and_the_job(program: Prog
         "timeout": 9.0,
         "requests_per_minute": 600,
         "tokens_per_minute": 100_000,
+        "slo": ["p95_ms=500", "items_per_second=1"],
+        "precision": "int8",
+        "truncate": "left",
     }
     assert sampling.keys() == {f.name for f in fields(SamplingOptions)}
     assert run.keys() == {f.name for f in fields(RunOptions)}
     words = []
     for cls, values in ((SamplingOptions, sampling), (RunOptions, run)):
         for name, value in values.items():
-            words += [f"--{flag_name(cls, name)}={v}" for v in (value if isinstance(value, list) else [value])]
+            words += as_arguments(cls, {name: value})
+            assert all(word.startswith(f"--{flag_name(cls, name)}=") for word in words[-1:])
     assert program("run", program.prompts("one"), *words) == 0
     assert program.asked == ("quick", SamplingOptions(**sampling), 2)
     assert program.job().config["sampling"] == sampling
     assert program.job().config["run"] == run
+    assert program.asked_for == {"precision": "int8", "truncate": "left"}
+
+
+def test_service_levels_are_told_at_the_end_and_shown_later(program: Program) -> None:
+    slo = ["--slo", "p95_ms=60000", "--slo", "items_per_second=1000000"]
+    assert program("run", program.prompts("one", "two"), *slo) == 0
+    told = next(line for line in program.err.splitlines() if line.startswith("Service levels:"))
+    assert "p95_ms" in told and "of 60,000: met" in told and "of 1,000,000: missed" in told
+    assert program("show", program.job().job_id) == 0
+    assert "slo       p95_ms " in program.out and "of 60,000: met" in program.out
+    assert program("show", program.job().job_id, "--json") == 0
+    levels = json.loads(program.out)["service_levels"]
+    assert [(level["name"], level["met"]) for level in levels] == [("p95_ms", True), ("items_per_second", False)]
+    assert program("run", program.prompts("one"), "--slo", "fast") == 2
+    assert "slo: fast: it is written NAME=NUMBER" in program.err
+
+
+def test_a_schema_is_read_when_the_job_is_made(program: Program) -> None:
+    file = program.home / "schema.json"
+    file.write_text('{"type": "integer"}')
+    assert program("run", program.prompts("one"), "--json-schema", file) == 0
+    file.unlink()
+    assert program.asked is not None and program.asked[1].json_schema == {"type": "integer"}
+    assert program.job().config["sampling"]["json_schema"] == {"type": "integer"}
+    assert program("run", program.prompts("one"), "--json-schema", file) == 2
+    assert "json-schema: cannot read" in program.err
 
 
 def test_a_models_own_sampling_lies_below_template_and_flags(program: Program) -> None:

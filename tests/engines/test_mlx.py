@@ -326,7 +326,9 @@ def test_adapters(adapter: Path, tmp_path: Path) -> None:
     plain = text_of(run(core_for(max_tokens=8), [Request(PROMPTS[0])])[0])
     adapted = run(core, [Request(PROMPTS[0])])[0]
     assert adapted.data is None or adapted.data.text != plain
-    with pytest.raises(FatalError, match=r"not an adapter in mlx-lm's format, it has no adapter_config\.json"):
+    with pytest.raises(
+        FatalError, match=r"not an adapter in mlx-lm's format, nor in PEFT's; it has no adapter_config\.json"
+    ):
         load(DEMO, adapter=tmp_path)
     for name in ("adapter_config.json", "adapters.safetensors"):
         shutil.copy(adapter / name, tmp_path)

@@ -35,8 +35,15 @@ def test_a_pair_shows_each_of_its_texts(given_text: str, expected: str, predicte
         ("one two three", "one 2 3", "one [-two three-]{+2 3+}"),  # a phrase, not word by word
         ("same", "same", "same"),
         ("", "new", "{+new+}"),
-        ("カメラを", "カメロを", "[-カメラ-]{+カメロ+}を"),
+        ("カメラを", "カメロを", "カメ[-ラ-]{+ロ+}を"),
     ],
 )
 def test_marks(before: str, after: str, shown: str) -> None:
     assert marked(spans(before, after)) == shown
+
+
+def test_an_answer_is_compared_only_where_it_resembles_what_was_expected() -> None:
+    shown = diff("What is it?", "A hash table", "A hashed table", correction=False)
+    assert (marked(shown.input), marked(shown.expected)) == ("What is it?", "A hash table")
+    assert marked(shown.predicted) == "A [-hash-]{+hashed+} table"
+    assert marked(diff("3 + 4?", "7", "The sum is 8.", correction=False).predicted) == "The sum is 8."

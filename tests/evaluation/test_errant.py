@@ -14,7 +14,7 @@ from batch.evaluation.options import EvaluationOptions
 from batch.evaluation.pairs import Pair
 
 OPTIONS = EvaluationOptions(errant=True, samples=0, fluency=False, tokeniser="script", task="correction")
-ROW = Pair("He go to school", "He goes to the school", "He goes at school", "1")
+ROW = Pair("He go quickly to school", "He goes quickly to the school", "He goes quickly at school", "1")
 
 
 class Annotator:

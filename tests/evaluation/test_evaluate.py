@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.evaluation.evaluate import evaluate
+from batch.evaluation.match import MATCHES, Match
+from batch.evaluation.measure import Setup
 from batch.evaluation.options import EvaluationOptions
 from batch.evaluation.pairs import Pair, read_results
 from batch.evaluation.report import Report
-from batch.evaluation.running import wilson
+from batch.evaluation.running import RunningScore, wilson
 from batch.evaluation.verdicts import Verdict
 
 QUICK = {"samples": 0, "fluency": False, "tokeniser": "script"}
@@ -220,3 +222,29 @@ def test_skipped_lines_are_part_of_the_report(tmp_path: Path) -> None:
     path.write_text('{"input": "a", "expected": "a", "predicted": "a", "example_id": 1}\nbroken\n')
     report = evaluate(read_results(path))
     assert (report.total, report.skipped, report.problems[0].line) == (1, 1, 2)
+
+
+def test_pairs_too_long_to_align_are_named() -> None:
+    given_text = "x" + "文" * 20_000 + "y"
+    report = correction(pair(given_text, "X" + given_text[1:], "X" + given_text[1:-1] + "Y"))
+    assert report.verdicts == {Verdict.WRONG: 1} and "1 pairs over 16,384 characters" in report.notes[0]
+
+
+def test_a_verdict_alone() -> None:
+    setup = Setup(EvaluationOptions(**QUICK, task="correction"))  # type: ignore[arg-type]
+    for verdict, (predicted, _) in CASES.items():
+        assert setup.verdict(pair(GIVEN, WANTED, predicted)) is verdict
+    assert setup.verdict(pair(GIVEN, WANTED, WANTED, error="lost")) is Verdict.FAILED
+    assert setup.verdict(pair(GIVEN, "", GIVEN)) is Verdict.UNSCORABLE
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_the_running_score_agrees_with_the_report(match: Match) -> None:
+    texts = ["B", "(B) 12", '{"a": 1}', "no", "12", "^B", ""]
+    rows = [pair("?", w, m, f"{w}{m}", error="x" if m == "no" else None) for w in texts for m in texts]
+    running = RunningScore(match)
+    for row in rows:
+        running.add(row)
+    report = evaluate(rows, EvaluationOptions(match=match, samples=0))
+    assert (running.n, running.failed, running.unscorable) == (report.scored, report.failed, report.unscorable)
+    assert running.n and running.score == report.main.value and running.interval == (report.main.low, report.main.high)

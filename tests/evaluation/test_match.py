@@ -102,6 +102,13 @@ def test_fields_are_found_by_their_path() -> None:
     assert fields_of({"a": "Ａ"}, Normalisation(width=True)) == {("a",): '"A"'}
 
 
+def test_long_runs_of_spaces_are_no_trap() -> None:
+    for begin in ("answer", "A", "```", "1,"):
+        text = (begin + " " * 50_000) * 4
+        assert choice_in(text) in ("A", None)
+        number_in(text)
+
+
 @pytest.mark.parametrize("text", ["NaN", "[" * 100_000, "```\nnot json\n```", ""])
 def test_what_is_no_json(text: str) -> None:
     with pytest.raises(ValueError):

@@ -24,10 +24,16 @@ def written(path: Path, *lines: Any) -> Path:
 
 
 def test_rows_become_pairs(tmp_path: Path) -> None:
-    path = written(tmp_path / "r.jsonl", row(1, error_type="particle"), row("b", error="timed out", predicted=None))
+    path = written(
+        tmp_path / "r.jsonl",
+        row(1, error_type="particle", error=""),
+        row("b", error="timed out", predicted=None),
+        row(3, error={"code": 500}),
+    )
     assert list(read_results(path)) == [
         Pair("i", "e", "p", "1", None, "particle"),
         Pair("i", "e", "", "b", "timed out", None),
+        Pair("i", "e", "p", "3", '{"code":500}', None),
     ]
 
 

@@ -40,10 +40,12 @@ def test_mecab_has_the_words_of_sacrebleu_s_ja_mecab() -> None:
     assert split.name.startswith("mecab-0.") and split.bleu == "ja-mecab"
 
 
-def test_13a_is_sacrebleu_s() -> None:
-    reference = pytest.importorskip("sacrebleu.tokenizers.tokenizer_13a").Tokenizer13a()
-    text = 'He said: "No, 3.5 don\'t-care."'
-    assert find_tokeniser("13a")(text) == reference(text).split()
+@pytest.mark.parametrize(("name", "cls"), [("13a", "Tokenizer13a"), ("zh", "TokenizerZh")])
+def test_tokenisers_of_sacrebleu(name: str, cls: str) -> None:
+    reference = getattr(pytest.importorskip(f"sacrebleu.tokenizers.tokenizer_{name}"), cls)()
+    text = 'He said: "No, 3.5 don\'t-care." 我喜欢Python。'
+    found = find_tokeniser(name)
+    assert found(text) == reference(text).split() and found.bleu == name
 
 
 def test_auto_looks_at_the_language_and_at_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,12 +53,13 @@ def test_auto_looks_at_the_language_and_at_what_is_there(monkeypatch: pytest.Mon
     pytest.importorskip("sacrebleu")
     assert find_tokeniser("auto", JAPANESE).bleu == "ja-mecab"
     assert find_tokeniser("auto", ["plain words"]).name == "13a"
-    monkeypatch.setitem(sys.modules, "MeCab", None)
-    monkeypatch.setitem(sys.modules, "sacrebleu.tokenizers.tokenizer_13a", None)
-    for texts in (JAPANESE, ["plain words"]):
+    assert find_tokeniser("auto", ["我喜欢"]).name == "zh"
+    for module in ("MeCab", "sacrebleu.tokenizers.tokenizer_13a", "sacrebleu.tokenizers.tokenizer_zh"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for texts in (JAPANESE, ["plain words"], ["我喜欢"]):
         found = find_tokeniser("auto", texts)
         assert found.name == "script" and 'pip install "ai-router[evaluation]"' in found.note
-    for name in ("mecab", "13a"):
+    for name in ("mecab", "13a", "zh"):
         with pytest.raises(MissingExtraError, match="evaluation"):
             find_tokeniser(name)
 

@@ -29,7 +29,7 @@ TYPING_SECONDS = 0.3  # after the last key before a typed path is looked at
 FRAME_SECONDS = 0.15
 PREVIEW = 100
 WITH_COLUMN = ("csv", "json", "jsonl")
-SCORED, UNSCORED = "score against them", "ignore them"
+SCORED, UNSCORED = "score with them", "ignore"
 EMPTY = "Choose a file in the tree, or type its path."
 
 
@@ -87,7 +87,7 @@ class FromFileScreen(FlowScreen):
                     yield Static("column with the prompts", classes="muted")
                     yield Input(placeholder="prompt", id="column")
                 with Horizontal(id="answers-line"):
-                    yield Static("known answers found", classes="muted")
+                    yield Static("known answers", classes="muted")
                     yield ChoiceLine((SCORED, UNSCORED), id="answers")
                 yield PreviewPanel(id="preview")
         with Horizontal(id="buttons"):

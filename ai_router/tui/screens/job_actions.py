@@ -76,9 +76,7 @@ class JobActions(RoomScreen[T]):
     def action_export(self) -> None:
         """Write the results to a file."""
         if path := self.job_at_hand():
-            from ai_router.tui.screens.export import ExportDialog
-
-            self.app.push_screen(ExportDialog(path))
+            self.room.turns.export(path)
 
 
 def _nothing_to_do(job: BatchJob, retry_failed: bool) -> str:

@@ -22,11 +22,11 @@ TAGLINE = "prompts in, answers out, nothing lost"
 REFRESH_SECONDS = 0.5
 READ_AGAIN = 6  # refreshes
 EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
-PLACES = ("ask", "models", "jobs", "settings", "batch", "exit")
+PLACES = ("ask", "models", "jobs", "settings", "batch", "semantic", "exit")
 
 
 class MenuScreen(RoomScreen[None]):
-    """Six entries by number, arrows or mouse; beside them the last jobs."""
+    """The entries by number, arrows or mouse; beside them the last jobs."""
 
     CSS_PATH = "menu.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -153,6 +153,10 @@ class MenuScreen(RoomScreen[None]):
     def action_batch(self) -> None:
         """Batch Processing Mode."""
         self.room.go("batch")
+
+    def action_semantic(self) -> None:
+        """Semantic IDs."""
+        self.room.go("semantic")
 
     def action_back(self) -> None:
         """There is nothing before this."""

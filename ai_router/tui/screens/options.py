@@ -116,7 +116,7 @@ class OptionsScreen(FlowScreen):
             return
         from ai_router.datasets import plan_for
 
-        plan = plan_for(self.source, self.spec.id, sampling, run, self.room.workspace)
+        plan = plan_for(self.source, self.spec, sampling, run, self.room.workspace)
         background = self.query_one("#background", ChoiceLine).value == YES
         self._set_busy("writing prompts")
         app = self.room

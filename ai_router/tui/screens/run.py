@@ -15,6 +15,7 @@ from textual.containers import Container
 from textual.screen import ModalScreen
 
 from ai_router import jobs
+from ai_router.kinds import counted, own_kind
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.screens.base import RoomScreen
@@ -67,6 +68,8 @@ class RunScreen(RoomScreen[None]):
         self._spent = time.thread_time()
         self._looked = 0.0
         self._details_for: object = None
+        self._unit = ""  # what is counted, where it is no prompt
+        self._items: Snapshot | None = None  # the moment shown, counted in items
 
     def compose_body(self) -> ComposeResult:
         """Top to bottom: progress, speed beside what is in flight, errors, results."""
@@ -93,8 +96,10 @@ class RunScreen(RoomScreen[None]):
             return
         self.details, self._details_for = None, None
         job = self.handle.job
+        kind = own_kind(job.kind)
+        self._unit = "" if kind is None else kind.unit
         source = Path(str(job.config.get("source", ""))).name
-        self.crumbs = ("Batch", source or f"job {job.job_id}")
+        self.crumbs = ("Batch" if kind is None else kind.title, source or f"job {job.job_id}")
         self.tick(at_once=True)
 
     @property
@@ -127,8 +132,11 @@ class RunScreen(RoomScreen[None]):
         self._pause = min(1.0, cost / SHARE) if self.owned and snapshot.items_per_second > FAST else 0.0
 
     def show(self, snapshot: Snapshot) -> None:
-        """Bring all panels to this moment."""
-        before, self.snapshot = self.snapshot, snapshot
+        """Bring all panels to this moment; figures are in what the job's kind counts, results are items."""
+        items = snapshot
+        if self.handle is not None:
+            snapshot = counted(items, self.handle.job)
+        before, self.snapshot, self._items = self.snapshot, snapshot, items
         state = snapshot.state
         status = snapshot.engine_status
         self.set_class(state.over, "-over")
@@ -137,14 +145,16 @@ class RunScreen(RoomScreen[None]):
         details = self.details
         self.query_one(ProgressPanel).show(snapshot, self._status(snapshot))
         ended = details if state.over else None
-        self.query_one(SpeedPanel).show(snapshot, (ended.p50, ended.p95) if ended and ended.answers else None)
-        self.query_one(InFlightPanel).show(snapshot, status)
-        self.query_one(RecentPanel).show(snapshot, details.recent if details else ())
+        self.query_one(SpeedPanel).show(
+            snapshot, (ended.p50, ended.p95) if ended and ended.answers else None, self._unit
+        )
+        self.query_one(InFlightPanel).show(items, status)
+        self.query_one(RecentPanel).show(items, details.recent if details else ())
         # A snapshot counts the errors of its own run; the checkpoint those of all.
         errors = details.errors if details and state.over else snapshot.errors
         self.set_class(bool(errors), "-errors")
         self.query_one(ErrorsPanel).show(errors)
-        self.query_one(SummaryPanel).show(snapshot, details)
+        self.query_one(SummaryPanel).show(snapshot, details, self._unit)
         self.context_text = self._model_line(snapshot)
         if before is None or before.state is not state or bool(before.failed) != bool(snapshot.failed):
             self.refresh_bindings()
@@ -163,8 +173,8 @@ class RunScreen(RoomScreen[None]):
 
     def _take_details(self, details: JobDetails) -> None:
         self.details = details
-        if self.snapshot is not None:
-            self.show(self.snapshot)
+        if self._items is not None:
+            self.show(self._items)
 
     def _status(self, snapshot: Snapshot) -> str:
         """What stands beside the state: what is being done, the engine's trouble, the other process."""
@@ -338,10 +348,8 @@ class RunScreen(RoomScreen[None]):
         self.app.push_screen(ResultsScreen(self.path, kind="failed"))
 
     def action_export(self) -> None:
-        """Ask for a format and a file."""
-        from ai_router.tui.screens.export import ExportDialog
-
-        self.app.push_screen(ExportDialog(self.path))
+        """Ask for a format and a file; a job that makes files of its own writes these."""
+        self.room.turns.export(self.path)
 
     def action_back(self) -> None:
         """Leave; asks first while the job runs in this process."""
@@ -367,9 +375,10 @@ class RunScreen(RoomScreen[None]):
 
 
 def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:
-    """`demo · torch · cpu fp32 · 4.7 M`, of which only what is known."""
+    """`demo · torch · cpu fp32 · 4.7 M` and what the engine has to say of it, of which only what is known."""
     place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
     parts = [spec.name if spec else model_id, spec.engine if spec else "", place]
     if spec is not None and spec.parameters:
         parts.append(spec.parameters_text)
+    parts += map(str, about.get("notes", ()))
     return " · ".join(part for part in parts if part)

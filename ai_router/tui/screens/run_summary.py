@@ -64,11 +64,12 @@ class SummaryPanel(Panel):
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
         self.details: JobDetails | None = None
+        self.unit = ""
         self.set_title("Summary")
 
-    def show(self, snapshot: Snapshot, details: JobDetails | None) -> None:
-        """Draw the end."""
-        self.snapshot, self.details = snapshot, details
+    def show(self, snapshot: Snapshot, details: JobDetails | None, unit: str = "") -> None:
+        """Draw the end; `unit` is what is counted, where it is no prompt."""
+        self.snapshot, self.details, self.unit = snapshot, details, unit
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
@@ -78,32 +79,33 @@ class SummaryPanel(Panel):
             return ()
         sign, style = STATE_SIGNS[snapshot.state]
         head = Content.assemble((f"{sign} ", style), (one_line(self._headline(snapshot), width - 2), "bold"))
-        figures = [_row("answers", self._answers(snapshot))]
+        figures = [_row(f"{self.unit}s" if self.unit else "answers", self._answers(snapshot))]
         if snapshot.score is not None:
             figures.append(_row("score", snapshot.score.text))
         if self.details is not None and self.details.output:
             figures.append(_row("rows", home(Path(self.details.output))))
-        figures.append(_row("tokens", self._tokens(snapshot)))
+        if not self.unit:
+            figures.append(_row("tokens", self._tokens(snapshot)))
         figures.append(_row("time", self._time(snapshot)))
         if self.details is not None and self.details.answers:
             d = self.details
             each = f"mean {seconds(d.mean)} · p95 {seconds(d.p95)} · longest {seconds(d.longest)}"
-            figures.append(_row("an answer", each))
+            figures.append(_row("a block" if self.unit else "an answer", each))
         following = self._next(snapshot)
         room = max(0, height - 1 - 1)
         gap = [Content("")] if room > len(figures) else []
         lines = [head, *(figures[:room]), *gap, following]
         return [line.truncate(width, ellipsis=True) for line in lines]
 
-    @staticmethod
-    def _headline(snapshot: Snapshot) -> str:
+    def _headline(self, snapshot: Snapshot) -> str:
+        unit = self.unit or "prompt"
         if snapshot.state is RunState.FINISHED:
             if snapshot.failed:
-                return f"finished; {plural(snapshot.failed, 'prompt')} of {snapshot.total:,} failed"
-            return f"finished: {plural(snapshot.completed, 'answer')}"
+                return f"finished; {plural(snapshot.failed, unit)} of {snapshot.total:,} failed"
+            return f"finished: {plural(snapshot.completed, self.unit or 'answer')}"
         missing = snapshot.total - snapshot.processed
         reason = snapshot.reason or snapshot.state.value
-        return f"{reason}; {plural(missing, 'prompt')} left, nothing is lost"
+        return f"{reason}; {plural(missing, unit)} left, nothing is lost"
 
     @staticmethod
     def _answers(snapshot: Snapshot) -> str:
@@ -113,11 +115,10 @@ class SummaryPanel(Panel):
     def _tokens(snapshot: Snapshot) -> str:
         return f"{snapshot.tokens_input:,} in · {snapshot.tokens_output:,} out"
 
-    @staticmethod
-    def _time(snapshot: Snapshot) -> str:
+    def _time(self, snapshot: Snapshot) -> str:
         text = format_duration(snapshot.elapsed)
         if snapshot.elapsed > 0 and snapshot.processed:
-            text += f" · {rate(snapshot.processed / snapshot.elapsed)} items/s"
+            text += f" · {rate(snapshot.processed / snapshot.elapsed)} {self.unit or 'item'}s/s"
             if snapshot.tokens_output:
                 text += f" · {rate(snapshot.tokens_output / snapshot.elapsed)} tok/s on average"
         return text

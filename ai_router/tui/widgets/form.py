@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any, Generic, TypeVar
@@ -57,7 +58,7 @@ class OptionField(Horizontal):
             return self.field
 
     def __init__(self, cls: type, spec: Field[Any], value: Any) -> None:
-        self.wide = not spec.metadata.get("choices") and option_type(cls, spec.name) in (str, list)
+        self.wide = not spec.metadata.get("choices") and option_type(cls, spec.name) in (str, list, dict)
         super().__init__(id=f"field-{spec.name.replace('_', '-')}", classes="-wide-field" if self.wide else "")
         self.option_class = cls
         self.spec = spec
@@ -118,6 +119,8 @@ class OptionField(Horizontal):
             return ""
         if isinstance(value, list):
             return f" {LIST_SEPARATOR} ".join(_escape(str(entry)) for entry in value)
+        if isinstance(value, dict):
+            return json.dumps(value, ensure_ascii=False)
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     @on(Input.Changed)
@@ -152,7 +155,8 @@ class OptionField(Horizontal):
         if not text.strip():
             return option_default(self.spec)
         if option_type(self.option_class, self.option) is list:
-            return [_unescape(part.strip()) for part in text.split(LIST_SEPARATOR) if part.strip()]
+            parts = [_unescape(part.strip()) for part in text.split(LIST_SEPARATOR) if part.strip()]
+            return parse_option(self.option_class, self.option, parts)
         return parse_option(self.option_class, self.option, text)
 
 

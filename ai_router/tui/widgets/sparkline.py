@@ -57,11 +57,15 @@ class SpeedPanel(Panel):
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
         self.latency: tuple[float | None, float | None] = (None, None)
+        self.unit = ""
         self.set_title("Speed")
 
-    def show(self, snapshot: Snapshot, latency: tuple[float, float] | None = None) -> None:
-        """Draw another moment; `latency` (p50, p95; seconds) stands in for the snapshot's, which is of one run."""
-        self.snapshot = snapshot
+    def show(self, snapshot: Snapshot, latency: tuple[float, float] | None = None, unit: str = "") -> None:
+        """Draw another moment; `latency` (p50, p95; seconds) stands in for the snapshot's, which is of one run.
+
+        `unit` is what is counted, where it is no prompt; then there are no tokens.
+        """
+        self.snapshot, self.unit = snapshot, unit
         self.latency = latency or (snapshot.latency_p50, snapshot.latency_p95)
         self.set_title("Speed · mean" if snapshot.state.over else "Speed")
         self.redraw()
@@ -72,7 +76,8 @@ class SpeedPanel(Panel):
         if snapshot is None:
             return ()
         per_token, per_item = self._rates(snapshot)
-        tokens, items = _figure(rate(per_token), "tok/s"), _figure(rate(per_item), "items/s")
+        items = _figure(rate(per_item), f"{self.unit or 'item'}s/s")
+        speeds = [items] if self.unit else [_figure(rate(per_token), "tok/s"), items]
         latency = Content.assemble(
             ("p50 ", "$text-muted"),
             right(seconds(self.latency[0]), SECONDS_WIDTH),
@@ -80,12 +85,15 @@ class SpeedPanel(Panel):
             right(seconds(self.latency[1]), SECONDS_WIDTH),
         )
         if height == 1:
-            used = tokens.cell_length + items.cell_length + latency.cell_length + 6
+            used = sum(speed.cell_length for speed in speeds) + latency.cell_length + 6
             line = sparkline(snapshot.rates, max(0, width - used))
-            return [Content("  ").join([tokens, Content.styled(line, "$accent"), items, latency])]
+            return [Content("  ").join([speeds[0], Content.styled(line, "$accent"), *speeds[1:], latency])]
         at_once = _figure(f"{snapshot.concurrency:,}", "at once") if snapshot.concurrency else Content("")
-        figures = [Content.assemble(tokens, "  ", items), latency]
-        figures.append(Content.assemble(_figure(short(snapshot.tokens_output), "tokens"), "  ", at_once))
+        figures = [Content("  ").join(speeds), latency]
+        if self.unit:
+            figures.append(at_once)
+        else:
+            figures.append(Content.assemble(_figure(short(snapshot.tokens_output), "tokens"), "  ", at_once))
         room = max(0, height - len(figures))
         course = [Content.styled(line, "$accent") for line in chart(snapshot.rates, width, room)]
         return [*(line.truncate(width, ellipsis=True) for line in figures), *course]

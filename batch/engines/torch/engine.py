@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from batch.engines.local import ThreadedEngine, item_sampling
-from batch.engines.torch.loader import Loaded, load
-from batch.engines.torch.prompt import encode_chat
+from batch.engines.schema import Schemas, unfinished_json
+from batch.engines.torch.loader import Loaded, first_line, load, out_of_memory
+from batch.engines.torch.prompt import encode_chat, truncated
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import TextStream
 from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
-from batch.options import SamplingOptions
+from batch.options import TRUNCATE, SamplingOptions
 
 CPU_BATCH = 64
 GPU_BATCH = 64
@@ -46,8 +49,11 @@ class TorchCore:
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
+        self._open_runner: Callable[[], Any] = lambda: runner.open_runner(
+            loaded.model, self.room, share=share_prefixes, cache_dtype=kv
+        )
         with self._torch.inference_mode():
-            self._runner = runner.open_runner(loaded.model, self.room, share=share_prefixes, cache_dtype=kv)
+            self._runner: Any = self._open_runner()
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
@@ -56,6 +62,8 @@ class TorchCore:
         )
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._special = loaded.tokenizer.get_added_vocab()
+        self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
+        self._schemas.check(self._sampling.json_schema)
         self.about: Mapping[str, Any] = {
             **loaded.about,
             "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
@@ -90,7 +98,15 @@ class TorchCore:
             newcomers = self._scheduler.schedule()
             if not newcomers and not self._runner.rows:
                 return done
-            rows, logits = self._runner.advance(newcomers)
+            problem = ""
+            try:
+                rows, logits = self._runner.advance(newcomers)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                problem = first_line(error)
+            if problem:  # here, as the error's traceback held on to what the step had allocated
+                return done + self._shrink(problem)
             if logits is None:
                 return done
             finished: list[Sequence] = []
@@ -100,7 +116,7 @@ class TorchCore:
             picked = self._sampler(rows, logits)
             for at, i in enumerate(asked):
                 if scores is not None and (token := picked[i]) is not None:
-                    rows[i].logprobs.append(float(scores[at, token]))  # type: ignore[union-attr]
+                    rows[i].logprobs.append(float(scores[at, token]))
             for row, token in zip(rows, picked, strict=True):
                 if token is None:
                     broken.append(row)
@@ -116,6 +132,10 @@ class TorchCore:
     def partial_texts(self) -> dict[ItemId, str]:
         """The text so far of every running item."""
         return {row.id: row.text.read() for row in self._scheduler.running}
+
+    def token_counts(self) -> dict[ItemId, int]:
+        """The tokens so far of every running item."""
+        return {row.id: len(row.tokens) for row in self._scheduler.running}
 
     def close(self) -> None:
         """Forget everything; the model goes with the last reference to this core."""
@@ -134,7 +154,7 @@ class TorchCore:
         room = sampling.max_tokens
         if loaded.context is not None:
             if len(prompt) >= loaded.context and self._truncate:
-                prompt = _truncated(prompt, max(1, loaded.context - room), self._truncate)
+                prompt = truncated(prompt, max(1, loaded.context - room), self._truncate)
             if len(prompt) >= loaded.context:
                 raise PermanentError(
                     f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
@@ -151,6 +171,7 @@ class TorchCore:
             stop_ids=loaded.end_ids | special,
             priority=item.priority,
             ignored=ignored,
+            constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
             logprobs=logprobs,
         )
 
@@ -160,18 +181,45 @@ class TorchCore:
         if token in row.stop_ids:
             return "stop"
         row.text.push(token)
-        if row.text.stopped:
+        if row.text.stopped or (row.constraint is not None and row.constraint.ended):
             return "stop"
         return "length" if len(row.tokens) >= row.max_tokens else None
+
+    def _shrink(self, problem: str) -> list[BatchResponse[Answer]]:
+        """After running out of memory: begin again with half the rows at once; a row that was alone fails."""
+        rows = list(self._scheduler.running)
+        self._scheduler.finish(rows)
+        self._runner = None  # it may have stopped anywhere in its step; its cache goes before there is another
+        gc.collect()
+        if self._loaded.about["device"] != "cpu":
+            self._torch.cuda.empty_cache()  # nothing where there is no such device
+        self._runner = self._open_runner()
+        if len(rows) == 1:
+            failure = Failure(ErrorClass.EXHAUSTED, f"out of memory with this prompt alone: {problem}")
+            return [BatchResponse(rows[0].id, None, error=failure, tokens_input=len(rows[0].prompt))]
+        self._scheduler.max_batch = len(rows) // 2
+        for row in map(self._anew, rows):
+            self._runner.expect(row)
+            self._scheduler.add(row)
+        return []
+
+    def _anew(self, row: Sequence) -> Sequence:
+        """A row as it was before its first token."""
+        sampling = row.sampling
+        return replace(
+            row,
+            text=TextStream(self._loaded.tokenizer, sampling.stop),
+            tokens=[],
+            logprobs=None if row.logprobs is None else [],
+            constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
+            generator=None,
+            cache=None,
+            filled=0,
+        )
 
     def _leave(self, rows: list[Sequence], *, broken: bool = False) -> None:
         self._runner.release(rows, broken=broken)
         self._scheduler.finish(rows)
-
-
-def _truncated(prompt: list[int], length: int, side: str) -> list[int]:
-    """So many tokens of a prompt, what is on that side cut away."""
-    return prompt[-length:] if side == "left" else prompt[:length]
 
 
 def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
@@ -180,6 +228,9 @@ def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
     count = len(row.tokens) - (row.tokens[-1] in row.stop_ids)
     if not text.strip():
         failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
+        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
+    if row.constraint is not None and not row.constraint.complete:
+        failure = Failure(ErrorClass.PERMANENT, unfinished_json(row.constraint, reason, row.max_tokens))
         return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
     extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
     if row.logprobs is not None:
@@ -216,9 +267,9 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     order = spec.get("order") or "arrival"
     if order not in ("arrival", "longest"):
         raise FatalError(f"order: {order!r} is neither arrival nor longest")
-    truncate = spec.get("truncate")
-    if truncate not in (None, "left", "right"):
-        raise FatalError(f"truncate: {truncate!r} is neither left nor right")
+    truncate = spec.get("truncate") or "never"
+    if truncate not in TRUNCATE:
+        raise FatalError(f"truncate: {truncate!r} is none of {', '.join(TRUNCATE)}")
     cache = spec.get("cache_gb")
     return TorchCore(
         loaded,
@@ -227,7 +278,7 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
         int(cache * 2**30) if cache else None,
         share_prefixes=bool(spec.get("share_prefixes", True)),
         order=order,
-        truncate=truncate,
+        truncate=None if truncate == "never" else truncate,
     )
 
 

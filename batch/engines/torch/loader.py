@@ -12,8 +12,8 @@ from typing import Any
 
 from batch.engines.torch.lora import merge_adapter
 from batch.errors import FatalError, MissingExtraError
+from batch.options import PRECISIONS
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -39,25 +39,35 @@ def load(
     torch, transformers = _libraries()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if precision == "auto":
-        precision = "bf16" if device.startswith("cuda") else "fp32"
+    if precision == "auto" and device != "cpu":
+        # fp16 for the GPUs from before bf16
+        precision = "bf16" if not device.startswith("cuda") or torch.cuda.is_bf16_supported() else "fp16"
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     tokenizer = _tokenizer(folder, transformers)
+    adapter = None
     try:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
         model = model.to(device).eval()
+        if report["missing_keys"]:
+            # transformers would fill them with random numbers and go on
+            missing = sorted(report["missing_keys"])
+            raise FatalError(
+                f"{folder}: the weights lack {len(missing)} of the model's tensors, {missing[0]} among them"
+            )
+        config = model.config.get_text_config()
+        parameters = sum(p.numel() for p in model.parameters())
+        if adapter_path:
+            adapter = merge_adapter(model, Path(adapter_path).expanduser())
+        precision, quality = _quicken(model, tokenizer, precision, device, _stored(folder))
+    except FatalError:
+        raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{folder}: {_load_problem(error)}") from error
-    if report["missing_keys"]:
-        # transformers would fill them with random numbers and go on
-        missing = sorted(report["missing_keys"])
-        raise FatalError(f"{folder}: the weights lack {len(missing)} of the model's tensors, {missing[0]} among them")
-    config = model.config.get_text_config()
-    parameters = sum(p.numel() for p in model.parameters())
-    adapter = merge_adapter(model, Path(adapter_path).expanduser()) if adapter_path else None
-    _quicken(model, precision, device)
+    notes = [quality] if quality else []
+    if not tokenizer.chat_template:
+        notes.append("no chat template: it continues the text of a prompt")
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -66,6 +76,7 @@ def load(
         about={
             "device": device,
             "precision": precision,
+            **({"notes": notes} if notes else {}),
             "parameters": parameters,
             "architecture": type(model).__name__,
             "threads": torch.get_num_threads(),
@@ -75,15 +86,21 @@ def load(
     )
 
 
-def _quicken(model: Any, precision: str, device: str) -> None:
-    """Fuse projections, and put them into int8 where that is asked for."""
-    from batch.engines.torch import linear
+def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str]:
+    """Fuse projections, and have the model compute as is wanted; the precision, and what `auto` gave up for it."""
+    from batch.engines.torch import linear, precision
 
-    if precision == "int8" and (device != "cpu" or not linear.has_int8()):
-        raise FatalError(f"precision int8 needs a CPU with oneDNN's int8 product; this is {device}")
     linear.fuse(model)
-    if precision == "int8":
-        linear.quantise(model)
+    if wanted == "auto":
+        return precision.settle(model, tokenizer, stored)
+    precision.apply(model, wanted, device)
+    return wanted, ""
+
+
+def _stored(folder: Path) -> str:
+    """The type that config.json says the weights are stored in."""
+    config = json.loads((folder / "config.json").read_bytes())
+    return str(config.get("dtype") or config.get("torch_dtype") or "")
 
 
 def _has_bf16(torch: Any) -> bool:
@@ -130,21 +147,30 @@ def _tokenizer(folder: Path, transformers: Any) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the formats are many, and so are their errors
-        raise FatalError(f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise FatalError(f"{folder}: the tokenizer cannot be loaded: {first_line(error)}") from error
 
 
 def _load_problem(error: Exception) -> str:
-    line = _first_line(error)
+    line = first_line(error)
     if "trust_remote_code" in str(error):
         return "the model needs code of its own, which is never run"
-    if isinstance(error, MemoryError) or "out of memory" in line or "can't allocate memory" in line:
+    if out_of_memory(error):
         return f"not enough memory for the model: {line}"
     if "Unrecognized configuration class" in line or "model type" in line or "Unrecognized model" in line:
         return f"not a causal language model that transformers knows: {line}"
     return f"the weights cannot be read: {line}"
 
 
-def _first_line(error: Exception) -> str:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch, of safetensors or of Python itself says that there is no memory left."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        said in text for said in ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line, shortened."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ NAME = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.(?P<part>lora_[abAB
 
 def merge_adapter(model: Any, folder: Path) -> str:
     """Add scale · B · A to the weights it names; returns a line about it. A fault is a FatalError of one sentence."""
-    config, weights = _read(folder)
-    pairs: dict[str, dict[str, Any]] = {}
-    for name, tensor in weights.items():
-        found = NAME.match(name)
-        if found is None:
-            raise FatalError(f"{folder}: the tensor {name} is no part of a LoRA")
-        pairs.setdefault(found["module"], {})[found["part"]] = tensor
-    if not pairs:
-        raise FatalError(f"{folder}: the adapter has no tensors")
+    from safetensors.torch import load_file
+
+    config = read_config(folder)
+    path = next((folder / name for name in FILES if (folder / name).exists()), None)
+    if path is None:
+        raise FatalError(f"{folder}: no weights, neither {FILES[0]} nor {FILES[1]}")
+    try:
+        weights = load_file(path)
+    except Exception as error:  # safetensors and the system each raise their own
+        raise FatalError(f"{path}: the adapter's weights cannot be read: {error}") from error
+    pairs = pairs_of(folder, weights)
     modules = dict(model.named_modules())
     ranks: set[int] = set()
     for name, parts in pairs.items():
@@ -37,9 +40,21 @@ def merge_adapter(model: Any, folder: Path) -> str:
     return f"LoRA rank {'/'.join(map(str, sorted(ranks)))} on {len(pairs)} matrices"
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors.torch import load_file
+def pairs_of(folder: Path, weights: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """An adapter's tensors by the module they belong to, and by which half they are ("lora_A", …)."""
+    pairs: dict[str, dict[str, Any]] = {}
+    for name, tensor in weights.items():
+        found = NAME.match(name)
+        if found is None:
+            raise FatalError(f"{folder}: the tensor {name} is no part of a LoRA")
+        pairs.setdefault(found["module"], {})[found["part"]] = tensor
+    if not pairs:
+        raise FatalError(f"{folder}: the adapter has no tensors")
+    return pairs
 
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """An adapter's settings; raises FatalError for what is no LoRA."""
     if not folder.is_dir():
         raise FatalError(f"{folder}: there is no such adapter folder")
     try:
@@ -53,13 +68,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     kind = str(config.get("fine_tune_type") or config.get("peft_type") or "lora").lower()
     if kind != "lora" or config.get("use_dora"):
         raise FatalError(f"{folder}: this is a {'dora' if kind == 'lora' else kind} adapter; only lora can be merged")
-    path = next((folder / name for name in FILES if (folder / name).exists()), None)
-    if path is None:
-        raise FatalError(f"{folder}: no weights, neither {FILES[0]} nor {FILES[1]}")
-    try:
-        return config, load_file(path)
-    except Exception as error:  # safetensors and the system each raise their own
-        raise FatalError(f"{path}: the adapter's weights cannot be read: {error}") from error
+    return config
 
 
 def _merge(folder: Path, config: dict[str, Any], name: str, weight: Any, parts: dict[str, Any]) -> int:
@@ -77,12 +86,12 @@ def _merge(folder: Path, config: dict[str, Any], name: str, weight: Any, parts: 
             f"{folder}: the adapter's {name} has the shapes {first} and {second}, "
             f"which do not fit the model's {tuple(weight.shape)}"
         )
-    change = (up @ down) * _scale(folder, config, name, down.shape[0])
+    change = (up @ down) * scale_of(folder, config, name, down.shape[0])
     weight.data += change.to(weight.dtype).to(weight.device)
     return int(down.shape[0])
 
 
-def _scale(folder: Path, config: dict[str, Any], name: str, rank: int) -> float:
+def scale_of(folder: Path, config: dict[str, Any], name: str, rank: int) -> float:
     """mlx-lm states the scale, or alpha in old files; PEFT states alpha, over the rank or its root."""
     parameters = config.get("lora_parameters")
     try:

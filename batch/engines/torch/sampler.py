@@ -16,6 +16,7 @@ class Sampler:
         """The next token of each row, None where the logits are not numbers. logits: [rows, vocabulary], float32."""
         broken = ~torch.isfinite(logits.amax(dim=-1))  # amax is NaN if any is
         self._penalise(rows, logits)
+        self._constrain(rows, logits)
         picked: list[int] = logits.argmax(dim=-1).tolist()
         drawn = [i for i, row in enumerate(rows) if row.sampling.temperature > 0 and row.sampling.top_p > 0]
         if drawn:
@@ -23,7 +24,25 @@ class Sampler:
             chosen = torch.nan_to_num(logits[drawn])
             for i, token in zip(drawn, self._draw([rows[i] for i in drawn], chosen), strict=True):
                 picked[i] = token
-        return [None if bad else token for bad, token in zip(broken.tolist(), picked, strict=True)]
+        found = [None if bad else token for bad, token in zip(broken.tolist(), picked, strict=True)]
+        for row, taken in zip(rows, found, strict=True):
+            if row.constraint is not None and taken is not None:
+                row.constraint.take(taken)
+        return found
+
+    @staticmethod
+    def _constrain(rows: Rows[Sequence], logits: torch.Tensor) -> None:
+        """Leave only the tokens that a row's schema allows next; in place."""
+        held = [(i, row.constraint) for i, row in enumerate(rows) if row.constraint is not None]
+        if not held:
+            return
+        # [held, bytes], then a bit a token; a model's table may have more rows than its tokenizer has tokens
+        masks = torch.frombuffer(bytearray(b"".join(c.mask() for _, c in held)), dtype=torch.uint8)
+        bits = masks.view(len(held), -1, 1) >> torch.arange(8, dtype=torch.uint8) & 1
+        allowed = bits.view(len(held), -1)[:, : logits.shape[1]].bool()
+        allowed = torch.nn.functional.pad(allowed, (0, logits.shape[1] - allowed.shape[1])).to(logits.device)
+        where = torch.tensor([i for i, _ in held], device=logits.device)
+        logits[where] = logits[where].masked_fill(~allowed, float("-inf"))
 
     @staticmethod
     def _penalise(rows: Rows[Sequence], logits: torch.Tensor) -> None:

@@ -9,6 +9,7 @@ from batch.items import ItemId
 from batch.options import SamplingOptions
 
 if TYPE_CHECKING:
+    from batch.engines.schema import Constraint
     from batch.engines.torch.text import TextStream
 
 
@@ -24,6 +25,7 @@ class Sequence:
     stop_ids: frozenset[int] = frozenset()
     priority: int = 0
     ignored: list[str] = field(default_factory=list)  # names of parameters that had no effect
+    constraint: Constraint | None = None  # the schema that the answer must fit
     tokens: list[int] = field(default_factory=list)  # generated
     logprobs: list[float] | None = None  # of each generated token; None where nobody asked
     generator: Any = None  # torch.Generator, made by the sampler at the first draw

@@ -190,11 +190,8 @@ def _rows(report: Report) -> list[str]:
 def _pairs(pairs: Iterable[Pair], *, correction: bool) -> str:
     rows = []
     for pair in pairs:
-        given, wanted, made = (_cut(text) for text in (pair.input, pair.expected, pair.predicted))
-        shown = diff(given, wanted, made)
-        first = _spans(shown.input) if correction else escaped(given)
-        second = _spans(shown.expected) if correction else escaped(wanted)
-        rows.append(_row(pair.example_id, first, second, _spans(shown.predicted)))
+        texts = map(_cut, (pair.input, pair.expected, pair.predicted))
+        rows.append(_row(pair.example_id, *map(_spans, diff(*texts, correction=correction))))
     return _table(("Id", "Input", "Expected", "Predicted"), rows)
 
 

@@ -91,11 +91,8 @@ def _examples(report: Report, rows: int) -> list[str]:
         lines += ["", f"## {str(verdict).capitalize()}: {len(pairs):,} of {report.verdicts[verdict]:,}", ""]
         found = []
         for pair in pairs:
-            shown = diff(pair.input, pair.expected, pair.predicted)
-            correction = report.task == "correction"
-            given = _spans(shown.input) if correction else text(pair.input)
-            wanted = _spans(shown.expected) if correction else text(pair.expected)
-            found.append((text(pair.example_id), given, wanted, _spans(shown.predicted)))
+            shown = diff(pair.input, pair.expected, pair.predicted, correction=report.task == "correction")
+            found.append((text(pair.example_id), *map(_spans, shown)))
         lines += table(("Id", "Input", "Expected", "Predicted against expected"), found, "llll")
     return lines
 

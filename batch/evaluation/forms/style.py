@@ -3,7 +3,7 @@
 CSS = """
 :root { color-scheme: light dark; --bg: #fbfbfa; --card: #ffffff; --fg: #1c1e21; --dim: #62676f; --line: #e2e4e7;
   --bar: #4a7ab5; --mark: #1c1e21; --good: #1a7f4b; --bad: #b3362c; --good-bg: #d9f2e3; --bad-bg: #fbdcd8; }
-@media (prefers-color-scheme: dark) { :root { --bg: #16181b; --card: #1e2125; --fg: #e6e7e9; --dim: #9aa0a8;
+@media screen and (prefers-color-scheme: dark) { :root { --bg: #16181b; --card: #1e2125; --fg: #e6e7e9; --dim: #9aa0a8;
   --line: #33373d; --bar: #6d9fdc; --mark: #e6e7e9; --good: #6fd39c; --bad: #f2938a; --good-bg: #173d2a;
   --bad-bg: #4a211e; } }
 * { box-sizing: border-box; }
@@ -42,5 +42,5 @@ summary { cursor: pointer; padding: 6px 0; font-weight: 500; }
 summary .sign { display: inline-block; width: 1.4em; font-family: ui-monospace, monospace; color: var(--dim); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
 dd { margin: 0; overflow-wrap: anywhere; }
-@media print { details { break-inside: avoid; } body { background: #fff; } }
+@media print { details { break-inside: avoid; } body { background: #ffffff; } }
 """

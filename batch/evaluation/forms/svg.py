@@ -1,7 +1,11 @@
-"""The report's plots: plain SVG, coloured by the page's own classes, each with a title that says what it shows."""
+"""The report's plots: plain SVG, each with a title that says what it shows.
+
+Colours are the page's, by class; the attributes are for readers that do not apply the page's style to them.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +13,7 @@ from batch.evaluation.forms.words import escaped
 
 _WIDTH = 720
 _LABEL = 210  # left of the plot
+_LABEL_CELLS = 28
 _VALUE = 150  # right of it
 _ROW = 26
 _TOP = 8
@@ -45,8 +50,8 @@ def bars(rows: Sequence[Bar], title: str) -> str:
         y = _TOP + at * _ROW
         parts.append(_label(bar.label, y))
         parts.append(
-            f'<rect class="bar" x="{_LABEL}" y="{y + 5}" width="{inner * _within(bar.value):.1f}" height="{_ROW - 10}" '
-            'rx="2"/>'
+            f'<rect class="bar" fill="#4a7ab5" x="{_LABEL}" y="{y + 5}" rx="2" '
+            f'width="{inner * _within(bar.value):.1f}" height="{_ROW - 10}"/>'
         )
         if bar.low is not None and bar.high is not None:
             parts.append(_whisker(_LABEL + inner * _within(bar.low), _LABEL + inner * _within(bar.high), y))
@@ -66,13 +71,15 @@ def dots(rows: Sequence[Dot], title: str) -> str:
     height = _TOP + _ROW * len(rows)
     ticks = [(reach * part, f"{100 * reach * part:+g}" if part else "0") for part in (-1, -0.5, 0, 0.5, 1)]
     parts = _grid(ticks, height, x)
-    parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{_TOP}" y2="{height}"/>')
+    parts.append(f'<line class="zero" stroke="#62676f" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{_TOP}" y2="{height}"/>')
     for at, row in enumerate(rows):
         y = _TOP + at * _ROW
         parts.append(_label(row.label, y))
         if row.low is not None and row.high is not None:
             parts.append(_whisker(x(row.low), x(row.high), y))
-        parts.append(f'<circle class="dot {row.kind}" cx="{x(row.value):.1f}" cy="{y + _ROW / 2}" r="4.5"/>')
+        parts.append(
+            f'<circle class="dot {row.kind}" fill="#4a7ab5" cx="{x(row.value):.1f}" cy="{y + _ROW / 2}" r="4.5"/>'
+        )
         parts.append(_note(row.note, y))
     return _figure(parts, height + _AXIS, title)
 
@@ -89,18 +96,21 @@ def columns(rows: Sequence[Bar], title: str, axis: str) -> str:
     parts = []
     for tick in (0, 25, 50, 75, 100):
         at = y(tick / 100)
-        parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH - 12}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(
+            f'<line class="grid" stroke="#d5d7da" x1="{left}" x2="{_WIDTH - 12}" y1="{at:.1f}" y2="{at:.1f}"/>'
+        )
         parts.append(f'<text class="tick" x="{left - 8}" y="{at + 4:.1f}" text-anchor="end">{tick}</text>')
     for index, bar in enumerate(rows):
         middle = left + slot * (index + 0.5)
         wide = min(64.0, slot * 0.62)
         parts.append(
-            f'<rect class="bar" x="{middle - wide / 2:.1f}" y="{y(bar.value):.1f}" width="{wide:.1f}" '
+            f'<rect class="bar" fill="#4a7ab5" x="{middle - wide / 2:.1f}" y="{y(bar.value):.1f}" width="{wide:.1f}" '
             f'height="{height - y(bar.value):.1f}" rx="2"><title>{escaped(bar.note)}</title></rect>'
         )
         if bar.low is not None and bar.high is not None:
             parts.append(
-                f'<path class="whisker" d="M{middle:.1f} {y(bar.low):.1f}V{y(bar.high):.1f}'
+                '<path class="whisker" stroke="currentColor" fill="none" '
+                f'd="M{middle:.1f} {y(bar.low):.1f}V{y(bar.high):.1f}'
                 f'M{middle - 5:.1f} {y(bar.low):.1f}h10M{middle - 5:.1f} {y(bar.high):.1f}h10"/>'
             )
         parts.append(
@@ -117,17 +127,27 @@ def _grid(ticks: Sequence[tuple[float, str]], height: float, x: object) -> list[
     parts = []
     for value, label in ticks:
         at = x(value)
-        parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{height}"/>')
+        parts.append(f'<line class="grid" stroke="#d5d7da" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{height}"/>')
         parts.append(f'<text class="tick" x="{at:.1f}" y="{height + 16}" text-anchor="middle">{label}</text>')
     return parts
 
 
 def _label(text: str, y: float) -> str:
-    shown = text if len(text) <= 28 else f"{text[:27]}…"
+    shown = _clipped(text)
     return (
         f'<text class="label" x="{_LABEL - 10}" y="{y + _ROW / 2 + 4}" text-anchor="end">{escaped(shown)}'
         f"<title>{escaped(text)}</title></text>"
     )
+
+
+def _clipped(text: str) -> str:
+    """As much of a label as there is room for; wide characters take two places."""
+    used = 0
+    for at, character in enumerate(text):
+        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if used > _LABEL_CELLS:
+            return f"{text[:at]}…"
+    return text
 
 
 def _note(text: str, y: float) -> str:
@@ -137,7 +157,8 @@ def _note(text: str, y: float) -> str:
 def _whisker(low: float, high: float, y: float) -> str:
     middle = y + _ROW / 2
     return (
-        f'<path class="whisker" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"/>'
+        '<path class="whisker" stroke="currentColor" fill="none" '
+        f'd="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"/>'
     )
 
 
@@ -147,6 +168,7 @@ def _within(value: float) -> float:
 
 def _figure(parts: Sequence[str], height: float, title: str) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escaped(title)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" font-size="13" fill="currentColor" role="img" '
+        f'aria-label="{escaped(title)}">'
         f"<title>{escaped(title)}</title>{''.join(parts)}</svg>"
     )

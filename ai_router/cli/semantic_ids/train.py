@@ -1,0 +1,161 @@
+"""`ai-router semantic-ids train`: a small model of a dataset in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ai_router.cli.display import KINDS, Display, make_display
+from ai_router.cli.errors import Exit
+from ai_router.cli.flags import add_flags, given
+from ai_router.cli.session import Session, UsageError
+from ai_router.cli.text import emit
+from batch.errors import MissingExtraError
+from batch.options import OptionError, build_options, option
+from batch.progress import format_duration
+from batch.semantic_ids import layout
+from batch.semantic_ids.errors import SemanticIdError
+from batch.semantic_ids.hub import FolderHub
+from batch.semantic_ids.parser import ModelConfig, ModelConfigParser
+from batch.sources import user_path
+
+if TYPE_CHECKING:
+    from batch.semantic_ids.train import EpochReport, TrainConfig
+
+USAGE = "NAME --from DIR [options]"
+DESCRIPTION = """\
+Train the model NAME on the features of its dataset in a folder, and keep it there as models/NAME/rqvae_best.pt, where
+`run --from DIR` finds it. The name says the dataset (nyc, tky) and, as the published ones do, diversity weight,
+commitment weight and learning rate: rqvae-nyc-div0.25-commit0.5-lr1e-3. The features have to fit in memory.
+"""
+EXAMPLES = """\
+examples:
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city
+  ai-router semantic-ids train rqvae-tky-div0.25-commit0.25-lr1e-3 --from ./city --codewords 64 --epochs 100
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --resume
+"""
+NOTE_SECONDS = 10.0  # between two lines where lines stay
+
+
+@dataclass(slots=True)
+class TrainOptions:
+    """What may be chosen beside what the name says. None: as the published models were trained."""
+
+    epochs: int | None = option(None, "passes over the features", minimum=1, metavar="N")
+    batch_size: int | None = option(None, "rows a step", minimum=2, metavar="N")
+    codewords: int | None = option(None, "codewords a level (32 for NYC, 64 for TKY)", minimum=2, metavar="N")
+    levels: int | None = option(None, "codes an item gets", minimum=1, maximum=26, metavar="N")
+    vector_dim: int | None = option(None, "width of the latent", minimum=1, metavar="N")
+    hidden: str | None = option(None, "widths of the hidden layers, input side first", metavar="N,N,…")
+    seed: int | None = option(None, "same seed, same model", minimum=0, metavar="N")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of this action."""
+    parser.add_argument("name", metavar="NAME", help="the model's name, which says what it is trained on and how")
+    parser.add_argument("--from", dest="source", metavar="DIR", required=True, help="the folder with the dataset")
+    add_flags(parser, TrainOptions, title="training")
+    parser.add_argument("--resume", action="store_true", help="go on with a training that was stopped")
+    parser.add_argument("--display", choices=KINDS, default="auto", help="how it is shown (default auto)")
+
+
+def main(args: argparse.Namespace, session: Session) -> int:
+    """Train."""
+    display = make_display(args.display)
+    try:
+        hub = FolderHub(user_path(args.source))
+        config = ModelConfigParser.parse(args.name)
+    except SemanticIdError as error:
+        raise UsageError(str(error)) from None
+    folder = hub.root / "models" / config.run_name
+    if (folder / layout.MODEL_FILES[0]).exists() and not args.resume:
+        raise UsageError(f"{folder} holds a model already; go on with it with --resume, or choose another name")
+    chosen = build_options(TrainOptions, given(args, TrainOptions))
+    try:
+        from batch.semantic_ids.train import train
+    except ImportError:
+        raise MissingExtraError("local", "Training") from None
+    from batch.semantic_ids.features import open_features
+
+    dataset = layout.dataset_repo(config.dataset_name)
+    table = open_features(_features(hub, dataset))
+    settings = _settings(config, chosen)
+    display.note(
+        f"Training {config.run_name}: {table.rows:,} rows of {table.width:,} features, {settings.epochs:,} epochs, "
+        f"{settings.levels} levels of {settings.codewords} codewords"
+    )
+    shown = _Progress(display)
+    try:
+        train(table.read(0, table.rows), settings, progress=shown, folder=folder, resume=args.resume)
+    except KeyboardInterrupt:
+        display.busy("")
+        again = ["ai-router", "semantic-ids", "train", args.name, "--from", str(args.source), "--resume"]
+        display.alert(f"Stopped after epoch {shown.epoch}; go on with: {shlex.join(again)}")
+        return Exit.INTERRUPTED
+    display.busy("")
+    path = folder / layout.MODEL_FILES[0]
+    display.note(f"Wrote {path}; encode with: {shlex.join(['ai-router', 'semantic-ids', 'run', config.run_name])} "
+                 f"--from {shlex.quote(str(args.source))}")  # fmt: skip
+    emit(str(path))
+    return Exit.DONE
+
+
+def _features(hub: FolderHub, dataset: str) -> Path:
+    held = set(hub.files(dataset, "dataset"))
+    for name in layout.FEATURE_FILES:
+        if (path := f"{layout.FEATURE_FOLDER}/{name}") in held:
+            return hub.fetch(dataset, path, "dataset")
+    place = hub.address(dataset, f"{layout.FEATURE_FOLDER}/{layout.FEATURE_FILES[0]}", "dataset")
+    raise SemanticIdError(f"The dataset has no features: there is no {place}")
+
+
+def _settings(config: ModelConfig, chosen: TrainOptions) -> TrainConfig:
+    """What the name says, and over it the flags."""
+    from batch.semantic_ids.train import TrainConfig
+
+    named = TrainConfig(
+        lr=config.lr,
+        codewords=64 if config.dataset_name.startswith("TKY") else 32,
+        commitment_weight=config.commitment_weight,
+        div_weight=config.div_weight,
+        quant_weight=config.quant_weight,
+        recon_weight=config.recon_weight,
+    )
+    changes = {name: value for name in ("epochs", "batch_size", "codewords", "levels", "vector_dim", "seed")
+               if (value := getattr(chosen, name)) is not None}  # fmt: skip
+    if chosen.hidden is not None:
+        parts = [part.strip() for part in chosen.hidden.split(",")]
+        if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+            raise OptionError(f"hidden: {chosen.hidden!r} are no whole numbers with commas between, as 512,256,128")
+        changes["hidden"] = tuple(map(int, parts))
+    return replace(named, **changes)
+
+
+class _Progress:
+    """An epoch's figures: on a line that is drawn over, and now and then on one that stays."""
+
+    def __init__(self, display: Display) -> None:
+        self.epoch = 0
+        self._display = display
+        self._began = self._noted = time.monotonic()
+
+    def __call__(self, report: EpochReport) -> None:
+        self.epoch = report.epoch
+        now = time.monotonic()
+        left = (now - self._began) / max(1, report.epoch) * (report.epochs - report.epoch)
+        line = (
+            f"epoch {report.epoch:,}/{report.epochs:,}  loss {report.loss:.4g}  "
+            f"reconstruction {report.reconstruction:.4g}"
+        )
+        if report.collision_rate is not None:
+            line += f"  collisions {report.collision_rate * 100:.1f} %"
+        if now - self._noted >= NOTE_SECONDS or report.epoch == report.epochs:
+            self._noted = now
+            self._display.busy("")
+            self._display.note(line)
+        else:
+            self._display.busy(f"{line}  ETA {format_duration(left)}")

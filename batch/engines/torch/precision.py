@@ -1,0 +1,129 @@
+"""Which numbers a model computes in: by name, or by what the processor has and what a trial on the model says.
+
+`auto` on a GPU is bf16. On a CPU it begins with fp32 and then, for models of 100 million parameters and more, takes the
+first of these that a trial accepts: int8 (weights and activations) where the processor multiplies it in hardware
+(VNNI, AMX), bf16 where it has that and the weights are stored so. A smaller model stays in fp32: it answers quickly
+enough, and rounding costs it more. What `auto` gives up
+is said on the model's line (`notes` of the engine's `about`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from batch.engines.torch import int4, linear
+from batch.errors import FatalError
+
+LARGE = 100_000_000
+TRIAL_TOKENS = 128
+LEAST_AGREEMENT = 0.95  # of the likeliest next tokens
+MOST_PERPLEXITY = 1.01  # over that of fp32
+TRIAL = """\
+A queue keeps things in the order in which they came: the first one in is the first one out. Most printers work this
+way, and so do the people who wait for them. In 1962 the town had 4,318 inhabitants; by 1990 there were 12,750.
+def area(width: float, height: float) -> float:
+    return width * height
+Q: What is the capital of France? A: Paris. 日本の首都は東京です。 Der Zug nach Köln fährt um 9:45 Uhr von Gleis 3 ab.
+{"name": "Ada", "languages": ["en", "fr"], "active": true}
+She closed the door quietly, put the letter back into its envelope and waited until the rain had stopped.
+"""
+
+
+def apply(model: Any, precision: str, device: str) -> None:
+    """Put a fused model into the precision of that name; raises FatalError where this machine cannot."""
+    if precision == "int8":
+        if device != "cpu" or not linear.has_int8():
+            raise FatalError(f"precision int8 needs a CPU with oneDNN's int8 product; this is {device}")
+        linear.quantise(model)
+    elif precision == "int4":
+        if device != "cpu" or not int4.has_int4():
+            raise FatalError(f"precision int4 needs a CPU and a torch with its four-bit product; this is {device}")
+        if not int4.quantise(model):
+            raise FatalError(f"precision int4: no layer of this model has a multiple of {int4.GROUP} inputs")
+
+
+def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
+    """Put a fused fp32 model on a CPU into the best precision for it; its name, and what it costs ("" where nothing).
+
+    `stored` is the type its weights are stored in, as config.json names it.
+    """
+    if sum(p.numel() for p in model.parameters()) < LARGE:
+        return "fp32", ""
+    candidates: list[tuple[str, Callable[[], None], Callable[[], None]]] = []
+    if _int8_in_hardware() and linear.has_int8():
+        before = _Layers(model)
+        candidates.append(("int8", lambda: _do(linear.quantise, model), before.restore))
+    if _bf16_in_hardware() and stored == "bfloat16":
+        candidates.append(("bf16", lambda: _do(model.to, torch.bfloat16), lambda: _do(model.to, torch.float32)))
+    ids = _trial_ids(tokenizer) if candidates else torch.empty(1, 0)
+    if ids.shape[1] < TRIAL_TOKENS // 2:
+        return "fp32", ""  # the tokenizer knows little of this; nothing can be said of the model
+    exact = _logits(model, ids)
+    for name, change, undo in candidates:
+        change()
+        agreement, perplexity = compare(exact, _logits(model, ids), ids[0])
+        if agreement >= LEAST_AGREEMENT and perplexity <= MOST_PERPLEXITY:
+            return name, f"{name} by auto: {agreement:.1%} of tokens as in fp32, perplexity ×{perplexity:.3f}"
+        undo()
+    return "fp32", ""
+
+
+def compare(exact: torch.Tensor, found: torch.Tensor, ids: torch.Tensor) -> tuple[float, float]:
+    """The share of positions whose likeliest token is the same, and perplexity as a multiple of the exact one's.
+
+    exact, found: [tokens, vocabulary]; ids: [tokens], which the logits at each position are to foretell the next of.
+    """
+    agreement = float((exact.argmax(-1) == found.argmax(-1)).float().mean())
+    losses = [nn.functional.cross_entropy(x[:-1], ids[1:]) for x in (exact, found)]
+    ratio = float((losses[1] - losses[0]).exp())
+    return agreement, ratio if ratio == ratio else float("inf")  # NaN is no precision to run in
+
+
+class _Layers:
+    """The linear layers of a model as they are now."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._children = [
+            (parent, name, child)
+            for parent in model.modules()
+            for name, child in parent.named_children()
+            if type(child) is nn.Linear
+        ]
+        self._fused = [(m._fused, m._fused.linear) for m in model.modules() if isinstance(m, linear.FusedPart)]
+
+    def restore(self) -> None:
+        for parent, name, child in self._children:
+            setattr(parent, name, child)
+        for holder, child in self._fused:
+            holder.linear = child
+
+
+def _do(function: Callable[..., Any], *arguments: Any) -> None:
+    function(*arguments)
+
+
+def _trial_ids(tokenizer: Any) -> torch.Tensor:
+    ids = tokenizer(TRIAL, add_special_tokens=True, verbose=False)["input_ids"][:TRIAL_TOKENS]
+    return torch.tensor([ids])
+
+
+def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
+    return logits
+
+
+def _int8_in_hardware() -> bool:
+    """VNNI, or AMX's int8."""
+    features = (getattr(torch.cpu, name, None) for name in ("_is_vnni_supported", "_is_amx_tile_supported"))
+    return any(feature is not None and feature() for feature in features)
+
+
+def _bf16_in_hardware() -> bool:
+    feature = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(feature is not None and feature())

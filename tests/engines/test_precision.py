@@ -1,0 +1,160 @@
+"""Precisions by name and by trial: near what they stand for, and said where they are not the same."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.errors import FatalError
+from batch.items import BatchItem, Request
+from batch.options import SamplingOptions
+
+pytestmark = pytest.mark.model
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from batch.engines.torch import int4, linear, precision  # noqa: E402
+from batch.engines.torch.engine import open_core  # noqa: E402
+from batch.engines.torch.loader import load  # noqa: E402
+
+DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
+needs_int4 = pytest.mark.skipif(not int4.has_int4(), reason="no four-bit product here")
+needs_int8 = pytest.mark.skipif(not linear.has_int8(), reason="no int8 product here")
+
+
+@needs_int4
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int4_is_the_rounded_weight(bias: bool, dtype: Any) -> None:
+    torch.manual_seed(5)
+    layer = torch.nn.Linear(96, 48, bias=bias, dtype=dtype)
+    quick = int4.Int4Linear(layer)
+    with torch.inference_mode():
+        rounded = quick(torch.eye(96, dtype=dtype)).float() - (layer.bias.float() if bias else 0)  # its weights, turned
+        weight = layer.weight.float()
+        step = (weight.view(48, 3, 32).amax(-1) - weight.view(48, 3, 32).amin(-1)) / 15
+        slack = 1e-3 if dtype is torch.float32 else 2e-2
+        assert ((rounded.T - weight).abs() <= step.repeat_interleave(32, 1) * 0.501 + slack * weight.abs().max()).all()
+        x = torch.randn(7, 96, dtype=dtype)
+        together = quick(x)
+        assert together.dtype == dtype and together.shape == (7, 48)
+        for i in range(7):
+            torch.testing.assert_close(quick(x[i : i + 1])[0], together[i], rtol=1e-4, atol=1e-5)
+        x[2, 5] = float("nan")
+        broken = quick(x)
+    assert broken[2].isnan().all() and not broken[[0, 1, 3, 4, 5, 6]].isnan().any()
+
+
+@pytest.mark.parametrize(
+    "name", ["bf16", "fp16", pytest.param("int8", marks=needs_int8), pytest.param("int4", marks=needs_int4)]
+)
+def test_the_demo_model_answers_in_every_precision(name: str) -> None:
+    core = open_core({"path": str(DEMO), "precision": name}, SamplingOptions(max_tokens=48), 4)
+    assert core.about["precision"] == name and core.about["batching"] == "together" and "notes" not in core.about
+    for i, text in enumerate(["What is a stack?", "What is a deadlock?", "[FIX] 私は学生ですだ。"]):
+        core.submit(BatchItem(i, Request(text)))
+    found: dict[Any, str] = {}
+    while core.busy:
+        found |= {r.id: r.data.text for r in core.step() if r.data}
+    assert len(found) == 3
+    if name != "int4":  # which is too coarse for a model this small
+        assert found[0].startswith("A stack is a collection where you push and pop only at the top.")
+
+
+def test_the_way_of_a_gpu_on_tensors_of_the_cpu() -> None:
+    """bf16 over the rectangular cache, which is what runs on CUDA."""
+    from batch.engines.torch.engine import TorchCore
+    from batch.engines.torch.runner import BatchRunner
+
+    loaded = load(DEMO, "bf16")
+    core = TorchCore(loaded, SamplingOptions(max_tokens=24), 4)
+    core._runner = BatchRunner(loaded.model, 4)
+    texts = ["What is a stack?", "What is a deadlock?", "What is a queue?", "Who are you?", "What is a hash table?"]
+    for i, text in enumerate(texts):
+        core.submit(BatchItem(i, Request(text)))
+    found: dict[Any, str] = {}
+    while core.busy:
+        found |= {r.id: r.data.text for r in core.step() if r.data}
+    assert len(found) == 5
+    assert found[0].startswith("A stack is a collection where you push and pop")
+    assert found[1].startswith("A deadlock is a state in which two or more tasks wait")
+
+
+@needs_int4
+def test_int4_needs_layers_of_its_shape(models: Any) -> None:
+    with pytest.raises(FatalError, match="multiple of 32 inputs"):
+        precision.apply(torch.nn.Sequential(torch.nn.Linear(24, 16)), "int4", "cpu")
+    for name in ("int4", "int8"):
+        with pytest.raises(FatalError, match=f"precision {name} needs a CPU"):
+            precision.apply(torch.nn.Sequential(torch.nn.Linear(32, 16)), name, "cuda")
+
+
+def fused(path: Path) -> Any:
+    return load(path, "fp32")
+
+
+def test_a_small_model_stays_as_it_is(qwen3: Path) -> None:
+    loaded = load(qwen3)
+    assert loaded.about["precision"] == "fp32" and "notes" not in loaded.about
+
+
+@needs_int8
+def test_auto_takes_int8_where_a_trial_accepts_it_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "LARGE", 1_000_000)
+    monkeypatch.setattr(precision, "_int8_in_hardware", lambda: True)
+    # The demo model knows nothing of the trial's text, so its likeliest tokens there are near to each other.
+    monkeypatch.setattr(precision, "LEAST_AGREEMENT", 0.7)
+    monkeypatch.setattr(precision, "MOST_PERPLEXITY", 1.2)
+    loaded = load(DEMO)
+    assert loaded.about["precision"] == "int8"
+    assert loaded.about["notes"][0].startswith("int8 by auto: ") and "as in fp32" in loaded.about["notes"][0]
+
+
+@needs_int8
+def test_auto_leaves_no_trace_of_what_a_trial_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "LARGE", 1_000_000)
+    monkeypatch.setattr(precision, "_int8_in_hardware", lambda: True)
+    monkeypatch.setattr(precision, "_bf16_in_hardware", lambda: True)
+    monkeypatch.setattr(precision, "LEAST_AGREEMENT", 1.01)
+    loaded = fused(DEMO)
+    before = copy.deepcopy(loaded.model)
+    tried: list[str] = []
+    compare = precision.compare
+
+    def counted(*arguments: Any) -> Any:
+        tried.append("one")
+        return compare(*arguments)
+
+    monkeypatch.setattr(precision, "compare", counted)
+    assert precision.settle(loaded.model, loaded.tokenizer, "bfloat16") == ("fp32", "")
+    assert len(tried) == 2
+    assert not any(isinstance(m, linear.Int8Linear) for m in loaded.model.modules())
+    assert [n for n, _ in loaded.model.named_modules()] == [n for n, _ in before.named_modules()]
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_auto_takes_bf16_where_the_weights_are_stored_so(monkeypatch: pytest.MonkeyPatch, accepted: bool) -> None:
+    monkeypatch.setattr(precision, "LARGE", 1_000_000)
+    monkeypatch.setattr(precision, "_int8_in_hardware", lambda: False)
+    monkeypatch.setattr(precision, "_bf16_in_hardware", lambda: True)
+    monkeypatch.setattr(precision, "LEAST_AGREEMENT", 0.7 if accepted else 1.01)
+    loaded = fused(DEMO)
+    assert precision.settle(loaded.model, loaded.tokenizer, "float16") == ("fp32", "")
+    name, quality = precision.settle(loaded.model, loaded.tokenizer, "bfloat16")
+    assert (name, bool(quality)) == (("bf16", True) if accepted else ("fp32", False))
+
+
+def test_the_comparison() -> None:
+    torch.manual_seed(0)
+    exact, ids = torch.randn(40, 9), torch.randint(0, 9, (40,))
+    assert precision.compare(exact, exact.clone(), ids) == (1.0, 1.0)
+    changed = exact.clone()
+    changed[3] = -changed[3]
+    agreement, perplexity = precision.compare(exact, changed, ids)
+    assert agreement == pytest.approx(39 / 40) and perplexity != 1.0
+    changed[5] = float("nan")
+    assert precision.compare(exact, changed, ids)[1] == float("inf")

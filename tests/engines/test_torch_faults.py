@@ -1,0 +1,291 @@
+"""What goes wrong with the torch engine in its own process: the job goes on, or stops with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import struct
+import sys
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.engines.host import HostedEngine
+from batch.errors import ErrorClass, FatalError
+from batch.items import Answer, BatchItem, BatchResponse, Request
+from batch.job import JobStatus
+from batch.options import RunOptions, SamplingOptions
+from batch.processor import BatchProcessor
+from batch.run import Run
+
+pytestmark = pytest.mark.model
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
+LIMITED = "tests.engines.limited_worker:open_core"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of address space, and /proc")
+
+
+async def collect(engine: HostedEngine, requests: Iterable[Request]) -> dict[Any, BatchResponse[Answer]]:
+    async def items() -> AsyncIterator[BatchItem[Request]]:
+        for i, request in enumerate(requests):
+            yield BatchItem(i, request)
+
+    try:
+        return {r.id: r async for r in engine.answer(items())}
+    finally:
+        await engine.close()
+
+
+def hosted(
+    path: Path, *, kind: str = "torch", timeout: float | None = None, max_batch: int = 8, **spec: Any
+) -> HostedEngine:
+    sampling = SamplingOptions(max_tokens=spec.pop("max_tokens", 12))
+    return HostedEngine(
+        kind, {"path": str(path), **spec}, sampling, max_batch, threads=1, backoff=(0.01,), timeout=timeout
+    )
+
+
+def copied(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target)
+    return target
+
+
+# -- the process ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_job_survives_the_death_of_its_engine(qwen3: Path, tmp_path: Path) -> None:
+    prompts = [f"search the list for item {i}" for i in range(30)]
+    job = BatchProcessor(tmp_path).create_job("tiny", prompts)
+    engine = hosted(qwen3, max_tokens=60, max_batch=4)
+    killed: list[int] = []
+
+    def kill(_: Any) -> None:
+        pid = engine.pid
+        if pid and not killed:
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    run = Run(job, engine, RunOptions(workers=4), on_results=kill).start()
+    assert run.wait(100) and killed and run.error is None
+    assert job.status == JobStatus.COMPLETED and job.processed == 30
+    _, results = BatchProcessor(tmp_path).load_checkpoint(job.checkpoint_file or "")
+    assert [r.prompt_index for r in results] == list(range(30))
+    # What died with the engine was no failure; random weights may still give an empty answer.
+    assert {r.error_message for r in results} <= {None, "the model gave an empty answer"}
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+@linux
+async def test_out_of_memory_while_running_makes_the_batch_smaller(tmp_path: Path) -> None:
+    words = " ".join(f"item{i}" for i in range(290))
+    requests = [Request(f"{n} {words}") for n in range(12)]
+    plenty = await collect(hosted(DEMO, max_batch=12), requests)
+    log = tmp_path / "log"
+    tight = await collect(hosted(DEMO, kind=LIMITED, max_batch=12, spare_mb=30, log=log), requests)
+    rows = [int(line) for line in log.read_text().split()]
+    assert rows[0] > 1 and len(rows) == len(set(rows))  # it did run out, and went on with fewer in the same process
+    assert {i: r.data and r.data.text for i, r in tight.items()} == {
+        i: r.data and r.data.text for i, r in plenty.items()
+    }
+    assert all(r.success for r in tight.values())
+
+
+@linux
+async def test_a_prompt_that_no_memory_is_enough_for_fails_alone(tmp_path: Path) -> None:
+    folder = copied(DEMO, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
+    requests = [Request("What is a stack?"), Request("item " * 7500), Request("What is a queue?")]
+    found = await collect(hosted(folder, kind=LIMITED, max_batch=3, spare_mb=20), requests)
+    error = found[1].error
+    assert error and error.error_class is ErrorClass.EXHAUSTED
+    assert "out of memory with this prompt alone" in error.message
+    assert found[0].success and found[2].success
+
+
+@linux
+async def test_out_of_memory_at_load_ends_the_job_with_the_reason(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    folder = copied(DEMO, tmp_path / "large")
+    config = json.loads((folder / "config.json").read_text())
+    size = 60_000
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": size}))
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"] = torch.zeros(size, config["hidden_size"], dtype=torch.float16)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FatalError, match="not enough memory for the model"):
+        await collect(hosted(folder, kind=LIMITED, spare_mb=50, when="loading"), [Request("x")])
+
+
+# -- the model's files ------------------------------------------------------------------------------------------------
+
+
+def header_of(data: bytes) -> tuple[dict[str, Any], bytes]:
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def with_header(header: dict[str, Any], body: bytes, length: int | None = None) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + body
+
+
+def damage(folder: Path, how: str) -> None:
+    """Do to a model in several files what disks and downloads do."""
+    shards = sorted(folder.glob("model-*.safetensors"))
+    first, last = shards[0], shards[-1]
+    header, body = header_of(first.read_bytes())
+    name = next(n for n in header if n != "__metadata__")
+    if how == "missing":
+        last.unlink()
+    elif how == "truncated":
+        first.write_bytes(first.read_bytes()[:-100])
+    elif how == "empty":
+        last.write_bytes(b"")
+    elif how == "no index":
+        (folder / "model.safetensors.index.json").unlink()
+    elif how == "index":
+        (folder / "model.safetensors.index.json").write_text("{")
+    elif how == "a page instead of a file":
+        first.write_text("<!DOCTYPE html><html>Not found</html>")
+    elif how == "length":
+        first.write_bytes(with_header(header, body, length=2**60))
+    elif how == "offsets":
+        start, end = header[name]["data_offsets"]
+        header[name]["data_offsets"] = [start + 10**9, end + 10**9]
+        first.write_bytes(with_header(header, body))
+    elif how == "shape":
+        header[name]["shape"] = [*header[name]["shape"], 7]
+        first.write_bytes(with_header(header, body))
+    elif how == "type":
+        header[name]["dtype"] = "F99"
+        first.write_bytes(with_header(header, body))
+    else:
+        header["other.weight"] = header.pop(name)
+        first.write_bytes(with_header(header, body))
+
+
+@pytest.fixture(scope="module")
+def sharded(qwen3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import AutoModelForCausalLM
+
+    folder = copied(qwen3, tmp_path_factory.mktemp("sharded") / "model")
+    (folder / "model.safetensors").unlink()
+    AutoModelForCausalLM.from_pretrained(qwen3).save_pretrained(folder, max_shard_size="60KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 2
+    return folder
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "missing",
+        "truncated",
+        "empty",
+        "no index",
+        "index",
+        "a page instead of a file",
+        "length",
+        "offsets",
+        "shape",
+        "type",
+        "name",
+    ],
+)
+def test_damaged_weights_are_refused_in_one_sentence(sharded: Path, tmp_path: Path, how: str) -> None:
+    from batch.engines.torch.loader import load
+
+    assert load(sharded).about["parameters"]
+    folder = copied(sharded, tmp_path / "model")
+    damage(folder, how)
+    with pytest.raises(FatalError) as caught:
+        load(folder)
+    text = str(caught.value)
+    assert text.startswith(f"{folder}: ") and "\n" not in text and len(text) < 500
+    assert any(words in text for words in ("the weights cannot be read", "the weights lack", "no weights")), text
+
+
+def test_a_job_with_damaged_weights_stops_and_can_be_resumed(sharded: Path, tmp_path: Path) -> None:
+    folder = copied(sharded, tmp_path / "model")
+    job = BatchProcessor(tmp_path / "jobs").create_job("tiny", ["one", "two"])
+    damage(folder, "truncated")
+    run = Run(job, hosted(folder)).start()
+    assert run.wait(60) and isinstance(run.error, FatalError)
+    assert job.status == JobStatus.FAILED and job.reason and "the weights cannot be read" in job.reason
+    assert job.processed == 0
+    again = Run(job, hosted(sharded)).start()
+    assert again.wait(60) and again.error is None and job.processed == 2
+
+
+# -- prompts and answers ----------------------------------------------------------------------------------------------
+
+
+async def test_without_a_chat_template_a_text_is_continued_and_that_is_said(models: Any) -> None:
+    engine = hosted(models("gpt2"), max_tokens=4)
+    notes: list[str] = []
+
+    async def items() -> AsyncIterator[BatchItem[Request]]:
+        yield BatchItem(0, Request("the quick brown"))
+
+    async for response in engine.answer(items()):
+        notes = engine.about["notes"]
+        assert response.tokens_input > 0
+    await engine.close()
+    assert notes == ["no chat template: it continues the text of a prompt"]
+
+
+async def test_a_prompt_beyond_the_context_fails_alone_or_is_cut(qwen3: Path) -> None:
+    requests = [Request("fox " * 400), Request("the quick fox")]
+    refused = await collect(hosted(qwen3), requests)
+    error = refused[0].error
+    assert error and error.error_class is ErrorClass.PERMANENT and "context is 160" in error.message
+    cut = await collect(hosted(qwen3, truncate="left"), requests)
+    assert cut[0].error is None or cut[0].error.message == "the model gave an empty answer"
+    assert cut[0].tokens_input == 160 - 12
+    assert cut[1].data == refused[1].data
+
+
+async def test_output_that_is_no_number_fails_its_item_alone(models: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoTokenizer
+
+    folder = copied(models("llama"), tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    bad = AutoTokenizer.from_pretrained(folder).encode("\x07", add_special_tokens=False)[0]
+    weights["model.embed_tokens.weight"][bad] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    requests = [Request("fox"), Request("the\x07 fox"), Request("search the list")]
+    found = await collect(hosted(folder), requests)
+    error = found[1].error
+    assert error and error.error_class is ErrorClass.PERMANENT and "NaN" in error.message
+    assert all(found[i].error is None or "NaN" not in str(found[i].error) for i in (0, 2))
+
+
+async def test_a_model_that_never_ends_is_bounded(models: Any, tmp_path: Path) -> None:
+    """No end token, and no context either: tokens bound it, else time does."""
+    folder = copied(models("bloom"), tmp_path / "model")
+    for file in ("config.json", "generation_config.json"):
+        values = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**values, "eos_token_id": None}))
+    tokens = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**tokens, "eos_token": None}))
+    endless = Request("again", {"params": {"max_tokens": 300_000}})
+    brief = [Request(f"again {i}", {"params": {"max_tokens": 40}}) for i in range(3)]
+    found = await collect(hosted(folder, timeout=4.0), [endless, *brief])
+    error = found[0].error
+    assert error and error.error_class is ErrorClass.TRANSIENT and "no answer within 4 s" in error.message
+    for i in (1, 2, 3):
+        assert found[i].tokens_output == 40
