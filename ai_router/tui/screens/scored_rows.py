@@ -157,10 +157,11 @@ class ScoredRowsScreen(RoomScreen[None]):
     def open_pages(self) -> None:
         """Begin to read pages anew: from now on the rows may be others."""
         self.close_pages()
+        room = self.room  # which a thread that outlives this screen cannot ask for
         self._pages = PageReader(
             self.opened_short,
-            lambda: self.app.call_later(self._page_loaded),
-            lambda error: self.app.call_later(self.room.show_error, error),
+            lambda: room.call_later(self._page_loaded),
+            lambda error: room.call_later(room.show_error, error),
         )
 
     def close_pages(self) -> None:
