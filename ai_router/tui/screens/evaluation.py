@@ -63,7 +63,7 @@ class EvaluationScreen(ScoredRowsScreen):
     def compose_scores(self) -> ComposeResult:
         """Scores, and beside them where it is wrong."""
         for name, title in (("scores", "Scores"), ("breakdown", "Share of right rows")):
-            table = VirtualTable([], partial(self._score_rows, name), id=name, classes="panel")
+            table = VirtualTable([], partial(self._score_rows, name), empty="Scoring…", id=name, classes="panel")
             table.border_title = title
             yield table
 
