@@ -45,7 +45,6 @@ class Action:
         )
 
 
-
 def _tabs(screen: str, group: str, *words: str) -> Iterator[Action]:
     """A key from 1 on for each kind of rows of a screen."""
     for key, word in enumerate(words, 1):
@@ -98,10 +97,17 @@ _JOBS = (
     Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
     Action("jobs.details", "i", "details", "Show or hide what is known of this job", "Jobs", False),
     Action("jobs.refresh", "f5,R,shift+r", "refresh", "Read the folder again", "Jobs", False),
-    Action("jobs.score", "v", "score", "Of a job with known answers: how many are right, and what is wrong", "Jobs",
-           False),
-    Action("jobs.score_file", "V,shift+v", "score a file", "Score a results file (JSONL), or a job of another folder",
-           "Jobs", False),
+    Action(
+        "jobs.score", "v", "score", "Of a job with known answers: how many are right, and what is wrong", "Jobs", False
+    ),
+    Action(
+        "jobs.score_file",
+        "V,shift+v",
+        "score a file",
+        "Score a results file (JSONL), or a job of another folder",
+        "Jobs",
+        False,
+    ),
     Action("jobs.skipped", "u", "unreadable", "Files that could not be read, and why", "Jobs", False),
 )
 
