@@ -7,14 +7,19 @@ import re
 import tempfile
 from pathlib import Path
 
-from ai_router import jobs
+from textual.pilot import Pilot
+
+from ai_router import datasets, jobs
 from ai_router.settings import Settings, Workspace
 from ai_router.tui.app import RouterApp
+from ai_router.tui.screens.evaluation import EvaluationScreen
 from ai_router.tui.screens.menu import MenuScreen
+from batch.options import RunOptions
 from batch.sources import open_source
 
 HERE = Path(__file__).parent
 SIZE = (120, 34)
+CONFIG = Path("config") / "lora_config.yaml"
 
 
 def save(app: RouterApp, name: str) -> None:
@@ -24,7 +29,7 @@ def save(app: RouterApp, name: str) -> None:
 
 
 async def main() -> None:
-    """The menu, and a run half way."""
+    """A run half way, its results, and the scores of another one."""
     with tempfile.TemporaryDirectory() as folder:
         app = RouterApp(Workspace(Path(folder), Settings(theme="dark", bell=False)))
         async with app.run_test(size=SIZE) as pilot:
@@ -44,6 +49,28 @@ async def main() -> None:
             app.open_results(job.checkpoint_file)
             await pilot.pause(1.0)
             save(app, "results-screen")
+            await evaluation(app, pilot)
+
+
+async def evaluation(app: RouterApp, pilot: Pilot[int]) -> None:
+    """The Japanese example's test set, answered by the model without its adapter, and what is wrong."""
+    example = HERE.parent / "examples" / "japanese_gec"
+    flags = {"model": "demo", "test_file": str(example / "data" / "test.jsonl")}
+    prepared = datasets.prepare(app.registry, flags, config_path=str(example / CONFIG), adapter=False)
+    plan = prepared.plan(RunOptions())
+    plan.details["output_file"] = None
+    job = jobs.create_job(app.workspace, plan, prepared.source)
+    assert job.checkpoint_file is not None
+    await asyncio.to_thread(app.start_run(job, plan).wait)
+    app.open_evaluation(job.checkpoint_file)
+    await pilot.pause(0.5)
+    screen = app.screen
+    assert isinstance(screen, EvaluationScreen)
+    while screen.report is None or screen.working("score"):
+        await pilot.pause(0.1)
+    await pilot.press("3", "down", "down")
+    await pilot.pause(1.0)
+    save(app, "evaluation-screen")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from textual.binding import Binding, BindingType
@@ -43,6 +43,13 @@ class Action:
             tooltip=self.help,
             id=self.id,
         )
+
+
+def _tabs(screen: str, group: str, *words: str) -> Iterator[Action]:
+    """A key from 1 on for each kind of rows of a screen."""
+    for key, word in enumerate(words, 1):
+        help_text = "Show all rows" if word == "all" else f"Show the rows that are {word}"
+        yield Action(f"{screen}.{key}", str(key), word, help_text, group, False, method=f"tab('{key}')")
 
 
 _EVERYWHERE = (
@@ -90,6 +97,17 @@ _JOBS = (
     Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
     Action("jobs.details", "i", "details", "Show or hide what is known of this job", "Jobs", False),
     Action("jobs.refresh", "f5,R,shift+r", "refresh", "Read the folder again", "Jobs", False),
+    Action(
+        "jobs.score", "v", "score", "Of a job with known answers: how many are right, and what is wrong", "Jobs", False
+    ),
+    Action(
+        "jobs.score_file",
+        "V,shift+v",
+        "score a file",
+        "Score a results file (JSONL), or a job of another folder",
+        "Jobs",
+        False,
+    ),
     Action("jobs.skipped", "u", "unreadable", "Files that could not be read, and why", "Jobs", False),
 )
 
@@ -112,6 +130,7 @@ _RESULTS = (
     Action("results.errors", "x", "errors", "Failures by kind, with counts", "Results", False),
     Action("results.goto", "number_sign,ctrl+g", "go to", "Go to an item by its number", "Results", False,
            key_display="#"),
+    Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip
 
 _READING = (
@@ -128,6 +147,26 @@ _READING = (
     Action("reading.page_up", "pageup", "page up", "Scroll a page back", "Reading", False, method="scroll_page(-1)"),
     Action("reading.first", "g,home", "top", "To the beginning", "Reading", False, method="scroll_top"),
     Action("reading.last", "G,shift+g,end", "end", "To the end", "Reading", False, method="scroll_bottom"),
+)  # fmt: skip
+
+_EVALUATION = (
+    Action("evaluation.search", "slash", "search", "Find text in inputs, expected and predicted texts, and errors",
+           "Scores", key_display="/"),
+    Action("evaluation.compare", "a", "compare", "Set this run against another one: what got fixed, what broke",
+           "Scores"),
+    Action("evaluation.options", "o", "options", "How predictions are scored; scores them again", "Scores"),
+    Action("evaluation.export", "e", "export", "Write the report as JSON, Markdown or HTML", "Scores"),
+    Action("evaluation.kind", "f", "filter", "Show the next kind of rows", "Scores", False, method="next_tab"),
+    Action("evaluation.marks", "d", "marks", "Mark differences by [-signs-] {+too+}, or by colours alone", "Scores",
+           False),
+    Action("evaluation.about", "i", "about", "How it was measured, and what was left out", "Scores", False),
+    Action("evaluation.copy", "c,y", "copy", "Copy the prediction (of a failed row, the error)", "Scores", False),
+    Action("evaluation.copy_json", "Y,shift+y", "copy JSON", "Copy the row as JSON", "Scores", False),
+    Action("evaluation.scores", "s", "scores", "To the scores, and back to the rows", "Scores", False,
+           method="scores"),
+    *_tabs("evaluation", "Scores", "all", "right", "wrong", "over-corrected", "under-corrected", "not corrected",
+           "failed", "unscorable"),
+    *_tabs("comparison", "Scores", "all", "fixed", "broken", "both wrong", "both right", "changed"),
 )  # fmt: skip
 
 _MODELS = (
@@ -180,6 +219,7 @@ _DOING = (
            key_display="-"),
     Action("run.failures", "f", "failures", "Read the failures", "Run"),
     Action("run.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Run"),
+    Action("run.score", "v", "score", "How many are right so far, and what is wrong with the others", "Run"),
     Action("run.export", "e", "export", "Write the results to a file", "Run"),
     Action("run.background", "b", "background", "Go on in a process of its own, away from this terminal", "Run"),
 )  # fmt: skip
@@ -200,7 +240,10 @@ _SEMANTIC = (
 
 ACTIONS: Mapping[str, Action] = {
     action.id: action
-    for group in (_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _MODELS, _ASK, _SETTINGS, _DOING, _SEMANTIC)
+    for group in (
+        *(_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
+        *(_MODELS, _ASK, _SETTINGS, _DOING, _SEMANTIC),
+    )
     for action in group
 }
 

@@ -197,7 +197,7 @@ class RouterApp(App[int]):
     # -- places ---------------------------------------------------------------------------------------------------
 
     def go(self, place: str) -> None:
-        """Show a place by name: home, ask, models, jobs, settings, batch, semantic."""
+        """Show a place by name: home, ask, models, jobs, score, settings, batch, semantic."""
         if place == "home":
             self.action_home()
         elif place == "ask":
@@ -216,6 +216,8 @@ class RouterApp(App[int]):
             from ai_router.tui.screens.batch import BatchMenuScreen
 
             self._show(BatchMenuScreen())
+        elif place == "score":
+            self._choose_evaluation()
         elif place == "semantic":
             from ai_router.tui.screens.semantic_ids import SemanticIdsScreen
 
@@ -243,6 +245,21 @@ class RouterApp(App[int]):
         from ai_router.tui.screens.results import ResultsScreen
 
         self._show(ResultsScreen(path))
+
+    def open_evaluation(self, path: Path) -> None:
+        """Score a job with known answers, or a results file."""
+        from ai_router.tui.screens.evaluation import EvaluationScreen
+
+        self._show(EvaluationScreen(path))
+
+    def _choose_evaluation(self) -> None:
+        from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog
+
+        def answered(path: Path | None) -> None:
+            if path is not None:
+                self.open_evaluation(path)
+
+        self.push_screen(ChooseRunDialog(), answered)
 
     def open_run(self, path: Path) -> None:
         """Show a job's run: ours, or another process's."""

@@ -56,6 +56,7 @@ def places(app: object) -> Iterator[tuple[str, str, Callable[[], object]]]:
         ("ask", "Go to: Ask", "One prompt, answered while you watch"),
         ("models", "Go to: Models", "The models there are, and which are ready"),
         ("jobs", "Go to: Jobs and results", "All jobs: read, export, resume, delete"),
+        ("score", "Go to: Score a results file", "A results file, or a job with known answers"),
         ("settings", "Go to: Settings", "Theme, folders, notifications, keys"),
         ("batch", "Go to: Batch Processing Mode", "Answer many prompts"),
         ("home", "Go to: Main menu", "Back to the beginning"),

@@ -1,27 +1,24 @@
-"""The rows of a job for a screen: pages read in a thread, searches that can be watched and stopped."""
+"""The rows of a job for a screen, and searches that can be watched and stopped."""
 
 from __future__ import annotations
 
-import threading
 import time
 from array import array
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ai_router.tui.pages import Rows
 from ai_router.tui.widgets.table import Row
 from ai_router.tui.widgets.text import count
 
 if TYPE_CHECKING:
     from batch.checkpoint.rows import Kind
-    from batch.checkpoint.store import CheckpointStore
     from batch.job import BatchJob, BatchResult
 
 SHOWN = 600  # characters of a text kept for one line
-KEPT_PAGES = 48
-WANTED_PAGES = 4  # requests for pages scrolled past are forgotten
 SEARCH_PAGE = 512
 REPORT_SECONDS = 0.2
 
@@ -123,79 +120,13 @@ def table_row(data: RowData) -> Row:
     )
 
 
-class PageReader:
-    """Reads pages of one checkpoint in a thread of its own, the latest wish first."""
+@contextmanager
+def job_rows(path: Path) -> Iterator[Rows[RowData]]:
+    """Reads the rows of a checkpoint's items, for a `PageReader`."""
+    from batch.checkpoint import CheckpointStore
 
-    def __init__(self, path: Path, loaded: Callable[[], object], failed: Callable[[Exception], object]) -> None:
-        self.path = path
-        self._loaded, self._failed = loaded, failed
-        self._wanted: OrderedDict[tuple[int, int, int], Sequence[int]] = OrderedDict()
-        self._pages: OrderedDict[tuple[int, int], list[RowData]] = OrderedDict()
-        self._generation = 0
-        self._condition = threading.Condition()
-        self._closed = False
-        self._thread: threading.Thread | None = None
-        self._broken = False
-
-    def page(self, start: int, ids: Sequence[int]) -> list[RowData] | None:
-        """The rows of some ids (`start` names the page), or None: they are being read, `loaded` will be called."""
-        key = (start, len(ids))
-        page = self._pages.get(key)
-        if page is not None:
-            return page
-        with self._condition:
-            self._wanted[(*key, self._generation)] = ids
-            self._wanted.move_to_end((*key, self._generation))
-            while len(self._wanted) > WANTED_PAGES:
-                self._wanted.popitem(last=False)
-            if self._thread is None and not self._broken:
-                self._thread = threading.Thread(target=self._read, name="results-pages", daemon=True)
-                self._thread.start()
-            self._condition.notify()
-        return None
-
-    def forget(self) -> None:
-        """What was read may have changed."""
-        with self._condition:
-            self._generation += 1
-            self._broken = False
-            self._pages.clear()
-            self._wanted.clear()
-
-    def close(self) -> None:
-        """End the thread."""
-        with self._condition:
-            self._closed = True
-            self._condition.notify()
-
-    def _read(self) -> None:
-        from batch.checkpoint import CheckpointStore
-
-        try:
-            with CheckpointStore(self.path) as store:
-                while self._serve(store):
-                    pass
-        except Exception as error:  # a damaged or deleted checkpoint is a message on the screen
-            self._broken = True
-            self._failed(error)
-        finally:
-            self._thread = None
-
-    def _serve(self, store: CheckpointStore) -> bool:
-        with self._condition:
-            while not self._wanted and not self._closed:
-                self._condition.wait()
-            if self._closed:
-                return False
-            (start, length, generation), ids = self._wanted.popitem()
-        rows = [row_data(result) for result in store.results(ids=list(ids), preview=SHOWN)]
-        with self._condition:
-            if generation == self._generation:
-                self._pages[(start, length)] = rows
-                while len(self._pages) > KEPT_PAGES:
-                    self._pages.popitem(last=False)
-        self._loaded()
-        return True
+    with CheckpointStore(path) as store:
+        yield lambda ids: [row_data(result) for result in store.results(ids=list(ids), preview=SHOWN)]
 
 
 class Search:

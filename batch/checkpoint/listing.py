@@ -37,6 +37,7 @@ class CheckpointInfo:
     source: str  # where the prompts came from, "" when unknown
     reason: str | None
     owner: LockOwner | None  # who runs it now
+    kind: str = "prompts"  # of job
 
     def as_dict(self) -> dict[str, Any]:
         """The reference's keys, for the library's `list_checkpoints`."""
@@ -84,6 +85,7 @@ def read_info(path: Path) -> CheckpointInfo:
         source=str(job.config.get("source", "")),
         reason=job.reason,
         owner=owner,
+        kind=job.kind,
     )
 
 

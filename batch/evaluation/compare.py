@@ -37,17 +37,27 @@ def compare(
     other = measure(their_pairs, options, setup=mine.setup, keep_ids=True)
     report = report_of(mine, name, our_pairs if isinstance(our_pairs, ResultsReader) else None)
     their_report = report_of(other, against, their_pairs if isinstance(their_pairs, ResultsReader) else None)
+    return report, compared(mine, other, report, their_report, ours, theirs)
+
+
+def matched(mine: Measured, other: Measured) -> list[tuple[int, int]]:
+    """The rows of both runs that hold the same question, by example id; both must have kept their ids."""
     assert mine.ids is not None and other.ids is not None
-    shared = [(row, other.ids[key]) for key, row in mine.ids.items() if key in other.ids]
-    rows = [(a, b) for a, b in shared if mine.questions[a] == other.questions[b]]
+    return [(a, b) for a, b in _shared(mine, other) if mine.questions[a] == other.questions[b]]
+
+
+def compared(
+    mine: Measured, other: Measured, report: Report, their_report: Report, ours: Source, theirs: Source
+) -> Comparison:
+    """What `compare` says of two runs that were measured with the same setup and their ids kept."""
+    shared, rows = _shared(mine, other), matched(mine, other)
     cells = [(mine.row_verdicts[a] == _RIGHT, other.row_verdicts[b] == _RIGHT) for a, b in rows]
-    fixed, broken = cells.count((True, False)), cells.count((False, True))
-    comparison = Comparison(
-        name=name,
-        against=against,
+    return Comparison(
+        name=report.name,
+        against=their_report.name,
         paired=len(rows),
-        fixed=fixed,
-        broken=broken,
+        fixed=cells.count((True, False)),
+        broken=cells.count((False, True)),
         both_right=cells.count((True, True)),
         both_wrong=cells.count((False, False)),
         unchanged=sum(mine.predictions[a] == other.predictions[b] for a, b in rows),
@@ -59,7 +69,11 @@ def compare(
         theirs=their_report,
         notes=_notes(len(rows)),
     )
-    return report, comparison
+
+
+def _shared(mine: Measured, other: Measured) -> list[tuple[int, int]]:
+    assert mine.ids is not None and other.ids is not None
+    return [(row, other.ids[key]) for key, row in mine.ids.items() if key in other.ids]
 
 
 def _notes(paired: int) -> tuple[str, ...]:

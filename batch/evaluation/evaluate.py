@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from batch.evaluation.bootstrap import interval, resampled
@@ -27,10 +28,12 @@ def evaluate(pairs: Iterable[Pair], options: EvaluationOptions | None = None, *,
     return report_of(measure(pairs, options), name, pairs if isinstance(pairs, ResultsReader) else None)
 
 
-def report_of(measured: Measured, name: str, reader: ResultsReader | None = None) -> Report:
-    """The report from a run's counts."""
+def report_of(
+    measured: Measured, name: str, reader: ResultsReader | None = None, *, samples: int | None = None
+) -> Report:
+    """The report from a run's counts; by another number of bootstrap samples than that of its options, where given."""
     setup = measured.setup
-    options = setup.options
+    options = setup.options if samples is None else replace(setup.options, samples=samples)
     notes = list(setup.notes)
     if options.samples and not has_numpy():
         notes.append(f'Intervals by bootstrap need numpy: pip install "ai-router[{EXTRA}]".')
@@ -44,7 +47,7 @@ def report_of(measured: Measured, name: str, reader: ResultsReader | None = None
         total=measured.verdicts.total(),
         scored=measured.scored,
         verdicts=dict(measured.verdicts),
-        scores=tuple(_scores(measured)),
+        scores=tuple(_scores(measured, options)),
         types=tuple(_types(measured)),
         lengths=tuple(_lengths(measured)),
         match=setup.match,
@@ -80,8 +83,7 @@ def has_numpy() -> bool:
     return importlib.util.find_spec("numpy") is not None
 
 
-def _scores(measured: Measured) -> Iterator[Score]:
-    options = measured.setup.options
+def _scores(measured: Measured, options: EvaluationOptions) -> Iterator[Score]:
     sums = measured.sums()
     totals: Any = None
     if options.samples and measured.scored and has_numpy():

@@ -51,6 +51,7 @@ class ResultsReader(Iterator[Pair]):
         self._progress = progress
         self.skipped = 0
         self.superseded = 0
+        self.offset = 0  # in bytes: where the line of the pair given last begins
         self.problems: list[Problem] = []
         self._pairs = self._read()
 
@@ -64,7 +65,9 @@ class ResultsReader(Iterator[Pair]):
         with _opened(self.path) as file:
             later = _repeated(file)
             file.seek(0)
+            end = 0
             for number, line in enumerate(file, 1):
+                begin, end = end, end + len(line)
                 if not (line := line.removeprefix(b"\xef\xbb\xbf").strip()):
                     continue
                 try:
@@ -78,6 +81,7 @@ class ResultsReader(Iterator[Pair]):
                         later[key] = left - 1
                         self.superseded += 1
                         continue
+                self.offset = begin
                 yield pair
                 if self._progress is not None and number % _EVERY == 0:
                     self._progress(number)

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from batch.items import Request
 from batch.job import BatchJob, BatchResult
 from batch.processor import BatchProcessor
 
@@ -56,3 +57,57 @@ def make_job(
     if job_id:
         path = path.rename(folder / f"batch_{job_id}.db")
     return path
+
+
+Example = tuple[str, str, str | None, str | None]  # input, expected, predicted, error type
+
+
+def make_dataset_job(
+    folder: Path,
+    examples: Sequence[Example],
+    *,
+    job_id: str = "",
+    model: str = "demo",
+    pending: Sequence[int] = (),
+    at: str = "2025-03-01T10:00:00",
+    **details: object,
+) -> Path:
+    """A job with known answers; a prediction of None is a failure."""
+    processor = BatchProcessor(folder)
+    requests = [
+        Request(
+            f"Correct: {given}",
+            {"input": given, "expected": expected, "example_id": number, **({"error_type": kind} if kind else {})},
+        )
+        for number, (given, expected, _, kind) in enumerate(examples, 1)
+    ]
+    config = {"source": "data/test.jsonl", "kind": "dataset", "details": {"test_file": "/data/test.jsonl", **details}}
+    job = processor.create_job(model, requests, config=config)
+    answer_examples(processor, job, examples, [at for at in range(len(examples)) if at not in pending])
+    path = job.checkpoint_file
+    assert path is not None
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE job SET status = 'completed', created_at = ?, updated_at = ?", (at, at))
+        if job_id:
+            connection.execute("UPDATE job SET job_id = ?", (job_id,))
+    connection.close()
+    return path.rename(folder / f"batch_{job_id}.db") if job_id else path
+
+
+def answer_examples(
+    processor: BatchProcessor, job: BatchJob, examples: Sequence[Example], places: Sequence[int]
+) -> None:
+    """Commit the predictions of some examples."""
+    results = [
+        BatchResult(
+            place,
+            f"Correct: {examples[place][0]}",
+            examples[place][2] or "",
+            duration=0.5,
+            success=examples[place][2] is not None,
+            error_message=None if examples[place][2] is not None else "the server closed the connection",
+            error_class=None if examples[place][2] is not None else "transient",
+        )
+        for place in places
+    ]
+    processor.save_checkpoint(job, results)

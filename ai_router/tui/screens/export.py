@@ -111,7 +111,7 @@ class ExportDialog(Dialog[Path]):
                 with CheckpointStore(path) as store:
                     job = store.job()
         except (BatchError, OSError) as error:
-            self.app.call_later(self._say, _bad(str(error)))
+            self.app.call_later(self._say, bad(str(error)))
             return
         self.app.call_later(self._have_job, job)
 
@@ -134,7 +134,7 @@ class ExportDialog(Dialog[Path]):
         if self._job is None or field.value not in ("", self._default):
             return
         path = default_output(self._job, self._format, self.room.workspace.outputs)
-        self._default = field.value = _short(path)
+        self._default = field.value = short(path)
         field.cursor_position = len(field.value)
 
     @property
@@ -186,11 +186,11 @@ class ExportDialog(Dialog[Path]):
         if self._job is None or self._writing:
             return
         if not self.query_one("#export-path", Input).value.strip():
-            self._say(_bad("Name a file to write"))
+            self._say(bad("Name a file to write"))
             return
         clip_text = self.query_one("#export-clip", Input).value.strip() if self._format == "csv" else ""
         if clip_text and (not clip_text.isdigit() or int(clip_text) < 1):
-            self._say(_bad("clip: a whole number above 0"))
+            self._say(bad("clip: a whole number above 0"))
             return
         self._writing = True
         self._say("Writing…")
@@ -213,7 +213,7 @@ class ExportDialog(Dialog[Path]):
         except (BatchError, OSError, ValueError) as error:
             self.app.call_later(self._wrote, None, str(error))
             return
-        self.app.call_later(self._wrote, target, f"{plural(rows, 'result')}, {_size(target)}")
+        self.app.call_later(self._wrote, target, f"{plural(rows, 'result')}, {size_of(target)}")
 
     def _watched(self, results: Iterable[BatchResult]) -> Iterator[BatchResult]:
         """Count what goes by, now and then on the screen; end with an error when the dialog is gone."""
@@ -233,7 +233,7 @@ class ExportDialog(Dialog[Path]):
         if self._stop.is_set():
             return
         if target is None:
-            self._say(_bad(text))
+            self._say(bad(text))
             return
         self._written = target
         self._say(Content.assemble(("✓ ", "$text-success"), f"{text}\n", (harmless(str(target)), "bold")))
@@ -260,11 +260,12 @@ class ExportDialog(Dialog[Path]):
         self.dismiss(self._written)
 
 
-def _bad(text: str) -> Content:
+def bad(text: str) -> Content:
+    """What went wrong."""
     return Content.assemble(("✗ ", "$text-error"), (harmless(text), "$text-error"))
 
 
-def _short(path: Path) -> str:
+def short(path: Path) -> str:
     """As it would be typed from here."""
     try:
         return os.fspath(path.relative_to(Path.cwd()))
@@ -272,7 +273,8 @@ def _short(path: Path) -> str:
         return home(path)
 
 
-def _size(path: Path) -> str:
+def size_of(path: Path) -> str:
+    """Of a file, in words."""
     size = float(path.stat().st_size)
     for unit in ("bytes", "KB", "MB"):
         if size < 1000:

@@ -68,6 +68,11 @@ class JobActions(RoomScreen[T]):
         if path := self.job_at_hand():
             self.room.open_results(path)
 
+    def action_score(self) -> None:
+        """How many answers are right, and what is wrong with the others."""
+        if path := self.job_at_hand():
+            self.room.open_evaluation(path)
+
     def action_export(self) -> None:
         """Write the results to a file."""
         if path := self.job_at_hand():

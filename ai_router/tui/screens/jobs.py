@@ -48,7 +48,8 @@ class JobsScreen(JobActions[None]):
     CSS_PATH = "jobs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("jobs.resume", "jobs.open", "jobs.retry", "jobs.delete", "jobs.filter", "jobs.export"),
-        *bind("jobs.sort", "jobs.reverse", "jobs.details", "jobs.refresh", "jobs.skipped", "app.back", "app.up"),
+        *bind("jobs.sort", "jobs.reverse", "jobs.score", "jobs.score_file", "jobs.details", "jobs.refresh"),
+        *bind("jobs.skipped", "app.back", "app.up"),
     ]
 
     def __init__(self, mode: Literal["list", "resume"] = "list") -> None:
@@ -162,9 +163,11 @@ class JobsScreen(JobActions[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what the job under the cursor allows is offered."""
         line = self.line_at_hand() if self.is_mounted else None
-        if action in ("resume", "open_results", "retry", "delete", "export"):
+        if action in ("resume", "open_results", "retry", "delete", "export", "score"):
             if line is None:
                 return False
+            if action == "score":
+                return line.info.kind == "dataset"
             if action == "resume":
                 return line.running or line.left > 0
             if action == "retry":
@@ -194,6 +197,10 @@ class JobsScreen(JobActions[None]):
         """Show or hide the details."""
         self._details = not self.query_one("#jobs-details", Static).display
         self._show_details()
+
+    def action_score_file(self) -> None:
+        """Choose a results file to score."""
+        self.room.go("score")
 
     # -- filter and sort ------------------------------------------------------------------------------------------
 

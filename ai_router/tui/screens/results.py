@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -13,10 +14,12 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
+from ai_router.tui.pages import PageReader
 from ai_router.tui.results_data import (
     Counts,
-    PageReader,
+    RowData,
     Search,
+    job_rows,
     read_counts,
     read_errors,
     read_ids,
@@ -51,7 +54,8 @@ class ResultsScreen(JobActions[None]):
 
     CSS_PATH = "results.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("results.kind", "results.search", "results.copy", "results.export", "results.run", "results.retry"),
+        *bind("results.kind", "results.search", "results.copy", "results.score", "results.export"),
+        *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "app.back"),
     ]
@@ -65,7 +69,7 @@ class ResultsScreen(JobActions[None]):
         self._counts = Counts(0, 0, 0, False)
         self._ids: Sequence[int] | None = None  # None: every item, by its number
         self._search: Search | None = None
-        self._pages: PageReader | None = None
+        self._pages: PageReader[RowData] | None = None
         self._stale = False  # what is shown may have changed since it was read
 
     def compose_body(self) -> ComposeResult:
@@ -126,7 +130,7 @@ class ResultsScreen(JobActions[None]):
         name = str(job.config.get("source", "")).replace("\\", "/").rpartition("/")[2]
         self.crumbs = ("Jobs and results", f"{name} · {job.job_id}" if name else job.job_id)
         self._pages = PageReader(
-            self.path,
+            partial(job_rows, self.path),
             lambda: self.app.call_later(self._page_loaded),
             lambda error: self.app.call_later(self.room.show_error, error),
         )
@@ -256,6 +260,8 @@ class ResultsScreen(JobActions[None]):
             return self._counts.running or self._counts.of("pending") > 0
         if action == "errors":
             return self._counts.failed > 0
+        if action == "score":
+            return self._job is not None and self._job.kind == "dataset"
         return True
 
     @on(VirtualTable.Highlighted)

@@ -49,6 +49,7 @@ class RunScreen(RoomScreen[None]):
         "run.more",
         "run.fewer",
         "run.results",
+        "run.score",
         "run.retry",
         "run.export",
         "run.failures",
@@ -214,6 +215,7 @@ class RunScreen(RoomScreen[None]):
             "background": running and self.owned,
             "retry": state.over and snapshot.failed > 0,
             "failures": snapshot.failed > 0,
+            "score": self.handle is not None and self.handle.job.kind == "dataset",
         }
         return allowed.get(action, True)
 
@@ -335,6 +337,10 @@ class RunScreen(RoomScreen[None]):
     def action_results(self) -> None:
         """All results."""
         self.room.open_results(self.path)
+
+    def action_score(self) -> None:
+        """How many answers are right so far."""
+        self.room.open_evaluation(self.path)
 
     def action_failures(self) -> None:
         """The results that failed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
@@ -19,15 +19,27 @@ from ai_router.tui.widgets.text import harmless
 AT_ONCE = 50_000  # characters wrapped without a thread
 
 
+Part = tuple[int, int, str]  # begin, end and the name of a style: of a stretch of a text
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Text from anywhere, and the name of its style: "", title, answer, error, muted."""
+    """Text from anywhere, and the name of its style: "", title, answer, error, muted.
+
+    `parts` are stretches with a style of their own, in order, of a text that was made harmless before.
+    """
 
     text: str
     style: str = ""
+    parts: tuple[Part, ...] = ()
 
 
-Line = tuple[str, str]  # text, style
+class Line(NamedTuple):
+    """A line as it is drawn."""
+
+    text: str
+    style: str
+    parts: tuple[Part, ...] = ()
 
 
 class TextView(ScrollView, can_focus=True):
@@ -39,6 +51,8 @@ class TextView(ScrollView, can_focus=True):
         "text-view--error",
         "text-view--muted",
         "text-view--accent",
+        "text-view--inserted",
+        "text-view--deleted",
     }
     DEFAULT_CSS = """
     TextView {
@@ -48,6 +62,8 @@ class TextView(ScrollView, can_focus=True):
         & > .text-view--error { color: $text-error; text-style: bold; }
         & > .text-view--muted { color: $text-muted; }
         & > .text-view--accent { color: $accent; }
+        & > .text-view--inserted { color: $text-success; text-style: underline; }
+        & > .text-view--deleted { color: $text-error; text-style: strike; }
     }
     """
 
@@ -77,13 +93,13 @@ class TextView(ScrollView, can_focus=True):
         if not before or len(before) != len(after) or before[:-1] != after[:-1] or width != self._wrapped_at:
             return False
         old, new = before[-1], after[-1]
-        if old.style != new.style or not new.text.startswith(old.text) or not self._lines:
+        if old.style != new.style or new.parts or not new.text.startswith(old.text) or not self._lines:
             return False
         # The lines of a block that ends in a line without break begin after its last one.
         start = old.text.rfind("\n") + 1
         again = len(list(wrap(harmless(old.text[start:], keep_newlines=True), width)))
         del self._lines[len(self._lines) - again :]
-        self._lines += [(line, new.style) for line in wrap(harmless(new.text[start:], keep_newlines=True), width)]
+        self._lines += [Line(line, new.style) for line in wrap(harmless(new.text[start:], keep_newlines=True), width)]
         self._resized()
         return True
 
@@ -137,26 +153,37 @@ class TextView(ScrollView, can_focus=True):
         index = y + round(self.scroll_offset.y)
         if index >= len(self._lines):
             return Strip.blank(width, base)
-        text, name = self._lines[index]
-        style = base
-        if name:
-            found = self.get_component_rich_style(f"text-view--{name}")
-            style = base + Style(color=found.color, bold=found.bold or None)
-        strip = Strip(self._segments(index, text, style)).adjust_cell_length(width, base)
+        line = self._lines[index]
+        strip = Strip(self._segments(index, line, base)).adjust_cell_length(width, base)
         return strip.apply_offsets(0, index)
 
-    def _segments(self, index: int, text: str, style: Style) -> list[Segment]:
+    def _style(self, base: Style, name: str) -> Style:
+        if not name:
+            return base
+        found = self.get_component_rich_style(f"text-view--{name}")
+        return base + Style(
+            color=found.color, bold=found.bold or None, underline=found.underline or None, strike=found.strike or None
+        )
+
+    def _segments(self, index: int, line: Line, base: Style) -> list[Segment]:
+        style = self._style(base, line.style)
+        segments: list[Segment] = []
+        at = 0
+        for start, end, name in line.parts:
+            segments += [Segment(line.text[at:start], style), Segment(line.text[start:end], self._style(style, name))]
+            at = end
+        segments.append(Segment(line.text[at:], style))
         selection = self.text_selection
         span = selection.get_span(index) if selection is not None else None
         if span is None:
-            return [Segment(text, style)]
-        start, end = span[0], len(text) if span[1] == -1 else span[1]
-        chosen = style + self.screen.get_component_rich_style("screen--selection")
-        return [Segment(text[:start], style), Segment(text[start:end], chosen), Segment(text[end:], style)]
+            return segments
+        chosen = self.screen.get_component_rich_style("screen--selection")
+        start, end = span[0], len(line.text) if span[1] == -1 else span[1]
+        return list(_chosen(segments, start, end, chosen))
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """The selected text, as it is shown."""
-        return selection.extract("\n".join(text for text, _ in self._lines)), "\n"
+        return selection.extract("\n".join(line.text for line in self._lines)), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
         """Draw it."""
@@ -165,7 +192,35 @@ class TextView(ScrollView, can_focus=True):
 
 def wrap_blocks(blocks: Sequence[Block], width: int) -> list[Line]:
     """All lines of some blocks."""
-    return [(line, block.style) for block in blocks for line in wrap(harmless(block.text, keep_newlines=True), width)]
+    return [line for block in blocks for line in _wrap_block(block, width)]
+
+
+def _wrap_block(block: Block, width: int) -> Iterator[Line]:
+    text = harmless(block.text, keep_newlines=True)
+    begin = 0
+    for source in text.split("\n"):
+        at = begin
+        for line in wrap(source, width):
+            if not block.parts:
+                yield Line(line, block.style)
+                continue
+            at += not text.startswith(line, at)  # the space at which it was broken
+            end = at + len(line)
+            parts = [(max(a, at) - at, min(b, end) - at, name) for a, b, name in block.parts if a < end and b > at]
+            yield Line(line, block.style, tuple(parts))
+            at = end
+        begin += len(source) + 1
+
+
+def _chosen(segments: Sequence[Segment], start: int, end: int, style: Style) -> Iterator[Segment]:
+    """The segments with another style from one character to another."""
+    at = 0
+    for text, own, _ in segments:
+        a, b = (min(max(place - at, 0), len(text)) for place in (start, end))
+        yield Segment(text[:a], own)
+        yield Segment(text[a:b], (own or Style()) + style)
+        yield Segment(text[b:], own)
+        at += len(text)
 
 
 def wrap(text: str, width: int) -> Iterator[str]:
