@@ -76,7 +76,7 @@ def load(
 
 
 def _quicken(model: Any, precision: str, device: str) -> None:
-    """Fuse projections, and put them into int8 where that is asked for."""
+    """Fuse projections, and put them into int8 where that is asked for, or into the layout that is fastest here."""
     from batch.engines.torch import linear
 
     if precision == "int8" and (device != "cpu" or not linear.has_int8()):
@@ -84,6 +84,8 @@ def _quicken(model: Any, precision: str, device: str) -> None:
     linear.fuse(model)
     if precision == "int8":
         linear.quantise(model)
+    elif precision == "fp32" and device == "cpu" and linear.packs_faster():
+        linear.pack(model)
 
 
 def _has_bf16(torch: Any) -> bool:
