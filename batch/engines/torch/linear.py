@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from batch.engines.torch.native import kernels
+
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -61,15 +63,22 @@ class Int8Linear(nn.Module):  # type: ignore[misc]
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: [..., in]; returns [..., out]."""
         flat = x.reshape(-1, self.in_features).float()
-        scale = flat.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).div_(127)
-        # 128 is the zero point; the half makes the cut of the conversion a rounding
-        rows = (flat / scale).add_(128.5).to(torch.uint8)
+        quick = kernels()
+        if quick is not None:
+            rows, scale = quick.quantise(flat)
+        else:
+            scale = flat.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).div_(127)
+            # 128 is the zero point; the half makes the cut of the conversion a rounding
+            rows = (flat / scale).add_(128.5).to(torch.uint8)
         out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             rows, 1.0, 128, self.packed, self.scale, self.zero, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        out *= scale
-        if self.bias is not None:
-            out += self.bias
+        if quick is not None:
+            quick.rescale(out, scale, self.bias)
+        else:
+            out *= scale
+            if self.bias is not None:
+                out += self.bias
         return out.view(*x.shape[:-1], self.out_features).to(self.dtype)
 
 

@@ -57,7 +57,7 @@ def load(
     config = model.config.get_text_config()
     parameters = sum(p.numel() for p in model.parameters())
     adapter = merge_adapter(model, Path(adapter_path).expanduser()) if adapter_path else None
-    _quicken(model, precision, device)
+    kernels = _quicken(model, precision, device)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -69,15 +69,16 @@ def load(
             "parameters": parameters,
             "architecture": type(model).__name__,
             "threads": torch.get_num_threads(),
+            "kernels": kernels,
             **({"kv_cache": "bf16"} if precision == "int8" and _has_bf16(torch) else {}),
             **({"adapter": adapter} if adapter else {}),
         },
     )
 
 
-def _quicken(model: Any, precision: str, device: str) -> None:
-    """Fuse projections, and put them into int8 where that is asked for, or into the layout that is fastest here."""
-    from batch.engines.torch import linear
+def _quicken(model: Any, precision: str, device: str) -> str:
+    """Fuse projections, put them into int8 or the layout that is fastest here; whose loops the model runs on."""
+    from batch.engines.torch import fused, linear, native
 
     if precision == "int8" and (device != "cpu" or not linear.has_int8()):
         raise FatalError(f"precision int8 needs a CPU with oneDNN's int8 product; this is {device}")
@@ -86,6 +87,10 @@ def _quicken(model: Any, precision: str, device: str) -> None:
         linear.quantise(model)
     elif precision == "fp32" and device == "cpu" and linear.packs_faster():
         linear.pack(model)
+    quick = native.kernels() if device == "cpu" and precision in ("fp32", "int8") else None
+    if quick is not None:
+        fused.use_kernels(model, quick)
+    return "torch" if quick is None else "native"
 
 
 def _has_bf16(torch: Any) -> bool:

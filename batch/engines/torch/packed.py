@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from batch.engines.torch.attention import CALL_BYTES, NAME, Plan, Segment, group_slots, set_plan
+from batch.engines.torch.attention import CALL_BYTES, NAME, Decode, Plan, Segment, group_slots, set_plan
+from batch.engines.torch.native import CACHE_DTYPES, kernels
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
@@ -32,6 +33,9 @@ class PackedRunner:
         self._max_batch = max_batch
         self._cache = SlotCache(cache_dtype)
         self._step_tokens = max(step_tokens, max_batch + 1)
+        dtypes = {model.dtype, cache_dtype or model.dtype}
+        fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
+        self._kernels = kernels() if fits else None
         config = self._model.config.get_text_config()
         windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
         self.prefixes = PrefixStore(32_768) if share and not windows else None
@@ -116,7 +120,7 @@ class PackedRunner:
                 end = first + len(tokens)
                 segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
                 columns = list(range(first, end))
-                self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1])
+                self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1], self._decode([]))
             prefix = self._cache.take_prefix(slot, length)
             self.prefixes.put(chain, prefix)
         return prefix
@@ -132,7 +136,9 @@ class PackedRunner:
         columns: list[int] = []
         ends: list[int] = []  # the newest tokens' places in the line
         done: list[Sequence] = []
-        segments = self._decode_segments([i for i, count in parts if count == 1 and self.rows[i].tokens])
+        decoding = [i for i, _ in parts if self.rows[i].tokens]  # they come first
+        decode = self._decode(decoding)
+        segments = [] if decode is not None else self._decode_segments(decoding)
         shared: dict[Prefix, list[int]] = {}
         for i, count in parts:
             row = self.rows[i]
@@ -143,7 +149,7 @@ class PackedRunner:
                 segments.append(
                     Segment(at, at + count, i, [_own(row, first + count)], decode=False, width=_own(row, first + count))
                 )
-            if row.cache is not None:
+            if row.cache is not None and (decode is None or not row.tokens):
                 shared.setdefault(row.cache, []).extend(range(at, at + count))
             tokens += here
             positions += range(first, first + count)
@@ -157,8 +163,24 @@ class PackedRunner:
             (prefix, slice(where[0], where[-1] + 1) if where[-1] - where[0] == len(where) - 1 else torch.tensor(where))
             for prefix, where in shared.items()
         ]
-        logits = self._forward(tokens, positions, slots, columns, segments, groups, ends or [0])
+        logits = self._forward(tokens, positions, slots, columns, segments, groups, ends or [0], decode)
         return done, logits if done else None
+
+    def _decode(self, slots: list[int]) -> Decode | None:
+        """What the native kernel is told of the rows that decode; None without one."""
+        if self._kernels is None:
+            return None
+        rows = [self.rows[i] for i in slots]
+        prefixes: dict[Prefix | None, int] = {None: -1}
+        which = [prefixes.setdefault(row.cache, len(prefixes) - 1) for row in rows]
+        return Decode(
+            self._kernels,
+            torch.tensor(slots, dtype=torch.int64),
+            torch.tensor([_own(row, row.filled + 1) for row in rows], dtype=torch.int64),
+            torch.tensor(which, dtype=torch.int64),
+            [prefix for prefix in prefixes if prefix is not None],
+            max((row.filled + 1 for row in rows), default=0),
+        )
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
         lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]
@@ -188,13 +210,14 @@ class PackedRunner:
         segments: list[Segment],
         shared: list[tuple[Prefix, torch.Tensor | slice]],
         ends: list[int],
+        decode: Decode | None = None,
     ) -> torch.Tensor:
         """Logits at `ends`, [ends, vocabulary]; the head runs over no other token."""
         device = self._model.device
         self._cache.writes = (torch.tensor(slots, device=device), torch.tensor(columns, device=device))
         config = self._model.config.get_text_config()
         usual = config._attn_implementation
-        set_plan(Plan(self._cache, segments, shared))
+        set_plan(Plan(self._cache, segments, shared, decode))
         config._attn_implementation = NAME
         try:
             out = self._model(

@@ -30,11 +30,14 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self.cache = cache
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate, zeroed: what a mask hides must still be a number."""
+        """Allocate for states of this shape, [batch, heads, tokens, head size]."""
+        self.allocate(key_states.shape[1], (key_states.shape[3], value_states.shape[3]), key_states)
+
+    def allocate(self, heads: int, sizes: tuple[int, int], like: torch.Tensor) -> None:
+        """Zeroed: what a mask hides must still be a number."""
         cache = self.cache
         self.keys, self.values = (
-            states.new_zeros(cache.slots, states.shape[1], cache.columns, states.shape[3], dtype=cache.dtype)
-            for states in (key_states, value_states)
+            like.new_zeros(cache.slots, heads, cache.columns, size, dtype=cache.dtype) for size in sizes
         )
         self.is_initialized = True
 
@@ -76,6 +79,15 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
         super().__init__(layer_class_to_replicate=lambda: SlotLayer(self))
 
+    def layer(self, index: int, heads: int, size: int, like: torch.Tensor) -> SlotLayer:
+        """A layer, allocated; for who writes to it without `update`."""
+        while len(self.layers) <= index:
+            self.layers.append(SlotLayer(self))
+        layer: SlotLayer = self.layers[index]
+        if not layer.is_initialized:
+            layer.allocate(heads, (size, size), like)
+        return layer
+
     def reserve(self, slots: int, columns: int) -> None:
         """Make room for that many slots and columns, keeping what is there; columns far beyond are given back."""
         wanted = -(-columns // ROUND) * ROUND
@@ -87,7 +99,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         for layer in self.layers:
             if layer.is_initialized:
                 old = layer.keys, layer.values
-                layer.lazy_initialization(*old)
+                layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
                 for new, kept in zip((layer.keys, layer.values), old, strict=True):
                     width = min(kept.shape[2], self.columns)
                     new[: kept.shape[0], :, :width] = kept[:, :, :width]
