@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from batch.engines.torch.native import Kernels
+from batch.engines.torch.native import Columns, Kernels, Rows, attends_many
 from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 NAME = "ai_router_packed"
@@ -36,33 +36,30 @@ class Segment:
 
 
 @dataclass(slots=True)
-class Decode:
-    """The step's first tokens, one a row, for the native kernel; all tensors [tokens], int64."""
+class Native:
+    """The step for the native kernels."""
 
     kernels: Kernels
-    slots: torch.Tensor
-    lengths: torch.Tensor  # columns of each slot, the new one included
-    which: torch.Tensor  # the row's place in `prefixes`, or -1
+    rows: Rows
     prefixes: list[Prefix]
-    longest: int  # keys of a row, the prefix's included
     starts: dict[int | None, torch.Tensor] = field(default_factory=dict)  # first column seen, by sliding window
 
     def first(self, window: int | None) -> torch.Tensor:
-        """The first column that each row still sees."""
+        """The first column that each token still sees."""
         if window not in self.starts:
-            zero = torch.zeros_like(self.lengths)
-            self.starts[window] = zero if window is None else (self.lengths - window).clamp_(min=0)
+            lengths = self.rows.lengths
+            self.starts[window] = torch.zeros_like(lengths) if window is None else (lengths - window).clamp_(min=0)
         return self.starts[window]
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a step attends to. With `decode`, segments and shared prefixes are only those of prompts."""
+    """What a step attends to. With `native`, segments and shared prefixes are only those of prompts."""
 
     cache: SlotCache
     segments: list[Segment]
     shared: list[tuple[Prefix, torch.Tensor | slice]]  # a prefix, and the tokens of the rows that begin with it
-    decode: Decode | None = None
+    native: Native | None = None
 
 
 _now = threading.local()
@@ -126,13 +123,11 @@ def attend(
     tokens, heads, size = query.shape
     keys, values = layer.keys, layer.values
     out = query.new_empty(tokens, heads, values.shape[-1])
-    if (decode := plan.decode) is not None and len(decode.slots):
-        where = slice(0, len(decode.slots))
-        far = [prefix.layers[index] for prefix in decode.prefixes]
-        first = decode.first(window)
-        decode.kernels.attend(
-            query[where], scale, keys, values, decode.slots, first, decode.lengths, decode.which, far, decode.longest, out
-        )
+    if (native := plan.native) is not None:
+        far = [prefix.layers[index] for prefix in native.prefixes]
+        native.kernels.attend(query, scale, Columns(keys, values, far), native.rows, native.first(window), out)
+        if attends_many(heads // keys.shape[1], size):
+            return out
     if not plan.segments:
         return out
     q = query.view(tokens, keys.shape[1], -1, size)  # [tokens, KV heads, group, size]

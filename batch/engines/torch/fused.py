@@ -99,7 +99,7 @@ def _attention(module: nn.Module, kernels: Kernels) -> Any:
 
     def forward(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
         plan = current_plan()
-        if plan is None or plan.decode is None:
+        if plan is None or plan.native is None:
             return original(hidden_states, *args, **kwargs)
         cosine, sine = kwargs["position_embeddings"]
         held = plan.cache.layer(layer, kv_heads, size, hidden_states)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from batch.engines.torch.attention import CALL_BYTES, NAME, Decode, Plan, Segment, group_slots, set_plan
-from batch.engines.torch.native import CACHE_DTYPES, kernels
+from batch.engines.torch.attention import CALL_BYTES, NAME, Native, Plan, Segment, group_slots, set_plan
+from batch.engines.torch.native import CACHE_DTYPES, Rows, kernels
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
@@ -37,6 +37,8 @@ class PackedRunner:
         fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
         self._kernels = kernels() if fits else None
         config = self._model.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", 1)
+        self._group = heads // (getattr(config, "num_key_value_heads", None) or heads)
         windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
         self.prefixes = PrefixStore(32_768) if share and not windows else None
 
@@ -120,7 +122,12 @@ class PackedRunner:
                 end = first + len(tokens)
                 segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
                 columns = list(range(first, end))
-                self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1], self._decode([]))
+                native = None
+                if self._kernels is not None:
+                    rows = Rows.of([(slot, first, len(tokens), -1)], self._group)
+                    rows.longest = end
+                    native = Native(self._kernels, rows, [])
+                self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1], native)
             prefix = self._cache.take_prefix(slot, length)
             self.prefixes.put(chain, prefix)
         return prefix
@@ -137,8 +144,8 @@ class PackedRunner:
         ends: list[int] = []  # the newest tokens' places in the line
         done: list[Sequence] = []
         decoding = [i for i, _ in parts if self.rows[i].tokens]  # they come first
-        decode = self._decode(decoding)
-        segments = [] if decode is not None else self._decode_segments(decoding)
+        native = self._native(parts)
+        segments = [] if native is not None else self._decode_segments(decoding)
         shared: dict[Prefix, list[int]] = {}
         for i, count in parts:
             row = self.rows[i]
@@ -149,7 +156,7 @@ class PackedRunner:
                 segments.append(
                     Segment(at, at + count, i, [_own(row, first + count)], decode=False, width=_own(row, first + count))
                 )
-            if row.cache is not None and (decode is None or not row.tokens):
+            if row.cache is not None and (native is None or not row.tokens):
                 shared.setdefault(row.cache, []).extend(range(at, at + count))
             tokens += here
             positions += range(first, first + count)
@@ -163,24 +170,22 @@ class PackedRunner:
             (prefix, slice(where[0], where[-1] + 1) if where[-1] - where[0] == len(where) - 1 else torch.tensor(where))
             for prefix, where in shared.items()
         ]
-        logits = self._forward(tokens, positions, slots, columns, segments, groups, ends or [0], decode)
+        logits = self._forward(tokens, positions, slots, columns, segments, groups, ends or [0], native)
         return done, logits if done else None
 
-    def _decode(self, slots: list[int]) -> Decode | None:
-        """What the native kernel is told of the rows that decode; None without one."""
+    def _native(self, parts: list[tuple[int, int]]) -> Native | None:
+        """What the native kernels are told of the step; None without them."""
         if self._kernels is None:
             return None
-        rows = [self.rows[i] for i in slots]
         prefixes: dict[Prefix | None, int] = {None: -1}
-        which = [prefixes.setdefault(row.cache, len(prefixes) - 1) for row in rows]
-        return Decode(
-            self._kernels,
-            torch.tensor(slots, dtype=torch.int64),
-            torch.tensor([_own(row, row.filled + 1) for row in rows], dtype=torch.int64),
-            torch.tensor(which, dtype=torch.int64),
-            [prefix for prefix in prefixes if prefix is not None],
-            max((row.filled + 1 for row in rows), default=0),
-        )
+        runs = []
+        for i, count in parts:
+            row = self.rows[i]
+            place = prefixes.setdefault(row.cache, len(prefixes) - 1)
+            runs.append((i, _own(row, row.filled), count, place))
+        rows = Rows.of(runs, self._group)
+        rows.longest = max(self.rows[i].filled + count for i, count in parts)
+        return Native(self._kernels, rows, [prefix for prefix in prefixes if prefix is not None])
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
         lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]
@@ -210,14 +215,14 @@ class PackedRunner:
         segments: list[Segment],
         shared: list[tuple[Prefix, torch.Tensor | slice]],
         ends: list[int],
-        decode: Decode | None = None,
+        native: Native | None = None,
     ) -> torch.Tensor:
         """Logits at `ends`, [ends, vocabulary]; the head runs over no other token."""
         device = self._model.device
         self._cache.writes = (torch.tensor(slots, device=device), torch.tensor(columns, device=device))
         config = self._model.config.get_text_config()
         usual = config._attn_implementation
-        set_plan(Plan(self._cache, segments, shared, decode))
+        set_plan(Plan(self._cache, segments, shared, native))
         config._attn_implementation = NAME
         try:
             out = self._model(
