@@ -51,9 +51,11 @@ class TorchCore:
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
-        self._scheduler = Scheduler(
-            self.room, budget // per_token if per_token else 2**62, longest_first=order == "longest"
-        )
+        tokens = budget // per_token if per_token else 2**62
+        own = None
+        if isinstance(self._runner, runner.PackedRunner):
+            own, self._runner.limit = self._runner.own, tokens
+        self._scheduler = Scheduler(self.room, tokens, longest_first=order == "longest", own=own)
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._special = loaded.tokenizer.get_added_vocab()
         self.about: Mapping[str, Any] = {
@@ -87,6 +89,7 @@ class TorchCore:
         """Advance every running sequence by one token, or by a part of its prompt; return what has finished."""
         done, self._failed = self._failed, []
         with self._torch.inference_mode():
+            self._runner.release(self._scheduler.evict())
             newcomers = self._scheduler.schedule()
             if not newcomers and not self._runner.rows:
                 return done

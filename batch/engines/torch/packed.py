@@ -29,10 +29,11 @@ class PackedRunner:
         cache_dtype: torch.dtype | None = None,
     ) -> None:
         self.rows: list[Sequence] = []
+        self.limit = 2**62  # tokens that the slots may hold together; one row may always be as long as it is
         self._model = model
         self._max_batch = max_batch
         self._cache = SlotCache(cache_dtype)
-        self._step_tokens = max(step_tokens, max_batch + 1)
+        self._step_tokens = step_tokens
         dtypes = {model.dtype, cache_dtype or model.dtype}
         fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
         self._kernels = kernels() if fits else None
@@ -52,14 +53,21 @@ class PackedRunner:
         if self.prefixes is not None:
             self.prefixes.add(sequence.prompt)
 
+    def own(self, sequence: Sequence) -> int:
+        """Columns of a slot that it takes with all its tokens run; what it shares is not counted, or not again."""
+        tokens = len(sequence.prompt) + len(sequence.tokens)
+        if sequence.cache is None and self.prefixes is not None and not sequence.filled:
+            return tokens - self.prefixes.choose(sequence.prompt)[1]
+        return _own(sequence, tokens)
+
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
         """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
         self._admit(newcomers)
-        parts = [(i, 1) for i, row in enumerate(self.rows) if row.tokens]
-        room = self._step_tokens - len(parts)
+        parts = [(i, 1) for i, row in enumerate(self.rows) if _decodes(row)]
+        room = self._step_tokens
         for i, row in enumerate(self.rows):
-            if not row.tokens and room > 0:
-                count = min(room, len(row.prompt) - row.filled)
+            if room > 0 and not _decodes(row):
+                count = min(room, row.pending)
                 parts.append((i, count))
                 room -= count
         return self._pass(parts)
@@ -67,7 +75,7 @@ class PackedRunner:
     def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
         """Take sequences in with whole prompts; logits of each one's first token."""
         self._admit(sequences)
-        logits = self._pass([(self.rows.index(s), len(s.prompt) - s.filled) for s in sequences])[1]
+        logits = self._pass([(self.rows.index(s), s.pending) for s in sequences])[1]
         assert logits is not None
         return logits
 
@@ -91,6 +99,7 @@ class PackedRunner:
                 self._cache.move(last, slot, _own(moved, moved.filled))
                 self.rows[slot] = moved
             self.rows.pop()
+            sequence.filled = 0
 
     def _admit(self, newcomers: list[Sequence]) -> None:
         """Rows and slots for newcomers; a prefix that others share is computed before the first of them."""
@@ -101,11 +110,14 @@ class PackedRunner:
                 sequence.cache, sequence.filled = prefix, prefix.length
             else:
                 sequence.cache, sequence.filled = None, 0
-            slots = len(self.rows) + 1
-            if slots > self._cache.slots:
-                slots = max(slots, min(2 * self._cache.slots, self._max_batch))
-            self._cache.reserve(slots, self._cache.columns)
             self.rows.append(sequence)
+        if len(self.rows) > self._cache.slots:
+            self._cache.reserve(self._slots(self._cache.columns), self._cache.columns)
+
+    def _slots(self, columns: int) -> int:
+        """Slots to have for the rows there are: some to spare, as long as they fit the limit."""
+        spare = min(2 * len(self.rows), self._max_batch)
+        return max(len(self.rows), spare if spare * columns <= self.limit else 0)
 
     def _prefix_of(self, sequence: Sequence) -> Prefix | None:
         if self.prefixes is None:
@@ -136,34 +148,38 @@ class PackedRunner:
         """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
         longest = max(_own(row, row.filled) for row in self.rows)
         grown = max(_own(self.rows[i], self.rows[i].filled + count) for i, count in parts)
-        self._cache.reserve(len(self.rows), max(longest, grown))
+        columns = max(longest, grown)
+        if len(self.rows) > self._cache.slots or self._cache.slots * columns > self.limit:
+            self._cache.reserve(self._slots(columns), columns, exactly=True)
+        else:
+            self._cache.reserve(self._cache.slots, columns)
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         columns: list[int] = []
         ends: list[int] = []  # the newest tokens' places in the line
         done: list[Sequence] = []
-        decoding = [i for i, _ in parts if self.rows[i].tokens]  # they come first
+        decoding = [i for i, _ in parts if _decodes(self.rows[i])]  # they come first
         native = self._native(parts)
         segments = [] if native is not None else self._decode_segments(decoding)
         shared: dict[Prefix, list[int]] = {}
         for i, count in parts:
             row = self.rows[i]
             first = row.filled
-            here = row.prompt[first : first + count] if not row.tokens else [row.last_token]
+            single = _decodes(row)
             at = len(tokens)
-            if not row.tokens:
+            if not single:
                 segments.append(
                     Segment(at, at + count, i, [_own(row, first + count)], decode=False, width=_own(row, first + count))
                 )
-            if row.cache is not None and (native is None or not row.tokens):
+            if row.cache is not None and (native is None or not single):
                 shared.setdefault(row.cache, []).extend(range(at, at + count))
-            tokens += here
+            tokens += row.known(first, first + count)
             positions += range(first, first + count)
             slots += [i] * count
             columns += range(_own(row, first), _own(row, first + count))
             row.filled += count
-            if row.filled == len(row.prompt) + len(row.tokens):
+            if not row.pending:
                 ends.append(len(tokens) - 1)
                 done.append(row)
         groups = [
@@ -237,6 +253,11 @@ class PackedRunner:
             set_plan(None)
         logits: torch.Tensor = out.logits[0].float()
         return logits
+
+
+def _decodes(row: Sequence) -> bool:
+    """Whether only its newest token is to be run."""
+    return bool(row.tokens) and row.pending == 1
 
 
 def _own(sequence: Sequence, tokens: int) -> int:

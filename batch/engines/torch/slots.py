@@ -88,21 +88,26 @@ class SlotCache(Cache):  # type: ignore[misc]
             layer.allocate(heads, (size, size), like)
         return layer
 
-    def reserve(self, slots: int, columns: int) -> None:
-        """Make room for that many slots and columns, keeping what is there; columns far beyond are given back."""
+    def reserve(self, slots: int, columns: int, *, exactly: bool = False) -> None:
+        """Make room for that many slots and columns, keeping what is there; columns far beyond are given back.
+
+        `exactly`: give slots back as well.
+        """
         wanted = -(-columns // ROUND) * ROUND
-        if self.columns - 2 * ROUND <= wanted <= self.columns:
+        if self.columns - 2 * ROUND <= wanted <= self.columns and not exactly:
             wanted = self.columns
-        if slots <= self.slots and wanted == self.columns:
+        slots = slots if exactly else max(slots, self.slots)
+        if slots == self.slots and wanted == self.columns:
             return
-        self.slots, self.columns = max(slots, self.slots), wanted
+        self.slots, self.columns = slots, wanted
         for layer in self.layers:
             if layer.is_initialized:
                 old = layer.keys, layer.values
                 layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
                 for new, kept in zip((layer.keys, layer.values), old, strict=True):
                     width = min(kept.shape[2], self.columns)
-                    new[: kept.shape[0], :, :width] = kept[:, :, :width]
+                    held = min(kept.shape[0], self.slots)
+                    new[:held, :, :width] = kept[:held, :, :width]
 
     def move(self, source: int, target: int, columns: int) -> None:
         """Put the first columns of one slot in another's place."""
