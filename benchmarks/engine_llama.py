@@ -79,10 +79,95 @@ def _gguf_name(name: str) -> str:
     return f"blk.{layer}.{NAMES[rest.removesuffix('.weight')]}.weight"
 
 
+class Llama:
+    """A model and its context; prompts are token lists that begin with the same `shared` tokens."""
+
+    def __init__(self, path: Path, tokens: int, shared: list[int]) -> None:
+        import llama_cpp
+
+        self.ll = ll = llama_cpp
+        self._silent = ll.llama_log_callback(lambda *_: None)
+        ll.llama_log_set(self._silent, ctypes.c_void_p(0))
+        ll.llama_backend_init()
+        model = ll.llama_model_load_from_file(str(path).encode(), ll.llama_model_default_params())
+        self.vocabulary = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(model))
+        params = ll.llama_context_default_params()
+        params.n_ctx = -(-(tokens + STEP) // 256) * 256
+        params.n_batch, params.n_ubatch, params.n_seq_max = STEP, STEP, SEQUENCES + 1
+        params.n_threads = params.n_threads_batch = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        params.kv_unified = True
+        self.context = ll.llama_init_from_model(model, params)
+        if not self.context:
+            raise RuntimeError("llama.cpp made no context")
+        self.memory = ll.llama_get_memory(self.context)
+        self.batch = ll.llama_batch_init(STEP, 0, 1)
+        self.shared = shared
+
+    def add(self, token: int, position: int, sequence: int, *, logits: bool) -> None:
+        """One token to the next batch."""
+        batch, i = self.batch, self.batch.n_tokens
+        batch.token[i], batch.pos[i], batch.logits[i] = token, position, logits
+        batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
+        batch.n_tokens += 1
+
+    def decode(self) -> None:
+        """Run the batch."""
+        if self.ll.llama_decode(self.context, self.batch):
+            raise RuntimeError("llama.cpp did not decode a batch")
+        self.batch.n_tokens = 0
+
+    def answer(self, prompts: list[list[int]], lengths: list[int]) -> dict[int, list[int]]:
+        """Greedy answers of these lengths."""
+        import numpy as np
+
+        self.batch.n_tokens = 0
+        for i, token in enumerate(self.shared):
+            self.add(token, i, 0, logits=False)
+            if self.batch.n_tokens == STEP or i == len(self.shared) - 1:
+                self.decode()
+        waiting = deque(sorted(range(len(prompts)), key=lambda i: -lengths[i]))
+        free = list(range(1, SEQUENCES + 1))
+        rows: dict[int, tuple[int, list[int]]] = {}  # sequence -> its prompt, its tokens so far
+        filled: dict[int, int] = {}
+        done: dict[int, list[int]] = {}
+        while waiting or rows:
+            while waiting and free:
+                sequence = free.pop()
+                rows[sequence], filled[sequence] = (waiting.popleft(), []), len(self.shared)
+                self.ll.llama_memory_seq_cp(self.memory, 0, sequence, -1, -1)
+            asked = self._fill(prompts, rows, filled)
+            self.decode()
+            if not asked:
+                continue
+            logits = np.ctypeslib.as_array(self.ll.llama_get_logits(self.context), (len(asked), self.vocabulary))
+            for sequence, token in zip(asked, logits.argmax(1).tolist(), strict=True):
+                prompt, tokens = rows[sequence]
+                tokens.append(token)
+                if len(tokens) == lengths[prompt]:
+                    done[prompt] = tokens
+                    self.ll.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+                    free.append(sequence)
+                    del rows[sequence]
+        return done
+
+    def _fill(
+        self, prompts: list[list[int]], rows: dict[int, tuple[int, list[int]]], filled: dict[int, int]
+    ) -> list[int]:
+        """The next batch: a token of each sequence that decodes, then prompts; the sequences whose logits come."""
+        asked: list[int] = []
+        for sequence, (prompt, answer) in sorted(rows.items(), key=lambda row: not row[1][1]):
+            tokens = [answer[-1]] if answer else prompts[prompt][filled[sequence] :]
+            for token in tokens[: STEP - self.batch.n_tokens]:
+                filled[sequence] += 1
+                last = filled[sequence] == len(prompts[prompt]) + len(answer)
+                self.add(token, filled[sequence] - 1, sequence, logits=last)
+                if last:
+                    asked.append(sequence)
+        return asked
+
+
 def llama(folder: str, system: str, chats: list[tuple[str, int]], kind: str) -> dict[str, Any]:
     """llama.cpp through its batch interface; `kind` is f32 or q8_0."""
-    import llama_cpp as ll
-    import numpy as np
     import transformers
 
     from benchmarks.engine_peers import chat_tokens, measured
@@ -90,69 +175,14 @@ def llama(folder: str, system: str, chats: list[tuple[str, int]], kind: str) -> 
     path = write_gguf(Path(folder), kind)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     prompts = [chat_tokens(tokenizer, system, text) for text, _ in chats]
-    shared = len(os.path.commonprefix(prompts)) if len(prompts) > 1 else 0
-    silent = ll.llama_log_callback(lambda *_: None)
-    ll.llama_log_set(silent, ctypes.c_void_p(0))
-    ll.llama_backend_init()
-    model = ll.llama_model_load_from_file(str(path).encode(), ll.llama_model_default_params())
-    vocabulary = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(model))
-    params = ll.llama_context_default_params()
-    own = sorted((len(p) - shared + answer for p, (_, answer) in zip(prompts, chats, strict=True)), reverse=True)
-    params.n_ctx = -(-(shared + sum(own[:SEQUENCES]) + STEP) // 256) * 256
-    params.n_batch, params.n_ubatch, params.n_seq_max = STEP, STEP, SEQUENCES + 1
-    params.n_threads = params.n_threads_batch = os.cpu_count() or 1
-    params.kv_unified = True
-    context = ll.llama_init_from_model(model, params)
-    if not context:
-        raise RuntimeError("llama.cpp made no context")
-    memory = ll.llama_get_memory(context)
-    batch = ll.llama_batch_init(STEP, 0, 1)
-    result: dict[str, Any] = {"tokens": 0, "texts": {}}
-
-    def add(token: int, position: int, sequence: int, logits: bool) -> None:
-        i = batch.n_tokens
-        batch.token[i], batch.pos[i], batch.logits[i] = token, position, logits
-        batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
-        batch.n_tokens += 1
-
-    def decode() -> None:
-        if ll.llama_decode(context, batch):
-            raise RuntimeError("llama.cpp did not decode a batch")
-        batch.n_tokens = 0
-
+    lengths = [answer for _, answer in chats]
+    shared = 0
+    while all(len(p) > shared + 1 and p[shared] == prompts[0][shared] for p in prompts):
+        shared += 1
+    own = sorted((len(p) - shared + answer for p, answer in zip(prompts, lengths, strict=True)), reverse=True)
+    model = Llama(path, shared + sum(own[:SEQUENCES]), prompts[0][:shared])
+    result: dict[str, Any] = {"tokens": sum(lengths)}
     with measured(result):
-        batch.n_tokens = 0
-        for i, token in enumerate(prompts[0][:shared]):
-            add(token, i, 0, logits=False)
-            if batch.n_tokens == STEP or i == shared - 1:
-                decode()
-        waiting = deque(sorted(range(len(chats)), key=lambda i: -chats[i][1]))
-        free = list(range(1, SEQUENCES + 1))
-        rows: dict[int, tuple[int, list[int]]] = {}  # sequence -> its chat, its tokens so far
-        filled: dict[int, int] = {}
-        while waiting or rows:
-            while waiting and free:
-                sequence = free.pop()
-                rows[sequence], filled[sequence] = (waiting.popleft(), []), shared
-                ll.llama_memory_seq_cp(memory, 0, sequence, -1, -1)
-            asked: list[int] = []
-            for sequence, (chat, answer) in sorted(rows.items(), key=lambda row: not row[1][1]):
-                tokens = [answer[-1]] if answer else prompts[chat][filled[sequence] :]
-                for token in tokens[: STEP - batch.n_tokens]:
-                    filled[sequence] += 1
-                    last = filled[sequence] == len(prompts[chat]) + len(answer)
-                    add(token, filled[sequence] - 1, sequence, logits=last)
-                    if last:
-                        asked.append(sequence)
-            decode()
-            logits = np.ctypeslib.as_array(ll.llama_get_logits(context), (len(asked), vocabulary))
-            for sequence, token in zip(asked, logits.argmax(1).tolist() if asked else (), strict=True):
-                chat, answer = rows[sequence]
-                answer.append(token)
-                if len(answer) == chats[chat][1]:
-                    result["texts"][chat] = tokenizer.decode(answer, skip_special_tokens=True)
-                    result["tokens"] += len(answer)
-                    ll.llama_memory_seq_rm(memory, sequence, -1, -1)
-                    free.append(sequence)
-                    del rows[sequence]
+        answers = model.answer(prompts, lengths)
+        result["texts"] = {i: tokenizer.decode(tokens, skip_special_tokens=True) for i, tokens in answers.items()}
     return result

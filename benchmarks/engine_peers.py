@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+CONTINUOUS = 16  # requests at once of transformers' continuous batching
 Chats = list[tuple[str, int]]
 
 
@@ -93,9 +94,10 @@ def generate_batch(folder: str, system: str, chats: Chats) -> dict[str, Any]:
     model, tokenizer, requests = _transformers(folder, system, chats)
     result: dict[str, Any] = {"tokens": 0}
     config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
-    # As many blocks of 256 tokens as 64 of the longest requests take; left to itself it takes most of the memory.
+    # As many blocks of 256 tokens as the longest requests take: its masks and scores are as wide as all of them, and
+    # 64 requests at once took 12 GB. Left to itself it takes most of the memory.
     blocks = sorted((-(-(len(prompt) + answer) // 256) for prompt, answer in requests), reverse=True)
-    settings = ContinuousBatchingConfig(num_blocks=sum(blocks[:64]) + 1, max_batch_tokens=512)
+    settings = ContinuousBatchingConfig(num_blocks=sum(blocks[:CONTINUOUS]) + 1, max_batch_tokens=512)
     with measured(result):
         manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=settings)
         manager.start()

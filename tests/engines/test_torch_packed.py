@@ -112,7 +112,7 @@ def test_greedy_is_that_of_transformers(models: Any, kind: str, step_tokens: int
     core = TorchCore(load(path, "fp32"), SamplingOptions(), rng.choice([2, 3, 5]), share_prefixes=share)
     runner = core._runner
     assert isinstance(runner, PackedRunner) and core.about["kernels"] == loops, core.about
-    runner._step_tokens = step_tokens
+    runner.step_tokens = step_tokens
     seen = arrive(core, rng, 14, [1, 3, 12, 25])
     assert excused(path, seen.values()) <= 1
     if share and kind != "mistral":  # a sliding window sees no prefix whole
@@ -135,7 +135,7 @@ def test_rows_are_put_back_where_the_cache_is_full(
     core = TorchCore(loaded, SamplingOptions(), 6, cache_bytes=probe._runner.bytes_per_token * budget)
     runner = core._runner
     assert isinstance(runner, PackedRunner)
-    runner._step_tokens = 9
+    runner.step_tokens = 9
     forward = runner._forward
 
     def within(*args: Any, **kwargs: Any) -> Any:

@@ -38,22 +38,25 @@ class TorchCore:
         import torch
 
         from batch.engines.torch import runner, sampler
+        from batch.engines.torch.packed import SIZES, PackedRunner
 
         self._torch = torch
         self._truncate = truncate
         self._loaded = loaded
         self._sampling = sampling or SamplingOptions()
         on_gpu = loaded.about["device"] != "cpu"
-        self.room = max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
+        self.room = max_batch or (GPU_BATCH if on_gpu else SIZES[-1])
         kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
         with self._torch.inference_mode():
             self._runner = runner.open_runner(loaded.model, self.room, share=share_prefixes, cache_dtype=kv)
+            if not (max_batch or on_gpu):
+                self.room = self._runner.find_sizes() if isinstance(self._runner, PackedRunner) else CPU_BATCH
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
         tokens = budget // per_token if per_token else 2**62
         own = None
-        if isinstance(self._runner, runner.PackedRunner):
+        if isinstance(self._runner, PackedRunner):
             own, self._runner.limit = self._runner.own, tokens
         self._scheduler = Scheduler(self.room, tokens, longest_first=order == "longest", own=own)
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence

@@ -79,13 +79,19 @@ def _attention(module: nn.Module, kernels: Kernels) -> Any:
     The trial of `open_runner` compares the whole against the original.
     """
     parts = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj")]
-    project, size, layer = getattr(module, "o_proj", None), getattr(module, "head_dim", 0), module.__dict__.get("layer_idx")
+    project, size = getattr(module, "o_proj", None), getattr(module, "head_dim", 0)
+    layer = getattr(module, "layer_idx", None)
     if not all(isinstance(part, FusedPart) for part in parts) or project is None or layer is None:
         return None
     fused = parts[0]._fused  # type: ignore[union-attr]
     norms = [getattr(module, name, None) for name in ("q_norm", "k_norm")]
     name = type(module).__name__
-    if name not in KNOWN_ATTENTION or size % 2 or size > LARGEST_HEAD or any((n is None) != (norms[0] is None) for n in norms):
+    if (
+        name not in KNOWN_ATTENTION
+        or size % 2
+        or size > LARGEST_HEAD
+        or any((n is None) != (norms[0] is None) for n in norms)
+    ):
         return None
     scaled = (
         (norms[0].weight, norms[1].weight, norms[0].variance_epsilon)  # type: ignore[union-attr]
@@ -100,7 +106,8 @@ def _attention(module: nn.Module, kernels: Kernels) -> Any:
     def forward(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
         plan = current_plan()
         if plan is None or plan.native is None:
-            return original(hidden_states, *args, **kwargs)
+            usual: tuple[torch.Tensor, Any] = original(hidden_states, *args, **kwargs)
+            return usual
         cosine, sine = kwargs["position_embeddings"]
         held = plan.cache.layer(layer, kv_heads, size, hidden_states)
         slots, columns = plan.cache.writes

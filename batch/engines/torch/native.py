@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ class Kernels:
     """The compiled functions over tensors: float32, contiguous, on the CPU; nothing here checks that again."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        def function(name: str, *types: type) -> ctypes._NamedFuncPointer:
+        def function(name: str, *types: Any) -> Any:
             found = getattr(library, name)
             found.argtypes, found.restype = types, None
             return found
@@ -69,9 +70,7 @@ class Kernels:
         """x: [..., n]; weight: [n]."""
         out = torch.empty_like(x)
         n = x.shape[-1]
-        self._rms_norm(
-            x.data_ptr(), weight.data_ptr(), out.data_ptr(), x.numel() // n, n, eps, torch.get_num_threads()
-        )
+        self._rms_norm(x.data_ptr(), weight.data_ptr(), out.data_ptr(), x.numel() // n, n, eps, torch.get_num_threads())
         return out
 
     def swiglu(self, x: torch.Tensor) -> torch.Tensor:
@@ -137,7 +136,9 @@ class Kernels:
         )
         return q
 
-    def attend(self, q: torch.Tensor, scale: float, cache: Columns, rows: Rows, first: torch.Tensor, out: torch.Tensor) -> None:
+    def attend(
+        self, q: torch.Tensor, scale: float, cache: Columns, rows: Rows, first: torch.Tensor, out: torch.Tensor
+    ) -> None:
         """Attention of tokens in line: single ones, then runs of one slot where `attends_many` says it can.
 
         q and out: [tokens, heads, size]; first: the first column that each token sees.
@@ -203,9 +204,9 @@ class Rows:
             slots += [slot] * count
             lengths += range(before + 1, before + count + 1)
             which += [prefix] * count
-        whole = [torch.tensor(values, dtype=torch.int64) for values in (slots, lengths, which)]
-        blocks = [torch.tensor(values, dtype=torch.int64) for values in (begins, ends)]
-        return cls(*whole, single, *blocks, 0)
+        lists = (slots, lengths, which, begins, ends)
+        tensors = [torch.tensor(values, dtype=torch.int64) for values in lists]
+        return cls(tensors[0], tensors[1], tensors[2], single, tensors[3], tensors[4], 0)
 
 
 @functools.cache
@@ -290,7 +291,8 @@ def _attention_checks(
     at.longest = 7 + 42
     tokens = len(at.slots)
     cache = Columns(
-        *(draw(5, kv_heads, 48, size).to(dtype) for _ in range(2)),
+        draw(5, kv_heads, 48, size).to(dtype),
+        draw(5, kv_heads, 48, size).to(dtype),
         [(draw(1, kv_heads, 7, size).to(dtype), draw(1, kv_heads, 7, size).to(dtype))],
     )
     qkv, norms, angle = draw(tokens, 8 * size), (draw(size), draw(size), 1e-6), draw(tokens, size)

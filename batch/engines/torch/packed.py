@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,10 @@ from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
 
-STEP_TOKENS = 512  # tokens of one pass that fills prompts in; more gain nothing where a matrix product is at its limit
+STEP_TOKENS = 256  # least tokens of prompts in a pass
+SIZES = (32, 64, 128, 256)  # that are tried for the width of a batch
+WORTHWHILE = 0.95  # of a token's cost: a larger size must bring it below this
+TRIAL_SECONDS = 0.5  # after which no larger size is tried
 
 
 class PackedRunner:
@@ -33,7 +37,7 @@ class PackedRunner:
         self._model = model
         self._max_batch = max_batch
         self._cache = SlotCache(cache_dtype)
-        self._step_tokens = step_tokens
+        self.step_tokens = step_tokens
         dtypes = {model.dtype, cache_dtype or model.dtype}
         fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
         self._kernels = kernels() if fits else None
@@ -64,7 +68,7 @@ class PackedRunner:
         """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
         self._admit(newcomers)
         parts = [(i, 1) for i, row in enumerate(self.rows) if _decodes(row)]
-        room = self._step_tokens
+        room = self.step_tokens
         for i, row in enumerate(self.rows):
             if room > 0 and not _decodes(row):
                 count = min(room, row.pending)
@@ -129,30 +133,58 @@ class PackedRunner:
         if prefix is None:
             slot = len(self.rows)
             self._cache.reserve(slot + 1, max(length, self._cache.columns))
-            for first in range(0, length, self._step_tokens):
-                tokens = sequence.prompt[first : min(first + self._step_tokens, length)]
-                end = first + len(tokens)
-                segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
-                columns = list(range(first, end))
-                native = None
-                if self._kernels is not None:
-                    rows = Rows.of([(slot, first, len(tokens), -1)], self._group)
-                    rows.longest = end
-                    native = Native(self._kernels, rows, [])
-                self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1], native)
+            for first in range(0, length, self.step_tokens):
+                self._run_alone(slot, sequence.prompt[first : min(first + self.step_tokens, length)], first)
             prefix = self._cache.take_prefix(slot, length)
             self.prefixes.put(chain, prefix)
         return prefix
+
+    def _run_alone(self, slot: int, tokens: list[int], first: int) -> None:
+        """Tokens of one slot, from this column on, in a pass of their own."""
+        end = first + len(tokens)
+        segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
+        columns = list(range(first, end))
+        native = None
+        if self._kernels is not None:
+            rows = Rows.of([(slot, first, len(tokens), -1)], self._group)
+            rows.longest = end
+            native = Native(self._kernels, rows, [])
+        self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1], native)
+
+    def find_sizes(self) -> int:
+        """The width of a batch: tokens in a pass from which on more make none of them cheaper. Sets the chunk as well.
+
+        Measured on passes of growing size, for about a second at most.
+        """
+        cheapest = float("inf")
+        width = SIZES[0]
+        spent = 0.0
+        for count in SIZES:
+            times = []
+            for _ in range(2):
+                start = time.perf_counter()
+                self._cache.reserve(1, count)
+                self._run_alone(0, [0] * count, 0)
+                times.append(time.perf_counter() - start)
+            if min(times) / count > cheapest * WORTHWHILE:
+                break
+            cheapest, width = min(times) / count, count
+            spent += sum(times)
+            if spent > TRIAL_SECONDS:
+                break
+        self.step_tokens = max(width, STEP_TOKENS)
+        self._max_batch = min(width, self._max_batch)
+        return self._max_batch
 
     def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
         """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
         longest = max(_own(row, row.filled) for row in self.rows)
         grown = max(_own(self.rows[i], self.rows[i].filled + count) for i, count in parts)
-        columns = max(longest, grown)
-        if len(self.rows) > self._cache.slots or self._cache.slots * columns > self.limit:
-            self._cache.reserve(self._slots(columns), columns, exactly=True)
+        width = max(longest, grown)
+        if len(self.rows) > self._cache.slots or self._cache.slots * width > self.limit:
+            self._cache.reserve(self._slots(width), width, exactly=True)
         else:
-            self._cache.reserve(self._cache.slots, columns)
+            self._cache.reserve(self._cache.slots, width)
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
