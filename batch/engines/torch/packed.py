@@ -12,10 +12,11 @@ from batch.engines.torch.attention import CALL_BYTES, NAME, Native, Plan, Segmen
 from batch.engines.torch.native import CACHE_DTYPES, Rows, kernels
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
-from batch.engines.torch.slots import Prefix, SlotCache
+from batch.engines.torch.slots import ROUND, Prefix, SlotCache
 
 STEP_TOKENS = 256  # least tokens of prompts in a pass
-SIZES = (32, 64, 128, 256)  # that are tried for the width of a batch
+SPARE = 4096  # most columns to have beyond those in use
+SIZES = (64, 128, 256)  # that are tried for the width of a batch
 WORTHWHILE = 0.95  # of a token's cost: a larger size must bring it below this
 TRIAL_SECONDS = 0.5  # after which no larger size is tried
 
@@ -116,12 +117,19 @@ class PackedRunner:
                 sequence.cache, sequence.filled = None, 0
             self.rows.append(sequence)
         if len(self.rows) > self._cache.slots:
-            self._cache.reserve(self._slots(self._cache.columns), self._cache.columns)
+            self._reserve(self._cache.columns)
 
-    def _slots(self, columns: int) -> int:
-        """Slots to have for the rows there are: some to spare, as long as they fit the limit."""
-        spare = min(2 * len(self.rows), self._max_batch)
-        return max(len(self.rows), spare if spare * columns <= self.limit else 0)
+    def _reserve(self, columns: int, slots: int = 0) -> None:
+        """Room for all rows, and to grow into as long as it stays within the limit: memory is taken as it is filled."""
+        slots = max(slots, len(self.rows))
+        keep = len(self.rows), max((_own(row, row.filled) for row in self.rows), default=0)
+        # Without the kernels, products read whole slots: nothing to spare there.
+        full = max((_own(row, row.most_tokens) for row in self.rows), default=0)
+        spare = min(max(full - columns, ROUND), SPARE) if self._kernels is not None else 0
+        if max(slots, self._max_batch) * (columns + spare) <= self.limit:
+            self._cache.reserve(max(slots, self._max_batch), columns, keep, spare=spare)
+        else:
+            self._cache.reserve(slots, columns, keep, exactly=True)
 
     def _prefix_of(self, sequence: Sequence) -> Prefix | None:
         if self.prefixes is None:
@@ -132,7 +140,7 @@ class PackedRunner:
         prefix = self.prefixes.get(chain)
         if prefix is None:
             slot = len(self.rows)
-            self._cache.reserve(slot + 1, max(length, self._cache.columns))
+            self._reserve(max(length, self._cache.columns), slot + 1)
             for first in range(0, length, self.step_tokens):
                 self._run_alone(slot, sequence.prompt[first : min(first + self.step_tokens, length)], first)
             prefix = self._cache.take_prefix(slot, length)
@@ -163,7 +171,7 @@ class PackedRunner:
             times = []
             for _ in range(2):
                 start = time.perf_counter()
-                self._cache.reserve(1, count)
+                self._reserve(count, 1)
                 self._run_alone(0, [0] * count, 0)
                 times.append(time.perf_counter() - start)
             if min(times) / count > cheapest * WORTHWHILE:
@@ -180,11 +188,7 @@ class PackedRunner:
         """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
         longest = max(_own(row, row.filled) for row in self.rows)
         grown = max(_own(self.rows[i], self.rows[i].filled + count) for i, count in parts)
-        width = max(longest, grown)
-        if len(self.rows) > self._cache.slots or self._cache.slots * width > self.limit:
-            self._cache.reserve(self._slots(width), width, exactly=True)
-        else:
-            self._cache.reserve(self._cache.slots, width)
+        self._reserve(max(longest, grown))
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -18,6 +20,15 @@ class Prefix:
     length: int
     layers: list[tuple[torch.Tensor, torch.Tensor]]
     users: int = 0  # running rows
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # NumPy's come from calloc, which touches no page; torch writes its zeros.
+    size = torch.empty(0, dtype=dtype).element_size()
+    flat = torch.from_numpy(numpy.zeros(math.prod(shape) * size, dtype=numpy.uint8))
+    return flat.view(dtype).view(shape)
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -34,10 +45,10 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self.allocate(key_states.shape[1], (key_states.shape[3], value_states.shape[3]), key_states)
 
     def allocate(self, heads: int, sizes: tuple[int, int], like: torch.Tensor) -> None:
-        """Zeroed: what a mask hides must still be a number."""
+        """Zeroed: what a mask hides must still be a number. On a CPU memory is taken only as it is written to."""
         cache = self.cache
         self.keys, self.values = (
-            like.new_zeros(cache.slots, heads, cache.columns, size, dtype=cache.dtype) for size in sizes
+            _zeros((cache.slots, heads, cache.columns, size), cache.dtype or like.dtype, like.device) for size in sizes
         )
         self.is_initialized = True
 
@@ -88,26 +99,28 @@ class SlotCache(Cache):  # type: ignore[misc]
             layer.allocate(heads, (size, size), like)
         return layer
 
-    def reserve(self, slots: int, columns: int, *, exactly: bool = False) -> None:
-        """Make room for that many slots and columns, keeping what is there; columns far beyond are given back.
+    def reserve(
+        self, slots: int, columns: int, keep: tuple[int, int], *, spare: int = 0, exactly: bool = False
+    ) -> None:
+        """Make room for that many slots and columns.
 
-        `exactly`: give slots back as well.
+        `keep`: the slots and columns that are in use. `spare`: columns to have beyond, where it takes a move anyway;
+        with none, those far beyond are given back. `exactly`: give slots back as well.
         """
-        wanted = -(-columns // ROUND) * ROUND
-        if self.columns - 2 * ROUND <= wanted <= self.columns and not exactly:
-            wanted = self.columns
+        least = -(-columns // ROUND) * ROUND
         slots = slots if exactly else max(slots, self.slots)
-        if slots == self.slots and wanted == self.columns:
+        enough = self.columns if least <= self.columns and (spare or self.columns <= least + 2 * ROUND) else 0
+        if slots == self.slots and (least == self.columns if exactly else enough):
             return
-        self.slots, self.columns = slots, wanted
+        had = self.slots
+        self.slots, self.columns = slots, least if exactly else enough or -(-(columns + spare) // ROUND) * ROUND
+        rows, width = min(keep[0], self.slots, had), min(keep[1], self.columns)
         for layer in self.layers:
             if layer.is_initialized:
                 old = layer.keys, layer.values
                 layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
                 for new, kept in zip((layer.keys, layer.values), old, strict=True):
-                    width = min(kept.shape[2], self.columns)
-                    held = min(kept.shape[0], self.slots)
-                    new[:held, :, :width] = kept[:held, :, :width]
+                    new[:rows, :, :width] = kept[:rows, :, :width]
 
     def move(self, source: int, target: int, columns: int) -> None:
         """Put the first columns of one slot in another's place."""
