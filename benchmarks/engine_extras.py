@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -79,12 +80,14 @@ def whole_run(folder: Path, system: str, chats: list[Chat]) -> None:
 def _command(workspace: Path, folder: Path, system: str, chats: list[Chat], tokens: int) -> float:
     """Seconds of a run of the program in a workspace of its own."""
     workspace.mkdir()
+    (workspace / "models.yaml").write_text(json.dumps({"models": {"bench": {"path": str(folder), "engine": "torch"}}}))
     prompts = workspace / "prompts.txt"
     prompts.write_text("\n".join(chat.text for chat in chats))
-    options = ["--model", str(folder), "--system", system, "--max-tokens", str(tokens), "--workers", "256"]
+    options = ["--model", "bench", "--system", system, "--max-tokens", str(tokens), "--workers", "256"]
     command = [sys.executable, "-m", "ai_router", "--workspace", str(workspace), "run", str(prompts), *options, "--yes"]
     start = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    silent = subprocess.DEVNULL
+    subprocess.run(command, cwd=ROOT, check=True, stdin=silent, stdout=silent, stderr=silent, env=os.environ)
     return time.perf_counter() - start
 
 

@@ -156,9 +156,16 @@ def main() -> int:
                 limit = {name: max(value, again[name]) for name, value in limit.items()}
             table(found, rows, limit, len(chats))
             if model == "27m" and not args.only:
-                extras.sharing(folder, 16 if args.quick else 64)
-                extras.sizing(folder, system, chats[: 32 if args.quick else 96])
-                extras.whole_run(folder, system, chats[: 32 if args.quick else 192])
+                quick = args.quick
+                for part, work in (
+                    (extras.sharing, (folder, 16 if quick else 64)),
+                    (extras.sizing, (folder, system, chats[: 32 if quick else 96])),
+                    (extras.whole_run, (folder, system, chats[: 32 if quick else 192])),
+                ):
+                    try:
+                        part(*work)  # type: ignore[operator]
+                    except subprocess.CalledProcessError as error:
+                        print(f"  {part.__name__}: does not run here ({error.returncode})", flush=True)
     return 0
 
 
