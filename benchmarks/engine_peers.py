@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+CONTINUOUS = 16  # requests at once of transformers' continuous batching
 Chats = list[tuple[str, int]]
 
 
@@ -34,7 +35,7 @@ def ours(folder: str, system: str, chats: Chats, spec: dict[str, Any], max_batch
     from batch.options import SamplingOptions
 
     core = open_core({"path": folder, **spec}, SamplingOptions(system=system), max_batch)
-    result: dict[str, Any] = {"tokens": 0, "about": dict(core.about)}
+    result: dict[str, Any] = {"tokens": 0, "about": dict(core.about), "texts": {}}
     with measured(result):
         for i, (text, answer) in enumerate(chats):
             core.submit(BatchItem(i, Request(text, {"params": {"max_tokens": answer}})))
@@ -42,6 +43,7 @@ def ours(folder: str, system: str, chats: Chats, spec: dict[str, Any], max_batch
             for response in core.step():
                 assert response.error is None, response.error
                 result["tokens"] += response.tokens_output
+                result["texts"][response.id] = response.data.text if response.data else ""
     return result
 
 
@@ -53,10 +55,11 @@ def _transformers(folder: str, system: str, chats: Chats) -> tuple[Any, Any, lis
     torch.set_num_threads(os.cpu_count() or 1)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return model, tokenizer, [(_tokens(tokenizer, system, text), answer) for text, answer in chats]
+    return model, tokenizer, [(chat_tokens(tokenizer, system, text), answer) for text, answer in chats]
 
 
-def _tokens(tokenizer: Any, system: str, text: str) -> list[int]:
+def chat_tokens(tokenizer: Any, system: str, text: str) -> list[int]:
+    """A chat's prompt, as the engine encodes it."""
     chat = [{"role": "system", "content": system}, {"role": "user", "content": text}]
     rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
@@ -67,19 +70,20 @@ def static_batches(folder: str, system: str, chats: Chats, size: int) -> dict[st
     import torch
 
     model, tokenizer, requests = _transformers(folder, system, chats)
-    requests.sort(key=lambda r: (r[1], len(r[0])))
-    result: dict[str, Any] = {"tokens": sum(answer for _, answer in requests)}
+    order = sorted(range(len(requests)), key=lambda i: (requests[i][1], len(requests[i][0])))
+    result: dict[str, Any] = {"tokens": sum(answer for _, answer in requests), "texts": {}}
     with measured(result), torch.inference_mode():
         for at in range(0, len(requests), size):
-            part = requests[at : at + size]
+            part = [requests[i] for i in order[at : at + size]]
             longest = max(len(prompt) for prompt, _ in part)
             ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt, _ in part])
             mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p, _ in part])
             most = max(answer for _, answer in part)
             out = model.generate(ids, attention_mask=mask, max_new_tokens=most, do_sample=False, pad_token_id=0)
             assert out.shape[1] == longest + most
-            for row, (_, answer) in zip(out.tolist(), part, strict=True):
-                tokenizer.decode(row[longest : longest + answer])
+            for i, row, (_, answer) in zip(order[at : at + size], out.tolist(), part, strict=True):
+                text = tokenizer.decode(row[longest : longest + answer], skip_special_tokens=True)
+                result["texts"][i] = text
     return result
 
 
@@ -90,9 +94,10 @@ def generate_batch(folder: str, system: str, chats: Chats) -> dict[str, Any]:
     model, tokenizer, requests = _transformers(folder, system, chats)
     result: dict[str, Any] = {"tokens": 0}
     config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
-    # As many blocks of 256 tokens as 64 of the longest requests take; left to itself it takes most of the memory.
+    # As many blocks of 256 tokens as the longest requests take: its masks and scores are as wide as all of them, and
+    # 64 requests at once took 12 GB. Left to itself it takes most of the memory.
     blocks = sorted((-(-(len(prompt) + answer) // 256) for prompt, answer in requests), reverse=True)
-    settings = ContinuousBatchingConfig(num_blocks=sum(blocks[:64]) + 1, max_batch_tokens=512)
+    settings = ContinuousBatchingConfig(num_blocks=sum(blocks[:CONTINUOUS]) + 1, max_batch_tokens=512)
     with measured(result):
         manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=settings)
         manager.start()
@@ -118,7 +123,7 @@ def mlx(folder: str, system: str, chats: Chats) -> dict[str, Any]:
     model, tokenizer = load(folder)[:2]
     tokenizer.eos_token_ids = set()
     plain = tokenizer._tokenizer
-    prompts = [_tokens(plain, system, text) for text, _ in chats]
+    prompts = [chat_tokens(plain, system, text) for text, _ in chats]
     result: dict[str, Any] = {"tokens": sum(answer for _, answer in chats)}
     with measured(result):
         batch_generate(model, tokenizer, prompts, max_tokens=[answer for _, answer in chats])
@@ -147,6 +152,10 @@ def gemm_limit() -> dict[str, Any]:
     flop = 2.0 * rows * inner * columns
     x, weight = torch.randn(rows, inner), torch.randn(columns, inner)
     best("fp32", lambda: torch.nn.functional.linear(x, weight), flop)
+    usual = {name: result[name] for name in ("fp32", "fp32_cpu")}  # MKL's; oneDNN's may be the faster one
+    layout = torch.ops.mkldnn._reorder_linear_weight(weight)
+    best("fp32", lambda: torch.ops.mkldnn._linear_pointwise(x, layout, None, "none", [], ""), flop)
+    result |= {name: max(value, result[name]) for name, value in usual.items()}
     packed = torch.ops.onednn.qlinear_prepack((weight * 20).clamp(-127, 127).to(torch.int8), [rows, inner])
     x8 = (x * 20 + 128).clamp(0, 255).to(torch.uint8)
     scale, zero = torch.ones(columns), torch.zeros(columns, dtype=torch.int32)

@@ -108,7 +108,13 @@ class Chat:
 
 
 def make_work(
-    size: Size, count: int, *, prefix: int = 195, seed: int = 1, answers: Any = None
+    size: Size,
+    count: int,
+    *,
+    prefix: int = 195,
+    seed: int = 1,
+    answers: Any = None,
+    texts: tuple[int, int] = (10, 300),
 ) -> tuple[str, list[Chat]]:
     """The system prompt and the chats; lengths are fixed by the seed."""
     rng = random.Random(seed)
@@ -118,7 +124,7 @@ def make_work(
         return " ".join(f"w{rng.randrange(len(SPECIAL), size.shape['vocab_size'])}" for _ in range(number))
 
     system = words(prefix)
-    return system, [Chat(words(rng.randint(10, 300)), rng.randint(least, most)) for _ in range(count)]
+    return system, [Chat(words(rng.randint(*texts)), rng.randint(least, most)) for _ in range(count)]
 
 
 def work_flops(size: Size, system: str, chats: list[Chat], *, shared: bool) -> float:

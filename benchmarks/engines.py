@@ -14,11 +14,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import engine_extras as extras
 from benchmarks import engine_peers as peers
 from benchmarks.common import in_process
+from benchmarks.engine_llama import llama
 from benchmarks.engine_work import SIZES, Chat, make_model, make_work, work_flops
 
 STATIC = (8, 16, 32, 64)
@@ -35,21 +38,28 @@ class Entry(NamedTuple):
 
 
 def entries(model: str, quick: bool, only: list[str]) -> list[Entry]:
-    """Everything that is compared."""
-    slow = 0.1 if quick or model == "0.6b" else 0.25
+    """Everything that is compared. The samples keep a full run of both models near 25 minutes on two cores."""
+    large = model == "0.6b"
+    slow = 0.1 if quick or large else 0.25
     fp32 = {"precision": "fp32", "order": "longest"}
+    # A static batch is measured full where it can be.
+    static = {8: 0.34, 16: 0.34, 32: 0.67, 64: 1.0} if large else dict.fromkeys(STATIC, 0.5)
     rows = [
         Entry("ours fp32", peers.ours, (fp32,), 1, "fp32"),
         Entry("ours fp32, nothing shared", peers.ours, ({**fp32, "share_prefixes": False},), 1, "fp32"),
         Entry("ours int8", peers.ours, ({**fp32, "precision": "int8"},), 1, "int8"),
         Entry("transformers, one by one", peers.static_batches, (1,), slow / 2, "fp32"),
         *[
-            Entry(f"transformers, static {n}", peers.static_batches, (n,), 1, "fp32")
+            Entry(f"transformers, static {n}", peers.static_batches, (n,), static[n], "fp32")
             for n in ((16, 32) if quick else STATIC)
         ],
-        Entry("transformers generate_batch", peers.generate_batch, (), slow if quick else 1, "fp32"),
+        Entry("transformers generate_batch", peers.generate_batch, (), slow, "fp32"),
         Entry("mlx-lm batch_generate", peers.mlx, (), slow / 2, "fp32"),
+        Entry("llama.cpp F32", llama, ("f32",), 0.5 if quick else 1, "fp32"),
+        Entry("llama.cpp Q8_0", llama, ("q8_0",), 0.5 if quick else 1, "int8"),
     ]
+    missing = any(find_spec(name) is None for name in ("llama_cpp", "gguf"))
+    rows = [row for row in rows if not (missing and row.run is llama)]
     return [row for row in rows if not only or any(word in row.name for word in only)]
 
 
@@ -61,8 +71,11 @@ def measure(model: str, entry: Entry, folder: Path, system: str, chats: list[Cha
         entry.run, str(folder), system, [(chat.text, chat.answer) for chat in sample], *entry.args
     )
     size = SIZES[model]
+    places = [i * len(chats) // count for i in range(count)]
+    texts = {places[int(i)]: text for i, text in result.pop("texts", {}).items()}
     return {
         **result,
+        "texts": texts,
         "count": count,
         "rate": result["tokens"] / result["seconds"],
         "cpu_rate": result["tokens"] / result["cpu"],
@@ -77,19 +90,26 @@ def table(found: dict[str, dict[str, Any]], rows: list[Entry], limit: dict[str, 
     rival_cpu = [found[r.name]["cpu_rate"] for r in rows if r.name in found and r.name.startswith("transformers")]
     print(f"\nGEMM limit: fp32 {limit['fp32']:,.0f} GFLOP/s, int8 {limit['int8']:,.0f} GFLOP/s")
     print("× best: to the best transformers figure. limit: needed matrix work (system prompt once) to the GEMM limit.")
-    print(f"{'':<28}{'tok/s':>9}{'× best':>8}{'limit':>7}{'tok/CPU s':>11}{'× best':>8}{'limit':>7}{'peak MB':>9}")
+    print("alike: answers that are word for word those of ours fp32 (random weights leave many a choice undecided).")
+    print(
+        f"{'':<28}{'tok/s':>9}{'× best':>8}{'limit':>7}{'tok/CPU s':>11}{'× best':>8}{'limit':>7}{'peak MB':>9}"
+        f"{'alike':>7}"
+    )
+    ours = found.get("ours fp32", {}).get("texts", {})
     for row in rows:
         r = found.get(row.name)
         if r is None:
             continue
         share = "" if r["count"] == total else f"  (sample of {r['count']})"
+        same = [ours[i] == text for i, text in r["texts"].items() if i in ours]
+        alike = f"{sum(same) / len(same):.0%}" if same else ""
         times = f"{r['rate'] / max(rival):.2f}" if rival else ""
         times_cpu = f"{r['cpu_rate'] / max(rival_cpu):.2f}" if rival_cpu else ""
         of_limit = f"{r['gflops_wall'] / limit[row.precision]:.0%}"
         of_limit_cpu = f"{r['gflops'] / limit[row.precision + '_cpu']:.0%}"
         print(
             f"{row.name:<28}{r['rate']:>9,.0f}{times:>8}{of_limit:>7}"
-            f"{r['cpu_rate']:>11,.0f}{times_cpu:>8}{of_limit_cpu:>7}{r['peak_mb']:>9,.0f}{share}"
+            f"{r['cpu_rate']:>11,.0f}{times_cpu:>8}{of_limit_cpu:>7}{r['peak_mb']:>9,.0f}{alike:>7}{share}"
         )
 
 
@@ -135,6 +155,17 @@ def main() -> int:
                 again: dict[str, Any] = in_process(peers.gemm_limit)
                 limit = {name: max(value, again[name]) for name, value in limit.items()}
             table(found, rows, limit, len(chats))
+            if model == "27m" and not args.only:
+                quick = args.quick
+                for part, work in (
+                    (extras.sharing, (folder, 16 if quick else 64)),
+                    (extras.sizing, (folder, system, chats[: 32 if quick else 96])),
+                    (extras.whole_run, (folder, system, chats[: 32 if quick else 192])),
+                ):
+                    try:
+                        part(*work)  # type: ignore[operator]
+                    except subprocess.CalledProcessError as error:
+                        print(f"  {part.__name__}: does not run here ({error.returncode})", flush=True)
     return 0
 
 

@@ -65,6 +65,8 @@ def tiny_config(kind: str, vocabulary: int, end: int) -> Any:
     }
     if kind == "qwen3":
         return t.Qwen3Config(**common, **shape, head_dim=12, tie_word_embeddings=True)
+    if kind == "qwen3-wide":  # heads as wide as the native kernel's tiles
+        return t.Qwen3Config(**common, **shape, head_dim=32, tie_word_embeddings=True)
     if kind == "llama":
         return t.LlamaConfig(**common, **shape)
     if kind == "mistral":  # every layer sees a short window only

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from batch.engines.torch.slots import Prefix, SlotCache
+from batch.engines.torch.native import Columns, Kernels, Rows, attends_many
+from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 NAME = "ai_router_packed"
 CALL_BYTES = 2**20  # what one more call costs, as bytes of one layer's cache that could be read in its time
@@ -35,12 +36,30 @@ class Segment:
 
 
 @dataclass(slots=True)
+class Native:
+    """The step for the native kernels."""
+
+    kernels: Kernels
+    rows: Rows
+    prefixes: list[Prefix]
+    starts: dict[int | None, torch.Tensor] = field(default_factory=dict)  # first column seen, by sliding window
+
+    def first(self, window: int | None) -> torch.Tensor:
+        """The first column that each token still sees."""
+        if window not in self.starts:
+            lengths = self.rows.lengths
+            self.starts[window] = torch.zeros_like(lengths) if window is None else (lengths - window).clamp_(min=0)
+        return self.starts[window]
+
+
+@dataclass(slots=True)
 class Plan:
-    """What a step attends to."""
+    """What a step attends to. With `native`, segments and shared prefixes are only those of prompts."""
 
     cache: SlotCache
     segments: list[Segment]
     shared: list[tuple[Prefix, torch.Tensor | slice]]  # a prefix, and the tokens of the rows that begin with it
+    native: Native | None = None
 
 
 _now = threading.local()
@@ -49,6 +68,11 @@ _now = threading.local()
 def set_plan(plan: Plan | None) -> None:
     """The plan of this thread's step."""
     _now.plan = plan
+
+
+def current_plan() -> Plan | None:
+    """The plan of this thread's step; None outside of packed steps."""
+    return getattr(_now, "plan", None)
 
 
 def group_slots(slots: list[int], lengths: list[int], call_cost: float) -> list[tuple[int, int]]:
@@ -87,27 +111,43 @@ def packed_attention(
     if strange or layer is None or attention_mask is not None:
         raise ValueError(f"the packed attention does not do this: {strange}")
     plan.cache.reading = None
-    tokens, kv_heads = query.shape[2], key.shape[1]
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    q = query[0].transpose(0, 1).reshape(tokens, kv_heads, -1, query.shape[-1])  # [tokens, KV heads, group, size]
-    out = q.new_empty(*q.shape[:3], value.shape[-1])
-    q = q.to(layer.keys.dtype)
+    q = query[0].transpose(0, 1).contiguous()
+    return attend(plan, module.layer_idx, layer, q, scale, sliding_window).unsqueeze(0), None
+
+
+def attend(
+    plan: Plan, index: int, layer: SlotLayer, query: torch.Tensor, scale: float, window: int | None
+) -> torch.Tensor:
+    """Query: [tokens, heads, size], contiguous; returns [tokens, heads, size of a value]."""
+    tokens, heads, size = query.shape
+    keys, values = layer.keys, layer.values
+    out = query.new_empty(tokens, heads, values.shape[-1])
+    if (native := plan.native) is not None:
+        far = [prefix.layers[index] for prefix in native.prefixes]
+        native.kernels.attend(query, scale, Columns(keys, values, far), native.rows, native.first(window), out)
+        if attends_many(heads // keys.shape[1], size):
+            return out
+    if not plan.segments:
+        return out
+    q = query.view(tokens, keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
+    grouped = out.view(*q.shape[:3], -1)
+    q = q.to(keys.dtype)
     weight = q.new_empty(q.shape[:3], dtype=torch.float32)  # log of the sum of exponentials
     for segment in plan.segments:
         where = slice(segment.first, segment.last)
         slots = slice(segment.slot, segment.slot + len(segment.lengths))
-        keys, values = layer.keys[slots, :, : segment.width], layer.values[slots, :, : segment.width]
-        mask = _mask(segment, q.shape[2], sliding_window, q)
+        near = keys[slots, :, : segment.width], values[slots, :, : segment.width]
+        mask = _mask(segment, q.shape[2], window, q)
         if segment.decode:
-            out[where], weight[where] = _attend_few(q[where], keys, values, mask, scale)
+            grouped[where], weight[where] = _attend_few(q[where], *near, mask, scale)
         else:
-            out[where], weight[where] = _together(q[where], keys, values, mask, scale)
+            grouped[where], weight[where] = _together(q[where], *near, mask, scale)
     for prefix, rows in plan.shared:
-        keys, values = prefix.layers[module.layer_idx]
-        far, far_weight = _together(q[rows], keys, values, None, scale)
+        far_out, far_weight = _together(q[rows], *prefix.layers[index], None, scale)
         share = torch.sigmoid(far_weight - weight[rows]).unsqueeze(-1).to(out.dtype)
-        out[rows] = torch.lerp(out[rows], far.to(out.dtype), share)
-    return out.reshape(1, tokens, -1, value.shape[-1]), None
+        grouped[rows] = torch.lerp(grouped[rows], far_out.to(out.dtype), share)
+    return out
 
 
 def _together(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,25 +41,28 @@ class TorchCore:
         import torch
 
         from batch.engines.torch import runner, sampler
+        from batch.engines.torch.packed import SIZES, PackedRunner
 
         self._torch = torch
         self._truncate = truncate
         self._loaded = loaded
         self._sampling = sampling or SamplingOptions()
         on_gpu = loaded.about["device"] != "cpu"
-        self.room = max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
+        self.room = max_batch or (GPU_BATCH if on_gpu else SIZES[-1])
         kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
-        self._open_runner: Callable[[], Any] = lambda: runner.open_runner(
-            loaded.model, self.room, share=share_prefixes, cache_dtype=kv
-        )
+        self._runner_options: dict[str, Any] = {"share": share_prefixes, "cache_dtype": kv}
         with self._torch.inference_mode():
             self._runner: Any = self._open_runner()
+            self._packed = isinstance(self._runner, PackedRunner)
+            if not (max_batch or on_gpu):
+                self.room = self._runner.find_sizes() if self._packed else CPU_BATCH
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
-        self._scheduler = Scheduler(
-            self.room, budget // per_token if per_token else 2**62, longest_first=order == "longest"
-        )
+        tokens = budget // per_token if per_token else 2**62
+        own = (lambda row: self._runner.own(row)) if self._packed else None  # of whichever runner there is
+        self._scheduler = Scheduler(self.room, tokens, longest_first=order == "longest", own=own)
+        self._limit_cache()
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._special = loaded.tokenizer.get_added_vocab()
         self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
@@ -95,6 +98,7 @@ class TorchCore:
         """Advance every running sequence by one token, or by a part of its prompt; return what has finished."""
         done, self._failed = self._failed, []
         with self._torch.inference_mode():
+            self._runner.release(self._scheduler.evict())
             newcomers = self._scheduler.schedule()
             if not newcomers and not self._runner.rows:
                 return done
@@ -193,15 +197,25 @@ class TorchCore:
         gc.collect()
         if self._loaded.about["device"] != "cpu":
             self._torch.cuda.empty_cache()  # nothing where there is no such device
+        self.room = self._scheduler.max_batch = max(1, len(rows) // 2)
         self._runner = self._open_runner()
+        self._limit_cache()
         if len(rows) == 1:
             failure = Failure(ErrorClass.EXHAUSTED, f"out of memory with this prompt alone: {problem}")
             return [BatchResponse(rows[0].id, None, error=failure, tokens_input=len(rows[0].prompt))]
-        self._scheduler.max_batch = len(rows) // 2
         for row in map(self._anew, rows):
             self._runner.expect(row)
             self._scheduler.add(row)
         return []
+
+    def _open_runner(self) -> Any:
+        from batch.engines.torch import runner
+
+        return runner.open_runner(self._loaded.model, self.room, **self._runner_options)
+
+    def _limit_cache(self) -> None:
+        if self._packed:
+            self._runner.limit = self._scheduler.cache_tokens
 
     def _anew(self, row: Sequence) -> Sequence:
         """A row as it was before its first token."""

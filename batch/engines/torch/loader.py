@@ -60,7 +60,7 @@ def load(
         parameters = sum(p.numel() for p in model.parameters())
         if adapter_path:
             adapter = merge_adapter(model, Path(adapter_path).expanduser())
-        precision, quality = _quicken(model, tokenizer, precision, device, _stored(folder))
+        precision, quality, kernels = _quicken(model, tokenizer, precision, device, _stored(folder))
     except FatalError:
         raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
@@ -80,21 +80,32 @@ def load(
             "parameters": parameters,
             "architecture": type(model).__name__,
             "threads": torch.get_num_threads(),
+            "kernels": kernels,
             **({"kv_cache": "bf16"} if precision == "int8" and _has_bf16(torch) else {}),
             **({"adapter": adapter} if adapter else {}),
         },
     )
 
 
-def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str]:
-    """Fuse projections, and have the model compute as is wanted; the precision, and what `auto` gave up for it."""
-    from batch.engines.torch import linear, precision
+def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str, str]:
+    """Fuse projections, and have the model compute as is wanted, in the layout and by the loops that are fastest here.
+
+    Returns the precision, what `auto` gave up for it, and whose loops they are.
+    """
+    from batch.engines.torch import fused, linear, native, precision
 
     linear.fuse(model)
+    settled, quality = wanted, ""
     if wanted == "auto":
-        return precision.settle(model, tokenizer, stored)
-    precision.apply(model, wanted, device)
-    return wanted, ""
+        settled, quality = precision.settle(model, tokenizer, stored)
+    else:
+        precision.apply(model, wanted, device)
+    if settled == "fp32" and device == "cpu" and linear.packs_faster():
+        linear.pack(model)
+    quick = native.kernels() if device == "cpu" and settled in ("fp32", "int8") else None
+    if quick is not None:
+        fused.use_kernels(model, quick)
+    return settled, quality, "torch" if quick is None else "native"
 
 
 def _stored(folder: Path) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
-from batch.engines.torch.attention import CALL_BYTES, NAME, Plan, Segment, group_slots, set_plan
+from batch.engines.torch.attention import CALL_BYTES, NAME, Native, Plan, Segment, group_slots, set_plan
+from batch.engines.torch.native import CACHE_DTYPES, Rows, kernels
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
-from batch.engines.torch.slots import Prefix, SlotCache
+from batch.engines.torch.slots import ROUND, Prefix, SlotCache
 
-STEP_TOKENS = 512  # tokens of one pass that fills prompts in; more gain nothing where a matrix product is at its limit
+STEP_TOKENS = 256  # least tokens of prompts in a pass
+SPARE = 4096  # most columns to have beyond those in use
+SIZES = (64, 128, 256)  # that are tried for the width of a batch
+WORTHWHILE = 0.95  # of a token's cost: a larger size must bring it below this
+TRIAL_SECONDS = 0.5  # after which no larger size is tried
 
 
 class PackedRunner:
@@ -28,11 +34,17 @@ class PackedRunner:
         cache_dtype: torch.dtype | None = None,
     ) -> None:
         self.rows: list[Sequence] = []
+        self.limit = 2**62  # tokens that the slots may hold together; one row may always be as long as it is
         self._model = model
         self._max_batch = max_batch
         self._cache = SlotCache(cache_dtype)
-        self._step_tokens = max(step_tokens, max_batch + 1)
+        self.step_tokens = step_tokens
+        dtypes = {model.dtype, cache_dtype or model.dtype}
+        fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
+        self._kernels = kernels() if fits else None
         config = self._model.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", 1)
+        self._group = heads // (getattr(config, "num_key_value_heads", None) or heads)
         windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
         self.prefixes = PrefixStore(32_768) if share and not windows else None
 
@@ -46,14 +58,21 @@ class PackedRunner:
         if self.prefixes is not None:
             self.prefixes.add(sequence.prompt)
 
+    def own(self, sequence: Sequence) -> int:
+        """Columns of a slot that it takes with all its tokens run; what it shares is not counted, or not again."""
+        tokens = len(sequence.prompt) + len(sequence.tokens)
+        if sequence.cache is None and self.prefixes is not None and not sequence.filled:
+            return tokens - self.prefixes.choose(sequence.prompt)[1]
+        return _own(sequence, tokens)
+
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
         """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
         self._admit(newcomers)
-        parts = [(i, 1) for i, row in enumerate(self.rows) if row.tokens]
-        room = self._step_tokens - len(parts)
+        parts = [(i, 1) for i, row in enumerate(self.rows) if _decodes(row)]
+        room = self.step_tokens
         for i, row in enumerate(self.rows):
-            if not row.tokens and room > 0:
-                count = min(room, len(row.prompt) - row.filled)
+            if room > 0 and not _decodes(row):
+                count = min(room, row.pending)
                 parts.append((i, count))
                 room -= count
         return self._pass(parts)
@@ -61,7 +80,7 @@ class PackedRunner:
     def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
         """Take sequences in with whole prompts; logits of each one's first token."""
         self._admit(sequences)
-        logits = self._pass([(self.rows.index(s), len(s.prompt) - s.filled) for s in sequences])[1]
+        logits = self._pass([(self.rows.index(s), s.pending) for s in sequences])[1]
         assert logits is not None
         return logits
 
@@ -85,6 +104,7 @@ class PackedRunner:
                 self._cache.move(last, slot, _own(moved, moved.filled))
                 self.rows[slot] = moved
             self.rows.pop()
+            sequence.filled = 0
 
     def _admit(self, newcomers: list[Sequence]) -> None:
         """Rows and slots for newcomers; a prefix that others share is computed before the first of them."""
@@ -95,11 +115,21 @@ class PackedRunner:
                 sequence.cache, sequence.filled = prefix, prefix.length
             else:
                 sequence.cache, sequence.filled = None, 0
-            slots = len(self.rows) + 1
-            if slots > self._cache.slots:
-                slots = max(slots, min(2 * self._cache.slots, self._max_batch))
-            self._cache.reserve(slots, self._cache.columns)
             self.rows.append(sequence)
+        if len(self.rows) > self._cache.slots:
+            self._reserve(self._cache.columns)
+
+    def _reserve(self, columns: int, slots: int = 0) -> None:
+        """Room for all rows, and to grow into as long as it stays within the limit: memory is taken as it is filled."""
+        slots = max(slots, len(self.rows))
+        keep = len(self.rows), max((_own(row, row.filled) for row in self.rows), default=0)
+        # Without the kernels, products read whole slots: nothing to spare there.
+        full = max((_own(row, row.most_tokens) for row in self.rows), default=0)
+        spare = min(max(full - columns, ROUND), SPARE) if self._kernels is not None else 0
+        if max(slots, self._max_batch) * (columns + spare) <= self.limit:
+            self._cache.reserve(max(slots, self._max_batch), columns, keep, spare=spare)
+        else:
+            self._cache.reserve(slots, columns, keep, exactly=True)
 
     def _prefix_of(self, sequence: Sequence) -> Prefix | None:
         if self.prefixes is None:
@@ -110,55 +140,104 @@ class PackedRunner:
         prefix = self.prefixes.get(chain)
         if prefix is None:
             slot = len(self.rows)
-            self._cache.reserve(slot + 1, max(length, self._cache.columns))
-            for first in range(0, length, self._step_tokens):
-                tokens = sequence.prompt[first : min(first + self._step_tokens, length)]
-                end = first + len(tokens)
-                segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
-                columns = list(range(first, end))
-                self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1])
+            self._reserve(max(length, self._cache.columns), slot + 1)
+            for first in range(0, length, self.step_tokens):
+                self._run_alone(slot, sequence.prompt[first : min(first + self.step_tokens, length)], first)
             prefix = self._cache.take_prefix(slot, length)
             self.prefixes.put(chain, prefix)
         return prefix
+
+    def _run_alone(self, slot: int, tokens: list[int], first: int) -> None:
+        """Tokens of one slot, from this column on, in a pass of their own."""
+        end = first + len(tokens)
+        segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
+        columns = list(range(first, end))
+        native = None
+        if self._kernels is not None:
+            rows = Rows.of([(slot, first, len(tokens), -1)], self._group)
+            rows.longest = end
+            native = Native(self._kernels, rows, [])
+        self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1], native)
+
+    def find_sizes(self) -> int:
+        """The width of a batch: tokens in a pass from which on more make none of them cheaper. Sets the chunk as well.
+
+        Measured on passes of growing size, for about a second at most.
+        """
+        cheapest = float("inf")
+        width = SIZES[0]
+        spent = 0.0
+        for count in SIZES:
+            times = []
+            for _ in range(2):
+                start = time.perf_counter()
+                self._reserve(count, 1)
+                self._run_alone(0, [0] * count, 0)
+                times.append(time.perf_counter() - start)
+            if min(times) / count > cheapest * WORTHWHILE:
+                break
+            cheapest, width = min(times) / count, count
+            spent += sum(times)
+            if spent > TRIAL_SECONDS:
+                break
+        self.step_tokens = max(width, STEP_TOKENS)
+        self._max_batch = min(width, self._max_batch)
+        return self._max_batch
 
     def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
         """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
         longest = max(_own(row, row.filled) for row in self.rows)
         grown = max(_own(self.rows[i], self.rows[i].filled + count) for i, count in parts)
-        self._cache.reserve(len(self.rows), max(longest, grown))
+        self._reserve(max(longest, grown))
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         columns: list[int] = []
         ends: list[int] = []  # the newest tokens' places in the line
         done: list[Sequence] = []
-        segments = self._decode_segments([i for i, count in parts if count == 1 and self.rows[i].tokens])
+        decoding = [i for i, _ in parts if _decodes(self.rows[i])]  # they come first
+        native = self._native(parts)
+        segments = [] if native is not None else self._decode_segments(decoding)
         shared: dict[Prefix, list[int]] = {}
         for i, count in parts:
             row = self.rows[i]
             first = row.filled
-            here = row.prompt[first : first + count] if not row.tokens else [row.last_token]
+            single = _decodes(row)
             at = len(tokens)
-            if not row.tokens:
+            if not single:
                 segments.append(
                     Segment(at, at + count, i, [_own(row, first + count)], decode=False, width=_own(row, first + count))
                 )
-            if row.cache is not None:
+            if row.cache is not None and (native is None or not single):
                 shared.setdefault(row.cache, []).extend(range(at, at + count))
-            tokens += here
+            tokens += row.known(first, first + count)
             positions += range(first, first + count)
             slots += [i] * count
             columns += range(_own(row, first), _own(row, first + count))
             row.filled += count
-            if row.filled == len(row.prompt) + len(row.tokens):
+            if not row.pending:
                 ends.append(len(tokens) - 1)
                 done.append(row)
         groups = [
             (prefix, slice(where[0], where[-1] + 1) if where[-1] - where[0] == len(where) - 1 else torch.tensor(where))
             for prefix, where in shared.items()
         ]
-        logits = self._forward(tokens, positions, slots, columns, segments, groups, ends or [0])
+        logits = self._forward(tokens, positions, slots, columns, segments, groups, ends or [0], native)
         return done, logits if done else None
+
+    def _native(self, parts: list[tuple[int, int]]) -> Native | None:
+        """What the native kernels are told of the step; None without them."""
+        if self._kernels is None:
+            return None
+        prefixes: dict[Prefix | None, int] = {None: -1}
+        runs = []
+        for i, count in parts:
+            row = self.rows[i]
+            place = prefixes.setdefault(row.cache, len(prefixes) - 1)
+            runs.append((i, _own(row, row.filled), count, place))
+        rows = Rows.of(runs, self._group)
+        rows.longest = max(self.rows[i].filled + count for i, count in parts)
+        return Native(self._kernels, rows, [prefix for prefix in prefixes if prefix is not None])
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
         lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]
@@ -188,13 +267,14 @@ class PackedRunner:
         segments: list[Segment],
         shared: list[tuple[Prefix, torch.Tensor | slice]],
         ends: list[int],
+        native: Native | None = None,
     ) -> torch.Tensor:
         """Logits at `ends`, [ends, vocabulary]; the head runs over no other token."""
         device = self._model.device
         self._cache.writes = (torch.tensor(slots, device=device), torch.tensor(columns, device=device))
         config = self._model.config.get_text_config()
         usual = config._attn_implementation
-        set_plan(Plan(self._cache, segments, shared))
+        set_plan(Plan(self._cache, segments, shared, native))
         config._attn_implementation = NAME
         try:
             out = self._model(
@@ -209,6 +289,11 @@ class PackedRunner:
             set_plan(None)
         logits: torch.Tensor = out.logits[0].float()
         return logits
+
+
+def _decodes(row: Sequence) -> bool:
+    """Whether only its newest token is to be run."""
+    return bool(row.tokens) and row.pending == 1
 
 
 def _own(sequence: Sequence, tokens: int) -> int:

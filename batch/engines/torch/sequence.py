@@ -38,6 +38,18 @@ class Sequence:
         return self.tokens[-1] if self.tokens else self.prompt[-1]
 
     @property
+    def pending(self) -> int:
+        """Tokens whose keys and values are not in the cache: one where the row decodes."""
+        return len(self.prompt) + len(self.tokens) - self.filled
+
+    def known(self, first: int, last: int) -> list[int]:
+        """The tokens [first, last) of prompt and answer; a row that was put back runs both again."""
+        start = len(self.prompt)
+        if last <= start:
+            return self.prompt[first:last]
+        return self.prompt[first:] + self.tokens[max(first - start, 0) : last - start]
+
+    @property
     def cached(self) -> int:
         """Tokens whose keys and values are in the cache between two steps: all but the newest."""
         return len(self.prompt) + len(self.tokens) - 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -20,6 +22,15 @@ class Prefix:
     users: int = 0  # running rows
 
 
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # NumPy's come from calloc, which touches no page; torch writes its zeros.
+    size = torch.empty(0, dtype=dtype).element_size()
+    flat = torch.from_numpy(numpy.zeros(math.prod(shape) * size, dtype=numpy.uint8))
+    return flat.view(dtype).view(shape)
+
+
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     """Keys and values of one layer. Shapes: [slots, heads, columns, head size]; a row's own tokens begin at 0."""
 
@@ -30,11 +41,14 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self.cache = cache
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate, zeroed: what a mask hides must still be a number."""
+        """Allocate for states of this shape, [batch, heads, tokens, head size]."""
+        self.allocate(key_states.shape[1], (key_states.shape[3], value_states.shape[3]), key_states)
+
+    def allocate(self, heads: int, sizes: tuple[int, int], like: torch.Tensor) -> None:
+        """Zeroed: what a mask hides must still be a number. On a CPU memory is taken only as it is written to."""
         cache = self.cache
         self.keys, self.values = (
-            states.new_zeros(cache.slots, states.shape[1], cache.columns, states.shape[3], dtype=cache.dtype)
-            for states in (key_states, value_states)
+            _zeros((cache.slots, heads, cache.columns, size), cache.dtype or like.dtype, like.device) for size in sizes
         )
         self.is_initialized = True
 
@@ -76,21 +90,37 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
         super().__init__(layer_class_to_replicate=lambda: SlotLayer(self))
 
-    def reserve(self, slots: int, columns: int) -> None:
-        """Make room for that many slots and columns, keeping what is there; columns far beyond are given back."""
-        wanted = -(-columns // ROUND) * ROUND
-        if self.columns - 2 * ROUND <= wanted <= self.columns:
-            wanted = self.columns
-        if slots <= self.slots and wanted == self.columns:
+    def layer(self, index: int, heads: int, size: int, like: torch.Tensor) -> SlotLayer:
+        """A layer, allocated; for who writes to it without `update`."""
+        while len(self.layers) <= index:
+            self.layers.append(SlotLayer(self))
+        layer: SlotLayer = self.layers[index]
+        if not layer.is_initialized:
+            layer.allocate(heads, (size, size), like)
+        return layer
+
+    def reserve(
+        self, slots: int, columns: int, keep: tuple[int, int], *, spare: int = 0, exactly: bool = False
+    ) -> None:
+        """Make room for that many slots and columns.
+
+        `keep`: the slots and columns that are in use. `spare`: columns to have beyond, where it takes a move anyway;
+        with none, those far beyond are given back. `exactly`: give slots back as well.
+        """
+        least = -(-columns // ROUND) * ROUND
+        slots = slots if exactly else max(slots, self.slots)
+        enough = self.columns if least <= self.columns and (spare or self.columns <= least + 2 * ROUND) else 0
+        if slots == self.slots and (least == self.columns if exactly else enough):
             return
-        self.slots, self.columns = max(slots, self.slots), wanted
+        had = self.slots
+        self.slots, self.columns = slots, least if exactly else enough or -(-(columns + spare) // ROUND) * ROUND
+        rows, width = min(keep[0], self.slots, had), min(keep[1], self.columns)
         for layer in self.layers:
             if layer.is_initialized:
                 old = layer.keys, layer.values
-                layer.lazy_initialization(*old)
+                layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
                 for new, kept in zip((layer.keys, layer.values), old, strict=True):
-                    width = min(kept.shape[2], self.columns)
-                    new[: kept.shape[0], :, :width] = kept[:, :, :width]
+                    new[:rows, :, :width] = kept[:rows, :, :width]
 
     def move(self, source: int, target: int, columns: int) -> None:
         """Put the first columns of one slot in another's place."""

@@ -1,0 +1,330 @@
+"""kernels.c, compiled once for this machine and used where it agrees with torch; without a compiler there is torch.
+
+`AI_ROUTER_NATIVE=0` in the environment turns it off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SWITCH = "AI_ROUTER_NATIVE"
+SOURCE = Path(__file__).with_name("kernels.c")
+# Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.
+FLAGS = (
+    *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-shared", "-fPIC"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"),
+)
+COMPILE_SECONDS = 60
+LARGEST_HEAD = 1024  # of a key in kernels.c
+TILE, BLOCK = 16, 32  # of kernels.c
+CACHE_DTYPES = (torch.float32, torch.bfloat16)
+
+_Pointer, _Int, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [(name, _Int) for name in ("heads", "kv_heads", "size", "columns", "threads")]
+
+
+class Kernels:
+    """The compiled functions over tensors: float32, contiguous, on the CPU; nothing here checks that again."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        def function(name: str, *types: Any) -> Any:
+            found = getattr(library, name)
+            found.argtypes, found.restype = types, None
+            return found
+
+        p, i, f = _Pointer, _Int, _Float
+        self._rms_norm = function("rms_norm", p, p, p, i, i, f, ctypes.c_int)
+        self._swiglu = function("swiglu", p, p, i, i, ctypes.c_int)
+        self._quantise = function("quantise", p, p, p, i, i, ctypes.c_int)
+        self._rescale = function("rescale", p, p, p, i, i, ctypes.c_int)
+        attend = (p, p, f, p, p, p, p, p, p, p, p, p, i, i, p)
+        self._set, self._attend, self._attend_many = (
+            {
+                torch.float32: function(f"{name}_f32", *types),
+                torch.bfloat16: function(f"{name}_bf16", *types),
+            }
+            for name, types in (
+                ("set", (p, p, p, p, f, p, p, p, p, i, p, p, p)),
+                ("attend", attend),
+                ("attend_many", (*attend, p, p, i)),
+            )
+        )
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        """x: [..., n]; weight: [n]."""
+        out = torch.empty_like(x)
+        n = x.shape[-1]
+        self._rms_norm(x.data_ptr(), weight.data_ptr(), out.data_ptr(), x.numel() // n, n, eps, torch.get_num_threads())
+        return out
+
+    def swiglu(self, x: torch.Tensor) -> torch.Tensor:
+        """silu(gate) · up. x: [..., 2n], the gates first; returns [..., n]."""
+        n = x.shape[-1] // 2
+        out = x.new_empty(*x.shape[:-1], n)
+        self._swiglu(x.data_ptr(), out.data_ptr(), x.numel() // (2 * n), n, torch.get_num_threads())
+        return out
+
+    def quantise(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows as uint8 around 128, and the scale of each. x: [rows, n]."""
+        rows, n = x.shape
+        out, scales = torch.empty(rows, n, dtype=torch.uint8), torch.empty(rows)
+        self._quantise(x.data_ptr(), out.data_ptr(), scales.data_ptr(), rows, n, torch.get_num_threads())
+        return out, scales
+
+    def rescale(self, x: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """Each row times its scale, and the bias, in place. x: [rows, n]."""
+        rows, n = x.shape
+        self._rescale(
+            x.data_ptr(),
+            scales.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            rows,
+            n,
+            torch.get_num_threads(),
+        )
+
+    def set_cache(
+        self,
+        qkv: torch.Tensor,
+        norms: tuple[torch.Tensor, torch.Tensor, float] | None,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        slots: torch.Tensor,
+        columns: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> torch.Tensor:
+        """Norms of queries and keys, and the rotation; keys and values go to their slots and columns.
+
+        qkv: [tokens, (heads + 2 KV heads) × size]; rotary: cosine and sine, [tokens, size]; keys and values: the cache,
+        [slots, KV heads, columns, size]. Returns the queries, [tokens, heads, size].
+        """
+        _, kv_heads, most, size = keys.shape
+        tokens = qkv.shape[0]
+        heads = qkv.shape[1] // size - 2 * kv_heads
+        q = qkv.new_empty(tokens, heads, size)
+        shape = _Shape(heads, kv_heads, size, most, torch.get_num_threads())
+        self._set[keys.dtype](
+            ctypes.addressof(shape),
+            qkv.data_ptr(),
+            norms[0].data_ptr() if norms else None,
+            norms[1].data_ptr() if norms else None,
+            norms[2] if norms else 0.0,
+            rotary[0].data_ptr(),
+            rotary[1].data_ptr(),
+            slots.data_ptr(),
+            columns.data_ptr(),
+            tokens,
+            q.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+        )
+        return q
+
+    def attend(
+        self, q: torch.Tensor, scale: float, cache: Columns, rows: Rows, first: torch.Tensor, out: torch.Tensor
+    ) -> None:
+        """Attention of tokens in line: single ones, then runs of one slot where `attends_many` says it can.
+
+        q and out: [tokens, heads, size]; first: the first column that each token sees.
+        """
+        tokens, heads, size = q.shape
+        keys, values = cache.keys, cache.values
+        shape = _Shape(heads, keys.shape[1], size, keys.shape[2], torch.get_num_threads())
+        count = max(len(cache.prefixes), 1)
+        far_keys = (_Pointer * count)(*[k.data_ptr() for k, _ in cache.prefixes])
+        far_values = (_Pointer * count)(*[v.data_ptr() for _, v in cache.prefixes])
+        lengths = (_Int * count)(*[k.shape[2] for k, _ in cache.prefixes])
+        common = (
+            *(ctypes.addressof(shape), q.data_ptr(), scale, keys.data_ptr(), values.data_ptr()),
+            *(ctypes.addressof(far_keys), ctypes.addressof(far_values), ctypes.addressof(lengths)),
+            *(rows.slots.data_ptr(), first.data_ptr(), rows.lengths.data_ptr(), rows.which.data_ptr()),
+        )
+        if rows.single:
+            self._attend[keys.dtype](*common, rows.single, rows.longest, out.data_ptr())
+        if len(rows.begins) and attends_many(heads // keys.shape[1], size):
+            blocks = rows.begins.data_ptr(), rows.ends.data_ptr(), len(rows.begins)
+            self._attend_many[keys.dtype](*common, tokens, rows.longest, out.data_ptr(), *blocks)
+
+
+def attends_many(group: int, size: int) -> bool:
+    """Whether runs of tokens can be attended to by the kernel."""
+    return size % TILE == 0 and group <= BLOCK
+
+
+@dataclass(slots=True)
+class Columns:
+    """A layer's cache, [slots, KV heads, columns, size], and its shared prefixes, [1, KV heads, length, size]."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    prefixes: list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(slots=True)
+class Rows:
+    """Where the tokens of a step are; tensors are int64."""
+
+    slots: torch.Tensor  # [tokens]
+    lengths: torch.Tensor  # columns of the slot that the token sees, its own the last; [tokens]
+    which: torch.Tensor  # the place of its shared prefix, or -1; [tokens]
+    single: int  # the first so many are alone in their slot
+    begins: torch.Tensor  # of the others: blocks [begin, end) of one slot
+    ends: torch.Tensor
+    longest: int  # keys that a token sees, the prefix's included
+
+    @classmethod
+    def of(cls, runs: list[tuple[int, int, int, int]], group: int) -> Rows:
+        """From runs of tokens in line: slot, columns before, tokens, place of the prefix; the single ones first."""
+        slots, lengths, which, begins, ends = ([], [], [], [], [])  # type: ignore[var-annotated]
+        single = 0
+        block = max(1, BLOCK // group)
+        for slot, before, count, prefix in runs:
+            at = len(slots)
+            if count == 1 and single == at:
+                single += 1
+            else:
+                begins += range(at, at + count, block)
+                ends += (min(begin + block, at + count) for begin in range(at, at + count, block))
+            slots += [slot] * count
+            lengths += range(before + 1, before + count + 1)
+            which += [prefix] * count
+        lists = (slots, lengths, which, begins, ends)
+        tensors = [torch.tensor(values, dtype=torch.int64) for values in lists]
+        return cls(tensors[0], tensors[1], tensors[2], single, tensors[3], tensors[4], 0)
+
+
+@functools.cache
+def kernels() -> Kernels | None:
+    """The kernels, compiled if this machine has not done so yet; None where they cannot be had or are switched off."""
+    if os.environ.get(SWITCH, "1") == "0":
+        return None
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang"))), None)
+    if compiler is None or os.name != "posix":
+        return None
+    try:
+        library = _library(compiler)
+        found = Kernels(ctypes.CDLL(str(library)))
+        with torch.inference_mode():
+            return found if _agrees(found) else None
+    except (OSError, subprocess.SubprocessError, AttributeError):
+        return None
+
+
+def _library(compiler: str) -> Path:
+    """The compiled file, in a folder that nobody else may write to."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, timeout=COMPILE_SECONDS, check=True).stdout
+    flags = [*FLAGS, "-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else list(FLAGS)
+    key = hashlib.sha256(SOURCE.read_bytes() + version + repr((compiler, flags, _processor())).encode()).hexdigest()
+    folder = _folder()
+    library = folder / f"kernels-{key[:32]}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / "kernels.so"
+            command = [compiler, *flags, str(SOURCE), "-o", str(made), "-lm"]
+            subprocess.run(command, capture_output=True, timeout=COMPILE_SECONDS, check=True)
+            made.replace(library)
+    return library
+
+
+def _folder() -> Path:
+    import platformdirs
+
+    folder = platformdirs.user_cache_path("ai-router") / "kernels"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{folder} is open to others")
+    return folder
+
+
+def _processor() -> str:
+    """What the code is compiled for: another machine may share the cache folder."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    except OSError:
+        return platform.processor()
+
+
+def _agrees(kernels: Kernels) -> bool:
+    """Whether each function gives what torch gives."""
+    from torch.nn import functional as F
+
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    x, weight = draw(5, 96), draw(96)
+    rows, scales = kernels.quantise(x)
+    kernels.rescale(back := rows.float() - 128, scales, weight)
+    checks = [
+        (kernels.rms_norm(x, weight, 1e-6), F.rms_norm(x, (96,), weight, 1e-6), 1e-5),
+        (kernels.swiglu(30 * x), F.silu(30 * x[:, :48]) * (30 * x[:, 48:]), 1e-3),
+        ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
+    ]
+    for size in (64, 128, 24):
+        for dtype in CACHE_DTYPES:
+            checks += _attention_checks(kernels, draw, size, dtype)
+    return all(bool(((ours - theirs).abs() <= limit).all()) for ours, theirs, limit in checks)
+
+
+def _attention_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor], size: int, dtype: torch.dtype
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """What the kernels give, what torch gives, and how far apart they may be."""
+    heads, kv_heads = 4, 2
+    # Three single tokens, a run of 40 tokens after a prefix of 7, and one of 3 without.
+    at = Rows.of([(2, 6, 1, 0), (0, 0, 1, -1), (1, 3, 1, 0), (4, 2, 40, 0), (3, 0, 3, -1)], heads // kv_heads)
+    at.longest = 7 + 42
+    tokens = len(at.slots)
+    cache = Columns(
+        draw(5, kv_heads, 48, size).to(dtype),
+        draw(5, kv_heads, 48, size).to(dtype),
+        [(draw(1, kv_heads, 7, size).to(dtype), draw(1, kv_heads, 7, size).to(dtype))],
+    )
+    qkv, norms, angle = draw(tokens, 8 * size), (draw(size), draw(size), 1e-6), draw(tokens, size)
+    rotary = angle.cos(), angle.sin()
+    q = kernels.set_cache(qkv, norms, rotary, at.slots, at.lengths - 1, cache.keys, cache.values)
+    parts = qkv.view(tokens, 8, size)
+    turned = [
+        _turned(torch.rms_norm(part, (size,), norm, 1e-6), rotary)
+        for part, norm in zip(parts[:, :6].split([heads, kv_heads], 1), norms[:2], strict=True)
+    ]
+    rounding = 1e-4 if dtype == torch.float32 else 2**-4  # of numbers below 16
+    where = at.slots, slice(None), at.lengths - 1
+    checks = [
+        (q, turned[0], 1e-4),
+        (cache.keys[where].float(), turned[1], rounding),
+        (cache.values[where].float(), parts[:, 6:], rounding),
+    ]
+    first = (at.lengths - 30).clamp(min=0)
+    out = torch.empty_like(q)
+    kernels.attend(q, 0.3, cache, at, first, out)
+    for t in range(tokens if attends_many(heads // kv_heads, size) else at.single):
+        own = slice(int(first[t]), int(at.lengths[t]))
+        k, v = (
+            torch.cat([far[0][:, : 7 * (int(at.which[t]) + 1)], near[at.slots[t], :, own]], 1).float()
+            for far, near in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
+        )
+        scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
+        checks.append((out[t], (scores.softmax(-1) @ v).view(heads, size), 1e-4))
+    return checks
+
+
+def _turned(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """x: [tokens, heads, size]."""
+    a, b = x.chunk(2, -1)
+    return x * rotary[0][:, None] + torch.cat([-b, a], -1) * rotary[1][:, None]

@@ -1,0 +1,96 @@
+"""What else is told of the torch engine: sharing alone, the sizes it finds for itself, a whole run of the program."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import ROOT, in_process
+from benchmarks.engine_peers import Chats, measured, ours
+from benchmarks.engine_work import SIZES, Chat, make_work
+
+WIDTHS, CHUNKS = (32, 64, 128, 256), (128, 512)
+WHOLE_TOKENS = 96
+
+
+def sharing(folder: Path, count: int) -> None:
+    """A system prompt of 400 tokens, texts of 10-50, answers of 20: with the prefix shared and without."""
+    system, chats = make_work(SIZES["27m"], count, prefix=395, answers=(20, 20), texts=(10, 50))
+    work = [(chat.text, chat.answer) for chat in chats]
+    print(f"\nSharing alone, {count} chats of 400 + 10-50 tokens, answers of 20:")
+    for precision in ("fp32", "int8"):
+        spec = {"precision": precision, "order": "longest"}
+        with_it, without = (
+            in_process(ours, str(folder), system, work, {**spec, "share_prefixes": share}) for share in (True, False)
+        )
+        print(f"  {precision}: {_ratio(without, with_it)} as fast as with nothing shared")
+
+
+def sized(folder: str, system: str, chats: Chats, width: int | None, chunk: int | None) -> dict[str, Any]:
+    """The engine with a batch and a chunk of this size; None lets it find them."""
+    from batch.engines.torch.engine import open_core
+    from batch.engines.torch.packed import PackedRunner
+    from batch.items import BatchItem, Request
+    from batch.options import SamplingOptions
+
+    core = open_core({"path": folder, "precision": "fp32", "order": "longest"}, SamplingOptions(system=system), width)
+    runner = core._runner
+    assert isinstance(runner, PackedRunner)
+    runner.step_tokens = chunk or runner.step_tokens
+    result: dict[str, Any] = {"tokens": 0, "width": core.room, "chunk": runner.step_tokens}
+    with measured(result):
+        for i, (text, answer) in enumerate(chats):
+            core.submit(BatchItem(i, Request(text, {"params": {"max_tokens": answer}})))
+        while core.busy:
+            result["tokens"] += sum(response.tokens_output for response in core.step())
+    return result
+
+
+def sizing(folder: Path, system: str, chats: list[Chat]) -> None:
+    """The sizes the engine finds beside fixed ones."""
+    work = [(chat.text, chat.answer) for chat in chats]
+    found = {
+        (width, chunk): in_process(sized, str(folder), system, work, width, chunk)
+        for width, chunk in [(None, None), *((width, chunk) for width in WIDTHS for chunk in CHUNKS)]
+    }
+    auto = found.pop((None, None))
+    best = min(found.values(), key=lambda r: float(r["seconds"]))
+    print(f"\nSizes, fp32, {len(chats)} chats: found {auto['width']} rows, chunks of {auto['chunk']};", end=" ")
+    print(f"best fixed of {len(found)}: {best['width']} rows, {best['chunk']}.")
+    print(f"  {_ratio(best, auto)} of the best fixed speed")
+
+
+def whole_run(folder: Path, system: str, chats: list[Chat]) -> None:
+    """`ai-router run` from start to end, less a run of one prompt for one token, beside the bare engine."""
+    work = [(chat.text, WHOLE_TOKENS) for chat in chats]
+    bare = in_process(ours, str(folder), system, work, {"precision": "fp32"})
+    with tempfile.TemporaryDirectory(prefix="ai-router-bench-") as scratch:
+        start = _command(Path(scratch) / "one", folder, system, chats[:1], 1)
+        seconds = _command(Path(scratch) / "all", folder, system, chats, WHOLE_TOKENS) - start
+    print(f"\nWhole `ai-router run`, fp32, {len(chats)} chats, {WHOLE_TOKENS} tokens each, start and load subtracted:")
+    print(f"  {bare['seconds'] / seconds:.0%} of the bare engine ({seconds:.1f} s to {bare['seconds']:.1f} s)")
+
+
+def _command(workspace: Path, folder: Path, system: str, chats: list[Chat], tokens: int) -> float:
+    """Seconds of a run of the program in a workspace of its own."""
+    workspace.mkdir()
+    (workspace / "models.yaml").write_text(json.dumps({"models": {"bench": {"path": str(folder), "engine": "torch"}}}))
+    prompts = workspace / "prompts.txt"
+    prompts.write_text("\n".join(chat.text for chat in chats))
+    options = ["--model", "bench", "--system", system, "--max-tokens", str(tokens), "--workers", "256"]
+    command = [sys.executable, "-m", "ai_router", "--workspace", str(workspace), "run", str(prompts), *options, "--yes"]
+    start = time.perf_counter()
+    silent = subprocess.DEVNULL
+    subprocess.run(command, cwd=ROOT, check=True, stdin=silent, stdout=silent, stderr=silent, env=os.environ)
+    return time.perf_counter() - start
+
+
+def _ratio(slow: dict[str, Any], fast: dict[str, Any]) -> str:
+    """By the clock, and by processor time."""
+    return f"{slow['seconds'] / fast['seconds']:.2f} × (by processor time {slow['cpu'] / fast['cpu']:.2f} ×)"

@@ -1,0 +1,95 @@
+"""The native kernels: compiled into a private folder, checked, and done without where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.model
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+torch.set_num_threads(1)
+
+from batch.engines.torch import native  # noqa: E402
+from batch.engines.torch.loader import load  # noqa: E402
+from batch.engines.torch.native import Rows  # noqa: E402
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache folder, and nothing known of compilers."""
+    if native.kernels() is None:
+        pytest.skip("no native kernels here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "_folder", lambda: tmp_path)
+    native.kernels.cache_clear()
+    yield tmp_path
+    native.kernels.cache_clear()
+
+
+def test_it_is_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native.kernels() is not None
+    (library,) = fresh.iterdir()
+    made = library.stat().st_mtime_ns
+    native.kernels.cache_clear()
+    assert native.kernels() is not None
+    assert [path.stat().st_mtime_ns for path in fresh.iterdir()] == [made]
+
+
+def test_off_is_off(fresh: Path, monkeypatch: pytest.MonkeyPatch, models: Any) -> None:
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert native.kernels() is None and not list(fresh.iterdir())
+    assert load(models("qwen3"), "fp32").about["kernels"] == "torch"
+
+
+def test_no_compiler_no_kernels(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(fresh))
+    assert native.kernels() is None
+    broken = fresh / "cc"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    native.kernels.cache_clear()
+    assert native.kernels() is None
+
+
+def test_what_computes_wrongly_is_not_used(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = tmp_path / "wrong.c"
+    source = native.SOURCE.read_text()
+    assert source.count("rintf(x * 1.4426") == 1
+    wrong.write_text(source.replace("rintf(x * 1.4426", "rintf(x * 1.5426"))
+    monkeypatch.setattr(native, "SOURCE", wrong)
+    assert native.kernels() is None
+
+
+def test_a_folder_open_to_others_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import platformdirs
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    folder = native._folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError):
+        native._folder()
+
+
+def test_broken_numbers_stay_visible() -> None:
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    x = torch.randn(3, 64)
+    x[1, 7] = float("nan")
+    _, scales = kernels.quantise(x)
+    assert scales.isnan().tolist() == [False, True, False]
+    assert kernels.rms_norm(x, torch.ones(64), 1e-6)[1].isnan().all()
+    assert kernels.swiglu(x)[1].isnan().any() and not kernels.swiglu(x)[[0, 2]].isnan().any()
+
+
+def test_runs_become_blocks() -> None:
+    rows = Rows.of([(4, 9, 1, -1), (0, 3, 1, 0), (2, 5, 20, 0), (1, 0, 1, -1)], group=4)
+    assert rows.single == 2 and len(rows.slots) == 23
+    assert rows.begins.tolist() == [2, 10, 18, 22] and rows.ends.tolist() == [10, 18, 22, 23]
+    assert rows.lengths.tolist() == [10, 4, *range(6, 26), 1]
+    assert rows.which.tolist() == [-1, 0, *[0] * 20, -1]
