@@ -16,7 +16,7 @@ pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from batch.engines.torch import int4, linear, precision  # noqa: E402
+from batch.engines.torch import int4, linear, native, precision  # noqa: E402
 from batch.engines.torch.engine import open_core  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 
@@ -64,14 +64,13 @@ def test_the_demo_model_answers_in_every_precision(name: str) -> None:
         assert found[0].startswith("A stack is a collection where you push and pop only at the top.")
 
 
-def test_the_way_of_a_gpu_on_tensors_of_the_cpu() -> None:
+def test_the_way_of_a_gpu_on_tensors_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 over the rectangular cache, which is what runs on CUDA."""
+    from batch.engines.torch import runner
     from batch.engines.torch.engine import TorchCore
-    from batch.engines.torch.runner import BatchRunner
 
-    loaded = load(DEMO, "bf16")
-    core = TorchCore(loaded, SamplingOptions(max_tokens=24), 4)
-    core._runner = BatchRunner(loaded.model, 4)
+    monkeypatch.setattr(runner, "open_runner", lambda model, room, **_: runner.BatchRunner(model, room))
+    core = TorchCore(load(DEMO, "bf16"), SamplingOptions(max_tokens=24), 4)
     texts = ["What is a stack?", "What is a deadlock?", "What is a queue?", "Who are you?", "What is a hash table?"]
     for i, text in enumerate(texts):
         core.submit(BatchItem(i, Request(text)))
@@ -93,7 +92,11 @@ def test_int4_needs_layers_of_its_shape(models: Any) -> None:
 
 
 def fused(path: Path) -> Any:
-    return load(path, "fp32")
+    """A model as it is when its precision is settled: fused, and no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "packs_faster", lambda: False)
+        patch.setattr(native, "kernels", lambda: None)
+        return load(path, "fp32")
 
 
 def test_a_small_model_stays_as_it_is(qwen3: Path) -> None:

@@ -90,7 +90,7 @@ async def test_out_of_memory_while_running_makes_the_batch_smaller(tmp_path: Pat
     requests = [Request(f"{n} {words}") for n in range(12)]
     plenty = await collect(hosted(DEMO, max_batch=12), requests)
     log = tmp_path / "log"
-    tight = await collect(hosted(DEMO, kind=LIMITED, max_batch=12, spare_mb=30, log=log), requests)
+    tight = await collect(hosted(DEMO, kind=LIMITED, max_batch=12, spare_mb=12, log=log), requests)
     rows = [int(line) for line in log.read_text().split()]
     assert rows[0] > 1 and len(rows) == len(set(rows))  # it did run out, and went on with fewer in the same process
     assert {i: r.data and r.data.text for i, r in tight.items()} == {
