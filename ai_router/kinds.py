@@ -42,7 +42,7 @@ class JobKind(Protocol):
         ...
 
     def make_engine(
-        self, details: Mapping[str, Any], *, workers: int, timeout: float | None
+        self, details: Mapping[str, Any], *, workers: int | None, timeout: float | None
     ) -> Engine[Request, Answer]:
         """The engine of a job with these details, not yet loaded."""
         ...

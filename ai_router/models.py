@@ -243,11 +243,12 @@ def _count_parameters(weights: list[Path]) -> int | None:
 
 
 def make_engine(
-    spec: ModelSpec, sampling: SamplingOptions, *, workers: int, timeout: float | None = None
+    spec: ModelSpec, sampling: SamplingOptions, *, workers: int | None, timeout: float | None = None
 ) -> Engine[Request, Answer]:
     """The engine of a model, not yet loaded; raises the model's `why` when it is not ready.
 
-    `workers` is how many items it should have room for at once; with fewer there is still room to raise it later.
+    `workers` is how many items it should have room for at once; with fewer there is still room to raise it later, and
+    without it the engine finds out what is best here.
     """
     from batch.engines.host import HostedEngine
     from batch.errors import FatalError
@@ -257,7 +258,7 @@ def make_engine(
     described: dict[str, Any] = {"path": str(spec.path), **spec.engine_options}
     if spec.adapter is not None:
         described["adapter_path"] = str(spec.adapter)
-    room = max(workers, LEAST_ROOM)
+    room = None if workers is None else max(workers, LEAST_ROOM)
     return HostedEngine(spec.engine, described, sampling=sampling, max_batch=room, timeout=timeout)
 
 

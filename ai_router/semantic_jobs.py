@@ -38,7 +38,7 @@ class SemanticIds:
         return 'needs torch: pip install "ai-router[local]"'
 
     def make_engine(
-        self, details: Mapping[str, Any], *, workers: int, timeout: float | None
+        self, details: Mapping[str, Any], *, workers: int | None, timeout: float | None
     ) -> Engine[Request, Answer]:
         """A process that holds the model and reads the features."""
         from batch.engines.host import HostedEngine

@@ -30,12 +30,14 @@ class Given:
 class Feed:
     """Gives out each item of `done` that is 0, at most `concurrency` at once, as fast as the rate limit allows.
 
+    With a `concurrency` of None the engine alone says how many it takes.
+
     All of it belongs to the run's event loop, except `concurrency` and `given`, which any thread may read. `held_up`
     says when answers wait for the disk; `on_give` is called with each item given.
     """
 
     def __init__(
-        self, limit: RateLimit, concurrency: int, held_up: Callable[[], bool], on_give: Callable[[], None]
+        self, limit: RateLimit, concurrency: int | None, held_up: Callable[[], bool], on_give: Callable[[], None]
     ) -> None:
         self.concurrency = concurrency
         self.paused = False
@@ -75,7 +77,8 @@ class Feed:
         count = 0
         while not self.stopped:
             wait: float | None = None
-            if not self.paused and len(self.given) < self.concurrency and not self._held_up():
+            room = self.concurrency is None or len(self.given) < self.concurrency
+            if room and not self.paused and not self._held_up():
                 held = held or self._due_retry() or next(pending, None)
                 if held is None and not self.given and not self._retries:
                     return

@@ -98,7 +98,13 @@ class SamplingOptions:
 class RunOptions:
     """How a job is run."""
 
-    workers: int = option(8, "items in flight at once", minimum=1, maximum=100_000, metavar="N")
+    workers: int | None = option(
+        None,
+        "items in flight at once; without it as many as the engine has room for",
+        minimum=1,
+        maximum=100_000,
+        metavar="N",
+    )
     on_error: str = option("continue", "continue | stop | threshold:N (stop after N failures)", metavar="STRATEGY")
     retries: int = option(2, "further tries after a transient failure", minimum=0, maximum=100, metavar="N")
     timeout: float | None = option(None, "seconds one item may take", minimum=0.001, metavar="S", advanced=True)

@@ -112,7 +112,7 @@ class BatchProcessor:
                 "timeout": timeout,
             },
         )
-        engine = FunctionEngine(execute_fn, workers=options.workers, timeout=options.timeout)
+        engine = FunctionEngine(execute_fn, workers=options.workers or 1, timeout=options.timeout)
         self._ensure_stored(job, results or ())
         run = Run(
             job,

@@ -134,6 +134,11 @@ class Run:
         """Lines for a log that nobody has taken yet."""
         return self._listeners.news()
 
+    @property
+    def concurrency(self) -> int | None:
+        """Most items in flight; None: as many as the engine has room for."""
+        return self._feed.concurrency
+
     def set_concurrency(self, workers: int) -> None:
         """Most items in flight from now on (at least 1)."""
         self._feed.concurrency = max(1, workers)
@@ -165,7 +170,7 @@ class Run:
             latency_p95=p95,
             elapsed=self._elapsed(),
             eta=None if state.over and state is not RunState.FINISHED else meter.eta.eta(now, remaining),
-            concurrency=self._feed.concurrency,
+            concurrency=self.concurrency or len(self._feed.given),
             saved_ago=None if self._saved_at is None else time_now - self._saved_at,
             rates=meter.rates(),
             errors=tuple(meter.errors.copy().most_common(10)),

@@ -59,7 +59,7 @@ class Program:
         (self.home / "models.yaml").write_text(json.dumps({"models": self.models}))
 
     def make_engine(
-        self, spec: ModelSpec, sampling: SamplingOptions, *, workers: int, timeout: float | None = None
+        self, spec: ModelSpec, sampling: SamplingOptions, *, workers: int | None, timeout: float | None = None
     ) -> FunctionEngine:
         """Stands in for the engine in this process, where nothing of a worker is under test."""
         self.asked = (spec.id, sampling, workers)
@@ -78,7 +78,7 @@ class Program:
                 time.sleep(float(rest))
             return SimpleNamespace(text=self.answers.get(text, text.upper()), tokens_input=3, tokens_output=5)
 
-        return FunctionEngine(answer, workers=workers)
+        return FunctionEngine(answer, workers=workers or 8)
 
     def __call__(self, *words: str | Path) -> int:
         """Run in this process; what it wrote is in `out` and `err`."""

@@ -98,7 +98,7 @@ async def test_from_menu_to_results_by_keyboard_alone(workspace: Workspace, app:
         await on_screen(pilot, BatchMenuScreen)
         await pilot.press("0")
     plan = plan_on_disk(workspace)
-    assert (plan.model, plan.source, plan.run.workers) == ("tiny", "prompts.txt", 8)
+    assert (plan.model, plan.source, plan.run.workers) == ("tiny", "prompts.txt", None)
 
 
 async def test_menu_offers_what_waits_to_be_resumed(workspace: Workspace, app: RouterApp, engine: PaceEngine) -> None:

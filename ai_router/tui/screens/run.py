@@ -289,7 +289,7 @@ class RunScreen(RoomScreen[None]):
         run = self.handle
         if not isinstance(run, Run):
             return
-        concurrency, paused = self.snapshot.concurrency if self.snapshot else 0, False
+        concurrency, paused = run.concurrency, False
         if self.snapshot is not None:
             paused = self.snapshot.state is RunState.PAUSED
         self.busy = "moving to the background…"
@@ -304,7 +304,7 @@ class RunScreen(RoomScreen[None]):
             jobs.detach(self.room.workspace, run.job)
             handle = self.room.handle_of(self.path)
             with suppress(BatchError):  # it may be through already
-                if concurrency != run.options.workers:
+                if concurrency is not None and concurrency != run.options.workers:
                     handle.set_concurrency(concurrency)
                 if paused:
                     handle.pause()
