@@ -85,8 +85,10 @@ class Registry:
         for spec in self._models.values():
             if name.lower() in (spec.id.lower(), spec.name.lower()):
                 return spec
-        if len(Path(name).parts) > 1 and Path(name).expanduser().is_dir():
-            return describe_folder(Path(name).expanduser(), source="found")
+        if ("/" in name or os.sep in name) and (folder := Path(name).expanduser().resolve()).is_dir():
+            known = next((spec for spec in self._models.values() if spec.path.resolve() == folder), None)
+            # Its place is its id, by which a job finds it again from wherever it is resumed.
+            return known or describe_folder(folder, id=str(folder), source="found")
         near = difflib.get_close_matches(name, self._models, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self._models)}"
         raise UnknownModelError(f"Unknown model: {name}; {hint}")
