@@ -18,7 +18,7 @@ $(BIN)/python:
 
 .venv/run.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv (the first time this takes a few minutes) …" >&2
-	@$(PIP) -e ".[local]"
+	@$(PIP) -e ".[local,evaluation,schema]"
 	@touch $@
 
 .venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt

@@ -123,16 +123,26 @@ def test_codebooks_are_uploaded(program: Program, city: Path, monkeypatch: pytes
     assert f"make it with: ai-router --workspace {program.home} export {job_id}" in program.err
 
 
-def test_no_token_is_a_usage_error_before_anything_is_done(
+def test_without_a_token_nothing_is_uploaded(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    (program.home / "codebooks-rqvae-nyc.csv").write_text("x")
+    assert program("semantic-ids", "upload", "codebooks-rqvae-nyc.csv") == 1
+    assert program.err.startswith("Error: HF_TOKEN not set!") and program.err.count("\n") == 1
+
+
+def test_models_run_without_a_token_for_their_upload(
     program: Program, city: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from ai_router.cli.semantic_ids import run
+    from batch.semantic_ids.hub import HuggingFaceHub
+
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    assert program("semantic-ids", "run", "--upload") == 2
-    assert program.err.startswith("Error: HF_TOKEN not set!") and program.err.count("\n") == 1
-    (program.home / "codebooks-rqvae-nyc.csv").write_text("x")
-    assert program("semantic-ids", "upload", "codebooks-rqvae-nyc.csv") == 2
-    assert "HF_TOKEN not set!" in program.err
-    assert program.files() == []
+    hub_of = run.hub_of
+    monkeypatch.setattr(run, "hub_of", lambda place: HuggingFaceHub() if place == "the hub" else hub_of(place))
+    assert program("semantic-ids", "run", "all", "--from", city, "--upload", "--to", "the hub") == 1
+    assert program.err.count("HF_TOKEN not set!") == 1
+    made = [Path(line).name for line in program.out.splitlines()]
+    assert len(made) > 1 and all(name.startswith("codebooks-rqvae-") for name in made)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ai_router.cli.session import UsageError
-from ai_router.cli.text import emit
+from ai_router.cli.text import emit, narrate
 from batch.errors import MissingExtraError
 from batch.semantic_ids.errors import SemanticIdError
 from batch.semantic_ids.hub import NO_TOKEN, FolderHub, HuggingFaceHub, open_hub
@@ -40,15 +40,17 @@ def hub_of(place: str | None) -> AnyHub:
         raise UsageError(str(error)) from None
 
 
-def check_upload(hub: AnyHub) -> None:
-    """Raise where an upload cannot work, before anything is done for it."""
+def may_upload(hub: AnyHub) -> bool:
+    """Whether there is a token where one is needed; says where it is missing. Raises where the library is."""
     if isinstance(hub, HuggingFaceHub):
         import importlib.util
 
         if importlib.util.find_spec("huggingface_hub") is None:
             raise MissingExtraError("hub", "The Hugging Face Hub")
         if not hub.has_token:
-            raise UsageError(NO_TOKEN)
+            narrate(f"Error: {NO_TOKEN}")
+            return False
+    return True
 
 
 def show_plan(files: list[str], addresses: list[str]) -> None:

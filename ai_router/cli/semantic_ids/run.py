@@ -11,7 +11,7 @@ from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
 from ai_router.cli.running import Ending, run_job
-from ai_router.cli.semantic_ids.common import AnyHub, add_from, add_to, check_upload, hub_of, show_plan
+from ai_router.cli.semantic_ids.common import AnyHub, add_from, add_to, hub_of, may_upload, show_plan
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import emit, plural
@@ -71,8 +71,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
     options = build_options(CodebookOptions, given(args, CodebookOptions))
     if problem := semantic_jobs.KIND.why_not_ready():
         raise UsageError(f"Encoding semantic IDs {problem}")
-    if args.upload and not args.dry_run:
-        check_upload(target)
+    # Without a token the models run all the same: their files can be uploaded later.
+    uploads = args.upload and (args.dry_run or may_upload(target))
     try:
         models = choose_models(args.models, hub)
     except SemanticIdError as error:
@@ -85,8 +85,9 @@ def main(args: argparse.Namespace, session: Session) -> int:
             return Exit.SOME_FAILED if failed else Exit.DONE
         for entry in ready:
             entry.job = semantic_jobs.create_job(session.workspace, entry.task, folder if args.output else None)
-        code = _run_all(ready, target if args.upload else None, session, display, signals)
-    return max(code, Exit.SOME_FAILED) if failed and code == Exit.DONE else code
+        code = _run_all(ready, target if uploads else None, session, display, signals)
+    short = failed or uploads != args.upload
+    return max(code, Exit.SOME_FAILED) if short and code == Exit.DONE else code
 
 
 def _prepare(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ai_router import jobs, semantic_jobs
 from ai_router.cli.errors import Exit
-from ai_router.cli.semantic_ids.common import add_to, check_upload, hub_of, show_plan
+from ai_router.cli.semantic_ids.common import add_to, hub_of, may_upload, show_plan
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit, narrate
 from batch.errors import BatchError, MissingExtraError
@@ -37,8 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, session: Session) -> int:
     """Upload; what is wrong with one file costs none of the others."""
     hub = hub_of(args.to)
-    if not args.dry_run:
-        check_upload(hub)
+    if not args.dry_run and not may_upload(hub):
+        return Exit.SOME_FAILED
     failed = False
     for thing in args.things:
         try:
