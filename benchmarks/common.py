@@ -67,9 +67,10 @@ def in_process(function: Callable[..., Any], *args: Any) -> Any:
     """What a function of a benchmark returns (JSON) in a fresh process: no earlier benchmark's memory or imports."""
     code = (
         "import importlib, json, sys; "
-        "module, name, args = json.loads(sys.argv[1]); "
+        "module, name, args = json.load(sys.stdin); "
         "print(json.dumps(getattr(importlib.import_module(module), name)(*args)))"
     )
     task = json.dumps([function.__module__, function.__name__, args])
-    done = subprocess.run([sys.executable, "-c", code, task], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-c", code]  # the task goes in by a pipe: an argument may have 128 KiB
+    done = subprocess.run(command, cwd=ROOT, input=task, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
