@@ -266,7 +266,7 @@ def test_a_model_is_a_name_or_a_folder(program: Program) -> None:
     assert "file" not in program.out.splitlines()[0]
     assert program(*words, "--model", "mine") == 0, program.err
     assert program.asked is not None
-    assert program.asked[0] == "mine"
+    assert Path(program.asked[0]) == (program.home / "mine").resolve()
 
 
 def test_the_example_folder_may_be_copied(program: Program) -> None:

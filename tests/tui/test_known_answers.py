@@ -45,7 +45,7 @@ async def test_known_answers_are_offered_and_scored(
         screen = await on_screen(pilot, FromFileScreen)
         await until(pilot, lambda: screen.report is not None)
         assert isinstance(screen.source, DatasetSource)
-        assert "known answers" in shown(app)
+        await until(pilot, lambda: "known answers" in shown(app))
         assert "12 prompts" in screen.query_one(ReportView).text
         assert "1 line is malformed and left out" in screen.query_one(ReportView).text
         screen.action_proceed()
