@@ -110,7 +110,7 @@ def prepare(
     config = _config(config_path)
     warnings = list(config.warnings())
     name = flags.get("model") or config.get("model")
-    spec, called = _model(registry, name, config, from_flag=flags.get("model") is not None)
+    spec = _model(registry, name, config, from_flag=flags.get("model") is not None)
     own = {**spec.sampling, **({"adapter_path": str(spec.adapter)} if spec.adapter else {})}
     settings = settle(flags, config, own)
     folder, about = None, ""
@@ -130,7 +130,7 @@ def prepare(
     spec = with_choices(spec, adapter=folder, engine=engine)
     settings["engine"] = Setting("engine", spec.engine, settings["engine"].origin)
     if not spec.ready:
-        raise DatasetError(f"Model {called} is not ready: {spec.why}")
+        raise DatasetError(f"Model {spec.id} is not ready: {spec.why}")
     sampling = _sampling(settings, config)
     template = Template.parse(flags["prompt_template"]) if flags.get("prompt_template") else config.template
     if template is not None and template.system and sampling.system is None:
@@ -144,7 +144,7 @@ def prepare(
     if (named := str(settings["output_file"].value)) == "-":
         raise DatasetError("The results go to a file that is mended when a run goes on, so not to stdout; name one")
     output = user_path(named)
-    return Prepared(settings, spec, called, source, sampling, output, folder, warnings, about)
+    return Prepared(settings, spec, spec.id, source, sampling, output, folder, warnings, about)
 
 
 def _config(path: str | None) -> Config:
@@ -154,8 +154,8 @@ def _config(path: str | None) -> Config:
     return Config.load(default) if default.is_file() else Config()
 
 
-def _model(registry: Registry, name: Any, config: Config, *, from_flag: bool) -> tuple[ModelSpec, str]:
-    """The model, and a name by which it is found again from anywhere."""
+def _model(registry: Registry, name: Any, config: Config, *, from_flag: bool) -> ModelSpec:
+    """The model; its id finds it again from anywhere."""
     from batch.datasets.config import DEFAULTS
 
     wanted = str(name if name is not None else DEFAULTS["model"])
@@ -169,10 +169,7 @@ def _model(registry: Registry, name: Any, config: Config, *, from_flag: bool) ->
                 f"such as --model-path demo"
             ) from None
         raise DatasetError(f"{error}; --model-path takes a name of `ai-router models` or a folder") from None
-    for known in registry.all():
-        if known.path.absolute() == spec.path.absolute() or _same(known.path, spec.path):
-            return known, known.id
-    return spec, str(spec.path.absolute())
+    return spec
 
 
 def _find(registry: Registry, name: str, place: Path) -> ModelSpec:
@@ -183,13 +180,6 @@ def _find(registry: Registry, name: str, place: Path) -> ModelSpec:
         if not place.is_dir():
             raise
         return registry.get(str(place.absolute()))
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
 
 
 def _adapter(setting: Setting, config: Config, warnings: list[str]) -> Path | None:

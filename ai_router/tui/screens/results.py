@@ -129,10 +129,11 @@ class ResultsScreen(JobActions[None]):
         self._job, self.path, self._counts = job, job.checkpoint_file, counts
         name = str(job.config.get("source", "")).replace("\\", "/").rpartition("/")[2]
         self.crumbs = ("Jobs and results", f"{name} · {job.job_id}" if name else job.job_id)
+        room = self.room  # a thread may outlive this screen, and so its way to the app
         self._pages = PageReader(
             partial(job_rows, self.path),
-            lambda: self.app.call_later(self._page_loaded),
-            lambda error: self.app.call_later(self.room.show_error, error),
+            lambda: room.call_later(self._page_loaded),
+            lambda error: room.call_later(room.show_error, error),
         )
         table = self.query_one(VirtualTable)
         table.columns = [
@@ -318,8 +319,9 @@ class ResultsScreen(JobActions[None]):
         if self._pages is not None:
             self._pages.forget()
         table.set_count(0, keep=False)
+        room = self.room
         self.in_thread(
-            lambda: search.run(lambda: self.app.call_later(self._found_more, search)),
+            lambda: search.run(lambda: room.call_later(self._found_more, search)),
             self._found_all,
             busy="searching",
             group="ids",

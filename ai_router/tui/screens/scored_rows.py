@@ -327,8 +327,9 @@ class ScoredRowsScreen(RoomScreen[None]):
         search = self._search = RowSearch(self.opened, self.select(self.tab), self.id_at, self.texts, text)
         self._take(search.found, keep=False)
         self.table.empty = "Searching…"
+        room = self.room
         self.in_thread(
-            lambda: search.run(lambda: self.app.call_later(self._found_more, search)),
+            lambda: search.run(lambda: room.call_later(self._found_more, search)),
             self._found_all,
             busy="searching",
             group="search",

@@ -6,12 +6,10 @@ and, unlike there, no sums in int8, so that a processor with VNNI or AMX is the 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from batch.engines.torch.linear import FusedPart, Int8Linear, has_int8
+from batch.engines.torch.linear import Int8Linear, has_int8, relink, works
 
 GROUP = 32  # inputs that share a scale
 ROWS = 16  # outputs come in multiples of this
@@ -63,20 +61,10 @@ def quantise(model: nn.Module) -> int:
             elif child.in_features % GROUP == 0 and child.out_features % ROWS == 0:
                 setattr(parent, name, replaced.setdefault(id(child), Int4Linear(child)))
                 count += 1
-    for module in model.modules():
-        if isinstance(module, FusedPart):
-            holder: Any = module._fused
-            holder.linear = replaced.get(id(holder.linear), holder.linear)
+    relink(model, replaced)
     return count
 
 
 def has_int4() -> bool:
     """Whether this torch has the product for four bits, and gets it right on this processor."""
-    try:
-        torch.manual_seed(0)
-        linear = nn.Linear(64, 32)
-        x = torch.randn(8, 64)
-        with torch.inference_mode():
-            return bool(((Int4Linear(linear)(x) - linear(x)).abs().max() < 0.2).item())
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
+    return works(Int4Linear, 0.2)

@@ -6,7 +6,7 @@ All replace `nn.Linear` modules inside whatever model class transformers loaded;
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -162,11 +162,16 @@ def _replace(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> int:
                     replaced[id(child)] = make(child)
                 setattr(parent, name, replaced[id(child)])
                 count += 1
+    relink(model, replaced)
+    return count
+
+
+def relink(model: nn.Module, replaced: Mapping[int, nn.Module]) -> None:
+    """Let fused parts use what was put in the place of their common layer; by the old one's `id`."""
     for module in model.modules():
         if isinstance(module, FusedPart):
             holder: Any = module._fused
             holder.linear = replaced.get(id(holder.linear), holder.linear)
-    return count
 
 
 def packs_faster() -> bool:
@@ -192,11 +197,16 @@ def packs_faster() -> bool:
 
 def has_int8() -> bool:
     """Whether this torch has oneDNN's int8 product, and gets it right on this CPU."""
+    return works(Int8Linear, 0.1)
+
+
+def works(make: Callable[[nn.Linear], nn.Module], tolerance: float) -> bool:
+    """Whether this torch has what a kind of layer is made of, and comes that near to the plain product."""
     try:
         torch.manual_seed(0)
         linear = nn.Linear(64, 32)
         x = torch.randn(8, 64)
         with torch.inference_mode():
-            return bool(((Int8Linear(linear)(x) - linear(x)).abs().max() < 0.1).item())
+            return bool(((make(linear)(x) - linear(x)).abs().max() < tolerance).item())
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
