@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,13 @@ def test_no_compiler_no_kernels(fresh: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_computes_wrongly_is_not_used(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = tmp_path / "wrong.c"
-    source = native.SOURCE.read_text()
+    for name in ("kernels.h", *native.SOURCES):
+        shutil.copy(native.HERE / name, tmp_path)
+    header = tmp_path / "kernels.h"
+    source = header.read_text()
     assert source.count("rintf(x * 1.4426") == 1
-    wrong.write_text(source.replace("rintf(x * 1.4426", "rintf(x * 1.5426"))
-    monkeypatch.setattr(native, "SOURCE", wrong)
+    header.write_text(source.replace("rintf(x * 1.4426", "rintf(x * 1.5426"))
+    monkeypatch.setattr(native, "HERE", tmp_path)
     assert native.kernels() is None
 
 

@@ -1,4 +1,4 @@
-"""kernels.c, compiled once for this machine and used where it agrees with torch; without a compiler there is torch.
+"""The C sources beside this, compiled once for this machine and used where they agree with torch; else there is torch.
 
 `AI_ROUTER_NATIVE=0` in the environment turns it off.
 """
@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 SWITCH = "AI_ROUTER_NATIVE"
-SOURCE = Path(__file__).with_name("kernels.c")
+HERE = Path(__file__).parent
+SOURCES = ("kernels.c", "attention.c")  # kernels.h is in all of them
 # Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.
 FLAGS = (
     *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-shared", "-fPIC"),
@@ -29,7 +30,7 @@ FLAGS = (
 )
 COMPILE_SECONDS = 60
 LARGEST_HEAD = 1024  # of a key in kernels.c
-TILE, BLOCK = 16, 32  # of kernels.c
+TILE, BLOCK = 16, 32  # of attention.c
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
 
 _Pointer, _Int, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -230,13 +231,14 @@ def _library(compiler: str) -> Path:
     """The compiled file, in a folder that nobody else may write to."""
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=COMPILE_SECONDS, check=True).stdout
     flags = [*FLAGS, "-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else list(FLAGS)
-    key = hashlib.sha256(SOURCE.read_bytes() + version + repr((compiler, flags, _processor())).encode()).hexdigest()
+    text = b"".join((HERE / name).read_bytes() for name in ("kernels.h", *SOURCES))
+    key = hashlib.sha256(text + version + repr((compiler, flags, _processor())).encode()).hexdigest()
     folder = _folder()
     library = folder / f"kernels-{key[:32]}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / "kernels.so"
-            command = [compiler, *flags, str(SOURCE), "-o", str(made), "-lm"]
+            command = [compiler, *flags, *(str(HERE / name) for name in SOURCES), "-o", str(made), "-lm"]
             subprocess.run(command, capture_output=True, timeout=COMPILE_SECONDS, check=True)
             made.replace(library)
     return library
