@@ -10,7 +10,8 @@
 #define LANES 16   /* floats of a vector */
 #define QUERIES 32 /* of a block, at most */
 #define COLUMNS 32 /* of a tile, and of a page: it stays in the first cache beside the queries */
-#define FEW 8      /* queries for which no tile is worth it */
+#define FEW 8      /* fewer queries are attended to one by one */
+#define LARGEST_PAIRED 256 /* of a key in pairs.h */
 
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4)));
 
@@ -65,7 +66,7 @@ INLINE void score_tile(const float *upright, int vectors, const float *keys, int
 }
 
 /* out[queries, size] += shares[columns, lanes] · values[columns, size]; 4 queries × `wide` vectors in registers. */
-INLINE void value_tile(const float *shares, int lanes, const float *values, int columns, int queries, int size,
+INLINE void value_part(const float *shares, int lanes, const float *values, int columns, int queries, int size,
                        int from, int wide, float *out) {
     for (int j = 0; j < queries; j += 4) {
         Vector sums[4][4];
@@ -79,6 +80,13 @@ INLINE void value_tile(const float *shares, int lanes, const float *values, int 
         for (int r = 0; r < 4; r++)
             for (int v = 0; v < wide; v++) *(Vector *)(out + (j + r) * size + from + v * LANES) = sums[r][v];
     }
+}
+
+INLINE void value_tile(const float *shares, int lanes, const float *values, int columns, int queries, int size,
+                       float *out) {
+    int i = 0;
+    for (; i + 4 * LANES <= size; i += 4 * LANES) value_part(shares, lanes, values, columns, queries, size, i, 4, out);
+    for (; i < size; i += LANES) value_part(shares, lanes, values, columns, queries, size, i, 1, out);
 }
 
 /* What is read next, a column at a time: prefetchers of processors stop at the ends of pages, and rows are short. */
@@ -122,6 +130,8 @@ INLINE void value_few(const float *shares, int lanes, int group, const float *va
             for (int i = 0; i < size; i++) out[g * size + i] += shares[c * lanes + g] * values[c * size + i];
 }
 
+#include "pairs.h"
+
 /* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. */
 INLINE void softmax(float *scores, int64_t columns, int lanes, float *sums) {
     float most[QUERIES];
@@ -155,9 +165,11 @@ INLINE const char *after(const Part *own, int more, int64_t c, int values, int c
 
 INLINE void attend_block(const Block *b, int group, int half, int size, int vectors, float *scratch, float *out) {
     int lanes = vectors * LANES, queries = b->tokens * group, padded = (size + LANES - 1) / LANES * LANES;
-    int dense = b->run || queries >= FEW, column = size * (half ? 2 : 4);
+    int dense = b->run || queries >= FEW, column = size * (half ? 2 : 4), pairs = PAIRS(half, size);
     float *asked = scratch, *upright = asked + QUERIES * padded, *sums = upright + QUERIES * padded;
     float *tile = sums + QUERIES * padded, *scores = tile + COLUMNS * padded, total[QUERIES];
+    uint32_t upright_pairs[PAIRS(1, 32) ? LARGEST_PAIRED / 2 * QUERIES : 1];
+    bf16 halves[PAIRS(1, 32) ? LARGEST_PAIRED * QUERIES : 1];
     int64_t far = b->far.count, near = 0;
     for (int t = 0; t < (b->run ? 1 : b->tokens); t++) near = b->near[t].count > near ? b->near[t].count : near;
 
@@ -167,64 +179,52 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
             float x = b->q[j / group * b->stride + j % group * size + i] * b->scale;
             asked[j * padded + i] = upright[i * lanes + j] = x;
         }
-    for (int part = 0; part < 2; part++) {
-        const Part *p = part ? b->near : &b->far;
-        float *to = scores + part * far * lanes;
-        if (part ? b->run : dense)
-            for (int64_t c = 0; c < p->count; c += COLUMNS) {
-                int columns = p->count - c < COLUMNS ? p->count - c : COLUMNS;
-                const float *keys = widen(tile_of(p, c, 0, column), columns, half, size, padded, tile);
-                score_tile(upright, vectors, keys, columns, padded, to + c * lanes);
-            }
-        else {
-            if (part)
-                for (int64_t i = 0; i < near * lanes; i++) to[i] = -INFINITY;
-            for (int t = 0; t < b->tokens; t++) {
-                const Part *own = part ? p + t : p;
+    if (pairs) pair_queries(upright, asked, lanes, queries, size, upright_pairs, halves);
+    if (!b->run)
+        for (int64_t i = 0; i < near * lanes; i++) scores[far * lanes + i] = -INFINITY;
+
+    for (int values = 0; values < 2; values++) {
+        for (int part = 0; part < 2; part++) {
+            int together = part ? b->run : dense;
+            for (int t = 0; t < (together ? 1 : b->tokens); t++) {
+                const Part *own = part ? b->near + t : &b->far;
                 for (int64_t c = 0; c < own->count; c += COLUMNS) {
                     int columns = own->count - c < COLUMNS ? own->count - c : COLUMNS;
-                    const float *keys = widen(tile_of(own, c, 0, column), columns, half, size, padded, tile);
-                    float *row = to + c * lanes + t * group;
-                    Next next = {after(own, t + 1 < b->tokens && part, c, 0, column), column};
-                    score_few(asked + t * group * padded, group, keys, columns, padded, row, lanes, next);
+                    int64_t at = t * group * padded;
+                    float *row = scores + (part * far + c) * lanes + t * group;
+                    const char *stored = tile_of(own, c, values, column);
+                    const bf16 *paired = (const bf16 *)stored;
+                    const float *wide = pairs ? NULL : widen(stored, columns, half, size, padded, tile);
+                    Next next = {after(own, part && t + 1 < b->tokens, c, values, column), column};
+                    if (together && !values) {
+                        if (pairs) score_pairs(upright_pairs, vectors, paired, columns, size, row);
+                        else score_tile(upright, vectors, wide, columns, padded, row);
+                    } else if (together) {
+                        if (pairs) value_pairs(row, lanes, paired, columns, queries, size, (uint32_t *)tile, sums);
+                        else value_tile(row, lanes, wide, columns, queries, padded, sums);
+                    } else if (!values) {
+                        if (pairs) score_few_pairs(halves + at, group, paired, columns, size, row, lanes, next);
+                        else score_few(asked + at, group, wide, columns, padded, row, lanes, next);
+                    } else {
+                        if (pairs) value_few_pairs(row, lanes, group, paired, columns, size, sums + at, next);
+                        else value_few(row, lanes, group, wide, columns, padded, sums + at, next);
+                    }
                 }
             }
         }
-    }
-    for (int t = 0; t < b->tokens; t++)
-        for (int g = 0; g < group; g++) {
-            float *lane = scores + far * lanes + t * group + g;
-            for (int64_t c = 0; c < b->hidden[t]; c++) lane[c * lanes] = -INFINITY;
-            for (int64_t c = near - b->after[t]; c < near; c++) lane[c * lanes] = -INFINITY;
-        }
-    softmax(scores, far + near, lanes, total);
-    for (int part = 0; part < 2; part++) {
-        const Part *p = part ? b->near : &b->far;
-        const float *from = scores + part * far * lanes;
-        if (part ? b->run : dense)
-            for (int64_t c = 0; c < p->count; c += COLUMNS) {
-                int columns = p->count - c < COLUMNS ? p->count - c : COLUMNS, i = 0;
-                const float *values = widen(tile_of(p, c, 1, column), columns, half, size, padded, tile);
-                for (; i + 4 * LANES <= padded; i += 4 * LANES)
-                    value_tile(from + c * lanes, lanes, values, columns, queries, padded, i, 4, sums);
-                for (; i < padded; i += LANES)
-                    value_tile(from + c * lanes, lanes, values, columns, queries, padded, i, 1, sums);
+        if (values) break;
+        for (int t = 0; t < b->tokens; t++)
+            for (int g = 0; g < group; g++) {
+                float *lane = scores + far * lanes + t * group + g;
+                for (int64_t c = 0; c < b->hidden[t]; c++) lane[c * lanes] = -INFINITY;
+                for (int64_t c = near - b->after[t]; c < near; c++) lane[c * lanes] = -INFINITY;
             }
-        else
-            for (int t = 0; t < b->tokens; t++) {
-                const Part *own = part ? p + t : p;
-                for (int64_t c = 0; c < own->count; c += COLUMNS) {
-                    int columns = own->count - c < COLUMNS ? own->count - c : COLUMNS;
-                    const float *values = widen(tile_of(own, c, 1, column), columns, half, size, padded, tile);
-                    const float *row = from + c * lanes + t * group;
-                    Next next = {after(own, t + 1 < b->tokens && part, c, 1, column), column};
-                    value_few(row, lanes, group, values, columns, padded, sums + t * group * padded, next);
-                }
-            }
+        softmax(scores, far + near, lanes, total);
     }
     for (int j = 0; j < queries; j++)
         for (int i = 0; i < size; i++)
-            out[j / group * b->stride + j % group * size + i] = sums[j * padded + i] / total[j];
+            out[j / group * b->stride + j % group * size + i]
+                = sums[j * padded + (pairs ? order_pairs(i) : i)] / total[j];
 }
 
 /* q and out: [tokens, heads, size]. A token sees columns [first, last) of its row after the shared prefix `which`, or

@@ -22,7 +22,8 @@ import torch
 
 SWITCH = "AI_ROUTER_NATIVE"
 HERE = Path(__file__).parent
-SOURCES = ("kernels.c", "attention.c")  # kernels.h is in all of them
+SOURCES = ("kernels.c", "attention.c")
+HEADERS = ("kernels.h", "pairs.h")
 # Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.
 FLAGS = (
     *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-shared", "-fPIC"),
@@ -218,7 +219,7 @@ def _library(compiler: str) -> Path:
     """The compiled file, in a folder that nobody else may write to."""
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=COMPILE_SECONDS, check=True).stdout
     flags = [*FLAGS, "-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else list(FLAGS)
-    text = b"".join((HERE / name).read_bytes() for name in ("kernels.h", *SOURCES))
+    text = b"".join((HERE / name).read_bytes() for name in (*HEADERS, *SOURCES))
     key = hashlib.sha256(text + version + repr((compiler, flags, _processor())).encode()).hexdigest()
     folder = _folder()
     library = folder / f"kernels-{key[:32]}.so"
@@ -295,7 +296,7 @@ def _attention_checks(
         _turned(torch.rms_norm(part, (size,), norm, 1e-6), rotary)
         for part, norm in zip(parts[:, :6].split([heads, kv_heads], 1), norms[:2], strict=True)
     ]
-    rounding = 1e-4 if dtype == torch.float32 else 2**-4  # of numbers below 16
+    rounding, near = (1e-4, 1e-4) if dtype == torch.float32 else (2**-4, 0.05)  # of numbers below 16; of sums
     checks = [
         (q, turned[0], 1e-4),
         (cache.keys[pages, :, columns].float(), turned[1], rounding),
@@ -310,14 +311,14 @@ def _attention_checks(
             torch.cat(
                 [
                     far[0][:, : 7 * (int(at.which[t]) + 1)],
-                    near[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)[:, own],
+                    own_pages[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)[:, own],
                 ],
                 1,
             ).float()
-            for far, near in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
+            for far, own_pages in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
         )
         scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
-        checks.append((out[t], (scores.softmax(-1) @ v).view(heads, size), 1e-4))
+        checks.append((out[t], (scores.softmax(-1) @ v).view(heads, size), near))
     return checks
 
 
