@@ -216,7 +216,8 @@ class TorchCore:
 
     def _limit_cache(self) -> None:
         if self._packed:
-            self._runner.limit(self._scheduler.cache_tokens, warm=(2 if self._loaded.about.get("kv_cache") else 4) * self._loaded.about["parameters"])
+            size = 2 if self._loaded.about.get("kv_cache") else 4  # bytes: as much as the weights in that precision
+            self._runner.limit(self._scheduler.cache_tokens, warm=size * self._loaded.about["parameters"])
 
     def _anew(self, row: Sequence) -> Sequence:
         """A row as it was before its first token."""
