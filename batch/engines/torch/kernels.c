@@ -36,23 +36,7 @@ void swiglu(const float *x, float *out, int64_t rows, int64_t n, int threads) {
 /* Each row to 8 bits around 128, and its scale. */
 void quantise(const float *x, uint8_t *out, float *scales, int64_t rows, int64_t n, int threads) {
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
-    for (int64_t row = 0; row < rows; row++) {
-        const float *from = x + row * n;
-        uint8_t *to = out + row * n;
-        uint32_t most = 0; /* as whole numbers NaN is above all others */
-        for (int64_t i = 0; i < n; i++) {
-            uint32_t bits;
-            memcpy(&bits, from + i, 4);
-            bits &= 0x7fffffff;
-            most = bits > most ? bits : most;
-        }
-        float largest;
-        memcpy(&largest, &most, 4);
-        if (largest < 1e-12f) largest = 1e-12f;
-        float inverse = 127.0f / largest;
-        scales[row] = largest / 127.0f;
-        for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)(int32_t)(from[i] * inverse + 128.5f);
-    }
+    for (int64_t row = 0; row < rows; row++) scales[row] = quantise_row(x + row * n, out + row * n, n);
 }
 
 /* x = x · scale of its row + bias (or NULL), in place. */

@@ -42,6 +42,23 @@ static inline float exp_fast(float x) {
     return p * scale;
 }
 
+/* One row to 8 bits around 128; its scale. NaN among it makes the scale NaN. */
+static inline float quantise_row(const float *from, uint8_t *to, int64_t n) {
+    uint32_t most = 0; /* as whole numbers NaN is above all others */
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, from + i, 4);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    float largest;
+    memcpy(&largest, &most, 4);
+    if (largest < 1e-12f) largest = 1e-12f;
+    float inverse = 127.0f / largest;
+    for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)(int32_t)(from[i] * inverse + 128.5f);
+    return largest / 127.0f;
+}
+
 typedef struct {
     int64_t heads, kv_heads, size, columns; /* columns: of the cache, allocated */
     int64_t threads;

@@ -16,13 +16,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+if TYPE_CHECKING:
+    from batch.engines.torch.gemm import Int8Product
+
 SWITCH = "AI_ROUTER_NATIVE"
 HERE = Path(__file__).parent
-SOURCES = ("kernels.c", "attention.c")  # kernels.h is in all of them
+SOURCES = ("kernels.c", "attention.c", "gemm.c")  # kernels.h is in all of them
 # Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.
 FLAGS = (
     *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-shared", "-fPIC"),
@@ -54,6 +57,8 @@ class Kernels:
         self._swiglu = function("swiglu", p, p, i, i, ctypes.c_int)
         self._quantise = function("quantise", p, p, p, i, i, ctypes.c_int)
         self._rescale = function("rescale", p, p, p, i, i, ctypes.c_int)
+        self._int8_linear = function("int8_linear", p, p, p, p, i, i, p, i, p, p, p, ctypes.c_int)
+        self.panel = int(library.gemm_outputs())  # outputs that the int8 product packs together; 0 where it is not
         attend = (p, p, f, p, p, p, p, p, p, p, p, p, i, i, p)
         self._set, self._attend, self._attend_many = (
             {
@@ -99,6 +104,27 @@ class Kernels:
             n,
             torch.get_num_threads(),
         )
+
+    def int8_linear(self, layer: Int8Product, x: torch.Tensor) -> torch.Tensor:
+        """x: [rows, in]; returns [rows, out]."""
+        rows = x.shape[0]
+        work = torch.empty(rows, layer.weight.shape[1] * 4, dtype=torch.uint8)
+        scales, out = torch.empty(rows), torch.empty(rows, layer.outputs)
+        self._int8_linear(
+            layer.weight.data_ptr(),
+            layer.scale.data_ptr(),
+            layer.offsets.data_ptr(),
+            None if layer.bias is None else layer.bias.data_ptr(),
+            layer.inputs,
+            layer.outputs,
+            x.data_ptr(),
+            rows,
+            work.data_ptr(),
+            scales.data_ptr(),
+            out.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return out
 
     def set_cache(
         self,
@@ -277,10 +303,29 @@ def _agrees(kernels: Kernels) -> bool:
         (kernels.swiglu(30 * x), F.silu(30 * x[:, :48]) * (30 * x[:, 48:]), 1e-3),
         ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
     ]
+    if kernels.panel:
+        checks += _product_checks(kernels, draw)
     for size in (64, 128, 24):
         for dtype in CACHE_DTYPES:
             checks += _attention_checks(kernels, draw, size, dtype)
     return all(bool(((ours - theirs).abs() <= limit).all()) for ours, theirs, limit in checks)
+
+
+def _product_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """The int8 product at every height of a block, beside the exact sums."""
+    from batch.engines.torch.gemm import Int8Product
+
+    weight, scale, bias = (40 * draw(70, 51)).clamp(-127, 127).to(torch.int8), draw(70).abs() / 100, draw(70)
+    layer = Int8Product(kernels, weight, scale, bias)
+    checks = []
+    for rows in (*range(1, 14), 113):
+        x = draw(rows, 51)
+        quantised, scales = kernels.quantise(x)
+        sums = (quantised.int() - 128) @ weight.int().T
+        checks.append((layer(x), sums * scale * scales[:, None] + bias, 1e-4))
+    return checks
 
 
 def _attention_checks(
