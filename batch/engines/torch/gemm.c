@@ -12,10 +12,13 @@
 
 #define OUTPUTS 32
 #define ROWS 12
+#define FEW 8          /* rows that a thread quantises at a time */
+#define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include <immintrin.h>
 #include <omp.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 typedef struct {
@@ -48,7 +51,7 @@ static inline __attribute__((always_inline)) void block(const Layer *l, const in
     for (int64_t k = 0; k < l->stride; k += 4, w += OUTPUTS * 4, next += advance) {
         __m512i a = _mm512_load_si512(w), b = _mm512_load_si512(w + 64);
         _mm_prefetch((const char *)next, _MM_HINT_T1);
-        if (rows <= 2) _mm_prefetch((const char *)next + 64, _MM_HINT_T1);
+        _mm_prefetch((const char *)next + 64, _MM_HINT_T1);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             int32_t four;
@@ -99,6 +102,18 @@ static int64_t take(Share *share, int own) {
     return own ? first : last - 1;
 }
 
+/* The next unit for a thread, or -1 when all are taken. */
+static int64_t next(Share *shares, int threads, int me) {
+    int64_t unit = take(shares + me, 1);
+    for (int other = 1; unit < 0 && other < threads; other++) unit = take(shares + (me + other) % threads, 0);
+    return unit;
+}
+
+static void share(Share *shares, int threads, int64_t units) {
+    for (int64_t t = 0; t < threads; t++)
+        shares[t].range = (uint64_t)(units * t / threads) | (uint64_t)(units * (t + 1) / threads) << 32;
+}
+
 /* out[rows, outputs] = x[rows, inputs] · weights · scales + bias; bytes: [rows, inputs up to a multiple of 4] and
  * row_scales: [rows], to work in. Weights, scales, offsets and bias come in whole panels, padded with zeros. */
 void int8_linear(const int8_t *weights, const float *scales, const int32_t *offsets, const float *bias, int64_t inputs,
@@ -109,26 +124,31 @@ void int8_linear(const int8_t *weights, const float *scales, const int32_t *offs
     int64_t panels = (outputs + OUTPUTS - 1) / OUTPUTS, blocks = (rows + ROWS - 1) / ROWS;
     int64_t pieces = blocks >= 8 ? 2 : 1, units = panels * pieces; /* of a panel, for threads to end together */
     int64_t advance = (OUTPUTS * 4 + blocks - 1) / blocks;
-    Share shares[threads];
-    for (int t = 0; t < threads; t++)
-        shares[t].range = (uint64_t)(units * t / threads) | (uint64_t)(units * (t + 1) / threads) << 32;
+    int64_t fews = (rows + FEW - 1) / FEW;
+    Share first_steps[threads], second_steps[threads];
+    share(first_steps, threads, fews), share(second_steps, threads, units);
+    _Atomic int64_t waiting = fews;
 #pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
     {
         int me = omp_get_thread_num();
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < rows; row++)
-            row_scales[row] = quantise_row(x + row * inputs, bytes + row * l->stride, inputs);
-        for (int victim = 0; victim < threads; victim++) {
-            Share *share = shares + (me + victim) % threads;
-            for (int64_t unit; (unit = take(share, victim == 0)) >= 0;) {
+        /* No barrier between the two: a thread that is still waking up would keep the others from all their work. */
+        for (int64_t few; (few = next(first_steps, threads, me)) >= 0;) {
+            int64_t last = (few + 1) * FEW < rows ? (few + 1) * FEW : rows;
+            for (int64_t r = few * FEW; r < last; r++)
+                row_scales[r] = quantise_row(x + r * inputs, bytes + r * l->stride, inputs);
+            atomic_fetch_sub(&waiting, 1);
+        }
+        for (int spins = 0; atomic_load(&waiting); spins++)
+            if (spins < PATIENCE) _mm_pause();
+            else sched_yield();
+        for (int64_t unit; (unit = next(second_steps, threads, me)) >= 0;) {
                 int64_t column = unit / pieces * OUTPUTS, piece = unit % pieces;
-                const int8_t *next = l->weights + (column + OUTPUTS) * l->stride;
+                const int8_t *ahead = l->weights + (column + OUTPUTS) * l->stride;
                 for (int64_t b = piece * blocks / pieces; b < (piece + 1) * blocks / pieces; b++) {
                     int64_t first = rows * b / blocks, last = rows * (b + 1) / blocks;
                     BLOCKS[last - first](l, bytes + first * l->stride, row_scales + first, column,
-                                         out + first * l->outputs, next + b * advance * (l->stride / 4), advance);
+                                         out + first * l->outputs, ahead + b * advance * (l->stride / 4), advance);
                 }
-            }
         }
     }
 }
