@@ -26,6 +26,17 @@ class Int8Product:
         self.scale = F.pad(scale, (0, more))
         self.bias = None if bias is None else F.pad(bias, (0, more))
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """x: float32, [rows, in], contiguous; returns [rows, out]."""
-        return self.kernels.int8_linear(self, x)
+    def __call__(
+        self,
+        x: torch.Tensor,
+        *,
+        norm: tuple[torch.Tensor, float] | None = None,
+        gated: bool = False,
+        residual: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """x: float32, [rows, in], contiguous; returns [rows, out].
+
+        On the way in a row is put through the RMS norm of such a weight and epsilon; or, `gated`, it is gates and as
+        many values more, and becomes silu(gate) · value. On the way out `residual` is added, [rows, out].
+        """
+        return self.kernels.int8_linear(self, x, norm, gated, residual)

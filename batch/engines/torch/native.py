@@ -52,12 +52,12 @@ class Kernels:
             found.argtypes, found.restype = types, None
             return found
 
-        p, i, f = _Pointer, _Int, _Float
+        p, i, f, c = _Pointer, _Int, _Float, ctypes.c_int
         self._rms_norm = function("rms_norm", p, p, p, i, i, f, ctypes.c_int)
         self._swiglu = function("swiglu", p, p, i, i, ctypes.c_int)
         self._quantise = function("quantise", p, p, p, i, i, ctypes.c_int)
         self._rescale = function("rescale", p, p, p, i, i, ctypes.c_int)
-        self._int8_linear = function("int8_linear", p, p, p, p, i, i, p, i, p, p, p, ctypes.c_int)
+        self._int8_linear = function("int8_linear", *(p, p, p, p, i, i, p, p, f, c, p, i, p, p, p, c))
         self.panel = int(library.gemm_outputs())  # outputs that the int8 product packs together; 0 where it is not
         attend = (p, p, f, p, p, p, p, p, p, p, p, p, i, i, p)
         self._set, self._attend, self._attend_many = (
@@ -105,24 +105,24 @@ class Kernels:
             torch.get_num_threads(),
         )
 
-    def int8_linear(self, layer: Int8Product, x: torch.Tensor) -> torch.Tensor:
-        """x: [rows, in]; returns [rows, out]."""
+    def int8_linear(
+        self,
+        layer: Int8Product,
+        x: torch.Tensor,
+        norm: tuple[torch.Tensor, float] | None,
+        gated: bool,
+        residual: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """x: [rows, in]; returns [rows, out]. The rest as in `Int8Product`."""
         rows = x.shape[0]
         work = torch.empty(rows, layer.weight.shape[1] * 4, dtype=torch.uint8)
         scales, out = torch.empty(rows), torch.empty(rows, layer.outputs)
         self._int8_linear(
-            layer.weight.data_ptr(),
-            layer.scale.data_ptr(),
-            layer.offsets.data_ptr(),
-            None if layer.bias is None else layer.bias.data_ptr(),
-            layer.inputs,
-            layer.outputs,
-            x.data_ptr(),
-            rows,
-            work.data_ptr(),
-            scales.data_ptr(),
-            out.data_ptr(),
-            torch.get_num_threads(),
+            *(layer.weight.data_ptr(), layer.scale.data_ptr(), layer.offsets.data_ptr()),
+            *(None if layer.bias is None else layer.bias.data_ptr(), layer.inputs, layer.outputs, x.data_ptr()),
+            *((norm[0].data_ptr(), norm[1]) if norm else (None, 0.0)),
+            *(gated, None if residual is None else residual.data_ptr(), rows),
+            *(work.data_ptr(), scales.data_ptr(), out.data_ptr(), torch.get_num_threads()),
         )
         return out
 
@@ -318,13 +318,19 @@ def _product_checks(
     from batch.engines.torch.gemm import Int8Product
 
     weight, scale, bias = (40 * draw(70, 51)).clamp(-127, 127).to(torch.int8), draw(70).abs() / 100, draw(70)
-    layer = Int8Product(kernels, weight, scale, bias)
+    layer, norm = Int8Product(kernels, weight, scale, bias), (draw(51), 1e-6)
+    step = 0.05  # of one input, where another order of a sum rounds it to the next whole number
     checks = []
     for rows in (*range(1, 14), 113):
-        x = draw(rows, 51)
-        quantised, scales = kernels.quantise(x)
-        sums = (quantised.int() - 128) @ weight.int().T
-        checks.append((layer(x), sums * scale * scales[:, None] + bias, 1e-4))
+        x, both, residual = draw(rows, 51), draw(rows, 102), draw(rows, 70)
+        for ready, ours, limit in (
+            (x, layer(x, residual=residual), 1e-4),
+            (kernels.rms_norm(x, *norm), layer(x, norm=norm, residual=residual), step),
+            (kernels.swiglu(both), layer(both, gated=True, residual=residual), step),
+        ):
+            quantised, scales = kernels.quantise(ready)
+            sums = (quantised.int() - 128) @ weight.int().T
+            checks.append((ours, sums * scale * scales[:, None] + bias + residual, limit))
     return checks
 
 
