@@ -5,33 +5,38 @@ The model's own code stays as it is: only `forward` of single modules is replace
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from batch.engines.torch.attention import attend, current_plan
+from batch.engines.torch.attention import Plan, attend, current_plan
+from batch.engines.torch.gemm import Int8Product
 from batch.engines.torch.linear import FusedPart
 from batch.engines.torch.native import LARGEST_HEAD, Kernels
 
-KNOWN_ATTENTION = ("Qwen3Attention", "Qwen2Attention", "LlamaAttention", "MistralAttention")
+KNOWN = ("Qwen3", "Qwen2", "Llama", "Mistral")  # whose attention and decoder layers are done as a whole
+Mix = Callable[[Plan, torch.Tensor, tuple[torch.Tensor, torch.Tensor]], torch.Tensor]  # qkv, rotary: what is attended
 
 
 def use_kernels(model: nn.Module, kernels: Kernels) -> int:
     """Replace what can be replaced in a float32 model on the CPU; how many modules."""
-    count = 0
+    given: dict[nn.Module, Any] = {}
     with torch.inference_mode():
         for module in model.modules():
             made = _norm(module, kernels) or _gated(module, kernels)
             if made is not None:
-                module.forward = made
-                count += 1
+                given[module] = made
+    mixes = {module: mix for module in model.modules() if (mix := _mixing(module, kernels)) is not None}
+    given |= {module: _attention(module, mix) for module, mix in mixes.items()}
     for module in model.modules():
-        made = _attention(module, kernels)
+        made = _layer(module, given, mixes)
         if made is not None:
-            module.forward = made
-            count += 1
-    return count
+            given[module] = made
+    for module, made in given.items():
+        module.forward = made
+    return len(given)
 
 
 def _agrees(made: Any, module: nn.Module, width: int) -> bool:
@@ -73,8 +78,8 @@ def _gated(module: nn.Module, kernels: Kernels) -> Any:
     return forward if _agrees(forward, module, gate.in_features) else None
 
 
-def _attention(module: nn.Module, kernels: Kernels) -> Any:
-    """Projections, norms of the heads and rotation into the slots, in a packed step; else as it was.
+def _mixing(module: nn.Module, kernels: Kernels) -> Mix | None:
+    """What an attention does between its projections: norms of the heads, rotation into the slots, and attending.
 
     The trial of `open_runner` compares the whole against the original.
     """
@@ -85,9 +90,8 @@ def _attention(module: nn.Module, kernels: Kernels) -> Any:
         return None
     fused = parts[0]._fused  # type: ignore[union-attr]
     norms = [getattr(module, name, None) for name in ("q_norm", "k_norm")]
-    name = type(module).__name__
     if (
-        name not in KNOWN_ATTENTION
+        not _is_known(module, "Attention")
         or size % 2
         or size > LARGEST_HEAD
         or any((n is None) != (norms[0] is None) for n in norms)
@@ -99,21 +103,65 @@ def _attention(module: nn.Module, kernels: Kernels) -> Any:
         else None
     )
     scale: float = module.scaling
-    whole: Any = module.config if name == "MistralAttention" else module  # who knows the sliding window
+    whole: Any = (
+        module.config if type(module).__name__ == "MistralAttention" else module
+    )  # who knows the sliding window
     window: int | None = getattr(whole, "sliding_window", None)
-    original, kv_heads = module.forward, fused.sizes[1] // size
+    kv_heads = fused.sizes[1] // size
+
+    def mix(plan: Plan, qkv: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        cosine, sine = rotary
+        held = plan.cache.layer(layer, kv_heads, size, qkv)
+        slots, columns = plan.cache.writes
+        q = kernels.set_cache(qkv, scaled, (cosine[0], sine[0]), slots, columns, held.keys, held.values)
+        return attend(plan, layer, held, q, scale, window).flatten(1)
+
+    return mix
+
+
+def _attention(module: Any, mix: Mix) -> Any:
+    """Attention in a packed step; else as it was."""
+    original, fused, project = module.forward, module.q_proj._fused, module.o_proj
 
     def forward(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
         plan = current_plan()
         if plan is None or plan.native is None:
             usual: tuple[torch.Tensor, Any] = original(hidden_states, *args, **kwargs)
             return usual
-        cosine, sine = kwargs["position_embeddings"]
-        held = plan.cache.layer(layer, kv_heads, size, hidden_states)
-        slots, columns = plan.cache.writes
-        qkv = fused.linear(hidden_states[0])
-        q = kernels.set_cache(qkv, scaled, (cosine[0], sine[0]), slots, columns, held.keys, held.values)
-        out = attend(plan, layer, held, q, scale, window)
-        return project(out.view(1, out.shape[0], -1)), None
+        mixed = mix(plan, fused.linear(hidden_states[0]), kwargs["position_embeddings"])
+        return project(mixed.unsqueeze(0)), None
 
     return forward
+
+
+def _layer(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module, Mix]) -> Any:
+    """A decoder layer of int8 products, which do norms, gates and residuals too, in a packed step; else as it was."""
+    if not _is_known(module, "DecoderLayer"):
+        return None
+    norms, attention, gated = (module.input_layernorm, module.post_attention_layernorm), module.self_attn, module.mlp
+    if attention not in mixes or not all(part in given for part in (*norms, gated)):
+        return None
+    linears = attention.q_proj._fused.linear, attention.o_proj, gated.gate_proj._fused.linear, gated.down_proj
+    products = [product for x in linears if isinstance(product := getattr(x, "product", None), Int8Product)]
+    if len(products) != len(linears):
+        return None
+    qkv, project, both, down = products
+    first, second = ((norm.weight, norm.variance_epsilon) for norm in norms)
+    original, mix = module.forward, mixes[attention]
+
+    def forward(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        plan = current_plan()
+        if plan is None or plan.native is None:
+            usual: torch.Tensor = original(hidden_states, *args, **kwargs)
+            return usual
+        x = hidden_states[0].contiguous()
+        mixed = mix(plan, qkv(x, norm=first), kwargs["position_embeddings"])
+        x = project(mixed, residual=x)
+        x = down(both(x, norm=second), gated=True, residual=x)
+        return x.unsqueeze(0)
+
+    return forward
+
+
+def _is_known(module: nn.Module, part: str) -> bool:
+    return type(module).__name__ in {name + part for name in KNOWN}

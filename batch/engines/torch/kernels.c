@@ -6,53 +6,21 @@
  */
 #include "kernels.h"
 
-static inline float square_sum(const float *x, int64_t n) {
-    float sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
-    return sum;
-}
-
-/* out = x / sqrt(mean(x²) + eps) · weight, for each row of n. */
 void rms_norm(const float *x, const float *weight, float *out, int64_t rows, int64_t n, float eps, int threads) {
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
-    for (int64_t row = 0; row < rows; row++) {
-        const float *from = x + row * n;
-        float *to = out + row * n;
-        float scale = 1.0f / sqrtf(square_sum(from, n) / n + eps);
-        for (int64_t i = 0; i < n; i++) to[i] = weight[i] * (from[i] * scale);
-    }
+    for (int64_t row = 0; row < rows; row++) norm_row(x + row * n, weight, out + row * n, n, eps);
 }
 
-/* out[rows, n] = silu(gate) · up; x: [rows, 2n], the gates first. */
+/* x: [rows, 2n]; out: [rows, n]. */
 void swiglu(const float *x, float *out, int64_t rows, int64_t n, int threads) {
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
-    for (int64_t row = 0; row < rows; row++) {
-        const float *gate = x + row * 2 * n, *up = gate + n;
-        float *to = out + row * n;
-        for (int64_t i = 0; i < n; i++) to[i] = gate[i] / (1.0f + exp_fast(-gate[i])) * up[i];
-    }
+    for (int64_t row = 0; row < rows; row++) gate_row(x + row * 2 * n, out + row * n, n);
 }
 
 /* Each row to 8 bits around 128, and its scale. */
 void quantise(const float *x, uint8_t *out, float *scales, int64_t rows, int64_t n, int threads) {
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
-    for (int64_t row = 0; row < rows; row++) {
-        const float *from = x + row * n;
-        uint8_t *to = out + row * n;
-        uint32_t most = 0; /* as whole numbers NaN is above all others */
-        for (int64_t i = 0; i < n; i++) {
-            uint32_t bits;
-            memcpy(&bits, from + i, 4);
-            bits &= 0x7fffffff;
-            most = bits > most ? bits : most;
-        }
-        float largest;
-        memcpy(&largest, &most, 4);
-        if (largest < 1e-12f) largest = 1e-12f;
-        float inverse = 127.0f / largest;
-        scales[row] = largest / 127.0f;
-        for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)(int32_t)(from[i] * inverse + 128.5f);
-    }
+    for (int64_t row = 0; row < rows; row++) scales[row] = quantise_row(x + row * n, out + row * n, n);
 }
 
 /* x = x · scale of its row + bias (or NULL), in place. */

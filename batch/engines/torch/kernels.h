@@ -1,4 +1,4 @@
-/* What the native kernels have in common: types of a KV cache, and a fast exponential. */
+/* What the native kernels have in common: types of a KV cache, a fast exponential, and what is done to a row. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -40,6 +40,40 @@ static inline float exp_fast(float x) {
     float scale;
     memcpy(&scale, &bits, 4);
     return p * scale;
+}
+
+static inline float square_sum(const float *x, int64_t n) {
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
+    return sum;
+}
+
+/* out = x / sqrt(mean(x²) + eps) · weight; a row. */
+static inline void norm_row(const float *x, const float *weight, float *out, int64_t n, float eps) {
+    float scale = 1.0f / sqrtf(square_sum(x, n) / n + eps);
+    for (int64_t i = 0; i < n; i++) out[i] = weight[i] * (x[i] * scale);
+}
+
+/* out[n] = silu(gate) · up; x: the gates, then as many more. */
+static inline void gate_row(const float *x, float *out, int64_t n) {
+    for (int64_t i = 0; i < n; i++) out[i] = x[i] / (1.0f + exp_fast(-x[i])) * x[n + i];
+}
+
+/* One row to 8 bits around 128; its scale. NaN among it makes the scale NaN. */
+static inline float quantise_row(const float *from, uint8_t *to, int64_t n) {
+    uint32_t most = 0; /* as whole numbers NaN is above all others */
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, from + i, 4);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    float largest;
+    memcpy(&largest, &most, 4);
+    if (largest < 1e-12f) largest = 1e-12f;
+    float inverse = 127.0f / largest;
+    for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)(int32_t)(from[i] * inverse + 128.5f);
+    return largest / 127.0f;
 }
 
 typedef struct {

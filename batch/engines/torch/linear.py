@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from batch.engines.torch.native import kernels
+from batch.engines.torch.gemm import Int8Product
+from batch.engines.torch.native import Kernels, kernels
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -45,7 +46,7 @@ class Int8Linear(nn.Module):  # type: ignore[misc]
     """Weights and activations in int8: a scale for each output of the weight, and for each token of the input.
 
     A token's scale comes from that token alone, so an answer does not depend on who else is in the batch. The product
-    is oneDNN's (u8 × s8, VNNI or AMX where the CPU has it), with fp32 in and out.
+    is that of gemm.c where the CPU has AVX-512 VNNI, else oneDNN's (u8 × s8); fp32 in and out.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -55,31 +56,48 @@ class Int8Linear(nn.Module):  # type: ignore[misc]
         quantised = (weight / scale.unsqueeze(1)).round().clamp(-127, 127).to(torch.int8)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.dtype = linear.weight.dtype
-        self.scale = scale
-        self.zero = torch.zeros(self.out_features, dtype=torch.int32)
-        self.packed = torch.ops.onednn.qlinear_prepack(quantised, [64, self.in_features])
-        self.bias = None if linear.bias is None else linear.bias.detach().float()
+        bias = None if linear.bias is None else linear.bias.detach().float()
+        quick = kernels()
+        self.product: Callable[[torch.Tensor], torch.Tensor] = (
+            Int8Product(quick, quantised, scale, bias)
+            if quick is not None and quick.panel
+            else OneDnnProduct(quick, quantised, scale, bias)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: [..., in]; returns [..., out]."""
-        flat = x.reshape(-1, self.in_features).float()
-        quick = kernels()
-        if quick is not None:
-            rows, scale = quick.quantise(flat)
+        flat = x.reshape(-1, self.in_features).float().contiguous()
+        return self.product(flat).view(*x.shape[:-1], self.out_features).to(self.dtype)
+
+
+class OneDnnProduct:
+    """What `Int8Product` is, by oneDNN: VNNI or AMX where the CPU has it."""
+
+    def __init__(
+        self, quick: Kernels | None, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
+    ) -> None:
+        self.quick, self.scale, self.bias = quick, scale, bias
+        self.zero = torch.zeros(len(scale), dtype=torch.int32)
+        self.packed = torch.ops.onednn.qlinear_prepack(weight, [64, weight.shape[1]])
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """x: float32, [rows, in], contiguous; returns [rows, out]."""
+        if self.quick is not None:
+            rows, scale = self.quick.quantise(x)
         else:
-            scale = flat.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).div_(127)
+            scale = x.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).div_(127)
             # 128 is the zero point; the half makes the cut of the conversion a rounding
-            rows = (flat / scale).add_(128.5).to(torch.uint8)
+            rows = (x / scale).add_(128.5).to(torch.uint8)
         out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             rows, 1.0, 128, self.packed, self.scale, self.zero, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        if quick is not None:
-            quick.rescale(out, scale, self.bias)
+        if self.quick is not None:
+            self.quick.rescale(out, scale, self.bias)
         else:
             out *= scale
             if self.bias is not None:
                 out += self.bias
-        return out.view(*x.shape[:-1], self.out_features).to(self.dtype)
+        return out
 
 
 class _Fused:

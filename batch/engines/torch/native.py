@@ -16,13 +16,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+if TYPE_CHECKING:
+    from batch.engines.torch.gemm import Int8Product
+
 SWITCH = "AI_ROUTER_NATIVE"
 HERE = Path(__file__).parent
-SOURCES = ("kernels.c", "attention.c")
+SOURCES = ("kernels.c", "attention.c", "gemm.c")
 HEADERS = ("kernels.h", "pairs.h")
 # Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.
 FLAGS = (
@@ -50,7 +53,7 @@ class Kernels:
             found.argtypes, found.restype = types, None
             return found
 
-        p, i, f = _Pointer, _Int, _Float
+        p, i, f, c = _Pointer, _Int, _Float, ctypes.c_int
         self._rms_norm = function("rms_norm", p, p, p, i, i, f, ctypes.c_int)
         self._swiglu = function("swiglu", p, p, i, i, ctypes.c_int)
         self._quantise = function("quantise", p, p, p, i, i, ctypes.c_int)
@@ -60,6 +63,8 @@ class Kernels:
             torch.float32: function("set_f32", *(types := (p, p, p, p, f, p, p, p, p, i, p, p, p))),
             torch.bfloat16: function("set_bf16", *types),
         }
+        self._int8_linear = function("int8_linear", *(p, p, p, p, i, i, p, p, f, c, p, i, p, p, p, c))
+        self.panel = int(library.gemm_outputs())  # outputs that the int8 product packs together; 0 where it is not
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """x: [..., n]; weight: [n]."""
@@ -93,6 +98,27 @@ class Kernels:
             n,
             torch.get_num_threads(),
         )
+
+    def int8_linear(
+        self,
+        layer: Int8Product,
+        x: torch.Tensor,
+        norm: tuple[torch.Tensor, float] | None,
+        gated: bool,
+        residual: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """x: [rows, in]; returns [rows, out]. The rest as in `Int8Product`."""
+        rows = x.shape[0]
+        work = torch.empty(rows, layer.weight.shape[1] * 4, dtype=torch.uint8)
+        scales, out = torch.empty(rows), torch.empty(rows, layer.outputs)
+        self._int8_linear(
+            *(layer.weight.data_ptr(), layer.scale.data_ptr(), layer.offsets.data_ptr()),
+            *(None if layer.bias is None else layer.bias.data_ptr(), layer.inputs, layer.outputs, x.data_ptr()),
+            *((norm[0].data_ptr(), norm[1]) if norm else (None, 0.0)),
+            *(gated, None if residual is None else residual.data_ptr(), rows),
+            *(work.data_ptr(), scales.data_ptr(), out.data_ptr(), torch.get_num_threads()),
+        )
+        return out
 
     def set_cache(
         self,
@@ -265,10 +291,35 @@ def _agrees(kernels: Kernels) -> bool:
         (kernels.swiglu(30 * x), F.silu(30 * x[:, :48]) * (30 * x[:, 48:]), 1e-3),
         ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
     ]
+    if kernels.panel:
+        checks += _product_checks(kernels, draw)
     for size in (64, 128, 24):
         for dtype in CACHE_DTYPES:
             checks += _attention_checks(kernels, draw, size, dtype)
     return all(bool(((ours - theirs).abs() <= limit).all()) for ours, theirs, limit in checks)
+
+
+def _product_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """The int8 product at every height of a block, beside the exact sums."""
+    from batch.engines.torch.gemm import Int8Product
+
+    weight, scale, bias = (40 * draw(70, 51)).clamp(-127, 127).to(torch.int8), draw(70).abs() / 100, draw(70)
+    layer, norm = Int8Product(kernels, weight, scale, bias), (draw(51), 1e-6)
+    step = 0.05  # of one input, where another order of a sum rounds it to the next whole number
+    checks = []
+    for rows in (*range(1, 14), 113):
+        x, both, residual = draw(rows, 51), draw(rows, 102), draw(rows, 70)
+        for ready, ours, limit in (
+            (x, layer(x, residual=residual), 1e-4),
+            (kernels.rms_norm(x, *norm), layer(x, norm=norm, residual=residual), step),
+            (kernels.swiglu(both), layer(both, gated=True, residual=residual), step),
+        ):
+            quantised, scales = kernels.quantise(ready)
+            sums = (quantised.int() - 128) @ weight.int().T
+            checks.append((ours, sums * scale * scales[:, None] + bias + residual, limit))
+    return checks
 
 
 def _attention_checks(

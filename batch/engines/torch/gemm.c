@@ -1,0 +1,161 @@
+/* The product of an int8 linear layer: float rows in, float rows out, everything between in one parallel region.
+ *
+ * Rows are put into 8 bits around 128 (kernels.h), multiplied with signed weights by vpdpbusd, four inputs at a time
+ * into 32-bit sums, and scaled on the way to memory. The sums are exact: they are the same for every blocking below.
+ *
+ * Weights lie in panels of OUTPUTS outputs: [panels, inputs / 4, OUTPUTS, 4]. A panel is read front to back, once for
+ * every block of rows. It stays in the cache (levels 1 and 2) from block to block, while each block prefetches a part of
+ * the panel after it. A block of ROWS rows keeps ROWS × 2 sums in registers, and loads ROWS + 2 of them for ROWS × 2
+ * products; a core begins two of each in a cycle.
+ */
+#include "kernels.h"
+
+#define OUTPUTS 32
+#define ROWS 12
+#define FEW 8          /* rows that a thread puts into 8 bits at a time */
+#define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
+
+/* out[rows, outputs] = f(x) · weights · scales + bias + residual. f is silu(gate) · up where `gated`, x then being
+ * [rows, 2 · inputs], the gates first; or the norm by such a weight; or nothing. norm, bias and residual may be NULL.
+ * Weights, scales, offsets and bias come in whole panels, padded with zeros. To work in: bytes, [rows, inputs up to a
+ * multiple of 4], and row_scales, [rows]. */
+#define ARGUMENTS                                                                                                      \
+    const int8_t *weights, const float *scales, const int32_t *offsets, const float *bias, int64_t inputs,             \
+        int64_t outputs, const float *x, const float *norm, float eps, int gated, const float *residual, int64_t rows, \
+        uint8_t *bytes, float *row_scales, float *out, int threads
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#include <immintrin.h>
+#include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+/* Outputs of a panel, by which weights are packed; 0 where the processor lacks the product. */
+int64_t gemm_outputs(void) { return OUTPUTS; }
+
+typedef struct {
+    int64_t outputs, stride; /* stride: of a row in bytes */
+    const int8_t *weights;
+    const float *scales, *bias;
+    const int32_t *offsets; /* -128 · the sum of an output's weights: what rows around 128 have too much */
+    const uint8_t *bytes;
+    const float *row_scales, *residual;
+    float *out;
+} Product;
+
+/* Rows [row, row + rows) times the panel whose first output is `column`. `rows` is a constant, so that the sums are
+ * registers. `next`, `advance`: what to prefetch on the way, and how many bytes of it with every four inputs. */
+static inline __attribute__((always_inline)) void block(const Product *p, const int rows, int64_t row, int64_t column,
+                                                        const int8_t *next, int64_t advance) {
+    const uint8_t *x = p->bytes + row * p->stride;
+    const int8_t *w = p->weights + column * p->stride;
+    __m512i sums[ROWS][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; v++) sums[r][v] = _mm512_loadu_si512(p->offsets + column + 16 * v);
+    for (int64_t k = 0; k < p->stride; k += 4, w += OUTPUTS * 4, next += advance) {
+        __m512i a = _mm512_loadu_si512(w), b = _mm512_loadu_si512(w + 64);
+        _mm_prefetch((const char *)next, _MM_HINT_T1);
+        _mm_prefetch((const char *)next + 64, _MM_HINT_T1); /* a single block has to fetch two lines each time */
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            int32_t four;
+            memcpy(&four, x + r * p->stride + k, 4);
+            __m512i inputs = _mm512_set1_epi32(four);
+            sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], inputs, a);
+            sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], inputs, b);
+        }
+    }
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; v++) {
+        int64_t first = column + 16 * v, left = p->outputs - first;
+        if (left <= 0) break;
+        __mmask16 mask = left >= 16 ? 0xffff : (1 << left) - 1;
+        __m512 scale = _mm512_loadu_ps(p->scales + first);
+        __m512 bias = p->bias ? _mm512_loadu_ps(p->bias + first) : _mm512_setzero_ps();
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            int64_t at = (row + r) * p->outputs + first;
+            __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][v]), scale);
+            value = _mm512_fmadd_ps(value, _mm512_set1_ps(p->row_scales[row + r]), bias);
+            if (p->residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, p->residual + at));
+            _mm512_mask_storeu_ps(p->out + at, mask, value);
+        }
+    }
+}
+
+typedef void Block(const Product *, int64_t, int64_t, const int8_t *, int64_t);
+#define BLOCK(R)                                                                                                       \
+    static void block_##R(const Product *p, int64_t row, int64_t column, const int8_t *next, int64_t advance) {        \
+        block(p, R, row, column, next, advance);                                                                       \
+    }
+BLOCK(1) BLOCK(2) BLOCK(3) BLOCK(4) BLOCK(5) BLOCK(6) BLOCK(7) BLOCK(8) BLOCK(9) BLOCK(10) BLOCK(11) BLOCK(12)
+static Block *const BLOCKS[ROWS + 1] = {NULL,    block_1, block_2, block_3,  block_4,  block_5, block_6,
+                                        block_7, block_8, block_9, block_10, block_11, block_12};
+
+/* A thread's part of the work, units [first, last): it takes them from the front, others that have none left from the
+ * back. So neighbouring panels stay with one thread, and all threads end together whenever each of them began. */
+typedef struct {
+    _Atomic uint64_t range; /* first in the lower half, last in the upper */
+    char apart[56];         /* a cache line each */
+} Share;
+
+static void share(Share *shares, int threads, int64_t units) {
+    for (int64_t t = 0; t < threads; t++)
+        shares[t].range = (uint64_t)(units * t / threads) | (uint64_t)(units * (t + 1) / threads) << 32;
+}
+
+/* The next unit for thread `me`, or -1 when all are taken. */
+static int64_t take(Share *shares, int threads, int me) {
+    for (int i = 0; i < threads; i++) {
+        Share *from = shares + (me + i) % threads;
+        uint64_t range = atomic_load(&from->range);
+        for (uint32_t first, last; (first = (uint32_t)range) < (last = range >> 32);)
+            if (atomic_compare_exchange_weak(&from->range, &range, i ? range - (1ull << 32) : range + 1))
+                return i ? last - 1 : first;
+    }
+    return -1;
+}
+
+void int8_linear(ARGUMENTS) {
+    int64_t stride = (inputs + 3) / 4 * 4, panels = (outputs + OUTPUTS - 1) / OUTPUTS, fews = (rows + FEW - 1) / FEW;
+    Product product = {outputs, stride, weights, scales, bias, offsets, bytes, row_scales, residual, out};
+    /* Blocks of one height, or of two that differ by one row: no small rest that costs as much as a whole block. */
+    int64_t blocks = (rows + ROWS - 1) / ROWS, advance = (OUTPUTS * 4 + blocks - 1) / blocks;
+    int64_t pieces = blocks >= 8 ? 2 : 1; /* of a panel, so that no thread is left with a long unit at the end */
+    Share early[threads], late[threads];
+    share(early, threads, fews), share(late, threads, panels * pieces);
+    _Atomic int64_t waiting = fews;
+#pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
+    {
+        int me = omp_get_thread_num();
+        float ready[gated || norm ? inputs : 1];
+        for (int64_t few; (few = take(early, threads, me)) >= 0; atomic_fetch_sub(&waiting, 1))
+            for (int64_t r = few * FEW; r < rows && r < (few + 1) * FEW; r++) {
+                const float *row = x + r * inputs * (gated ? 2 : 1);
+                if (gated) gate_row(row, ready, inputs), row = ready;
+                if (norm) norm_row(row, norm, ready, inputs, eps), row = ready;
+                row_scales[r] = quantise_row(row, bytes + r * stride, inputs);
+            }
+        /* Instead of a barrier, where all would wait for a thread that is only just waking up. */
+        for (int spins = 0; atomic_load(&waiting); spins++)
+            if (spins < PATIENCE) _mm_pause();
+            else sched_yield();
+        for (int64_t unit; (unit = take(late, threads, me)) >= 0;) {
+            int64_t column = unit / pieces * OUTPUTS, piece = unit % pieces;
+            const int8_t *next = weights + (column + OUTPUTS) * stride;
+            for (int64_t b = piece * blocks / pieces; b < (piece + 1) * blocks / pieces; b++) {
+                int64_t first = rows * b / blocks, last = rows * (b + 1) / blocks;
+                BLOCKS[last - first](&product, first, column, next + b * advance * (stride / 4), advance);
+            }
+        }
+    }
+}
+
+#else
+
+int64_t gemm_outputs(void) { return 0; }
+void int8_linear(ARGUMENTS) {}
+
+#endif

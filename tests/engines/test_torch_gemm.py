@@ -1,0 +1,142 @@
+"""The int8 product: exact sums for every shape and every number of threads, and what it does to rows on the way."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.model
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from batch.engines.torch import fused, linear, native  # noqa: E402
+from batch.engines.torch.gemm import Int8Product  # noqa: E402
+from batch.engines.torch.loader import load  # noqa: E402
+from batch.engines.torch.packed import PackedRunner  # noqa: E402
+from batch.engines.torch.sequence import Sequence  # noqa: E402
+from batch.engines.torch.text import TextStream  # noqa: E402
+from batch.options import SamplingOptions  # noqa: E402
+
+
+@pytest.fixture
+def kernels() -> Iterator[native.Kernels]:
+    found = native.kernels()
+    if found is None or not found.panel:
+        pytest.skip("no AVX-512 VNNI here, or no compiler")
+    threads = torch.get_num_threads()
+    with torch.inference_mode():
+        yield found
+    torch.set_num_threads(threads)
+
+
+def make(kernels: native.Kernels, inputs: int, outputs: int, *, bias: bool) -> Int8Product:
+    torch.manual_seed(inputs + outputs)
+    weight = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
+    return Int8Product(kernels, weight, torch.rand(outputs) / 100, torch.randn(outputs) if bias else None)
+
+
+def expected(layer: Int8Product, x: Any) -> Any:
+    """In whole numbers, from the weights as they are packed."""
+    scale = x.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+    rows = (x * (1 / scale) + 128.5).to(torch.uint8).long() - 128
+    weight = layer.weight.transpose(1, 2).flatten(2).flatten(0, 1)[: layer.outputs, : layer.inputs]
+    out = (rows @ weight.long().T).float() * layer.scale[: layer.outputs] * scale
+    return out if layer.bias is None else out + layer.bias[: layer.outputs]
+
+
+# The last is large enough for several threads.
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 32), (64, 16), (51, 70), (7, 5), (130, 257), (401, 1100)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_every_shape_has_exact_sums(kernels: native.Kernels, inputs: int, outputs: int, bias: bool) -> None:
+    layer = make(kernels, inputs, outputs, bias=bias)
+    most = torch.randn(97, inputs)
+    for rows in (*range(1, 41), 97):
+        x = most[:rows].contiguous()
+        torch.set_num_threads(1)
+        one = layer(x)
+        torch.testing.assert_close(one, expected(layer, x), rtol=1e-5, atol=1e-5)
+        for threads in (2, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(layer(x), one)
+    for i in range(0, 97, 12):  # whatever the company
+        assert torch.equal(layer(most[i : i + 1])[0], one[i])
+
+
+def test_a_broken_row_stays_alone(kernels: native.Kernels) -> None:
+    layer = make(kernels, 100, 40, bias=True)
+    x = torch.randn(30, 100)
+    x[3] = 0
+    whole = layer(x)
+    assert layer.bias is not None and torch.equal(whole[3], layer.bias[:40])
+    x[17, 99] = float("nan")
+    broken = layer(x)
+    assert broken[17].isnan().all()
+    others = [i for i in range(30) if i != 17]
+    assert torch.equal(broken[others], whole[others])
+
+
+def test_norms_gates_and_residuals_on_the_way(kernels: native.Kernels) -> None:
+    layer, norm = make(kernels, 96, 50, bias=False), (torch.randn(96), 1e-5)
+    for rows in (1, 9, 40):
+        x, both, residual = torch.randn(rows, 96), torch.randn(rows, 192), torch.randn(rows, 50)
+        step = 127 * float(layer.scale.max()) * 0.1  # an input may be rounded to the next whole number
+        torch.testing.assert_close(layer(x, norm=norm), layer(kernels.rms_norm(x, *norm)), rtol=0, atol=step)
+        torch.testing.assert_close(layer(both, gated=True), layer(kernels.swiglu(both)), rtol=0, atol=step)
+        assert torch.equal(layer(x, residual=residual), layer(x) + residual)
+    x[5, 5] = float("nan")
+    both[7, 100] = float("nan")
+    assert layer(x, norm=norm).isnan().any(1).nonzero().tolist() == [[5]]
+    assert layer(both, gated=True).isnan().any(1).nonzero().tolist() == [[7]]
+
+
+def test_onednn_gives_the_same(kernels: native.Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    plain, x = torch.nn.Linear(72, 40), torch.randn(2, 3, 72)
+    own = linear.Int8Linear(plain)
+    monkeypatch.setattr(kernels, "panel", 0)
+    other = linear.Int8Linear(plain)
+    assert isinstance(own.product, Int8Product) and isinstance(other.product, linear.OneDnnProduct)
+    torch.testing.assert_close(own(x), other(x), rtol=1e-5, atol=1e-5)
+    assert own(x).shape == (2, 3, 40)
+    uneven = torch.randn(3, 144)[:, ::2]
+    torch.testing.assert_close(own(uneven), own(uneven.contiguous()), rtol=0, atol=0)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="a flag of that processor")
+def test_a_processor_without_it_keeps_the_other_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if native.kernels() is None:
+        pytest.skip("no native kernels here")
+    monkeypatch.setattr(native, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-mno-avx512vnni"))
+    native.kernels.cache_clear()
+    try:
+        without = native.kernels()
+        assert without is not None and without.panel == 0
+    finally:
+        native.kernels.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "qwen3-wide", "llama", "mistral"])
+def test_whole_layers_give_what_their_modules_give(
+    kernels: native.Kernels, models: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logits() -> Any:
+        model = load(models(kind), "int8").model
+        changed = sum("_layer" in getattr(m.__dict__.get("forward"), "__qualname__", "") for m in model.modules())
+        runner = PackedRunner(model, 2)
+        prompt = [5, 9, 300, 17, 4, 4, 8, 120, 33]
+        sequence = Sequence("one", prompt, SamplingOptions(), 4, TextStream(None, []))
+        first = runner.prefill([sequence])
+        sequence.tokens.append(7)
+        return changed, torch.cat([first, runner.decode()])
+
+    changed, ours = logits()
+    assert changed == 3
+    monkeypatch.setattr(fused, "_layer", lambda *arguments: None)
+    unchanged, theirs = logits()
+    assert unchanged == 0
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=float(0.01 * theirs.abs().max()))
