@@ -64,7 +64,7 @@ def make(kernels: native.Kernels, inputs: int, outputs: int, *, bias: bool) -> L
 def test_every_shape_has_exact_sums(kernels: native.Kernels, inputs: int, outputs: int, bias: bool) -> None:
     layer = make(kernels, inputs, outputs, bias=bias)
     most = torch.randn(97, inputs)
-    for rows in (*range(1, 41), 97):
+    for rows in (*range(41), 97):
         x = most[:rows].contiguous()
         torch.set_num_threads(1)
         one = layer.product(x)

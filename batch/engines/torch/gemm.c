@@ -98,12 +98,6 @@ static inline __attribute__((always_inline)) void block(const Product *p, const 
     const uint8_t *x = p->bytes + row * p->stride;
     const int8_t *w = p->weights + column * p->stride;
     __m512i sums[ROWS][2];
-#ifdef PW
-    Place place = place_of(p, column);
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < 2 - p->gated; v++)
-            __builtin_prefetch(p->out + (row + r) * place.width + place.columns[v], 1, 2);
-#endif
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
@@ -165,6 +159,7 @@ static int64_t take(Share *shares, int threads, int me) {
 void int8_linear(ARGUMENTS) {
     int64_t stride = (inputs + 3) / 4 * 4, fews = (rows + FEW - 1) / FEW;
     int64_t panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + OUTPUTS - 1) / OUTPUTS;
+    if (rows == 0) return;
     Product product = {outputs, stride, paired, gated, weights, scales, bias, offsets, bytes, row_scales, residual, out};
     /* Blocks of one height, or of two that differ by one row: no small rest that costs as much as a whole block. */
     int64_t blocks = (rows + ROWS - 1) / ROWS, advance = (OUTPUTS * 4 + blocks - 1) / blocks;
