@@ -3,11 +3,11 @@
  * Rows are put into 8 bits around 128 (kernels.h), multiplied with signed weights by vpdpbusd, four inputs at a time
  * into 32-bit sums, and scaled on the way to memory. The sums are exact: they are the same for every blocking below.
  *
- * Weights lie in panels, [panels, inputs / 4, OUTPUTS, 4], of neighbouring outputs; or, `paired`, of 16 of the first half
- * and 16 of the second, so that a gate and what it gates come together, and less goes to memory. A panel is read front
- * to back, once for every block of rows. It stays in the cache (levels 1 and 2) from block to block, while each block prefetches a part of
- * the panel after it. A block of ROWS rows keeps ROWS × 2 sums in registers, and loads ROWS + 2 of them for ROWS × 2
- * products; a core begins two of each in a cycle.
+ * Weights lie in panels, [panels, inputs / 4, OUTPUTS, 4], of neighbouring outputs; or, `paired`, of 16 of the first
+ * half and 16 of the second, so that a gate and what it gates come together and half as much goes to memory. A panel is
+ * read front to back, once for every block of rows. It stays in the cache (levels 1 and 2) from block to block, while
+ * each block prefetches a part of the panel after it. A block of ROWS rows keeps ROWS × 2 sums in registers, and loads
+ * ROWS + 2 of them for ROWS × 2 products; a core begins two of each in a cycle.
  */
 #include "kernels.h"
 
@@ -16,10 +16,10 @@
 #define FEW 8          /* rows that a thread puts into 8 bits at a time */
 #define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
 
-/* out[rows, outputs] = f(x) · weights · scales + bias + residual. f is the norm by such a weight, or nothing; norm, bias
- * and residual may be NULL. Where `gated`, and so paired, the first half of the outputs are gates of the second, and out, [rows,
- * outputs / 2], is silu(gate) · up, without a residual. Weights, scales, offsets and bias come in the order of the panels, padded with zeros.
- * To work in: bytes, [rows, inputs up to a multiple of 4], and row_scales, [rows]. */
+/* out[rows, outputs] = f(x) · weights · scales + bias + residual. f is the norm by such a weight, or nothing; norm,
+ * bias and residual may be NULL. Where `gated`, and so paired, the first half of the outputs are gates of the second,
+ * and out, [rows, outputs / 2], is silu(gate) · up, without a residual. Weights, scales, offsets and bias come in the
+ * order of the panels, padded with zeros. To work in: bytes, [rows, inputs up to a multiple of 4], and row_scales. */
 #define ARGUMENTS                                                                                                      \
     const int8_t *weights, const float *scales, const int32_t *offsets, const float *bias, int64_t inputs,             \
         int64_t outputs, const float *x, const float *norm, float eps, int paired, int gated, const float *residual,   \
@@ -91,8 +91,9 @@ static __attribute__((noinline)) void finish(const Product *p, int32_t (*sums)[O
     }
 }
 
-/* Rows [row, row + rows) times the panel that begins at `column`, counting all panels' outputs. `rows` is a constant, so that the sums are
- * registers. `next`, `advance`: what to prefetch on the way, and how many bytes of it with every four inputs. */
+/* Rows [row, row + rows) times the panel that begins at `column`, counted in the order of the panels. `rows` is a
+ * constant, so that the sums are registers. `next`, `advance`: what to prefetch on the way, and how many bytes of it
+ * with every four inputs. */
 static inline __attribute__((always_inline)) void block(const Product *p, const int rows, int64_t row, int64_t column,
                                                         const int8_t *next, int64_t advance) {
     const uint8_t *x = p->bytes + row * p->stride;
