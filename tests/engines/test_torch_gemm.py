@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,28 @@ def kernels() -> Iterator[native.Kernels]:
     torch.set_num_threads(threads)
 
 
-def make(kernels: native.Kernels, inputs: int, outputs: int, *, bias: bool) -> Int8Product:
+@dataclass
+class Layer:
+    """A product, and what it was made of."""
+
+    weight: Any
+    scale: Any
+    bias: Any
+    product: Int8Product
+
+    def expected(self, x: Any) -> Any:
+        """In whole numbers."""
+        scale = x.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        rows = (x * (1 / scale) + 128.5).to(torch.uint8).long() - 128
+        out = (rows @ self.weight.long().T).float() * self.scale * scale
+        return out if self.bias is None else out + self.bias
+
+
+def make(kernels: native.Kernels, inputs: int, outputs: int, *, bias: bool) -> Layer:
     torch.manual_seed(inputs + outputs)
     weight = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
-    return Int8Product(kernels, weight, torch.rand(outputs) / 100, torch.randn(outputs) if bias else None)
-
-
-def expected(layer: Int8Product, x: Any) -> Any:
-    """In whole numbers, from the weights as they are packed."""
-    scale = x.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-    rows = (x * (1 / scale) + 128.5).to(torch.uint8).long() - 128
-    weight = layer.weight.transpose(1, 2).flatten(2).flatten(0, 1)[: layer.outputs, : layer.inputs]
-    out = (rows @ weight.long().T).float() * layer.scale[: layer.outputs] * scale
-    return out if layer.bias is None else out + layer.bias[: layer.outputs]
+    scale, added = torch.rand(outputs) / 100, torch.randn(outputs) if bias else None
+    return Layer(weight, scale, added, Int8Product(kernels, weight, scale, added))
 
 
 # The last is large enough for several threads.
@@ -54,43 +64,46 @@ def expected(layer: Int8Product, x: Any) -> Any:
 def test_every_shape_has_exact_sums(kernels: native.Kernels, inputs: int, outputs: int, bias: bool) -> None:
     layer = make(kernels, inputs, outputs, bias=bias)
     most = torch.randn(97, inputs)
-    for rows in (*range(1, 41), 97):
+    for rows in (*range(41), 97):
         x = most[:rows].contiguous()
         torch.set_num_threads(1)
-        one = layer(x)
-        torch.testing.assert_close(one, expected(layer, x), rtol=1e-5, atol=1e-5)
+        one = layer.product(x)
+        torch.testing.assert_close(one, layer.expected(x), rtol=1e-5, atol=1e-5)
         for threads in (2, 3):
             torch.set_num_threads(threads)
-            assert torch.equal(layer(x), one)
+            assert torch.equal(layer.product(x), one)
     for i in range(0, 97, 12):  # whatever the company
-        assert torch.equal(layer(most[i : i + 1])[0], one[i])
+        assert torch.equal(layer.product(most[i : i + 1])[0], one[i])
 
 
 def test_a_broken_row_stays_alone(kernels: native.Kernels) -> None:
     layer = make(kernels, 100, 40, bias=True)
     x = torch.randn(30, 100)
     x[3] = 0
-    whole = layer(x)
-    assert layer.bias is not None and torch.equal(whole[3], layer.bias[:40])
+    whole = layer.product(x)
+    assert torch.equal(whole[3], layer.bias)
     x[17, 99] = float("nan")
-    broken = layer(x)
-    assert broken[17].isnan().all()
     others = [i for i in range(30) if i != 17]
-    assert torch.equal(broken[others], whole[others])
+    for broken in (layer.product(x), make(kernels, 100, 40, bias=True).product.pair()(x, gated=True)):
+        assert broken[17].isnan().all() and not broken[others].isnan().any()
+    assert torch.equal(layer.product(x)[others], whole[others])
 
 
-def test_norms_gates_and_residuals_on_the_way(kernels: native.Kernels) -> None:
-    layer, norm = make(kernels, 96, 50, bias=False), (torch.randn(96), 1e-5)
+@pytest.mark.parametrize("outputs", [10, 50, 128])
+def test_norms_gates_and_residuals_on_the_way(kernels: native.Kernels, outputs: int) -> None:
+    layer, norm = make(kernels, 96, outputs, bias=True), (torch.randn(96), 1e-5)
+    pairs = make(kernels, 96, outputs, bias=True).product.pair()
     for rows in (1, 9, 40):
-        x, both, residual = torch.randn(rows, 96), torch.randn(rows, 192), torch.randn(rows, 50)
+        x, residual = torch.randn(rows, 96), torch.randn(rows, outputs)
+        plain = layer.product(x)
         step = 127 * float(layer.scale.max()) * 0.1  # an input may be rounded to the next whole number
-        torch.testing.assert_close(layer(x, norm=norm), layer(kernels.rms_norm(x, *norm)), rtol=0, atol=step)
-        torch.testing.assert_close(layer(both, gated=True), layer(kernels.swiglu(both)), rtol=0, atol=step)
-        assert torch.equal(layer(x, residual=residual), layer(x) + residual)
+        normed = layer.product(kernels.rms_norm(x, *norm))
+        torch.testing.assert_close(layer.product(x, norm=norm), normed, rtol=0, atol=step)
+        assert torch.equal(pairs(x, residual=residual), plain + residual)
+        torch.testing.assert_close(pairs(x, gated=True), kernels.swiglu(plain), rtol=1e-5, atol=1e-5)
+        assert torch.equal(layer.product(x, residual=residual), plain + residual)
     x[5, 5] = float("nan")
-    both[7, 100] = float("nan")
-    assert layer(x, norm=norm).isnan().any(1).nonzero().tolist() == [[5]]
-    assert layer(both, gated=True).isnan().any(1).nonzero().tolist() == [[7]]
+    assert layer.product(x, norm=norm).isnan().any(1).nonzero().tolist() == [[5]]
 
 
 def test_onednn_gives_the_same(kernels: native.Kernels, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,7 @@ def _layer(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module
     if len(products) != len(linears):
         return None
     qkv, project, both, down = products
+    both.pair()
     first, second = ((norm.weight, norm.variance_epsilon) for norm in norms)
     original, mix = module.forward, mixes[attention]
 
@@ -157,7 +158,7 @@ def _layer(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module
         x = hidden_states[0].contiguous()
         mixed = mix(plan, qkv(x, norm=first), kwargs["position_embeddings"])
         x = project(mixed, residual=x)
-        x = down(both(x, norm=second), gated=True, residual=x)
+        x = down(both(x, norm=second, gated=True), residual=x)
         return x.unsqueeze(0)
 
     return forward

@@ -3,10 +3,11 @@
  * Rows are put into 8 bits around 128 (kernels.h), multiplied with signed weights by vpdpbusd, four inputs at a time
  * into 32-bit sums, and scaled on the way to memory. The sums are exact: they are the same for every blocking below.
  *
- * Weights lie in panels of OUTPUTS outputs: [panels, inputs / 4, OUTPUTS, 4]. A panel is read front to back, once for
- * every block of rows. It stays in the cache (levels 1 and 2) from block to block, while each block prefetches a part of
- * the panel after it. A block of ROWS rows keeps ROWS × 2 sums in registers, and loads ROWS + 2 of them for ROWS × 2
- * products; a core begins two of each in a cycle.
+ * Weights lie in panels, [panels, inputs / 4, OUTPUTS, 4], of neighbouring outputs; or, `paired`, of 16 of the first
+ * half and 16 of the second, so that a gate and what it gates come together and half as much goes to memory. A panel is
+ * read front to back, once for every block of rows. It stays in the cache (levels 1 and 2) from block to block, while
+ * each block prefetches a part of the panel after it. A block of ROWS rows keeps ROWS × 2 sums in registers, and loads
+ * ROWS + 2 of them for ROWS × 2 products; a core begins two of each in a cycle.
  */
 #include "kernels.h"
 
@@ -15,14 +16,14 @@
 #define FEW 8          /* rows that a thread puts into 8 bits at a time */
 #define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
 
-/* out[rows, outputs] = f(x) · weights · scales + bias + residual. f is silu(gate) · up where `gated`, x then being
- * [rows, 2 · inputs], the gates first; or the norm by such a weight; or nothing. norm, bias and residual may be NULL.
- * Weights, scales, offsets and bias come in whole panels, padded with zeros. To work in: bytes, [rows, inputs up to a
- * multiple of 4], and row_scales, [rows]. */
+/* out[rows, outputs] = f(x) · weights · scales + bias + residual. f is the norm by such a weight, or nothing; norm,
+ * bias and residual may be NULL. Where `gated`, and so paired, the first half of the outputs are gates of the second,
+ * and out, [rows, outputs / 2], is silu(gate) · up, without a residual. Weights, scales, offsets and bias come in the
+ * order of the panels, padded with zeros. To work in: bytes, [rows, inputs up to a multiple of 4], and row_scales. */
 #define ARGUMENTS                                                                                                      \
     const int8_t *weights, const float *scales, const int32_t *offsets, const float *bias, int64_t inputs,             \
-        int64_t outputs, const float *x, const float *norm, float eps, int gated, const float *residual, int64_t rows, \
-        uint8_t *bytes, float *row_scales, float *out, int threads
+        int64_t outputs, const float *x, const float *norm, float eps, int paired, int gated, const float *residual,   \
+        int64_t rows, uint8_t *bytes, float *row_scales, float *out, int threads
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include <immintrin.h>
@@ -35,6 +36,7 @@ int64_t gemm_outputs(void) { return OUTPUTS; }
 
 typedef struct {
     int64_t outputs, stride; /* stride: of a row in bytes */
+    int paired, gated;
     const int8_t *weights;
     const float *scales, *bias;
     const int32_t *offsets; /* -128 · the sum of an output's weights: what rows around 128 have too much */
@@ -43,8 +45,55 @@ typedef struct {
     float *out;
 } Product;
 
-/* Rows [row, row + rows) times the panel whose first output is `column`. `rows` is a constant, so that the sums are
- * registers. `next`, `advance`: what to prefetch on the way, and how many bytes of it with every four inputs. */
+static inline __mmask16 first_of(int64_t left) { return left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1; }
+
+/* Where the two vectors of a panel go: columns of `out`, how many of each, and the length of a row. */
+typedef struct {
+    int64_t columns[2], width;
+    __mmask16 masks[2];
+} Place;
+
+static inline Place place_of(const Product *p, int64_t column) {
+    int64_t half = (p->outputs + 1) / 2;
+    if (p->paired)
+        return (Place){{column / 2, column / 2 + half},
+                       p->gated ? half : p->outputs,
+                       {first_of(half - column / 2), first_of(p->outputs - half - column / 2)}};
+    return (Place){
+        {column, column + 16}, p->outputs, {first_of(p->outputs - column), first_of(p->outputs - column - 16)}};
+}
+
+/* Sums of rows [row, row + rows) and one panel to floats, and to their places. */
+static __attribute__((noinline)) void finish(const Product *p, int32_t (*sums)[OUTPUTS], int rows, int64_t row,
+                                             int64_t column) {
+    Place place = place_of(p, column);
+    for (int r = 0; r < rows; r++) {
+        __m512 scale = _mm512_set1_ps(p->row_scales[row + r]);
+        float both[OUTPUTS], gated[16];
+        for (int v = 0; v < 2; v++) {
+            __m512 value = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[r] + 16 * v));
+            value = _mm512_mul_ps(value, _mm512_loadu_ps(p->scales + column + 16 * v));
+            __m512 bias = p->bias ? _mm512_loadu_ps(p->bias + column + 16 * v) : _mm512_setzero_ps();
+            value = _mm512_fmadd_ps(value, scale, bias);
+            if (p->gated) {
+                _mm512_storeu_ps(both + 16 * v, value);
+            } else {
+                int64_t to = (row + r) * place.width + place.columns[v];
+                if (p->residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(place.masks[v], p->residual + to));
+                _mm512_mask_storeu_ps(p->out + to, place.masks[v], value);
+            }
+        }
+        if (p->gated) {
+            gate_row(both, gated, 16);
+            float *to = p->out + (row + r) * place.width + place.columns[0];
+            _mm512_mask_storeu_ps(to, place.masks[0], _mm512_loadu_ps(gated));
+        }
+    }
+}
+
+/* Rows [row, row + rows) times the panel that begins at `column`, counted in the order of the panels. `rows` is a
+ * constant, so that the sums are registers. `next`, `advance`: what to prefetch on the way, and how many bytes of it
+ * with every four inputs. */
 static inline __attribute__((always_inline)) void block(const Product *p, const int rows, int64_t row, int64_t column,
                                                         const int8_t *next, int64_t advance) {
     const uint8_t *x = p->bytes + row * p->stride;
@@ -67,22 +116,12 @@ static inline __attribute__((always_inline)) void block(const Product *p, const 
             sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], inputs, b);
         }
     }
-#pragma GCC unroll 2
-    for (int v = 0; v < 2; v++) {
-        int64_t first = column + 16 * v, left = p->outputs - first;
-        if (left <= 0) break;
-        __mmask16 mask = left >= 16 ? 0xffff : (1 << left) - 1;
-        __m512 scale = _mm512_loadu_ps(p->scales + first);
-        __m512 bias = p->bias ? _mm512_loadu_ps(p->bias + first) : _mm512_setzero_ps();
+    int32_t ready[ROWS][OUTPUTS]; /* by way of memory: `finish` would take registers from the loop above */
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            int64_t at = (row + r) * p->outputs + first;
-            __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][v]), scale);
-            value = _mm512_fmadd_ps(value, _mm512_set1_ps(p->row_scales[row + r]), bias);
-            if (p->residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, p->residual + at));
-            _mm512_mask_storeu_ps(p->out + at, mask, value);
-        }
-    }
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; v++) _mm512_storeu_si512(ready[r] + 16 * v, sums[r][v]);
+    finish(p, ready, rows, row, column);
 }
 
 typedef void Block(const Product *, int64_t, int64_t, const int8_t *, int64_t);
@@ -119,8 +158,10 @@ static int64_t take(Share *shares, int threads, int me) {
 }
 
 void int8_linear(ARGUMENTS) {
-    int64_t stride = (inputs + 3) / 4 * 4, panels = (outputs + OUTPUTS - 1) / OUTPUTS, fews = (rows + FEW - 1) / FEW;
-    Product product = {outputs, stride, weights, scales, bias, offsets, bytes, row_scales, residual, out};
+    int64_t stride = (inputs + 3) / 4 * 4, fews = (rows + FEW - 1) / FEW;
+    int64_t panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + OUTPUTS - 1) / OUTPUTS;
+    if (rows == 0) return;
+    Product product = {outputs, stride, paired, gated, weights, scales, bias, offsets, bytes, row_scales, residual, out};
     /* Blocks of one height, or of two that differ by one row: no small rest that costs as much as a whole block. */
     int64_t blocks = (rows + ROWS - 1) / ROWS, advance = (OUTPUTS * 4 + blocks - 1) / blocks;
     int64_t pieces = blocks >= 8 ? 2 : 1; /* of a panel, so that no thread is left with a long unit at the end */
@@ -130,11 +171,10 @@ void int8_linear(ARGUMENTS) {
 #pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
     {
         int me = omp_get_thread_num();
-        float ready[gated || norm ? inputs : 1];
+        float ready[norm ? inputs : 1];
         for (int64_t few; (few = take(early, threads, me)) >= 0; atomic_fetch_sub(&waiting, 1))
             for (int64_t r = few * FEW; r < rows && r < (few + 1) * FEW; r++) {
-                const float *row = x + r * inputs * (gated ? 2 : 1);
-                if (gated) gate_row(row, ready, inputs), row = ready;
+                const float *row = x + r * inputs;
                 if (norm) norm_row(row, norm, ready, inputs, eps), row = ready;
                 row_scales[r] = quantise_row(row, bytes + r * stride, inputs);
             }

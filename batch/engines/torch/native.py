@@ -63,7 +63,7 @@ class Kernels:
             torch.float32: function("set_f32", *(types := (p, p, p, p, f, p, p, p, p, i, p, p, p))),
             torch.bfloat16: function("set_bf16", *types),
         }
-        self._int8_linear = function("int8_linear", *(p, p, p, p, i, i, p, p, f, c, p, i, p, p, p, c))
+        self._int8_linear = function("int8_linear", *(p, p, p, p, i, i, p, p, f, c, c, p, i, p, p, p, c))
         self.panel = int(library.gemm_outputs())  # outputs that the int8 product packs together; 0 where it is not
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -110,12 +110,12 @@ class Kernels:
         """x: [rows, in]; returns [rows, out]. The rest as in `Int8Product`."""
         rows = x.shape[0]
         work = torch.empty(rows, layer.weight.shape[1] * 4, dtype=torch.uint8)
-        scales, out = torch.empty(rows), torch.empty(rows, layer.outputs)
+        scales, out = torch.empty(rows), torch.empty(rows, layer.outputs // 2 if gated else layer.outputs)
         self._int8_linear(
             *(layer.weight.data_ptr(), layer.scale.data_ptr(), layer.offsets.data_ptr()),
             *(None if layer.bias is None else layer.bias.data_ptr(), layer.inputs, layer.outputs, x.data_ptr()),
             *((norm[0].data_ptr(), norm[1]) if norm else (None, 0.0)),
-            *(gated, None if residual is None else residual.data_ptr(), rows),
+            *(layer.paired, gated, None if residual is None else residual.data_ptr(), rows),
             *(work.data_ptr(), scales.data_ptr(), out.data_ptr(), torch.get_num_threads()),
         )
         return out
@@ -307,18 +307,19 @@ def _product_checks(
 
     weight, scale, bias = (40 * draw(70, 51)).clamp(-127, 127).to(torch.int8), draw(70).abs() / 100, draw(70)
     layer, norm = Int8Product(kernels, weight, scale, bias), (draw(51), 1e-6)
+    pairs = Int8Product(kernels, weight, scale, bias).pair()
     step = 0.05  # of one input, where another order of a sum rounds it to the next whole number
     checks = []
     for rows in (*range(1, 14), 113):
-        x, both, residual = draw(rows, 51), draw(rows, 102), draw(rows, 70)
+        x, residual = draw(rows, 51), draw(rows, 70)
         for ready, ours, limit in (
             (x, layer(x, residual=residual), 1e-4),
             (kernels.rms_norm(x, *norm), layer(x, norm=norm, residual=residual), step),
-            (kernels.swiglu(both), layer(both, gated=True, residual=residual), step),
         ):
             quantised, scales = kernels.quantise(ready)
             sums = (quantised.int() - 128) @ weight.int().T
             checks.append((ours, sums * scale * scales[:, None] + bias + residual, limit))
+        checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
     return checks
 
 
