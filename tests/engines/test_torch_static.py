@@ -1,0 +1,483 @@
+"""The runner for GPUs, on CPU tensors: steps of fixed shapes, and what records them."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.errors import ErrorClass
+from batch.items import BatchItem, Request
+from batch.options import SamplingOptions
+
+pytestmark = pytest.mark.model
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+torch.set_num_threads(1)
+
+from batch.engines.torch import linear, runner, scheduler, static  # noqa: E402
+from batch.engines.torch.engine import TorchCore  # noqa: E402
+from batch.engines.torch.graphs import GraphSteps, PlainSteps  # noqa: E402
+from batch.engines.torch.loader import load  # noqa: E402
+from batch.engines.torch.sampler import Sampler  # noqa: E402
+from batch.engines.torch.sequence import Sequence  # noqa: E402
+from batch.engines.torch.static import StaticRunner  # noqa: E402
+from batch.engines.torch.static_cache import COLUMNS, ROUND, ROWS, StaticSlots, bucket, rounded  # noqa: E402
+from batch.engines.torch.text import TextStream  # noqa: E402
+from tests.engines.test_torch_packed import SYSTEMS, WORDS, arrive, excused, reference  # noqa: E402
+
+KINDS = ["qwen3", "qwen3-wide", "llama", "mistral", "gpt2"]
+
+
+class Recording:
+    """What a CUDA graph is to its user: does again what was recorded, over the same addresses."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function = function
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.function()
+
+
+class Recorder:
+    """Stands in for `CudaRecorder`: keeps what it was given, and refuses at the recording it is told to."""
+
+    def __init__(self, refuses: int | None = None) -> None:
+        self.warmed = 0
+        self.recordings: list[Recording] = []
+        self._refuses = refuses
+
+    def warm_up(self, function: Callable[[], None]) -> None:
+        self.warmed += 1
+        function()
+
+    def record(self, function: Callable[[], None]) -> Recording:
+        if len(self.recordings) == self._refuses:
+            raise RuntimeError("operation not permitted when stream is capturing\nand what more there is to say")
+        self.recordings.append(Recording(function))
+        return self.recordings[-1]
+
+
+class Recorders(list[Recorder]):
+    """Makes them, and keeps them."""
+
+    def __init__(self, refuses: int | None = None) -> None:
+        super().__init__()
+        self._refuses = refuses
+
+    def __call__(self) -> Recorder:
+        self.append(Recorder(self._refuses))
+        return self[-1]
+
+    @property
+    def replays(self) -> int:
+        return sum(recording.replays for recorder in self for recording in recorder.recordings)
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Opens the runner for GPUs on the CPU, with such steps; the trial beside single rows stays."""
+
+    def use(steps: Callable[[], Any] = PlainSteps, **attributes: Any) -> None:
+        def opened(model: Any, max_batch: int, *, share: bool = True, cache_dtype: Any = None) -> Any:
+            found = StaticRunner(model, max_batch, share=share, steps=steps())
+            for name, value in attributes.items():
+                setattr(found, name, value)
+            assert runner._agree(found, runner.SingleRunner(model), 1e-3)
+            return found
+
+        monkeypatch.setattr(runner, "open_runner", opened)
+
+    return use
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize(("step_tokens", "most_wait"), [(6, 1), (40, 3), (512, 16)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_is_that_of_transformers(
+    models: Any, on_gpu: Any, kind: str, step_tokens: int, most_wait: int, share: bool
+) -> None:
+    """Random arrivals, two nested system prompts, graphs that are replayed, prompts in chunks and put off."""
+    recorders = Recorders()
+    on_gpu(lambda: GraphSteps(recorders), step_tokens=step_tokens, most_wait=most_wait)
+    path = models(kind)
+    rng = random.Random(step_tokens)
+    core = TorchCore(load(path, "fp32"), SamplingOptions(), rng.choice([2, 3, 5]), share_prefixes=share)
+    seen = arrive(core, rng, 14, [1, 3, 12, 25])
+    assert excused(path, seen.values()) <= 1
+    assert core.about["decoding"] == "CUDA graphs" and core.about["batching"] == "together"
+    assert recorders.replays > 20
+    if share:
+        prefixes = core._runner.prefixes
+        assert prefixes.computed >= 1 and prefixes.hits >= 5
+
+
+@pytest.mark.parametrize("budget", [200, 420])
+@pytest.mark.parametrize("kind", ["qwen3-wide", "mistral"])
+def test_rows_stay_within_the_memory_that_was_taken(
+    models: Any, on_gpu: Any, kind: str, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiny caches: slots are divided anew, rows put back and taken in again, and the answers are the same."""
+    monkeypatch.setattr(scheduler, "HEADROOM", 1)
+    on_gpu(step_tokens=30)
+    path = models(kind)
+    rng = random.Random(budget)
+    loaded = load(path, "fp32")
+    probe = TorchCore(loaded, SamplingOptions(), 1)
+    core = TorchCore(loaded, SamplingOptions(), 6, cache_bytes=probe._runner.bytes_per_token * budget)
+    cache = core._runner._cache
+    divided: list[tuple[int, int]] = []
+    divide = cache.divide
+
+    def within(slots: int, columns: int, capacity: int, keep: tuple[int, int]) -> None:
+        divided.append((slots, columns))
+        divide(slots, columns, capacity, keep)
+        assert cache.capacity <= budget or slots == 1 or not core._scheduler.running
+        assert slots * columns <= cache.capacity and columns % ROUND == 0
+
+    monkeypatch.setattr(cache, "divide", within)
+    seen = arrive(core, rng, 16, [3, 12, 30])
+    assert excused(path, seen.values()) <= 1
+    assert len(set(divided)) > 1
+    if budget == 420:
+        assert core._scheduler.evicted > 0
+
+
+def test_slots_are_divided_without_loss() -> None:
+    cache = StaticSlots(2)
+    cache.divide(4, 64, 512, (0, 0))
+    cache.allocate(torch.zeros(1, 3, 1, 8), torch.zeros(1, 3, 1, 4))
+    assert cache.bytes_per_token() == 2 * 3 * (8 + 4) * 4
+    pools = [pool.data_ptr() for pool in cache._pools]
+    kept = []
+    for view in cache.views():
+        view.copy_(torch.randn(view.shape))
+        kept.append(view[:, :2, :, :50].clone())
+    for slots, columns in [(2, 256), (8, 64), (3, 128), (1, 512), (2, 128)]:
+        if slots == 1:
+            kept = [part[:, :1] for part in kept]
+        rows = kept[0].shape[1]
+        cache.divide(slots, columns, 512, (rows, 50))
+        for view, part in zip(cache.views(), kept, strict=True):
+            assert torch.equal(view[:, :rows, :, :50], part)
+            assert not view[:, :rows, :, 50:].any() and not view[:, rows:].any()
+    assert [pool.data_ptr() for pool in cache._pools] == pools
+    cache.divide(2, 512, 1024, (1, 50))
+    assert torch.equal(cache.views()[1][:, :1, :, :50], kept[1])
+
+
+def test_steps_are_padded_little() -> None:
+    for sizes, free in ((ROWS, 8), (COLUMNS, ROUND)):
+        assert sizes == sorted(set(sizes))
+        for count in range(1, 3000):
+            size = bucket(count, sizes, 10**9)
+            assert size >= count and (size <= free or size <= 1.5 * count), count
+    assert all(columns == rounded(columns) for columns in COLUMNS)
+    assert bucket(33, ROWS, 35) == 35 and bucket(5000, ROWS, 5003) == 5003
+    assert [bucket(n, ROWS, 300) for n in (1, 2, 3, 5, 8, 9, 64, 65, 257)] == [1, 2, 4, 8, 8, 16, 64, 96, 300]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 16, 17])
+def test_rows_at_the_edges_of_sizes(qwen3: Path, on_gpu: Any, count: int) -> None:
+    """Prompts and answers that end at, before and behind a round of columns, in as many rows as a size has."""
+    on_gpu()
+    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(), count)
+    seen: dict[Any, Any] = {}
+    for i in range(count):
+        sequence = core._sequence(BatchItem(i, Request("fox", {"params": {"max_tokens": 6}})))
+        sequence.prompt = [5 + (i * j) % 300 for j in range(ROUND - 5 + i % 7)]
+        seen[i] = sequence
+        core._runner.expect(sequence)
+        core._scheduler.add(sequence)
+    while core.busy:
+        core.step()
+    assert excused(qwen3, seen.values()) <= 1
+
+
+def test_cancelled_rows_leave_the_others_alone(qwen3: Path, on_gpu: Any) -> None:
+    recorders = Recorders()
+    on_gpu(lambda: GraphSteps(recorders), step_tokens=40, most_wait=2)
+    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(system=SYSTEMS[0], max_tokens=20), 4)
+    rng = random.Random(2)
+    rows: dict[Any, Any] = {}
+    for i in range(14):
+        core.submit(BatchItem(i, Request(" ".join(rng.choices(WORDS, k=3 + i % 5)))))
+    for step in range(200):
+        rows |= {row.id: row for row in core._runner.rows}
+        if step % 3 == 1 and core._runner.rows:
+            gone = rng.choice(core._runner.rows).id
+            core.cancel(gone)
+            rows.pop(gone)
+        core.step()
+        if not core.busy:
+            break
+    assert not core.busy and len(rows) >= 5 and not core._runner.rows
+    assert excused(qwen3, rows.values()) <= 1
+
+
+def test_a_row_that_is_not_a_number_fails_alone(
+    qwen3: Path, on_gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token whose embedding is NaN, also in a prompt that is cancelled halfway; who comes after is unharmed."""
+    on_gpu(step_tokens=24, most_wait=1)
+    loaded = load(qwen3, "fp32")
+    core = TorchCore(loaded, SamplingOptions(max_tokens=9), 2, share_prefixes=False)
+    bad = loaded.tokenizer.encode("\x07")[0]
+    table = loaded.model.get_input_embeddings()
+    original = table.forward
+    monkeypatch.setattr(
+        table, "forward", lambda ids: original(ids).masked_fill((ids == bad).unsqueeze(-1), float("nan"))
+    )
+    texts = ["the fox", "\x07 again", "search the list", "\x07" + " fox" * 60, "first " * 30, "queue", "stack"]
+    rows: dict[Any, Any] = {}
+    done: dict[Any, Any] = {}
+    for i, text in enumerate(texts):
+        core.submit(BatchItem(i, Request(text)))
+    while core.busy:
+        for row in core._runner.rows:
+            rows[row.id] = row
+            if row.id == 3 and 0 < row.filled < len(row.prompt):
+                core.cancel(3)
+                break
+        done |= {response.id: response for response in core.step()}
+    assert set(done) == {0, 1, 2, 4, 5, 6} and rows[3].tokens == []
+    assert done[1].error and done[1].error.error_class is ErrorClass.PERMANENT and "NaN" in done[1].error.message
+    assert excused(qwen3, [rows[i] for i in (0, 2, 4, 5, 6)]) <= 1
+
+
+def test_out_of_memory_makes_the_batch_smaller(qwen3: Path, on_gpu: Any) -> None:
+    recorders = Recorders()
+    on_gpu(lambda: GraphSteps(recorders))
+    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(max_tokens=12), 8)
+    forward = StaticRunner._forward
+
+    def tight(self: StaticRunner, *args: Any) -> Any:
+        if len(self.rows) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(self, *args)
+
+    rows: dict[Any, Any] = {}
+    take = core._take
+
+    def keep(row: Any, token: int) -> str | None:
+        rows[row.id] = row
+        return take(row, token)
+
+    core._take = keep  # type: ignore[method-assign]
+    for i in range(9):
+        core.submit(BatchItem(i, Request(f"{WORDS[i]} {i}")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StaticRunner, "_forward", tight)
+        while core.busy:
+            core.step()
+    assert core.room == 2 and len(rows) == 9  # 8, 4, 2
+    assert excused(qwen3, rows.values()) <= 1
+
+
+# -- steps that are recorded ------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_recorded_once_and_inputs_come_before_it_is_replayed() -> None:
+    recorders = Recorders()
+    steps = GraphSteps(recorders)
+    static_input = torch.zeros(4, dtype=torch.long)
+    seen: list[tuple[int, int]] = []
+
+    def step() -> None:
+        seen.append((static_input.data_ptr(), int(static_input.sum())))
+
+    address = static_input.data_ptr()
+    for i in range(1, 5):
+        steps("a", step, static_input, torch.full((4,), i))
+    (recorder,) = recorders
+    # The first key of all: as it is, then recorded, so that it shows at once whether that goes.
+    assert recorder.warmed == 1 and len(recorder.recordings) == 1 and recorder.recordings[0].replays == 4
+    assert seen == [(address, 4), (address, 4), (address, 8), (address, 12), (address, 16)]
+    seen.clear()
+    for i in range(3):
+        steps("b", step, static_input[:2], torch.full((2,), 100 * i))
+    assert recorder.warmed == 2 and len(recorder.recordings) == 2 and recorder.recordings[1].replays == 2
+    assert [total for _, total in seen] == [8, 208, 408]
+    steps("a", step, static_input, torch.zeros(4, dtype=torch.long))
+    assert len(recorder.recordings) == 2 and seen[-1] == (address, 0)
+    steps.reset()
+    steps("a", step, static_input, torch.ones(4, dtype=torch.long))
+    assert len(recorders) == 2 and seen[-1] == (address, 4) and steps.kind == "CUDA graphs"
+
+
+@pytest.mark.parametrize("refuses", [0, 2])
+def test_what_cannot_be_recorded_runs_as_it_is(qwen3: Path, on_gpu: Any, refuses: int) -> None:
+    """At load it is said in `about`; later on the step at hand is still done, and nothing is recorded again."""
+    recorders = Recorders(refuses)
+    on_gpu(lambda: GraphSteps(recorders))
+    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(), 3)
+    seen = arrive(core, random.Random(4), 9, [12, 25])
+    assert excused(qwen3, seen.values()) <= 1
+    steps = core._runner.steps
+    assert steps.kind == "plain" and steps.problem == "operation not permitted when stream is capturing"
+    if refuses == 0:
+        assert core.about["decoding"] == "plain"
+        assert f"decoding without CUDA graphs: {steps.problem}" in core.about["notes"]
+        assert len(recorders) == 1 and recorders[0].warmed == 1
+
+
+def prepared(model: Any, rows: int, columns: int) -> StaticRunner:
+    """A runner with so many rows at their first answer token."""
+    found = StaticRunner(model, rows, share=False)
+    sequences = [
+        Sequence(i, [3 + i] * columns, SamplingOptions(), 40, TextStream(None, [])) for i in range(rows)  # type: ignore[arg-type]
+    ]
+    found.prefill(sequences)
+    for sequence in sequences:
+        sequence.tokens.append(7)
+    return found
+
+
+def test_the_engine_replays_over_the_same_addresses(qwen3: Path, on_gpu: Any) -> None:
+    """Inputs, cache and logits of every step of a key lie where they lay when it was recorded."""
+    steps = GraphSteps(Recorders())
+    on_gpu(lambda: steps)
+    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(max_tokens=30), 4)
+    found = core._runner
+    places: dict[Any, set[tuple[int, ...]]] = {}
+    original = found.decode_step
+
+    def watched(count: int, width: int) -> None:
+        tensors = [found._inputs, found._logits, *found._cache._pools]
+        places.setdefault((count, width), set()).add(tuple(tensor.data_ptr() for tensor in tensors))
+        original(count, width)
+
+    found.decode_step = watched
+    for i in range(8):
+        core.submit(BatchItem(i, Request(WORDS[i])))
+    while core.busy:
+        core.step()
+    assert len(places) >= 2 and all(len(found_at) == 1 for found_at in places.values())
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_decode_step_waits_for_nothing(models: Any, kind: str, fuse: bool) -> None:
+    """Over tensors without values any `.item()` or shape that hangs on values raises: so it can be recorded."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    model = copy.deepcopy(reference(models(kind)))
+    if fuse:
+        linear.fuse(model)
+    with torch.inference_mode():
+        found = prepared(model, 4, 20)
+        before = found._logits.clone()
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            found.decode_step(4, 64)
+            with pytest.raises(DataDependentOutputException):
+                found._logits[0].argmax().item()
+        assert torch.equal(found._logits, before)
+
+
+def test_a_step_that_waits_is_found_out(qwen3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above would not pass a model that looks at its numbers."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    model = copy.deepcopy(reference(qwen3))
+    layer = model.model.layers[1].mlp
+    original = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda x: original(x) if bool((x > 0).any()) else x)
+    with torch.inference_mode():
+        found = prepared(model, 2, 5)
+        with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(DataDependentOutputException):
+            found.decode_step(2, 64)
+
+
+def test_a_greedy_step_comes_to_the_host_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices and the check for NaN in one transfer."""
+    transfers: list[int] = []
+    tolist = torch.Tensor.tolist
+
+    def counted(self: Any) -> Any:
+        transfers.append(self.numel())
+        return tolist(self)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", counted)
+    for name in ("item", "__bool__", "__float__", "__int__", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, lambda self: pytest.fail("another wait"))
+    rows = [Sequence(i, [1], SamplingOptions(), 4, TextStream(None, [])) for i in range(5)]  # type: ignore[arg-type]
+    logits = torch.zeros(5, 30)
+    logits[:, 3:8].fill_diagonal_(1.0)
+    logits[2, 20] = float("nan")
+    assert Sampler()(rows, logits) == [3, 4, None, 6, 7]
+    assert transfers == [5]
+
+
+def test_prompts_wait_for_each_other_but_not_long(qwen3: Path) -> None:
+    found = StaticRunner(reference(qwen3), 8, share=False)
+    with torch.inference_mode():
+        rows = [Sequence(i, [3 + i] * 9, SamplingOptions(), 99, TextStream(None, [])) for i in range(6)]  # type: ignore[arg-type]
+        done, _ = found.advance(rows[:5])
+        assert done == rows[:5]  # nobody decodes yet: nothing is gained by waiting
+        waited = 0
+        new = [rows[5]]
+        while rows[5] not in done:
+            for row in done:
+                row.tokens.append(4)
+            done, logits = found.advance(new)
+            assert logits is not None and len(logits) == len(done)
+            new = []
+            waited += 1
+        assert 1 < waited <= static.MOST_WAIT
+        assert [row for row in done if row is not rows[5]] == rows[:5]
+
+
+def test_long_prompts_run_in_passes_of_bounded_masks(qwen3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "MASK_CELLS", 2 * 128 * 60)
+    found = StaticRunner(reference(qwen3), 8, share=False)
+    found.step_tokens = 300
+    lengths = [100, 3, 90, 20, 60]
+    rows = [Sequence(i, [3] * n, SamplingOptions(), 9, TextStream(None, [])) for i, n in enumerate(lengths)]  # type: ignore[arg-type]
+    with torch.inference_mode():
+        found._admit(rows)
+        passes = found._passes(list(range(5)))
+        assert sorted(part for parts in passes for part in parts) == [(0, 60), (1, 3), (2, 60), (3, 20), (4, 60)]
+        for parts in passes:
+            longest = max(count for _, count in parts)
+            assert len(parts) * longest * 2 * max(rounded(rows[i].filled + n) for i, n in parts) <= static.MASK_CELLS
+        found.release(rows)
+
+
+# -- choosing it ------------------------------------------------------------------------------------------------------
+
+
+class OnCuda:
+    """A model that says it is on a GPU."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.device = torch.device("cuda", 0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+@pytest.mark.parametrize("agrees", [0, 1, 2, 3])
+def test_it_is_chosen_on_cuda_where_it_agrees(
+    qwen3: Path, agrees: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With graphs, else without them, else the rectangle, else rows one by one."""
+    tried: list[str] = []
+
+    def made(name: str) -> Any:
+        return lambda *args, **options: tried.append(name + str(type(options.get("steps")).__name__)) or name
+
+    monkeypatch.setattr(runner, "StaticRunner", made("static "))
+    monkeypatch.setattr(runner, "BatchRunner", made("rectangle "))
+    monkeypatch.setattr(runner, "SingleRunner", lambda model: "single")
+    monkeypatch.setattr(runner, "_agree", lambda *args: len(tried) == agrees + 1)
+    found = runner.open_runner(OnCuda(reference(qwen3)), 4)
+    order = ["static NoneType", "static PlainSteps", "rectangle NoneType"]
+    assert tried == order[: agrees + 1]
+    assert found == ["static ", "static ", "rectangle ", "single"][agrees]  # type: ignore[comparison-overlap]
