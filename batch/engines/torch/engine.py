@@ -54,7 +54,8 @@ class TorchCore:
         self._runner_options: dict[str, Any] = {"share": share_prefixes, "cache_dtype": kv}
         with self._torch.inference_mode():
             self._runner: Any = self._open_runner()
-            self._packed = isinstance(self._runner, PackedRunner | StaticRunner)
+            self._static = isinstance(self._runner, StaticRunner)
+            self._packed = self._static or isinstance(self._runner, PackedRunner)
             if not (max_batch or on_gpu):
                 self.room = self._runner.find_sizes() if self._packed else CPU_BATCH
         self._sampler = sampler.Sampler()
@@ -71,7 +72,7 @@ class TorchCore:
         self.about: Mapping[str, Any] = {
             **loaded.about,
             "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
-            **(self._runner.about(loaded.about.get("notes", [])) if isinstance(self._runner, StaticRunner) else {}),
+            **(self._runner.about(loaded.about.get("notes", [])) if self._static else {}),
         }
 
     @property
@@ -202,6 +203,8 @@ class TorchCore:
         if self._loaded.about["device"] != "cpu":
             self._torch.cuda.empty_cache()  # nothing where there is no such device
         self.room = self._scheduler.max_batch = max(1, len(rows) // 2)
+        if self._static:  # its cache takes the whole budget, however few the rows
+            self._scheduler.cache_tokens //= 2
         self._runner = self._open_runner()
         self._limit_cache()
         if len(rows) == 1:

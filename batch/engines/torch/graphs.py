@@ -19,8 +19,12 @@ Function = Callable[[], None]
 class Steps(Protocol):
     """Runs steps: copies what is new into the static buffer, then runs the function, which reads it there."""
 
-    kind: str  # for display
     problem: str  # why steps are not recorded after all; "" where they are, or were never to be
+
+    @property
+    def kind(self) -> str:
+        """How steps are run, for display."""
+        ...
 
     def __call__(self, key: Hashable, function: Function, static: torch.Tensor, fresh: torch.Tensor) -> None:
         """One step. Steps of one key differ in nothing but what the buffers hold."""

@@ -148,16 +148,13 @@ class StaticRunner:
             slots, columns = max(rows, cache.slots), max(needed, cache.columns)
             capacity = slots * columns
         else:
-            context = getattr(self._config, "max_position_embeddings", None) or 2**62
-            full = max(needed, rounded(min(self._expected, context)))
+            context = getattr(self._config, "max_position_embeddings", None) or self._expected
+            full = rounded(max(needed, min(self._expected, context)))
             some = bucket(needed, COLUMNS, max(needed, rounded(context)))
-            if self._max_batch * full <= self.limit:
-                columns = full
-            else:
-                columns = some if rows * some <= self.limit else needed
+            fit = full if self._max_batch * full <= self.limit else some
+            columns = fit if rows * fit <= self.limit else needed
             slots = max(rows, min(self._max_batch, self.limit // columns))
-            most = self._max_batch * max(columns, rounded(context if context < 2**62 else columns))
-            capacity = max(min(self.limit, most), slots * columns)
+            capacity = max(slots * columns, min(self.limit, self._max_batch * rounded(context)))
         cache.divide(slots, columns, capacity, keep)
         self.steps.reset()
 
