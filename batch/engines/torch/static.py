@@ -101,11 +101,15 @@ class StaticRunner:
         """Give up rows; the last row moves into each gap, so that slots stay dense."""
         for sequence in sequences:
             slot, last = self.rows.index(sequence), len(self.rows) - 1
-            if broken or sequence.pending > 1:  # of a part of a prompt nobody has seen what came of it
+            # Of one that is still at its prompt, or broken as well, nobody knows whether it holds numbers.
+            if broken or not _decodes(sequence):
                 self._cache.wipe(slot)
             if slot != last:
-                self._cache.move(last, slot, self.rows[last].filled)
-                self.rows[slot] = self.rows[last]
+                moved = self.rows[last]
+                self._cache.move(last, slot, moved.filled)
+                if not _decodes(moved):
+                    self._cache.wipe(last)
+                self.rows[slot] = moved
             self.rows.pop()
             sequence.filled = 0
 
