@@ -57,7 +57,7 @@ def test_no_compiler_no_kernels(fresh: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_computes_wrongly_is_not_used(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("kernels.h", *native.SOURCES):
+    for name in (*native.HEADERS, *native.SOURCES):
         shutil.copy(native.HERE / name, tmp_path)
     header = tmp_path / "kernels.h"
     source = header.read_text()
@@ -91,8 +91,16 @@ def test_broken_numbers_stay_visible() -> None:
 
 
 def test_runs_become_blocks() -> None:
-    rows = Rows.of([(4, 9, 1, -1), (0, 3, 1, 0), (2, 5, 20, 0), (1, 0, 1, -1)], group=4)
-    assert rows.single == 2 and len(rows.slots) == 23
-    assert rows.begins.tolist() == [2, 10, 18, 22] and rows.ends.tolist() == [10, 18, 22, 23]
-    assert rows.lengths.tolist() == [10, 4, *range(6, 26), 1]
-    assert rows.which.tolist() == [-1, 0, *[0] * 20, -1]
+    runs = [
+        (4, 9, 1, -1),
+        (0, 3, 1, 0),
+        (5, 3, 1, 0),
+        (2, 5, 20, 0),
+        (1, 0, 1, -1),
+        *((6 + i, 1, 1, -1) for i in range(9)),
+    ]
+    rows = Rows.of(runs, group=4, longest=30)
+    assert len(rows.rows) == 33
+    assert rows.begins.tolist() == [0, 1, 3, 11, 19, 23, 31] and rows.ends.tolist() == [1, 3, 11, 19, 23, 31, 33]
+    assert rows.lengths.tolist() == [10, 4, 4, *range(6, 26), 1, *[2] * 9]
+    assert rows.which.tolist() == [-1, 0, 0, *[0] * 20, -1, *[-1] * 9]

@@ -1,185 +1,277 @@
-/* Attention of a step over the KV cache and shared prefixes. */
+/* Attention of a step: many queries over the columns they share as small matrix products, the rest one by one.
+ *
+ * The queries of up to QUERIES lanes stand upright, a lane each, so that keys and values are read as they lie in the
+ * cache: a key's elements are broadcast to all lanes, a share to the elements of a value. Scores are [columns, lanes],
+ * and the softmax of all lanes runs side by side. One new token a row is bound by memory; there the gain is that a
+ * prefix is read once for a block of rows, as in Hydragen (Juravsky 2024).
+ */
 #include "kernels.h"
 
-/* Columns a task may see, in the order of its scores: those of a shared prefix, then its own from `first` on. */
-#define PARTS(T)                                                                                                       \
-    int64_t far = which < 0 ? 0 : prefix_length[which], own = ((slot * s->kv_heads + h) * s->columns + first) * size;  \
-    const T *part_keys[2] = {far ? prefix_keys[which] + h * far * size : keys, keys + own};                            \
-    const T *part_values[2] = {far ? prefix_values[which] + h * far * size : values, values + own};                    \
-    int64_t counts[2] = {far, last - first};
+#define LANES 16   /* floats of a vector */
+#define QUERIES 32 /* of a block, at most */
+#define COLUMNS 32 /* of a tile, and of a page: it stays in the first cache beside the queries */
+#define FEW 8      /* fewer queries are attended to one by one */
+#define LARGEST_PAIRED 256 /* of a key in pairs.h */
 
-/* Scores to shares of one, in place. */
-static inline void softmax(float *s, int64_t n) {
-    float most = -INFINITY, sum = 0;
-    for (int64_t c = 0; c < n; c++) most = s[c] > most ? s[c] : most;
-    for (int64_t c = 0; c < n; c++) s[c] = exp_fast(s[c] - most), sum += s[c];
-    float share = 1.0f / sum;
-    for (int64_t c = 0; c < n; c++) s[c] *= share;
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4)));
+
+#define INLINE static inline __attribute__((always_inline)) /* so that sizes become constants */
+
+/* Columns of one head that are attended to: [count, size] in the cache's type, where there are pages in those. */
+typedef struct {
+    const char *keys, *values;
+    const int64_t *pages;
+    int64_t page; /* bytes from a page to the next one */
+    int64_t count;
+} Part;
+
+/* The tile that begins with column c. */
+INLINE const char *tile_of(const Part *p, int64_t c, int values, int column) {
+    return (values ? p->values : p->keys) + (p->pages ? p->pages[c / COLUMNS] * p->page : c * column);
 }
 
-#define ARGUMENTS(T)                                                                                                   \
-    const Shape *s, const float *q, float scale, const T *keys, const T *values, const T *const *prefix_keys,          \
-        const T *const *prefix_values, const int64_t *prefix_length, const int64_t *slots, const int64_t *firsts,      \
-        const int64_t *lasts, const int64_t *whiches, int64_t tokens, int64_t longest, float *out
-
-/* One new token a row: q and out [tokens, heads, size]; each sees columns [first, last) of its slot after the shared
- * prefix `which`, or -1; those have the shape [heads, length, size]. Bound by memory: every key and value is read once
- * for a group of query heads. The head is the outer loop, so that a prefix stays in the processor's cache. */
-#define ATTEND(NAME, T, FROM)                                                                                          \
-    static inline __attribute__((always_inline)) void NAME##_scores(const float *q, const T *keys, int64_t count,      \
-                                                                    int group, int size, float *scores, int64_t n) {   \
-        for (int64_t c = 0; c < count; c++) {                                                                          \
-            float key[size];                                                                                           \
-            for (int i = 0; i < size; i++) key[i] = FROM(keys[c * size + i]);                                          \
-            for (int g = 0; g < group; g++) {                                                                          \
-                float sum = 0;                                                                                         \
-                for (int i = 0; i < size; i++) sum += q[g * size + i] * key[i];                                        \
-                scores[g * n + c] = sum;                                                                               \
-            }                                                                                                          \
-        }                                                                                                              \
-    }                                                                                                                  \
-    static inline __attribute__((always_inline)) void NAME##_values(float *out, const T *values, int64_t count,        \
-                                                                    int group, int size, const float *p, int64_t n) {  \
-        int64_t c = 0;                                                                                                 \
-        for (; c + 4 <= count; c += 4) {                                                                               \
-            const T *v = values + c * size;                                                                            \
-            for (int i = 0; i < size; i++) {                                                                           \
-                float a = FROM(v[i]), b = FROM(v[i + size]), d = FROM(v[i + 2 * size]), e = FROM(v[i + 3 * size]);     \
-                for (int g = 0; g < group; g++) {                                                                      \
-                    const float *w = p + g * n + c;                                                                    \
-                    out[g * size + i] += w[0] * a + w[1] * b + w[2] * d + w[3] * e;                                    \
-                }                                                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
-        for (; c < count; c++)                                                                                         \
-            for (int g = 0; g < group; g++)                                                                            \
-                for (int i = 0; i < size; i++) out[g * size + i] += p[g * n + c] * FROM(values[c * size + i]);         \
-    }                                                                                                                  \
-    static inline __attribute__((always_inline)) void NAME##_one(                                                      \
-        const float *query, float scale, const T **keys, const T **values, const int64_t *counts, int group, int size, \
-        float *scores, float *out) {                                                                                   \
-        int64_t n = counts[0] + counts[1];                                                                             \
-        float q[group * size], sums[group * size];                                                                     \
-        for (int i = 0; i < group * size; i++) q[i] = query[i] * scale, sums[i] = 0;                                   \
-        NAME##_scores(q, keys[0], counts[0], group, size, scores, n);                                                  \
-        NAME##_scores(q, keys[1], counts[1], group, size, scores + counts[0], n);                                      \
-        for (int g = 0; g < group; g++) softmax(scores + g * n, n);                                                    \
-        NAME##_values(sums, values[0], counts[0], group, size, scores, n);                                             \
-        NAME##_values(sums, values[1], counts[1], group, size, scores + counts[0], n);                                 \
-        for (int i = 0; i < group * size; i++) out[i] = sums[i];                                                       \
-    }                                                                                                                  \
-    void NAME(ARGUMENTS(T)) {                                                                                          \
-        int group = s->heads / s->kv_heads, size = s->size;                                                            \
-        _Pragma("omp parallel num_threads(s->threads)")                                                                \
-        {                                                                                                              \
-            float *scores = malloc(sizeof(float) * group * longest);                                                   \
-            _Pragma("omp for schedule(dynamic, 4)")                                                                    \
-            for (int64_t task = 0; task < tokens * s->kv_heads; task++) {                                              \
-                int64_t h = task / tokens, t = task % tokens;                                                          \
-                int64_t slot = slots[t], first = firsts[t], last = lasts[t], which = whiches[t];                       \
-                PARTS(T)                                                                                               \
-                int64_t at = (t * s->heads + h * group) * size;                                                        \
-                if (size == 64 && group == 2)                                                                          \
-                    NAME##_one(q + at, scale, part_keys, part_values, counts, 2, 64, scores, out + at);                \
-                else if (size == 128 && group == 2)                                                                    \
-                    NAME##_one(q + at, scale, part_keys, part_values, counts, 2, 128, scores, out + at);               \
-                else                                                                                                   \
-                    NAME##_one(q + at, scale, part_keys, part_values, counts, group, size, scores, out + at);          \
-            }                                                                                                          \
-            free(scores);                                                                                              \
-        }                                                                                                              \
+/* Columns of the cache as floats [count, padded]: where they lie, or in `to`. */
+INLINE const float *widen(const char *from, int count, int half, int size, int padded, float *to) {
+    const bf16 *halves = (const bf16 *)from;
+    const float *floats = (const float *)from;
+    if (!half && size == padded) return floats;
+    for (int c = 0; c < count; c++) {
+        for (int i = 0; i < size; i++) to[c * padded + i] = half ? from_bf16(halves[c * size + i]) : floats[c * size + i];
+        for (int i = size; i < padded; i++) to[c * padded + i] = 0;
     }
+    return to;
+}
 
-ATTEND(attend_f32, float, from_f32)
-ATTEND(attend_bf16, bf16, from_bf16)
-
-#define TILE 16  /* columns at a time: one vector of scores */
-#define BLOCK 32 /* queries at a time, over which a tile's conversion is spread */
-typedef float Vector __attribute__((vector_size(4 * TILE), aligned(4)));
-
-/* scores[0..queries)[0..TILE) of a tile of keys that stands upright, [size, TILE]; 8 queries in registers. */
-static inline void tile_scores(const float *q, const Vector *upright, int queries, int size, float *scores, int64_t n) {
-    for (int j = 0; j < queries; j += 8) {
-        Vector sums[8] = {{0}};
-        const float *from = q + j * size;
-        for (int i = 0; i < size; i++)
-            for (int r = 0; r < 8; r++) sums[r] += from[r * size + i] * upright[i];
-        for (int r = 0; r < 8; r++) *(Vector *)(scores + (j + r) * n) = sums[r];
+/* scores[columns, lanes] = keys[columns, size] · upright[size, lanes]; 8 keys in registers. */
+INLINE void score_tile(const float *upright, int vectors, const float *keys, int columns, int size, float *scores) {
+    int lanes = vectors * LANES;
+    for (int c = 0; c < columns; c += 8) {
+        int left = columns - c < 8 ? columns - c : 8;
+        const float *key = keys + c * size;
+        Vector sums[8][2] = {{{0}}};
+        if (left == 8)
+            for (int i = 0; i < size; i++)
+                for (int v = 0; v < vectors; v++) {
+                    Vector query = *(const Vector *)(upright + i * lanes + v * LANES);
+                    for (int r = 0; r < 8; r++) sums[r][v] += key[r * size + i] * query;
+                }
+        else
+            for (int r = 0; r < left; r++)
+                for (int i = 0; i < size; i++)
+                    for (int v = 0; v < vectors; v++)
+                        sums[r][v] += key[r * size + i] * *(const Vector *)(upright + i * lanes + v * LANES);
+        for (int r = 0; r < left; r++)
+            for (int v = 0; v < vectors; v++) *(Vector *)(scores + (c + r) * lanes + v * LANES) = sums[r][v];
     }
 }
 
-/* out += shares · values of a tile, [columns, size]; `wide` vectors of 4 queries in registers. */
-static inline __attribute__((always_inline)) void tile_values(const float *shares, int64_t n, const float *values,
-                                                              int columns, int queries, int size, int from, int wide,
-                                                              float *out) {
+/* out[queries, size] += shares[columns, lanes] · values[columns, size]; 4 queries × `wide` vectors in registers. */
+INLINE void value_part(const float *shares, int lanes, const float *values, int columns, int queries, int size,
+                       int from, int wide, float *out) {
     for (int j = 0; j < queries; j += 4) {
         Vector sums[4][4];
         for (int r = 0; r < 4; r++)
-            for (int v = 0; v < wide; v++) sums[r][v] = *(Vector *)(out + (j + r) * size + from + v * TILE);
+            for (int v = 0; v < wide; v++) sums[r][v] = *(Vector *)(out + (j + r) * size + from + v * LANES);
         for (int c = 0; c < columns; c++)
             for (int v = 0; v < wide; v++) {
-                Vector value = *(const Vector *)(values + c * size + from + v * TILE);
-                for (int r = 0; r < 4; r++) sums[r][v] += shares[(j + r) * n + c] * value;
+                Vector value = *(const Vector *)(values + c * size + from + v * LANES);
+                for (int r = 0; r < 4; r++) sums[r][v] += shares[c * lanes + j + r] * value;
             }
         for (int r = 0; r < 4; r++)
-            for (int v = 0; v < wide; v++) *(Vector *)(out + (j + r) * size + from + v * TILE) = sums[r][v];
+            for (int v = 0; v < wide; v++) *(Vector *)(out + (j + r) * size + from + v * LANES) = sums[r][v];
     }
 }
 
-/* Many new tokens a row, in runs of a slot whose tokens stand side by side: slots, firsts, lasts and whiches tell of
- * each token, so that its own columns end with itself. A block is at most BLOCK queries of one run; `longest` keys. */
-#define ATTEND_MANY(NAME, T, FROM)                                                                                     \
-    void NAME(ARGUMENTS(T), const int64_t *begins, const int64_t *ends, int64_t blocks) {              \
-        int64_t group = s->heads / s->kv_heads, size = s->size, n = longest + TILE;                                    \
-        _Pragma("omp parallel num_threads(s->threads)")                                                                \
-        {                                                                                                              \
-            float *scores = malloc(sizeof(float) * (BLOCK * n + 2 * BLOCK * size + 2 * TILE * size));                  \
-            float *asked = scores + BLOCK * n, *sums = asked + BLOCK * size;                                           \
-            float *upright = sums + BLOCK * size, *tile = upright + TILE * size;                                       \
-            _Pragma("omp for schedule(dynamic, 1)")                                                                    \
-            for (int64_t task = 0; task < blocks * s->kv_heads; task++) {                                              \
-                int64_t h = task / blocks, begin = begins[task % blocks], end = ends[task % blocks];                   \
-                int64_t slot = slots[begin], first = firsts[begin], last = lasts[end - 1], which = whiches[begin];     \
-                PARTS(T)                                                                                               \
-                int queries = (end - begin) * group;                                                                   \
-                memset(asked, 0, sizeof(float) * 2 * BLOCK * size);                                                    \
-                for (int j = 0; j < queries; j++)                                                                      \
-                    for (int64_t i = 0; i < size; i++)                                                                 \
-                        asked[j * size + i]                                                                            \
-                            = q[((begin + j / group) * s->heads + h * group + j % group) * size + i] * scale;          \
-                for (int part = 0; part < 2; part++)                                                                   \
-                    for (int64_t c = 0; c < counts[part]; c += TILE) {                                                 \
-                        const T *from = part_keys[part] + c * size;                                                    \
-                        int columns = counts[part] - c < TILE ? counts[part] - c : TILE;                               \
-                        memset(upright, 0, sizeof(float) * TILE * size);                                               \
-                        for (int r = 0; r < columns; r++)                                                              \
-                            for (int64_t i = 0; i < size; i++) upright[i * TILE + r] = FROM(from[r * size + i]);       \
-                        tile_scores(asked, (const Vector *)upright, queries, size, scores + part * far + c, n);        \
-                    }                                                                                                  \
-                for (int j = 0; j < queries; j++) {                                                                    \
-                    float *row = scores + j * n;                                                                       \
-                    int64_t seen = far + lasts[begin + j / group] - first, hidden = firsts[begin + j / group] - first; \
-                    for (int64_t c = far; c < far + hidden; c++) row[c] = -INFINITY;                                   \
-                    softmax(row, seen);                                                                                \
-                    for (int64_t c = seen; c < far + counts[1]; c++) row[c] = 0;                                       \
-                }                                                                                                      \
-                for (int part = 0; part < 2; part++)                                                                   \
-                    for (int64_t c = 0; c < counts[part]; c += TILE) {                                                 \
-                        const T *from = part_values[part] + c * size;                                                  \
-                        int columns = counts[part] - c < TILE ? counts[part] - c : TILE, i = 0;                        \
-                        for (int k = 0; k < columns * size; k++) tile[k] = FROM(from[k]);                              \
-                        const float *shares = scores + part * far + c;                                                 \
-                        for (; i + 4 * TILE <= size; i += 4 * TILE)                                                    \
-                            tile_values(shares, n, tile, columns, queries, size, i, 4, sums);                          \
-                        for (; i < size; i += TILE) tile_values(shares, n, tile, columns, queries, size, i, 1, sums);  \
-                    }                                                                                                  \
-                for (int j = 0; j < queries; j++)                                                                      \
-                    memcpy(out + ((begin + j / group) * s->heads + h * group + j % group) * size, sums + j * size,     \
-                           sizeof(float) * size);                                                                      \
-            }                                                                                                          \
-            free(scores);                                                                                              \
-        }                                                                                                              \
-    }
+INLINE void value_tile(const float *shares, int lanes, const float *values, int columns, int queries, int size,
+                       float *out) {
+    int i = 0;
+    for (; i + 4 * LANES <= size; i += 4 * LANES) value_part(shares, lanes, values, columns, queries, size, i, 4, out);
+    for (; i < size; i += LANES) value_part(shares, lanes, values, columns, queries, size, i, 1, out);
+}
 
-ATTEND_MANY(attend_many_f32, float, from_f32)
-ATTEND_MANY(attend_many_bf16, bf16, from_bf16)
+/* What is read next, a column at a time: prefetchers of processors stop at the ends of pages, and rows are short. */
+typedef struct {
+    const char *at;
+    int bytes; /* of a column */
+} Next;
+
+INLINE void fetch(Next next, int column) {
+    for (int i = 0; i < next.bytes; i += 64) __builtin_prefetch(next.at + column * next.bytes + i);
+}
+
+/* The same two for the `group` queries of one token, whose scores are in neighbouring lanes. */
+INLINE void score_few(const float *q, int group, const float *keys, int columns, int size, float *scores, int lanes,
+                      Next next) {
+    for (int c = 0; c < columns; c++) {
+        fetch(next, c);
+        for (int g = 0; g < group; g++) {
+            float sum = 0;
+            for (int i = 0; i < size; i++) sum += q[g * size + i] * keys[c * size + i];
+            scores[c * lanes + g] = sum;
+        }
+    }
+}
+
+INLINE void value_few(const float *shares, int lanes, int group, const float *values, int columns, int size, float *out,
+                      Next next) {
+    int c = 0;
+    for (; c + 4 <= columns; c += 4) {
+        for (int r = 0; r < 4; r++) fetch(next, c + r);
+        const float *v = values + c * size;
+        for (int g = 0; g < group; g++) {
+            const float *p = shares + c * lanes + g;
+            float a = p[0], b = p[lanes], d = p[2 * lanes], e = p[3 * lanes];
+            for (int i = 0; i < size; i++)
+                out[g * size + i] += a * v[i] + b * v[i + size] + d * v[i + 2 * size] + e * v[i + 3 * size];
+        }
+    }
+    for (; c < columns; c++)
+        for (int g = 0; g < group; g++)
+            for (int i = 0; i < size; i++) out[g * size + i] += shares[c * lanes + g] * values[c * size + i];
+}
+
+#include "pairs.h"
+
+/* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. */
+INLINE void softmax(float *scores, int64_t columns, int lanes, float *sums) {
+    float most[QUERIES];
+    for (int j = 0; j < lanes; j++) most[j] = -INFINITY, sums[j] = 0;
+    for (int64_t c = 0; c < columns; c++)
+        for (int j = 0; j < lanes; j++) most[j] = scores[c * lanes + j] > most[j] ? scores[c * lanes + j] : most[j];
+    for (int64_t c = 0; c < columns; c++)
+        for (int j = 0; j < lanes; j++) {
+            float score = scores[c * lanes + j];
+            float share = score == -INFINITY ? 0 : exp_fast(score - most[j]);
+            scores[c * lanes + j] = share;
+            sums[j] += share;
+        }
+}
+
+/* A block of queries of one KV head: tokens [begin, end), of one slot (a run) or one each of several. */
+typedef struct {
+    const float *q;
+    float scale;
+    Part far, near[QUERIES]; /* what all share; each token's own, or the run's */
+    int64_t hidden[QUERIES]; /* the token sees columns [hidden, count - after) of them */
+    int64_t after[QUERIES];
+    int run, tokens;
+    int64_t stride; /* from a token's queries to the next token's */
+} Block;
+
+/* Where the tile after column c begins: of the same part, or of the next token's. */
+INLINE const char *after(const Part *own, int more, int64_t c, int values, int column) {
+    return c + COLUMNS < own->count ? tile_of(own, c + COLUMNS, values, column) : tile_of(own + more, 0, values, column);
+}
+
+INLINE void attend_block(const Block *b, int group, int half, int size, int vectors, float *scratch, float *out) {
+    int lanes = vectors * LANES, queries = b->tokens * group, padded = (size + LANES - 1) / LANES * LANES;
+    int dense = b->run || queries >= FEW, column = size * (half ? 2 : 4), pairs = PAIRS(half, size);
+    float *asked = scratch, *upright = asked + QUERIES * padded, *sums = upright + QUERIES * padded;
+    float *tile = sums + QUERIES * padded, *scores = tile + COLUMNS * padded, total[QUERIES];
+    uint32_t upright_pairs[PAIRS(1, 32) ? LARGEST_PAIRED / 2 * QUERIES : 1];
+    bf16 halves[PAIRS(1, 32) ? LARGEST_PAIRED * QUERIES : 1];
+    int64_t far = b->far.count, near = 0;
+    for (int t = 0; t < (b->run ? 1 : b->tokens); t++) near = b->near[t].count > near ? b->near[t].count : near;
+
+    memset(asked, 0, sizeof(float) * 3 * QUERIES * padded);
+    for (int j = 0; j < queries; j++)
+        for (int i = 0; i < size; i++) {
+            float x = b->q[j / group * b->stride + j % group * size + i] * b->scale;
+            asked[j * padded + i] = upright[i * lanes + j] = x;
+        }
+    if (pairs) pair_queries(upright, asked, lanes, queries, size, upright_pairs, halves);
+    if (!b->run)
+        for (int64_t i = 0; i < near * lanes; i++) scores[far * lanes + i] = -INFINITY;
+
+    for (int values = 0; values < 2; values++) {
+        for (int part = 0; part < 2; part++) {
+            int together = part ? b->run : dense;
+            for (int t = 0; t < (together ? 1 : b->tokens); t++) {
+                const Part *own = part ? b->near + t : &b->far;
+                for (int64_t c = 0; c < own->count; c += COLUMNS) {
+                    int columns = own->count - c < COLUMNS ? own->count - c : COLUMNS;
+                    int64_t at = t * group * padded;
+                    float *row = scores + (part * far + c) * lanes + t * group;
+                    const char *stored = tile_of(own, c, values, column);
+                    const bf16 *paired = (const bf16 *)stored;
+                    const float *wide = pairs ? NULL : widen(stored, columns, half, size, padded, tile);
+                    Next next = {after(own, part && t + 1 < b->tokens, c, values, column), column};
+                    if (together && !values) {
+                        if (pairs) score_pairs(upright_pairs, vectors, paired, columns, size, row);
+                        else score_tile(upright, vectors, wide, columns, padded, row);
+                    } else if (together) {
+                        if (pairs) value_pairs(row, lanes, paired, columns, queries, size, (uint32_t *)tile, sums);
+                        else value_tile(row, lanes, wide, columns, queries, padded, sums);
+                    } else if (!values) {
+                        if (pairs) score_few_pairs(halves + at, group, paired, columns, size, row, lanes, next);
+                        else score_few(asked + at, group, wide, columns, padded, row, lanes, next);
+                    } else {
+                        if (pairs) value_few_pairs(row, lanes, group, paired, columns, size, sums + at, next);
+                        else value_few(row, lanes, group, wide, columns, padded, sums + at, next);
+                    }
+                }
+            }
+        }
+        if (values) break;
+        for (int t = 0; t < b->tokens; t++)
+            for (int g = 0; g < group; g++) {
+                float *lane = scores + far * lanes + t * group + g;
+                for (int64_t c = 0; c < b->hidden[t]; c++) lane[c * lanes] = -INFINITY;
+                for (int64_t c = near - b->after[t]; c < near; c++) lane[c * lanes] = -INFINITY;
+            }
+        softmax(scores, far + near, lanes, total);
+    }
+    for (int j = 0; j < queries; j++)
+        for (int i = 0; i < size; i++)
+            out[j / group * b->stride + j % group * size + i]
+                = sums[j * padded + (pairs ? order_pairs(i) : i)] / total[j];
+}
+
+/* q and out: [tokens, heads, size]. A token sees columns [first, last) of its row after the shared prefix `which`, or
+ * -1. Keys and values: [pages, KV heads, COLUMNS, size], `half`: in bfloat16; row r has the pages table[r · width ...].
+ * Prefixes have the shape [KV heads, length, size]. Blocks [begin, end) hold at most QUERIES queries a KV head, all with
+ * the same prefix: tokens that stand side by side in one row, or one each of several rows. `longest`: most columns of a
+ * row and its prefix. The head is the outer loop, so that its prefix stays in the processor's cache. */
+void attend(const Shape *s, const float *q, float scale, int64_t half, const char *keys, const char *values,
+            const int64_t *table, int64_t width, const char *const *prefix_keys, const char *const *prefix_values,
+            const int64_t *prefix_length, const int64_t *rows, const int64_t *firsts, const int64_t *lasts,
+            const int64_t *whiches, const int64_t *begins, const int64_t *ends, int64_t blocks, int64_t longest,
+            float *out) {
+    int64_t group = s->heads / s->kv_heads, size = s->size, column = size * (half ? 2 : 4);
+    int64_t padded = (size + LANES - 1) / LANES * LANES, page = s->kv_heads * COLUMNS * column;
+#pragma omp parallel num_threads(s->threads)
+    {
+        float *scratch = malloc(sizeof(float) * ((3 * QUERIES + COLUMNS) * padded + longest * QUERIES));
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t task = 0; task < blocks * s->kv_heads; task++) {
+            int64_t h = task / blocks, begin = begins[task % blocks], end = ends[task % blocks], which = whiches[begin];
+            int64_t at = (begin * s->heads + h * group) * size;
+            Block b = {.q = q + at, .scale = scale, .tokens = end - begin, .stride = s->heads * size};
+            b.run = b.tokens > 1 && rows[begin] == rows[end - 1];
+            if (which >= 0) {
+                int64_t skip = h * prefix_length[which] * column;
+                b.far = (Part){prefix_keys[which] + skip, prefix_values[which] + skip, NULL, 0, prefix_length[which]};
+            }
+            for (int t = 0; t < b.tokens; t++) {
+                int64_t first = firsts[b.run ? begin : begin + t] / COLUMNS, last = lasts[b.run ? end - 1 : begin + t];
+                int64_t skip = h * COLUMNS * column;
+                const int64_t *pages = table + rows[begin + t] * width + first;
+                b.near[t] = (Part){keys + skip, values + skip, pages, page, last - first * COLUMNS};
+                b.hidden[t] = firsts[begin + t] - first * COLUMNS;
+                b.after[t] = b.run ? last - lasts[begin + t] : 0;
+            }
+            int vectors = b.tokens * group <= LANES ? 1 : 2;
+#define CASE(GROUP, SIZE)                                                                                              \
+    if (group == GROUP && size == SIZE) {                                                                              \
+        if (vectors == 1)                                                                                              \
+            half ? attend_block(&b, GROUP, 1, SIZE, 1, scratch, out + at)                                              \
+                 : attend_block(&b, GROUP, 0, SIZE, 1, scratch, out + at);                                             \
+        else                                                                                                           \
+            half ? attend_block(&b, GROUP, 1, SIZE, 2, scratch, out + at)                                              \
+                 : attend_block(&b, GROUP, 0, SIZE, 2, scratch, out + at);                                             \
+    } else
+            CASE(2, 64) CASE(2, 128) attend_block(&b, group, half, size, vectors, scratch, out + at);
+        }
+        free(scratch);
+    }
+}

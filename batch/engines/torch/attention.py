@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from batch.engines.torch.native import Columns, Kernels, Rows, attends_many
+from batch.engines.torch.native import Columns, Kernels, Rows
 from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 NAME = "ai_router_packed"
@@ -40,6 +40,7 @@ class Native:
     """The step for the native kernels."""
 
     kernels: Kernels
+    table: torch.Tensor  # the pages of each row
     rows: Rows
     prefixes: list[Prefix]
     starts: dict[int | None, torch.Tensor] = field(default_factory=dict)  # first column seen, by sliding window
@@ -54,7 +55,7 @@ class Native:
 
 @dataclass(slots=True)
 class Plan:
-    """What a step attends to. With `native`, segments and shared prefixes are only those of prompts."""
+    """What a step attends to: `native`, or else segments and shared prefixes."""
 
     cache: SlotCache
     segments: list[Segment]
@@ -120,15 +121,16 @@ def attend(
     plan: Plan, index: int, layer: SlotLayer, query: torch.Tensor, scale: float, window: int | None
 ) -> torch.Tensor:
     """Query: [tokens, heads, size], contiguous; returns [tokens, heads, size of a value]."""
-    tokens, heads, size = query.shape
+    tokens, size = query.shape[0], query.shape[2]
     keys, values = layer.keys, layer.values
-    out = query.new_empty(tokens, heads, values.shape[-1])
+    out = query.new_empty(*query.shape[:2], values.shape[-1])
     if (native := plan.native) is not None:
+        if keys.shape != values.shape or query.dtype != torch.float32:
+            raise ValueError("the native attention does not do this")
         far = [prefix.layers[index] for prefix in native.prefixes]
-        native.kernels.attend(query, scale, Columns(keys, values, far), native.rows, native.first(window), out)
-        if attends_many(heads // keys.shape[1], size):
-            return out
-    if not plan.segments:
+        native.kernels.attend(
+            query, scale, Columns(keys, values, native.table, far), native.rows, native.first(window), out
+        )
         return out
     q = query.view(tokens, keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
     grouped = out.view(*q.shape[:3], -1)

@@ -63,7 +63,8 @@ class TorchCore:
         per_token = self._runner.bytes_per_token
         tokens = budget // per_token if per_token else 2**62
         own = (lambda row: self._runner.own(row)) if self._packed else None  # of whichever runner there is
-        self._scheduler = Scheduler(self.room, tokens, longest_first=order == "longest", own=own)
+        ragged = self._packed and self._runner.ragged
+        self._scheduler = Scheduler(self.room, tokens, longest_first=order == "longest", own=own, ragged=ragged)
         self._limit_cache()
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._special = loaded.tokenizer.get_added_vocab()
@@ -222,7 +223,8 @@ class TorchCore:
 
     def _limit_cache(self) -> None:
         if self._packed:
-            self._runner.limit = self._scheduler.cache_tokens
+            size = 2 if self._loaded.about.get("kv_cache") else 4  # bytes: as much as the weights in that precision
+            self._runner.limit(self._scheduler.cache_tokens, warm=size * self._loaded.about["parameters"])
 
     def _anew(self, row: Sequence) -> Sequence:
         """A row as it was before its first token."""

@@ -22,7 +22,8 @@ import torch
 
 SWITCH = "AI_ROUTER_NATIVE"
 HERE = Path(__file__).parent
-SOURCES = ("kernels.c", "attention.c")  # kernels.h is in all of them
+SOURCES = ("kernels.c", "attention.c")
+HEADERS = ("kernels.h", "pairs.h")
 # Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.
 FLAGS = (
     *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-shared", "-fPIC"),
@@ -30,7 +31,7 @@ FLAGS = (
 )
 COMPILE_SECONDS = 60
 LARGEST_HEAD = 1024  # of a key in kernels.c
-TILE, BLOCK = 16, 32  # of attention.c
+LANES, PAGE = 32, 32  # QUERIES and COLUMNS of attention.c
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
 
 _Pointer, _Int, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -54,18 +55,11 @@ class Kernels:
         self._swiglu = function("swiglu", p, p, i, i, ctypes.c_int)
         self._quantise = function("quantise", p, p, p, i, i, ctypes.c_int)
         self._rescale = function("rescale", p, p, p, i, i, ctypes.c_int)
-        attend = (p, p, f, p, p, p, p, p, p, p, p, p, i, i, p)
-        self._set, self._attend, self._attend_many = (
-            {
-                torch.float32: function(f"{name}_f32", *types),
-                torch.bfloat16: function(f"{name}_bf16", *types),
-            }
-            for name, types in (
-                ("set", (p, p, p, p, f, p, p, p, p, i, p, p, p)),
-                ("attend", attend),
-                ("attend_many", (*attend, p, p, i)),
-            )
-        )
+        self._attend = function("attend", *(p, p, f, i, p, p, p, i, p, p, p, p, p, p, p, p, p, i, i, p))
+        self._set = {
+            torch.float32: function("set_f32", *(types := (p, p, p, p, f, p, p, p, p, i, p, p, p))),
+            torch.bfloat16: function("set_bf16", *types),
+        }
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """x: [..., n]; weight: [n]."""
@@ -110,10 +104,10 @@ class Kernels:
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> torch.Tensor:
-        """Norms of queries and keys, and the rotation; keys and values go to their slots and columns.
+        """Norms of queries and keys, and the rotation; keys and values go to their pages, and the columns in them.
 
         qkv: [tokens, (heads + 2 KV heads) × size]; rotary: cosine and sine, [tokens, size]; keys and values: the cache,
-        [slots, KV heads, columns, size]. Returns the queries, [tokens, heads, size].
+        [pages, KV heads, PAGE, size]. Returns the queries, [tokens, heads, size].
         """
         _, kv_heads, most, size = keys.shape
         tokens = qkv.shape[0]
@@ -140,40 +134,34 @@ class Kernels:
     def attend(
         self, q: torch.Tensor, scale: float, cache: Columns, rows: Rows, first: torch.Tensor, out: torch.Tensor
     ) -> None:
-        """Attention of tokens in line: single ones, then runs of one slot where `attends_many` says it can.
+        """Attention of tokens in line, each over its own columns from `first` on and its shared prefix.
 
-        q and out: [tokens, heads, size]; first: the first column that each token sees.
+        q and out: [tokens, heads, size]; first: the first column that each token sees. At most LANES query heads a KV
+        head, and keys and values of one size.
         """
-        tokens, heads, size = q.shape
+        _, heads, size = q.shape
         keys, values = cache.keys, cache.values
         shape = _Shape(heads, keys.shape[1], size, keys.shape[2], torch.get_num_threads())
         count = max(len(cache.prefixes), 1)
         far_keys = (_Pointer * count)(*[k.data_ptr() for k, _ in cache.prefixes])
         far_values = (_Pointer * count)(*[v.data_ptr() for _, v in cache.prefixes])
         lengths = (_Int * count)(*[k.shape[2] for k, _ in cache.prefixes])
-        common = (
-            *(ctypes.addressof(shape), q.data_ptr(), scale, keys.data_ptr(), values.data_ptr()),
+        self._attend(
+            *(ctypes.addressof(shape), q.data_ptr(), scale, keys.dtype == torch.bfloat16),
+            *(keys.data_ptr(), values.data_ptr(), cache.table.data_ptr(), cache.table.shape[1]),
             *(ctypes.addressof(far_keys), ctypes.addressof(far_values), ctypes.addressof(lengths)),
-            *(rows.slots.data_ptr(), first.data_ptr(), rows.lengths.data_ptr(), rows.which.data_ptr()),
+            *(rows.rows.data_ptr(), first.data_ptr(), rows.lengths.data_ptr(), rows.which.data_ptr()),
+            *(rows.begins.data_ptr(), rows.ends.data_ptr(), len(rows.begins), rows.longest, out.data_ptr()),
         )
-        if rows.single:
-            self._attend[keys.dtype](*common, rows.single, rows.longest, out.data_ptr())
-        if len(rows.begins) and attends_many(heads // keys.shape[1], size):
-            blocks = rows.begins.data_ptr(), rows.ends.data_ptr(), len(rows.begins)
-            self._attend_many[keys.dtype](*common, tokens, rows.longest, out.data_ptr(), *blocks)
-
-
-def attends_many(group: int, size: int) -> bool:
-    """Whether runs of tokens can be attended to by the kernel."""
-    return size % TILE == 0 and group <= BLOCK
 
 
 @dataclass(slots=True)
 class Columns:
-    """A layer's cache, [slots, KV heads, columns, size], and its shared prefixes, [1, KV heads, length, size]."""
+    """A layer's cache, [pages, KV heads, PAGE, size], and its shared prefixes, [1, KV heads, length, size]."""
 
     keys: torch.Tensor
     values: torch.Tensor
+    table: torch.Tensor  # the pages of each row, int64
     prefixes: list[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -181,33 +169,33 @@ class Columns:
 class Rows:
     """Where the tokens of a step are; tensors are int64."""
 
-    slots: torch.Tensor  # [tokens]
-    lengths: torch.Tensor  # columns of the slot that the token sees, its own the last; [tokens]
+    rows: torch.Tensor  # of each token, in the table of pages
+    lengths: torch.Tensor  # columns of the row that the token sees, its own the last; [tokens]
     which: torch.Tensor  # the place of its shared prefix, or -1; [tokens]
-    single: int  # the first so many are alone in their slot
-    begins: torch.Tensor  # of the others: blocks [begin, end) of one slot
+    begins: torch.Tensor  # blocks [begin, end): tokens of one row, or one each of several with the same prefix
     ends: torch.Tensor
     longest: int  # keys that a token sees, the prefix's included
 
     @classmethod
-    def of(cls, runs: list[tuple[int, int, int, int]], group: int) -> Rows:
-        """From runs of tokens in line: slot, columns before, tokens, place of the prefix; the single ones first."""
-        slots, lengths, which, begins, ends = ([], [], [], [], [])  # type: ignore[var-annotated]
-        single = 0
-        block = max(1, BLOCK // group)
-        for slot, before, count, prefix in runs:
-            at = len(slots)
-            if count == 1 and single == at:
-                single += 1
+    def of(cls, runs: list[tuple[int, int, int, int]], group: int, longest: int) -> Rows:
+        """From runs of tokens in line: row, columns before, tokens, place of the prefix."""
+        rows, lengths, which, begins, ends = ([], [], [], [], [])  # type: ignore[var-annotated]
+        block = LANES // group
+        alone = False  # whether the last run was a single token
+        for row, before, count, prefix in runs:
+            at = len(rows)
+            if alone and count == 1 and which[-1] == prefix and at - begins[-1] < block:
+                ends[-1] += 1
             else:
                 begins += range(at, at + count, block)
                 ends += (min(begin + block, at + count) for begin in range(at, at + count, block))
-            slots += [slot] * count
+            alone = count == 1
+            rows += [row] * count
             lengths += range(before + 1, before + count + 1)
             which += [prefix] * count
-        lists = (slots, lengths, which, begins, ends)
+        lists = (rows, lengths, which, begins, ends)
         tensors = [torch.tensor(values, dtype=torch.int64) for values in lists]
-        return cls(tensors[0], tensors[1], tensors[2], single, tensors[3], tensors[4], 0)
+        return cls(tensors[0], tensors[1], tensors[2], tensors[3], tensors[4], longest)
 
 
 @functools.cache
@@ -231,7 +219,7 @@ def _library(compiler: str) -> Path:
     """The compiled file, in a folder that nobody else may write to."""
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=COMPILE_SECONDS, check=True).stdout
     flags = [*FLAGS, "-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else list(FLAGS)
-    text = b"".join((HERE / name).read_bytes() for name in ("kernels.h", *SOURCES))
+    text = b"".join((HERE / name).read_bytes() for name in (*HEADERS, *SOURCES))
     key = hashlib.sha256(text + version + repr((compiler, flags, _processor())).encode()).hexdigest()
     folder = _folder()
     library = folder / f"kernels-{key[:32]}.so"
@@ -289,40 +277,48 @@ def _attention_checks(
     """What the kernels give, what torch gives, and how far apart they may be."""
     heads, kv_heads = 4, 2
     # Three single tokens, a run of 40 tokens after a prefix of 7, and one of 3 without.
-    at = Rows.of([(2, 6, 1, 0), (0, 0, 1, -1), (1, 3, 1, 0), (4, 2, 40, 0), (3, 0, 3, -1)], heads // kv_heads)
-    at.longest = 7 + 42
-    tokens = len(at.slots)
+    runs = [(2, 6, 1, 0), (0, 0, 1, -1), (1, 3, 1, 0), (4, 2, 40, 0), (3, 0, 3, -1)]
+    at = Rows.of(runs, heads // kv_heads, longest=7 + 42)
+    tokens = len(at.rows)
     cache = Columns(
-        draw(5, kv_heads, 48, size).to(dtype),
-        draw(5, kv_heads, 48, size).to(dtype),
+        draw(10, kv_heads, PAGE, size).to(dtype),
+        draw(10, kv_heads, PAGE, size).to(dtype),
+        torch.tensor([[9, 1], [4, 0], [2, 7], [5, 6], [8, 3]]),
         [(draw(1, kv_heads, 7, size).to(dtype), draw(1, kv_heads, 7, size).to(dtype))],
     )
     qkv, norms, angle = draw(tokens, 8 * size), (draw(size), draw(size), 1e-6), draw(tokens, size)
     rotary = angle.cos(), angle.sin()
-    q = kernels.set_cache(qkv, norms, rotary, at.slots, at.lengths - 1, cache.keys, cache.values)
+    newest = at.lengths - 1
+    pages, columns = cache.table[at.rows, newest // PAGE], newest % PAGE
+    q = kernels.set_cache(qkv, norms, rotary, pages, columns, cache.keys, cache.values)
     parts = qkv.view(tokens, 8, size)
     turned = [
         _turned(torch.rms_norm(part, (size,), norm, 1e-6), rotary)
         for part, norm in zip(parts[:, :6].split([heads, kv_heads], 1), norms[:2], strict=True)
     ]
-    rounding = 1e-4 if dtype == torch.float32 else 2**-4  # of numbers below 16
-    where = at.slots, slice(None), at.lengths - 1
+    rounding, near = (1e-4, 1e-4) if dtype == torch.float32 else (2**-4, 0.05)  # of numbers below 16; of sums
     checks = [
         (q, turned[0], 1e-4),
-        (cache.keys[where].float(), turned[1], rounding),
-        (cache.values[where].float(), parts[:, 6:], rounding),
+        (cache.keys[pages, :, columns].float(), turned[1], rounding),
+        (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
     ]
     first = (at.lengths - 30).clamp(min=0)
     out = torch.empty_like(q)
     kernels.attend(q, 0.3, cache, at, first, out)
-    for t in range(tokens if attends_many(heads // kv_heads, size) else at.single):
+    for t in range(tokens):
         own = slice(int(first[t]), int(at.lengths[t]))
         k, v = (
-            torch.cat([far[0][:, : 7 * (int(at.which[t]) + 1)], near[at.slots[t], :, own]], 1).float()
-            for far, near in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
+            torch.cat(
+                [
+                    far[0][:, : 7 * (int(at.which[t]) + 1)],
+                    own_pages[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)[:, own],
+                ],
+                1,
+            ).float()
+            for far, own_pages in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
         )
         scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
-        checks.append((out[t], (scores.softmax(-1) @ v).view(heads, size), 1e-4))
+        checks.append((out[t], (scores.softmax(-1) @ v).view(heads, size), near))
     return checks
 
 

@@ -9,20 +9,21 @@ from typing import Any
 import torch
 
 from batch.engines.torch.attention import CALL_BYTES, NAME, Native, Plan, Segment, group_slots, set_plan
-from batch.engines.torch.native import CACHE_DTYPES, Rows, kernels
+from batch.engines.torch.native import CACHE_DTYPES, LANES, Rows, kernels
+from batch.engines.torch.pages import PageCache
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
-from batch.engines.torch.slots import ROUND, Prefix, SlotCache
+from batch.engines.torch.slots import Prefix, SlotCache
 
+PREFIX_TOKENS = 32_768  # of shared prefixes that are kept, at most
 STEP_TOKENS = 256  # least tokens of prompts in a pass
-SPARE = 4096  # most columns to have beyond those in use
 SIZES = (64, 128, 256)  # that are tried for the width of a batch
 WORTHWHILE = 0.95  # of a token's cost: a larger size must bring it below this
 TRIAL_SECONDS = 0.5  # after which no larger size is tried
 
 
 class PackedRunner:
-    """All rows in one forward pass without padding; row i has slot i of the cache."""
+    """All rows in one forward pass without padding; row i is row i of the cache."""
 
     def __init__(
         self,
@@ -34,24 +35,35 @@ class PackedRunner:
         cache_dtype: torch.dtype | None = None,
     ) -> None:
         self.rows: list[Sequence] = []
-        self.limit = 2**62  # tokens that the slots may hold together; one row may always be as long as it is
         self._model = model
-        self._max_batch = max_batch
-        self._cache = SlotCache(cache_dtype)
         self.step_tokens = step_tokens
         dtypes = {model.dtype, cache_dtype or model.dtype}
         fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
-        self._kernels = kernels() if fits else None
         config = self._model.config.get_text_config()
         heads = getattr(config, "num_attention_heads", 1)
         self._group = heads // (getattr(config, "num_key_value_heads", None) or heads)
+        self._kernels = kernels() if fits and self._group <= LANES else None
+        self._cache = (PageCache if self._kernels is not None else SlotCache)(cache_dtype, max_batch)
         windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-        self.prefixes = PrefixStore(32_768) if share and not windows else None
+        self.prefixes = PrefixStore(PREFIX_TOKENS) if share and not windows else None
 
     @property
     def bytes_per_token(self) -> int:
         """Of cache, measured; 0 before the first pass."""
         return self._cache.bytes_per_token()
+
+    @property
+    def ragged(self) -> bool:
+        """Whether a row takes only its own columns of the cache, however long the others are."""
+        return self._kernels is not None
+
+    def limit(self, tokens: int, warm: int = 0) -> None:
+        """Hear how many tokens the cache may hold, and bytes to take now; one row may always be as long as it is."""
+        self._cache.limit = tokens
+        if isinstance(self._cache, PageCache):
+            self._cache.warm(min(warm, tokens * self.bytes_per_token // 4))
+        if self.prefixes is not None:
+            self.prefixes.budget = min(PREFIX_TOKENS, tokens // 4)
 
     def expect(self, sequence: Sequence) -> None:
         """Hear of a sequence that will come, so that what it shares is known before the first of its kind runs."""
@@ -59,11 +71,11 @@ class PackedRunner:
             self.prefixes.add(sequence.prompt)
 
     def own(self, sequence: Sequence) -> int:
-        """Columns of a slot that it takes with all its tokens run; what it shares is not counted, or not again."""
+        """Columns of the cache that it takes with all its tokens run; what it shares is not counted, or not again."""
         tokens = len(sequence.prompt) + len(sequence.tokens)
         if sequence.cache is None and self.prefixes is not None and not sequence.filled:
-            return tokens - self.prefixes.choose(sequence.prompt)[1]
-        return _own(sequence, tokens)
+            return self._cache.takes(tokens - self.prefixes.choose(sequence.prompt)[1])
+        return self._cache.takes(_own(sequence, tokens))
 
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
         """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
@@ -91,23 +103,20 @@ class PackedRunner:
         return logits
 
     def release(self, sequences: Iterable[Sequence], *, broken: bool = False) -> None:
-        """Give up rows; the last row moves into each gap, so that slots stay dense."""
+        """Give up rows; the last row moves into each gap, so that they stay dense."""
         for sequence in sequences:
-            slot, last = self.rows.index(sequence), len(self.rows) - 1
+            row = self.rows.index(sequence)
+            moved = self.rows.pop()
+            self._cache.drop(row, len(self.rows), _own(moved, moved.filled), broken=broken)
+            if moved is not sequence:
+                self.rows[row] = moved
             if sequence.cache is not None:
                 sequence.cache.users -= 1
                 sequence.cache = None
-            if broken:
-                self._cache.wipe(slot)
-            if slot != last:
-                moved = self.rows[last]
-                self._cache.move(last, slot, _own(moved, moved.filled))
-                self.rows[slot] = moved
-            self.rows.pop()
             sequence.filled = 0
 
     def _admit(self, newcomers: list[Sequence]) -> None:
-        """Rows and slots for newcomers; a prefix that others share is computed before the first of them."""
+        """Rows for newcomers; a prefix that others share is computed before the first of them."""
         for sequence in newcomers:
             prefix = self._prefix_of(sequence)
             if prefix is not None:
@@ -116,20 +125,6 @@ class PackedRunner:
             else:
                 sequence.cache, sequence.filled = None, 0
             self.rows.append(sequence)
-        if len(self.rows) > self._cache.slots:
-            self._reserve(self._cache.columns)
-
-    def _reserve(self, columns: int, slots: int = 0) -> None:
-        """Room for all rows, and to grow into as long as it stays within the limit: memory is taken as it is filled."""
-        slots = max(slots, len(self.rows))
-        keep = len(self.rows), max((_own(row, row.filled) for row in self.rows), default=0)
-        # Without the kernels, products read whole slots: nothing to spare there.
-        full = max((_own(row, row.most_tokens) for row in self.rows), default=0)
-        spare = min(max(full - columns, ROUND), SPARE) if self._kernels is not None else 0
-        if max(slots, self._max_batch) * (columns + spare) <= self.limit:
-            self._cache.reserve(max(slots, self._max_batch), columns, keep, spare=spare)
-        else:
-            self._cache.reserve(slots, columns, keep, exactly=True)
 
     def _prefix_of(self, sequence: Sequence) -> Prefix | None:
         if self.prefixes is None:
@@ -139,25 +134,25 @@ class PackedRunner:
             return None
         prefix = self.prefixes.get(chain)
         if prefix is None:
-            slot = len(self.rows)
-            self._reserve(max(length, self._cache.columns), slot + 1)
             for first in range(0, length, self.step_tokens):
-                self._run_alone(slot, sequence.prompt[first : min(first + self.step_tokens, length)], first)
-            prefix = self._cache.take_prefix(slot, length)
+                self._run_alone(sequence.prompt[first : min(first + self.step_tokens, length)], first)
+            row = len(self.rows)
+            prefix = self._cache.take_prefix(row, length)
+            self._cache.drop(row, row, length, broken=False)
             self.prefixes.put(chain, prefix)
         return prefix
 
-    def _run_alone(self, slot: int, tokens: list[int], first: int) -> None:
-        """Tokens of one slot, from this column on, in a pass of their own."""
-        end = first + len(tokens)
-        segment = Segment(0, len(tokens), slot, [end], decode=False, width=end)
+    def _run_alone(self, tokens: list[int], first: int) -> None:
+        """Tokens of a row beyond all others, from this column on, in a pass of their own."""
+        row, end = len(self.rows), first + len(tokens)
+        self._cache.grow([*(_own(other, other.filled) for other in self.rows), end])
         columns = list(range(first, end))
-        native = None
+        native, segments = None, []
         if self._kernels is not None:
-            rows = Rows.of([(slot, first, len(tokens), -1)], self._group)
-            rows.longest = end
-            native = Native(self._kernels, rows, [])
-        self._forward(tokens, columns, [slot] * len(tokens), columns, [segment], [], [len(tokens) - 1], native)
+            native = self._tell([(row, first, len(tokens), -1)], end, [])
+        else:
+            segments.append(Segment(0, len(tokens), row, [end], decode=False, width=end))
+        self._forward(tokens, columns, [row] * len(tokens), columns, segments, [], [len(tokens) - 1], native)
 
     def find_sizes(self) -> int:
         """The width of a batch: tokens in a pass from which on more make none of them cheaper. Sets the chunk as well.
@@ -171,8 +166,8 @@ class PackedRunner:
             times = []
             for _ in range(2):
                 start = time.perf_counter()
-                self._reserve(count, 1)
-                self._run_alone(0, [0] * count, 0)
+                self._run_alone([0] * count, 0)
+                self._cache.drop(0, 0, 0, broken=False)
                 times.append(time.perf_counter() - start)
             if min(times) / count > cheapest * WORTHWHILE:
                 break
@@ -181,38 +176,39 @@ class PackedRunner:
             if spent > TRIAL_SECONDS:
                 break
         self.step_tokens = max(width, STEP_TOKENS)
-        self._max_batch = min(width, self._max_batch)
-        return self._max_batch
+        self._cache.rows = min(width, self._cache.rows)
+        return self._cache.rows
 
     def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
         """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
-        longest = max(_own(row, row.filled) for row in self.rows)
-        grown = max(_own(self.rows[i], self.rows[i].filled + count) for i, count in parts)
-        self._reserve(max(longest, grown))
+        needed = [_own(row, row.filled) for row in self.rows]
+        for i, count in parts:
+            needed[i] += count
+        self._cache.grow(needed)
         tokens: list[int] = []
         positions: list[int] = []
-        slots: list[int] = []
+        places: list[int] = []
         columns: list[int] = []
         ends: list[int] = []  # the newest tokens' places in the line
         done: list[Sequence] = []
         decoding = [i for i, _ in parts if _decodes(self.rows[i])]  # they come first
         native = self._native(parts)
-        segments = [] if native is not None else self._decode_segments(decoding)
+        segments = self._decode_segments(decoding) if native is None else []
         shared: dict[Prefix, list[int]] = {}
         for i, count in parts:
             row = self.rows[i]
             first = row.filled
             single = _decodes(row)
             at = len(tokens)
-            if not single:
-                segments.append(
-                    Segment(at, at + count, i, [_own(row, first + count)], decode=False, width=_own(row, first + count))
-                )
-            if row.cache is not None and (native is None or not single):
-                shared.setdefault(row.cache, []).extend(range(at, at + count))
+            if native is None:
+                if not single:
+                    end = _own(row, first + count)
+                    segments.append(Segment(at, at + count, i, [end], decode=False, width=end))
+                if row.cache is not None:
+                    shared.setdefault(row.cache, []).extend(range(at, at + count))
             tokens += row.known(first, first + count)
             positions += range(first, first + count)
-            slots += [i] * count
+            places += [i] * count
             columns += range(_own(row, first), _own(row, first + count))
             row.filled += count
             if not row.pending:
@@ -222,7 +218,7 @@ class PackedRunner:
             (prefix, slice(where[0], where[-1] + 1) if where[-1] - where[0] == len(where) - 1 else torch.tensor(where))
             for prefix, where in shared.items()
         ]
-        logits = self._forward(tokens, positions, slots, columns, segments, groups, ends or [0], native)
+        logits = self._forward(tokens, positions, places, columns, segments, groups, ends or [0], native)
         return done, logits if done else None
 
     def _native(self, parts: list[tuple[int, int]]) -> Native | None:
@@ -235,9 +231,13 @@ class PackedRunner:
             row = self.rows[i]
             place = prefixes.setdefault(row.cache, len(prefixes) - 1)
             runs.append((i, _own(row, row.filled), count, place))
-        rows = Rows.of(runs, self._group)
-        rows.longest = max(self.rows[i].filled + count for i, count in parts)
-        return Native(self._kernels, rows, [prefix for prefix in prefixes if prefix is not None])
+        longest = max(self.rows[i].filled + count for i, count in parts)
+        return self._tell(runs, longest, [prefix for prefix in prefixes if prefix is not None])
+
+    def _tell(self, runs: list[tuple[int, int, int, int]], longest: int, prefixes: list[Prefix]) -> Native:
+        assert self._kernels is not None and isinstance(self._cache, PageCache)
+        table = torch.from_numpy(self._cache.table)
+        return Native(self._kernels, table, Rows.of(runs, self._group, longest), prefixes)
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
         lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]
@@ -262,7 +262,7 @@ class PackedRunner:
         self,
         tokens: list[int],
         positions: list[int],
-        slots: list[int],
+        rows: list[int],
         columns: list[int],
         segments: list[Segment],
         shared: list[tuple[Prefix, torch.Tensor | slice]],
@@ -271,7 +271,7 @@ class PackedRunner:
     ) -> torch.Tensor:
         """Logits at `ends`, [ends, vocabulary]; the head runs over no other token."""
         device = self._model.device
-        self._cache.writes = (torch.tensor(slots, device=device), torch.tensor(columns, device=device))
+        self._cache.place(rows, columns, device)
         config = self._model.config.get_text_config()
         usual = config._attn_implementation
         set_plan(Plan(self._cache, segments, shared, native))

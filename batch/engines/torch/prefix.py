@@ -17,7 +17,7 @@ class PrefixStore:
     """Counts how many prompts went through each chain of blocks, and keeps the prefixes that were computed."""
 
     def __init__(self, budget_tokens: int) -> None:
-        self._budget = budget_tokens
+        self.budget = budget_tokens
         self._seen: OrderedDict[int, int] = OrderedDict()  # chain of blocks -> prompts
         self._prefixes: OrderedDict[int, Prefix] = OrderedDict()  # least recently used first
         self.hits = self.computed = 0
@@ -54,7 +54,7 @@ class PrefixStore:
         self._prefixes[chain] = prefix
         self.computed += 1
         for old, unused in list(self._prefixes.items()):
-            if sum(p.length for p in self._prefixes.values()) <= self._budget:
+            if sum(p.length for p in self._prefixes.values()) <= self.budget:
                 break
             if not unused.users and old != chain:
                 del self._prefixes[old]

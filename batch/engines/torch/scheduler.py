@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from batch.engines.torch.sequence import Sequence
 from batch.items import ItemId
@@ -17,10 +17,10 @@ Rank = tuple[int, int, int]  # least first: highest priority, longest answer whe
 class Scheduler:
     """Holds waiting and running sequences.
 
-    The KV cache is a rectangle, rows times the longest row. `own`, where given, says how many columns a sequence takes
-    at least now, without what it shares: then a newcomer is admitted while the rectangle still fits `cache_tokens`,
-    grown by a little, and `evict` puts rows back when it does not. Without it a newcomer is admitted when the rectangle
-    fits even at the full length of every row. One row is always admitted.
+    The KV cache is a rectangle, rows times the longest row; or `ragged`, as much as each row takes. `own`, where given,
+    says how many columns a sequence takes at least now, without what it shares: then a newcomer is admitted while all
+    fits `cache_tokens`, grown by a little, and `evict` puts rows back when it does not. Without it a newcomer is
+    admitted when all fits even at the full length of every row. One row is always admitted.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Scheduler:
         *,
         longest_first: bool = False,
         own: Callable[[Sequence], int] | None = None,
+        ragged: bool = False,
     ) -> None:
         self.max_batch = max_batch
         self.cache_tokens = cache_tokens
@@ -39,6 +40,7 @@ class Scheduler:
         self.evicted = 0  # rows put back so far
         self._longest_first = longest_first
         self._own = own
+        self._ragged = ragged
         self._waiting: list[tuple[Rank, Sequence]] = []  # a heap
         self._ranks: dict[Sequence, Rank] = {}
         self._arrivals = 0
@@ -58,13 +60,13 @@ class Scheduler:
         newcomers: list[Sequence] = []
         if not self._waiting or len(self.running) >= self.max_batch:
             return newcomers
-        longest = max(map(self._length, self.running), default=0)
+        lengths = list(map(self._length, self.running))
         longest_prompt = 0
         while self._waiting and len(self.running) < self.max_batch:
             candidate = self._waiting[0][1]
-            longest = max(longest, self._length(candidate))
+            lengths.append(self._length(candidate))
             longest_prompt = max(longest_prompt, len(candidate.prompt))
-            if self.running and (len(self.running) + 1) * longest > self.cache_tokens:
+            if self.running and self._takes(lengths) > self.cache_tokens:
                 break
             if self._own is None and newcomers and (len(newcomers) + 1) * longest_prompt > self.prefill_tokens:
                 break
@@ -79,7 +81,7 @@ class Scheduler:
         if self._own is None:
             return gone
         lengths = {sequence: self._own(sequence) + 1 for sequence in self.running}
-        while len(lengths) > 1 and len(lengths) * max(lengths.values()) > self.cache_tokens:
+        while len(lengths) > 1 and self._takes(lengths.values()) > self.cache_tokens:
             last = max(lengths, key=self._ranks.__getitem__)
             del lengths[last]
             heapq.heappush(self._waiting, (self._ranks[last], last))
@@ -105,6 +107,9 @@ class Scheduler:
         self._waiting = [entry for entry in self._waiting if entry[1].id != item_id]
         heapq.heapify(self._waiting)
         return next((s for s in self.running if s.id == item_id), None)
+
+    def _takes(self, lengths: Collection[int]) -> int:
+        return sum(lengths) if self._ragged else len(lengths) * max(lengths)
 
     def _length(self, sequence: Sequence) -> int:
         """Columns to reckon with when someone is let in."""

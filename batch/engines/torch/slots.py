@@ -1,12 +1,10 @@
-"""The packed runner's KV cache: a slot a row for what is its own, and prefixes that rows share."""
+"""The KV cache of packed steps without the native kernels: a slot a row for what is its own; and shared prefixes."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -20,15 +18,6 @@ class Prefix:
     length: int
     layers: list[tuple[torch.Tensor, torch.Tensor]]
     users: int = 0  # running rows
-
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    # NumPy's come from calloc, which touches no page; torch writes its zeros.
-    size = torch.empty(0, dtype=dtype).element_size()
-    flat = torch.from_numpy(numpy.zeros(math.prod(shape) * size, dtype=numpy.uint8))
-    return flat.view(dtype).view(shape)
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -45,10 +34,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self.allocate(key_states.shape[1], (key_states.shape[3], value_states.shape[3]), key_states)
 
     def allocate(self, heads: int, sizes: tuple[int, int], like: torch.Tensor) -> None:
-        """Zeroed: what a mask hides must still be a number. On a CPU memory is taken only as it is written to."""
+        """Zeroed: what a mask hides must still be a number."""
         cache = self.cache
         self.keys, self.values = (
-            _zeros((cache.slots, heads, cache.columns, size), cache.dtype or like.dtype, like.device) for size in sizes
+            cache.zeros((cache.slots, heads, cache.columns, size), cache.dtype or like.dtype, like.device)
+            for size in sizes
         )
         self.is_initialized = True
 
@@ -81,14 +71,23 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 
 
 class SlotCache(Cache):  # type: ignore[misc]
-    """All layers."""
+    """All layers: a rectangle of slots, and row i has slot i.
 
-    def __init__(self, dtype: torch.dtype | None = None) -> None:
-        self.dtype = dtype  # None: the model's own
+    `dtype`: of keys and values, None for the model's own; `rows`: how many there will be at most.
+    """
+
+    def __init__(self, dtype: torch.dtype | None, rows: int) -> None:
+        self.dtype = dtype
+        self.rows = rows
+        self.limit = 2**62  # tokens to hold; one row may always be as long as it is
         self.slots = self.columns = 0
         self.writes: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))  # slot, column of each token
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
         super().__init__(layer_class_to_replicate=lambda: SlotLayer(self))
+
+    def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Memory for a layer."""
+        return torch.zeros(shape, dtype=dtype, device=device)
 
     def layer(self, index: int, heads: int, size: int, like: torch.Tensor) -> SlotLayer:
         """A layer, allocated; for who writes to it without `update`."""
@@ -99,50 +98,41 @@ class SlotCache(Cache):  # type: ignore[misc]
             layer.allocate(heads, (size, size), like)
         return layer
 
-    def reserve(
-        self, slots: int, columns: int, keep: tuple[int, int], *, spare: int = 0, exactly: bool = False
-    ) -> None:
-        """Make room for that many slots and columns.
+    @staticmethod
+    def takes(tokens: int) -> int:
+        """The columns that so many tokens of a row take."""
+        return tokens
 
-        `keep`: the slots and columns that are in use. `spare`: columns to have beyond, where it takes a move anyway;
-        with none, those far beyond are given back. `exactly`: give slots back as well.
-        """
-        least = -(-columns // ROUND) * ROUND
-        slots = slots if exactly else max(slots, self.slots)
-        enough = self.columns if least <= self.columns and (spare or self.columns <= least + 2 * ROUND) else 0
-        if slots == self.slots and (least == self.columns if exactly else enough):
-            return
-        had = self.slots
-        self.slots, self.columns = slots, least if exactly else enough or -(-(columns + spare) // ROUND) * ROUND
-        rows, width = min(keep[0], self.slots, had), min(keep[1], self.columns)
-        for layer in self.layers:
-            if layer.is_initialized:
-                old = layer.keys, layer.values
-                layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
-                for new, kept in zip((layer.keys, layer.values), old, strict=True):
-                    new[:rows, :, :width] = kept[:rows, :, :width]
+    def grow(self, needed: list[int]) -> None:
+        """Room for this many columns of each row."""
+        slots, columns = len(needed), max(needed, default=0)
+        if max(slots, self.rows) * columns <= self.limit:
+            self._reserve(max(slots, self.rows), columns)
+        else:
+            self._reserve(slots, columns, exactly=True)
 
-    def move(self, source: int, target: int, columns: int) -> None:
-        """Put the first columns of one slot in another's place."""
-        for layer in self.layers:
-            for tensor in (layer.keys, layer.values):
-                tensor[target, :, :columns] = tensor[source, :, :columns]
+    def place(self, rows: list[int], columns: list[int], device: torch.device) -> None:
+        """Where the tokens of the next pass are written to."""
+        self.writes = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
 
-    def wipe(self, slot: int) -> None:
-        """Zero a slot that may hold what is not a number: hidden or not, it would spread to the next tenant."""
-        for layer in self.layers:
-            layer.keys[slot].zero_()
-            layer.values[slot].zero_()
+    def drop(self, row: int, last: int, columns: int, *, broken: bool) -> None:
+        """Give up a row; the `last` one, which has so many columns, moves into the gap."""
+        if broken:  # hidden or not, what is not a number would spread to the next tenant
+            for layer in self.layers:
+                layer.keys[row].zero_()
+                layer.values[row].zero_()
+        if row != last:
+            for layer in self.layers:
+                for tensor in (layer.keys, layer.values):
+                    tensor[row, :, :columns] = tensor[last, :, :columns]
 
-    def take_prefix(self, slot: int, length: int) -> Prefix:
-        """The first tokens of a slot as a prefix to share."""
-        return Prefix(
-            length,
-            [
-                (layer.keys[slot : slot + 1, :, :length].clone(), layer.values[slot : slot + 1, :, :length].clone())
-                for layer in self.layers
-            ],
-        )
+    def take_prefix(self, row: int, length: int) -> Prefix:
+        """The first tokens of a row as a prefix to share."""
+        found = [
+            (layer.keys[row : row + 1, :, :length].clone(), layer.values[row : row + 1, :, :length].clone())
+            for layer in self.layers
+        ]
+        return Prefix(length, found)
 
     def bytes_per_token(self) -> int:
         """What one column of one slot takes in all layers; 0 before the first forward pass."""
@@ -152,3 +142,23 @@ class SlotCache(Cache):  # type: ignore[misc]
             if layer.is_initialized
             for t in (layer.keys, layer.values)
         )
+
+    def _reserve(self, slots: int, columns: int, *, exactly: bool = False) -> None:
+        """Make room for that many slots and columns; columns far beyond are given back, `exactly`: slots as well."""
+        least = -(-columns // ROUND) * ROUND
+        slots = slots if exactly else max(slots, self.slots)
+        enough = least <= self.columns <= least + 2 * ROUND
+        if slots == self.slots and (least == self.columns if exactly else enough):
+            return
+        rows, width = min(slots, self.slots), min(least, self.columns)
+        self.slots, self.columns = slots, self.columns if enough and not exactly else least
+        self._move(rows, width)
+
+    def _move(self, rows: int, width: int) -> None:
+        """The layers into new memory, with what the first rows have in their first columns."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                old = layer.keys, layer.values
+                layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
+                for new, kept in zip((layer.keys, layer.values), old, strict=True):
+                    new[:rows, :, :width] = kept[:rows, :, :width]

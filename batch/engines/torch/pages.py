@@ -1,0 +1,101 @@
+"""The KV cache of packed steps with the native kernels: pages that rows take as they grow, as in vLLM (Kwon 2023)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+
+import numpy
+import torch
+
+from batch.engines.torch.native import PAGE
+from batch.engines.torch.slots import Prefix, SlotCache
+
+FIRST = 64  # pages to begin with
+
+
+class PageCache(SlotCache):
+    """All layers, [pages, heads, PAGE, head size]; `table` says which pages row i has.
+
+    No key is ever moved: a row gives its pages back when it goes. Address space is taken for all pages within the limit
+    at once, memory only as they are written to, in large pages where the system has them: reading many short rows is
+    bound by looking up addresses.
+    """
+
+    def __init__(self, dtype: torch.dtype | None, rows: int) -> None:
+        super().__init__(dtype, rows)
+        self.columns = PAGE
+        self.table = numpy.zeros((0, 0), dtype=numpy.int64)  # [rows, most pages of a row]
+        self._taken: list[int] = []  # pages of each row
+        self._free: list[int] = []  # the last given back is the next taken, as the processor may still hold it
+
+    def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Memory that is taken as it is written to."""
+        size = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
+        memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without them
+                memory.madvise(mmap.MADV_HUGEPAGE)
+        return torch.frombuffer(memory, dtype=torch.uint8, count=size).view(dtype).view(shape)
+
+    def warm(self, share: int) -> None:
+        """Take the memory of so many bytes now: what is loaded in one go is not waited for while rows run."""
+        self._extend()
+        pages = min(share // max(PAGE * self.bytes_per_token(), 1), self.slots)
+        for layer in self.layers:
+            for tensor in (layer.keys, layer.values):
+                tensor[:pages].zero_()
+
+    @staticmethod
+    def takes(tokens: int) -> int:
+        """The columns of the pages that so many tokens need."""
+        return -(-tokens // PAGE) * PAGE
+
+    def grow(self, needed: list[int]) -> None:
+        """Pages for this many columns of each row."""
+        most = -(-max(needed, default=0) // PAGE)
+        rows, width = self.table.shape
+        if len(needed) > rows or most > width:
+            bigger = numpy.zeros((max(len(needed), self.rows, rows), max(2 * width, most)), dtype=numpy.int64)
+            bigger[:rows, :width] = self.table
+            self.table = bigger
+        self._taken += [0] * (len(needed) - len(self._taken))
+        for row, columns in enumerate(needed):
+            for place in range(self._taken[row], -(-columns // PAGE)):
+                if not self._free:
+                    self._extend()
+                self.table[row, place] = self._free.pop()
+                self._taken[row] += 1
+
+    def place(self, rows: list[int], columns: list[int], device: torch.device) -> None:
+        """Where the tokens of the next pass are written to: a page, and the column in it."""
+        at = numpy.asarray(columns)
+        pages = self.table[numpy.asarray(rows), at // PAGE]
+        self.writes = (torch.from_numpy(pages), torch.from_numpy(at % PAGE))
+
+    def drop(self, row: int, last: int, columns: int, *, broken: bool) -> None:
+        """Give a row's pages back; the last row's place in the table goes into the gap."""
+        self._free += self.table[row, : self._taken[row]][::-1].tolist()
+        self.table[row] = self.table[last]
+        self._taken[row] = self._taken[last]
+        self._taken.pop()
+
+    def take_prefix(self, row: int, length: int) -> Prefix:
+        """The first tokens of a row as a prefix to share."""
+        pages = torch.from_numpy(self.table[row, : -(-length // PAGE)])
+
+        def together(cached: torch.Tensor) -> torch.Tensor:
+            found = cached[pages].transpose(0, 1).flatten(1, 2)  # [heads, columns, size]
+            return found[:, :length].unsqueeze(0).contiguous()
+
+        return Prefix(length, [(together(layer.keys), together(layer.values)) for layer in self.layers])
+
+    def _extend(self) -> None:
+        """More pages: all that the limit allows, or twice as many where it is not known or all are taken."""
+        had = self.slots
+        self.slots = max(FIRST, 2 * had)
+        if had < self.limit // PAGE < 2**32:
+            self.slots = self.limit // PAGE
+        self._free += range(self.slots - 1, had - 1, -1)
+        self._move(had, PAGE)

@@ -1,0 +1,140 @@
+/* The products of attention.c for a cache in bfloat16, where the processor multiplies pairs of those (AVX512-BF16).
+ *
+ * Queries and shares are rounded to bfloat16 too, as keys and values are; sums are float32. Sums of values stand in
+ * another order until `order_pairs`: of 32 elements first the even ones, then the odd ones.
+ */
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#define PAIRS(half, size) ((half) && (size) % 32 == 0 && (size) <= LARGEST_PAIRED)
+
+INLINE __m512bh as_pairs(__m512i x) { return (__m512bh)x; }
+
+/* Upright queries [size, lanes] as pairs [size / 2, lanes], and those of each token [queries, size]. */
+INLINE void pair_queries(const float *upright, const float *asked, int lanes, int queries, int size, uint32_t *pairs,
+                         bf16 *halves) {
+    for (int i = 0; i < size / 2; i++)
+        for (int j = 0; j < lanes; j++)
+            pairs[i * lanes + j] = to_bf16(upright[2 * i * lanes + j])
+                                   | (uint32_t)to_bf16(upright[(2 * i + 1) * lanes + j]) << 16;
+    for (int i = 0; i < queries * size; i++) halves[i] = to_bf16(asked[i]);
+}
+
+INLINE void score_pairs_of(const uint32_t *upright, int vectors, const bf16 *keys, int rows, int size, float *scores) {
+    __m512 sums[8][2];
+    for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+    for (int i = 0; i < size / 2; i++)
+        for (int v = 0; v < vectors; v++) {
+            __m512bh query = as_pairs(_mm512_loadu_si512(upright + (i * vectors + v) * LANES));
+            for (int r = 0; r < rows; r++) {
+                int pair;
+                memcpy(&pair, keys + r * size + 2 * i, 4);
+                sums[r][v] = _mm512_dpbf16_ps(sums[r][v], query, as_pairs(_mm512_set1_epi32(pair)));
+            }
+        }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(scores + (r * vectors + v) * LANES, sums[r][v]);
+}
+
+/* As score_tile. */
+INLINE void score_pairs(const uint32_t *upright, int vectors, const bf16 *keys, int columns, int size, float *scores) {
+    int c = 0;
+    for (; c + 8 <= columns; c += 8)
+        score_pairs_of(upright, vectors, keys + c * size, 8, size, scores + c * vectors * LANES);
+    for (; c < columns; c++)
+        score_pairs_of(upright, vectors, keys + c * size, 1, size, scores + c * vectors * LANES);
+}
+
+/* As score_few. */
+INLINE void score_few_pairs(const bf16 *q, int group, const bf16 *keys, int columns, int size, float *scores, int lanes,
+                            Next next) {
+    for (int c = 0; c < columns; c++) {
+        fetch(next, c);
+        for (int g = 0; g < group; g++) {
+            __m512 sum = _mm512_setzero_ps();
+            for (int i = 0; i < size; i += 32)
+                sum = _mm512_dpbf16_ps(sum, as_pairs(_mm512_loadu_si512(q + g * size + i)),
+                                       as_pairs(_mm512_loadu_si512(keys + c * size + i)));
+            scores[c * lanes + g] = _mm512_reduce_add_ps(sum);
+        }
+    }
+}
+
+/* As value_tile, over all of a value's elements. `scratch`: [COLUMNS / 2, size]. */
+INLINE void value_pairs(const float *shares, int lanes, const bf16 *values, int columns, int queries, int size,
+                        uint32_t *scratch, float *out) {
+    uint32_t pairs[COLUMNS / 2 * QUERIES];
+    const __m512i upper = _mm512_set1_epi32(0xffff0000);
+    int count = (columns + 1) / 2;
+    for (int c = 0; c < count; c++) {
+        int whole = 2 * c + 1 < columns;
+        for (int i = 0; i < size; i += 32) {
+            __m512i a = _mm512_loadu_si512(values + 2 * c * size + i), b = _mm512_setzero_si512();
+            if (whole) b = _mm512_loadu_si512(values + (2 * c + 1) * size + i);
+            __m512i even = _mm512_or_si512(_mm512_andnot_si512(upper, a), _mm512_slli_epi32(b, 16));
+            __m512i odd = _mm512_or_si512(_mm512_srli_epi32(a, 16), _mm512_and_si512(upper, b));
+            _mm512_storeu_si512(scratch + c * size + i, even);
+            _mm512_storeu_si512(scratch + c * size + i + LANES, odd);
+        }
+        const float *share = shares + 2 * c * lanes;
+        for (int j = 0; j < lanes; j++)
+            pairs[c * lanes + j] = to_bf16(share[j]) | (whole ? (uint32_t)to_bf16(share[lanes + j]) << 16 : 0);
+    }
+    for (int j = 0; j < queries; j += 4)
+        for (int i = 0; i < size; i += 2 * LANES) {
+            __m512 sums[4][2];
+            for (int r = 0; r < 4; r++)
+                for (int v = 0; v < 2; v++) sums[r][v] = _mm512_loadu_ps(out + (j + r) * size + i + v * LANES);
+            for (int c = 0; c < count; c++)
+                for (int v = 0; v < 2; v++) {
+                    __m512bh value = as_pairs(_mm512_loadu_si512(scratch + c * size + i + v * LANES));
+                    for (int r = 0; r < 4; r++) {
+                        __m512bh share = as_pairs(_mm512_set1_epi32(pairs[c * lanes + j + r]));
+                        sums[r][v] = _mm512_dpbf16_ps(sums[r][v], share, value);
+                    }
+                }
+            for (int r = 0; r < 4; r++)
+                for (int v = 0; v < 2; v++) _mm512_storeu_ps(out + (j + r) * size + i + v * LANES, sums[r][v]);
+        }
+}
+
+/* As value_few; a bfloat16 is the upper half of a float32. */
+INLINE void value_few_pairs(const float *shares, int lanes, int group, const bf16 *values, int columns, int size,
+                            float *out, Next next) {
+    const __m512i upper = _mm512_set1_epi32(0xffff0000);
+    for (int c = 0; c < columns; c++) fetch(next, c);
+    for (int g = 0; g < group; g += 2) {
+        int two = g + 1 < group;
+        for (int i = 0; i < size; i += 64) {
+            int blocks = size - i < 64 ? 1 : 2;
+            __m512 sums[2][4];
+            for (int r = 0; r < 1 + two; r++)
+                for (int v = 0; v < 2 * blocks; v++) sums[r][v] = _mm512_loadu_ps(out + (g + r) * size + i + v * LANES);
+            for (int c = 0; c < columns; c++)
+                for (int v = 0; v < blocks; v++) {
+                    __m512i both = _mm512_loadu_si512(values + c * size + i + 32 * v);
+                    __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+                    __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(both, upper));
+                    for (int r = 0; r < 1 + two; r++) {
+                        __m512 share = _mm512_set1_ps(shares[c * lanes + g + r]);
+                        sums[r][2 * v] = _mm512_fmadd_ps(share, even, sums[r][2 * v]);
+                        sums[r][2 * v + 1] = _mm512_fmadd_ps(share, odd, sums[r][2 * v + 1]);
+                    }
+                }
+            for (int r = 0; r < 1 + two; r++)
+                for (int v = 0; v < 2 * blocks; v++) _mm512_storeu_ps(out + (g + r) * size + i + v * LANES, sums[r][v]);
+        }
+    }
+}
+
+/* The place of element i of a value in its sum. */
+INLINE int order_pairs(int i) { return i / 32 * 32 + i % 2 * LANES + i % 32 / 2; }
+
+#else
+#define PAIRS(half, size) 0
+#define pair_queries(...)
+#define score_pairs(...)
+#define score_few_pairs(...)
+#define value_pairs(...)
+#define value_few_pairs(...)
+#define order_pairs(i) (i)
+#endif
