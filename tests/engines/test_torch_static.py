@@ -217,7 +217,7 @@ def test_out_of_memory_makes_the_batch_smaller(qwen3: Path, on_gpu: Any) -> None
         while core.busy:
             core.step()
     assert core.room == 2 and len(rows) == 9  # 8, 4, 2
-    assert core._runner.limit == core._scheduler.cache_tokens == budget // 4
+    assert core._runner._limit == core._scheduler.cache_tokens == budget // 4
     assert excused(qwen3, rows.values()) <= 1
 
 

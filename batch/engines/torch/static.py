@@ -21,7 +21,7 @@ from batch.engines.torch.static_cache import COLUMNS, NAME, ROWS, Reads, StaticS
 
 STEP_TOKENS = 8192  # most tokens of prompts in a pass
 MASK_CELLS = 2**27  # most elements of a pass's mask
-PREFIX_TOKENS = 8192  # of shared prefixes that are kept
+PREFIX_TOKENS = 32_768  # most of shared prefixes that are kept, beside the slots
 PASS_COST = 4  # what launching a pass of prompts costs, as decode steps of all rows
 MOST_WAIT = 16  # decode steps that a prompt waits for others to run with
 
@@ -29,9 +29,10 @@ MOST_WAIT = 16  # decode steps that a prompt waits for others to run with
 class StaticRunner:
     """Rows over slots in one place; row i has slot i of the cache."""
 
+    ragged = False  # every slot is as long as the longest row
+
     def __init__(self, model: Any, max_batch: int, *, share: bool = True, steps: Steps | None = None) -> None:
         self.rows: list[Sequence] = []
-        self.limit: int | None = None  # tokens that the slots may hold together; None: as few as there must be
         self.step_tokens = STEP_TOKENS
         self.most_wait = MOST_WAIT
         self.steps = steps or steps_for(model.device)
@@ -42,6 +43,7 @@ class StaticRunner:
         self._cache = StaticSlots(self._config.num_hidden_layers)
         heads = getattr(self._config, "num_attention_heads", 1)
         self._group = heads // (getattr(self._config, "num_key_value_heads", None) or heads)
+        self._limit: int | None = None  # tokens that the slots may hold together; None: as few as there must be
         self._expected = 0  # the longest that a sequence may become
         self._waited = self._idle = 0  # steps, and rows times steps, since prompts began to wait
         # Token and position of each row.
@@ -58,6 +60,15 @@ class StaticRunner:
         if not self.steps.problem:
             return {"decoding": self.steps.kind}
         return {"decoding": self.steps.kind, "notes": [*notes, f"decoding without CUDA graphs: {self.steps.problem}"]}
+
+    def limit(self, tokens: int, *, warm: int = 0) -> None:
+        """Let the slots hold so many tokens together; they are taken with the first rows that need more than a trial.
+
+        `warm` is not needed: what a GPU gives is there.
+        """
+        self._limit = tokens
+        if self.prefixes is not None:
+            self.prefixes.budget = min(PREFIX_TOKENS, tokens // 16)
 
     def expect(self, sequence: Sequence) -> None:
         """Hear of a sequence that will come: how long it may get, and what it begins with."""
@@ -148,17 +159,17 @@ class StaticRunner:
         if rows <= cache.slots and needed <= cache.columns:
             return
         keep = used, max((row.filled for row in self.rows), default=0)
-        if self.limit is None:
+        if self._limit is None:
             slots, columns = max(rows, cache.slots), max(needed, cache.columns)
             capacity = slots * columns
         else:
             context = getattr(self._config, "max_position_embeddings", None) or self._expected
             full = rounded(max(needed, min(self._expected, context)))
             some = bucket(needed, COLUMNS, max(needed, rounded(context)))
-            fit = full if self._max_batch * full <= self.limit else some
-            columns = fit if rows * fit <= self.limit else needed
-            slots = max(rows, min(self._max_batch, self.limit // columns))
-            capacity = max(slots * columns, min(self.limit, self._max_batch * rounded(context)))
+            fit = full if self._max_batch * full <= self._limit else some
+            columns = fit if rows * fit <= self._limit else needed
+            slots = max(rows, min(self._max_batch, self._limit // columns))
+            capacity = max(slots * columns, min(self._limit, self._max_batch * rounded(context)))
         cache.divide(slots, columns, capacity, keep)
         self.steps.reset()
 
