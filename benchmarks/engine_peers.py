@@ -47,14 +47,17 @@ def ours(folder: str, system: str, chats: Chats, spec: dict[str, Any], max_batch
     return result
 
 
-def _transformers(folder: str, system: str, chats: Chats) -> tuple[Any, Any, list[tuple[list[int], int]]]:
+def _transformers(
+    folder: str, system: str, chats: Chats, device: str = "cpu"
+) -> tuple[Any, Any, list[tuple[list[int], int]]]:
     import torch
     import transformers
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(os.cpu_count() or 1)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
     return model, tokenizer, [(chat_tokens(tokenizer, system, text), answer) for text, answer in chats]
 
 
@@ -87,17 +90,19 @@ def static_batches(folder: str, system: str, chats: Chats, size: int) -> dict[st
     return result
 
 
-def generate_batch(folder: str, system: str, chats: Chats) -> dict[str, Any]:
-    """transformers' continuous batching."""
+def generate_batch(folder: str, system: str, chats: Chats, device: str = "cpu") -> dict[str, Any]:
+    """transformers' continuous batching; on a GPU it chooses its own sizes, and whether it uses CUDA graphs."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
-    model, tokenizer, requests = _transformers(folder, system, chats)
+    model, tokenizer, requests = _transformers(folder, system, chats, device)
     result: dict[str, Any] = {"tokens": 0}
     config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
     # As many blocks of 256 tokens as the longest requests take: its masks and scores are as wide as all of them, and
     # 64 requests at once took 12 GB. Left to itself it takes most of the memory.
     blocks = sorted((-(-(len(prompt) + answer) // 256) for prompt, answer in requests), reverse=True)
     settings = ContinuousBatchingConfig(num_blocks=sum(blocks[:CONTINUOUS]) + 1, max_batch_tokens=512)
+    if device != "cpu":
+        settings = ContinuousBatchingConfig()
     with measured(result):
         manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=settings)
         manager.start()

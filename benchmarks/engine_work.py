@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ SIZES = {
         (8, 64),
     ),
 }
+SIZES["0.6b-gpu"] = replace(SIZES["0.6b"], requests=1024, answers=(16, 256))
 
 
 def make_model(folder: Path, size: Size) -> Path:

@@ -3,7 +3,8 @@
 Work: chats with a common system prompt of about 200 tokens, user texts of 10-300 tokens, answers of 16-256 (0.6b:
 8-64), lengths fixed by a seed, end-of-text ignored. Slow peers run a sample, which the table states. The order goes
 round `--rounds` times, and each figure is the best of its rounds. "tok/CPU s" divides by processor seconds instead of
-the clock's: on a machine where others are at work it is the figure that keeps its meaning.
+the clock's: on a machine where others are at work it is the figure that keeps its meaning. `--model 0.6b-gpu` compares
+on a CUDA GPU in bf16: 1,024 requests, answers of 16-256, beside transformers' continuous batching alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import engine_extras as extras
+from benchmarks import engine_gpu as gpu
 from benchmarks import engine_peers as peers
 from benchmarks.common import in_process
 from benchmarks.engine_llama import llama
@@ -114,7 +116,7 @@ def table(found: dict[str, dict[str, Any]], rows: list[Entry], limit: dict[str, 
 
 
 def main() -> int:
-    """0 when everything ran."""
+    """0 when everything ran, 1 where there is no GPU for what needs one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
     parser.add_argument("--model", choices=sorted(SIZES), action="append", help="default: 27m and 0.6b")
     parser.add_argument("--requests", type=int, metavar="N", help="fewer requests than the full work")
@@ -130,10 +132,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ai-router-models-") as temporary:
         for model in args.model or ["27m", "0.6b"]:
             size = SIZES[model]
+            card = in_process(gpu.card) if model.endswith("-gpu") else ""
+            if card is None:
+                print(f"{model}: needs a CUDA GPU and a torch built for it; there is none here.", file=sys.stderr)
+                return 1
             folder = make_model((args.models_in or Path(temporary)) / model, size)
             count = args.requests or (max(8, size.requests // 4) if args.quick else size.requests)
             system, chats = make_work(size, count, prefix=args.prefix, answers=args.answers)
             print(f"\n{model}: {count} requests, {sum(c.answer for c in chats):,} answer tokens", flush=True)
+            if card:
+                gpu.compare(card, str(folder), system, [(chat.text, chat.answer) for chat in chats], args.rounds)
+                continue
             rows = entries(model, args.quick, args.only)
             found: dict[str, dict[str, Any]] = {}
             failed: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def qwen3(models: Any) -> Path:
     return models("qwen3")
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Opens the runner for GPUs on the CPU, with such steps; the trial beside single rows stays."""
+
+    from batch.engines.torch import runner
+    from batch.engines.torch.graphs import PlainSteps
+    from batch.engines.torch.static import StaticRunner
+
+    def use(steps: Callable[[], Any] = PlainSteps, **attributes: Any) -> None:
+        def opened(model: Any, max_batch: int, *, share: bool = True, cache_dtype: Any = None) -> Any:
+            found = StaticRunner(model, max_batch, share=share, steps=steps())
+            for name, value in attributes.items():
+                setattr(found, name, value)
+            assert runner._agree(found, runner.SingleRunner(model), 1e-3)
+            return found
+
+        monkeypatch.setattr(runner, "open_runner", opened)
+
+    return use

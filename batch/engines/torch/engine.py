@@ -20,7 +20,7 @@ from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import TRUNCATE, SamplingOptions
 
 CPU_BATCH = 64
-GPU_BATCH = 64
+GPU_BATCH = 256
 
 
 class TorchCore:
@@ -42,6 +42,7 @@ class TorchCore:
 
         from batch.engines.torch import runner, sampler
         from batch.engines.torch.packed import SIZES, PackedRunner
+        from batch.engines.torch.static import StaticRunner
 
         self._torch = torch
         self._truncate = truncate
@@ -53,7 +54,8 @@ class TorchCore:
         self._runner_options: dict[str, Any] = {"share": share_prefixes, "cache_dtype": kv}
         with self._torch.inference_mode():
             self._runner: Any = self._open_runner()
-            self._packed = isinstance(self._runner, PackedRunner)
+            self._static = isinstance(self._runner, StaticRunner)
+            self._packed = self._static or isinstance(self._runner, PackedRunner)
             if not (max_batch or on_gpu):
                 self.room = self._runner.find_sizes() if self._packed else CPU_BATCH
         self._sampler = sampler.Sampler()
@@ -71,6 +73,7 @@ class TorchCore:
         self.about: Mapping[str, Any] = {
             **loaded.about,
             "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
+            **(self._runner.about(loaded.about.get("notes", [])) if self._static else {}),
         }
 
     @property
@@ -119,9 +122,11 @@ class TorchCore:
             asked = [i for i, row in enumerate(rows) if row.logprobs is not None]
             scores = logits[asked].log_softmax(-1) if asked else None  # the model's own, before any penalty
             picked = self._sampler(rows, logits)
-            for at, i in enumerate(asked):
-                if scores is not None and (token := picked[i]) is not None:
-                    rows[i].logprobs.append(float(scores[at, token]))
+            if scores is not None:
+                tokens = self._torch.tensor([[picked[i] or 0] for i in asked], device=scores.device)
+                for i, (score,) in zip(asked, scores.gather(1, tokens).tolist(), strict=True):
+                    if picked[i] is not None:
+                        rows[i].logprobs.append(score)
             for row, token in zip(rows, picked, strict=True):
                 if token is None:
                     broken.append(row)
@@ -199,6 +204,8 @@ class TorchCore:
         if self._loaded.about["device"] != "cpu":
             self._torch.cuda.empty_cache()  # nothing where there is no such device
         self.room = self._scheduler.max_batch = max(1, len(rows) // 2)
+        if self._static:  # its cache takes the whole budget, however few the rows
+            self._scheduler.cache_tokens //= 2
         self._runner = self._open_runner()
         self._limit_cache()
         if len(rows) == 1:

@@ -11,8 +11,10 @@ import torch
 from transformers import DynamicCache
 
 from batch.engines.torch.cache import SharedCache
+from batch.engines.torch.graphs import PlainSteps
 from batch.engines.torch.packed import PackedRunner
 from batch.engines.torch.sequence import Sequence
+from batch.engines.torch.static import StaticRunner
 from batch.engines.torch.text import TextStream
 from batch.options import SamplingOptions
 
@@ -204,15 +206,17 @@ class SingleRunner(_InTurns):
 
 
 def open_runner(model: Any, max_batch: int, *, share: bool = True, cache_dtype: torch.dtype | None = None) -> Runner:
-    """The fastest runner that is right for this model: rows share a pass only where a trial shows they may.
-
-    On a GPU the rectangle is the faster one: its few large calls weigh more there than its padding.
-    """
+    """The fastest runner that is right for this model: rows share a pass only where a trial shows they may."""
     if _rows_may_share(model):
         tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
         makers: list[Callable[[], Runner]] = [lambda: BatchRunner(model, max_batch)]
-        if model.device.type == "cpu" and "position_ids" in _forward_options(model):
-            makers.insert(0, lambda: PackedRunner(model, max_batch, share=share, cache_dtype=cache_dtype))
+        if "position_ids" in _forward_options(model):
+            if model.device.type == "cpu":
+                makers.insert(0, lambda: PackedRunner(model, max_batch, share=share, cache_dtype=cache_dtype))
+            elif model.device.type == "cuda":
+                plain = PlainSteps()  # where replaying gives other answers
+                makers.insert(0, lambda: StaticRunner(model, max_batch, share=share, steps=plain))
+                makers.insert(0, lambda: StaticRunner(model, max_batch, share=share))
         for make in makers:
             try:
                 runner = make()

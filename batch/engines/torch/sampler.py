@@ -17,14 +17,14 @@ class Sampler:
         broken = ~torch.isfinite(logits.amax(dim=-1))  # amax is NaN if any is
         self._penalise(rows, logits)
         self._constrain(rows, logits)
-        picked: list[int] = logits.argmax(dim=-1).tolist()
+        picked = logits.argmax(dim=-1)
         drawn = [i for i, row in enumerate(rows) if row.sampling.temperature > 0 and row.sampling.top_p > 0]
         if drawn:
             # A row that is not a number would only raise in the sort's company; it is None in the end.
-            chosen = torch.nan_to_num(logits[drawn])
-            for i, token in zip(drawn, self._draw([rows[i] for i in drawn], chosen), strict=True):
-                picked[i] = token
-        found = [None if bad else token for bad, token in zip(broken.tolist(), picked, strict=True)]
+            where = torch.tensor(drawn, device=logits.device)
+            picked[where] = self._draw([rows[i] for i in drawn], torch.nan_to_num(logits[where]))
+        # The only wait for the device of a greedy step.
+        found = [None if token < 0 else token for token in picked.masked_fill_(broken, -1).tolist()]
         for row, taken in zip(rows, found, strict=True):
             if row.constraint is not None and taken is not None:
                 row.constraint.take(taken)
@@ -55,8 +55,8 @@ class Sampler:
                 logits[i, seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
 
     @staticmethod
-    def _draw(rows: Rows[Sequence], logits: torch.Tensor) -> list[int]:
-        """One draw a row after top-k, top-p and min-p, in that order, as transformers applies them."""
+    def _draw(rows: Rows[Sequence], logits: torch.Tensor) -> torch.Tensor:
+        """One draw a row after top-k, top-p and min-p, in that order, as transformers applies them; [rows]."""
 
         def column(values: list[float]) -> torch.Tensor:
             return torch.tensor(values, device=logits.device, dtype=logits.dtype).unsqueeze(1)  # [rows, 1]
@@ -79,8 +79,7 @@ class Sampler:
         total = cumulative[:, -1:]
         target = torch.minimum(uniform.unsqueeze(1) * total, torch.nextafter(total, torch.zeros_like(total)))
         index = torch.searchsorted(cumulative, target, right=True)
-        picked: list[int] = (index if order is None else order.gather(1, index)).squeeze(1).tolist()
-        return picked
+        return (index if order is None else order.gather(1, index)).squeeze(1)
 
 
 def _uniform(row: Sequence) -> float:
