@@ -133,18 +133,19 @@ INLINE void value_few(const float *shares, int lanes, int group, const float *va
 #include "pairs.h"
 
 /* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. */
-INLINE void softmax(float *scores, int64_t columns, int lanes, float *sums) {
-    float most[QUERIES];
+INLINE void softmax(float *restrict scores, int64_t columns, int lanes, float *restrict total) {
+    float most[QUERIES], sums[QUERIES]; /* local, so that the loops over lanes become vectors */
     for (int j = 0; j < lanes; j++) most[j] = -INFINITY, sums[j] = 0;
     for (int64_t c = 0; c < columns; c++)
         for (int j = 0; j < lanes; j++) most[j] = scores[c * lanes + j] > most[j] ? scores[c * lanes + j] : most[j];
     for (int64_t c = 0; c < columns; c++)
         for (int j = 0; j < lanes; j++) {
-            float score = scores[c * lanes + j];
-            float share = score == -INFINITY ? 0 : exp_fast(score - most[j]);
+            float below = scores[c * lanes + j] - most[j], share = exp_fast(below);
+            share = below < -87.0f ? 0.0f : share;
             scores[c * lanes + j] = share;
             sums[j] += share;
         }
+    for (int j = 0; j < lanes; j++) total[j] = sums[j];
 }
 
 /* A block of queries of one KV head: tokens [begin, end), of one slot (a run) or one each of several. */

@@ -101,15 +101,15 @@ INLINE void value_pairs(const float *shares, int lanes, const bf16 *values, int 
 INLINE void value_few_pairs(const float *shares, int lanes, int group, const bf16 *values, int columns, int size,
                             float *out, Next next) {
     const __m512i upper = _mm512_set1_epi32(0xffff0000);
-    for (int c = 0; c < columns; c++) fetch(next, c);
     for (int g = 0; g < group; g += 2) {
         int two = g + 1 < group;
-        for (int i = 0; i < size; i += 64) {
-            int blocks = size - i < 64 ? 1 : 2;
-            __m512 sums[2][4];
+        for (int i = 0; i < size; i += 128) {
+            int blocks = size - i < 128 ? (size - i) / 32 : 4;
+            __m512 sums[2][8];
             for (int r = 0; r < 1 + two; r++)
                 for (int v = 0; v < 2 * blocks; v++) sums[r][v] = _mm512_loadu_ps(out + (g + r) * size + i + v * LANES);
-            for (int c = 0; c < columns; c++)
+            for (int c = 0; c < columns; c++) {
+                if (!g && !i) fetch(next, c);
                 for (int v = 0; v < blocks; v++) {
                     __m512i both = _mm512_loadu_si512(values + c * size + i + 32 * v);
                     __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
@@ -120,6 +120,7 @@ INLINE void value_few_pairs(const float *shares, int lanes, int group, const bf1
                         sums[r][2 * v + 1] = _mm512_fmadd_ps(share, odd, sums[r][2 * v + 1]);
                     }
                 }
+            }
             for (int r = 0; r < 1 + two; r++)
                 for (int v = 0; v < 2 * blocks; v++) _mm512_storeu_ps(out + (g + r) * size + i + v * LANES, sums[r][v]);
         }
