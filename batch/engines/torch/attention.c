@@ -222,10 +222,12 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
             }
         softmax(scores, far + near, lanes, total);
     }
-    for (int j = 0; j < queries; j++)
-        for (int i = 0; i < size; i++)
-            out[j / group * b->stride + j % group * size + i]
-                = sums[j * padded + (pairs ? order_pairs(i) : i)] / total[j];
+    for (int j = 0; j < queries; j++) {
+        float *to = out + j / group * b->stride + j % group * size, scale = 1.0f / total[j];
+        if (pairs) order_pairs(sums + j * padded, size, scale, to);
+        else
+            for (int i = 0; i < size; i++) to[i] = sums[j * padded + i] * scale;
+    }
 }
 
 /* q and out: [tokens, heads, size]. A token sees columns [first, last) of its row after the shared prefix `which`, or

@@ -36,8 +36,8 @@ void rescale(float *x, const float *scales, const float *bias, int64_t rows, int
 }
 
 /* A head's vector normalised (weight NULL: as it is) and rotated by half (Su 2021, as in GPT-NeoX). */
-static inline void turn(const float *x, const float *weight, float eps, const float *cosine, const float *sine,
-                        float *out, int64_t size) {
+static inline void turn(const float *restrict x, const float *restrict weight, float eps,
+                        const float *restrict cosine, const float *restrict sine, float *restrict out, int64_t size) {
     float scale = weight ? 1.0f / sqrtf(square_sum(x, size) / size + eps) : 1.0f;
     int64_t half = size / 2;
     for (int64_t i = 0; i < half; i++) {

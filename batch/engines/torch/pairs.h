@@ -79,20 +79,20 @@ INLINE void value_pairs(const float *shares, int lanes, const bf16 *values, int 
         for (int j = 0; j < lanes; j++)
             pairs[c * lanes + j] = to_bf16(share[j]) | (whole ? (uint32_t)to_bf16(share[lanes + j]) << 16 : 0);
     }
-    for (int j = 0; j < queries; j += 4)
+    for (int j = 0; j < queries; j += 8)
         for (int i = 0; i < size; i += 2 * LANES) {
-            __m512 sums[4][2];
-            for (int r = 0; r < 4; r++)
+            __m512 sums[8][2];
+            for (int r = 0; r < 8; r++)
                 for (int v = 0; v < 2; v++) sums[r][v] = _mm512_loadu_ps(out + (j + r) * size + i + v * LANES);
             for (int c = 0; c < count; c++)
                 for (int v = 0; v < 2; v++) {
                     __m512bh value = as_pairs(_mm512_loadu_si512(scratch + c * size + i + v * LANES));
-                    for (int r = 0; r < 4; r++) {
+                    for (int r = 0; r < 8; r++) {
                         __m512bh share = as_pairs(_mm512_set1_epi32(pairs[c * lanes + j + r]));
                         sums[r][v] = _mm512_dpbf16_ps(sums[r][v], share, value);
                     }
                 }
-            for (int r = 0; r < 4; r++)
+            for (int r = 0; r < 8; r++)
                 for (int v = 0; v < 2; v++) _mm512_storeu_ps(out + (j + r) * size + i + v * LANES, sums[r][v]);
         }
 }
@@ -127,8 +127,17 @@ INLINE void value_few_pairs(const float *shares, int lanes, int group, const bf1
     }
 }
 
-/* The place of element i of a value in its sum. */
-INLINE int order_pairs(int i) { return i / 32 * 32 + i % 2 * LANES + i % 32 / 2; }
+/* A value's sums times `scale`, in their order again. */
+INLINE void order_pairs(const float *sums, int size, float scale, float *out) {
+    const __m512i lower = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i higher = _mm512_add_epi32(lower, _mm512_set1_epi32(8));
+    for (int i = 0; i < size; i += 2 * LANES) {
+        __m512 even = _mm512_mul_ps(_mm512_loadu_ps(sums + i), _mm512_set1_ps(scale));
+        __m512 odd = _mm512_mul_ps(_mm512_loadu_ps(sums + i + LANES), _mm512_set1_ps(scale));
+        _mm512_storeu_ps(out + i, _mm512_permutex2var_ps(even, lower, odd));
+        _mm512_storeu_ps(out + i + LANES, _mm512_permutex2var_ps(even, higher, odd));
+    }
+}
 
 #else
 #define PAIRS(half, size) 0
@@ -137,5 +146,5 @@ INLINE int order_pairs(int i) { return i / 32 * 32 + i % 2 * LANES + i % 32 / 2;
 #define score_few_pairs(...)
 #define value_pairs(...)
 #define value_few_pairs(...)
-#define order_pairs(i) (i)
+#define order_pairs(...)
 #endif
