@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from batch.engines.process import worker_env
 from benchmarks import engine_extras as extras
 from benchmarks import engine_gpu as gpu
 from benchmarks import engine_peers as peers
@@ -127,7 +128,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="only lines whose name has such a word")
     parser.add_argument("--models-in", type=Path, metavar="DIR", help="keep the made models here")
     args = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.update(worker_env(None))  # as the program's own worker has it
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory(prefix="ai-router-models-") as temporary:
         for model in args.model or ["27m", "0.6b"]:

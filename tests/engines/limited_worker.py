@@ -1,7 +1,7 @@
-"""The torch engine with little memory: `spec` {"spare_mb": N} leaves so much address space after what is there already.
+"""The torch engine with little memory.
 
-{"when": "loading"} limits it before the model is loaded, else it is limited once the engine is ready. {"log": PATH} is
-appended the number of rows each time the engine makes its batch smaller.
+`spec` {"spare_mb": N} leaves so much address space after what is there before the model is loaded; {"pages": N} lets
+the KV cache have so many pages. {"log": PATH} is appended the rows each time the engine makes its batch smaller.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ import resource
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from transformers import Qwen3ForCausalLM  # noqa: F401 - libraries are no part of what is limited
+
+from batch.engines.torch.engine import open_core as open_torch
+from batch.engines.torch.pages import PageCache
 from batch.options import SamplingOptions
 
 
@@ -20,17 +25,26 @@ def limit(spare_mb: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
+def scarce(most: int) -> None:
+    """No memory for a cache of more pages."""
+    usual = PageCache._resize
+
+    def resize(cache: PageCache, pages: int) -> None:
+        if pages > most:
+            raise MemoryError(f"{pages} pages")
+        usual(cache, pages)
+
+    PageCache._resize = resize  # type: ignore[method-assign]
+
+
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> Any:
-    import torch
-    from transformers import Qwen3ForCausalLM  # noqa: F401 - libraries are no part of what is limited
-
-    from batch.engines.torch.engine import open_core as open_torch
-
     torch.set_num_threads(1)
     spec = dict(spec)
-    spare, when, log = spec.pop("spare_mb"), spec.pop("when", "ready"), spec.pop("log", None)
-    if when == "loading":
+    spare, pages, log = spec.pop("spare_mb", None), spec.pop("pages", None), spec.pop("log", None)
+    if spare is not None:
         limit(spare)
+    if pages is not None:
+        scarce(pages)
     core = open_torch(spec, sampling, max_batch)
     if log:
         shrink = core._shrink
@@ -41,6 +55,4 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
             return shrink(problem)
 
         core._shrink = logged  # type: ignore[method-assign]
-    if when == "ready":
-        limit(spare)
     return core

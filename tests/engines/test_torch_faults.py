@@ -90,7 +90,7 @@ async def test_out_of_memory_while_running_makes_the_batch_smaller(tmp_path: Pat
     requests = [Request(f"{n} {words}") for n in range(12)]
     plenty = await collect(hosted(DEMO, max_batch=12), requests)
     log = tmp_path / "log"
-    tight = await collect(hosted(DEMO, kind=LIMITED, max_batch=12, spare_mb=12, log=log), requests)
+    tight = await collect(hosted(DEMO, kind=LIMITED, max_batch=12, pages=64, log=log), requests)
     rows = [int(line) for line in log.read_text().split()]
     assert rows[0] > 1 and len(rows) == len(set(rows))  # it did run out, and went on with fewer in the same process
     assert {i: r.data and r.data.text for i, r in tight.items()} == {
@@ -105,7 +105,7 @@ async def test_a_prompt_that_no_memory_is_enough_for_fails_alone(tmp_path: Path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
     requests = [Request("What is a stack?"), Request("item " * 7500), Request("What is a queue?")]
-    found = await collect(hosted(folder, kind=LIMITED, max_batch=3, spare_mb=20), requests)
+    found = await collect(hosted(folder, kind=LIMITED, max_batch=3, pages=128), requests)
     error = found[1].error
     assert error and error.error_class is ErrorClass.EXHAUSTED
     assert "out of memory with this prompt alone" in error.message
@@ -127,7 +127,7 @@ async def test_out_of_memory_at_load_ends_the_job_with_the_reason(tmp_path: Path
     weights["model.embed_tokens.weight"] = torch.zeros(size, config["hidden_size"], dtype=torch.float16)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(FatalError, match="not enough memory for the model"):
-        await collect(hosted(folder, kind=LIMITED, spare_mb=50, when="loading"), [Request("x")])
+        await collect(hosted(folder, kind=LIMITED, spare_mb=50), [Request("x")])
 
 
 # -- the model's files ------------------------------------------------------------------------------------------------

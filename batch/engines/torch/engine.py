@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +20,7 @@ from batch.errors import EngineError, ErrorClass, Failure, FatalError, Permanent
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import TRUNCATE, SamplingOptions
 
+CGROUP = Path("/sys/fs/cgroup")  # version 2, as a container sees it
 CPU_BATCH = 64
 GPU_BATCH = 256
 
@@ -271,9 +273,13 @@ def _free_bytes(torch: Any, device: str) -> int:
     try:
         with open("/proc/meminfo", "rb") as lines:
             available = next(line for line in lines if line.startswith(b"MemAvailable:"))
-        return int(available.split()[1]) * 1024 // 5 * 2
+        free = int(available.split()[1]) * 1024
     except (OSError, StopIteration):
         return 4 * 2**30  # other systems do not say it without a library
+    with contextlib.suppress(OSError, ValueError):  # a container's own limit, which meminfo does not know; "max": none
+        most, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, max(most - used, 0))
+    return free // 5 * 2
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> TorchCore:

@@ -172,12 +172,16 @@ def _load_problem(error: Exception) -> str:
     return f"the weights cannot be read: {line}"
 
 
+OUT_OF_MEMORY = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc"),
+    "could not create a primitive",  # all that oneDNN says of it
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch, of safetensors or of Python itself says that there is no memory left."""
+    """Whether an error of torch, of oneDNN, of safetensors or of Python itself says that there is no memory left."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        said in text for said in ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
-    )
+    return isinstance(error, MemoryError) or any(said in text for said in OUT_OF_MEMORY)
 
 
 def first_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
 
 PREFIX_TOKENS = 32_768  # of shared prefixes that are kept, at most
+LEAST_CHUNK = 128  # tokens of prompts from which on a pass is bound by arithmetic
 STEP_TOKENS = 256  # least tokens of prompts in a pass
 SIZES = (64, 128, 256)  # that are tried for the width of a batch
 WORTHWHILE = 0.95  # of a token's cost: a larger size must bring it below this
@@ -81,13 +82,25 @@ class PackedRunner:
         """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
         self._admit(newcomers)
         parts = [(i, 1) for i, row in enumerate(self.rows) if _decodes(row)]
-        room = self.step_tokens
+        room = self._chunk()
         for i, row in enumerate(self.rows):
             if room > 0 and not _decodes(row):
                 count = min(room, row.pending)
                 parts.append((i, count))
                 room -= count
         return self._pass(parts)
+
+    def _chunk(self) -> int:
+        """Tokens of prompts beside those that decode.
+
+        While there is place for more rows nobody waits for these: their prompts are spread over the steps that the
+        longest answer takes anyway, so that fewer steps are left in which the weights are read for a few rows.
+        """
+        if len(self.rows) >= self._cache.rows:
+            return self.step_tokens
+        pending = sum(row.pending for row in self.rows if not _decodes(row))
+        left = max(row.max_tokens - len(row.tokens) for row in self.rows)
+        return min(self.step_tokens, max(LEAST_CHUNK, -(-pending // max(left, 1))))
 
     def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
         """Take sequences in with whole prompts; logits of each one's first token."""

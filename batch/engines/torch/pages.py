@@ -10,9 +10,10 @@ import numpy
 import torch
 
 from batch.engines.torch.native import PAGE
-from batch.engines.torch.slots import Prefix, SlotCache
+from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 FIRST = 64  # pages to begin with
+MOST = 2**32  # a limit of more says that none is known yet
 
 
 class PageCache(SlotCache):
@@ -33,7 +34,10 @@ class PageCache(SlotCache):
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Memory that is taken as it is written to."""
         size = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
-        memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError(f"no memory for a cache of {size:,} bytes a layer: {error}") from None
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a kernel without them
                 memory.madvise(mmap.MADV_HUGEPAGE)
@@ -41,11 +45,12 @@ class PageCache(SlotCache):
 
     def warm(self, share: int) -> None:
         """Take the memory of so many bytes now: what is loaded in one go is not waited for while rows run."""
-        self._extend()
+        self._extend_to_limit()
         pages = min(share // max(PAGE * self.bytes_per_token(), 1), self.slots)
-        for layer in self.layers:
-            for tensor in (layer.keys, layer.values):
-                tensor[:pages].zero_()
+        with torch.inference_mode():
+            for layer in self.layers:
+                layer.keys[:pages].zero_()
+                layer.values[:pages].zero_()
 
     @staticmethod
     def takes(tokens: int) -> int:
@@ -92,10 +97,28 @@ class PageCache(SlotCache):
         return Prefix(length, [(together(layer.keys), together(layer.values)) for layer in self.layers])
 
     def _extend(self) -> None:
-        """More pages: all that the limit allows, or twice as many where it is not known or all are taken."""
-        had = self.slots
-        self.slots = max(FIRST, 2 * had)
-        if had < self.limit // PAGE < 2**32:
-            self.slots = self.limit // PAGE
-        self._free += range(self.slots - 1, had - 1, -1)
-        self._move(had, PAGE)
+        """More pages: all that the limit allows; or twice as many where it is not known, is reached or is too much."""
+        if not self._extend_to_limit():
+            self._resize(max(FIRST, 2 * self.slots))
+
+    def _extend_to_limit(self) -> bool:
+        if self.slots < self.limit // PAGE < MOST:
+            with contextlib.suppress(MemoryError):  # address space may be limited too
+                self._resize(self.limit // PAGE)
+                return True
+        return False
+
+    def _resize(self, pages: int) -> None:
+        """This many pages in all, or as before where there is no memory for them."""
+        had, self.slots = self.slots, pages
+        fresh = [SlotLayer(self) for _ in range(len(self.layers))]
+        try:
+            for new, old in zip(fresh, list(self.layers), strict=True):
+                new.allocate(old.keys.shape[1], (old.keys.shape[3], old.values.shape[3]), old.keys)
+        except MemoryError:
+            self.slots = had
+            raise
+        for new, old in zip(fresh, list(self.layers), strict=True):
+            new.keys[:had], new.values[:had] = old.keys, old.values
+        self.layers[:] = fresh
+        self._free = [*range(pages - 1, had - 1, -1), *self._free]
