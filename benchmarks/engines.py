@@ -168,7 +168,7 @@ def main() -> int:
             if model == "27m" and not args.only:
                 quick = args.quick
                 for part, work in (
-                    (extras.sharing, (folder, 16 if quick else 64)),
+                    (extras.sharing, (folder, 16 if quick else size.requests)),
                     (extras.sizing, (folder, system, chats[: 32 if quick else 96])),
                     (extras.whole_run, (folder, system, chats[: 32 if quick else 192])),
                 ):
