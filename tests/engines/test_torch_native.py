@@ -102,6 +102,23 @@ def test_broken_numbers_stay_visible() -> None:
     assert kernels.swiglu(x)[1].isnan().any() and not kernels.swiglu(x)[[0, 2]].isnan().any()
 
 
+def test_the_largest_of_each_row() -> None:
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    x = torch.randn(9, 3000)
+    x[1, 2500] = float("nan")
+    x[2, 2999] = float("inf")
+    x[3] = float("-inf")
+    x[4] = 1.0  # the first of equals
+    x[5, :2000] = float("-inf")
+    x[6, [1500, 2600]] = 90.0
+    expected = x.argmax(-1)
+    expected[[1, 2, 3]] = -1
+    assert kernels.largest(x).tolist() == expected.tolist() and expected[[4, 6]].tolist() == [0, 1500]
+    assert kernels.largest(torch.full((1, 1), -3.0)).tolist() == [0]
+
+
 def test_runs_become_blocks() -> None:
     runs = [
         (4, 9, 1, -1),

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
-from batch.engines.torch import linear, native, packed, scheduler  # noqa: E402
+from batch.engines.torch import linear, native, packed, sampler, scheduler  # noqa: E402
 from batch.engines.torch.attention import group_slots  # noqa: E402
 from batch.engines.torch.engine import TorchCore, open_core  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
@@ -59,7 +59,7 @@ def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """With the native kernels, where this machine can have them, and without."""
     if request.param == "torch":
         monkeypatch.setattr(native, "kernels", lambda: None)
-        for module in (linear, packed):
+        for module in (linear, packed, sampler):
             monkeypatch.setattr(module, "kernels", lambda: None)
     elif native.kernels() is None:
         pytest.skip("no native kernels here")
@@ -119,6 +119,34 @@ def test_greedy_is_that_of_transformers(models: Any, kind: str, step_tokens: int
         assert runner.prefixes is not None
         assert runner.prefixes.computed >= 1 and runner.prefixes.hits >= 5
         assert all(prefix.users == 0 for prefix in runner.prefixes._prefixes.values())
+
+
+def test_what_is_not_a_number_stays_with_its_row(models: Any, loops: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt with NaN in its past is cancelled halfway, before anyone knows; who takes its place is unharmed."""
+    path = models("qwen3")
+    loaded = load(path, "fp32")
+    core = TorchCore(loaded, SamplingOptions(max_tokens=9), 2, share_prefixes=False)
+    core._runner.step_tokens = 50
+    bad = loaded.tokenizer.encode("\x07")[0]
+    table = loaded.model.get_input_embeddings()
+    original = table.forward
+    monkeypatch.setattr(
+        table, "forward", lambda ids: original(ids).masked_fill((ids == bad).unsqueeze(-1), float("nan"))
+    )
+    seen: dict[Any, Any] = {}
+    take = core._take
+    monkeypatch.setattr(core, "_take", lambda row, token: seen.setdefault(row.id, row) and take(row, token))
+    texts = ["the fox", "\x07 again", "search the list", "\x07" + " fox" * 60, "queue", "stack", "first " * 30]
+    done: dict[Any, Any] = {}
+    for i, text in enumerate(texts):
+        core.submit(BatchItem(i, Request(text)))
+    while core.busy:
+        if any(row.id == 3 and row.filled for row in core._runner.rows):
+            core.cancel(3)
+        done |= {response.id: response for response in core.step()}
+    assert set(done) == {0, 1, 2, 4, 5, 6}
+    assert done[1].error and "NaN" in done[1].error.message
+    assert excused(path, [seen[i] for i in (0, 2, 4, 5, 6)]) <= 1
 
 
 @pytest.mark.parametrize("budget", [130, 250])

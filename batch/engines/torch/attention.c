@@ -273,7 +273,7 @@ void attend(const Shape *s, const float *q, float scale, int64_t half, const cha
             half ? attend_block(&b, GROUP, 1, SIZE, 2, scratch, out + at)                                              \
                  : attend_block(&b, GROUP, 0, SIZE, 2, scratch, out + at);                                             \
     } else
-            CASE(2, 64) CASE(2, 128) attend_block(&b, group, half, size, vectors, scratch, out + at);
+            CASE(2, 64) CASE(2, 128) CASE(4, 64) CASE(4, 128) attend_block(&b, group, half, size, vectors, scratch, out + at);
         }
         free(scratch);
     }

@@ -74,3 +74,27 @@ static inline void turn(const float *restrict x, const float *restrict weight, f
 
 SET_CACHE(set_f32, float, to_f32)
 SET_CACHE(set_bf16, bf16, to_bf16)
+
+#define STRIDE 1024 /* elements looked through at a time */
+
+/* The place of each row's largest element, the first of equals; -1 where that is not finite or one is NaN. */
+void largest(const float *x, int64_t *out, int64_t rows, int64_t n, int threads) {
+#pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *from = x + row * n;
+        float most = -INFINITY;
+        int64_t place = 0;
+        int broken = 0;
+        for (int64_t start = 0; start < n; start += STRIDE) {
+            int64_t end = start + STRIDE < n ? start + STRIDE : n;
+            float here = -INFINITY;
+            for (int64_t i = start; i < end; i++) {
+                here = from[i] > here ? from[i] : here;
+                broken |= from[i] != from[i];
+            }
+            if (here > most) most = here, place = start;
+        }
+        while (place < n && from[place] != most) place++;
+        out[row] = broken || !isfinite(most) ? -1 : place;
+    }
+}

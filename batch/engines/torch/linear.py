@@ -214,7 +214,7 @@ def packs_faster() -> bool:
 
 
 def has_int8() -> bool:
-    """Whether this torch has oneDNN's int8 product, and gets it right on this CPU."""
+    """Whether there is an int8 product here that is right on this CPU."""
     return works(Int8Linear, 0.1)
 
 

@@ -58,6 +58,7 @@ class Kernels:
         self._swiglu = function("swiglu", p, p, i, i, ctypes.c_int)
         self._quantise = function("quantise", p, p, p, i, i, ctypes.c_int)
         self._rescale = function("rescale", p, p, p, i, i, ctypes.c_int)
+        self._largest = function("largest", p, p, i, i, ctypes.c_int)
         self._attend = function("attend", *(p, p, f, i, p, p, p, i, p, p, p, p, p, p, p, p, p, i, i, p))
         self._set = {
             torch.float32: function("set_f32", *(types := (p, p, p, p, f, p, p, p, p, i, p, p, p))),
@@ -118,6 +119,12 @@ class Kernels:
             *(layer.paired, gated, None if residual is None else residual.data_ptr(), rows),
             *(work.data_ptr(), scales.data_ptr(), out.data_ptr(), torch.get_num_threads()),
         )
+        return out
+
+    def largest(self, x: torch.Tensor) -> torch.Tensor:
+        """The place of each row's largest element, int64; -1 where that is not finite or one is NaN. x: [rows, n]."""
+        out = torch.empty(x.shape[0], dtype=torch.int64)
+        self._largest(x.data_ptr(), out.data_ptr(), *x.shape, torch.get_num_threads())
         return out
 
     def set_cache(
@@ -290,6 +297,7 @@ def _agrees(kernels: Kernels) -> bool:
         (kernels.rms_norm(x, weight, 1e-6), F.rms_norm(x, (96,), weight, 1e-6), 1e-5),
         (kernels.swiglu(30 * x), F.silu(30 * x[:, :48]) * (30 * x[:, 48:]), 1e-3),
         ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
+        (kernels.largest(x), x.argmax(-1), 0),
     ]
     if kernels.panel:
         checks += _product_checks(kernels, draw)

@@ -120,7 +120,7 @@ class PackedRunner:
         for sequence in sequences:
             row = self.rows.index(sequence)
             moved = self.rows.pop()
-            self._cache.drop(row, len(self.rows), _own(moved, moved.filled), broken=broken)
+            self._cache.drop(row, len(self.rows))
             if moved is not sequence:
                 self.rows[row] = moved
             if sequence.cache is not None:
@@ -151,7 +151,7 @@ class PackedRunner:
                 self._run_alone(sequence.prompt[first : min(first + self.step_tokens, length)], first)
             row = len(self.rows)
             prefix = self._cache.take_prefix(row, length)
-            self._cache.drop(row, row, length, broken=False)
+            self._cache.drop(row, row)
             self.prefixes.put(chain, prefix)
         return prefix
 
@@ -180,7 +180,7 @@ class PackedRunner:
             for _ in range(2):
                 start = time.perf_counter()
                 self._run_alone([0] * count, 0)
-                self._cache.drop(0, 0, 0, broken=False)
+                self._cache.drop(0, 0)
                 times.append(time.perf_counter() - start)
             if min(times) / count > cheapest * WORTHWHILE:
                 break

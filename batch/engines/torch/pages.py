@@ -79,8 +79,11 @@ class PageCache(SlotCache):
         pages = self.table[numpy.asarray(rows), at // PAGE]
         self.writes = (torch.from_numpy(pages), torch.from_numpy(at % PAGE))
 
-    def drop(self, row: int, last: int, columns: int, *, broken: bool) -> None:
-        """Give a row's pages back; the last row's place in the table goes into the gap."""
+    def drop(self, row: int, last: int) -> None:
+        """Give a row's pages back; the last row's place in the table goes into the gap.
+
+        Whatever they hold may stay: the kernel reads no column that its row has not written.
+        """
         self._free += self.table[row, : self._taken[row]][::-1].tolist()
         self.table[row] = self.table[last]
         self._taken[row] = self._taken[last]

@@ -37,7 +37,9 @@ def apply(model: Any, precision: str, device: str) -> None:
     """Put a fused model into the precision of that name; raises FatalError where this machine cannot."""
     if precision == "int8":
         if device != "cpu" or not linear.has_int8():
-            raise FatalError(f"precision int8 needs a CPU with oneDNN's int8 product; this is {device}")
+            raise FatalError(
+                f"precision int8 needs a CPU with an int8 product (AVX-512 VNNI, or oneDNN's); this is {device}"
+            )
         linear.quantise(model)
     elif precision == "int4":
         if device != "cpu" or not int4.has_int4():

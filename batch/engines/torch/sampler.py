@@ -6,6 +6,7 @@ from collections.abc import Sequence as Rows
 
 import torch
 
+from batch.engines.torch.native import kernels
 from batch.engines.torch.sequence import Sequence
 
 
@@ -14,10 +15,11 @@ class Sampler:
 
     def __call__(self, rows: Rows[Sequence], logits: torch.Tensor) -> list[int | None]:
         """The next token of each row, None where the logits are not numbers. logits: [rows, vocabulary], float32."""
-        broken = ~torch.isfinite(logits.amax(dim=-1))  # amax is NaN if any is
-        self._penalise(rows, logits)
-        self._constrain(rows, logits)
-        picked = logits.argmax(dim=-1)
+        picked = _largest(logits)
+        broken = picked < 0
+        changed = [self._penalise(rows, logits), self._constrain(rows, logits)]
+        if any(changed):
+            picked = logits.argmax(dim=-1)
         drawn = [i for i, row in enumerate(rows) if row.sampling.temperature > 0 and row.sampling.top_p > 0]
         if drawn:
             # A row that is not a number would only raise in the sort's company; it is None in the end.
@@ -31,11 +33,11 @@ class Sampler:
         return found
 
     @staticmethod
-    def _constrain(rows: Rows[Sequence], logits: torch.Tensor) -> None:
-        """Leave only the tokens that a row's schema allows next; in place."""
+    def _constrain(rows: Rows[Sequence], logits: torch.Tensor) -> bool:
+        """Leave only the tokens that a row's schema allows next; in place. Whether a row has one."""
         held = [(i, row.constraint) for i, row in enumerate(rows) if row.constraint is not None]
         if not held:
-            return
+            return False
         # [held, bytes], then a bit a token; a model's table may have more rows than its tokenizer has tokens
         masks = torch.frombuffer(bytearray(b"".join(c.mask() for _, c in held)), dtype=torch.uint8)
         bits = masks.view(len(held), -1, 1) >> torch.arange(8, dtype=torch.uint8) & 1
@@ -43,16 +45,21 @@ class Sampler:
         allowed = torch.nn.functional.pad(allowed, (0, logits.shape[1] - allowed.shape[1])).to(logits.device)
         where = torch.tensor([i for i, _ in held], device=logits.device)
         logits[where] = logits[where].masked_fill(~allowed, float("-inf"))
+        return True
 
     @staticmethod
-    def _penalise(rows: Rows[Sequence], logits: torch.Tensor) -> None:
-        """Repetition penalty of CTRL (Keskar 2019): seen tokens' logits divided, or multiplied below 0; in place."""
-        for i, row in enumerate(rows):
+    def _penalise(rows: Rows[Sequence], logits: torch.Tensor) -> bool:
+        """Repetition penalty of CTRL (Keskar 2019): seen tokens' logits divided, or multiplied below 0; in place.
+
+        Whether a row has one.
+        """
+        held = [(i, row) for i, row in enumerate(rows) if row.sampling.repetition_penalty != 1.0]
+        for i, row in held:
             penalty = row.sampling.repetition_penalty
-            if penalty != 1.0:
-                seen = torch.tensor(sorted({*row.prompt, *row.tokens}), device=logits.device)
-                scores = logits[i, seen]
-                logits[i, seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
+            seen = torch.tensor(sorted({*row.prompt, *row.tokens}), device=logits.device)
+            scores = logits[i, seen]
+            logits[i, seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
+        return bool(held)
 
     @staticmethod
     def _draw(rows: Rows[Sequence], logits: torch.Tensor) -> torch.Tensor:
@@ -80,6 +87,15 @@ class Sampler:
         target = torch.minimum(uniform.unsqueeze(1) * total, torch.nextafter(total, torch.zeros_like(total)))
         index = torch.searchsorted(cumulative, target, right=True)
         return (index if order is None else order.gather(1, index)).squeeze(1)
+
+
+def _largest(logits: torch.Tensor) -> torch.Tensor:
+    """Each row's likeliest token, or -1 where its logits are not numbers; [rows]."""
+    quick = kernels() if logits.device.type == "cpu" else None
+    if quick is not None and logits.dtype == torch.float32 and logits.is_contiguous():
+        return quick.largest(logits)
+    # amax is NaN if any is
+    return logits.argmax(dim=-1).masked_fill_(~torch.isfinite(logits.amax(dim=-1)), -1)
 
 
 def _uniform(row: Sequence) -> float:

@@ -115,16 +115,16 @@ class SlotCache(Cache):  # type: ignore[misc]
         """Where the tokens of the next pass are written to."""
         self.writes = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
 
-    def drop(self, row: int, last: int, columns: int, *, broken: bool) -> None:
-        """Give up a row; the `last` one, which has so many columns, moves into the gap."""
-        if broken:  # hidden or not, what is not a number would spread to the next tenant
-            for layer in self.layers:
-                layer.keys[row].zero_()
-                layer.values[row].zero_()
-        if row != last:
-            for layer in self.layers:
-                for tensor in (layer.keys, layer.values):
-                    tensor[row, :, :columns] = tensor[last, :, :columns]
+    def drop(self, row: int, last: int) -> None:
+        """Give up a row; the `last` one moves into the gap.
+
+        Free slots hold zeros: what is not a number would spread to the next tenant, hidden by its mask or not.
+        """
+        for layer in self.layers:
+            for tensor in (layer.keys, layer.values):
+                if row != last:
+                    tensor[row] = tensor[last]
+                tensor[last].zero_()
 
     def take_prefix(self, row: int, length: int) -> Prefix:
         """The first tokens of a row as a prefix to share."""
