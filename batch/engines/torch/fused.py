@@ -103,9 +103,8 @@ def _mixing(module: nn.Module, kernels: Kernels) -> Mix | None:
         else None
     )
     scale: float = module.scaling
-    whole: Any = (
-        module.config if type(module).__name__ == "MistralAttention" else module
-    )  # who knows the sliding window
+    # Who knows the sliding window.
+    whole: Any = module.config if type(module).__name__ == "MistralAttention" else module
     window: int | None = getattr(whole, "sliding_window", None)
     kv_heads = fused.sizes[1] // size
 

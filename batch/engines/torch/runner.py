@@ -63,6 +63,13 @@ class _InTurns(ABC):
     def expect(self, sequence: Sequence) -> None:  # noqa: B027 - optional
         """Nothing is prepared."""
 
+    def own(self, sequence: Sequence) -> int:
+        """Columns to reckon with where such a runner takes the place of one that shares: all it may come to."""
+        return sequence.most_tokens
+
+    def limit(self, tokens: int, warm: int = 0) -> None:  # noqa: B027 - optional
+        """The scheduler's reckoning is all there is."""
+
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
         """Newcomers by themselves, or else every row."""
         if newcomers:

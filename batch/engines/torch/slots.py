@@ -20,10 +20,28 @@ class Prefix:
     users: int = 0  # running rows
 
 
-class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values of one layer. Shapes: [slots, heads, columns, head size]; a row's own tokens begin at 0."""
+class PlacedLayer(CacheLayerMixin):  # type: ignore[misc]
+    """A layer whose tokens are written where the step says: the model is asked neither for masks nor for positions."""
 
     is_sliding = False  # old columns are hidden by the mask
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """What a mask would span; none is made."""
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Positions are given to the model, never counted from here."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """No limit of its own."""
+        return -1
+
+    get_max_cache_shape = get_max_length  # its name in transformers 5.0
+
+
+class SlotLayer(PlacedLayer):
+    """Keys and values of one layer. Shapes: [slots, heads, columns, head size]; a row's own tokens begin at 0."""
 
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()
@@ -54,20 +72,6 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self.values[slot, :, column] = value_states[0].transpose(0, 1).to(self.values.dtype)
         self.cache.reading = self
         return key_states, value_states
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """What a mask would span; none is made."""
-        return query_length, 0
-
-    def get_seq_length(self) -> int:
-        """Positions are given to the model, never counted from here."""
-        return 0
-
-    def get_max_length(self) -> int:
-        """No limit of its own."""
-        return -1
-
-    get_max_cache_shape = get_max_length  # its name in transformers 5.0
 
 
 class SlotCache(Cache):  # type: ignore[misc]

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache
 
-from batch.engines.torch.slots import Prefix
+from batch.engines.torch.slots import PlacedLayer, Prefix
 
 NAME = "ai_router_static"
 ROUND = 64  # a slot has a multiple of this many columns
@@ -99,10 +99,8 @@ def static_attention(
     return out.unsqueeze(0), None
 
 
-class StaticLayer(CacheLayerMixin):  # type: ignore[misc]
+class StaticLayer(PlacedLayer):
     """One layer of the cache, as the model sees it."""
-
-    is_sliding = False  # old columns are hidden by the mask
 
     def __init__(self, cache: StaticSlots, index: int) -> None:
         super().__init__()
@@ -126,20 +124,6 @@ class StaticLayer(CacheLayerMixin):  # type: ignore[misc]
             layer[slot, :, column] = states[0].transpose(0, 1)  # [tokens, heads, size]
             found.append(layer[_now.reads.slots, :, : _now.reads.width])
         return found[0], found[1]
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """What a mask would span; none is made."""
-        return query_length, 0
-
-    def get_seq_length(self) -> int:
-        """Positions are given to the model, never counted from here."""
-        return 0
-
-    def get_max_length(self) -> int:
-        """No limit of its own."""
-        return -1
-
-    get_max_cache_shape = get_max_length  # its name in transformers 5.0
 
 
 class StaticSlots(Cache):  # type: ignore[misc]
