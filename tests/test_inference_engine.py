@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from batch.engines.host import HostedEngine
-from batch.engines.local import StepClock, ThreadedEngine
+from batch.engines.local.core import StepClock, ThreadedEngine
+from batch.engines.local.host import HostedEngine
 from batch.errors import ErrorClass, FatalError
 from batch.inference import (
     BatchInferenceEngine,

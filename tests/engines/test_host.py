@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from batch.engines import frames
 from batch.engines.base import Engine
-from batch.engines.host import HostedEngine
-from batch.engines.process import physical_cores, worker_env
+from batch.engines.local import frames
+from batch.engines.local.host import HostedEngine
+from batch.engines.local.process import physical_cores, worker_env
 from batch.errors import ErrorClass, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -357,7 +357,7 @@ async def test_close_ends_a_run_too() -> None:
 async def test_dies_with_its_parent_and_not_of_ctrl_c(how: signal.Signals) -> None:
     script = textwrap.dedent(f"""
         import asyncio
-        from batch.engines.host import HostedEngine
+        from batch.engines.local.host import HostedEngine
         from batch.items import BatchItem, Request
         async def items():
             yield BatchItem(0, Request("slow 1000000"))

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from batch.engines import mlx_prefixes
 from batch.engines.kinds import default_kind
-from batch.engines.mlx import MlxCore, MlxEngine, open_core
-from batch.engines.mlx_loader import load
+from batch.engines.mlx import prefixes as mlx_prefixes
+from batch.engines.mlx.engine import MlxCore, MlxEngine, open_core
+from batch.engines.mlx.loader import load
 from batch.errors import ErrorClass, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -394,7 +394,7 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 async def test_in_a_process_of_its_own_and_within_this_one() -> None:
-    from batch.engines.host import HostedEngine
+    from batch.engines.local.host import HostedEngine
 
     sampling = SamplingOptions(max_tokens=8)
     expected = [text_of(r) for r in run(core_for(max_tokens=8), [Request(p) for p in PROMPTS])]

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from batch.engines import mlx, mlx_loader
-from batch.engines.host import HostedEngine
+from batch.engines.local.host import HostedEngine
+from batch.engines.mlx import engine as mlx
+from batch.engines.mlx import loader as mlx_loader
 from batch.errors import ErrorClass, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions

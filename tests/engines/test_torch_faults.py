@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from batch.engines.host import HostedEngine
+from batch.engines.local.host import HostedEngine
 from batch.errors import ErrorClass, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.job import JobStatus
 from batch.options import RunOptions, SamplingOptions
 from batch.processor import BatchProcessor
-from batch.run import Run
+from batch.running.run import Run
 
 pytestmark = pytest.mark.model
 pytest.importorskip("torch")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from batch.engines.host import HostedEngine
-from batch.engines.process import worker_env
+from batch.engines.local.host import HostedEngine
+from batch.engines.local.process import worker_env
 from batch.errors import FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -39,7 +39,7 @@ def texts(responses: dict[Any, BatchResponse[Answer]]) -> dict[Any, str | None]:
 
 def test_importing_the_host_imports_no_model_library() -> None:
     code = (
-        "import sys, batch.engines.host, batch.engines.worker, batch.engines.torch.engine; "
+        "import sys, batch.engines.local.host, batch.engines.local.worker, batch.engines.torch.engine; "
         "print([m for m in ('torch', 'transformers', 'tokenizers', 'mlx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=worker_env(1))

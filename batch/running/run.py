@@ -13,17 +13,17 @@ from typing import Any
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
 from batch.checkpoint.writer import ResultRow
-from batch.ending import Listeners, ending_of
 from batch.engines.base import Engine
 from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
-from batch.feed import Feed, Given
-from batch.handle import RunHandle, RunObserver, StopMode
 from batch.items import Answer, BatchResponse, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
-from batch.live import Control, keep_house
 from batch.options import RunOptions
-from batch.policy import ErrorStrategy, RateLimit, RetryPolicy
-from batch.progress import ActiveClock, InFlight, Meter, RunState, Snapshot
+from batch.running.ending import Listeners, ending_of
+from batch.running.feed import Feed, Given
+from batch.running.handle import RunHandle, RunObserver, StopMode
+from batch.running.live import Control, keep_house
+from batch.running.policy import ErrorStrategy, RateLimit, RetryPolicy
+from batch.running.progress import ActiveClock, InFlight, Meter, RunState, Snapshot
 from batch.slo import ServiceLevel, job_levels
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch.engines import frames
-from batch.engines.process import ChildProcess, worker_env
+from batch.engines.local import frames
+from batch.engines.local.process import ChildProcess, worker_env
 from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions, options_dict
