@@ -14,6 +14,7 @@ from typing import Any
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
 from batch.checkpoint.writer import ResultRow
 from batch.engines.base import Engine
+from batch.engines.desk import MemoryDesk
 from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
 from batch.items import Answer, BatchResponse, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
@@ -320,7 +321,7 @@ class Run:
             return
         items = self._feed.items(self._store, self._done)
         # Any: the protocol says AsyncIterator, and what cannot be closed is let go as it is.
-        answers: Any = self.engine.answer(items)
+        answers: Any = self.engine.answer(items, MemoryDesk())
         async with aclosing(answers) if hasattr(answers, "aclose") else nullcontext():
             async for response in answers:
                 self._answered(response)

@@ -26,6 +26,7 @@ from ai_router.tui.screens.semantic_ids import SemanticIdsScreen
 from ai_router.tui.screens.semantic_result import FiguresPanel, SemanticResultScreen, UsePanel
 from ai_router.tui.widgets.table import VirtualTable
 from batch.checkpoint import CheckpointStore
+from batch.engines.desk import Desk
 from batch.job import BatchJob
 from batch.options import RunOptions
 from batch.running.run import Run
@@ -47,7 +48,7 @@ class LocalEngine:
         self._core = open_core(job.config["details"], None, None)  # type: ignore[arg-type]
         self._fail = fail
 
-    async def answer(self, items: Any) -> Any:
+    async def answer(self, items: Any, desk: Desk) -> Any:
         async for item in items:
             if item.id in self._fail:
                 return
