@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from driving import on_screen, paste, shown, type_text, until
 from pace_engine import PaceEngine
+from stored import add_model
 from textual.pilot import Pilot
 from textual.widgets import Button, Static
 
@@ -263,8 +264,6 @@ async def test_a_model_that_is_not_ready_says_why(workspace: Workspace) -> None:
 
 
 async def test_another_model(workspace: Workspace) -> None:
-    from test_models import add_model
-
     add_model(workspace, "tiny")
     engines = Engines()
     app = RouterApp(workspace)

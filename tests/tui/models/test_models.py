@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from driving import footer, on_screen, shown, until
+from stored import add_model
 from textual.widgets import Static
 
 from ai_router.settings import Workspace, load_workspace
@@ -24,17 +23,6 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with the base install."""
     real = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "torch" else real(name, *a))
-
-
-def add_model(workspace: Workspace, name: str, **config: object) -> Path:
-    """A folder that looks like a model."""
-    folder = workspace.models_dir / name
-    folder.mkdir(parents=True)
-    text = {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 4096, **config}
-    (folder / "config.json").write_text(json.dumps(text))
-    header = b'{"w":{"dtype":"F32","shape":[1000,2000],"data_offsets":[0,0]}}'
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    return folder
 
 
 async def opened(pilot: object, app: RouterApp, count: int) -> ModelsScreen:
