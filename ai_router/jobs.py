@@ -6,7 +6,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ai_router.kinds import own_kind
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
 from ai_router.settings import Workspace
+from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
 from batch.errors import CheckpointError
@@ -43,6 +44,7 @@ class JobPlan:
     source: str = ""  # where the prompts come from, for people to read
     kind: str = "prompts"
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
+    stored: Path | None = None  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
@@ -77,7 +79,10 @@ def create_job(
     """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s."""
     ErrorStrategy.parse(plan.run.on_error)
     processor = BatchProcessor(workspace.checkpoints)
-    return processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
+    job = processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
+    assert job.checkpoint_file is not None
+    remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
+    return job
 
 
 def open_job(workspace: Workspace, name: str) -> BatchJob:
@@ -96,6 +101,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         source=str(config.get("source", "")),
         kind=job.kind,
         details=dict(config.get("details", {})),
+        stored=job.checkpoint_file,
     )
 
 
@@ -104,7 +110,11 @@ def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
     chosen = registry.get(plan.model)
     if plan.details.get("no_adapter"):
         chosen = replace(chosen, adapter=None)
-    return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=plan.details.get("engine"))
+    engine = plan.details.get("engine")
+    claims = claims_in({"engine": engine}) if engine != chosen.engine else []
+    if plan.stored is not None and not allowed(plan.stored, claims):
+        return replace(chosen, ready=False, why=withheld_text(plan.stored, claims, folder=False))
+    return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=engine)
 
 
 def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
@@ -191,8 +201,15 @@ def log_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".log")
 
 
-def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), timeout: float = 20.0) -> int:
-    """Go on with a job in a process of its own, away from this terminal; returns its pid.
+def detach(
+    workspace: Workspace,
+    job: BatchJob,
+    arguments: Sequence[str] = (),
+    private: Mapping[str, str] | None = None,
+    timeout: float = 20.0,
+) -> int:
+    """Go on with a job in a process of its own, away from this terminal; returns its pid. `private` is for its
+    environment alone.
 
     Waits until that process holds the job's lock, so that `watch` finds it running; raises with the log's last
     line when it ends before that.
@@ -215,7 +232,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
                 stdout=stream,
                 stderr=stream,
                 cwd=workspace.root,
-                env=env,
+                env={**env, **(private or {})},
                 **kwargs,
             )
     except OSError as error:

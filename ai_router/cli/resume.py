@@ -55,6 +55,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
         job = jobs.open_job(session.workspace, args.job)
         jobs.check_free(job)
         plan = _plan(args, session, job, display)
+        for problem in session.workspace.withheld:
+            display.note(f"Warning: {problem}")
         ending = _ending(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
             return _nothing_left(session, job, plan, ending, args, display, signals)
