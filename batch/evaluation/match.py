@@ -14,6 +14,7 @@ from batch.evaluation.reading.value import fields_of, json_in
 Match = Literal["exact", "contains", "regex", "number", "json", "choice"]
 MATCHES: tuple[Match, ...] = get_args(Match)
 
+
 class Unscorable(ValueError):
     """A pair cannot be judged by this kind of match; the text says why."""
 

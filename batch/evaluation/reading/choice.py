@@ -15,9 +15,12 @@ _WIDTH = Normalisation(width=True)
 _NEAR = 60  # characters looked at on either side of a letter
 _TEX = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it|sf)|mbox)\s?(?=\{)")
 _LETTER = re.compile(
-    r"(?<![A-Za-z0-9_'’&])(?<![A-Za-z0-9][.\-–])([A-Za-z])(?![A-Za-z0-9_&]|['’][A-Za-z]|[-–][A-Za-z]|\.[A-Za-z])"
+    r"(?<![A-Za-z0-9_&])(?<![A-Za-z0-9]['’.\-–])([A-Za-z])(?![A-Za-z0-9_&]|['’][A-Za-z]|[-–][A-Za-z]|\.[A-Za-z])"
 )
 _TOGETHER = re.compile(r"(?<![A-Za-z0-9_])([A-J]{2,8})(?=[*_)\]}.$\s]*(?:\n|\Z))")
+_SEVERAL = re.compile(
+    r"[\s(\[*]*(?:[A-J]{2,8}|[A-Z][)\]*]*(?:(?:\s*[,;/&、]\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+)[(\[*]*[A-Z][)\]*]*){1,25})[.\s]*"
+)
 _OPENINGS = "*_`\"'“”‘’「『（([<{【$\\"
 _CLOSINGS = "*_`\"'“”‘’」』）)]>}】$\\"
 _BRACKETS = "(（[【「『"
@@ -30,11 +33,14 @@ _GOES_ON = re.compile(
     r"[ \t]+(?:because|since|as|so|due|which|though|although|but|not|while|where|given|weil|denn|car|porque|perché)"
     r"(?![A-Za-z])"
 )
+_ANOTHER = re.compile(r"[ \t]+(?:and|or|und|et|oder|ou)[ \t]+[*_(\[]{0,3}[A-Z](?![A-Za-z0-9'’])")
 _CAPITAL = re.compile(r"[ \t]+(?:[A-Z][\w'’]|\d)")
 
 _NOUN = r"(?:(?:the[ \t]+)?(?:option|choice|letter|answer|statement|选项|選択肢)[ \t]{0,3})?"
 _LEAD = re.compile(rf"[\s:：{re.escape(_OPENINGS)}]{{0,12}}(?i:{_NOUN})[\s{re.escape(_OPENINGS)}]{{0,12}}")
-_JOINS = re.compile(r"\s{0,3}(?:,|;|/|&|、|と|和|(?:,\s{0,2})?(?:and|or|und|et|oder|ou)(?![A-Za-z]))\s{0,3}(?:(?:and|or)\s)?")
+_JOINS = re.compile(
+    r"\s{0,3}(?:,|;|/|&|、|と|和|(?:,\s{0,2})?(?:and|or|und|et|oder|ou)(?![A-Za-z]))\s{0,3}(?:(?:and|or)\s)?"
+)
 _OR = re.compile(r"(?<![A-Za-z])(?:or|oder|ou)(?![A-Za-z])|/|または|或")
 
 # "B is correct", B が正解; and what says so in front of the letter: "I choose B", 我选B.
@@ -79,7 +85,7 @@ class _Letter:
             return True
         if _ENDS.match(text, self.close) or _STOPS.match(text, self.close) or _GOES_ON.match(text, self.close):
             return True
-        return self.letter.isupper() and _CAPITAL.match(text, self.close) is not None
+        return self.letter.isupper() and bool(_CAPITAL.match(text, self.close) or _ANOTHER.match(text, self.close))
 
 
 def choice_in(text: str) -> str | None:
@@ -93,6 +99,8 @@ def choice_in(text: str) -> str | None:
     if (box := marks.boxed(text)) is not None:
         return _announced(box, _letters(box), 0)[0]
     letters = _letters(text)
+    if len(text) < 2 * _NEAR and _SEVERAL.fullmatch(text):
+        return _announced(text, letters, 0)[0]
     said = _said(text, letters)
     return said[0] if said else _leading(text, letters) or _last(text, letters)
 
@@ -144,7 +152,7 @@ def _announced(text: str, letters: Sequence[_Letter], at: int) -> tuple[str | No
     if not first.stands(text) or _EAST_NEGATION.match(text, first.close):
         return None, False
     found, hedged = {first.letter.upper()}, False
-    for here, following in pairwise(letters[index:]):
+    for here, following in pairwise(letters[index : index + 27]):
         joint = _JOINS.fullmatch(text, here.close, following.begin)
         if not joint or not following.stands(text) or following.letter.isupper() != first.letter.isupper():
             break
@@ -181,7 +189,8 @@ def _last(text: str, letters: Sequence[_Letter]) -> str | None:
             continue
         if not letter.bracketed(text) and not _CONTEXT.search(before):
             continue
-        joined = index and _JOINS.fullmatch(text, letters[index - 1].close, letter.begin)
+        near = letters[max(0, index - 1) : index + 2]
+        joined = any(_JOINS.fullmatch(text, one.close, other.begin) for one, other in pairwise(near))
         return None if joined else letter.letter.upper()
     return None
 

@@ -10,9 +10,7 @@ _NAMES = (
     r"(?:answers?|answ\.|antwort|antwoord|réponse|respuesta|resposta|risposta|svaret?|odpowiedź|odpověď|ответ)"
     r"(?![^\W\d_])"
 )
-_JOINED = (
-    r"(?:(?:is|are|was|be|equals|ist|lautet|is|est|es|é|è|är|er|jest|je)(?![\w'’])[ \t]{0,2}[:：]?|[:：=→]|[-–—](?=[ \t]))"
-)
+_JOINED = r"(?:(?:is|are|was|be|equals|ist|lautet|is|est|es|é|è|är|er|jest|je)(?![\w'’])[ \t]{0,2}[:：]?|[:：=→]|[-–—](?=[ \t]))"
 _WORDS = r"(?:[ \t]{1,3}[^\s:：=.。]{1,30}){0,8}?[*_\"'”’)\]`]{0,4}[ \t]{0,3}"
 _EAST = r"(?:答え|答案|解答|回答|正解|正確答案|정답은?|답은?)[*_」』)）]{0,3}\s{0,3}(?:は|が|是|为|為|[:：=→]|(?<=은)|(?<=답))"
 MARK = re.compile(rf"(?:(?<![^\W_]){_NAMES}{_WORDS}{_JOINED}|{_EAST})", re.IGNORECASE)

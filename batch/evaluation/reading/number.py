@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import islice
 
 from batch.evaluation.normalise import Normalisation
 from batch.evaluation.reading import marks
-from batch.evaluation.reading.numerals import Number, Numeral, numerals
+from batch.evaluation.reading.numerals import Number, Numeral, begins_with_number, numerals
 from batch.evaluation.reading.prepared import prepared
 
 _WIDTH = Normalisation(width=True)
 _LINE = 2_000  # characters looked at behind a mark
+_TAIL = 2_000  # characters at the end in which the last number of a long text is looked for first
+_MOST_LISTED = 20  # numbers of one answer
 _ENUMERATOR = re.compile(r"\d{1,3}[.)][ \t]+[^\s]")
 # Between an announcement and its number.
 _LEAD = re.compile(
@@ -30,7 +33,9 @@ _ENDS = re.compile(r"[\s.。!)\]}$*_]*\Z")
 _BARE = re.compile(r"(?:[^A-Za-z\u3040-\u9fff\uac00-\ud7af]|(?<![A-Za-z])(?:[a-z](?=\s{0,2}=)|and|or|to)(?![A-Za-z]))*")
 # What may stand in a box beside the number: its name before, its unit behind.
 _NAME = re.compile(r"[\s$(]*(?:\\?[A-Za-z][A-Za-z ]{0,40}[=:≈])?[\s$≈(]*")
-_UNIT = re.compile(r"[\s$.,!°()\[\]{}*\\/]*(?:[A-Za-zµμΩ\u3040-\u9fff\uac00-\ud7af]{1,40}(?:\^\{?-?\d\}?)?[\s$.,!°(){}*/]*){0,12}")
+_UNIT = re.compile(
+    r"[\s$.,!°()\[\]{}*\\/]*(?:[A-Za-zµμΩ\u3040-\u9fff\uac00-\ud7af]{1,40}(?:\^\{?-?\d\}?)?[\s$.,!°(){}*/]*){0,12}"
+)
 
 
 def number_in(text: str) -> Fraction | None:
@@ -49,24 +54,25 @@ def read_number(text: str) -> Number | None:
     if (box := marks.boxed(text)) is not None:
         return _of_box(prepared(box))
     text = prepared(text)
-    found = list(numerals(text))
-    if not found:
-        return None
     if (at := text.rfind("####")) >= 0:
-        end = text.find("\n", at + 4)
-        end = len(text) if end < 0 else end
-        if behind := [numeral for numeral in found if at < numeral.start < end]:
-            return _of_answer(text[:end], behind)
-    by_start = {numeral.start: index for index, numeral in enumerate(found)}
+        end = _line_end(text, at)
+        if found := list(islice(numerals(text, at, end), _MOST_LISTED)):
+            return _of_answer(text[:end], found)
     for at in reversed(list(marks.marked(text))):
         lead = _LEAD.match(text, at)
-        index = by_start.get(lead.end() if lead else at)
-        if index is not None:
-            end = _line_end(text, found[index].end)
-            return _of_answer(text[:end], [n for n in found[index : index + 50] if n.end <= end])
-    if _BARE.fullmatch(text):
-        return _of_answer(text, found)
-    return _last(text, found)
+        begin = lead.end() if lead else at
+        if not begins_with_number(text, begin):
+            continue
+        end = _line_end(text, begin)
+        found = list(islice(numerals(text, begin, end), _MOST_LISTED))
+        if found and found[0].start == begin:
+            return _of_answer(text[:end], found)
+    if len(text) <= _TAIL:
+        found = list(numerals(text))
+        return _of_answer(text, found) if found and _BARE.fullmatch(text) else _last(text, found)
+    begin = text.find(" ", len(text) - _TAIL) + 1
+    found = list(numerals(text, begin)) if begin else []
+    return _last(text, found if len(found) > 2 * _MOST_LISTED else list(numerals(text)))
 
 
 def _line_end(text: str, at: int) -> int:
@@ -118,9 +124,11 @@ def _of_box(box: str) -> Number | None:
 
 def _last(text: str, found: Sequence[Numeral]) -> Number | None:
     """The last number of a text that is more than the number of a list's item."""
+    if not found:
+        return None
     kept = [numeral for numeral in found if not _enumerates(text, numeral)]
     last = (kept or found)[-1]
-    if kept and len(kept) > 1 and _OPERATOR.fullmatch(text, kept[-2].end, last.start) and kept[-2].end < last.start:
+    if len(kept) > 1 and _OPERATOR.fullmatch(text, kept[-2].end, last.start):
         return None  # a calculation without its result
     return last.number
 

@@ -65,6 +65,7 @@ _EAST = dict.fromkeys("百백", 10**2) | dict.fromkeys("千천", 10**3) | dict.f
 _EAST |= dict.fromkeys("億亿억", 10**8) | dict.fromkeys("兆조", 10**12)
 _EAST_STEP = re.compile(rf"(\d[\d,]{{0,20}}(?:\.\d{{1,20}})?)([{''.join(_EAST)}])|(\d{{1,8}})(?![\d.,])")
 _VARIABLE = re.compile(r"(?:[xyzni]|\\[a-z]{2,9})(?![A-Za-z])")
+_NEGATIVE = re.compile(r"(?:negative|minus) ", re.IGNORECASE)
 _JOINED = re.compile(r"\s?[*·×/^]?\s?")
 _BEFORE_SIGN = (*"=([{:,$≈<>", " is")
 
@@ -97,24 +98,23 @@ class Numeral:
     number: Number | None
 
 
-def numerals(text: str) -> Iterator[Numeral]:
-    """The numbers and formulas of a text that `prepared` has seen.
+def numerals(text: str, at: int = 0, end: int | None = None) -> Iterator[Numeral]:
+    """The numbers and formulas of a text that `prepared` has seen, or of a part of it.
 
     Dates, times, ranges, versions and names such as H2O are left out.
     """
-    at = 0
-    formula = _FORMULA.search(text)
-    while found := _NUMERAL.search(text, at):
+    stop = len(text) if end is None else end
+    formula = _FORMULA.search(text, at, stop)
+    while found := _NUMERAL.search(text, at, stop):
         if formula is not None and formula.end() <= at:
-            formula = _FORMULA.search(text, at)
+            formula = _FORMULA.search(text, at, stop)
         if formula is not None and formula.start() <= found.end("run"):
             # 2\sqrt{3}: the number before it is a part of it
             joined = found.start() < formula.start() and _JOINED.fullmatch(text, found.end(), formula.start())
             if joined or found.start() >= formula.start():
-                end = max(formula.end(), found.end() if joined else 0)
-                yield Numeral(min(found.start(), formula.start()), end, None)
-                at = end
-                formula = _FORMULA.search(text, at)
+                at = max(formula.end(), found.end() if joined else 0)
+                yield Numeral(min(found.start(), formula.start()), at, None)
+                formula = _FORMULA.search(text, at, stop)
                 continue
         numeral = _numeral(text, found)
         if numeral is not None:
@@ -122,6 +122,11 @@ def numerals(text: str) -> Iterator[Numeral]:
         at = max(found.end(), numeral.end if numeral else 0)
     if formula is not None and formula.start() >= at:
         yield Numeral(formula.start(), formula.end(), None)
+
+
+def begins_with_number(text: str, at: int) -> bool:
+    """Whether a number or a formula may begin there; cheap, and not the last word."""
+    return bool(_NUMERAL.match(text, at) or _FORMULA.match(text, at) or _NEGATIVE.match(text, at))
 
 
 def _numeral(text: str, found: re.Match[str]) -> Numeral | None:
@@ -170,7 +175,7 @@ def _is_sign(text: str, at: int, *, spaced: bool) -> bool:
     if spaced:
         bare = before.rstrip(" \t")
         return bare.endswith(_BEFORE_SIGN)
-    return not before or not re.search(r"[\w)\]}%°]\Z", before)
+    return not before or not re.search(r"[A-Za-z\d)\]}%°]\Z", before)
 
 
 def _fraction(run: str, exponent: str | None) -> Fraction | None:
