@@ -18,58 +18,68 @@ PLAIN = Normalisation()
 # @ stands for the letter, & for a small one. Each names it, whichever it is.
 NAMES_IT = [
     "@", "&", "(@)", "(&)", "@.", "&.", "@)", "&)", "[@]", "**@**", "`@`", '"@"', "「@」", "$@$", "@\n", " @ ",
-    "@. Paris", "@) Paris", "(@) Paris", "@: Paris", "@ - Paris", "@ – Paris", "@ (Paris)", "**@.** Paris", "**@) Paris**",
-    "@\nbecause it is the capital", "@, because it is the capital", "@ because it is the capital", "@. Because it is.",
-    "Answer: @", "Answer: &", "answer: (@)", "ANSWER: @", "Answer:@", "Answer: @.", "Answer: **@**", "**Answer: @**",
-    "**Answer:** @", "Answer: @) Paris", "Answer: @. Paris", "Answer: @ Paris", "Answer: Option @", "Answer:\n@", "Answer: [@]",
-    "Answer: <@>", "Answer = @", "Answers: @", "Final Answer: @", "Final answer: (@) Paris", "### Answer: @", "Answer – @",
-    "The answer is @", "The answer is @.", "The answer is &.", "the answer is (&)", 'The answer is "@"', "The answer is “@”.",
-    "The answer is '@'.", "The answer is **@**.", "The answer is: @", "The answer is therefore @.", "The answer is option @.",
-    "The answer is letter @", "The answer is choice (@).", "The answer is @, not the others.", "The answer is @ because it is so.",
-    "The correct answer is @.", "The correct answer is: **(@) Paris**", "The best answer is @.", "The right answer would be @.",
-    "The correct answer is option @: Paris", "So the answer to the question is @.", "I think the answer is @.",
-    "The answer must be @", "My answer is @.", "The answer is \\boxed{@}.", "$\\boxed{\\text{@}}$", "\\boxed{(@)}", "\\boxed{@) Paris}",
-    "\\boxed{\\textbf{(@)}\\ Paris}", "The answer is $@$.", "The answer is \\(@\\).",
-    "@ is correct", "@ is right.", "I think @ is right", "I believe (@) is correct.", "Option @ is correct.", "**@** is the correct answer.",
-    "@ is the best answer", "Choice @ seems to be right.", "Therefore, option (@) is the right answer.", "@ must be true.",
-    "I choose @.", "I would choose option @.", "I'd go with @", "I pick @.", "I select (@).", "We choose @ because it is so.",
-    "I would say @", "I think it is @", "It is @.", "It must be @.", "So, @.", "Therefore @", "Let us think.\n\n@", "Let us think.\n(@)",
-    "After some thought → @", "Thus: @.", "It's @.",
-    "答えは@です", "答えは@", "答え：@", "正解は@です。", "正解：@", "選択肢は @ です", "@です", "@が正解です。", "「@」が正解", "回答：@", "解答は（@）です",
-    "答えは「@」です。", "答案是@", "答案：@", "正确答案是 @。", "正確答案是@", "我选@", "选择 @", "@是正确的", "정답은 @입니다", "정답: @",
-    "La réponse est @.", "La respuesta correcta es @", "Die Antwort ist @.", "Die richtige Antwort lautet @", "A resposta é @.",
-    "La risposta corretta è @", "Ответ: @", "Réponse : @",
-    "Answer: @\n\nQuestion: What is next?\nAnswer: Z", "I think the answer is @. Some would say it is hard.",
+    "@. Paris", "@) Paris", "(@) Paris", "@: Paris", "@ - Paris", "@ – Paris", "@ (Paris)", "**@.** Paris",
+    "**@) Paris**", "@\nbecause it is the capital", "@, because it is the capital", "@ because it is the capital",
+    "@. Because it is.", "Answer: @", "Answer: &", "answer: (@)", "ANSWER: @", "Answer:@", "Answer: @.",
+    "Answer: **@**", "**Answer: @**", "**Answer:** @", "Answer: @) Paris", "Answer: @. Paris", "Answer: @ Paris",
+    "Answer: Option @", "Answer:\n@", "Answer: [@]", "Answer: <@>", "Answer = @", "Answers: @", "Final Answer: @",
+    "Final answer: (@) Paris", "### Answer: @", "Answer – @", "The answer is @", "The answer is @.",
+    "The answer is &.", "the answer is (&)", 'The answer is "@"', "The answer is “@”.", "The answer is '@'.",
+    "The answer is **@**.", "The answer is: @", "The answer is therefore @.", "The answer is option @.",
+    "The answer is letter @", "The answer is choice (@).", "The answer is @, not the others.",
+    "The answer is @ because it is so.", "The correct answer is @.", "The correct answer is: **(@) Paris**",
+    "The best answer is @.", "The right answer would be @.", "The correct answer is option @: Paris",
+    "So the answer to the question is @.", "I think the answer is @.", "The answer must be @", "My answer is @.",
+    "The answer is \\boxed{@}.", "$\\boxed{\\text{@}}$", "\\boxed{(@)}", "\\boxed{@) Paris}",
+    "\\boxed{\\textbf{(@)}\\ Paris}", "The answer is $@$.", "The answer is \\(@\\).", "@ is correct", "@ is right.",
+    "I think @ is right", "I believe (@) is correct.", "Option @ is correct.", "**@** is the correct answer.",
+    "@ is the best answer", "Choice @ seems to be right.", "Therefore, option (@) is the right answer.",
+    "@ must be true.", "I choose @.", "I would choose option @.", "I'd go with @", "I pick @.", "I select (@).",
+    "We choose @ because it is so.", "I would say @", "I think it is @", "It is @.", "It must be @.", "So, @.",
+    "Therefore @", "Let us think.\n\n@", "Let us think.\n(@)", "After some thought → @", "Thus: @.", "It's @.",
+    "答えは@です", "答えは@", "答え：@", "正解は@です。", "正解：@", "選択肢は @ です", "@です", "@が正解です。",
+    "「@」が正解", "回答：@", "解答は（@）です", "答えは「@」です。", "答案是@", "答案：@", "正确答案是 @。",
+    "正確答案是@", "我选@", "选择 @", "@是正确的", "정답은 @입니다", "정답: @", "La réponse est @.",
+    "La respuesta correcta es @", "Die Antwort ist @.", "Die richtige Antwort lautet @", "A resposta é @.",
+    "La risposta corretta è @", "Ответ: @", "Réponse : @", "Answer: @\n\nQuestion: What is next?\nAnswer: Z",
+    "I think the answer is @. Some would say it is hard.",
     "The answer is not obvious. After some thought, the answer is @.", "Answer: @ (see above)",
-    "A) Paris\nB) Berlin\nC) Rome\n\nThe answer is @", "(A) Paris (B) Berlin (C) Rome\nAnswer: @", "Options: A, B, C, D. Answer: @",
-    "Answer choices: (A) Paris (B) Rome (C) Bern\nThe correct answer is (@).",
+    "A) Paris\nB) Berlin\nC) Rome\n\nThe answer is @", "(A) Paris (B) Berlin (C) Rome\nAnswer: @",
+    "Options: A, B, C, D. Answer: @", "Answer choices: (A) Paris (B) Rome (C) Bern\nThe correct answer is (@).",
 ]  # fmt: skip
 
 # Names none, whichever the letter is.
 NAMES_NONE = [
     "@ hash table is quick", "& hash table is quick", "The answer is & dog", "The answer is @ dog", "Answer: & dog",
-    "It has a @-shaped hole in it", "Vitamin @ deficiency is the reason", "the Gram@ negative kind", "@'s turn", "the @.Z. of it",
-    "It is @ or Z.", "The answer is @ or Z", "Answer: @ or (Z)", "neither @ nor that", "The answer is not @", "It is not @.", "@ and Z are wrong",
-    "答えは@ではありません", "@ is not correct", "@ is incorrect", "Option @ is wrong", "I would never choose @.", "T@p",
+    "It has a @-shaped hole in it", "Vitamin @ deficiency is the reason", "the Gram@ negative kind", "@'s turn",
+    "the @.Z. of it", "It is @ or Z.", "The answer is @ or Z", "Answer: @ or (Z)", "neither @ nor that",
+    "The answer is not @", "It is not @.", "@ and Z are wrong", "答えは@ではありません", "@ is not correct",
+    "@ is incorrect", "Option @ is wrong", "I would never choose @.", "T@p",
 ]  # fmt: skip
 
 # expected, predicted, the verdict
 CASES = [
     ("S", "Answers: B", False), ("B", "Answers: B", True), ("S", "Options: A, B, C", False), ("S", "Choices", False),
-    ("C", "Options: A, B, C", False), ("D", "A) Paris\nB) Berlin\nC) Rome\nD) Oslo", False), ("D", "(A) Paris (B) Rome (C) Bern (D) Oslo", False),
-    ("A", "A) Paris\nB) Berlin\nC) Rome\nD) Oslo", False), ("A", "A. Paris B. Rome C. Bern D. Oslo", False),
-    ("A", "A is correct", True), ("A", "I think A is right", True), ("A", 'The answer is "A"', True), ("A", "選択肢は A です", True),
-    ("A", "The answer is a dog", False), ("I", "I think so", False), ("I", "I do not know", False), ("I", "I am sure it is B", False),
-    ("B", "I think B", True), ("B", "A, not B", False), ("A", "A, not B", True), ("B", "Not A, so B", True), ("B", "The answer is not A, it is B.", True),
-    ("C", "Answer: C, though A is near", True), ("A", "Answer: C, though A is near", False), ("B", "Option A is wrong. Option B is correct.", True),
-    ("A", "Option A is wrong. Option B is correct.", False), ("B", "A is incorrect and C is incorrect, so B is correct.", True),
-    ("B", "Answer: A\nWait. Answer: B", True), ("A", "Answer: A\nWait. Answer: B", False), ("B", "B) Paris\n\nA) is wrong since it is a river.", True),
-    ("B", "B is correct. A is not correct.", True), ("D", "I'd say it is a tie between B and C, but D is the best answer", True),
-    ("A", "Answer: A. The answer to part two is not asked for.", True), ("A", "The answer is A, I think.", True), ("A", "The answer, I think, is A", True),
-    ("A, C", "Answer: A, C", True), ("A, C", "Answer: C and A", True), ("AC", "The answers are A and C.", True), ("AC", "Answer: AC", True),
-    ("A, C", "Answer: A", False), ("A", "Answer: A, C", False), ("A, B, C", "ANSWER: A, B, and C", True), ("A", "Answer: A/B", False),
-    ("(B) Paris", "B", True), ("B. Paris", "b", True), ("B", "Paris", False), ("B", "", False), ("B", "1", False), ("b", "B", True),
-    ("B", "Ｂ", True), ("B", "U.S. B-tree T-shirt", False), ("B", "BBC", False), ("B", "The answer is Berlin", False),
+    ("C", "Options: A, B, C", False), ("D", "A) Paris\nB) Berlin\nC) Rome\nD) Oslo", False),
+    ("D", "(A) Paris (B) Rome (C) Bern (D) Oslo", False), ("A", "A) Paris\nB) Berlin\nC) Rome\nD) Oslo", False),
+    ("A", "A. Paris B. Rome C. Bern D. Oslo", False), ("A", "A is correct", True), ("A", "I think A is right", True),
+    ("A", 'The answer is "A"', True), ("A", "選択肢は A です", True), ("A", "The answer is a dog", False),
+    ("I", "I think so", False), ("I", "I do not know", False), ("I", "I am sure it is B", False),
+    ("B", "I think B", True), ("B", "A, not B", False), ("A", "A, not B", True), ("B", "Not A, so B", True),
+    ("B", "The answer is not A, it is B.", True), ("C", "Answer: C, though A is near", True),
+    ("A", "Answer: C, though A is near", False), ("B", "Option A is wrong. Option B is correct.", True),
+    ("A", "Option A is wrong. Option B is correct.", False),
+    ("B", "A is incorrect and C is incorrect, so B is correct.", True), ("B", "Answer: A\nWait. Answer: B", True),
+    ("A", "Answer: A\nWait. Answer: B", False), ("B", "B) Paris\n\nA) is wrong since it is a river.", True),
+    ("B", "B is correct. A is not correct.", True),
+    ("D", "I'd say it is a tie between B and C, but D is the best answer", True),
+    ("A", "Answer: A. The answer to part two is not asked for.", True), ("A", "The answer is A, I think.", True),
+    ("A", "The answer, I think, is A", True), ("A, C", "Answer: A, C", True), ("A, C", "Answer: C and A", True),
+    ("AC", "The answers are A and C.", True), ("AC", "Answer: AC", True), ("A, C", "Answer: A", False),
+    ("A", "Answer: A, C", False), ("A, B, C", "ANSWER: A, B, and C", True), ("A", "Answer: A/B", False),
+    ("(B) Paris", "B", True), ("B. Paris", "b", True), ("B", "Paris", False), ("B", "", False), ("B", "1", False),
+    ("b", "B", True), ("B", "Ｂ", True), ("B", "U.S. B-tree T-shirt", False), ("B", "BBC", False),
+    ("B", "The answer is Berlin", False),
 ]  # fmt: skip
 NO_CHOICE = ["Paris", "2", "none of them", "The answer is a dog", "A or B", "Options: A, B, C, D"]
 
@@ -97,8 +107,11 @@ def test_what_names_no_choice_is_not_scored(expected: str) -> None:
 
 
 PIECES = st.sampled_from(
-    ["@", "&", "%", "(@)", "(%)", "**@**", "@. ", "%. ", "@) ", "\n", " ", ", ", ". ", "answer", "Answer: ", "The answer is ", "is",
-     " is correct", " is not correct", "not ", "or ", "and ", "because ", "dog ", "Paris ", "option ", "I choose ", "答えは", "です", '"', "5 "]
+    [
+    "@", "&", "%", "(@)", "(%)", "**@**", "@. ", "%. ", "@) ", "\n", " ", ", ", ". ", "answer", "Answer: ",
+    "The answer is ", "is", " is correct", " is not correct", "not ", "or ", "and ", "because ", "dog ", "Paris ",
+    "option ", "I choose ", "答えは", "です", '"', "5 ",
+    ]
 )  # fmt: skip
 PAIRS = st.tuples(st.sampled_from(ascii_uppercase), st.sampled_from(ascii_uppercase)).filter(
     # In this order and no neighbours: AB is a list of letters where BA is none, and A) B) are choices written out.

@@ -1,4 +1,4 @@
-"""`--match number`: own cases in the forms that answers to GSM8K- and MATH-like tasks have, each with its right verdict."""
+"""`--match number`: own cases in the forms of answers to GSM8K- and MATH-like tasks, each with its verdict."""
 
 from __future__ import annotations
 

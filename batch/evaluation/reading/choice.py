@@ -45,9 +45,11 @@ _OR = re.compile(r"(?<![A-Za-z])(?:or|oder|ou)(?![A-Za-z])|/|または|或")
 
 # "B is correct", B が正解; and what says so in front of the letter: "I choose B", 我选B.
 _IS_RIGHT = re.compile(
-    r"[ \t]+(?:is|would be|must be|should be|seems|looks|appears)(?![A-Za-z])(?:[ \t]+(?!not\b|never\b|hardly\b|no\b)[A-Za-z]+){0,3}?"
+    r"[ \t]+(?:is|would be|must be|should be|seems|looks|appears)(?![A-Za-z])"
+    r"(?:[ \t]+(?!not\b|never\b|hardly\b|no\b)[A-Za-z]+){0,3}?"
     r"[ \t]+(?:correct|right|true|best|answer|accurate|appropriate)(?![A-Za-z])"
-    r"|\s{0,2}(?:が|は)\s{0,2}(?:最も)?(?:正解|正しい|答え|適切|適当)|\s{0,2}(?:です|を選|だと思|是正确|是对|正确|이 정답|가 정답)"
+    r"|\s{0,2}(?:が|は)\s{0,2}(?:最も)?(?:正解|正しい|答え|適切|適当)"
+    r"|\s{0,2}(?:です|を選|だと思|是正确|是对|正确|이 정답|가 정답)"
 )
 _CHOSEN = re.compile(
     r"(?:(?<![A-Za-z])(?:choose|chose|pick|picked|select|selected|go with|going with|opt for|vote for|answer with|say)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 
 # Words that name the answer, and what joins them to it, of the languages that MMLU and GSM8K were translated to.
@@ -10,9 +11,15 @@ _NAMES = (
     r"(?:answers?|answ\.|antwort|antwoord|réponse|respuesta|resposta|risposta|svaret?|odpowiedź|odpověď|ответ)"
     r"(?![^\W\d_])"
 )
-_JOINED = r"(?:(?:is|are|was|be|equals|ist|lautet|is|est|es|é|è|är|er|jest|je)(?![\w'’])[ \t]{0,2}[:：]?|[:：=→]|[-–—](?=[ \t]))"
+_JOINED = (
+    r"(?:(?:is|are|was|be|equals|ist|lautet|est|es|é|è|är|er|jest|je)(?![\w'’])[ \t]{0,2}[:：]?"
+    r"|[:：=→]|[-–—](?=[ \t]))"
+)
 _WORDS = r"(?:[ \t]{1,3}[^\s:：=.。]{1,30}){0,8}?[*_\"'”’)\]`]{0,4}[ \t]{0,3}"
-_EAST = r"(?:答え|答案|解答|回答|正解|正確答案|정답은?|답은?)[*_」』)）]{0,3}\s{0,3}(?:は|が|是|为|為|[:：=→]|(?<=은)|(?<=답))"
+_EAST = (
+    r"(?:答え|答案|解答|回答|正解|正確答案|정답은?|답은?)[*_」』)）]{0,3}\s{0,3}"
+    r"(?:は|が|是|为|為|[:：=→]|(?<=은)|(?<=답))"
+)
 MARK = re.compile(rf"(?:(?<![^\W_]){_NAMES}{_WORDS}{_JOINED}|{_EAST})", re.IGNORECASE)
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}")
@@ -31,9 +38,7 @@ def own_part(text: str) -> str:
 
 def boxed(text: str) -> str | None:
     """What the last `\\boxed{…}` or `\\fbox{…}` of a text holds; None where there is none."""
-    last = None
-    for last in _BOX.finditer(text):
-        pass
+    last = next(iter(deque(_BOX.finditer(text), maxlen=1)), None)
     if last is None:
         return None
     begin = last.end()
