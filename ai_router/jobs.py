@@ -17,14 +17,14 @@ from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
 from batch.errors import CheckpointError
-from batch.handle import RunObserver
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
-from batch.live import Watch
 from batch.options import RunOptions, SamplingOptions, build_options, options_dict
-from batch.policy import ErrorStrategy
 from batch.processor import BatchProcessor
-from batch.run import Run
+from batch.running.handle import RunObserver
+from batch.running.live import Watch
+from batch.running.policy import ErrorStrategy
+from batch.running.run import Run
 
 if TYPE_CHECKING:
     from batch.sources import Report, Source

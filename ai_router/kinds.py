@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from batch.engines.base import Engine
 from batch.items import Answer, Request
 from batch.job import BatchJob
-from batch.progress import Snapshot
+from batch.running.progress import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

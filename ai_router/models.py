@@ -252,7 +252,7 @@ def make_engine(
     `workers` is how many items it should have room for at once; with fewer there is still room to raise it later, and
     without it the engine finds out what is best here.
     """
-    from batch.engines.host import HostedEngine
+    from batch.engines.local.host import HostedEngine
     from batch.errors import FatalError
 
     if not spec.ready:

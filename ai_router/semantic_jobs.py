@@ -14,7 +14,7 @@ from ai_router.settings import Workspace
 from batch.engines.base import Engine
 from batch.items import Answer, Request
 from batch.job import BatchJob
-from batch.progress import Snapshot
+from batch.running.progress import Snapshot
 from batch.semantic_ids.errors import SemanticIdError
 from batch.semantic_ids.task import Task
 
@@ -41,7 +41,7 @@ class SemanticIds:
         self, details: Mapping[str, Any], *, workers: int | None, timeout: float | None
     ) -> Engine[Request, Answer]:
         """A process that holds the model and reads the features."""
-        from batch.engines.host import HostedEngine
+        from batch.engines.local.host import HostedEngine
 
         return HostedEngine(ENGINE, details, max_batch=workers, timeout=timeout)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from batch.job import BatchJob, BatchResult, JobStatus
     from batch.options import RunOptions
     from batch.processor import BatchProcessor
-    from batch.run import Run
+    from batch.running.run import Run
 
 # What the library has to say is heard by who asks for it.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -22,7 +22,7 @@ _HOMES = {
     "BatchResult": "batch.job",
     "JobStatus": "batch.job",
     "BatchProcessor": "batch.processor",
-    "Run": "batch.run",
+    "Run": "batch.running.run",
     "RunOptions": "batch.options",
 }
 

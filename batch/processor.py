@@ -18,7 +18,7 @@ from batch.errors import BatchError, CheckpointError, Interrupted
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult, JobStatus, new_job_id
 from batch.options import RunOptions, build_options
-from batch.run import Run
+from batch.running.run import Run
 
 
 class CheckpointDicts(list[dict[str, Any]]):

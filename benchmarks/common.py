@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batch import BatchJob, BatchProcessor
+from batch.engines.desk import Desk
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,9 @@ class InstantEngine:
 
     name = "instant"
 
-    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+    async def answer(
+        self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+    ) -> AsyncIterator[BatchResponse[Answer]]:
         """One answer for all."""
         answer = Answer(ANSWER)
         async for item in items:

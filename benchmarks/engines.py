@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from batch.engines.process import worker_env
+from batch.engines.local.process import worker_env
 from benchmarks import engine_extras as extras
 from benchmarks import engine_gpu as gpu
 from benchmarks import engine_peers as peers

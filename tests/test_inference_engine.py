@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from batch.engines.host import HostedEngine
-from batch.engines.local import StepClock, ThreadedEngine
+from batch.engines.desk import Desk
+from batch.engines.local.core import StepClock, ThreadedEngine
+from batch.engines.local.host import HostedEngine
 from batch.errors import ErrorClass, FatalError
 from batch.inference import (
     BatchInferenceEngine,
@@ -217,7 +218,7 @@ def test_batches_of_anything() -> None:
     class Squares:
         name = "squares"
 
-        async def answer(self, items: AsyncIterator[BatchItem[int]]) -> AsyncIterator[BatchResponse[int]]:
+        async def answer(self, items: AsyncIterator[BatchItem[int]], desk: Desk) -> AsyncIterator[BatchResponse[int]]:
             async for item in items:
                 yield BatchResponse(item.id, item.data**2)
 

@@ -16,6 +16,7 @@ from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, is_terminal, narrate, plural
 from ai_router.models import make_engine
 from batch.engines.base import Engine
+from batch.engines.desk import MemoryDesk
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 
@@ -79,7 +80,7 @@ async def _ask(engine: Engine[Request, Answer], request: Request) -> BatchRespon
             printer.partial(engine.partial_texts().get(0, ""))
 
     shower = asyncio.create_task(show())
-    answer: Any = engine.answer(items())
+    answer: Any = engine.answer(items(), MemoryDesk())
     try:
         async with aclosing(answer) as responses:
             async for response in responses:

@@ -23,7 +23,7 @@ from batch.evaluation.match import MATCHES
 from batch.job import BatchJob
 from batch.notify import NotifyOptions
 from batch.options import OptionError, RunOptions, SamplingOptions, parse_option
-from batch.policy import ErrorStrategy
+from batch.running.policy import ErrorStrategy
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 SHOWN_SKIPPED = 10

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from ai_router.cli.text import cells, clip, inert, is_terminal, narrate, plural, width_of
-from batch.progress import RunState, Snapshot, format_duration, progress_line
+from batch.running.progress import RunState, Snapshot, format_duration, progress_line
 
 KINDS = ("auto", "plain", "log", "json", "none")
 

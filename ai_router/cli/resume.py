@@ -21,7 +21,7 @@ from batch.job import BatchJob, JobStatus
 from batch.jobfile import ExportOptions
 from batch.notify import NotifyOptions
 from batch.options import RunOptions, SamplingOptions
-from batch.policy import ErrorStrategy
+from batch.running.policy import ErrorStrategy
 
 USAGE = "JOB [options]"
 DESCRIPTION = """\

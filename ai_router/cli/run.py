@@ -23,7 +23,7 @@ from batch.job import BatchJob
 from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, save_jobfile
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
-from batch.policy import ErrorStrategy
+from batch.running.policy import ErrorStrategy
 from batch.sources import Report, Source, open_source, user_path
 
 USAGE = "INPUT [options]"

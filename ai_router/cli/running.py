@@ -25,8 +25,8 @@ from batch.job import BatchJob
 from batch.jobfile import ExportOptions
 from batch.notify import Notifier, NotifyOptions
 from batch.options import options_dict
-from batch.progress import RunState, Snapshot
-from batch.run import Run, RunHandle
+from batch.running.progress import RunState, Snapshot
+from batch.running.run import Run, RunHandle
 
 SIGNAL_SECONDS = 0.1  # until Ctrl-C is answered
 

@@ -16,7 +16,7 @@ from ai_router.kinds import counted, own_kind
 from batch.checkpoint import CheckpointStore, lock_owner
 from batch.checkpoint.rows import Kind
 from batch.job import BatchJob, BatchResult
-from batch.progress import RunState, Score, format_duration, job_snapshot
+from batch.running.progress import RunState, Score, format_duration, job_snapshot
 from batch.slo import ServiceLevel, job_levels
 
 USAGE = "JOB [options]"

@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from ai_router.cli.errors import Exit, Terminated
-from batch.run import RunHandle
+from batch.running.run import RunHandle
 
 # Windows has no SIGHUP; its Ctrl-Break asks a program to end.
 _ENDING = {

@@ -10,9 +10,9 @@ from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import narrate
 from ai_router.kinds import counted, own_kind
 from batch.checkpoint import CheckpointStore, find_job
-from batch.live import Watch
 from batch.options import RunOptions, parse_option
-from batch.progress import RunState, Snapshot
+from batch.running.live import Watch
+from batch.running.progress import RunState, Snapshot
 
 USAGE = "JOB [options]"
 DESCRIPTION = """\

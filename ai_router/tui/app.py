@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ai_router.tui.engine import EnginePool
     from batch.job import BatchJob
     from batch.options import SamplingOptions
-    from batch.run import Run, RunHandle
+    from batch.running.run import Run, RunHandle
 
 ERROR_SECONDS = 12.0
 RUNS_SECONDS = 0.5
@@ -144,7 +144,7 @@ class RouterApp(App[int]):
 
     def handle_of(self, path: Path) -> RunHandle:
         """The run of a checkpoint: ours, or a watch on another process's."""
-        from batch.live import Watch
+        from batch.running.live import Watch
 
         for run in self.runs.values():
             if run.job.checkpoint_file == path:
@@ -169,7 +169,7 @@ class RouterApp(App[int]):
     def _tell(self, run: Run) -> None:
         """Say that a run has ended, here and in the ways the settings name."""
         from batch.notify import Notifier, NotifyOptions, describe
-        from batch.progress import RunState
+        from batch.running.progress import RunState
 
         settings, job = self.workspace.settings, run.job
         state = run.snapshot().state

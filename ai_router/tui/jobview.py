@@ -12,8 +12,8 @@ from ai_router.tui.widgets.text import count, one_line
 
 if TYPE_CHECKING:
     from batch.checkpoint import CheckpointInfo
-    from batch.progress import Snapshot
-    from batch.run import Run
+    from batch.running.progress import Snapshot
+    from batch.running.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def live_of(info: CheckpointInfo, runs: Mapping[str, Run]) -> Snapshot | None:
         return run.snapshot()
     if info.owner is None:
         return None
-    from batch.live import read_live
+    from batch.running.live import read_live
 
     return read_live(info.file)
 

@@ -12,7 +12,7 @@ from ai_router.tui.widgets.text import plural
 if TYPE_CHECKING:
     from ai_router.tui.app import RouterApp
     from batch.job import BatchJob
-    from batch.run import Run
+    from batch.running.run import Run
 
 
 class Turns:
@@ -40,7 +40,7 @@ class Turns:
     def ended(self, run: Run) -> None:
         """A run is over."""
         from ai_router.kinds import own_kind
-        from batch.progress import RunState
+        from batch.running.progress import RunState
 
         state = run.snapshot().state
         path = self._before = run.job.checkpoint_file

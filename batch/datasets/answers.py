@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from batch.engines.base import Engine
+from batch.engines.desk import Desk
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
@@ -73,7 +74,9 @@ class CleaningEngine:
         """The texts so far, as they are."""
         return self.inner.partial_texts()
 
-    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+    async def answer(
+        self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+    ) -> AsyncIterator[BatchResponse[Answer]]:
         """Yield one response for every item pulled."""
         prompts: dict[ItemId, str] = {}
 
@@ -83,7 +86,7 @@ class CleaningEngine:
                 yield item
 
         # Any: the protocol says AsyncIterator, and what cannot be closed is let go as it is.
-        answers: Any = self.inner.answer(noted())
+        answers: Any = self.inner.answer(noted(), desk)
         async with aclosing(answers) if hasattr(answers, "aclose") else nullcontext():
             async for response in answers:
                 yield _cleaned(response, prompts.pop(response.id, ""))

@@ -22,10 +22,10 @@ from batch.datasets.results import (
 )
 from batch.evaluation.match import Match
 from batch.evaluation.running import RunningScore
-from batch.handle import StoppableRun
 from batch.items import Request
 from batch.job import BatchJob, BatchResult
-from batch.progress import Score
+from batch.running.handle import StoppableRun
+from batch.running.progress import Score
 
 LINE_EVERY = 10  # examples between two progress lines, as in the reference
 KEPT_LINES = 10_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol, TypeVar, runtime_checkable
 
+from batch.engines.desk import Desk
 from batch.items import BatchItem, BatchResponse, ItemId
 
 Q = TypeVar("Q")
@@ -26,7 +27,7 @@ class Engine(Protocol[Q, A]):
 
     name: str
 
-    def answer(self, items: AsyncIterator[BatchItem[Q]]) -> AsyncIterator[BatchResponse[A]]:
+    def answer(self, items: AsyncIterator[BatchItem[Q]], desk: Desk) -> AsyncIterator[BatchResponse[A]]:
         """Yield one response for every item pulled."""
         ...
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from batch.engines.desk import Desk
 from batch.errors import ErrorClass, Failure, Interrupted, TransientError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
@@ -37,7 +38,7 @@ class FunctionEngine:
             getattr(execute_fn, "__call__", None)  # noqa: B004 - an object with an async __call__
         )
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         """Responses in the order in which the calls return."""
         responses: asyncio.Queue[Response | Interrupted | None] = asyncio.Queue()
         pool = _ThreadPool(self._call)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from batch.engines.base import Engine
+from batch.engines.desk import MemoryDesk
 from batch.errors import Failure, FatalError, classify
 from batch.items import BatchItem, BatchResponse, ItemId, Timing
 
@@ -121,7 +122,7 @@ class Dispatcher(Generic[Q, A]):
         flying = self._flying
         try:
             # Engines are written as async generators, which the protocol does not name.
-            responses: Any = self._engine.answer(self._items(run))
+            responses: Any = self._engine.answer(self._items(run), MemoryDesk())
             async with aclosing(responses):
                 async for response in responses:
                     self._deliver(flying, response)

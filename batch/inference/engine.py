@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from batch.engines.base import Engine
-from batch.engines.host import HostedEngine
+from batch.engines.desk import Desk
 from batch.engines.kinds import default_kind
-from batch.engines.local import ThreadedEngine
+from batch.engines.local.core import ThreadedEngine
+from batch.engines.local.host import HostedEngine
 from batch.inference.limits import BatchRequestError
 from batch.inference.metrics import InferenceResults
 from batch.inference.runner import BatchRunner, Event
@@ -152,7 +153,7 @@ class _Translation:
         self._engine = engine
 
     async def answer(
-        self, items: AsyncIterator[BatchItem[InferenceBatchRequest]]
+        self, items: AsyncIterator[BatchItem[InferenceBatchRequest]], desk: Desk
     ) -> AsyncIterator[BatchResponse[InferenceBatchResponse]]:
         """Yield one response for every item pulled."""
 
@@ -160,7 +161,7 @@ class _Translation:
             async for item in items:
                 yield BatchItem(item.id, item.data.request(), item.priority, item.attempt)
 
-        answers: Any = self._engine.answer(requests())
+        answers: Any = self._engine.answer(requests(), desk)
         async with aclosing(answers):
             async for response in answers:
                 yield _translated(response)

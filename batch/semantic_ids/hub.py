@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from batch.errors import ErrorClass, Failure, MissingExtraError
-from batch.policy import RetryPolicy
+from batch.running.policy import RetryPolicy
 from batch.semantic_ids.errors import SemanticIdError
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from batch import BatchProcessor
 from batch.datasets import CleaningEngine, open_dataset
 from batch.datasets.adapter import check_adapter
 from batch.datasets.running import DatasetObserver
-from batch.engines.host import HostedEngine
+from batch.engines.local.host import HostedEngine
 from batch.evaluation.pairs import read_results
 from batch.evaluation.running import RunningScore
 from batch.options import RunOptions, SamplingOptions

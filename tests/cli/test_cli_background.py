@@ -16,7 +16,7 @@ from program import Program
 from servers.waiting import until
 
 from batch.checkpoint import lock_owner
-from batch.live import Watch
+from batch.running.live import Watch
 
 
 def detached(program: Program, *words: str, prompts: int = 60) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from ai_router.cli.display import Display, JsonDisplay, LogDisplay, Outcome, PlainDisplay, make_display
-from batch.progress import RunState, Snapshot
+from batch.running.progress import RunState, Snapshot
 
 RUNNING = Snapshot("1a2b", "demo", RunState.RUNNING, 6, 4, 0, in_flight=2, eta=135.0, tokens_per_second=12.0)
 LINE = "Progress: [====================----------] 66.7% (4/6) | ETA: 2m 15s"

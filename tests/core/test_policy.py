@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError, TransientError, classify
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict, parse_option
-from batch.policy import ErrorStrategy, RateLimit, RetryPolicy
+from batch.running.policy import ErrorStrategy, RateLimit, RetryPolicy
 
 
 class Clock:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.job import BatchResult
-from batch.progress import ActiveClock, EtaEstimator, Meter, RunState, Snapshot, format_duration, progress_line
+from batch.running.progress import ActiveClock, EtaEstimator, Meter, RunState, Snapshot, format_duration, progress_line
 
 
 @pytest.mark.parametrize(

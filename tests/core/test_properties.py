@@ -14,8 +14,8 @@ from servers.engines import ChanceEngine
 from batch import BatchJob, BatchProcessor, BatchResult, Run
 from batch.checkpoint import CheckpointStore
 from batch.options import RunOptions
-from batch.policy import RetryPolicy
-from batch.progress import RunState
+from batch.running.policy import RetryPolicy
+from batch.running.progress import RunState
 
 Folders = Callable[[], Path]
 

@@ -20,9 +20,9 @@ from batch import BatchJob, BatchProcessor, Run
 from batch.checkpoint import CheckpointStore, JobLock, list_jobs, lock_owner
 from batch.checkpoint.lock import lock_path
 from batch.errors import BatchError, CheckpointError, FatalError, PermanentError
-from batch.live import LiveFile, Watch, live_path, read_live
 from batch.options import OptionError, RunOptions
-from batch.progress import RunState
+from batch.running.live import LiveFile, Watch, live_path, read_live
+from batch.running.progress import RunState
 
 VICTIM = Path(__file__).parents[1] / "servers" / "victim.py"
 
@@ -474,7 +474,7 @@ def test_a_clock_that_jumps(processor: BatchProcessor, monkeypatch: pytest.Monke
     before = run.snapshot()
     monkeypatch.setattr("batch.job.now_iso", lambda: "2001-01-01T00:00:00")
     monkeypatch.setattr("batch.checkpoint.writer.now_iso", lambda: "2001-01-01T00:00:00")
-    monkeypatch.setattr("batch.run.now_iso", lambda: "2001-01-01T00:00:00")
+    monkeypatch.setattr("batch.running.run.now_iso", lambda: "2001-01-01T00:00:00")
     monkeypatch.setattr(time, "time", lambda: 0.0)
     engine.release()
     until(lambda: run.snapshot().completed == 5)

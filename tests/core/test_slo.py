@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from batch.job import BatchJob
 from batch.jobfile import JobFileError, load_jobfile
-from batch.live import Watch
 from batch.options import OptionError, RunOptions, parse_option
 from batch.processor import BatchProcessor
-from batch.run import Run
+from batch.running.live import Watch
+from batch.running.run import Run
 from batch.slo import JOB_TARGETS, ServiceLevel, job_levels, parse_slo, targets_of
 from tests.servers.engines import ScriptedEngine
 

@@ -19,10 +19,10 @@ from batch.engines.function import FunctionEngine
 from batch.errors import ExportError, FatalError, PermanentError
 from batch.evaluation.pairs import read_results
 from batch.job import BatchJob, JobStatus
-from batch.live import Watch
 from batch.options import RunOptions
-from batch.progress import RunState, Score
-from batch.run import Run
+from batch.running.live import Watch
+from batch.running.progress import RunState, Score
+from batch.running.run import Run
 
 LINE = re.compile(r"Processed (\d+)/(\d+) examples \(avg: \d+\.\d\ds/example, ETA: \d+\.\ds\)")
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from batch.engines import mlx_prefixes
+from batch.engines.desk import MemoryDesk
 from batch.engines.kinds import default_kind
-from batch.engines.mlx import MlxCore, MlxEngine, open_core
-from batch.engines.mlx_loader import load
+from batch.engines.mlx import prefixes as mlx_prefixes
+from batch.engines.mlx.engine import MlxCore, MlxEngine, open_core
+from batch.engines.mlx.loader import load
 from batch.errors import ErrorClass, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -394,7 +395,7 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 async def test_in_a_process_of_its_own_and_within_this_one() -> None:
-    from batch.engines.host import HostedEngine
+    from batch.engines.local.host import HostedEngine
 
     sampling = SamplingOptions(max_tokens=8)
     expected = [text_of(r) for r in run(core_for(max_tokens=8), [Request(p) for p in PROMPTS])]
@@ -407,7 +408,7 @@ async def test_in_a_process_of_its_own_and_within_this_one() -> None:
         HostedEngine("mlx", {"path": DEMO}, sampling, max_batch=3, timing=True),
         MlxEngine(DEMO, sampling=sampling, max_batch=3),
     ):
-        responses = {r.id: r async for r in engine.answer(items())}
+        responses = {r.id: r async for r in engine.answer(items(), MemoryDesk())}
         assert [text_of(responses[i]) for i in range(4)] == expected
         if isinstance(engine, HostedEngine):
             assert engine.about["architecture"] == "qwen3"

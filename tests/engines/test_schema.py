@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from batch.engines.local import item_sampling
-from batch.engines.process import worker_env
+from batch.engines.local.core import item_sampling
+from batch.engines.local.process import worker_env
 from batch.errors import ErrorClass, FatalError, MissingExtraError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import OptionError, SamplingOptions, parse_option

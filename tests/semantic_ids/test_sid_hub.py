@@ -9,7 +9,7 @@ import pytest
 from servers.hub import HubServer
 from small_city import NYC, make_city
 
-from batch.policy import RetryPolicy
+from batch.running.policy import RetryPolicy
 from batch.semantic_ids import (
     BatchInferenceManager,
     BatchInferenceProcessor,

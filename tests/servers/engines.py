@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from batch.engines.desk import Desk
 from batch.errors import EngineError, ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
@@ -34,7 +35,7 @@ class InstantEngine:
     def __init__(self, text: str = "an answer of some length, as a small model gives") -> None:
         self.text = text
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         async for item in items:
             yield BatchResponse(item.id, Answer(self.text), 1_000_000, tokens_input=5, tokens_output=10)
 
@@ -88,7 +89,7 @@ class ScriptedEngine:
                 future.set_result(None)
                 self._tickets -= 1
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         self._loop = asyncio.get_running_loop()
         self._ready.set()
         done: asyncio.Queue[Response | BaseException | None] = asyncio.Queue()
@@ -154,8 +155,8 @@ class RudeEngine(ScriptedEngine):
 
     name = "rude"
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
-        async for response in super().answer(items):
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
+        async for response in super().answer(items, desk):
             yield BatchResponse(10**9, Answer("unknown number"))
             yield BatchResponse("a name", Answer("unknown name"))
             yield BatchResponse(-1, Answer("negative"))
@@ -174,9 +175,9 @@ class QuittingEngine(ScriptedEngine):
         self.after = after
         self.error = error
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         count = 0
-        stream = super().answer(items)
+        stream = super().answer(items, desk)
         try:
             async for response in stream:
                 yield response

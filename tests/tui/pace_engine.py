@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 
+from batch.engines.desk import Desk
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
@@ -38,7 +39,9 @@ class PaceEngine:
         self.closed = False
         self._partials: dict[ItemId, str] = {}
 
-    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+    async def answer(
+        self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+    ) -> AsyncIterator[BatchResponse[Answer]]:
         """Several at once, each at its pace."""
         if self.load_seconds:
             self.status = "loading model…"

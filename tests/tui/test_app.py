@@ -31,8 +31,8 @@ from ai_router.tui.screens.results import ResultsScreen
 from ai_router.tui.screens.run import RunScreen
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
 from batch.checkpoint import CheckpointStore
-from batch.live import Watch
-from batch.run import Run
+from batch.running.live import Watch
+from batch.running.run import Run
 
 
 @pytest.fixture

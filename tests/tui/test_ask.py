@@ -19,6 +19,7 @@ from ai_router.tui.engine import EnginePool
 from ai_router.tui.screens.ask import AskScreen, OptionsDialog, PromptArea
 from ai_router.tui.screens.menu import MenuScreen
 from ai_router.tui.widgets.text_view import TextView
+from batch.engines.desk import Desk
 from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -40,13 +41,15 @@ class Engines:
         owner = self
 
         class Heard(PaceEngine):
-            async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+            async def answer(
+                self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+            ) -> AsyncIterator[BatchResponse[Answer]]:
                 async def heard() -> AsyncIterator[BatchItem[Request]]:
                     async for item in items:
                         owner.requests.append(item.data)
                         yield item
 
-                async for response in super().answer(heard()):
+                async for response in super().answer(heard(), desk):
                     yield response
 
         self.made.append(Heard(**self.pace))
@@ -198,7 +201,9 @@ async def test_a_crash_of_the_engine_makes_a_new_one(workspace: Workspace) -> No
     app = RouterApp(workspace)
 
     class Crashing(PaceEngine):
-        async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+        async def answer(
+            self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+        ) -> AsyncIterator[BatchResponse[Answer]]:
             raise RuntimeError("out of luck")
             yield
 

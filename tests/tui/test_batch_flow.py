@@ -31,7 +31,7 @@ from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.source_view import ReportView
 from batch.checkpoint import list_jobs
 from batch.errors import FatalError
-from batch.progress import RunState
+from batch.running.progress import RunState
 from batch.sources import from_prompts
 
 READY = ModelSpec("tiny", "tiny", "torch", Path("tiny"), "found", parameters=4_700_000, context=512)

@@ -19,7 +19,7 @@ from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.progress import ProgressPanel
 from ai_router.tui.widgets.source_view import ReportView
 from batch.datasets import DatasetSource
-from batch.progress import RunState, Score, Snapshot
+from batch.running.progress import RunState, Score, Snapshot
 
 
 @pytest.fixture

@@ -28,10 +28,10 @@ from ai_router.tui.widgets.sparkline import SpeedPanel, chart, short, sparkline
 from batch.checkpoint import CheckpointStore
 from batch.errors import ErrorClass
 from batch.job import BatchJob, BatchResult
-from batch.live import Watch
 from batch.options import RunOptions
-from batch.progress import InFlight, RunState, Snapshot
-from batch.run import Run
+from batch.running.live import Watch
+from batch.running.progress import InFlight, RunState, Snapshot
+from batch.running.run import Run
 
 HOSTILE = "\x1b[31mred\x1b[0m \x1b]52;c;aGk=\x07 [bold]x[/] \x00 \u202eabc"
 SNAPSHOT = Snapshot("1a2b3c4d", "demo", RunState.RUNNING, 1000, 0, 0, concurrency=8)

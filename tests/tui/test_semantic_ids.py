@@ -26,9 +26,10 @@ from ai_router.tui.screens.semantic_ids import SemanticIdsScreen
 from ai_router.tui.screens.semantic_result import FiguresPanel, SemanticResultScreen, UsePanel
 from ai_router.tui.widgets.table import VirtualTable
 from batch.checkpoint import CheckpointStore
+from batch.engines.desk import Desk
 from batch.job import BatchJob
 from batch.options import RunOptions
-from batch.run import Run
+from batch.running.run import Run
 from batch.semantic_ids import CodebookOptions, FolderHub
 from batch.semantic_ids.blocks import open_core
 from batch.semantic_ids.hub import UnreachableError
@@ -47,7 +48,7 @@ class LocalEngine:
         self._core = open_core(job.config["details"], None, None)  # type: ignore[arg-type]
         self._fail = fail
 
-    async def answer(self, items: Any) -> Any:
+    async def answer(self, items: Any, desk: Desk) -> Any:
         async for item in items:
             if item.id in self._fail:
                 return
@@ -294,7 +295,7 @@ def test_rows_are_exact_whichever_block_is_missing(workspace: Workspace, city: P
     path = stored_job(workspace, city, until_block=1, rows=25)
     with CheckpointStore(path) as store:
         job = store.job()
-    from batch.progress import RunState, job_snapshot
+    from batch.running.progress import RunState, job_snapshot
 
     for blocks, rows, failed, total in ((1, 10, 0, 0), (2, 35, 0, 0), (2, 35, 1, 25), (3, 60, 0, 0)):
         job.completed, job.failed, job.tokens_input = blocks, failed, rows

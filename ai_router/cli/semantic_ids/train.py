@@ -17,7 +17,7 @@ from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit
 from batch.errors import MissingExtraError
 from batch.options import OptionError, build_options, option
-from batch.progress import format_duration
+from batch.running.progress import format_duration
 from batch.semantic_ids import layout
 from batch.semantic_ids.errors import SemanticIdError
 from batch.semantic_ids.hub import FolderHub

@@ -20,7 +20,7 @@ from ai_router.tui.screens.dialogs import ConfirmDialog
 from ai_router.tui.screens.job_actions import JobActions
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, one_line, plural
-from batch.progress import format_duration
+from batch.running.progress import format_duration
 
 REFRESH_SECONDS = 0.5
 READ_AGAIN = 6  # refreshes

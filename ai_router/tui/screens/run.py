@@ -25,8 +25,8 @@ from ai_router.tui.widgets.in_flight import ErrorsPanel, InFlightPanel, RecentPa
 from ai_router.tui.widgets.progress import ProgressPanel
 from ai_router.tui.widgets.sparkline import SpeedPanel
 from batch.errors import BatchError
-from batch.progress import RunState, Snapshot
-from batch.run import Run, RunHandle
+from batch.running.progress import RunState, Snapshot
+from batch.running.run import Run, RunHandle
 
 FRAMES_PER_SECOND = 6
 FAST = 1000  # items a second of a run in this process from which on frames are rationed

@@ -13,7 +13,7 @@ from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
 from ai_router.tui.widgets.text import one_line, plural
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchResult
-from batch.progress import RunState, Snapshot, format_duration
+from batch.running.progress import RunState, Snapshot, format_duration
 
 SHOWN_RESULTS = 100
 

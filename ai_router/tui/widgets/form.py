@@ -16,7 +16,7 @@ from textual.widgets import Collapsible, Input, Static
 
 from ai_router.tui.widgets.choice import ChoiceLine
 from batch.options import OptionError, build_options, option_default, option_type, parse_option
-from batch.policy import ErrorStrategy
+from batch.running.policy import ErrorStrategy
 
 O = TypeVar("O")  # noqa: E741 - "O" for options
 

@@ -10,7 +10,7 @@ from textual.content import Content
 from ai_router.tui.widgets.panel import SPINNER, Panel, columns, right, seconds, tail
 from ai_router.tui.widgets.text import one_line, pad, plural
 from batch.job import BatchResult
-from batch.progress import InFlight, RunState, Snapshot
+from batch.running.progress import InFlight, RunState, Snapshot
 
 AGE_WIDTH = 7
 TOKENS_WIDTH = 6

@@ -12,7 +12,7 @@ from textual.visual import Visual
 from textual.widget import Widget
 
 from ai_router.tui.widgets.text import ELLIPSIS, harmless, pad
-from batch.progress import RunState, format_duration
+from batch.running.progress import RunState, format_duration
 
 STATE_SIGNS: dict[RunState, tuple[str, str]] = {
     RunState.STARTING: ("◌", "$text-muted"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, right, seconds
-from batch.progress import RunState, Score, Snapshot, format_duration
+from batch.running.progress import RunState, Score, Snapshot, format_duration
 
 WIDE = 112  # cells from which all counts stand in one line
 DURATION_WIDTH = 7  # `59m 59s`

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from ai_router.tui.widgets.panel import Panel, rate, right, seconds
-from batch.progress import Snapshot
+from batch.running.progress import Snapshot
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 RATE_WIDTH = 7  # `123,456`

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batch.engines.local import ThreadedEngine, item_sampling
+from batch.engines.local.core import ThreadedEngine, item_sampling
 from batch.engines.schema import Schemas, unfinished_json
 from batch.engines.torch.loader import Loaded, first_line, load, out_of_memory
 from batch.engines.torch.prompt import encode_chat, truncated

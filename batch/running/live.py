@@ -20,9 +20,9 @@ import orjson
 from batch.checkpoint import CheckpointStore, lock_owner, schema
 from batch.checkpoint.store import dump_json
 from batch.errors import CheckpointError
-from batch.handle import RunHandle, StopMode
 from batch.job import BatchJob, BatchResult, JobStatus
-from batch.progress import InFlight, RunState, Score, Snapshot, job_snapshot
+from batch.running.handle import RunHandle, StopMode
+from batch.running.progress import InFlight, RunState, Score, Snapshot, job_snapshot
 from batch.slo import ServiceLevel, job_levels
 
 HOUSEKEEPING_SECONDS = 0.25

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from batch.job import BatchJob, BatchResult
-from batch.progress import Score, Snapshot
+from batch.running.progress import Score, Snapshot
 
 StopMode = Literal["drain", "now"]
 

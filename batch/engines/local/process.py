@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from batch.engines import frames
+from batch.engines.local import frames
 
 STDERR_LINES = 200  # kept for error messages
 GRACE_SECONDS = 0.7  # after each of: stdin closed, terminate
@@ -45,7 +45,7 @@ class ChildProcess:
             else {"start_new_session": True}  # the terminal's Ctrl-C does not reach it
         )
         # -P: the folder someone happens to stand in is no place to import from.
-        command = [sys.executable, "-P", "-m", "batch.engines.worker"]
+        command = [sys.executable, "-P", "-m", "batch.engines.local.worker"]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=dict(env), **options)  # type: ignore[call-overload]
         self._reader = self._thread(self._read)

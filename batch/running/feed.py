@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from batch.checkpoint import CheckpointStore
 from batch.items import BatchItem, ItemId, Request
-from batch.policy import RateLimit
+from batch.running.policy import RateLimit
 
 PAGE = 512
 BREATH = 64  # items after which the event loop gets a turn, whatever the engine does

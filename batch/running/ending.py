@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from batch.errors import BatchError, Interrupted
-from batch.handle import RunObserver, StoppableRun
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
-from batch.progress import RunState, Score
+from batch.running.handle import RunObserver, StoppableRun
+from batch.running.progress import RunState, Score
 
 
 class Ending(NamedTuple):

@@ -13,17 +13,18 @@ from typing import Any
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
 from batch.checkpoint.writer import ResultRow
-from batch.ending import Listeners, ending_of
 from batch.engines.base import Engine
+from batch.engines.desk import MemoryDesk
 from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
-from batch.feed import Feed, Given
-from batch.handle import RunHandle, RunObserver, StopMode
 from batch.items import Answer, BatchResponse, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
-from batch.live import Control, keep_house
 from batch.options import RunOptions
-from batch.policy import ErrorStrategy, RateLimit, RetryPolicy
-from batch.progress import ActiveClock, InFlight, Meter, RunState, Snapshot
+from batch.running.ending import Listeners, ending_of
+from batch.running.feed import Feed, Given
+from batch.running.handle import RunHandle, RunObserver, StopMode
+from batch.running.live import Control, keep_house
+from batch.running.policy import ErrorStrategy, RateLimit, RetryPolicy
+from batch.running.progress import ActiveClock, InFlight, Meter, RunState, Snapshot
 from batch.slo import ServiceLevel, job_levels
 
 log = logging.getLogger(__name__)
@@ -320,7 +321,7 @@ class Run:
             return
         items = self._feed.items(self._store, self._done)
         # Any: the protocol says AsyncIterator, and what cannot be closed is let go as it is.
-        answers: Any = self.engine.answer(items)
+        answers: Any = self.engine.answer(items, MemoryDesk())
         async with aclosing(answers) if hasattr(answers, "aclose") else nullcontext():
             async for response in answers:
                 self._answered(response)

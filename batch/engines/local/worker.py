@@ -1,4 +1,4 @@
-"""The child's side of a hosted engine: `python -m batch.engines.worker` answers frames on stdin with frames on stdout.
+"""The child of a hosted engine: `python -m batch.engines.local.worker` answers frames on stdin with frames on stdout.
 
 In:  {"op": "load", "kind", "spec", "sampling", "max_batch", "timing"}, once and first;
      {"op": "add", "n", "text", "extra", "priority"} and {"op": "cancel", "n"}, `n` the number of the sending.
@@ -22,14 +22,14 @@ import time
 import traceback
 from typing import Any, BinaryIO
 
-from batch.engines import frames
-from batch.engines.local import PARTIAL_SECONDS, CoreFactory, LocalCore, StepClock
+from batch.engines.local import frames
+from batch.engines.local.core import PARTIAL_SECONDS, CoreFactory, LocalCore, StepClock
 from batch.errors import BatchError, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 
 # Where each kind's core is opened; imported only when it is asked for.
-KINDS = {"torch": "batch.engines.torch.engine:open_core", "mlx": "batch.engines.mlx:open_core"}
+KINDS = {"torch": "batch.engines.torch.engine:open_core", "mlx": "batch.engines.mlx.engine:open_core"}
 
 PARENT_SECONDS = 1.0
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
+from batch.engines.desk import Desk
 from batch.engines.schema import schema_of
 from batch.errors import EngineError, FatalError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
@@ -158,7 +159,9 @@ class ThreadedEngine:
         # One worker: everything that touches the core runs there, one thing after the other.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
 
-    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+    async def answer(
+        self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+    ) -> AsyncIterator[BatchResponse[Answer]]:
         """Yield one response for every item pulled."""
         loop = asyncio.get_running_loop()
         core = self._core

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch.engines import frames
-from batch.engines.process import ChildProcess, worker_env
+from batch.engines.desk import Desk
+from batch.engines.local import frames
+from batch.engines.local.process import ChildProcess, worker_env
 from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions, options_dict
@@ -130,7 +131,9 @@ class HostedEngine:
         with self._lock:
             return {item_id: "".join(parts) for item_id, parts in self._partials.values()}
 
-    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+    async def answer(
+        self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+    ) -> AsyncIterator[BatchResponse[Answer]]:
         """Yield one response for every item pulled; see the class for what the engine's death does."""
         run = _Run(asyncio.get_running_loop())
         with self._lock:

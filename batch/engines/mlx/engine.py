@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch.engines.local import ThreadedEngine, item_sampling
-from batch.engines.mlx_loader import Loaded, load
-from batch.engines.mlx_prefixes import Prefixes
-from batch.engines.mlx_sampling import make_processors, make_sampler
+from batch.engines.local.core import ThreadedEngine, item_sampling
+from batch.engines.mlx.loader import Loaded, load
+from batch.engines.mlx.prefixes import Prefixes
+from batch.engines.mlx.sampling import make_processors, make_sampler
 from batch.engines.schema import Constraint, Schemas, unfinished_json
 from batch.engines.torch.prompt import encode_chat, truncated  # these two know nothing of torch
 from batch.engines.torch.text import TextStream

@@ -1,0 +1,1 @@
+"""Models through mlx-lm: on Apple silicon, and on the CPU elsewhere."""
