@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class LocalEngine:
     """The real core, in this process: what hosts it is under test elsewhere."""
 
     name = "local"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
     def __init__(self, job: BatchJob, fail: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self._core = open_core(job.config["details"], None, None)  # type: ignore[arg-type]
