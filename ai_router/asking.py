@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ai_router.models import ModelSpec, make_engine
 from batch.engines.base import Engine
+from batch.engines.desk import MemoryDesk
 from batch.errors import EngineError, classify
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, options_dict
@@ -66,7 +67,7 @@ async def response_to(engine: Engine[Request, Answer], item: BatchItem[Request])
     async def items() -> AsyncIterator[BatchItem[Request]]:
         yield item
 
-    answers: AsyncIterator[BatchResponse[Answer]] = engine.answer(items())
+    answers: AsyncIterator[BatchResponse[Answer]] = engine.answer(items(), MemoryDesk())
     async with aclosing(answers) as responses:  # type: ignore[type-var]
         async for response in responses:
             return response

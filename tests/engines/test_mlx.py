@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from batch.engines.desk import MemoryDesk
 from batch.engines.kinds import default_kind
 from batch.engines.mlx import prefixes as mlx_prefixes
 from batch.engines.mlx.engine import MlxCore, MlxEngine, open_core
@@ -407,7 +408,7 @@ async def test_in_a_process_of_its_own_and_within_this_one() -> None:
         HostedEngine("mlx", {"path": DEMO}, sampling, max_batch=3, timing=True),
         MlxEngine(DEMO, sampling=sampling, max_batch=3),
     ):
-        responses = {r.id: r async for r in engine.answer(items())}
+        responses = {r.id: r async for r in engine.answer(items(), MemoryDesk())}
         assert [text_of(responses[i]) for i in range(4)] == expected
         if isinstance(engine, HostedEngine):
             assert engine.about["architecture"] == "qwen3"

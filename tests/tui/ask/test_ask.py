@@ -20,6 +20,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.screen import AskScreen, OptionsDialog, PromptArea
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.widgets.text_view import TextView
+from batch.engines.desk import Desk
 from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -41,13 +42,15 @@ class Engines:
         owner = self
 
         class Heard(PaceEngine):
-            async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+            async def answer(
+                self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+            ) -> AsyncIterator[BatchResponse[Answer]]:
                 async def heard() -> AsyncIterator[BatchItem[Request]]:
                     async for item in items:
                         owner.requests.append(item.data)
                         yield item
 
-                async for response in super().answer(heard()):
+                async for response in super().answer(heard(), desk):
                     yield response
 
         self.made.append(Heard(**self.pace))
@@ -199,7 +202,9 @@ async def test_a_crash_of_the_engine_makes_a_new_one(workspace: Workspace) -> No
     app = RouterApp(workspace)
 
     class Crashing(PaceEngine):
-        async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+        async def answer(
+            self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+        ) -> AsyncIterator[BatchResponse[Answer]]:
             raise RuntimeError("out of luck")
             yield
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ai_router.tui.semantic.result import FiguresPanel, SemanticResultScreen, Us
 from ai_router.tui.semantic.screen import SemanticIdsScreen
 from ai_router.tui.widgets.table import VirtualTable
 from batch.checkpoint import CheckpointStore
+from batch.engines.desk import Desk
 from batch.job import BatchJob
 from batch.options import RunOptions
 from batch.running.run import Run
@@ -43,12 +44,14 @@ class LocalEngine:
     """The real core, in this process: what hosts it is under test elsewhere."""
 
     name = "local"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
     def __init__(self, job: BatchJob, fail: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self._core = open_core(job.config["details"], None, None)  # type: ignore[arg-type]
         self._fail = fail
 
-    async def answer(self, items: Any) -> Any:
+    async def answer(self, items: Any, desk: Desk) -> Any:
         async for item in items:
             if item.id in self._fail:
                 return
