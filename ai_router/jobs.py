@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
+from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.errors import CheckpointError
+from batch.errors import BatchError, CheckpointError
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
 from batch.options import RunOptions, SamplingOptions, build_options, options_dict
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from batch.sources import Report, Source
 
 
+class ChangedModelError(BatchError):
+    """A job would go on with another model, or other weights, than its answers so far came from."""
+
+
 @dataclass(slots=True)
 class JobPlan:
     """All that is chosen before a job runs."""
@@ -40,11 +45,14 @@ class JobPlan:
     source: str = ""  # where the prompts come from, for people to read
     kind: str = "prompts"
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
+    weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
     stored: Path | None = None  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
         config = {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
+        if self.weights is not None:
+            config["weights"] = self.weights
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -71,8 +79,14 @@ def create_job(
     plan: JobPlan,
     requests: Any,
     progress: Callable[[int], None] | None = None,
+    spec: ModelSpec | None = None,
 ) -> BatchJob:
-    """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s."""
+    """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s.
+
+    Of the model `spec`, the job keeps what tells whether its weights are still the same when it goes on.
+    """
+    if spec is not None:
+        plan.weights = fingerprint(spec)
     ErrorStrategy.parse(plan.run.on_error)
     processor = BatchProcessor(workspace.checkpoints)
     job = processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
@@ -97,6 +111,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         source=str(config.get("source", "")),
         kind=job.kind,
         details=dict(config.get("details", {})),
+        weights=config.get("weights"),
         stored=job.checkpoint_file,
     )
 
@@ -111,6 +126,20 @@ def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
     if plan.stored is not None and not allowed(plan.stored, claims):
         return replace(chosen, ready=False, why=withheld_text(plan.stored, claims, folder=False))
     return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=engine)
+
+
+def model_changed(registry: Registry, job: BatchJob, plan: JobPlan) -> str:
+    """A sentence where the rest would come from another model, or from other weights, than the answers so far."""
+    if not job.processed or kind_of(plan.kind).own_engine:
+        return ""
+    so_far = f"{job.processed:,} result{'s' if job.processed != 1 else ''} of job {job.job_id} so far came"
+    if plan.model != job.model_id:
+        return f"{so_far} from {job.model_id}, and the rest would come from {plan.model}"
+    if plan.weights is None:  # made by an earlier version
+        return ""
+    if problem := changed(plan.weights, fingerprint(spec_of(registry, plan))):
+        return f"{so_far} from other weights of {plan.model} than are there now: {problem}"
+    return ""
 
 
 def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
@@ -143,9 +172,18 @@ def start(
     engine: Engine[Request, Answer] | None = None,
     on_results: Callable[[Sequence[BatchResult]], None] | None = None,
     on_progress: Callable[[BatchJob, int], None] | None = None,
+    allow_change: bool = False,
 ) -> Run:
-    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
+    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
+
+    Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
+    """
     plan = plan or plan_of(job)
+    left = job.processed < job.total_prompts or (retry_failed and job.failed)
+    if engine is None and left and (problem := model_changed(registry, job, plan)):
+        if not allow_change:
+            raise ChangedModelError(f"{problem}; to go on all the same: ai-router resume {job.job_id} --yes")
+        plan.weights = fingerprint(spec_of(registry, plan))
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
     kind = kind_of(plan.kind)

@@ -197,7 +197,11 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     _reserve_stream(export)
     try:
         job = jobs.create_job(
-            session.workspace, plan, source, lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts")
+            session.workspace,
+            plan,
+            source,
+            lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts"),
+            task.spec,
         )
     except BaseException:
         if new_stream:

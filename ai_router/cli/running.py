@@ -62,13 +62,22 @@ def run_job(
     display: Display,
     signals: Signals,
     stream: output.Stream | None = None,
+    *,
+    allow_change: bool = False,
 ) -> int:
     """Run what is missing of a job to its end, or to where it is stopped; returns the exit code."""
     before = (job.tokens_input, job.tokens_output, job.elapsed)
     with _quiet_threads():
         signals.hold()
         try:
-            run = jobs.start(session.registry, job, plan, retry_failed=ending.retry_failed, on_results=stream)
+            run = jobs.start(
+                session.registry,
+                job,
+                plan,
+                retry_failed=ending.retry_failed,
+                on_results=stream,
+                allow_change=allow_change,
+            )
             signals.guard(run)
             follow(run, display, signals)
         finally:
