@@ -6,14 +6,15 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_router.kinds import own_kind
+from ai_router.kinds import kind_of
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
 from ai_router.settings import Workspace
+from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
 from batch.errors import CheckpointError
@@ -21,16 +22,12 @@ from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
 from batch.options import RunOptions, SamplingOptions, build_options, options_dict
 from batch.processor import BatchProcessor
-from batch.running.handle import RunObserver
 from batch.running.live import Watch
 from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
 
 if TYPE_CHECKING:
     from batch.sources import Report, Source
-
-
-DATASET = "dataset"  # a kind of job: the answers are known, see `batch.datasets`
 
 
 @dataclass(slots=True)
@@ -43,11 +40,12 @@ class JobPlan:
     source: str = ""  # where the prompts come from, for people to read
     kind: str = "prompts"
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
+    stored: Path | None = None  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
         config = {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
-        return config if self.kind == "prompts" else {**config, "kind": self.kind, "details": self.details}
+        return {**config, **kind_of(self.kind).kept(self.details)}
 
 
 def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[int], None] | None = None) -> Report:
@@ -77,7 +75,10 @@ def create_job(
     """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s."""
     ErrorStrategy.parse(plan.run.on_error)
     processor = BatchProcessor(workspace.checkpoints)
-    return processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
+    job = processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
+    assert job.checkpoint_file is not None
+    remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
+    return job
 
 
 def open_job(workspace: Workspace, name: str) -> BatchJob:
@@ -96,6 +97,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         source=str(config.get("source", "")),
         kind=job.kind,
         details=dict(config.get("details", {})),
+        stored=job.checkpoint_file,
     )
 
 
@@ -104,33 +106,30 @@ def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
     chosen = registry.get(plan.model)
     if plan.details.get("no_adapter"):
         chosen = replace(chosen, adapter=None)
-    return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=plan.details.get("engine"))
+    engine = plan.details.get("engine")
+    claims = claims_in({"engine": engine}) if engine != chosen.engine else []
+    if plan.stored is not None and not allowed(plan.stored, claims):
+        return replace(chosen, ready=False, why=withheld_text(plan.stored, claims, folder=False))
+    return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=engine)
 
 
 def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
-    kind = own_kind(plan.kind)
-    if kind is not None:
+    kind = kind_of(plan.kind)
+    if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan).configured(plan.run)
     made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
-    return _for_kind(made, plan.kind)
-
-
-def _for_kind(engine: Engine[Request, Answer], kind: str) -> Engine[Request, Answer]:
-    """The engine with its answers as jobs of a kind keep them."""
-    if kind != DATASET:
-        return engine
-    from batch.datasets.answers import CleaningEngine
-
-    return CleaningEngine(engine)
+    return kind.wrapped(made)
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
     """A sentence where what answers a job's items cannot run here, else nothing; raises for an unknown model."""
-    kind = own_kind(plan.kind)
-    if kind is not None:
-        return (why := kind.why_not_ready()) and f"Jobs of kind {plan.kind} cannot run here: {why}"
+    kind = kind_of(plan.kind)
+    if why := kind.why_not_ready():
+        return f"Jobs of kind {plan.kind} cannot run here: {why}"
+    if kind.own_engine:
+        return ""
     spec = spec_of(registry, plan)
     return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
 
@@ -149,20 +148,16 @@ def start(
     plan = plan or plan_of(job)
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
-    observer: RunObserver | None = None
-    if plan.kind == DATASET:
-        from batch.datasets.running import DatasetObserver
-
-        observer = DatasetObserver(job)
+    kind = kind_of(plan.kind)
     run = Run(
         job,
         # Made only where something is left to answer.
-        _for_kind(engine, plan.kind) if engine else lambda: engine_for(registry, plan),
+        kind.wrapped(engine) if engine else lambda: engine_for(registry, plan),
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,
         on_progress=on_progress,
-        observer=observer,
+        observer=kind.observer(job),
         close_engine=engine is None,
     )
     spare_collector()
@@ -191,8 +186,15 @@ def log_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".log")
 
 
-def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), timeout: float = 20.0) -> int:
-    """Go on with a job in a process of its own, away from this terminal; returns its pid.
+def detach(
+    workspace: Workspace,
+    job: BatchJob,
+    arguments: Sequence[str] = (),
+    private: Mapping[str, str] | None = None,
+    timeout: float = 20.0,
+) -> int:
+    """Go on with a job in a process of its own, away from this terminal; returns its pid. `private` is for its
+    environment alone.
 
     Waits until that process holds the job's lock, so that `watch` finds it running; raises with the log's last
     line when it ends before that.
@@ -215,7 +217,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
                 stdout=stream,
                 stderr=stream,
                 cwd=workspace.root,
-                env=env,
+                env={**env, **(private or {})},
                 **kwargs,
             )
     except OSError as error:
