@@ -23,6 +23,7 @@ class BatchItem(Generic[T]):
     data: T
     priority: int = 0  # higher first, then first come, first served
     attempt: int = 1  # 1 on the first try
+    model: str | None = None  # the model it is meant for; None: the job's only one
 
     @classmethod
     def new(cls, id: ItemId, data: T, priority: int = 0) -> BatchItem[T]:  # noqa: A002 - the field's own name
@@ -49,7 +50,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class BatchResponse(Generic[T]):
-    """What became of one item: either `data` or `error` is set. Durations are nanoseconds."""
+    """What became of one item: either `data` or `error` is set. Durations are nanoseconds.
+
+    `tokens_cached` are part of `tokens_input`, `tokens_reasoning` of `tokens_output`. `cost` is whole billionths of a
+    dollar; None is unknown, never free. `units` is what a person counts in the item (rows of a block; one prompt).
+    """
 
     id: ItemId
     data: T | None
@@ -58,6 +63,11 @@ class BatchResponse(Generic[T]):
     tokens_input: int = 0
     tokens_output: int = 0
     timing: Timing | None = None  # from engines that were asked to keep time
+    tokens_cached: int = 0
+    tokens_reasoning: int = 0
+    cost: int | None = None
+    units: int = 1
+    model: str | None = None  # who answered; None: the engine has but one model
 
     @classmethod
     def new(cls, id: ItemId, data: T, duration_ms: int) -> BatchResponse[T]:  # noqa: A002 - the field's own name
@@ -204,11 +214,15 @@ class Request:
     """One thing to answer: the text a person reads, and what an engine needs beside it.
 
     `extra` is JSON: `messages` (a chat in the OpenAI form), `params` (sampling that holds for this item alone),
-    `custom_id` (the item's name in the input file), or whatever another kind of engine understands.
+    `custom_id` (the item's name in the input file), or whatever another kind of engine understands. `columns` are what
+    a table's row carries through to the output, JSON.
     """
 
     text: str
     extra: Mapping[str, Any] | None = None
+    model: str | None = None  # the model it is meant for; None: the job's
+    reason: str | None = None  # why that model, a few words a person reads
+    columns: Mapping[str, Any] | None = None
 
     @property
     def messages(self) -> list[dict[str, Any]]:

@@ -46,6 +46,14 @@ class BatchResult:
     attempts: int = 1
     extra: dict[str, Any] | None = None  # what the engine said beside the text
     custom_id: str | None = None  # the item's name in the input file
+    model: str | None = None  # who answered; None where a store of format 1 did not keep it
+    cost: int | None = None  # billionths of a dollar, of all attempts; None is unknown
+    tokens_cached: int = 0
+    tokens_reasoning: int = 0
+    units: int = 1
+    meant_for: str | None = None  # the model that the plan chose, None: the job's
+    meant_why: str | None = None
+    columns: dict[str, Any] | None = None  # carried through from a table's row
 
 
 @dataclass(slots=True)

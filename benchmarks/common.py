@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batch import BatchJob, BatchProcessor
+from batch.engines.desk import Desk
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
 ROOT = Path(__file__).parents[1]
@@ -36,8 +37,12 @@ class InstantEngine:
     """Answers each item the moment it gets it, so that what is measured is everything else."""
 
     name = "instant"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
-    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+    async def answer(
+        self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+    ) -> AsyncIterator[BatchResponse[Answer]]:
         """One answer for all."""
         answer = Answer(ANSWER)
         async for item in items:

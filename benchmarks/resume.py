@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 from batch import BatchProcessor, Run
+from batch.engines.desk import Desk
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import RunOptions
 from benchmarks.common import InstantEngine, Row, in_process, make_job, workspace
@@ -21,7 +22,9 @@ class FirstItem(InstantEngine):
         self.run: Run | None = None
         self.given: tuple[float, float, int] | None = None
 
-    async def answer(self, items: AsyncIterator[BatchItem[Request]]) -> AsyncIterator[BatchResponse[Answer]]:
+    async def answer(
+        self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+    ) -> AsyncIterator[BatchResponse[Answer]]:
         """No answer to any item."""
         async for item in items:
             if self.given is None:

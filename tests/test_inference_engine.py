@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batch.engines.desk import Desk
 from batch.engines.local.core import StepClock, ThreadedEngine
 from batch.engines.local.host import HostedEngine
 from batch.errors import ErrorClass, FatalError
@@ -216,8 +217,10 @@ def test_batches_of_anything() -> None:
 
     class Squares:
         name = "squares"
+        status = "ready"
+        about: Mapping[str, Any] = {}
 
-        async def answer(self, items: AsyncIterator[BatchItem[int]]) -> AsyncIterator[BatchResponse[int]]:
+        async def answer(self, items: AsyncIterator[BatchItem[int]], desk: Desk) -> AsyncIterator[BatchResponse[int]]:
             async for item in items:
                 yield BatchResponse(item.id, item.data**2)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ai_router.models import DEMO_PATH
 from batch.datasets.answers import CleaningEngine, clean_answer
+from batch.engines.desk import MemoryDesk
 from batch.engines.function import FunctionEngine
 from batch.engines.torch.prompt import encode_chat
 from batch.items import BatchItem, Request
@@ -72,7 +73,7 @@ async def test_answers_of_an_engine_are_cleaned() -> None:
             extra = {"messages": [{"role": "user", "content": f"Fix: {text}"}], "input": text}
             yield BatchItem(number, Request(text, extra))
 
-    responses = {r.id: r async for r in engine.answer(items())}
+    responses = {r.id: r async for r in engine.answer(items(), MemoryDesk())}
     texts = [responses[i].data.text if responses[i].data else None for i in range(4)]  # type: ignore[union-attr]
     assert texts == ["1", None, "3", "four"]
     assert "no answer beside its thinking" in responses[1].error.message  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from batch.engines.base import Engine
+from batch.engines.desk import MemoryDesk
 from batch.engines.local import frames
 from batch.engines.local.host import HostedEngine
 from batch.engines.local.process import physical_cores, worker_env
@@ -40,7 +41,7 @@ async def given(texts: Iterable[str]) -> AsyncIterator[BatchItem[Request]]:
 
 async def collect(engine: HostedEngine, texts: Iterable[str]) -> dict[Any, BatchResponse[Answer]]:
     responses: dict[Any, BatchResponse[Answer]] = {}
-    async for response in engine.answer(given(texts)):
+    async for response in engine.answer(given(texts), MemoryDesk()):
         assert response.id not in responses
         responses[response.id] = response
     return responses
@@ -226,7 +227,7 @@ async def test_dying_again_and_again_ends_the_run() -> None:
 
 async def test_closing_the_iterator_cancels_what_is_in_flight() -> None:
     engine = hosted(max_batch=4)
-    responses = engine.answer(given(["quick", *["slow 100000"] * 10]))
+    responses = engine.answer(given(["quick", *["slow 100000"] * 10]), MemoryDesk())
     assert (await anext(responses)).id == 0
     await until(lambda: len(engine.partial_texts()) >= 3)
     await responses.aclose()
@@ -272,7 +273,7 @@ async def test_pulls_only_what_it_has_room_for() -> None:
             yield BatchItem(i, Request("slow 3"))
 
     answered = 0
-    async for _ in engine.answer(items()):
+    async for _ in engine.answer(items(), MemoryDesk()):
         answered += 1
         assert pulled <= answered + 3
     assert answered == 20
@@ -288,7 +289,7 @@ async def test_answers_come_while_the_source_waits() -> None:
         await release.wait()
         yield BatchItem("second", Request("b"))
 
-    responses = engine.answer(items())
+    responses = engine.answer(items(), MemoryDesk())
     assert (await asyncio.wait_for(anext(responses), 20)).id == "first"
     release.set()
     assert [r.id async for r in responses] == ["second"]
@@ -303,7 +304,7 @@ async def test_an_error_of_the_source_is_raised() -> None:
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        async for _ in engine.answer(items()):
+        async for _ in engine.answer(items(), MemoryDesk()):
             pass
     await engine.close()
 
@@ -333,7 +334,7 @@ async def test_partial_texts_grow() -> None:
 
 async def test_one_run_at_a_time() -> None:
     engine = hosted()
-    responses = engine.answer(given(["slow 50", "slow 50"]))
+    responses = engine.answer(given(["slow 50", "slow 50"]), MemoryDesk())
     first = asyncio.ensure_future(anext(responses))
     await until(lambda: engine.status == "ready")
     with pytest.raises(FatalError, match="another run"):
@@ -357,13 +358,14 @@ async def test_close_ends_a_run_too() -> None:
 async def test_dies_with_its_parent_and_not_of_ctrl_c(how: signal.Signals) -> None:
     script = textwrap.dedent(f"""
         import asyncio
+        from batch.engines.desk import MemoryDesk
         from batch.engines.local.host import HostedEngine
         from batch.items import BatchItem, Request
         async def items():
             yield BatchItem(0, Request("slow 1000000"))
         async def main():
             engine = HostedEngine({FAKE!r}, {{}})
-            task = asyncio.create_task(anext(engine.answer(items())))
+            task = asyncio.create_task(anext(engine.answer(items(), MemoryDesk())))
             while not engine.partial_texts():
                 await asyncio.sleep(0.01)
             print(engine.pid, flush=True)

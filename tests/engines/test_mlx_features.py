@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from batch.engines.desk import MemoryDesk
 from batch.engines.local.host import HostedEngine
 from batch.engines.mlx import engine as mlx
 from batch.engines.mlx import loader as mlx_loader
@@ -166,7 +167,7 @@ async def test_killed_mid_batch_nothing_is_lost() -> None:
     found: dict[Any, str] = {}
     try:
         first = None
-        async for response in engine.answer(items()):
+        async for response in engine.answer(items(), MemoryDesk()):
             assert response.data and response.id not in found
             found[response.id] = response.data.text
             if first is None and engine.pid:

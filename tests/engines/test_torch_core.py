@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from batch.engines.desk import MemoryDesk
 from batch.errors import ErrorClass
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -363,14 +364,14 @@ async def test_the_engine_in_this_process(qwen3: Path) -> None:
             yield BatchItem(i, Request(prompt))
 
     for _ in range(2):
-        responses = {r.id: r async for r in engine.answer(items())}
+        responses = {r.id: r async for r in engine.answer(items(), MemoryDesk())}
         assert [text_of(responses[i]) for i in range(7)] == [alone(qwen3, p)[0] for p in prompts]
         assert all(r.duration_ns > 0 for r in responses.values())
-    answers = engine.answer(items())
+    answers = engine.answer(items(), MemoryDesk())
     await anext(answers)
     await answers.aclose()
     assert engine.partial_texts() == {}
-    assert len([r async for r in engine.answer(items())]) == 7
+    assert len([r async for r in engine.answer(items(), MemoryDesk())]) == 7
     await engine.close()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from batch.engines.desk import MemoryDesk
 from batch.engines.local.host import HostedEngine
 from batch.errors import ErrorClass, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
@@ -37,7 +38,7 @@ async def collect(engine: HostedEngine, requests: Iterable[Request]) -> dict[Any
             yield BatchItem(i, request)
 
     try:
-        return {r.id: r async for r in engine.answer(items())}
+        return {r.id: r async for r in engine.answer(items(), MemoryDesk())}
     finally:
         await engine.close()
 
@@ -240,7 +241,7 @@ async def test_without_a_chat_template_a_text_is_continued_and_that_is_said(mode
     async def items() -> AsyncIterator[BatchItem[Request]]:
         yield BatchItem(0, Request("the quick brown"))
 
-    async for response in engine.answer(items()):
+    async for response in engine.answer(items(), MemoryDesk()):
         notes = engine.about["notes"]
         assert response.tokens_input > 0
     await engine.close()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from batch.engines.desk import MemoryDesk
 from batch.engines.local.host import HostedEngine
 from batch.engines.local.process import worker_env
 from batch.errors import FatalError
@@ -30,7 +31,7 @@ async def items() -> AsyncIterator[BatchItem[Request]]:
 
 
 async def collect(engine: HostedEngine) -> dict[Any, BatchResponse[Answer]]:
-    return {r.id: r async for r in engine.answer(items())}
+    return {r.id: r async for r in engine.answer(items(), MemoryDesk())}
 
 
 def texts(responses: dict[Any, BatchResponse[Answer]]) -> dict[Any, str | None]:
@@ -54,7 +55,7 @@ async def test_killed_mid_batch_the_answers_are_the_same(qwen3: Path) -> None:
         assert len(expected) == len(PROMPTS)
         assert engine.about["precision"] == "fp32" and engine.about["batching"] == "together"
         first, again = engine.pid, {}
-        async for response in engine.answer(items()):
+        async for response in engine.answer(items(), MemoryDesk()):
             again[response.id] = response
             if len(again) == 3 and engine.pid == first:
                 assert first

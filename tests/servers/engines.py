@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from batch.engines.base import closing_answers
+from batch.engines.desk import Desk
+from batch.engines.pull import side_by_side
 from batch.errors import EngineError, ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
@@ -30,11 +33,13 @@ class InstantEngine:
     """Answers each item the moment it gets it."""
 
     name = "instant"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
     def __init__(self, text: str = "an answer of some length, as a small model gives") -> None:
         self.text = text
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         async for item in items:
             yield BatchResponse(item.id, Answer(self.text), 1_000_000, tokens_input=5, tokens_output=10)
 
@@ -53,6 +58,8 @@ class ScriptedEngine:
     """
 
     name = "scripted"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -88,59 +95,42 @@ class ScriptedEngine:
                 future.set_result(None)
                 self._tickets -= 1
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         self._loop = asyncio.get_running_loop()
         self._ready.set()
-        done: asyncio.Queue[Response | BaseException | None] = asyncio.Queue()
-        tasks: set[asyncio.Task[None]] = set()
 
-        async def one(item: Item) -> None:
-            start = time.perf_counter_ns()
-            try:
-                await asyncio.sleep(self.delay(item))
-                if self.gated:
-                    future = asyncio.get_running_loop().create_future()
-                    self._held.append(future)
-                    self._release(0)
-                    await future
-                outcome = self.script(item)
-            finally:
-                self.in_flight -= 1
-            took = time.perf_counter_ns() - start
-            if isinstance(outcome, Failure):
-                done.put_nowait(BatchResponse(item.id, None, took, outcome, tokens_input=1))
-            elif isinstance(outcome, Exception):
-                done.put_nowait(outcome)
-            else:
-                done.put_nowait(BatchResponse(item.id, Answer(outcome), took, tokens_input=2, tokens_output=3))
+        async def noted() -> AsyncIterator[Item]:
+            self.ended = False
+            async for item in items:
+                self.calls[int(item.id)] += 1
+                self.attempts.append((int(item.id), item.attempt))
+                self.in_flight += 1
+                self.most = max(self.most, self.in_flight)
+                yield item
+            self.ended = True
 
-        async def pull() -> None:
-            try:
-                async for item in items:
-                    self.calls[int(item.id)] += 1
-                    self.attempts.append((int(item.id), item.attempt))
-                    self.in_flight += 1
-                    self.most = max(self.most, self.in_flight)
-                    task = asyncio.create_task(one(item))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                self.ended = True
-                while tasks:
-                    await asyncio.wait(tasks)
-            finally:
-                done.put_nowait(None)
-
-        puller = asyncio.create_task(pull())
-        try:
-            while (response := await done.get()) is not None:
-                if isinstance(response, BaseException):
-                    raise response
+        async with closing_answers(side_by_side(noted(), self._one)) as responses:
+            async for response in responses:
                 yield response
-            await puller
+
+    async def _one(self, item: Item) -> Response:
+        start = time.perf_counter_ns()
+        try:
+            await asyncio.sleep(self.delay(item))
+            if self.gated:
+                future = asyncio.get_running_loop().create_future()
+                self._held.append(future)
+                self._release(0)
+                await future
+            outcome = self.script(item)
         finally:
-            puller.cancel()
-            for task in tasks:
-                task.cancel()
+            self.in_flight -= 1
+        took = time.perf_counter_ns() - start
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, Failure):
+            return BatchResponse(item.id, None, took, outcome, tokens_input=1)
+        return BatchResponse(item.id, Answer(outcome), took, tokens_input=2, tokens_output=3)
 
     def partial_texts(self) -> Mapping[ItemId, str]:
         return {}
@@ -154,8 +144,8 @@ class RudeEngine(ScriptedEngine):
 
     name = "rude"
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
-        async for response in super().answer(items):
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
+        async for response in super().answer(items, desk):
             yield BatchResponse(10**9, Answer("unknown number"))
             yield BatchResponse("a name", Answer("unknown name"))
             yield BatchResponse(-1, Answer("negative"))
@@ -174,9 +164,9 @@ class QuittingEngine(ScriptedEngine):
         self.after = after
         self.error = error
 
-    async def answer(self, items: AsyncIterator[Item]) -> AsyncIterator[Response]:
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         count = 0
-        stream = super().answer(items)
+        stream = super().answer(items, desk)
         try:
             async for response in stream:
                 yield response
