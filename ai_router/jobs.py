@@ -43,10 +43,17 @@ class JobPlan:
     source: str = ""  # where the prompts come from, for people to read
     kind: str = "prompts"
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
+    table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
-        config = {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
+        config: dict[str, Any] = {
+            "source": self.source,
+            "sampling": options_dict(self.sampling),
+            "run": options_dict(self.run),
+        }
+        if self.table is not None:
+            config["table"] = self.table
         return config if self.kind == "prompts" else {**config, "kind": self.kind, "details": self.details}
 
 
@@ -58,14 +65,15 @@ def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[in
     template = 32  # tokens a chat template may add around one turn
     system = count(plan.sampling.system) if count and plan.sampling.system else 0
 
+    about: dict[str, Any] = {"model": spec.id, "system": plan.sampling.system}
     if count is None:
-        return validate(source, progress=progress)
+        return validate(source, **about, progress=progress)
     measure = count
 
     def tokens(request: Request) -> int:
         return sum(measure(str(m.get("content", ""))) for m in request.messages) + template + system
 
-    return validate(source, count_tokens=tokens, context=spec.context, progress=progress)
+    return validate(source, count_tokens=tokens, context=spec.context, **about, progress=progress)
 
 
 def create_job(
@@ -96,6 +104,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         source=str(config.get("source", "")),
         kind=job.kind,
         details=dict(config.get("details", {})),
+        table=config.get("table"),
     )
 
 
