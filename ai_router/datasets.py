@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ai_router.jobs import DATASET, JobPlan
+from ai_router.jobs import JobPlan
+from ai_router.kinds.dataset import KIND
 from ai_router.models import ModelSpec, Registry, UnknownModelError, with_choices
 from ai_router.settings import Workspace
 from batch.datasets.adapter import check_adapter
@@ -59,7 +60,7 @@ class Prepared:
             settings=[[s.name, s.value, s.origin] for s in self.settings.values()],
             **(details or {}),
         )
-        return JobPlan(self.model, self.sampling, run, self.source.name, DATASET, made)
+        return JobPlan(self.model, self.sampling, run, self.source.name, KIND.name, made)
 
 
 def dataset_details(source: DatasetSource) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def plan_for(
     details = {**dataset_details(source), "output_file": str(output), "output_name": str(output)}
     if spec.adapter is not None:
         details["adapter_path"] = str(spec.adapter)
-    return JobPlan(spec.id, sampling, run, source.name, DATASET, details)
+    return JobPlan(spec.id, sampling, run, source.name, KIND.name, details)
 
 
 def free_output(folder: Path, stem: str) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_router.kinds import own_kind
+from ai_router.kinds import kind_of
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
 from ai_router.settings import Workspace
 from batch.checkpoint import find_job, lock_owner
@@ -21,16 +21,12 @@ from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
 from batch.options import RunOptions, SamplingOptions, build_options, options_dict
 from batch.processor import BatchProcessor
-from batch.running.handle import RunObserver
 from batch.running.live import Watch
 from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
 
 if TYPE_CHECKING:
     from batch.sources import Report, Source
-
-
-DATASET = "dataset"  # a kind of job: the answers are known, see `batch.datasets`
 
 
 @dataclass(slots=True)
@@ -54,7 +50,7 @@ class JobPlan:
         }
         if self.table is not None:
             config["table"] = self.table
-        return config if self.kind == "prompts" else {**config, "kind": self.kind, "details": self.details}
+        return {**config, **kind_of(self.kind).kept(self.details)}
 
 
 def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[int], None] | None = None) -> Report:
@@ -118,28 +114,21 @@ def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
 
 def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
-    kind = own_kind(plan.kind)
-    if kind is not None:
+    kind = kind_of(plan.kind)
+    if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan).configured(plan.run)
     made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
-    return _for_kind(made, plan.kind)
-
-
-def _for_kind(engine: Engine[Request, Answer], kind: str) -> Engine[Request, Answer]:
-    """The engine with its answers as jobs of a kind keep them."""
-    if kind != DATASET:
-        return engine
-    from batch.datasets.answers import CleaningEngine
-
-    return CleaningEngine(engine)
+    return kind.wrapped(made)
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
     """A sentence where what answers a job's items cannot run here, else nothing; raises for an unknown model."""
-    kind = own_kind(plan.kind)
-    if kind is not None:
-        return (why := kind.why_not_ready()) and f"Jobs of kind {plan.kind} cannot run here: {why}"
+    kind = kind_of(plan.kind)
+    if why := kind.why_not_ready():
+        return f"Jobs of kind {plan.kind} cannot run here: {why}"
+    if kind.own_engine:
+        return ""
     spec = spec_of(registry, plan)
     return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
 
@@ -158,20 +147,16 @@ def start(
     plan = plan or plan_of(job)
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
-    observer: RunObserver | None = None
-    if plan.kind == DATASET:
-        from batch.datasets.running import DatasetObserver
-
-        observer = DatasetObserver(job)
+    kind = kind_of(plan.kind)
     run = Run(
         job,
         # Made only where something is left to answer.
-        _for_kind(engine, plan.kind) if engine else lambda: engine_for(registry, plan),
+        kind.wrapped(engine) if engine else lambda: engine_for(registry, plan),
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,
         on_progress=on_progress,
-        observer=observer,
+        observer=kind.observer(job),
         close_engine=engine is None,
     )
     spare_collector()

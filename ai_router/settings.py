@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from batch.errors import BatchError
-from batch.options import OptionError, option, options_dict, parse_option
+from batch.options import OptionError, nearest, option, options_dict, parse_option
+from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, read_yaml
 
 CONFIG_NAME = "ai-router.yaml"
 
@@ -92,31 +93,27 @@ def load_settings(path: Path) -> Settings:
     """Settings of a file, checked; a missing file is all defaults."""
     if not path.is_file():
         return Settings()
-    import yaml
-
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise SettingsError(f"{path} must hold keys and values, not a {type(data).__name__}")
+        data = as_mapping(read_yaml(path, what="settings file"), str(path))
+    except YamlError as error:
+        raise SettingsError(f"Cannot read {error}") from None
     return build_settings(data, path)
 
 
 def build_settings(data: Mapping[str, Any], path: Path) -> Settings:
     """Settings from plain values; an unknown key names the nearest known one."""
-    import difflib
-
     settings = Settings()
     names = [f.name for f in fields(Settings)]
-    for name, value in data.items():
+    lines = data.lines if isinstance(data, YamlMap) else {}
+    for name, value in as_written(data, Settings).items():
+        where = f"{path}, line {lines[name]}" if name in lines else str(path)
         if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1)
-            raise SettingsError(f"{path}: unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = nearest(name, names)
+            raise SettingsError(f"{where}: unknown key {name!r}" + (f"; did you mean {near!r}?" if near else ""))
         try:
             setattr(settings, name, _value(name, value))
         except OptionError as error:
-            raise SettingsError(f"{path}: {error}") from error
+            raise SettingsError(f"{where}: {error}") from error
     return settings
 
 

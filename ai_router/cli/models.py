@@ -48,7 +48,7 @@ def facts(spec: ModelSpec) -> dict[str, object]:
         "id": spec.id,
         "name": spec.name,
         "engine": spec.engine,
-        "path": str(spec.path),
+        "path": str(spec.place),
         "source": spec.source,
         "parameters": spec.parameters,
         "size_bytes": spec.size_bytes,

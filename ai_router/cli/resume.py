@@ -15,7 +15,7 @@ from ai_router.cli.running import Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import plural
-from ai_router.kinds import own_kind
+from ai_router.kinds import kind_of
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchJob, JobStatus
 from batch.jobfile import ExportOptions
@@ -68,7 +68,7 @@ def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Di
     plan.sampling = replace(plan.sampling, **given(args, SamplingOptions))
     plan.run = replace(plan.run, **given(args, RunOptions))
     ErrorStrategy.parse(plan.run.on_error)
-    if args.model and own_kind(job.kind) is not None:
+    if args.model and kind_of(job.kind).own_engine:
         raise UsageError(f"--model: job {job.job_id} is of kind {job.kind} and goes on with its own model")
     if args.model:
         plan.model = session.registry.get(args.model).id
@@ -82,7 +82,7 @@ def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Di
 
 def _ending(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
     said = given(args, ExportOptions)
-    if own_kind(job.kind) is not None and said:
+    if kind_of(job.kind).files and said:
         flags = ", ".join(f"--{flag_name(ExportOptions, name)}" for name in said)
         raise UsageError(f"{flags}: only for jobs of prompts; job {job.job_id} makes files of its own")
     export = output.resolved(ExportOptions(**said), openai_batch=is_openai_batch(job))
@@ -116,12 +116,13 @@ def _go_on(
     if args.detach:
         changes = as_arguments(SamplingOptions, given(args, SamplingOptions))
         changes += as_arguments(RunOptions, given(args, RunOptions))
-        model = ["--model", plan.model] if own_kind(job.kind) is None else []
+        model = [] if kind_of(job.kind).own_engine else ["--model", plan.model]
         return detach(session, job, ending, display, [*changes, *model])
     assert job.checkpoint_file is not None
     left = job.total_prompts - job.processed + (job.failed if args.retry_failed else 0)
-    what = "prompt" if own_kind(job.kind) is None else "block"
-    display.note(f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, what)} left, model {plan.model}")
+    display.note(
+        f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, kind_of(job.kind).item)} left, model {plan.model}"
+    )
     stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False) if ending.export.stream else None
     try:
         return run_job(session, job, plan, ending, display, signals, stream)
