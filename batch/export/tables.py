@@ -208,7 +208,9 @@ def _text_writer(
 
         head = ""
     else:
-        delimiter = "\t" if form == "tsv" else table.delimiter if isinstance(table, CsvFile) else ","
+        delimiter = "\t" if form == "tsv" else ","
+        if form == table.format and isinstance(table, CsvFile):
+            delimiter = table.delimiter
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer, delimiter=delimiter)
 

@@ -131,13 +131,15 @@ class PromptTemplate:
 
     def _used(self, columns: Sequence[str] | None) -> tuple[str, ...]:
         """The columns that it names. Raises TemplateError for the first that is none."""
-        from jinja2 import meta, nodes
+        from jinja2 import TemplateAssertionError, meta, nodes
 
         tree = self._parsed(self._environment)
-        if columns is not None and WHOLE_ROW in columns and not _names_whole_row(tree):
+        try:
             named: set[str] = set(meta.find_undeclared_variables(tree)) - set(_GLOBALS)
-        else:
-            named = set(meta.find_undeclared_variables(tree)) - {*_GLOBALS, WHOLE_ROW}
+        except TemplateAssertionError as error:  # a filter or test that is none
+            raise TemplateError(f"{self.name}, line {error.lineno}: {error.message}") from None
+        if columns is None or WHOLE_ROW not in columns or _names_whole_row(tree):
+            named.discard(WHOLE_ROW)
         for node in tree.find_all((nodes.Getitem, nodes.Getattr)):
             if isinstance(node.node, nodes.Name) and node.node.name == WHOLE_ROW:
                 if isinstance(node, nodes.Getattr):
@@ -292,6 +294,9 @@ def _environment(*, marked: bool) -> tuple[Any, _Budget]:
             return bool(super().is_safe_attribute(obj, attr, value)) and not (
                 attr in _GROWING and isinstance(obj, str | bytes)
             )
+
+        def wrap_str_format(self, value: Any) -> None:
+            """No text's `format`: what it pads to is not looked at."""
 
         def call(self, context: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
             budget.step()

@@ -48,9 +48,7 @@ def test_the_sdk_reads_every_body(endpoint: str, finish: str, logprobs: dict[str
 
 def test_logprobs_have_the_tokens_they_are_of() -> None:
     chat = body("chat", extra=SAID).choices[0].logprobs.content
-    assert [(c.token, c.logprob) for c in chat] == list(
-        zip(SAID["logprob_tokens"], SAID["logprobs"], strict=True)
-    )
+    assert [(c.token, c.logprob) for c in chat] == list(zip(SAID["logprob_tokens"], SAID["logprobs"], strict=True))
     assert [c.bytes for c in chat] == [list("Hé".encode()), None, list(b" you")]
     bare = body("completions", extra=SAID).choices[0].logprobs
     assert (bare.tokens, bare.token_logprobs) == (SAID["logprob_tokens"], SAID["logprobs"])

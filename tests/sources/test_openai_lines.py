@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.items import Request
 from batch.sources import open_source, validate
 from batch.sources.entries import MalformedEntry, request_of
 
@@ -167,19 +166,3 @@ def test_parts_that_are_no_text_and_prompts_without_a_place_for_system_are_said(
     assert found["not_text"].endswith("image_url")
     assert "the system prompt is not in it" in found["without_system"]
     assert "without_system" not in {problem.kind for problem in validate(source).problems}
-
-
-def test_a_completion_gets_no_template() -> None:
-    pytest.importorskip("transformers")
-    from transformers import AutoTokenizer
-
-    from batch.engines.torch.prompt import encode_chat, encode_request
-
-    folder = Path(__file__).parents[2] / "ai_router" / "demo"
-    found = next(folder.rglob("tokenizer.json")).parent
-    tokenizer = AutoTokenizer.from_pretrained(found)
-    bare = request_of(line("completions", prompt="A stack is"))
-    assert encode_request(tokenizer, bare, "be brief") == tokenizer("A stack is")["input_ids"]
-    chat = Request("A stack is")
-    assert encode_request(tokenizer, chat, None) == encode_chat(tokenizer, chat.messages, None)
-    assert encode_request(tokenizer, chat, None) != encode_request(tokenizer, bare, None)
