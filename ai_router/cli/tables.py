@@ -26,7 +26,7 @@ def split_templates(names: Sequence[str]) -> tuple[str | None, str | None]:
     prompts = [name for name in names if name not in options]
     if len(options) > 1 or len(prompts) > 1:
         raise UsageError("--template: one YAML file of options and one template of the prompt at most")
-    return (options or [None])[0], (prompts or [None])[0]
+    return next(iter(options), None), next(iter(prompts), None)
 
 
 def source_of(jobfile: JobFile) -> Source:

@@ -13,7 +13,8 @@ from typing import NamedTuple, TextIO
 
 from batch.errors import SourceError
 from batch.items import Request
-from batch.sources.entries import MalformedEntry, request_of
+from batch.sources.entries import request_of
+from batch.sources.openai import MalformedEntry
 from batch.sources.text import replace_surrogates, replace_surrogates_in
 
 _SHOWN_COLUMNS = 20

@@ -230,6 +230,7 @@ def _replace_node(tree: Any, old: Any, new: Any) -> None:
 def _sum(concat: Any) -> Any:
     from jinja2 import nodes
 
+    total: Any
     total, *rest = (nodes.Filter(n, "_text", [], [], None, None, lineno=n.lineno) for n in concat.nodes)
     for node in rest:
         total = nodes.Add(total, node, lineno=concat.lineno)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.sources import open_source, validate
-from batch.sources.entries import MalformedEntry, request_of
+from batch.sources.entries import request_of
+from batch.sources.openai import MalformedEntry
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "responses": "/v1/responses"}
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

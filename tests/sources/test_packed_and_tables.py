@@ -1,4 +1,4 @@
-"""Files that are no plain text: gzip of any format, tables with types, Excel's first line, and what is named and refused."""
+"""Files that are no plain text: gzip of any format, tables with types, Excel's first line, and what is refused."""
 
 from __future__ import annotations
 

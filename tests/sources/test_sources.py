@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from batch.errors import SourceError
 from batch.sources import from_prompts, load_prompts, open_source, user_path, validate
-from batch.sources.entries import MalformedEntry, request_of
+from batch.sources.entries import request_of
+from batch.sources.openai import MalformedEntry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOSTILE = [
