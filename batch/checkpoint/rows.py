@@ -56,4 +56,5 @@ def result_of(row: Sequence[Any], preview: int | None = None) -> BatchResult:
         attempts=int(row[9]),
         extra=orjson.loads(row[10]) if row[10] else None,
         custom_id=extra.get("custom_id") if isinstance(extra, dict) else None,
+        endpoint=extra.get("endpoint") if isinstance(extra, dict) else None,
     )
