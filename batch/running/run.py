@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
-from batch.checkpoint.writer import ResultRow
+from batch.checkpoint.written import ResultRow, unfit
 from batch.engines.base import Engine
 from batch.engines.desk import MemoryDesk
 from batch.errors import BatchError, CheckpointError, ErrorClass, Failure, FatalError, Interrupted
@@ -213,6 +213,7 @@ class Run:
         stored, job = self._store.job(recount=True), self.job
         job.total_prompts, job.completed, job.failed = stored.total_prompts, stored.completed, stored.failed
         job.tokens_input, job.tokens_output = stored.tokens_input, stored.tokens_output
+        job.cost, job.cost_unknown, job.with_provider = stored.cost, stored.cost_unknown, stored.with_provider
         job.elapsed = self._elapsed_before = stored.elapsed
         job.started_at = stored.started_at or now_iso()
         self._done = self._store.done_map(job.total_prompts, retry_failed=self.retry_failed)
@@ -334,6 +335,8 @@ class Run:
         self._meter.eta.start(self._clock.now())
 
     def _answered(self, response: BatchResponse[Answer]) -> None:
+        if (bad := unfit(response)) is not None:
+            response = BatchResponse(response.id, None, error=bad)
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
         if given is None:
             return  # an id that was never given out, or a second answer: nothing may be counted twice
