@@ -46,13 +46,20 @@ class JobPlan:
     kind: str = "prompts"
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
     weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
+    table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
     stored: Path | None = None  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
-        config = {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
+        config: dict[str, Any] = {
+            "source": self.source,
+            "sampling": options_dict(self.sampling),
+            "run": options_dict(self.run),
+        }
         if self.weights is not None:
             config["weights"] = self.weights
+        if self.table is not None:
+            config["table"] = self.table
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -64,14 +71,15 @@ def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[in
     template = 32  # tokens a chat template may add around one turn
     system = count(plan.sampling.system) if count and plan.sampling.system else 0
 
+    about: dict[str, Any] = {"model": spec.id, "system": plan.sampling.system}
     if count is None:
-        return validate(source, progress=progress)
+        return validate(source, **about, progress=progress)
     measure = count
 
     def tokens(request: Request) -> int:
         return sum(measure(str(m.get("content", ""))) for m in request.messages) + template + system
 
-    return validate(source, count_tokens=tokens, context=spec.context, progress=progress)
+    return validate(source, count_tokens=tokens, context=spec.context, **about, progress=progress)
 
 
 def create_job(
@@ -113,6 +121,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         details=dict(config.get("details", {})),
         weights=config.get("weights"),
         stored=job.checkpoint_file,
+        table=config.get("table"),
     )
 
 

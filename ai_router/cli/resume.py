@@ -173,7 +173,10 @@ def _nothing_left(
         target, _ = output.write(job, ending.export, session.workspace.outputs)
         if target != output.STDOUT:
             display.note(f"Wrote {target}")
-    elif not ending.export.stream:
+    if ending.export.merge:
+        output.merge(job, ending.export)
+        display.note(f"Wrote {ending.export.merge}")
+    if not (ending.wanted or ending.export.merge or ending.export.stream):
         display.note(f"Results: {session.command('show', job)}")
     if job.failed:
         display.note(f"Try the failed ones again with: {session.command('resume', job, ['--retry-failed'])}")

@@ -146,7 +146,7 @@ def _end(
     to_stdout = ending.export.path == output.STDOUT
     kind = kind_of(job.kind)
     written = Output(())
-    if finished and not to_stdout:
+    if finished:
         try:
             written = _write(session, job, ending, display)
         except BatchError as failure:
@@ -197,7 +197,13 @@ def _write(session: Session, job: BatchJob, ending: Ending, display: Display) ->
         )
         display.busy("")
         return written
-    return Output((Path(output.write(job, ending.export, outputs)[0]),) if ending.wanted else ())
+    files = []
+    if ending.export.merge is not None:
+        output.merge(job, ending.export)
+        files.append(Path(ending.export.merge))
+    if ending.wanted and ending.export.path != output.STDOUT:
+        files.append(Path(output.write(job, ending.export, outputs)[0]))
+    return Output(tuple(files))
 
 
 def _exit_code(run: Run, signals: Signals) -> int:
