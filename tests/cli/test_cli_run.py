@@ -287,7 +287,7 @@ def test_resume_with_other_weights_is_asked_first(program: Program) -> None:
     assert program("resume", job_id, "--workers", "2") == 1 and program.seen == ["fail x", "two"]
     weights.write_bytes(b"trained on")
     assert program("resume", job_id, "--retry-failed") == 2
-    assert "so far came from other weights of quick than are there now: changed: model.safetensors; --yes" in program.err
+    assert "from other weights of quick than are there now: changed: model.safetensors; --yes" in program.err
     assert program("resume", job_id, "--retry-failed", "--yes") == 1
     assert "Warning: 2 results" in program.err
     assert program("resume", job_id, "--retry-failed") == 1  # said once
