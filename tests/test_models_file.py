@@ -234,6 +234,13 @@ def test_a_gguf_file_on_an_engine_that_does_not_take_it(tmp_path: Path) -> None:
     assert "gguf" in row.forms or (not spec.ready and "a GGUF file" in spec.why)
 
 
+def test_a_folder_quantised_by_mlx_names_its_engine(tmp_path: Path) -> None:
+    config = {"architectures": ["LlamaForCausalLM"], "quantization": {"group_size": 64, "bits": 4}}
+    folder = model(tmp_path / "m", json.dumps(config))
+    spec = describe(folder, engine="torch", source="found")
+    assert not spec.ready and "engine: mlx runs it" in spec.why
+
+
 # -- the table of engines -----------------------------------------------------------------------------------------
 
 
