@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -132,16 +133,28 @@ def _value(name: str, value: Any) -> Any:
     return parse_option(Settings, name, value)
 
 
-def save_settings(workspace: Workspace) -> None:
-    """Write what differs from the defaults, whole or not at all. Comments in the file are not kept."""
+def _settings_text(workspace: Workspace) -> str:
+    """What the file is to say: as it stands, with the changes; anew where that would be read as something else."""
     import yaml
 
+    from ai_router.settings_file import edited
+
+    path, values = workspace.config_file, options_dict(workspace.settings)
+    if path.is_file():
+        with suppress(ValueError):
+            text = edited(path.read_text(encoding="utf-8"), values, asdict(Settings()))
+            if build_settings(yaml.safe_load(text), path) == workspace.settings:
+                return text
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False) if values else "{}\n"
+
+
+def save_settings(workspace: Workspace) -> None:
+    """Write what differs from the defaults, whole or not at all; comments of a file that is there are kept."""
     path = workspace.config_file
     temporary = path.with_suffix(".tmp")
-    text = yaml.safe_dump(options_dict(workspace.settings), allow_unicode=True, sort_keys=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text if options_dict(workspace.settings) else "{}\n", encoding="utf-8")
+        temporary.write_text(_settings_text(workspace), encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         raise SettingsError(f"Cannot write {path}: {error.strerror}") from error

@@ -46,7 +46,7 @@ async def through_all_sizes(app: RouterApp, pilot: object) -> None:
 @pytest.fixture
 def path(workspace: Workspace) -> Path:
     """A job with known answers, long and short texts, failures and gaps."""
-    examples = [
+    texts = [
         (NASTY, JAPANESE, JAPANESE, "x"),
         ("a " * 400, "b", None, None),
         ("e", "f", "f", "y"),

@@ -55,6 +55,8 @@ class VirtualTable(ScrollView, can_focus=True):
         "table.up",
         "table.page_down",
         "table.page_up",
+        "table.half_down",
+        "table.half_up",
         "table.first",
         "table.last",
     )
@@ -332,6 +334,14 @@ class VirtualTable(ScrollView, can_focus=True):
     def action_page_up(self) -> None:
         """A screenful up."""
         self.move_cursor(self.cursor - self.visible_rows)
+
+    def action_half_down(self) -> None:
+        """Half a screenful down."""
+        self.move_cursor(self.cursor + max(1, self.visible_rows // 2))
+
+    def action_half_up(self) -> None:
+        """Half a screenful up."""
+        self.move_cursor(self.cursor - max(1, self.visible_rows // 2))
 
     def action_first(self) -> None:
         """To the first row."""
