@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ai_router.trust import (
 from batch.errors import BatchError
 from batch.options import OptionError, nearest, option, options_dict, parse_option
 from batch.sources.paths import user_path
-from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, read_yaml
+from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, parse_yaml, read_yaml
 
 GUARDED = ("notify_command", "webhook")  # count only in the user's own file, or in one that is trusted
 
@@ -151,24 +152,37 @@ def _value(name: str, value: Any) -> Any:
     return parse_option(Settings, name, value)
 
 
+def _settings_text(path: Path, values: dict[str, Any]) -> str:
+    """What the file is to say: as it stands, with the changes; anew where that would be read as something else."""
+    import yaml
+
+    from ai_router.settings_file import edited
+
+    if path.is_file():
+        with suppress(ValueError, BatchError):
+            text = edited(path.read_text(encoding="utf-8"), values, asdict(Settings()))
+            read = build_settings(as_mapping(parse_yaml(text, str(path)), str(path)), path)
+            if read == build_settings(values, path):
+                return text
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False) if values else "{}\n"
+
+
 def save_settings(workspace: Workspace) -> None:
-    """Write what differs from the defaults, whole or not at all. Comments in the file are not kept.
+    """Write what differs from the defaults, whole or not at all; comments of a file that is there are kept.
 
     What the file names and is not trusted with stays as it was; what these settings name, a person has given here, and
     the file is trusted with it.
     """
-    import yaml
-
     from batch.export.atomic import atomic_file
 
     path, values = workspace.config_file, options_dict(workspace.settings)
     kept = {key: value for key, value in _withheld_values(path).items() if key not in values}
     claims = claims_in({key: values.get(key) for key in GUARDED})
-    text = yaml.safe_dump({**values, **kept}, allow_unicode=True, sort_keys=False)
+    text = _settings_text(path, {**values, **kept})
     try:
         # A webhook's address may be a secret.
         with atomic_file(path, private=bool(claims or kept)) as file:
-            file.write(text.encode("utf-8") if values or kept else b"{}\n")
+            file.write(text.encode("utf-8"))
     except BatchError as error:
         raise SettingsError(f"Cannot write {path}: {error}") from error
     if not kept:
