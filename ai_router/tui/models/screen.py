@@ -198,7 +198,7 @@ def _details(spec: ModelSpec, chosen: bool) -> Content:
         rows.append(("notes", one_line(spec.notes), ""))
     if spec.sampling:
         rows.append(("sampling", ", ".join(f"{key} {value}" for key, value in spec.sampling.items()), ""))
-    rows.append(("folder", home(spec.path), "$text-muted"))
+    rows.append(("folder", home(spec.place), "$text-muted"))
     return Content("\n").join(
         Content.assemble((f"{name:<11} ", "$text-muted"), (text, style)) for name, text, style in rows
     )

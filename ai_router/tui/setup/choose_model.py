@@ -211,7 +211,7 @@ def _about(spec: ModelSpec) -> Content:
         ("context", f"{spec.context:,} tokens" if spec.context else "—"),
         ("engine", spec.engine),
         ("from", spec.source),
-        ("folder", home(spec.path)),
+        ("folder", home(spec.place)),
         ("notes", spec.notes),
         ("defaults", ", ".join(f"{name} {value}" for name, value in spec.sampling.items())),
     ]
