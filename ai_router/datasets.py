@@ -11,6 +11,7 @@ from ai_router.jobs import JobPlan
 from ai_router.kinds.dataset import KIND
 from ai_router.models import ModelSpec, Registry, UnknownModelError, with_choices
 from ai_router.settings import Workspace
+from ai_router.trust import allowed, claims_in, withheld_text
 from batch.datasets.adapter import check_adapter
 from batch.datasets.config import DEFAULT_CONFIG, SAMPLING, Config, Setting, settle
 from batch.datasets.example import Columns
@@ -126,6 +127,10 @@ def prepare(
     else:
         about = check_adapter(folder, spec.path)
     engine = _text(settings["engine"].value)
+    if settings["engine"].origin == "file" and config.path is not None:
+        claims = claims_in({"engine": engine})
+        if not allowed(config.path, claims):
+            raise DatasetError(withheld_text(config.path, claims, folder=False))
     if engine is None and folder is not None and spec.engine == "mlx" and not (folder / MLX_WEIGHTS).is_file():
         engine = "torch"  # an adapter of PEFT, which mlx-lm does not read
     spec = with_choices(spec, adapter=folder, engine=engine)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ai_router.trust import (
+    CONFIG_NAME,
+    MODELS_NAME,
+    allowed,
+    claims_in,
+    home_folder,
+    remember,
+    withheld_text,
+)
 from batch.errors import BatchError
 from batch.options import OptionError, nearest, option, options_dict, parse_option
-from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, read_yaml
+from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, parse_yaml, read_yaml
 
-CONFIG_NAME = "ai-router.yaml"
+GUARDED = ("notify_command", "webhook")  # count only in the user's own file, or in one that is trusted
 
 
 class SettingsError(BatchError):
@@ -41,6 +50,7 @@ class Workspace:
 
     root: Path
     settings: Settings
+    withheld: tuple[str, ...] = ()  # what its settings file names and is not trusted to do, a sentence each
 
     @property
     def config_file(self) -> Path:
@@ -65,7 +75,7 @@ class Workspace:
     @property
     def models_file(self) -> Path:
         """`models.yaml`: models by hand; may not exist."""
-        return self.root / "models.yaml"
+        return self.root / MODELS_NAME
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -74,11 +84,7 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / CONFIG_NAME).is_file():
             return folder
-    if home := os.environ.get("AI_ROUTER_HOME"):
-        return Path(home).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("ai-router", appauthor=False))
+    return home_folder()
 
 
 def load_workspace(override: Path | str | None = None) -> Workspace:
@@ -86,7 +92,19 @@ def load_workspace(override: Path | str | None = None) -> Workspace:
     root = Path(override).expanduser().absolute() if override else find_root()
     if root.exists() and not root.is_dir():
         raise SettingsError(f"The workspace is not a folder: {root}")
-    return Workspace(root, load_settings(root / CONFIG_NAME))
+    settings, withheld = guarded_settings(root / CONFIG_NAME)
+    return Workspace(root, settings, withheld)
+
+
+def guarded_settings(path: Path) -> tuple[Settings, tuple[str, ...]]:
+    """Settings of a file without the command and the webhook that it is not trusted with, and sentences about these."""
+    settings = load_settings(path)
+    claims = claims_in({key: getattr(settings, key) for key in GUARDED})
+    if allowed(path, claims):
+        return settings, ()
+    for key in GUARDED:
+        setattr(settings, key, None)
+    return settings, (withheld_text(path, claims),)
 
 
 def load_settings(path: Path) -> Settings:
@@ -129,16 +147,46 @@ def _value(name: str, value: Any) -> Any:
     return parse_option(Settings, name, value)
 
 
-def save_settings(workspace: Workspace) -> None:
-    """Write what differs from the defaults, whole or not at all. Comments in the file are not kept."""
+def _settings_text(path: Path, values: dict[str, Any]) -> str:
+    """What the file is to say: as it stands, with the changes; anew where that would be read as something else."""
     import yaml
 
-    path = workspace.config_file
-    temporary = path.with_suffix(".tmp")
-    text = yaml.safe_dump(options_dict(workspace.settings), allow_unicode=True, sort_keys=False)
+    from ai_router.settings_file import edited
+
+    if path.is_file():
+        with suppress(ValueError, BatchError):
+            text = edited(path.read_text(encoding="utf-8"), values, asdict(Settings()))
+            read = build_settings(as_mapping(parse_yaml(text, str(path)), str(path)), path)
+            if read == build_settings(values, path):
+                return text
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False) if values else "{}\n"
+
+
+def save_settings(workspace: Workspace) -> None:
+    """Write what differs from the defaults, whole or not at all; comments of a file that is there are kept.
+
+    What the file names and is not trusted with stays as it was; what these settings name, a person has given here, and
+    the file is trusted with it.
+    """
+    from batch.export.atomic import atomic_file
+
+    path, values = workspace.config_file, options_dict(workspace.settings)
+    kept = {key: value for key, value in _withheld_values(path).items() if key not in values}
+    claims = claims_in({key: values.get(key) for key in GUARDED})
+    text = _settings_text(path, {**values, **kept})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text if options_dict(workspace.settings) else "{}\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SettingsError(f"Cannot write {path}: {error.strerror}") from error
+        # A webhook's address may be a secret.
+        with atomic_file(path, private=bool(claims or kept)) as file:
+            file.write(text.encode("utf-8"))
+    except BatchError as error:
+        raise SettingsError(f"Cannot write {path}: {error}") from error
+    if not kept:
+        remember(path, claims)
+
+
+def _withheld_values(path: Path) -> dict[str, str]:
+    try:
+        said, withheld = load_settings(path), guarded_settings(path)[1]
+    except SettingsError:
+        return {}
+    return {key: value for key in GUARDED if withheld and (value := getattr(said, key))}

@@ -144,7 +144,8 @@ def save_jobfile(path: Path | str, jobfile: JobFile) -> None:
 
     values = jobfile.as_dict()
     body = _dump(values) if values else "{}\n"
-    with atomic_file(Path(path)) as file:
+    # A webhook's address and a command's arguments may be secrets.
+    with atomic_file(Path(path), private=bool(jobfile.notify.webhook or jobfile.notify.command)) as file:
         file.write((HEADER + body).encode("utf-8"))
 
 

@@ -20,7 +20,7 @@ def test_a_kind_answers_to_its_name_and_its_places_are_there(name: str) -> None:
     assert isinstance(kind, JobKind) and kind.name == name
     assert PLACES[kind.results].of_job
     config = JobPlan("m", kind=name, details={"a": 1}).as_config()
-    assert BatchJob("x", "m", [], config=config).kind == name
+    assert BatchJob("x", "m", [], 0, config=config).kind == name
 
 
 def test_a_kind_of_a_later_version_is_treated_as_prompts() -> None:

@@ -29,6 +29,8 @@ from batch.options import options_dict
 from batch.running.progress import RunState, Snapshot
 from batch.running.run import Run, RunHandle
 
+# What may hold secrets goes to a background run by its environment: everybody may read a command line.
+PRIVATE = {"command": "AI_ROUTER_DETACHED_COMMAND", "webhook": "AI_ROUTER_DETACHED_WEBHOOK"}
 SIGNAL_SECONDS = 0.1  # until Ctrl-C is answered
 
 
@@ -60,13 +62,22 @@ def run_job(
     display: Display,
     signals: Signals,
     stream: output.Stream | None = None,
+    *,
+    allow_change: bool = False,
 ) -> int:
     """Run what is missing of a job to its end, or to where it is stopped; returns the exit code."""
     before = (job.tokens_input, job.tokens_output, job.elapsed)
     with _quiet_threads():
         signals.hold()
         try:
-            run = jobs.start(session.registry, job, plan, retry_failed=ending.retry_failed, on_results=stream)
+            run = jobs.start(
+                session.registry,
+                job,
+                plan,
+                retry_failed=ending.retry_failed,
+                on_results=stream,
+                allow_change=allow_change,
+            )
             signals.guard(run)
             follow(run, display, signals)
         finally:
@@ -237,8 +248,10 @@ def _quiet_threads() -> Iterator[None]:
 
 def detach(session: Session, job: BatchJob, ending: Ending, display: Display, changes: Sequence[str] = ()) -> int:
     """Go on in the background; `changes` are flags that change the job's options. The job's id is data."""
-    arguments = [*ending.arguments(), *as_arguments(NotifyOptions, ending.notify_given), *changes]
-    pid = jobs.detach(session.workspace, job, arguments)
+    open_said = {name: value for name, value in ending.notify_given.items() if name not in PRIVATE}
+    arguments = [*ending.arguments(), *as_arguments(NotifyOptions, open_said), *changes]
+    private = {PRIVATE[name]: str(value) for name, value in ending.notify_given.items() if name in PRIVATE and value}
+    pid = jobs.detach(session.workspace, job, arguments, private)
     assert job.checkpoint_file is not None
     log = jobs.log_path(job.checkpoint_file)
     display.note(f"Job {job.job_id} goes on in the background as process {pid}; log: {log}")

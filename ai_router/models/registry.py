@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ai_router.models.discovery import describe, found
+from ai_router.models.discovery.describe import SUFFIXES
 from ai_router.models.entries import read_entries
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError, Workspace
@@ -16,7 +17,6 @@ from batch.errors import BatchError
 from batch.sources.paths import user_path
 
 DEMO_PATH = Path(__file__).parents[1] / "demo"
-FILES = (".gguf", ".safetensors", ".bin")  # names that are taken for a file's
 
 
 class UnknownModelError(BatchError):
@@ -64,7 +64,7 @@ class Registry:
 
 def _place(name: str) -> Path | None:
     """The folder or file of that name, where it is meant as one and there is one."""
-    if "/" not in name and os.sep not in name and not name.lower().endswith(FILES):
+    if "/" not in name and os.sep not in name and not name.lower().endswith(SUFFIXES):
         return None
     try:
         place = user_path(name).resolve()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from batch.checkpoint import ResultWriter
-from batch.checkpoint.writer import ResultRow
+from batch.checkpoint.written import ResultRow, unfit
 from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchResponse
 from batch.job import BatchJob
@@ -61,6 +61,8 @@ class Answering:
 
     def answered(self, response: BatchResponse[Answer]) -> None:
         """Take in a response. One that nobody awaits, a second one or to an unknown id, counts for nothing."""
+        if (bad := unfit(response)) is not None:
+            response = BatchResponse(response.id, None, error=bad)
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
         if given is None:
             return

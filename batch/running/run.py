@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
-from batch.checkpoint.writer import ResultRow
+from batch.checkpoint.written import ResultRow
 from batch.engines.base import Engine, closing_answers
 from batch.engines.desk import MemoryDesk
 from batch.errors import BatchError, CheckpointError, EngineError, FatalError, Interrupted
@@ -125,6 +125,7 @@ class Run(Steering):
         stored, job = self._store.job(recount=True), self.job
         job.total_prompts, job.completed, job.failed = stored.total_prompts, stored.completed, stored.failed
         job.tokens_input, job.tokens_output = stored.tokens_input, stored.tokens_output
+        job.cost, job.cost_unknown, job.with_provider = stored.cost, stored.cost_unknown, stored.with_provider
         job.elapsed = self._elapsed_before = stored.elapsed
         job.started_at = stored.started_at or now_iso()
         places = self._store.done_map(job.total_prompts, retry_failed=self.retry_failed)

@@ -15,6 +15,7 @@ from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, re
 from batch.engines.registry import Place
 from batch.errors import FatalError
 
+SUFFIXES = (".gguf", ".safetensors", ".bin")  # of names that are taken for a file's
 NOT_CAUSAL = "not a causal language model"
 _LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 _MOST_ELEMENTS = 2**60  # of a tensor that can be
@@ -77,7 +78,7 @@ def _nothing(why: str) -> _Seen:
 def _look(place: Path, form: str) -> _Seen:
     """Why it is no model, its config, its files of weights."""
     if form == "missing":
-        return _nothing(f"no such folder: {place}" if not place.suffix else f"no such file: {place}")
+        return _nothing(f"no such {'file' if place.suffix in SUFFIXES else 'folder'}: {place}")
     if form == "folder":
         return _look_into(place)
     if form == "adapter":

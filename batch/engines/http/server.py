@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from batch.errors import FatalError
@@ -13,6 +13,7 @@ from batch.prices import Price
 
 WireName = Literal["chat", "completions", "embeddings", "anthropic", "ollama"]
 AlarmPolicy = Literal["note", "fail"]
+WIRE_NAMES: tuple[str, ...] = get_args(WireName)
 
 OPENAI_SAMPLING = frozenset({"temperature", "top_p", "seed", "stop"})
 ALL_SAMPLING = OPENAI_SAMPLING | {"top_k", "min_p", "repetition_penalty"}
