@@ -144,8 +144,12 @@ def start(
     engine: Engine[Request, Answer] | None = None,
     on_results: Callable[[Sequence[BatchResult]], None] | None = None,
     on_progress: Callable[[BatchJob, int], None] | None = None,
+    wait: bool = True,
 ) -> Run:
-    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
+    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
+
+    Without `wait` it does not stay for answers to what is with a provider.
+    """
     plan = plan or plan_of(job)
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
@@ -164,6 +168,7 @@ def start(
         on_progress=on_progress,
         observer=observer,
         close_engine=engine is None,
+        wait_for_providers=wait,
     )
     spare_collector()
     return run.start()
@@ -191,7 +196,9 @@ def log_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".log")
 
 
-def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), timeout: float = 20.0) -> int:
+def detach(
+    workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), timeout: float = 20.0, *, verb: str = "resume"
+) -> int:
     """Go on with a job in a process of its own, away from this terminal; returns its pid.
 
     Waits until that process holds the job's lock, so that `watch` finds it running; raises with the log's last
@@ -203,7 +210,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
     check_free(job)
     checkpoint = job.checkpoint_file.absolute()
     log = log_path(checkpoint)
-    command, env = _program(workspace, "resume", str(checkpoint), "--display", "log", *arguments)
+    command, env = _program(workspace, verb, str(checkpoint), "--display", "log", *arguments)
     kwargs: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -223,8 +230,8 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
     watch = Watch(checkpoint)
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        # 1: it is over already, and some items have failed.
-        if watch.running or process.poll() in (0, 1):
+        # 1: it is over already, and some items have failed; 75: what is left is with a provider.
+        if watch.running or process.poll() in (0, 1, 75):
             return process.pid
         if process.poll() is not None:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

@@ -18,6 +18,7 @@ class JobStatus(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
+    WAITING = "waiting"  # everything left is with a provider
 
 
 def new_job_id() -> str:

@@ -55,7 +55,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
         job = jobs.open_job(session.workspace, args.job)
         jobs.check_free(job)
         plan = _plan(args, session, job, display)
-        ending = _ending(args, session, job)
+        ending = ending_of(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
             return _nothing_left(session, job, plan, ending, args, display, signals)
         if problem := jobs.why_not_ready(session.registry, plan):
@@ -80,7 +80,8 @@ def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Di
     return plan
 
 
-def _ending(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
+def ending_of(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
+    """What is to happen with the answers, as the flags say; refused where a job of this kind has no use for them."""
     said = given(args, ExportOptions)
     if own_kind(job.kind) is not None and said:
         flags = ", ".join(f"--{flag_name(ExportOptions, name)}" for name in said)
