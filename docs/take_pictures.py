@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from ai_router import datasets, jobs
 from ai_router.settings import Settings, Workspace
 from ai_router.tui.app import RouterApp
-from ai_router.tui.screens.evaluation import EvaluationScreen
-from ai_router.tui.screens.menu import MenuScreen
+from ai_router.tui.menu import MenuScreen
+from ai_router.tui.scoring.screen import EvaluationScreen
 from batch.options import RunOptions
 from batch.sources import open_source
 

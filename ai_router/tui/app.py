@@ -15,7 +15,7 @@ from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
 from ai_router.tui.palette import ActionProvider
-from ai_router.tui.turns import Turns, kind_of
+from ai_router.tui.run.turns import Turns, kind_of
 from ai_router.tui.widgets.text import harmless
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
-    from ai_router.tui.engine import EnginePool
+    from ai_router.tui.ask.engine import EnginePool
     from batch.job import BatchJob
     from batch.options import SamplingOptions
     from batch.running.run import Run, RunHandle
@@ -76,7 +76,7 @@ class RouterApp(App[int]):
 
     def on_mount(self) -> None:
         """Show the menu at once; read everything else behind it."""
-        from ai_router.tui.screens.menu import MenuScreen
+        from ai_router.tui.menu import MenuScreen
 
         self.push_screen(MenuScreen())
         if self.open_job is not None:
@@ -120,7 +120,7 @@ class RouterApp(App[int]):
     def engines(self) -> EnginePool:
         """What answers single prompts."""
         if self._engines is None:
-            from ai_router.tui.engine import EnginePool
+            from ai_router.tui.ask.engine import EnginePool
 
             self._engines = EnginePool()
         return self._engines
@@ -203,57 +203,57 @@ class RouterApp(App[int]):
         elif place == "ask":
             self.open_ask()
         elif place == "models":
-            from ai_router.tui.screens.models import ModelsScreen
+            from ai_router.tui.models.screen import ModelsScreen
 
             self._show(ModelsScreen())
         elif place == "jobs":
             self.open_jobs()
         elif place == "settings":
-            from ai_router.tui.screens.settings import SettingsScreen
+            from ai_router.tui.settings.screen import SettingsScreen
 
             self._show(SettingsScreen())
         elif place == "batch":
-            from ai_router.tui.screens.batch import BatchMenuScreen
+            from ai_router.tui.setup.menu import BatchMenuScreen
 
             self._show(BatchMenuScreen())
         elif place == "score":
             self._choose_evaluation()
         elif place == "semantic":
-            from ai_router.tui.screens.semantic_ids import SemanticIdsScreen
+            from ai_router.tui.semantic.screen import SemanticIdsScreen
 
             self._show(SemanticIdsScreen())
 
     def open_ask(self, model: str | None = None) -> None:
         """Ask a model something; without one, the model of the settings."""
-        from ai_router.tui.screens.ask import AskScreen
+        from ai_router.tui.ask.screen import AskScreen
 
         self._show(AskScreen(model))
 
     def open_jobs(self) -> None:
         """Show the list of jobs."""
-        from ai_router.tui.screens.jobs import JobsScreen
+        from ai_router.tui.jobs.screen import JobsScreen
 
         self._show(JobsScreen())
 
     def open_results(self, path: Path) -> None:
         """Show a job's results, as its kind has them."""
         if kind_of(path) == "semantic-ids":
-            from ai_router.tui.screens.semantic_result import SemanticResultScreen
+            from ai_router.tui.semantic.result import SemanticResultScreen
 
             self._show(SemanticResultScreen(path))
             return
-        from ai_router.tui.screens.results import ResultsScreen
+        from ai_router.tui.results.screen import ResultsScreen
 
         self._show(ResultsScreen(path))
 
     def open_evaluation(self, path: Path) -> None:
         """Score a job with known answers, or a results file."""
-        from ai_router.tui.screens.evaluation import EvaluationScreen
+        from ai_router.tui.scoring.screen import EvaluationScreen
 
         self._show(EvaluationScreen(path))
 
     def _choose_evaluation(self) -> None:
-        from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog
+        from ai_router.tui.scoring.dialogs import ChooseRunDialog
 
         def answered(path: Path | None) -> None:
             if path is not None:
@@ -263,7 +263,7 @@ class RouterApp(App[int]):
 
     def open_run(self, path: Path) -> None:
         """Show a job's run: ours, or another process's."""
-        from ai_router.tui.screens.run import RunScreen
+        from ai_router.tui.run.screen import RunScreen
 
         self._show(RunScreen(path))
 
@@ -292,7 +292,7 @@ class RouterApp(App[int]):
         if retry is None:
             self.notify(text, title="Could not do that", severity="error", timeout=ERROR_SECONDS, markup=False)
             return
-        from ai_router.tui.screens.dialogs import ConfirmDialog
+        from ai_router.tui.dialogs import ConfirmDialog
 
         def answered(choice: str | None) -> None:
             if choice == "retry":
@@ -334,7 +334,7 @@ class RouterApp(App[int]):
 
     def action_help(self) -> None:
         """All keys of this screen."""
-        from ai_router.tui.screens.help import HelpScreen
+        from ai_router.tui.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.screen))
@@ -354,7 +354,7 @@ class RouterApp(App[int]):
         if not live:
             self._end(0)
             return
-        from ai_router.tui.screens.leave import LeaveDialog
+        from ai_router.tui.run.leave import LeaveDialog
 
         self.push_screen(LeaveDialog(len(live)), self._leave)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from batch.engines.adaptive import AdaptiveConcurrency
+from batch.engines.adaptive import AdaptiveLimit
 from batch.engines.lane import Lane
 from batch.errors import Cause, ErrorClass, Failure
 from batch.items import Answer, BatchResponse, ItemId, Request
@@ -33,7 +33,7 @@ class Gate:
         self.down = ""  # why nothing more may begin, ever
         self._lane, self._clock = lane, clock
         self._limit = RateLimit(lane.requests_per_minute, lane.tokens_per_minute, clock)
-        self._adaptive = AdaptiveConcurrency() if lane.adaptive and lane.workers is None else None
+        self._adaptive = AdaptiveLimit() if lane.adaptive and lane.workers is None else None
         self._begun: dict[ItemId, _Begun] = {}
         self._dearest: int | None = None  # of the answers so far, billionths of a dollar
         self._not_before = 0.0
@@ -91,7 +91,7 @@ class Gate:
 
     def begin(self, item_id: ItemId, request: Request) -> None:
         """It is sent, after `wait` has said 0."""
-        number = self._adaptive.begin() if self._adaptive else 0
+        number = self._adaptive.sent() if self._adaptive else 0
         most = self._most(request) if self._lane.budget is not None else 0
         self._begun[item_id] = _Begun(number, self._limit.reserved, most)
 
@@ -106,17 +106,20 @@ class Gate:
 
     def forget(self, item_id: ItemId) -> None:
         """It is in flight no more, though it has no answer: given up, or handed to somebody far away."""
-        self._begun.pop(item_id, None)
+        begun = self._begun.pop(item_id, None)
+        if begun is not None and self._adaptive:
+            self._adaptive.dropped(begun.number)
 
     def end(self, response: BatchResponse[Answer]) -> None:
         """It came back."""
-        flying = self.in_flight
         begun = self._begun.pop(response.id, None)
         tokens = response.tokens_input + response.tokens_output
         if begun is not None:
             self._limit.settle(begun.reserved, tokens)
         self._pay(response, tokens)
-        self._judge(response.error, begun, flying)
+        if begun is not None and self._adaptive:
+            _tell(self._adaptive, begun.number, response.error)
+        self._judge(response.error)
 
     def _pay(self, response: BatchResponse[Answer], tokens: int) -> None:
         if response.cost is not None:
@@ -128,10 +131,8 @@ class Gate:
             if self._lane.budget is not None:
                 self.down = "it does not say what its answers cost, so its budget cannot be kept"
 
-    def _judge(self, error: Failure | None, begun: _Begun | None, flying: int) -> None:
-        """What it says about how fast to go on, and whether at all."""
-        if self._adaptive and begun is not None:
-            self._adaptive.end(begun.number, None if error is None else error.cause, flying)
+    def _judge(self, error: Failure | None) -> None:
+        """What it says about how soon to go on, and whether at all."""
         if error is None or error.error_class is ErrorClass.PERMANENT:
             self._failures = self._rests = 0  # it is there, and answers
             return
@@ -149,6 +150,18 @@ class Gate:
         if self._rests > RESTS:
             self.down = f"it has failed again and again: {why}"
         self._not_before = max(self._not_before, self._clock() + min(LONGEST_REST, REST * 2 ** (self._rests - 1)))
+
+
+def _tell(limit: AdaptiveLimit, number: int, error: Failure | None) -> None:
+    """What an answer says about how many at once the other side bears."""
+    if error is None:
+        limit.answered(number)
+    elif error.cause is Cause.RATE:
+        limit.limited(number)
+    elif error.cause is Cause.SERVER:
+        limit.troubled(number)
+    else:
+        limit.dropped(number)
 
 
 def dollars(billionths: int) -> str:

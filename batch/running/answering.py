@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from batch.checkpoint import ResultWriter
-from batch.checkpoint.writer import AttemptRow, ResultRow
+from batch.checkpoint.written import AttemptRow, ResultRow, unfit
 from batch.errors import Cause, ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchResponse
 from batch.job import BatchJob
@@ -65,6 +65,8 @@ class Answering:
         self._answered(response, self.retry)
 
     def _answered(self, response: BatchResponse[Answer], policy: RetryPolicy) -> None:
+        if (bad := unfit(response)) is not None:
+            response = BatchResponse(response.id, None, error=bad)
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
         if given is None:
             return

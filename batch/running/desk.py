@@ -55,10 +55,7 @@ class StoreDesk:
         await self._whole(self._insert(key, items, lane, dict(details or {})))
 
     async def _insert(self, key: str, items: list[int], lane: str, details: dict[str, Any]) -> None:
-        try:
-            await self._write(submissions.insert(key, items, lane, details))
-        except sqlite3.IntegrityError:
-            raise ValueError(f"submission {key!r} was made before") from None
+        await self._write(submissions.insert(key, items, lane, details))
         self._feed.hand_over(items)
 
     async def noted(self, key: str, details: Mapping[str, Any]) -> None:

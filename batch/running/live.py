@@ -18,10 +18,10 @@ from typing import Any
 import orjson
 
 from batch.checkpoint import CheckpointStore, lock_owner, schema
-from batch.checkpoint.store import dump_json
 from batch.engines.lane import LaneSnapshot
 from batch.errors import CheckpointError
 from batch.job import BatchJob, BatchResult, JobStatus
+from batch.jsontext import dump_json
 from batch.running.handle import RunHandle, StopMode
 from batch.running.progress import InFlight, RunState, Score, Snapshot, job_snapshot
 from batch.slo import ServiceLevel, job_levels

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
-from batch.checkpoint.writer import ResultRow
+from batch.checkpoint.written import ResultRow
 from batch.engines.base import Engine, closing_answers, lanes_of
 from batch.errors import BatchError, CheckpointError, EngineError, FatalError, Interrupted
 from batch.items import Answer, Request
@@ -131,6 +131,7 @@ class Run(Steering):
         stored, job = self._store.job(recount=True), self.job
         job.total_prompts, job.completed, job.failed = stored.total_prompts, stored.completed, stored.failed
         job.tokens_input, job.tokens_output = stored.tokens_input, stored.tokens_output
+        job.cost, job.cost_unknown, job.with_provider = stored.cost, stored.cost_unknown, stored.with_provider
         job.elapsed = self._elapsed_before = stored.elapsed
         job.started_at = stored.started_at or now_iso()
         places = self._store.done_map(job.total_prompts, retry_failed=self.retry_failed)
@@ -244,6 +245,7 @@ class Run(Steering):
             asked=self._stop_reason or "stopped",
         )
         ending.keep(job)
+        job.with_provider = self._feed.with_provider
         self._state = ending.state
 
     async def _consume(self) -> None:

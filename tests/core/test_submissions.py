@@ -1,243 +1,183 @@
-"""Items that are with a provider: nothing lost and nothing handed over twice, whenever the process dies."""
+"""What is with a provider, tries and costs: written by the run's writer, read from any process."""
 
 from __future__ import annotations
 
-import os
-import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from servers.engines import ScriptedEngine
-from servers.remote import Remote, RemoteEngine
-from servers.waiting import until
 
-from batch import BatchJob, BatchProcessor, BatchResult, Run
-from batch.checkpoint import CheckpointStore
-from batch.engines.desk import Desk
-from batch.items import Answer, BatchResponse
-from batch.options import RunOptions
-from batch.running.live import Watch
-from batch.running.policy import RetryPolicy
-from batch.running.progress import RunState
-
-Folders = Callable[[], Path]
+from batch import BatchProcessor
+from batch.checkpoint import DONE, WITH_PROVIDER, AttemptRow, CheckpointStore, ResultRow, ResultWriter
+from batch.checkpoint import submissions as subs
+from batch.engines.desk import SubmissionState
+from batch.errors import CheckpointError
+from batch.items import Answer, BatchResponse, Request
+from batch.job import BatchJob
 
 
-def make(folder: Path, count: int = 10) -> tuple[BatchProcessor, BatchJob]:
-    processor = BatchProcessor(folder)
-    return processor, processor.create_job("m", [f"prompt {i}" for i in range(count)])
+class Bench:
+    """A job, its writer, and what a later process reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.processor = BatchProcessor(folder)
+        self.job = self.processor.create_job("asked", [Request(f"p{i}", model="meant", reason="why") for i in range(6)])
+        self.committed: list[int] = []
+        self.errors: list[CheckpointError] = []
+        self.writer = self.open()
+
+    def open(self) -> ResultWriter:
+        return ResultWriter(
+            self.job, lambda rows: self.committed.extend(r.id for r in rows), self.errors.append, lambda: 1.0
+        )
+
+    def row(self, index: int, success: bool = True, old: int = 0, **more: object) -> ResultRow:
+        bare = ResultRow(index, "", "text" * success, success, 5, 7, 0.1, 1, None, None, None, old)
+        return bare._replace(**more)
+
+    def done(self, **more: bool) -> list[int]:
+        with self.store() as store:
+            return list(store.done_map(6, **more))
+
+    def store(self) -> CheckpointStore:
+        assert self.job.checkpoint_file is not None
+        return CheckpointStore(self.job.checkpoint_file)
+
+    def fresh(self) -> BatchJob:
+        with self.store() as store:
+            return store.job(recount=True)
 
 
-def results(job: BatchJob) -> list[BatchResult]:
-    assert job.checkpoint_file is not None
-    with CheckpointStore(job.checkpoint_file) as store:
-        return list(store.iter_results())
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.writer.close()
 
 
-def run(job: BatchJob, engine: Any, **kw: Any) -> Run:
-    made = Run(job, engine, kw.pop("options", None), **kw)
-    made.retry = RetryPolicy(2, base=0.001)
-    made._answering._handed_back = RetryPolicy(2, base=0.001)
-    made.execute()
-    return made
+def test_a_submission_from_intent_to_settling(bench: Bench) -> None:
+    writer = bench.writer
+    writer.write(subs.insert("k1", [3, 1, 2], "lane", {"file": "f"})).result(5)
+    with bench.store() as store:
+        (found,) = subs.open_submissions(store)
+        assert (found.key, found.state, found.count, found.lane) == ("k1", SubmissionState.INTENDED, 3, "lane")
+        assert found.remote_id is None and found.details == {"file": "f"} and found.created_at
+        assert subs.submission_ids(store, "k1") == [3, 1, 2] and subs.with_provider(store) == {1, 2, 3}
+    assert bench.done() == [0, *[WITH_PROVIDER] * 3, 0, 0] and bench.fresh().with_provider == 3
+    writer.write(subs.note("k1", {"uploaded": 2**80})).result(5)
+    writer.write(subs.submit("k1", "remote-1", {"n": 1})).result(5)
+    writer.put(bench.row(1))
+    writer.write(subs.note("k1", {"seen": True})).result(5)
+    assert bench.committed == [1]  # rows that were queued before are on the disk
+    with bench.store() as store:
+        (found,) = subs.open_submissions(store)
+        assert found.state is SubmissionState.SUBMITTED and found.remote_id == "remote-1" and found.submitted_at
+        assert found.details == {"file": "f", "uploaded": 2**80, "n": 1, "seen": True}
+    assert bench.done() == [0, DONE, WITH_PROVIDER, WITH_PROVIDER, 0, 0] and bench.fresh().with_provider == 2
+    writer.write(subs.settle("k1")).result(5)
+    writer.write(subs.settle("k1")).result(5)  # told twice is told once
+    assert bench.done() == [0, DONE, 0, 0, 0, 0] and bench.fresh().with_provider == 0
+    with bench.store() as store:
+        assert subs.open_submissions(store) == []
+        (found,) = subs.all_submissions(store)
+        assert found.state is SubmissionState.SETTLED and found.settled_at
+        assert subs.submission_ids(store, "k1") == [3, 1, 2]
 
 
-def handed_over_once(path: Path, count: int) -> None:
-    """Every item was given to the provider exactly once."""
-    remote = Remote(path)
-    assert [item for _, item in remote.asked()] == list(range(count))
-    remote.close()
+def test_what_may_not_be_written_changes_nothing_and_does_not_end_the_writer(bench: Bench) -> None:
+    write = bench.writer.write
+    write(subs.insert("k", [0, 1])).result(5)
+    for change, error in (
+        (subs.insert("k", [4]), "made before"),
+        (subs.insert("l", [4, 1]), "items 1 … are already with a provider"),
+        (subs.insert("l", [4, 4]), "named twice"),
+        (subs.insert("l", [4, 99]), "does not have"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            write(change).result(5)
+    for change in (subs.note("none", {"a": 1}), subs.settle("none")):
+        with pytest.raises(KeyError):
+            write(change).result(5)
+    write(subs.withdraw("k")).result(5)
+    with pytest.raises(ValueError, match="withdrawn already"):
+        write(subs.submit("k", "late")).result(5)
+    with pytest.raises(ValueError, match="made before"):
+        write(subs.insert("k", [0])).result(5)  # a key is never used twice
+    write(subs.insert("m", [0, 1])).result(5)
+    with bench.store() as store:
+        assert [s.key for s in subs.open_submissions(store)] == ["m"]
+        with pytest.raises(KeyError):
+            subs.submission_ids(store, "none")
+    assert not bench.errors
 
 
-def test_a_run_waits_for_what_is_with_a_provider(tmp_path: Path) -> None:
-    _, job = make(tmp_path)
-    done = run(job, RemoteEngine(tmp_path / "remote", looks=3))
-    assert done.error is None and done.snapshot().state is RunState.FINISHED and job.completed == 10
-    assert [r.response_text for r in results(job)] == [f"answer to prompt {i}" for i in range(10)]
-    handed_over_once(tmp_path / "remote", 10)
+def test_a_fault_of_the_disk_reaches_the_future_and_the_run(bench: Bench) -> None:
+    def fault(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    first, second = bench.writer.write(fault), bench.writer.write(subs.insert("k", [0]))
+    for future in (first, second):
+        with pytest.raises(CheckpointError, match="No space left"):
+            future.result(5)
+    with pytest.raises(CheckpointError, match="No space left"):
+        bench.writer.write(subs.insert("k", [0])).result(5)
+    assert len(bench.errors) == 1
 
 
-def test_a_run_that_does_not_wait_ends_waiting_and_a_later_one_collects(tmp_path: Path) -> None:
-    processor, job = make(tmp_path)
-    assert job.checkpoint_file is not None
-    done = run(job, RemoteEngine(tmp_path / "remote", looks=4), wait_for_providers=False)
-    snapshot = done.snapshot()
-    assert (done.error, snapshot.state, job.status, job.reason) == (
-        None,
-        RunState.WAITING,
-        "waiting",
-        "10 items with a provider",
-    )
-    assert snapshot.with_provider == 10 and snapshot.in_flight == 0 and snapshot.eta is None
-    assert Watch(job.checkpoint_file).snapshot().state is RunState.WAITING
-    again = processor.open_job(job.checkpoint_file)
-    done = run(again, RemoteEngine(tmp_path / "remote", looks=4))
-    assert done.error is None and again.status == "completed" and again.completed == 10
-    handed_over_once(tmp_path / "remote", 10)
+def test_who_answered_at_what_price_and_every_try(bench: Bench) -> None:
+    writer, job = bench.writer, bench.job
+    writer.attempt(AttemptRow(0, 1, "lane-a", "transient", "cut \ud800 off", 100, 3, 50, 40, 0.5))
+    writer.attempt(AttemptRow(1, 1, None, "transient", "timed out", 0, 0, 0, None, 0.5))
+    writer.attempt(AttemptRow(2, 1, None, "transient", "torn", 10, 0, 0, None, 0.5))
+    writer.put(bench.row(0, model="lane-b", cost=2, cached=3, reasoning=4, units=5))
+    writer.put(bench.row(1, cost=7))
+    writer.put(bench.row(2, cost=7))
+    writer.put(bench.row(3, success=False, cost=11))
+    writer.put(bench.row(4))
+    writer.close()
+    job.model_id = "other"
+    bench.writer = bench.open()
+    bench.writer.put(bench.row(3, old=1, cost=13))
+    bench.writer.close()
+    with bench.store() as store:
+        r = store.results()
+        assert [x.model for x in r] == ["lane-b", "asked", "asked", "other", "asked", None]
+        assert [x.cost for x in r] == [42, 7, None, 24, None, None]
+        assert (r[0].tokens_cached, r[0].tokens_reasoning, r[0].units) == (3, 4, 5)
+        assert {(x.meant_for, x.meant_why) for x in r} == {("meant", "why")} and r[5].attempts == 0
+        assert store.answered_by() == {"asked": 3, "lane-b": 1, "other": 1}
+        assert store.request(2).model == "meant"
+    again = bench.fresh()
+    assert again.cost == job.cost == 40 + 2 + 7 + 7 + 11 + 13 and again.cost_unknown == 2
+    assert again.tokens_input == 6 * 5 + 110 and (again.completed, again.failed) == (5, 0)
+    assert (again.model_id, again.asked_model) == ("other", "asked")
 
 
-@pytest.mark.parametrize("mode", ["drain", "now"])
-def test_stopped_while_all_that_is_left_is_with_a_provider(tmp_path: Path, mode: Any) -> None:
-    processor, job = make(tmp_path)
-    made = processor.run(job, RemoteEngine(tmp_path / "remote", looks=10**9, size=5))
-    until(lambda: made.snapshot().with_provider == 10)
-    made.stop(mode)
-    assert made.wait(30) and made.error is None and made.snapshot().state is RunState.WAITING
-    done = run(job, RemoteEngine(tmp_path / "remote"))
-    assert job.completed == 10 and done.snapshot().with_provider == 0
-    handed_over_once(tmp_path / "remote", 10)
-
-
-def test_an_engine_that_knows_nothing_of_providers_leaves_their_items_alone(tmp_path: Path) -> None:
-    processor, job = make(tmp_path, 6)
-    run(job, RemoteEngine(tmp_path / "remote", looks=10**9), wait_for_providers=False)
-    other = ScriptedEngine()
-    done = run(job, other)
-    assert not other.calls and done.snapshot().state is RunState.WAITING and done.error is None
-    assert processor.open_job(job.checkpoint_file).status == "waiting"  # type: ignore[arg-type]
-
-
-def test_items_without_an_answer_are_tried_again_and_given_up_in_the_end(tmp_path: Path) -> None:
-    _, job = make(tmp_path)
-    done = run(job, RemoteEngine(tmp_path / "remote", loses=[3, 7]))
-    assert done.error is None and (job.completed, job.failed) == (8, 2)
-    failed = results(job)[3]
-    assert (failed.attempts, failed.error_class) == (3, "transient")
-    assert failed.error_message == "its submission ended without an answer to it"
-    remote = Remote(tmp_path / "remote")
-    assert Counter(item for _, item in remote.asked()) == {i: 3 if i in (3, 7) else 1 for i in range(10)}
-    remote.close()
-
-
-def test_duplicates_and_strangers_are_counted_and_never_written(tmp_path: Path) -> None:
-    class Rude(RemoteEngine):
-        async def answer(self, items: Any, desk: Desk) -> Any:
-            async for response in super().answer(items, desk):
-                yield response
-                yield BatchResponse(response.id, Answer("second"), tokens_output=1000)
-                yield BatchResponse(10**9, Answer("nobody"))
-                yield BatchResponse("a name", Answer("nobody"))
-
-    _, job = make(tmp_path)
-    done = run(job, Rude(tmp_path / "remote"))
-    snapshot = done.snapshot()
-    assert (snapshot.duplicates, snapshot.strangers) == (10, 20)
-    assert [r.response_text for r in results(job)] == [f"answer to prompt {i}" for i in range(10)]
-    assert job.tokens_output == 30
-
-
-async def test_what_the_desk_refuses(tmp_path: Path) -> None:
-    _, job = make(tmp_path, 4)
-    said: list[str] = []
-
-    class Wrong(RemoteEngine):
-        async def _hand_over(self, ids: Any, desk: Desk) -> None:
-            if not said:
-                for key, items in (("a", [99]), ("a", [ids[0], ids[0]]), ("a", ["x"])):
-                    with pytest.raises(ValueError, match="items it does not have"):
-                        await desk.submitting(key, items)
-                await desk.submitting("a", ids[:1])
-                with pytest.raises(ValueError, match="item 0 is with a provider already"):
-                    await desk.submitting("b", ids[:2])
-                with pytest.raises(ValueError, match="'a' was made before"):
-                    await desk.submitting("a", ids[1:2])
-                await desk.noted("a", {"file": "f1"})
-                (seen,) = desk.open_submissions()
-                assert seen.details == {"file": "f1"} and list(desk.submission_ids("a")) == ids[:1]
-                await desk.withdrawn("a")
-                said.append("done")
-                ids = ids[1:]
-            await super()._hand_over(ids, desk)
-
-    import asyncio
-
-    done = await asyncio.to_thread(run, job, Wrong(tmp_path / "remote", size=4))
-    assert done.error is None and said and job.completed == 4
-    handed_over_once(tmp_path / "remote", 4)
-
-
-# -- killed --------------------------------------------------------------------------------------------------------
-
-
-def in_a_child(work: Callable[[], None]) -> int:
-    """The exit code of a process of its own that does it, forked from this one."""
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def work_on(job: BatchJob, remote: Path, kill_at: int, **kw: Any) -> Callable[[], None]:
-    """A run that dies at its `kill_at`th step, as if the plug were pulled."""
-
-    def work() -> None:
-        passed = 0
-
-        def step(what: str) -> None:
-            nonlocal passed
-            passed += 1
-            if passed == kill_at:
-                os._exit(9)
-
-        assert run(job, RemoteEngine(remote, step=step, size=3, looks=2), **kw).error is None
-
-    return work
-
-
-def check(job: BatchJob, remote: Path, kept: Sequence[BatchResult]) -> list[BatchResult]:
-    """Nothing committed is lost or altered, nothing was handed over twice."""
-    now = results(job)
-    known = {r.prompt_index: r for r in now}
-    assert all(known[r.prompt_index] == r for r in kept)
-    if remote.exists():
-        seen = Remote(remote)
-        assert max(Counter(item for _, item in seen.asked()).values(), default=1) == 1
-        seen.close()
-    return now
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_killed_once_between_every_two_steps(folders: Folders) -> None:
-    at, code = 0, 9
-    while code == 9:
-        at += 1
-        folder = folders()
-        processor, job = make(folder, 5)
-        remote = folder / "remote"
-        code = in_a_child(work_on(job, remote, at))
-        assert code in (0, 9)
-        kept = check(job, remote, ())
-        again = processor.open_job(job.checkpoint_file)  # type: ignore[arg-type]
-        assert run(again, RemoteEngine(remote, size=3)).error is None
-        assert len(check(again, remote, kept)) == 5 == again.completed and again.tokens_output == 15
-        handed_over_once(remote, 5)
-    assert at > 15
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-@pytest.mark.parametrize("seed", range(8))
-def test_killed_again_and_again(folders: Folders, seed: int) -> None:
-    dice = random.Random(seed)
-    folder = folders()
-    processor, job = make(folder, 20)
-    remote = folder / "remote"
-    kept: list[BatchResult] = []
-    code = 9
-    for _ in range(200):
-        code = in_a_child(work_on(job, remote, dice.randint(1, 14), wait_for_providers=dice.random() < 0.7))
-        assert code in (0, 9)
-        kept = check(job, remote, kept)
-        job = processor.open_job(job.checkpoint_file)  # type: ignore[arg-type]
-        if len(kept) == 20:
-            break
-    assert len(kept) == 20
-    assert run(job, RemoteEngine(remote), options=RunOptions()).error is None and job.status == "completed"
-    handed_over_once(remote, 20)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"tokens_output": 10**30},
+        {"tokens_input": -1},
+        {"tokens_input": 2.5},
+        {"cost": 10**30},
+        {"cost": -1},
+        {"cost": 0.5},
+        {"units": None},
+        {"duration_ns": float("nan")},
+        {"duration_ns": 10**400},
+        {"tokens_cached": 10**5000},
+        {"model": 5},
+        {"data": Answer(5)},  # type: ignore[arg-type]
+        {"data": Answer("x", {"n": 10**5000})},
+    ],
+    ids=lambda said: str(next(iter(said))),
+)
+def test_figures_that_cannot_be_kept_are_that_items_failure(bench: Bench, said: dict[str, object]) -> None:
+    response = BatchResponse(0, **{"data": Answer("x"), **said})  # type: ignore[arg-type]
+    row = ResultRow.of(response, "p", None, 1, replaces=False)
+    assert not row.success and row.error and "the engine said" in row.error
+    bench.writer.put(row)
+    bench.writer.attempt(AttemptRow.of(response, None, 1))
+    bench.writer.close()
+    assert not bench.errors and bench.fresh().failed == 1

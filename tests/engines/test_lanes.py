@@ -16,7 +16,6 @@ from servers.waiting import until
 
 from batch import BatchJob, BatchProcessor, Run
 from batch.checkpoint import CheckpointStore
-from batch.engines.adaptive import AdaptiveConcurrency
 from batch.engines.base import closing_answers
 from batch.engines.desk import Desk, MemoryDesk
 from batch.engines.gate import Gate
@@ -318,43 +317,21 @@ def test_a_time_that_the_other_side_names_is_waited_by_the_whole_lane() -> None:
     assert gate.wait(ask) == 0.0
 
 
-def serve(limit: AdaptiveConcurrency, capacity: int, rounds: int) -> list[int]:
-    """A server that answers so many at once and tells the others to go slower; all of a round are in flight at once."""
-    seen = []
-    for _ in range(rounds):
-        numbers = [limit.begin() for _ in range(limit.limit)]
-        flying = len(numbers)
-        for place, number in enumerate(numbers):
-            limit.end(number, Cause.RATE if place >= capacity else None, flying)
-        seen.append(limit.limit)
-    return seen
-
-
-@settings(max_examples=25)
-@given(st.integers(1, 100))
-def test_adaptive_concurrency_finds_what_a_server_can_take(capacity: int) -> None:
-    seen = serve(AdaptiveConcurrency(), capacity, 200)
-    last = seen[-100:]
-    assert max(last) <= capacity + 1 and min(last) >= max(1, capacity // 2)
-    if capacity >= 16:
-        assert seen[1] == 16  # the slow start doubles a round
-
-
-def test_an_episode_shrinks_once_and_a_server_in_trouble_only_stops_the_growth() -> None:
-    limit = AdaptiveConcurrency(start=64)
-    numbers = [limit.begin() for _ in range(64)]
-    for number in numbers:  # all of them are told to go slower: one episode
-        limit.end(number, Cause.RATE, 64)
-    assert limit.limit == 32
-    for number in [limit.begin() for _ in range(32)]:
-        limit.end(number, Cause.SERVER, 32)
-    assert limit.limit == 32
-    for number in [limit.begin() for _ in range(32)]:
-        limit.end(number, None, 32)
-    assert limit.limit == 32  # the round of rest
-    for number in [limit.begin() for _ in range(8)]:
-        limit.end(number, None, 8)
-    assert limit.limit == 32  # what is not used up need not grow
+def test_a_lane_without_workers_finds_out_how_many_a_server_bears() -> None:
+    gate = Gate(Lane("a", lambda: None, adaptive=True))  # type: ignore[arg-type,return-value]
+    ask = Request("x")
+    first = gate.concurrency
+    assert first is not None
+    for n in range(first):
+        assert gate.wait(ask) == 0.0
+        gate.begin(n, ask)
+    assert gate.wait(ask) is None
+    gate.end(answered(0))
+    assert gate.concurrency == first + 1
+    for n in range(1, first):
+        gate.end(answered(n, Failure(ErrorClass.TRANSIENT, "slow down", cause=Cause.RATE)))
+    assert first // 2 <= gate.concurrency < first  # once, for all of them
+    assert Gate(Lane("a", lambda: None, adaptive=True, workers=3)).concurrency == 3  # type: ignore[arg-type,return-value]
 
 
 # -- within a run ----------------------------------------------------------------------------------------------------

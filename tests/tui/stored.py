@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from ai_router.settings import Workspace
 from batch.items import Request
 from batch.job import BatchJob, BatchResult
 from batch.processor import BatchProcessor
@@ -48,11 +50,11 @@ def make_job(
     path = job.checkpoint_file
     with sqlite3.connect(path) as connection:
         connection.execute(
-            "UPDATE job SET status = ?, created_at = ?, updated_at = ?, started_at = ?, elapsed = 42.5",
-            (status, at, at, at),
+            "UPDATE job SET status = ?, updated_at = ?, started_at = ?, elapsed = 42.5", (status, at, at)
         )
+        connection.execute("UPDATE plan SET created_at = ?", (at,))
         if job_id:
-            connection.execute("UPDATE job SET job_id = ?", (job_id,))
+            connection.execute("UPDATE plan SET job_id = ?", (job_id,))
     connection.close()
     if job_id:
         path = path.rename(folder / f"batch_{job_id}.db")
@@ -87,9 +89,10 @@ def make_dataset_job(
     path = job.checkpoint_file
     assert path is not None
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE job SET status = 'completed', created_at = ?, updated_at = ?", (at, at))
+        connection.execute("UPDATE job SET status = 'completed', updated_at = ?", (at,))
+        connection.execute("UPDATE plan SET created_at = ?", (at,))
         if job_id:
-            connection.execute("UPDATE job SET job_id = ?", (job_id,))
+            connection.execute("UPDATE plan SET job_id = ?", (job_id,))
     connection.close()
     return path.rename(folder / f"batch_{job_id}.db") if job_id else path
 
@@ -111,3 +114,14 @@ def answer_examples(
         for place in places
     ]
     processor.save_checkpoint(job, results)
+
+
+def add_model(workspace: Workspace, name: str, **config: object) -> Path:
+    """A folder that looks like a model."""
+    folder = workspace.models_dir / name
+    folder.mkdir(parents=True)
+    text = {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 4096, **config}
+    (folder / "config.json").write_text(json.dumps(text))
+    header = b'{"w":{"dtype":"F32","shape":[1000,2000],"data_offsets":[0,0]}}'
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder

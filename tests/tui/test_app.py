@@ -22,13 +22,13 @@ from ai_router import jobs
 from ai_router.settings import Workspace
 from ai_router.tui.actions import ACTIONS, unknown_actions
 from ai_router.tui.app import RouterApp
-from ai_router.tui.screens.base import RoomScreen
-from ai_router.tui.screens.dialogs import ConfirmDialog
-from ai_router.tui.screens.jobs import JobsScreen
-from ai_router.tui.screens.leave import LeaveDialog
-from ai_router.tui.screens.menu import MenuScreen
-from ai_router.tui.screens.results import ResultsScreen
-from ai_router.tui.screens.run import RunScreen
+from ai_router.tui.base import RoomScreen
+from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.jobs.screen import JobsScreen
+from ai_router.tui.menu import MenuScreen
+from ai_router.tui.results.screen import ResultsScreen
+from ai_router.tui.run.leave import LeaveDialog
+from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
 from batch.checkpoint import CheckpointStore
 from batch.running.live import Watch

@@ -1,0 +1,146 @@
+"""Jobs that wait for their turn, and files that jobs of some kinds make when they end."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ai_router.tui.widgets.text import plural
+
+if TYPE_CHECKING:
+    from ai_router.tui.app import RouterApp
+    from batch.job import BatchJob
+    from batch.running.run import Run
+
+
+class Turns:
+    """What follows the end of a run: its files are written, and the next job that waits is begun."""
+
+    def __init__(self, app: RouterApp) -> None:
+        self._app = app
+        self._waiting: deque[BatchJob] = deque()
+        self._beginning = False
+        self._before: Path | None = None  # the job that ended last
+        self._moved: set[str] = set()
+        self._writing: set[Path] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return len(self._waiting)
+
+    def start(self, jobs: list[BatchJob]) -> None:
+        """Run some jobs one after the other; from any thread. Raises where the first cannot begin."""
+        first, *others = jobs
+        self._app.start_run(first)
+        self._waiting.extend(others)
+
+    def ended(self, run: Run) -> None:
+        """A run is over."""
+        from ai_router.kinds import own_kind
+        from batch.running.progress import RunState
+
+        state = run.snapshot().state
+        path = self._before = run.job.checkpoint_file
+        moved = run.job.job_id in self._moved
+        if state is RunState.FINISHED and run.job.completed and path is not None and own_kind(run.job.kind) is not None:
+            self.write_files(path)
+        if state is RunState.STOPPED and self._waiting and not moved:
+            left = plural(len(self._waiting), "job")
+            self._waiting.clear()
+            self._app.notify(f"{left} not begun; they stand among the jobs, to be run", markup=False)
+
+    def tick(self) -> None:
+        """Begin the next job where nothing runs here any more."""
+        if self._waiting and not self._beginning and not self._app.live_runs():
+            self._begin_next(self._before)
+
+    def moved(self, run: Run) -> None:
+        """A run is about to be stopped here and to go on elsewhere: what waits is not stopped with it."""
+        self._moved.add(run.job.job_id)
+
+    def _begin_next(self, before: Path | None) -> None:
+        """The next job, in the place of the one before where that is what is looked at."""
+        from ai_router.tui.run.screen import RunScreen
+
+        self._beginning = True
+        job = self._waiting.popleft()
+        app = self._app
+        screen = app.screen
+        looked_at = isinstance(screen, RunScreen) and screen.path == before
+
+        def begin() -> None:
+            try:
+                app.start_run(job)
+            except Exception as error:  # said, and the one after it gets its turn
+                app.call_later(app.show_error, error)
+                return
+            finally:
+                self._beginning = False
+            if looked_at and job.checkpoint_file is not None:
+                app.call_later(self._show, screen, job.checkpoint_file)
+
+        app.run_worker(begin, thread=True, group="turns")
+
+    def _show(self, before: object, path: Path) -> None:
+        if self._app.screen is before:
+            self._app.open_run(path)
+
+    def export(self, path: Path) -> None:
+        """Write the results of a job to a file: which, is asked for, unless its kind makes files of its own."""
+        from ai_router.kinds import own_kind
+
+        if own_kind(kind_of(path)) is not None:
+            self.write_files(path)
+            return
+        from ai_router.tui.results.export import ExportDialog
+
+        self._app.push_screen(ExportDialog(path))
+
+    def is_writing(self, path: Path) -> bool:
+        """Whether the files of a job are being written."""
+        return path in self._writing
+
+    def write_files(self, path: Path) -> None:
+        """Write the files of a job in a process of its own, and say where they are."""
+        if path in self._writing:
+            return
+        self._writing.add(path)
+        app, workspace = self._app, self._app.workspace
+        app.notify("Writing the codebooks…", timeout=2)
+
+        def said(ok: bool, text: str) -> None:
+            self._writing.discard(path)
+            if ok:
+                app.notify(text, markup=False)
+            else:
+                app.show_error(text)
+            app.jobs_changed.publish(None)
+
+        def work() -> None:
+            from ai_router import jobs
+
+            files, problem = jobs.export_elsewhere(workspace, path)
+            if not app.is_running:
+                return
+            lines = [*(f"Wrote {file}" for file in files), *([problem] if problem else [])]
+            app.call_later(said, bool(files), "\n".join(lines))
+
+        # A daemon, so that leaving need not wait: the other process goes on by itself.
+        threading.Thread(target=work, name="write-files", daemon=True).start()
+
+
+def kind_of(path: Path) -> str:
+    """The kind of a job; of one that cannot be read, that of prompts, whose screens say what is wrong with it."""
+    from batch.checkpoint import CheckpointStore
+    from batch.errors import BatchError
+
+    if path.suffix == ".json":
+        return "prompts"
+    try:
+        with CheckpointStore(path) as store:
+            return store.job().kind
+    except (BatchError, OSError):
+        return "prompts"
