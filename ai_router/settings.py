@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -152,21 +151,6 @@ def _value(name: str, value: Any) -> Any:
     return parse_option(Settings, name, value)
 
 
-def _settings_text(path: Path, values: dict[str, Any]) -> str:
-    """What the file is to say: as it stands, with the changes; anew where that would be read as something else."""
-    import yaml
-
-    from ai_router.settings_file import edited
-
-    if path.is_file():
-        with suppress(ValueError, BatchError):
-            text = edited(path.read_text(encoding="utf-8"), values, asdict(Settings()))
-            read = build_settings(as_mapping(parse_yaml(text, str(path)), str(path)), path)
-            if read == build_settings(values, path):
-                return text
-    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False) if values else "{}\n"
-
-
 def save_settings(workspace: Workspace) -> None:
     """Write what differs from the defaults, whole or not at all; comments of a file that is there are kept.
 
@@ -178,7 +162,7 @@ def save_settings(workspace: Workspace) -> None:
     path, values = workspace.config_file, options_dict(workspace.settings)
     kept = {key: value for key, value in _withheld_values(path).items() if key not in values}
     claims = claims_in({key: values.get(key) for key in GUARDED})
-    text = _settings_text(path, {**values, **kept})
+    text = _file_text(path, {**values, **kept})
     try:
         # A webhook's address may be a secret.
         with atomic_file(path, private=bool(claims or kept)) as file:
@@ -187,6 +171,21 @@ def save_settings(workspace: Workspace) -> None:
         raise SettingsError(f"Cannot write {path}: {error}") from error
     if not kept:
         remember(path, claims)
+
+
+def _file_text(path: Path, values: Mapping[str, Any]) -> str:
+    """What the file is to say: as it stands, with the changes; anew where that would be read as something else."""
+    import yaml
+
+    from ai_router.settings_file import edited
+
+    anew = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False) if values else "{}\n"
+    try:
+        text = edited(path.read_text(encoding="utf-8-sig"), values, asdict(Settings()))
+        same = build_settings(as_mapping(parse_yaml(text, str(path)), str(path)), path) == build_settings(values, path)
+    except (OSError, ValueError, BatchError):
+        return anew
+    return text if same else anew
 
 
 def _withheld_values(path: Path) -> dict[str, str]:

@@ -114,7 +114,11 @@ class RunOptions:
         maximum=100_000,
         metavar="N",
     )
-    on_error: str = option("continue", "continue | stop | threshold:N (stop after N failures)", metavar="STRATEGY")
+    on_error: str = option(
+        "continue",
+        "continue | stop | threshold:N (stop after N failures; what is in flight is finished and counts)",
+        metavar="STRATEGY",
+    )
     retries: int = option(2, "further tries after a transient failure", minimum=0, maximum=100, metavar="N")
     timeout: float | None = option(None, "seconds one item may take", minimum=0.001, metavar="S", advanced=True)
     requests_per_minute: int | None = option(None, "rate limit, requests", minimum=1, metavar="N", advanced=True)
