@@ -56,6 +56,10 @@ class ExportError(BatchError):
     """An export cannot be written."""
 
 
+class UnknownFormatError(ExportError, ValueError):
+    """There is no export format of that name; a ValueError as well, as the reference raises one."""
+
+
 class Interrupted(BatchError):
     """Ctrl-C inside the work itself: the run stops, saves and stays resumable."""
 

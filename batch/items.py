@@ -241,6 +241,11 @@ class Request:
         return {**{name: body[name] for name in BODY_PARAMS if name in body}, **self.extra.get("params", {})}
 
     @property
+    def endpoint(self) -> str:
+        """The OpenAI endpoint the item is for: `chat`, `completions` (a bare text to go on with) or `responses`."""
+        return str(self.extra.get("endpoint", "chat")) if self.extra else "chat"
+
+    @property
     def custom_id(self) -> str | None:
         """The name the input gave this item, if any."""
         return self.extra.get("custom_id") if self.extra else None

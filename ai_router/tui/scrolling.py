@@ -8,12 +8,12 @@ from typing import ClassVar, TypeVar
 from textual.binding import BindingType
 
 from ai_router.tui.actions import bind
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
 
 T = TypeVar("T")
 
 
-class ScrollingScreen(RoomScreen[T]):
+class ScrollingScreen(BaseScreen[T]):
     """Scrolls its widget `#reading`."""
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")  # subclasses stand in other folders

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from batch.engines.base import Engine, closing_answers
 from batch.engines.desk import Desk, MemoryDesk
-from batch.engines.kinds import default_kind
 from batch.engines.local.core import ThreadedEngine
 from batch.engines.local.host import HostedEngine
+from batch.engines.registry import default_kind
 from batch.inference.limits import BatchRequestError
 from batch.inference.metrics import InferenceResults
 from batch.inference.runner import BatchRunner, Event

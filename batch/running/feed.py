@@ -60,6 +60,7 @@ class Feed:
         self.duplicates = 0  # answers to items that had one
         self.strangers = 0  # answers to items that nobody was asked for
         self._places = bytearray()
+        self._pending = 0  # counted along: counting a map of a million takes a millisecond
         self._attempts: dict[int, int] = {}  # of items that are not on their first try
         self._retries: list[tuple[float, int]] = []  # heap of (due, id)
         self._page: deque[tuple[int, Request]] = deque()
@@ -74,6 +75,7 @@ class Feed:
         """The job's items, and where each of them is."""
         self._store, self._places = store, places
         self.with_provider = places.count(WITH_PROVIDER)
+        self._pending = places.count(PENDING)
 
     def lift_limits(self) -> None:
         """The engine has its own."""
@@ -87,7 +89,7 @@ class Feed:
     @property
     def pending(self) -> int:
         """Items that may still be given out before one comes back; 0 at the limit of concurrency."""
-        return self._places.count(PENDING) + len(self._retries) if self._room else 0
+        return self._pending + len(self._retries) if self._room else 0
 
     @property
     def left(self) -> int:
@@ -161,6 +163,7 @@ class Feed:
         for index in returned:
             self._places[index] = PENDING
         self.with_provider -= len(returned)
+        self._pending += len(returned)
         self._position = min([self._position, *returned])
         self.wake()
         return returned
@@ -202,6 +205,7 @@ class Feed:
     def _give(self, index: int, request: Request) -> BatchItem[Request]:
         attempt = self._attempts.get(index, 1)
         self._places[index] = GIVEN
+        self._pending -= 1
         self.in_hand += 1
         if len(self.given) < KEPT or self._limit.active:
             self.given[index] = Given(request.text, time.monotonic(), attempt, self._limit.reserved)
@@ -212,6 +216,7 @@ class Feed:
         if self._retries and self._retries[0][0] <= time.monotonic():
             _, index = heapq.heappop(self._retries)
             self._places[index] = PENDING  # until it is given, which a limit may put off
+            self._pending += 1
             self._position = min(self._position, index)
             return index, self.request(index)
         return None

@@ -93,7 +93,7 @@ class ComparisonScreen(ScoredRowsScreen):
             return
         self.table.empty = "These runs cannot be compared."
         self.table.refresh()
-        self.room.show_error(error)
+        self.services.show_error(error)
 
     def _sources_open(self, sources: tuple[PairSource, PairSource]) -> None:
         self.sources = sources

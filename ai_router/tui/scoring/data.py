@@ -12,6 +12,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ai_router.kinds import kind_of
+from ai_router.kinds.base import SCORE
 from ai_router.tui.results.data import Counts, read_counts
 from ai_router.tui.results.pages import Rows
 from batch.errors import BatchError
@@ -75,7 +77,7 @@ class PairSource(ABC):
 
 
 class JobPairs(PairSource):
-    """The results of a job of kind "dataset"."""
+    """The results of a job whose answers are known."""
 
     live = True
 
@@ -84,7 +86,7 @@ class JobPairs(PairSource):
 
         with CheckpointStore(path) as store:
             job = store.job()
-        if job.kind != "dataset":
+        if SCORE not in kind_of(job.kind).actions:
             raise NotADatasetError(f"Job {job.job_id} has no expected answers to score its results against")
         self.details = dict(job.config.get("details", {}))
         self.model, self.total, self.job_id = job.model_id, job.total_prompts, job.job_id

@@ -61,7 +61,7 @@ class FromFileScreen(FlowScreen):
     @property
     def bases(self) -> Sequence[Path]:
         """Where relative paths are looked for."""
-        return (Path.cwd(), self.room.workspace.root, examples_folder(self.room.workspace.root).parent)
+        return (Path.cwd(), self.services.workspace.root, examples_folder(self.services.workspace.root).parent)
 
     def compose_body(self) -> ComposeResult:
         """Path on top, tree beside report and preview, buttons below."""
@@ -95,7 +95,7 @@ class FromFileScreen(FlowScreen):
             yield Button("Leave out invalid ones", id="invalid")
 
     def _roots(self) -> list[tuple[str, Path]]:
-        root, here = self.room.workspace.root, Path.cwd()
+        root, here = self.services.workspace.root, Path.cwd()
         examples = examples_folder(root)
         roots = [(home(here), here)]
         if root != here and root.is_dir():

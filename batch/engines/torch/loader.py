@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,9 +168,22 @@ def _load_problem(error: Exception) -> str:
         return "the model needs code of its own, which is never run"
     if out_of_memory(error):
         return f"not enough memory for the model: {line}"
+    if "weights_only" in str(error):
+        return f"the weights cannot be read: {read_problem(error)}"
     if "Unrecognized configuration class" in line or "model type" in line or "Unrecognized model" in line:
         return f"not a causal language model that transformers knows: {line}"
     return f"the weights cannot be read: {line}"
+
+
+def read_problem(error: BaseException) -> str:
+    """Why a file of weights cannot be read, in words of ours where torch's advise to run what is in it."""
+    text = str(error)
+    if "weights_only" not in text:
+        return first_line(error)
+    found = re.search(r"GLOBAL:? (\S+)", text)
+    if found:
+        return f"it holds more than tensors ({found[1]}), which would run as code and is never loaded"
+    return "it is damaged, or no file of tensors that torch.save wrote"
 
 
 OUT_OF_MEMORY = (
