@@ -181,8 +181,8 @@ def start(
     engine: Engine[Request, Answer] | None = None,
     on_results: Callable[[Sequence[BatchResult]], None] | None = None,
     on_progress: Callable[[BatchJob, int], None] | None = None,
-    wait: bool = True,
     allow_change: bool = False,
+    wait: bool = True,
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
 

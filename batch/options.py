@@ -67,7 +67,7 @@ def parse_schema(value: Any) -> dict[str, Any]:
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         try:
             value = Path(value).expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
             raise ValueError(f"cannot read {value}: {getattr(error, 'strerror', None) or error}") from None
     if isinstance(value, str):
         try:

@@ -63,8 +63,8 @@ def run_job(
     signals: Signals,
     stream: output.Stream | None = None,
     *,
-    wait: bool = True,
     allow_change: bool = False,
+    wait: bool = True,
 ) -> int:
     """Run what is missing of a job to its end, or to where it is stopped; returns the exit code.
 
