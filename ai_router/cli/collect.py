@@ -57,6 +57,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
         plan = jobs.plan_of(job)
         if problem := jobs.why_not_ready(session.registry, plan):
             raise UsageError(problem)
+        for warning in session.workspace.withheld:
+            display.note(f"Warning: {warning}")
         ending = ending_of(args, session, job)
         if args.detach:
             return detach(session, job, ending, display, _words(args), verb="collect")

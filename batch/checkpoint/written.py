@@ -74,11 +74,20 @@ class ResultRow(NamedTuple):
 
     @classmethod
     def of(
-        cls, response: BatchResponse[Answer], prompt: str, error: Failure | None, attempt: int, *, replaces: bool
+        cls,
+        response: BatchResponse[Answer],
+        prompt: str,
+        error: Failure | None,
+        attempt: int,
+        *,
+        replaces: bool,
+        checked: bool = False,
     ) -> ResultRow:
-        """The row of an engine's response; `error` is what the run made of it. What cannot be kept is a failure."""
-        bad = unfit(response)
-        if bad is not None:
+        """The row of an engine's response; `error` is what the run made of it. What cannot be kept is a failure.
+
+        `checked` says that `unfit` has found nothing.
+        """
+        if not checked and (bad := unfit(response)) is not None:
             response, error = BatchResponse(response.id, None), error or bad
         answer = response.data
         return cls(

@@ -97,7 +97,7 @@ class Answering:
         index = int(response.id)
         old = index in self.old_failures  # failed in an earlier run, and was counted then
         self.old_failures.discard(index)
-        row = ResultRow.of(response, given.text, error, given.attempt, replaces=old)
+        row = ResultRow.of(response, given.text, error, given.attempt, replaces=old, checked=True)
         self._writer.put(row, urgent=error is not None and self._urgent_errors)
 
     def committed(self, rows: Sequence[ResultRow], processed: int) -> None:

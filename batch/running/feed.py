@@ -60,11 +60,13 @@ class Feed:
         self.duplicates = 0  # answers to items that had one
         self.strangers = 0  # answers to items that nobody was asked for
         self._places = bytearray()
+        self._pending = 0  # counted along: counting a map of a million takes a millisecond
         self._attempts: dict[int, int] = {}  # of items that are not on their first try
         self._retries: list[tuple[float, int]] = []  # heap of (due, id)
         self._page: deque[tuple[int, Request]] = deque()
         self._position = 0  # before which nothing is pending, but for the page
         self._limit = limit
+        self._limited = limit.active
         self._held_up = held_up
         self._on_give = on_give
         self._awaits = awaits
@@ -74,10 +76,11 @@ class Feed:
         """The job's items, and where each of them is."""
         self._store, self._places = store, places
         self.with_provider = places.count(WITH_PROVIDER)
+        self._pending = places.count(PENDING)
 
     def lift_limits(self) -> None:
         """The engine has its own."""
-        self._limit, self.concurrency = RateLimit(), None
+        self._limit, self._limited, self.concurrency = RateLimit(), False, None
 
     @property
     def retrying(self) -> int:
@@ -87,7 +90,7 @@ class Feed:
     @property
     def pending(self) -> int:
         """Items that may still be given out before one comes back; 0 at the limit of concurrency."""
-        return self._places.count(PENDING) + len(self._retries) if self._room else 0
+        return self._pending + len(self._retries) if self._room else 0
 
     @property
     def left(self) -> int:
@@ -127,7 +130,7 @@ class Feed:
             return None
         index = int(item_id)
         self._places[index] = DONE
-        attempt = self._attempts.pop(index, 1)
+        attempt = self._attempts.pop(index, 1) if self._attempts else 1
         if place == WITH_PROVIDER:
             self.with_provider -= 1
             given = Given(self.request(index).text, time.monotonic(), attempt)
@@ -135,7 +138,8 @@ class Feed:
             self.in_hand -= 1
             held = self.given.pop(index, None)
             given = Given(self.request(index).text, time.monotonic(), attempt) if held is None else held
-            self._limit.settle(given.reserved, tokens)
+            if self._limited:
+                self._limit.settle(given.reserved, tokens)
         self.wake()
         return given
 
@@ -161,6 +165,7 @@ class Feed:
         for index in returned:
             self._places[index] = PENDING
         self.with_provider -= len(returned)
+        self._pending += len(returned)
         self._position = min([self._position, *returned])
         self.wake()
         return returned
@@ -182,7 +187,7 @@ class Feed:
                     return
                 if held is None:
                     wait = self._retries[0][0] - time.monotonic() if self._retries else None
-                elif not self._limit.active or (wait := self._limit.take(len(held[1].text))) <= 0:
+                elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
                     item = self._give(*held)
                     held = None
                     yield item
@@ -200,10 +205,11 @@ class Feed:
         return not self.in_hand and not self._retries and not (self.with_provider and self._awaits())
 
     def _give(self, index: int, request: Request) -> BatchItem[Request]:
-        attempt = self._attempts.get(index, 1)
+        attempt = self._attempts.get(index, 1) if self._attempts else 1
         self._places[index] = GIVEN
+        self._pending -= 1
         self.in_hand += 1
-        if len(self.given) < KEPT or self._limit.active:
+        if self._limited or len(self.given) < KEPT:
             self.given[index] = Given(request.text, time.monotonic(), attempt, self._limit.reserved)
         self._on_give()
         return BatchItem(index, request, attempt=attempt, model=request.model)
@@ -212,6 +218,7 @@ class Feed:
         if self._retries and self._retries[0][0] <= time.monotonic():
             _, index = heapq.heappop(self._retries)
             self._places[index] = PENDING  # until it is given, which a limit may put off
+            self._pending += 1
             self._position = min(self._position, index)
             return index, self.request(index)
         return None

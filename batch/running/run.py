@@ -18,7 +18,7 @@ from batch.options import RunOptions
 from batch.running.answering import Answering
 from batch.running.desk import StoreDesk
 from batch.running.ending import Listeners, ending_of
-from batch.running.feed import PENDING, WITH_PROVIDER, Feed
+from batch.running.feed import BREATH, PENDING, WITH_PROVIDER, Feed
 from batch.running.handle import RunHandle, RunObserver, StopMode
 from batch.running.live import Control, keep_house
 from batch.running.policy import ErrorStrategy, RateLimit, RetryPolicy
@@ -29,6 +29,7 @@ from batch.slo import job_levels
 log = logging.getLogger(__name__)
 
 MAX_BACKLOG = 20_000  # answers waiting for the disk before no more items are given out
+DISK_SECONDS = 0.02  # until more answers are taken then
 
 __all__ = ["Run", "RunHandle", "StopMode"]
 
@@ -253,8 +254,12 @@ class Run(Steering):
             return
         assert self._desk is not None
         async with closing_answers(self.engine.answer(self._feed.items(), self._desk)) as answers:
+            count = 0
             async for response in answers:
                 self._answering.answered(response)
+                count += 1
+                if count % BREATH == 0:  # answers may come as a file of very many, faster than they can be kept
+                    await asyncio.sleep(DISK_SECONDS if self._disk_is_behind() else 0)
 
     def _disk_is_behind(self) -> bool:
         return self._writer.backlog >= MAX_BACKLOG

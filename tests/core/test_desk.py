@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.engines import ScriptedEngine
+from servers.engines import Item, Response, ScriptedEngine
 from servers.remote import Remote, RemoteEngine
 from servers.waiting import until
 
 from batch import BatchJob, BatchProcessor, BatchResult, Run
 from batch.checkpoint import CheckpointStore
 from batch.engines.desk import Desk
+from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchResponse
 from batch.options import RunOptions
 from batch.running.live import Watch
@@ -110,6 +112,32 @@ def test_items_without_an_answer_are_tried_again_and_given_up_in_the_end(tmp_pat
     remote = Remote(tmp_path / "remote")
     assert Counter(item for _, item in remote.asked()) == {i: 3 if i in (3, 7) else 1 for i in range(10)}
     remote.close()
+
+
+def test_every_failed_try_leaves_a_row_and_its_tokens_and_cost_count(tmp_path: Path) -> None:
+    def outcome(item: Item) -> Response:
+        failure = Failure(ErrorClass.TRANSIENT, f"try {item.attempt}") if item.attempt < 3 and item.id == 0 else None
+        answer = None if failure else Answer("right")
+        return BatchResponse(item.id, answer, 10, failure, 100, 7, cost=1000, tokens_cached=40, model="teacher")
+
+    class Priced(ScriptedEngine):
+        async def answer(self, items: Any, desk: Desk) -> Any:
+            async for item in items:
+                yield outcome(item)
+
+    processor, job = make(tmp_path, 2)
+    run(job, Priced())
+    assert job.checkpoint_file is not None
+    connection = sqlite3.connect(job.checkpoint_file)
+    rows = connection.execute(
+        "SELECT a.item, a.attempt, m.name, a.error_class, a.error, a.tokens_input, a.tokens_output, a.tokens_cached,"
+        " a.cost FROM attempts a JOIN models m ON m.id = a.model ORDER BY a.id"
+    ).fetchall()
+    connection.close()
+    assert rows == [(0, n, "teacher", "transient", f"try {n}", 100, 7, 40, 1000) for n in (1, 2)]
+    for seen in (job, processor.open_job(job.checkpoint_file)):  # as counted, and as recounted
+        assert (seen.tokens_input, seen.tokens_output, seen.cost, seen.cost_unknown) == (400, 28, 4000, 0)
+    assert [(r.attempts, r.model) for r in results(job)] == [(3, "teacher"), (1, "teacher")]
 
 
 def test_duplicates_and_strangers_are_counted_and_never_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from batch.engines.base import closing_answers
 from batch.engines.desk import Desk
-from batch.engines.pull import side_by_side
+from batch.engines.pull import Puller, side_by_side
 from batch.errors import EngineError, ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
@@ -48,6 +48,25 @@ class InstantEngine:
 
     async def close(self) -> None:
         pass
+
+
+class HoldingEngine(InstantEngine):
+    """Takes every item before it answers the first one."""
+
+    async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
+        held: list[ItemId] = []
+        taken = asyncio.Event()
+
+        def took(item: Item) -> None:
+            held.append(item.id)
+            if not desk.pending:
+                taken.set()
+
+        puller = Puller(items, took, lambda error: taken.set())
+        await taken.wait()
+        for item_id in held:
+            yield BatchResponse(item_id, Answer(self.text), 1_000_000, tokens_input=5, tokens_output=10)
+        await puller.stop()
 
 
 class ScriptedEngine:
