@@ -121,8 +121,6 @@ def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3
             if upgrade and version < FORMAT:
                 migrations.migrate(connection, FORMAT)
         else:
-            if version < FORMAT:
-                migrations.view(connection, version)
             connection.execute("PRAGMA query_only = ON")
     except (*FAULTS, CheckpointError) as error:
         if connection is not None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batch.checkpoint import schema
+from batch.checkpoint import migrations, schema
 from batch.checkpoint.prompts import Prompts
 from batch.checkpoint.rows import FROM, FROM_FAILED, WHERE, Kind, columns, result_of
 from batch.errors import CheckpointError
@@ -68,7 +68,7 @@ class CheckpointStore:
     def __init__(self, path: Path, mode: schema.Mode = "read") -> None:
         self.path = Path(path)
         self._connection = schema.connect(self.path, mode)
-        self._format: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        self._format = self._format_now()
 
     @classmethod
     def create(
@@ -148,22 +148,22 @@ class CheckpointStore:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query, for the modules of this package; CheckpointError where the file is damaged."""
+        prefix = "" if self._format == schema.FORMAT or sql.startswith("PRAGMA") else migrations.PREFIXES[self._format]
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._connection.execute(prefix + sql, parameters).fetchall()
         except schema.FAULTS as error:
-            if not self._outdated():
+            # It may be that it was read as an older format, and another process has brought it up to date meanwhile.
+            before, self._format = self._format, self._format_now()
+            if before == self._format:
                 raise schema.damaged(self.path, error) from error
-        self._connection.close()  # read as an older format, which another process has brought up to date meanwhile
-        self._connection = schema.connect(self.path)
         return self.rows(sql, parameters)
 
-    def _outdated(self) -> bool:
+    def _format_now(self) -> int:
         try:
-            now: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        except schema.FAULTS:
-            return False
-        older, self._format = self._format < now, now
-        return older
+            found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        except schema.FAULTS as error:
+            raise schema.damaged(self.path, error) from error
+        return found
 
     # -- the job ------------------------------------------------------------------------------------------------
 
