@@ -66,6 +66,8 @@ def line_record(result: BatchResult) -> dict[str, Any]:
         record["custom_id"] = plain(result.custom_id)
     if result.error_class is not None:
         record["error_class"] = str(result.error_class)
+    if result.model is not None:
+        record["model"] = plain(result.model)
     record["attempts"] = result.attempts
     if reason := _said(result, "finish_reason"):
         record["finish_reason"] = plain(str(reason))
@@ -93,7 +95,7 @@ def openai_record(job: BatchJob, result: BatchResult, created: int) -> dict[str,
         "id": f"chatcmpl-{digest[20:40]}",
         "object": "chat.completion",
         "created": created,
-        "model": plain(str(_said(result, "model") or job.model_id)),
+        "model": plain(str(_said(result, "model") or result.model or job.asked_model or job.model_id)),
         "choices": [
             {
                 "index": 0,
