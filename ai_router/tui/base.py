@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -13,10 +14,8 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from ai_router.tui.actions import bind
+from ai_router.tui.services import Served
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
-
-if TYPE_CHECKING:
-    from ai_router.tui.app import RouterApp
 
 T = TypeVar("T")
 
@@ -25,7 +24,7 @@ SHORT, TALL = "-short", "-tall"
 BUSY_AFTER = 0.1
 
 
-class RoomScreen(Screen[T]):
+class BaseScreen(Served, Screen[T]):
     """A full screen. Subclasses set `crumbs` and `context_text` and implement `compose_body`.
 
     The classes `-narrow`/`-wide` (from 110 cells) and `-short`/`-tall` (from 32 lines) are there for the styles.
@@ -39,16 +38,13 @@ class RoomScreen(Screen[T]):
     crumbs: reactive[tuple[str, ...]] = reactive((), init=False)
     context_text: reactive[str] = reactive("", init=False)
 
+    watched: Path | None = None  # the job whose run this screen shows
+
     def __init__(self) -> None:
         super().__init__()
         self._calls: dict[str, int] = {}
         self._busy: dict[str, str] = {}  # by group of work
         self._under_way: Counter[str] = Counter()
-
-    @property
-    def room(self) -> RouterApp:
-        """The app, with its own type."""
-        return cast("RouterApp", self.app)
 
     @property
     def alive(self) -> bool:
@@ -109,7 +105,7 @@ class RoomScreen(Screen[T]):
             try:
                 result = work()
             except Exception as error:  # whatever fails behind the screen is a message on it
-                self.app.call_later(deliver, failed or self.room.show_error, error)
+                self.app.call_later(deliver, failed or self.services.show_error, error)
             else:
                 self.app.call_later(deliver, done, result)
 

@@ -13,12 +13,13 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from ai_router.tui.services import Served
 from ai_router.tui.widgets.text import inert_block
 
 T = TypeVar("T")
 
 
-class Dialog(ModalScreen[T]):
+class Dialog(Served, ModalScreen[T]):
     """A box in the middle; escape answers None. Subclasses implement `compose_dialog`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from ai_router.tui.actions import ACTIONS, bind
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import pad
 
@@ -29,7 +29,7 @@ class HelpScreen(ScrollingScreen[None]):
 
     def __init__(self, about: Screen[Any]) -> None:
         super().__init__()
-        crumbs = about.crumbs if isinstance(about, RoomScreen) else ()
+        crumbs = about.crumbs if isinstance(about, BaseScreen) else ()
         self.crumbs = (*crumbs, "Help")
         self._groups, self._ending = help_groups(about)
 

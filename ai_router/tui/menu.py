@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -12,8 +13,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.tui.actions import ACTIONS, bind, shown
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
+from ai_router.tui.places import HOME, on_menu
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import plural
@@ -22,16 +24,16 @@ TAGLINE = "prompts in, answers out, nothing lost"
 REFRESH_SECONDS = 0.5
 READ_AGAIN = 6  # refreshes
 EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
-PLACES = ("ask", "models", "jobs", "settings", "batch", "semantic", "exit")
+ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
 
 
-class MenuScreen(RoomScreen[None]):
-    """The entries by number, arrows or mouse; beside them the last jobs."""
+class MenuScreen(JobActions[None]):
+    """The entries by number, arrows or mouse; beside them the last jobs, the chosen one of which a key resumes."""
 
     CSS_PATH = "menu.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind(*(f"menu.{place}" for place in PLACES)),
-        *bind("menu.jobs_list"),
+        *bind(*(f"menu.{place}" for place in ENTRIES)),
+        *bind("menu.jobs_list", "jobs.resume"),
         *shown("app.palette", "app.quit"),
     ]
 
@@ -44,7 +46,7 @@ class MenuScreen(RoomScreen[None]):
         """Menu and jobs."""
         entries = [
             MenuEntry(action.keys, action.label, action.help, spaced=place == "exit")
-            for place in PLACES
+            for place in ENTRIES
             for action in [ACTIONS[f"menu.{place}"]]
         ]
         with Container(id="menu-columns"):
@@ -72,23 +74,23 @@ class MenuScreen(RoomScreen[None]):
 
     def on_mount(self) -> None:
         """Begin to look, after the first frame."""
-        self.context_text = home(self.room.workspace.root)
+        self.context_text = home(self.services.workspace.root)
         self.query_one(MenuList).focus()
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
         self._read()
         self.set_interval(REFRESH_SECONDS, self._tick)
-        self.room.jobs_changed.subscribe(self, lambda _: self._read())
+        self.services.jobs_changed.subscribe(self, lambda _: self._read())
 
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
-        self.context_text = home(self.room.workspace.root)
+        self.context_text = home(self.services.workspace.root)
         if self._view.known:
             self._read()
 
     def _read(self) -> None:
-        folder, runs = self.room.workspace.checkpoints, self.room.runs
+        folder, runs = self.services.workspace.checkpoints, self.services.runs
         self.in_thread(lambda: read_jobs(folder, runs), self._take)
 
     def _tick(self) -> None:
@@ -99,7 +101,7 @@ class MenuScreen(RoomScreen[None]):
         if self._ticks % READ_AGAIN == 0 and not self.working("read"):
             self._read()
         elif any(line.running for line in self._view.lines):
-            self._take(self._view.with_runs(self.room.runs))
+            self._take(self._view.with_runs(self.services.runs))
 
     def _take(self, view: JobsView) -> None:
         same = view.lines == self._view.lines and view.known == self._view.known
@@ -115,6 +117,7 @@ class MenuScreen(RoomScreen[None]):
             parts.append(f"{plural(len(view.skipped), 'file')} unreadable")
         table.border_title = "Last jobs"
         table.border_subtitle = " · ".join(parts)
+        self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         return [_row(line) for line in self._view.lines[start:stop]]
@@ -123,46 +126,43 @@ class MenuScreen(RoomScreen[None]):
 
     @on(MenuList.Chosen)
     async def _chosen(self, event: MenuList.Chosen) -> None:
-        place = next(place for place in PLACES if ACTIONS[f"menu.{place}"].keys == event.key)
+        place = next(place for place in ENTRIES if ACTIONS[f"menu.{place}"].keys == event.key)
         await self.app.run_action(ACTIONS[f"menu.{place}"].name, self)
 
     @on(VirtualTable.Selected)
     def _open(self, event: VirtualTable.Selected) -> None:
         line = self._view.lines[event.index]
         if line.running:
-            self.room.open_run(line.info.file)
+            self.services.open_run(line.info.file)
         else:
-            self.room.open_results(line.info.file)
+            self.services.open_results(line.info.file)
 
-    def action_ask(self) -> None:
-        """Ask."""
-        self.room.go("ask")
+    def job_at_hand(self) -> Path | None:
+        """The one under the cursor of the list."""
+        line = self._line_at_hand()
+        return None if line is None else line.info.file
 
-    def action_models(self) -> None:
-        """Models."""
-        self.room.go("models")
+    def job_is_running(self) -> bool:
+        """Whether some process runs it now."""
+        line = self._line_at_hand()
+        return line is not None and line.running
 
-    def action_jobs(self) -> None:
-        """Jobs and results."""
-        self.room.go("jobs")
+    def _line_at_hand(self) -> JobLine | None:
+        cursor = self.query_one(VirtualTable).cursor if self.is_mounted else -1
+        return self._view.lines[cursor] if 0 <= cursor < len(self._view.lines) else None
 
-    def action_settings(self) -> None:
-        """Settings."""
-        self.room.go("settings")
-
-    def action_batch(self) -> None:
-        """Batch Processing Mode."""
-        self.room.go("batch")
-
-    def action_semantic(self) -> None:
-        """Semantic IDs."""
-        self.room.go("semantic")
+    @on(VirtualTable.Highlighted)
+    def _moved(self) -> None:
+        self.refresh_bindings()
 
     def action_back(self) -> None:
         """There is nothing before this."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """There is nothing before this."""
+        """There is nothing before this; a job is resumed where something of it is left, or watched."""
+        if action == "resume":
+            line = self._line_at_hand()
+            return line is not None and (line.running or line.left > 0)
         return action != "back"
 
 

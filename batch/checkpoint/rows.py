@@ -64,6 +64,7 @@ def result_of(row: Sequence[Any], preview: int | None = None) -> BatchResult:
         attempts=int(row[9]),
         extra=load_json(row[10]) if row[10] else None,
         custom_id=extra.get("custom_id") if isinstance(extra, dict) else None,
+        endpoint=extra.get("endpoint") if isinstance(extra, dict) else None,
         columns=load_json(row[12]) if row[12] else None,
         model=row[13],
         cost=None if row[14] is None else int(row[14]),

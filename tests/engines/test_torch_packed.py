@@ -304,7 +304,7 @@ def test_what_is_wrong_with_an_adapter_is_said(qwen3: Path, tmp_path: Path) -> N
     ]
     dora = save_adapter(tmp_path / "dora", "mlx")[0]
     (dora / "adapter_config.json").write_text('{"fine_tune_type": "dora"}')
-    cases.append((dora, "dora adapter"))
+    cases.append((dora, "no magnitudes"))
     empty = save_adapter(tmp_path / "empty", "mlx")[0]
     (empty / "adapters.safetensors").unlink()
     cases.append((empty, "no weights"))

@@ -14,9 +14,9 @@ from textual.widgets import Button, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
 from ai_router.tui.actions import bind
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import Dialog
-from ai_router.tui.results.reading import copy_from
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
 from ai_router.tui.widgets.form import OptionForm
 from ai_router.tui.widgets.text import count, harmless, one_line, plural
@@ -24,8 +24,8 @@ from ai_router.tui.widgets.text_view import Block, TextView
 from batch.options import OptionError, SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
+    from ai_router.asking import Asking
     from ai_router.models import ModelSpec
-    from ai_router.tui.ask.engine import Asking
 
 POLL_SECONDS = 0.05
 LOADING_SHOWN = 1.0  # seconds from which the loading of the model is worth a word
@@ -66,7 +66,7 @@ class PromptArea(TextArea):
             self.post_message(self.Recalled())
 
 
-class AskScreen(RoomScreen[None]):
+class AskScreen(BaseScreen[None]):
     """The engine stays warm between questions; its failures are messages, and the prompt is kept to try again."""
 
     CSS_PATH = "screen.tcss"
@@ -107,15 +107,15 @@ class AskScreen(RoomScreen[None]):
         """Find the model in a thread."""
         self._show_buttons()
         self.set_interval(POLL_SECONDS, self._poll)
-        self._find(self._wanted or self.room.workspace.settings.model)
+        self._find(self._wanted or self.services.workspace.settings.model)
 
     def on_unmount(self) -> None:
         """What is being answered is of no use any more."""
         if self._asking is not None and not self._asking.over:
-            self.room.engines.stop()
+            self.services.engines.stop()
 
     def _find(self, name: str) -> None:
-        self.in_thread(lambda: self.room.registry.get(name), self._take_model, busy="looking for the model")
+        self.in_thread(lambda: self.services.registry.get(name), self._take_model, busy="looking for the model")
 
     def _take_model(self, spec: ModelSpec) -> None:
         self._spec = spec
@@ -131,7 +131,7 @@ class AskScreen(RoomScreen[None]):
             self._say_error(f"{spec.id} is not ready: {spec.why}")
 
     def _options(self) -> SamplingOptions:
-        options = self.room.ask_options
+        options = self.services.ask_options
         if options is None:
             options = build_options(SamplingOptions, dict(self._spec.sampling) if self._spec else {})
         return options
@@ -148,14 +148,14 @@ class AskScreen(RoomScreen[None]):
             self.notify("Type a prompt first", timeout=2)
             return
         if self._spec is None:
-            self._find(self._wanted or self.room.workspace.settings.model)
+            self._find(self._wanted or self.services.workspace.settings.model)
             return
         if not self._spec.ready:
             self._say_error(f"{self._spec.id} is not ready: {self._spec.why}")
             return
         self._last_prompt = prompt
         area.text = ""
-        self._asking = self.room.engines.ask(self._spec, prompt, self._options())
+        self._asking = self.services.engines.ask(self._spec, prompt, self._options())
         self._shown = ""
         self._show_answer()
         self.query_one(TextView).scroll_home(animate=False)
@@ -175,7 +175,7 @@ class AskScreen(RoomScreen[None]):
         if asking is None or not self.alive or (asking.over and self._shown == "over"):
             return
         self._tick += 1
-        text = self.room.engines.partial(asking)
+        text = self.services.engines.partial(asking)
         if asking.over:
             self._show_answer()
             self._show_end(asking)
@@ -199,7 +199,7 @@ class AskScreen(RoomScreen[None]):
 
     def _show_status(self, asking: Asking, text: str) -> None:
         wheel = SPINNER[int(asking.seconds / SPIN_SECONDS) % len(SPINNER)]
-        what = "writing" if text else self.room.engines.status or "starting"
+        what = "writing" if text else self.services.engines.status or "starting"
         if what == "ready":
             what = "reading the prompt"
         parts = [f"{asking.seconds:.1f} s"] + ([plural(len(text), "character")] if text else [])
@@ -250,7 +250,7 @@ class AskScreen(RoomScreen[None]):
     @on(Button.Pressed, "#ask-stop")
     def action_stop(self) -> None:
         """Stop the answer; what has come stays."""
-        self.room.engines.stop()
+        self.services.engines.stop()
         self.query_one(PromptArea).focus()
 
     @on(Button.Pressed, "#ask-copy")
@@ -268,7 +268,7 @@ class AskScreen(RoomScreen[None]):
                 self._say(Content(""))
                 self._find(name)
 
-        models = self.room.registry.all()
+        models = self.services.registry.all()
         self.app.push_screen(ModelDialog(models, self._spec.id if self._spec else ""), chosen)
 
     @on(Button.Pressed, "#ask-options")
@@ -277,7 +277,7 @@ class AskScreen(RoomScreen[None]):
 
         def chosen(options: SamplingOptions | None) -> None:
             if options is not None:
-                self.room.ask_options = options
+                self.services.ask_options = options
                 self._show_context()
 
         self.app.push_screen(OptionsDialog(self._options()), chosen)

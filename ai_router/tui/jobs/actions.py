@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
 
 if TYPE_CHECKING:
     from batch.job import BatchJob
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class JobActions(RoomScreen[T]):
+class JobActions(BaseScreen[T]):
     """A screen with a job at hand."""
 
     def job_at_hand(self) -> Path | None:
@@ -37,9 +37,9 @@ class JobActions(RoomScreen[T]):
         if path is None:
             return
         if self.job_is_running():
-            self.room.open_run(path)
+            self.services.open_run(path)
             return
-        app = self.room
+        app = self.services
 
         def begin() -> Path | str:
             from ai_router import jobs
@@ -66,17 +66,17 @@ class JobActions(RoomScreen[T]):
     def action_open_results(self) -> None:
         """Read the results."""
         if path := self.job_at_hand():
-            self.room.open_results(path)
+            self.services.open_results(path)
 
     def action_score(self) -> None:
         """How many answers are right, and what is wrong with the others."""
         if path := self.job_at_hand():
-            self.room.open_evaluation(path)
+            self.services.go("evaluation", path)
 
     def action_export(self) -> None:
         """Write the results to a file."""
         if path := self.job_at_hand():
-            self.room.turns.export(path)
+            self.services.turns.export(path)
 
 
 def _nothing_to_do(job: BatchJob, retry_failed: bool) -> str:

@@ -13,6 +13,8 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Input, Static
 
+from ai_router.kinds import kind_of
+from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
 from ai_router.tui.base import WIDE
 from ai_router.tui.dialogs import ConfirmDialog
@@ -80,11 +82,11 @@ class JobsScreen(JobActions[None]):
 
     def on_mount(self) -> None:
         """Begin to look."""
-        self.context_text = home(self.room.workspace.checkpoints)
+        self.context_text = home(self.services.workspace.checkpoints)
         self.query_one(VirtualTable).focus()
         self._read()
         self.set_interval(REFRESH_SECONDS, self._tick)
-        self.room.jobs_changed.subscribe(self, lambda _: self._read())
+        self.services.jobs_changed.subscribe(self, lambda _: self._read())
 
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
@@ -98,7 +100,7 @@ class JobsScreen(JobActions[None]):
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        folder, runs = self.room.workspace.checkpoints, self.room.runs
+        folder, runs = self.services.workspace.checkpoints, self.services.runs
         self.in_thread(lambda: read_jobs(folder, runs), self._take, busy="" if self._view.known else "looking for jobs")
 
     def _tick(self) -> None:
@@ -108,7 +110,7 @@ class JobsScreen(JobActions[None]):
         if self._ticks % READ_AGAIN == 0 and not self.working("read"):
             self._read()
         elif any(line.running for line in self._view.lines):
-            self._take(self._view.with_runs(self.room.runs))
+            self._take(self._view.with_runs(self.services.runs))
 
     def _take(self, view: JobsView) -> None:
         self._view = view
@@ -167,7 +169,7 @@ class JobsScreen(JobActions[None]):
             if line is None:
                 return False
             if action == "score":
-                return line.info.kind == "dataset"
+                return SCORE in kind_of(line.info.kind).actions
             if action == "resume":
                 return line.running or line.left > 0
             if action == "retry":
@@ -200,7 +202,7 @@ class JobsScreen(JobActions[None]):
 
     def action_score_file(self) -> None:
         """Choose a results file to score."""
-        self.room.go("score")
+        self.services.go("score")
 
     # -- filter and sort ------------------------------------------------------------------------------------------
 
@@ -263,7 +265,7 @@ class JobsScreen(JobActions[None]):
         if line is None:
             return
         if line.running:
-            self.room.show_error(f"Job {line.info.job_id} is running; stop it first")
+            self.services.show_error(f"Job {line.info.job_id} is running; stop it first")
             return
         path = line.info.file
         text = (
@@ -281,7 +283,7 @@ class JobsScreen(JobActions[None]):
 
     def _deleted(self, line: JobLine) -> None:
         self.notify(f"Job {line.info.job_id} is deleted", markup=False)
-        self.room.jobs_changed.publish(None)
+        self.services.jobs_changed.publish(None)
 
     def action_skipped(self) -> None:
         """The files that could not be read, and why."""

@@ -149,8 +149,10 @@ def moment(timestamp: str | None) -> str:
     return (timestamp or "—").replace("T", " ").partition(".")[0]
 
 
-def home(path: Path) -> str:
-    """A path with `~` for the home folder."""
+def home(path: Path | str) -> str:
+    """A path with `~` for the home folder; a text (a server's address) as it is."""
+    if isinstance(path, str):
+        return path
     try:
         return f"~/{path.relative_to(Path.home()).as_posix()}".rstrip("/.") or "~"
     except ValueError:

@@ -13,9 +13,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.tui.actions import bind
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.clipboard import copy_from
 from ai_router.tui.jobs.view import home
-from ai_router.tui.results.reading import copy_from
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, harmless, one_line, plural
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _COMMAND = re.compile(r"pip install .+$")
 
 
-class ModelsScreen(RoomScreen[None]):
+class ModelsScreen(BaseScreen[None]):
     """A table, and what is known of the model under the cursor."""
 
     CSS_PATH = "screen.tcss"
@@ -65,11 +65,11 @@ class ModelsScreen(RoomScreen[None]):
     def on_mount(self) -> None:
         """Read the registry in a thread."""
         self.query_one(VirtualTable).focus()
-        self.room.models_changed.subscribe(self, lambda _: self._take())
-        self.in_thread(lambda: self.room.registry, lambda _: self._take(), busy="looking for models")
+        self.services.models_changed.subscribe(self, lambda _: self._take())
+        self.in_thread(lambda: self.services.registry, lambda _: self._take(), busy="looking for models")
 
     def _take(self) -> None:
-        registry = self.room.registry
+        registry = self.services.registry
         self._models = registry.all()
         table = self.query_one(VirtualTable)
         table.set_count(len(self._models))
@@ -79,7 +79,7 @@ class ModelsScreen(RoomScreen[None]):
         self._show_details()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
-        chosen = self.room.workspace.settings.model
+        chosen = self.services.workspace.settings.model
         return [_row(spec, spec.id == chosen) for spec in self._models[start:stop]]
 
     def model_at_hand(self) -> ModelSpec | None:
@@ -93,7 +93,7 @@ class ModelsScreen(RoomScreen[None]):
         if action == "ask":
             return spec is not None and spec.ready
         if action == "default":
-            return spec is not None and spec.id != self.room.workspace.settings.model
+            return spec is not None and spec.id != self.services.workspace.settings.model
         if action == "copy":
             return spec is not None and bool(_COMMAND.search(spec.why))
         return True
@@ -104,8 +104,8 @@ class ModelsScreen(RoomScreen[None]):
 
     def _show_details(self) -> None:
         spec = self.model_at_hand()
-        skipped = self.room.registry.skipped
-        content = _details(spec, spec.id == self.room.workspace.settings.model) if spec else Content("")
+        skipped = self.services.registry.skipped
+        content = _details(spec, spec.id == self.services.workspace.settings.model) if spec else Content("")
         if skipped:
             said = "\n".join(harmless(text) for text in skipped)
             content = Content.assemble(content, "\n\n", (f"✗ {said}", "$text-error"))
@@ -118,12 +118,12 @@ class ModelsScreen(RoomScreen[None]):
         if spec is not None and spec.ready:
             self.action_ask()
         elif spec is not None:
-            self.room.show_error(f"{spec.id} is not ready: {spec.why}")
+            self.services.show_error(f"{spec.id} is not ready: {spec.why}")
 
     def action_ask(self) -> None:
         """Ask this model."""
         if (spec := self.model_at_hand()) is not None:
-            self.room.open_ask(spec.id)
+            self.services.go("ask", spec.id)
 
     def action_default(self) -> None:
         """Use this model when none is named, from now on and the next time."""
@@ -132,7 +132,7 @@ class ModelsScreen(RoomScreen[None]):
         spec = self.model_at_hand()
         if spec is None:
             return
-        app = self.room
+        app = self.services
         settings = replace(app.workspace.settings, model=spec.id)
 
         def save() -> None:
@@ -156,7 +156,7 @@ class ModelsScreen(RoomScreen[None]):
 
     def action_refresh(self) -> None:
         """Look again."""
-        self.room.refresh_registry()
+        self.services.refresh_registry()
         self.notify("Looking for models…", timeout=1)
 
 
@@ -198,7 +198,7 @@ def _details(spec: ModelSpec, chosen: bool) -> Content:
         rows.append(("notes", one_line(spec.notes), ""))
     if spec.sampling:
         rows.append(("sampling", ", ".join(f"{key} {value}" for key, value in spec.sampling.items()), ""))
-    rows.append(("folder", home(spec.path), "$text-muted"))
+    rows.append(("folder", home(spec.place), "$text-muted"))
     return Content("\n").join(
         Content.assemble((f"{name:<11} ", "$text-muted"), (text, style)) for name, text, style in rows
     )

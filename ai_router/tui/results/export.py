@@ -21,7 +21,6 @@ from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.text import count, harmless, plural
 
 if TYPE_CHECKING:
-    from ai_router.tui.app import RouterApp
     from batch.checkpoint.rows import Kind
     from batch.job import BatchJob, BatchResult
 
@@ -43,11 +42,6 @@ class ExportDialog(Dialog[Path]):
         self._stop = threading.Event()
         self._written: Path | None = None
         self._writing = False
-
-    @property
-    def room(self) -> RouterApp:
-        """The app, with its own type."""
-        return cast("RouterApp", self.app)
 
     def compose_dialog(self) -> ComposeResult:
         """The fields, the outcome, the buttons."""
@@ -106,7 +100,7 @@ class ExportDialog(Dialog[Path]):
             if path.suffix == ".json":  # an old checkpoint becomes a database first
                 from ai_router import jobs
 
-                job = jobs.open_job(self.room.workspace, str(path))
+                job = jobs.open_job(self.services.workspace, str(path))
             else:
                 with CheckpointStore(path) as store:
                     job = store.job()
@@ -133,7 +127,7 @@ class ExportDialog(Dialog[Path]):
         field = self.query_one("#export-path", Input)
         if self._job is None or field.value not in ("", self._default):
             return
-        path = default_output(self._job, self._format, self.room.workspace.outputs)
+        path = default_output(self._job, self._format, self.services.workspace.outputs)
         self._default = field.value = short(path)
         field.cursor_position = len(field.value)
 
@@ -246,10 +240,10 @@ class ExportDialog(Dialog[Path]):
         """Copy where it went."""
         from ai_router.tui import clipboard
 
-        text, fallback = str(self._written), self.room.workspace.outputs / "copied.txt"
+        text, fallback = str(self._written), self.services.workspace.outputs / "copied.txt"
 
         def work() -> None:
-            said = clipboard.copy(text, self.room.write_terminal, fallback)
+            said = clipboard.copy(text, self.services.write_terminal, fallback)
             self.app.call_later(self.notify, said, markup=False)
 
         self._background(work)

@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from ai_router.tui.actions import bind
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.clipboard import copy_from
 from ai_router.tui.results.data import read_result
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import count, harmless
@@ -113,7 +113,7 @@ class ReadingScreen(ScrollingScreen[int]):
             with self.app.suspend():
                 subprocess.run([*argv, file.name], check=False)
         except OSError as error:
-            self.room.show_error(f"{argv[0]} could not be run: {error.strerror}")
+            self.services.show_error(f"{argv[0]} could not be run: {error.strerror}")
         finally:
             Path(file.name).unlink(missing_ok=True)
 
@@ -161,17 +161,3 @@ def result_json(result: BatchResult) -> str:
         "error_message": result.error_message,
     }
     return json.dumps(record, ensure_ascii=False)
-
-
-def copy_from(screen: RoomScreen[Any], text: Callable[[], str]) -> None:
-    """Copy what `text` gives, in a thread, and say how."""
-    from ai_router.tui import clipboard
-
-    app = screen.room
-    fallback = app.workspace.outputs / "copied.txt"
-
-    def work() -> str:
-        content = text()
-        return clipboard.copy(content, app.write_terminal, fallback) if content else "There is nothing to copy"
-
-    screen.in_thread(work, lambda said: screen.notify(said, markup=False), busy="copying", group="copy")

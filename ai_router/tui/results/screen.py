@@ -13,7 +13,10 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.widgets import Input
 
+from ai_router.kinds import kind_of
+from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
+from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
 from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.results.data import (
@@ -30,7 +33,7 @@ from ai_router.tui.results.data import (
 )
 from ai_router.tui.results.kinds import KINDS, KindTabs
 from ai_router.tui.results.pages import PageReader
-from ai_router.tui.results.reading import ReadingScreen, copy_from, result_blocks, result_json, result_title
+from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_json, result_title
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, plural
 from ai_router.tui.widgets.text_view import TextView
@@ -106,7 +109,7 @@ class ResultsScreen(JobActions[None]):
     # -- the job --------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        path, workspace = self.path, self.room.workspace
+        path, workspace = self.path, self.services.workspace
 
         def read() -> tuple[BatchJob, Counts]:
             if path.suffix == ".json":  # an old checkpoint becomes a database first
@@ -120,7 +123,7 @@ class ResultsScreen(JobActions[None]):
         def failed(error: Exception) -> None:
             self.query_one(VirtualTable).empty = "This job cannot be read."
             self.query_one(VirtualTable).refresh()
-            self.room.show_error(error, retry=self._open)
+            self.services.show_error(error, retry=self._open)
 
         self.in_thread(read, lambda found: self._opened(*found), busy="opening", group="open", failed=failed)
 
@@ -129,11 +132,11 @@ class ResultsScreen(JobActions[None]):
         self._job, self.path, self._counts = job, job.checkpoint_file, counts
         name = str(job.config.get("source", "")).replace("\\", "/").rpartition("/")[2]
         self.crumbs = ("Jobs and results", f"{name} · {job.job_id}" if name else job.job_id)
-        room = self.room  # a thread may outlive this screen, and so its way to the app
+        services = self.services  # a thread may outlive this screen, and so its way to the app
         self._pages = PageReader(
             partial(job_rows, self.path),
-            lambda: room.call_later(self._page_loaded),
-            lambda error: room.call_later(room.show_error, error),
+            lambda: services.call_later(self._page_loaded),
+            lambda error: services.call_later(services.show_error, error),
         )
         table = self.query_one(VirtualTable)
         table.columns = [
@@ -262,7 +265,7 @@ class ResultsScreen(JobActions[None]):
         if action == "errors":
             return self._counts.failed > 0
         if action == "score":
-            return self._job is not None and self._job.kind == "dataset"
+            return self._job is not None and SCORE in kind_of(self._job.kind).actions
         return True
 
     @on(VirtualTable.Highlighted)
@@ -319,9 +322,9 @@ class ResultsScreen(JobActions[None]):
         if self._pages is not None:
             self._pages.forget()
         table.set_count(0, keep=False)
-        room = self.room
+        services = self.services
         self.in_thread(
-            lambda: search.run(lambda: room.call_later(self._found_more, search)),
+            lambda: search.run(lambda: services.call_later(self._found_more, search)),
             self._found_all,
             busy="searching",
             group="ids",

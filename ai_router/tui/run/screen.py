@@ -15,10 +15,11 @@ from textual.containers import Container
 from textual.screen import ModalScreen
 
 from ai_router import jobs
-from ai_router.kinds import counted, own_kind
+from ai_router.kinds import counted, kind_of
+from ai_router.kinds.base import PROMPTS, SCORE, JobKind
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
 from ai_router.tui.run.leave import LeaveDialog, StopDialog
 from ai_router.tui.run.progress import ProgressPanel
@@ -35,7 +36,7 @@ IDLE_SECONDS = 1.0  # between two looks at a job that nobody runs
 FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 
 
-class RunScreen(RoomScreen[None]):
+class RunScreen(BaseScreen[None]):
     """Progress, speed, what is in flight, the last results and errors of one job, pulled from its handle's snapshot."""
 
     CSS_PATH = "screen.tcss"
@@ -58,7 +59,7 @@ class RunScreen(RoomScreen[None]):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.path = path
+        self.path = self.watched = path
         self.handle: RunHandle | None = None
         self.snapshot: Snapshot | None = None
         self.details: JobDetails | None = None  # of an ended job, from its checkpoint
@@ -68,6 +69,7 @@ class RunScreen(RoomScreen[None]):
         self._spent = time.thread_time()
         self._looked = 0.0
         self._details_for: object = None
+        self._kind: JobKind = PROMPTS
         self._unit = ""  # what is counted, where it is no prompt
         self._items: Snapshot | None = None  # the moment shown, counted in items
 
@@ -89,17 +91,17 @@ class RunScreen(RoomScreen[None]):
     def take_handle(self) -> None:
         """Hold on to the job's run, wherever it is; says why when the checkpoint cannot be read."""
         try:
-            self.handle = self.room.handle_of(self.path)
+            self.handle = self.services.handle_of(self.path)
         except (BatchError, OSError) as error:
             self.handle = None
-            self.room.show_error(error, self.take_handle)
+            self.services.show_error(error, self.take_handle)
             return
         self.details, self._details_for = None, None
         job = self.handle.job
-        kind = own_kind(job.kind)
-        self._unit = "" if kind is None else kind.unit
+        self._kind = kind = kind_of(job.kind)
+        self._unit = kind.unit
         source = Path(str(job.config.get("source", ""))).name
-        self.crumbs = ("Batch" if kind is None else kind.title, source or f"job {job.job_id}")
+        self.crumbs = (kind.title, source or f"job {job.job_id}")
         self.tick(at_once=True)
 
     @property
@@ -123,7 +125,7 @@ class RunScreen(RoomScreen[None]):
             snapshot = self.handle.snapshot()
         except (BatchError, OSError) as error:
             self.handle = None
-            self.room.show_error(error, self.take_handle)
+            self.services.show_error(error, self.take_handle)
             return
         self.show(snapshot)
         # Of this thread alone, so it holds the drawing of the last frame and no other work.
@@ -154,7 +156,7 @@ class RunScreen(RoomScreen[None]):
         errors = details.errors if details and state.over else snapshot.errors
         self.set_class(bool(errors), "-errors")
         self.query_one(ErrorsPanel).show(errors)
-        self.query_one(SummaryPanel).show(snapshot, details, self._unit)
+        self.query_one(SummaryPanel).show(snapshot, details, self._kind)
         self.context_text = self._model_line(snapshot)
         if before is None or before.state is not state or bool(before.failed) != bool(snapshot.failed):
             self.refresh_bindings()
@@ -189,7 +191,7 @@ class RunScreen(RoomScreen[None]):
     def _model_line(self, snapshot: Snapshot) -> str:
         spec: ModelSpec | None = None
         with suppress(BatchError):
-            spec = self.room.registry.get(snapshot.model_id)
+            spec = self.services.registry.get(snapshot.model_id)
         return model_line(snapshot.model_id, spec, snapshot.engine_about)
 
     # -- steering -------------------------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ class RunScreen(RoomScreen[None]):
             "background": running and self.owned,
             "retry": state.over and snapshot.failed > 0,
             "failures": snapshot.failed > 0,
-            "score": self.handle is not None and self.handle.job.kind == "dataset",
+            "score": SCORE in self._kind.actions,
         }
         return allowed.get(action, True)
 
@@ -226,7 +228,7 @@ class RunScreen(RoomScreen[None]):
         try:
             act(self.handle)
         except (BatchError, OSError) as error:
-            self.room.show_error(error)
+            self.services.show_error(error)
         self.tick(at_once=True)
 
     def action_pause(self) -> None:
@@ -279,8 +281,8 @@ class RunScreen(RoomScreen[None]):
         self.busy = "opening…"
 
         def work() -> None:
-            job = jobs.open_job(self.room.workspace, str(self.path))
-            self.room.start_run(job, jobs.plan_of(job), retry_failed=retry_failed)
+            job = jobs.open_job(self.services.workspace, str(self.path))
+            self.services.start_run(job, jobs.plan_of(job), retry_failed=retry_failed)
 
         self._do(work)
 
@@ -293,16 +295,16 @@ class RunScreen(RoomScreen[None]):
         if self.snapshot is not None:
             paused = self.snapshot.state is RunState.PAUSED
         self.busy = "moving to the background…"
-        self.room.turns.moved(run)
+        self.services.turns.moved(run)
 
         def work() -> None:
             run.stop("now")
             run.wait()
-            self.room.runs.pop(run.job.job_id, None)
+            self.services.runs.pop(run.job.job_id, None)
             if run.job.processed >= run.job.total_prompts:
                 return
-            jobs.detach(self.room.workspace, run.job)
-            handle = self.room.handle_of(self.path)
+            jobs.detach(self.services.workspace, run.job)
+            handle = self.services.handle_of(self.path)
             with suppress(BatchError):  # it may be through already
                 if concurrency is not None and concurrency != run.options.workers:
                     handle.set_concurrency(concurrency)
@@ -326,7 +328,7 @@ class RunScreen(RoomScreen[None]):
             self.take_handle()
             self.refresh_bindings()
             if error is not None:
-                self.room.show_error(error)
+                self.services.show_error(error)
 
         self.tick(at_once=True)
         self.refresh_bindings()
@@ -336,21 +338,19 @@ class RunScreen(RoomScreen[None]):
 
     def action_results(self) -> None:
         """All results."""
-        self.room.open_results(self.path)
+        self.services.open_results(self.path)
 
     def action_score(self) -> None:
         """How many answers are right so far."""
-        self.room.open_evaluation(self.path)
+        self.services.go("evaluation", self.path)
 
     def action_failures(self) -> None:
         """The results that failed."""
-        from ai_router.tui.results.screen import ResultsScreen
-
-        self.app.push_screen(ResultsScreen(self.path, kind="failed"))
+        self.services.go("failures", self.path)
 
     def action_export(self) -> None:
         """Ask for a format and a file; a job that makes files of its own writes these."""
-        self.room.turns.export(self.path)
+        self.services.turns.export(self.path)
 
     def action_back(self) -> None:
         """Leave; asks first while the job runs in this process."""

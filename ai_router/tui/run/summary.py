@@ -8,6 +8,7 @@ from pathlib import Path
 
 from textual.content import Content
 
+from ai_router.kinds.base import PROMPTS, JobKind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
 from ai_router.tui.widgets.text import one_line, plural
@@ -64,12 +65,13 @@ class SummaryPanel(Panel):
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
         self.details: JobDetails | None = None
-        self.unit = ""
+        self.unit, self.item = "", "answer"
         self.set_title("Summary")
 
-    def show(self, snapshot: Snapshot, details: JobDetails | None, unit: str = "") -> None:
-        """Draw the end; `unit` is what is counted, where it is no prompt."""
-        self.snapshot, self.details, self.unit = snapshot, details, unit
+    def show(self, snapshot: Snapshot, details: JobDetails | None, kind: JobKind = PROMPTS) -> None:
+        """Draw the end, counted as the kind does."""
+        self.snapshot, self.details, self.unit = snapshot, details, kind.unit
+        self.item = kind.item if kind.unit else "answer"
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
@@ -90,7 +92,7 @@ class SummaryPanel(Panel):
         if self.details is not None and self.details.answers:
             d = self.details
             each = f"mean {seconds(d.mean)} · p95 {seconds(d.p95)} · longest {seconds(d.longest)}"
-            figures.append(_row("a block" if self.unit else "an answer", each))
+            figures.append(_row(f"{'an' if self.item[0] in 'aeiou' else 'a'} {self.item}", each))
         following = self._next(snapshot)
         room = max(0, height - 1 - 1)
         gap = [Content("")] if room > len(figures) else []

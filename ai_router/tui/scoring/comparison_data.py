@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai_router.kinds import kind_of
+from ai_router.kinds.base import SCORE
 from ai_router.tui.results.pages import Rows
 from ai_router.tui.scoring.data import JobPairs, PairSource, Scorer
 
@@ -143,7 +145,11 @@ def candidates(folder: Path, like: PairSource | None = None) -> list[Candidate]:
 
     found = []
     for info in list_jobs(folder):
-        if info.kind != "dataset" or not info.completed or (like is not None and _same_file(info.file, like.path)):
+        if (
+            SCORE not in kind_of(info.kind).actions
+            or not info.completed
+            or (like is not None and _same_file(info.file, like.path))
+        ):
             continue
         try:
             job = JobPairs(info.file)

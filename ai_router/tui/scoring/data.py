@@ -8,10 +8,13 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ai_router.kinds import kind_of
+from ai_router.kinds.base import SCORE
 from ai_router.tui.results.data import Counts, read_counts
 from ai_router.tui.results.pages import Rows
 from batch.errors import BatchError
@@ -49,6 +52,7 @@ class PairSource(ABC):
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
+        self.at = 0.0  # when it began, in seconds since 1970; 0 where nothing says so
         self.share = 0.0  # of the way through, of the scan under way
         self.reader: ResultsReader | None = None  # of the last scan of a file
 
@@ -75,7 +79,7 @@ class PairSource(ABC):
 
 
 class JobPairs(PairSource):
-    """The results of a job of kind "dataset"."""
+    """The results of a job whose answers are known."""
 
     live = True
 
@@ -84,12 +88,13 @@ class JobPairs(PairSource):
 
         with CheckpointStore(path) as store:
             job = store.job()
-        if job.kind != "dataset":
+        if SCORE not in kind_of(job.kind).actions:
             raise NotADatasetError(f"Job {job.job_id} has no expected answers to score its results against")
         self.details = dict(job.config.get("details", {}))
         self.model, self.total, self.job_id = job.model_id, job.total_prompts, job.job_id
         source = str(job.config.get("source", "")).replace("\\", "/").rpartition("/")[2]
         super().__init__(path, f"{source} · {job.job_id}" if source else job.job_id)
+        self.at = _seconds(job.created_at)
 
     @property
     def about(self) -> str:
@@ -135,6 +140,13 @@ class JobPairs(PairSource):
     def counts(self) -> Counts:
         """How far the job is, and whether any process runs it."""
         return read_counts(self.path)
+
+
+def _seconds(timestamp: str) -> float:
+    try:
+        return datetime.fromisoformat(timestamp).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def _job_pairs(store: CheckpointStore, places: Sequence[int]) -> list[Pair]:

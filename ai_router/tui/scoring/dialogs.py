@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -24,7 +24,6 @@ from batch.errors import BatchError
 from batch.options import OptionError
 
 if TYPE_CHECKING:
-    from ai_router.tui.app import RouterApp
     from batch.evaluation.options import EvaluationOptions
     from batch.evaluation.report import Report
 
@@ -98,11 +97,6 @@ class ChooseRunDialog(Dialog[Path]):
         self._like = like
         self._found: list[Candidate] = []
 
-    @property
-    def room(self) -> RouterApp:
-        """The app, with its own type."""
-        return cast("RouterApp", self.app)
-
     def compose_dialog(self) -> ComposeResult:
         """Jobs, a path, the buttons."""
         columns = [
@@ -116,7 +110,7 @@ class ChooseRunDialog(Dialog[Path]):
         yield PathInput(
             placeholder="or a results file, JSONL: its path",
             id="choose-path",
-            suggester=PathSuggester(lambda: [Path.cwd()]),
+            suggester=PathSuggester(lambda: [Path.cwd()], (".jsonl", ".ndjson", ".json", ".db")),
         )
         yield Static("", id="choose-said", markup=False)
         with Horizontal(id="dialog-buttons"):
@@ -124,7 +118,7 @@ class ChooseRunDialog(Dialog[Path]):
 
     def on_mount(self) -> None:
         """Look for runs in a thread."""
-        folder, like = self.room.workspace.checkpoints, self._like
+        folder, like = self.services.workspace.checkpoints, self._like
 
         def work() -> None:
             found = candidates(folder, like)
@@ -170,7 +164,7 @@ class ChooseRunDialog(Dialog[Path]):
     def _named(self, event: Input.Submitted) -> None:
         if not event.value.strip():
             return
-        path = resolve(event.value, [Path.cwd(), self.room.workspace.outputs])
+        path = resolve(event.value, [Path.cwd(), self.services.workspace.outputs])
         said = self.query_one("#choose-said", Static)
         if path.is_dir():
             said.update(f"✗ {harmless(home(path))} is a folder; name a file in it")

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
@@ -20,7 +20,6 @@ from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.text import harmless
 
 if TYPE_CHECKING:
-    from ai_router.tui.app import RouterApp
     from batch.evaluation.report import Comparison, Report
 
 FORMATS = {
@@ -42,11 +41,6 @@ class ReportDialog(Dialog[Path]):
         self._default = ""
         self._written: Path | None = None
         self._writing = False
-
-    @property
-    def room(self) -> RouterApp:
-        """The app, with its own type."""
-        return cast("RouterApp", self.app)
 
     def compose_dialog(self) -> ComposeResult:
         """Format, file, the outcome, the buttons."""
@@ -77,7 +71,7 @@ class ReportDialog(Dialog[Path]):
         if field.value not in ("", self._default):
             return
         suffix = FORMATS[self._format][0]
-        folder, stem = self.room.workspace.outputs, f"{self._name}_{'comparison' if self._comparison else 'scores'}"
+        folder, stem = self.services.workspace.outputs, f"{self._name}_{'comparison' if self._comparison else 'scores'}"
         path, number = folder / f"{stem}{suffix}", 1
         while path.exists():
             number += 1

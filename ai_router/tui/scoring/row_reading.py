@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from ai_router.tui.actions import bind, shown
-from ai_router.tui.results.reading import copy_from
+from ai_router.tui.clipboard import copy_from
 from ai_router.tui.scoring.spans import RowText
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import count

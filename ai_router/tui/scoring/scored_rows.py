@@ -14,9 +14,9 @@ from textual.containers import Container, Vertical
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.clipboard import copy_from
 from ai_router.tui.results.pages import PageReader, Rows, RowSearch
-from ai_router.tui.results.reading import copy_from
 from ai_router.tui.scoring.row_reading import RowReadingScreen
 from ai_router.tui.scoring.spans import RowText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
@@ -28,7 +28,7 @@ NOT_FOUND = "Nothing holds that text.\n\nEscape ends the search."
 ROOMY = 120  # cells from which on verdicts are written out
 
 
-class ScoredRowsScreen(RoomScreen[None]):
+class ScoredRowsScreen(BaseScreen[None]):
     """Scores above the rows they come from. Subclasses score in a thread and say what a row is."""
 
     CSS_PATH = "scored_rows.tcss"
@@ -157,11 +157,11 @@ class ScoredRowsScreen(RoomScreen[None]):
     def open_pages(self) -> None:
         """Begin to read pages anew: from now on the rows may be others."""
         self.close_pages()
-        room = self.room  # which a thread that outlives this screen cannot ask for
+        services = self.services  # which a thread that outlives this screen cannot ask for
         self._pages = PageReader(
             self.opened_short,
-            lambda: room.call_later(self._page_loaded),
-            lambda error: room.call_later(room.show_error, error),
+            lambda: services.call_later(self._page_loaded),
+            lambda error: services.call_later(services.show_error, error),
         )
 
     def close_pages(self) -> None:
@@ -327,9 +327,9 @@ class ScoredRowsScreen(RoomScreen[None]):
         search = self._search = RowSearch(self.opened, self.select(self.tab), self.id_at, self.texts, text)
         self._take(search.found, keep=False)
         self.table.empty = "Searching…"
-        room = self.room
+        services = self.services
         self.in_thread(
-            lambda: search.run(lambda: room.call_later(self._found_more, search)),
+            lambda: search.run(lambda: services.call_later(self._found_more, search)),
             self._found_all,
             busy="searching",
             group="search",

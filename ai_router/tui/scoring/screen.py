@@ -91,7 +91,7 @@ class EvaluationScreen(ScoredRowsScreen):
         def failed(error: Exception) -> None:
             self.table.empty = "This cannot be scored."
             self.table.refresh()
-            self.room.show_error(error, retry=self._open)
+            self.services.show_error(error, retry=self._open)
 
         self.in_thread(lambda: open_source(path), self._opened, busy="opening", group="open", failed=failed)
 
@@ -118,7 +118,7 @@ class EvaluationScreen(ScoredRowsScreen):
             if not isinstance(error, Stopped):
                 self.table.empty = "This cannot be scored."
                 self.table.refresh()
-                self.room.show_error(error)
+                self.services.show_error(error)
 
         work = partial(scorer.run, lambda: self.app.call_later(self._progress, scorer))
         self.in_thread(work, self._scored, busy="scoring", group="score", failed=went_wrong)

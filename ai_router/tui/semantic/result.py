@@ -47,7 +47,7 @@ class Outcome:
 
 def read_outcome(path: Path, outputs: Path) -> Outcome:
     """Read it; for a thread."""
-    from ai_router import semantic_jobs
+    from ai_router.kinds import semantic_ids
     from batch.checkpoint import CheckpointStore, lock_owner
     from batch.semantic_ids.blocks import stored_codes
     from batch.semantic_ids.collisions import suffixes
@@ -55,13 +55,13 @@ def read_outcome(path: Path, outputs: Path) -> Outcome:
 
     with CheckpointStore(path) as store:
         job = store.job()
-    task = semantic_jobs.task_of(job)
+    task = semantic_ids.task_of(job)
     stored = stored_codes(path, task)
     return Outcome(
         report=report_of(task.config.run_name, stored),
         codes=stored.codes,
         numbers=suffixes(stored.codes, stored.codewords),
-        files=semantic_jobs.output_paths(job, outputs),
+        files=semantic_ids.output_paths(job, outputs),
         running=lock_owner(path) is not None,
         processed=job.processed,
         job_id=job.job_id,
@@ -183,11 +183,11 @@ class SemanticResultScreen(JobActions[None]):
         """Read the job; of a running one again and again."""
         self.read()
         self.set_interval(LIVE_SECONDS, self._again)
-        self.room.jobs_changed.subscribe(self, lambda _: self.read())
+        self.services.jobs_changed.subscribe(self, lambda _: self.read())
 
     def read(self) -> None:
         """Read the codes anew."""
-        path, outputs = self.path, self.room.workspace.outputs
+        path, outputs = self.path, self.services.workspace.outputs
         self.in_thread(lambda: read_outcome(path, outputs), self._take, busy="reading codes", failed=self._unreadable)
 
     def _again(self) -> None:
@@ -220,7 +220,7 @@ class SemanticResultScreen(JobActions[None]):
 
     def _show_figures(self) -> None:
         if self.outcome is not None:
-            self.query_one(FiguresPanel).show(self.outcome, writing=self.room.turns.is_writing(self.path))
+            self.query_one(FiguresPanel).show(self.outcome, writing=self.services.turns.is_writing(self.path))
 
     def _row_at(self, index: int) -> int:
         return index if self._shown is None else int(self._shown[index])
@@ -273,7 +273,7 @@ class SemanticResultScreen(JobActions[None]):
 
     def action_export(self) -> None:
         """Write the files, in a process of its own: making vectors takes torch."""
-        self.room.turns.write_files(self.path)
+        self.services.turns.write_files(self.path)
         self._show_figures()
 
     def action_collided(self) -> None:
@@ -309,7 +309,7 @@ class SemanticResultScreen(JobActions[None]):
 
     def action_copy(self) -> None:
         """Copy the SID under the cursor."""
-        from ai_router.tui.results.reading import copy_from
+        from ai_router.tui.clipboard import copy_from
         from batch.semantic_ids.collisions import sid_text
 
         table = self.query_one(VirtualTable)

@@ -96,7 +96,7 @@ class SemanticIdsScreen(FlowScreen):
     @property
     def bases(self) -> tuple[Path, ...]:
         """Where relative paths are looked for."""
-        return (Path.cwd(), self.room.workspace.root)
+        return (Path.cwd(), self.services.workspace.root)
 
     def compose_body(self) -> ComposeResult:
         """Place, group, models, options, start."""
@@ -269,7 +269,7 @@ class SemanticIdsScreen(FlowScreen):
     def action_why(self) -> None:
         """Say what is wrong with the model under the cursor."""
         if (entry := self.at_hand) is not None and entry.problem:
-            self.room.show_error(entry.problem)
+            self.services.show_error(entry.problem)
 
     # -- onward ---------------------------------------------------------------------------------------------------
 
@@ -282,15 +282,16 @@ class SemanticIdsScreen(FlowScreen):
         try:
             options = self.form.build()
         except OptionError as error:
-            self.room.show_error(error)
+            self.services.show_error(error)
             self.form.focus_error()
             return
         from ai_router import semantic_jobs
+        from ai_router.kinds.semantic_ids import KIND
 
-        if problem := semantic_jobs.KIND.why_not_ready():
-            self.room.show_error(f"Encoding semantic IDs {problem}")
+        if problem := KIND.why_not_ready():
+            self.services.show_error(f"Encoding semantic IDs {problem}")
             return
-        chosen, workspace = self.chosen, self.room.workspace
+        chosen, workspace = self.chosen, self.services.workspace
 
         def work() -> tuple[list[BatchJob], list[str]]:
             made: list[BatchJob] = []
@@ -317,13 +318,13 @@ class SemanticIdsScreen(FlowScreen):
     def _made(self, made: tuple[list[BatchJob], list[str]]) -> None:
         jobs, problems = made
         for problem in problems:
-            self.room.show_error(problem)
+            self.services.show_error(problem)
         self._set_busy("")
         if not jobs:
             return
-        room = self.room
+        services = self.services
         self._set_busy("starting")
-        self.in_thread(lambda: room.turns.start(jobs), lambda _: self._started(jobs[0]), group="start",
+        self.in_thread(lambda: services.turns.start(jobs), lambda _: self._started(jobs[0]), group="start",
                        failed=self._failed)  # fmt: skip
 
     def _started(self, job: BatchJob) -> None:
@@ -333,7 +334,7 @@ class SemanticIdsScreen(FlowScreen):
 
     def _failed(self, error: Exception) -> None:
         self._set_busy("")
-        self.room.show_error(error)
+        self.services.show_error(error)
 
     def _set_busy(self, what: str) -> None:
         self.busy = what

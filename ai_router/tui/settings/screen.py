@@ -15,7 +15,7 @@ from textual.widgets.option_list import Option
 from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.form import OptionField, OptionForm
@@ -25,7 +25,7 @@ OWN = (themes.DARK.name, themes.LIGHT.name)
 FORM_FIELDS = [spec.name for spec in fields(Settings) if spec.name not in ("keymap", "theme")]
 
 
-class SettingsScreen(RoomScreen[None]):
+class SettingsScreen(BaseScreen[None]):
     """Made from the fields of `Settings`; saved to `ai-router.yaml` after saying where that is."""
 
     CSS_PATH = "screen.tcss"
@@ -38,7 +38,7 @@ class SettingsScreen(RoomScreen[None]):
 
     def compose_body(self) -> ComposeResult:
         """Themes and form."""
-        settings = self.room.workspace.settings
+        settings = self.services.workspace.settings
         self._theme = settings.theme
         names = [themes.AUTO, *sorted(self.app.available_themes, key=lambda name: name not in OWN)]
         with Container(id="settings-columns"):
@@ -56,7 +56,7 @@ class SettingsScreen(RoomScreen[None]):
 
     def on_mount(self) -> None:
         """Say where it is kept."""
-        self.context_text = home(self.room.workspace.config_file)
+        self.context_text = home(self.services.workspace.config_file)
         self.query_one("#themes").focus()
 
     @staticmethod
@@ -74,7 +74,7 @@ class SettingsScreen(RoomScreen[None]):
         name = (event.option.id or "").removeprefix("theme-")
         if name and name != self._theme:
             self._theme = name
-            self.room.apply_theme(name)
+            self.services.apply_theme(name)
             self._changed()
 
     @on(OptionList.OptionSelected, "#themes")
@@ -86,13 +86,13 @@ class SettingsScreen(RoomScreen[None]):
     def _values(self) -> Settings:
         """The form as settings; raises OptionError."""
         values = self.query_one(OptionForm).values()
-        kept = self.room.workspace.settings
+        kept = self.services.workspace.settings
         return Settings(**values, theme=self._theme, keymap=kept.keymap)
 
     def is_changed(self) -> bool:
         """Whether something here differs from what is kept; a value that cannot be counts too."""
         try:
-            return self._values() != self.room.workspace.settings
+            return self._values() != self.services.workspace.settings
         except OptionError:
             return True
 
@@ -107,13 +107,12 @@ class SettingsScreen(RoomScreen[None]):
             settings = self._values()
         except OptionError as error:
             self.query_one(OptionForm).focus_error()
-            self.room.show_error(error)
+            self.services.show_error(error)
             return
-        target = Workspace(self.room.workspace.root, settings)
+        target = Workspace(self.services.workspace.root, settings)
         changes = options_dict(settings)
         lines = [f"{name}: {value}" for name, value in changes.items()] or ["(all as they come)"]
-        note = "\n\nComments in the file are not kept." if target.config_file.is_file() else ""
-        text = f"{home(target.config_file)} will say:\n\n" + "\n".join(lines) + note
+        text = f"{home(target.config_file)} will say:\n\n" + "\n".join(lines)
 
         def answered(choice: str | None) -> None:
             if choice == "save":
@@ -123,15 +122,15 @@ class SettingsScreen(RoomScreen[None]):
         self.app.push_screen(ConfirmDialog("Save the settings?", text, buttons), answered)
 
     def _saved(self, target: Workspace) -> None:
-        self.room.take_settings(target.settings)
+        self.services.take_settings(target.settings)
         self._changed()
         self.notify(f"Saved in {target.config_file}", markup=False)
 
     @on(Button.Pressed, "#settings-reset")
     def action_reset(self) -> None:
         """Back to what is kept."""
-        self.room.apply_theme(self.room.workspace.settings.theme)
-        self.room.switch_screen(SettingsScreen())
+        self.services.apply_theme(self.services.workspace.settings.theme)
+        self.app.switch_screen(SettingsScreen())
 
     def action_back(self) -> None:
         """Asks when there are changes."""
@@ -143,7 +142,7 @@ class SettingsScreen(RoomScreen[None]):
             if choice == "save":
                 self.action_save()
             elif choice == "discard":
-                self.room.apply_theme(self.room.workspace.settings.theme)
+                self.services.apply_theme(self.services.workspace.settings.theme)
                 self.dismiss()
 
         buttons = [("save", "Save", "primary"), ("discard", "Discard", "error"), ("keep", "Keep editing", "")]

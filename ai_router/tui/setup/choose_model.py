@@ -75,14 +75,14 @@ class ChooseModelScreen(FlowScreen):
     def on_mount(self) -> None:
         """Read the registry in a thread: folders may be many."""
         self.set_interval(FRAME_SECONDS, self._frame)
-        self.in_thread(lambda: self.room.registry.all(), self._take_models, group="models")
-        self.room.models_changed.subscribe(self, lambda _: self._take_models(self.room.registry.all()))
+        self.in_thread(lambda: self.services.registry.all(), self._take_models, group="models")
+        self.services.models_changed.subscribe(self, lambda _: self._take_models(self.services.registry.all()))
 
     def _take_models(self, models: list[ModelSpec]) -> None:
         self.models = models
         table = self.query_one(VirtualTable)
         table.set_count(len(models))
-        wanted = self.room.workspace.settings.model
+        wanted = self.services.workspace.settings.model
         for index, spec in enumerate(models):
             if spec.id == wanted:
                 table.move_cursor(index)
@@ -178,7 +178,7 @@ class ChooseModelScreen(FlowScreen):
         if spec is None:
             return
         if not spec.ready:
-            self.room.show_error(f"{spec.name} is not ready: {spec.why}")
+            self.services.show_error(f"{spec.name} is not ready: {spec.why}")
             return
         from ai_router.tui.setup.options import OptionsScreen
 
@@ -211,7 +211,7 @@ def _about(spec: ModelSpec) -> Content:
         ("context", f"{spec.context:,} tokens" if spec.context else "—"),
         ("engine", spec.engine),
         ("from", spec.source),
-        ("folder", home(spec.path)),
+        ("folder", home(spec.place)),
         ("notes", spec.notes),
         ("defaults", ", ".join(f"{name} {value}" for name, value in spec.sampling.items())),
     ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.base import BaseScreen
 
 
-class FlowScreen(RoomScreen[None]):
+class FlowScreen(BaseScreen[None]):
     """A step on the way to a run."""
 
     def deliver(self, call: Callable[[], None]) -> None:
@@ -22,8 +22,8 @@ class FlowScreen(RoomScreen[None]):
 
     def enter_run(self, path: Path) -> None:
         """Show the run, with the place before the first step behind it."""
-        app = self.room
+        app = self.app
         with app.batch_update():
             while isinstance(app.screen, FlowScreen):
                 app.pop_screen()
-            app.open_run(path)
+            self.services.open_run(path)

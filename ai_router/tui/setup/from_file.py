@@ -19,7 +19,7 @@ from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.source_view import PreviewPanel, ReportView
 from ai_router.tui.widgets.choice import ChoiceLine
-from ai_router.tui.widgets.file_tree import FileTree, size_text
+from ai_router.tui.widgets.file_tree import SUFFIXES, FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from batch.datasets.source import DatasetSource, looks_like_dataset, open_dataset
 from batch.errors import BatchError
@@ -61,7 +61,7 @@ class FromFileScreen(FlowScreen):
     @property
     def bases(self) -> Sequence[Path]:
         """Where relative paths are looked for."""
-        return (Path.cwd(), self.room.workspace.root, examples_folder(self.room.workspace.root).parent)
+        return (Path.cwd(), self.services.workspace.root, examples_folder(self.services.workspace.root).parent)
 
     def compose_body(self) -> ComposeResult:
         """Path on top, tree beside report and preview, buttons below."""
@@ -71,7 +71,7 @@ class FromFileScreen(FlowScreen):
                 self.path_text,
                 select_on_focus=False,
                 placeholder="path of a .txt, .json, .jsonl or .csv file; tab completes, ↓ goes to the files",
-                suggester=PathSuggester(lambda: self.bases),
+                suggester=PathSuggester(lambda: self.bases, SUFFIXES),
                 id="path",
             )
         with Horizontal(id="middle"):
@@ -95,7 +95,7 @@ class FromFileScreen(FlowScreen):
             yield Button("Leave out invalid ones", id="invalid")
 
     def _roots(self) -> list[tuple[str, Path]]:
-        root, here = self.room.workspace.root, Path.cwd()
+        root, here = self.services.workspace.root, Path.cwd()
         examples = examples_folder(root)
         roots = [(home(here), here)]
         if root != here and root.is_dir():

@@ -11,13 +11,14 @@ from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from ai_router.tui.actions import ACTIONS, bind
-from ai_router.tui.base import RoomScreen
+from ai_router.tui.actions import bind
+from ai_router.tui.base import BaseScreen
 from ai_router.tui.jobs.view import JobLine, JobsView, read_jobs
+from ai_router.tui.places import on_menu
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
 from ai_router.tui.widgets.table import Column, VirtualTable
 
-PLACES = ("file", "manual", "resume", "list")
+PLACES = on_menu("batch")
 FORMATS = (
     (".txt", "one prompt a line; # begins a comment"),
     (".jsonl", '{"prompt": …}, {"messages": […]} or OpenAI batch lines'),
@@ -26,23 +27,20 @@ FORMATS = (
 )
 
 
-class BatchMenuScreen(RoomScreen[None]):
+class BatchMenuScreen(BaseScreen[None]):
     """Four ways into a job, the forms a file may have, and the jobs that wait to be resumed."""
 
     CSS_PATH = "menu.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = bind(*(f"batch.{place}" for place in PLACES), "app.up")
+    BINDINGS: ClassVar[list[BindingType]] = bind(*(f"batch.{place.name}" for place in PLACES), "app.up")
 
     def __init__(self) -> None:
         super().__init__()
-        self.set_reactive(RoomScreen.crumbs, ("Batch",))
+        self.set_reactive(BaseScreen.crumbs, ("Batch",))
         self._open: list[JobLine] = []
 
     def compose_body(self) -> ComposeResult:
         """Menu and formats, with the table of what can be resumed beside or below."""
-        entries = [
-            MenuEntry(action.keys, action.label, action.help)
-            for action in (ACTIONS[f"batch.{place}"] for place in PLACES)
-        ]
+        entries = [MenuEntry(place.key, place.title, place.help) for place in PLACES]
         entries.append(MenuEntry("0", "Back", "To the main menu", spaced=True))
         with Container(id="batch-columns"):
             with Vertical(id="batch-left"):
@@ -74,14 +72,14 @@ class BatchMenuScreen(RoomScreen[None]):
     def on_mount(self) -> None:
         """Keys go to the menu."""
         self.query_one(MenuList).focus()
-        self.room.jobs_changed.subscribe(self, lambda _: self._read())
+        self.services.jobs_changed.subscribe(self, lambda _: self._read())
 
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
         self._read()
 
     def _read(self) -> None:
-        folder, runs = self.room.workspace.checkpoints, self.room.runs
+        folder, runs = self.services.workspace.checkpoints, self.services.runs
         self.in_thread(lambda: read_jobs(folder, runs), self._take)
 
     def _take(self, view: JobsView) -> None:
@@ -91,38 +89,14 @@ class BatchMenuScreen(RoomScreen[None]):
     @on(VirtualTable.Selected)
     def _selected(self, event: VirtualTable.Selected) -> None:
         if type(event) is VirtualTable.Selected:
-            self.room.open_run(self._open[event.index].info.file)
+            self.services.open_run(self._open[event.index].info.file)
 
     @on(MenuList.Chosen)
     def _chosen(self, event: MenuList.Chosen) -> None:
         if event.key == "0":
             self.action_back()
             return
-        getattr(self, f"action_{PLACES[int(event.key) - 1]}")()
-
-    def action_file(self) -> None:
-        """Prompts from a file."""
-        from ai_router.tui.setup.from_file import FromFileScreen
-
-        self.app.push_screen(FromFileScreen())
-
-    def action_manual(self) -> None:
-        """Prompts typed or pasted."""
-        from ai_router.tui.setup.manual import ManualScreen
-
-        self.app.push_screen(ManualScreen())
-
-    def action_resume(self) -> None:
-        """The jobs that can be resumed."""
-        from ai_router.tui.jobs.screen import JobsScreen
-
-        self.app.push_screen(JobsScreen(mode="resume"))
-
-    def action_list(self) -> None:
-        """All jobs."""
-        from ai_router.tui.jobs.screen import JobsScreen
-
-        self.app.push_screen(JobsScreen(mode="list"))
+        self.services.go(next(place.name for place in PLACES if place.key == event.key))
 
 
 def _formats() -> Content:

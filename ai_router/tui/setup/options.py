@@ -72,7 +72,7 @@ class OptionsScreen(FlowScreen):
         """Say what is wrong with the model's own defaults."""
         self.set_interval(SHOWN_EVERY, self._frame)
         if self._bad_defaults:
-            self.room.show_error(self._bad_defaults)
+            self.services.show_error(self._bad_defaults)
         self._say_ready()
 
     def _say_ready(self) -> None:
@@ -111,20 +111,22 @@ class OptionsScreen(FlowScreen):
         try:
             sampling, run = self.sampling_form.build(), self.run_form.build()
         except OptionError as error:
-            self.room.show_error(error)
+            self.services.show_error(error)
             _ = self.sampling_form.focus_error() or self.run_form.focus_error()
             return
         from ai_router.datasets import plan_for
 
-        plan = plan_for(self.source, self.spec, sampling, run, self.room.workspace)
+        plan = plan_for(self.source, self.spec, sampling, run, self.services.workspace)
         background = self.query_one("#background", ChoiceLine).value == YES
         self._set_busy("writing prompts")
-        app = self.room
+        app = self.services
 
         def work() -> BatchJob:
             job = self._job
+            plan.weights = job.config.get("weights") if job is not None else None
             if job is None or job.config != plan.as_config():
-                job = self._job = jobs.create_job(app.workspace, plan, self.source.requests(), self._progress)
+                requests = self.source.requests()
+                job = self._job = jobs.create_job(app.workspace, plan, requests, self._progress, self.spec)
             self.busy = "starting"
             if background:
                 jobs.detach(app.workspace, job)
@@ -145,7 +147,7 @@ class OptionsScreen(FlowScreen):
 
     def _failed(self, error: Exception) -> None:
         self._set_busy("")
-        self.room.show_error(error, self.action_start)
+        self.services.show_error(error, self.action_start)
 
     def _set_busy(self, what: str) -> None:
         self.busy = what

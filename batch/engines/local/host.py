@@ -15,6 +15,7 @@ from typing import Any
 from batch.engines.desk import Desk
 from batch.engines.local import frames
 from batch.engines.local.process import ChildProcess, worker_env
+from batch.engines.pull import Puller
 from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions, options_dict
@@ -50,11 +51,10 @@ class _Run:
     """One call of `answer`."""
 
     loop: asyncio.AbstractEventLoop
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     events: asyncio.Queue[_Event] = field(default_factory=asyncio.Queue)
     waiting: deque[_Flight] = field(default_factory=deque)  # not with the child
     sent: dict[int, _Flight] = field(default_factory=dict)  # with the child, by the number of the sending
-    puller: asyncio.Task[None] | None = None
+    puller: Puller[Request] | None = None
     ended: bool = False
     restarts: int = 0  # since the last answer
 
@@ -62,11 +62,28 @@ class _Run:
     def done(self) -> bool:
         return self.ended and not self.waiting and not self.sent
 
+    def open(self, items: AsyncIterator[BatchItem[Request]], room: int) -> None:
+        """Begin to pull, now that it is known how many items fit."""
+
+        def took(item: BatchItem[Request]) -> None:
+            self.events.put_nowait(_Event("pulled", item))
+
+        def over(error: Exception | None) -> None:
+            self.events.put_nowait(_Event("failed", error) if error else _Event("ended"))
+
+        self.puller = Puller(items, took, over, room)
+
+    def release(self) -> None:
+        """One item more may be pulled."""
+        if self.puller is not None:
+            self.puller.release()
+
 
 class HostedEngine:
     """Runs a kind of local engine ("torch", "mlx", or any `module:name` of a CoreFactory) in a process of its own.
 
-    The process starts with the first `answer` and stays for the next ones. When it dies, it is started again, and what
+    The process starts with the first `answer` and stays for the next ones. One that dies before it is ready is started
+    again without native kernels, which its `about` says. When it dies, it is started again, and what
     it held runs again: at most `RESENDS` times an item, which then is a failure of class exhausted. FatalError is
     raised where the model cannot be loaded, or after `RESTARTS` restarts without an answer. One `answer` at a time.
     `timeout` is the seconds an item may take from its sending; overrunning it is a transient failure.
@@ -105,6 +122,7 @@ class HostedEngine:
         self._child: ChildProcess | None = None
         self._run: _Run | None = None
         self._ready: frames.Frame | None = None  # what the running child said when it had loaded
+        self._with_kernels = True  # until a child died before it was ready
         self._status = "stopped"
         self._partials: dict[int, tuple[ItemId, list[str]]] = {}
         self._closed = False
@@ -147,7 +165,7 @@ class HostedEngine:
             if self._child is None or not self._child.alive:
                 self._start()
             elif self._ready is not None:
-                self._open_slots(run, items, self._ready["room"])
+                run.open(items, self._ready["room"])
             while not run.done:
                 event = await run.events.get()
                 if event.child is not None and event.child is not self._child:
@@ -197,7 +215,7 @@ class HostedEngine:
     ) -> list[BatchResponse[Answer]]:
         op = frame["op"]
         if op == "ready" and run.puller is None:
-            self._open_slots(run, items, frame["room"])
+            run.open(items, frame["room"])
         elif op == "fatal":
             message = frame["message"]
             if frame["extra"]:
@@ -211,7 +229,7 @@ class HostedEngine:
         return []
 
     def _settle(self, run: _Run, flight: _Flight, frame: frames.Frame) -> BatchResponse[Answer]:
-        run.slots.release()
+        run.release()
         done = frame["op"] == "done"
         duration = time.perf_counter_ns() - flight.pulled_ns
         return BatchResponse(
@@ -254,7 +272,7 @@ class HostedEngine:
         return responses
 
     def _failure(self, run: _Run, flight: _Flight, error_class: ErrorClass, message: str) -> BatchResponse[Answer]:
-        run.slots.release()
+        run.release()
         duration = time.perf_counter_ns() - flight.pulled_ns
         return BatchResponse(flight.item.id, None, duration, Failure(error_class, message))
 
@@ -299,12 +317,6 @@ class HostedEngine:
         with self._lock:
             self._partials[n] = (item.id, [])
 
-    def _open_slots(self, run: _Run, items: AsyncIterator[BatchItem[Request]], room: int) -> None:
-        """Begin to pull, now that it is known how many items fit."""
-        for _ in range(room):
-            run.slots.release()
-        run.puller = asyncio.create_task(_pull(run, items))
-
     async def _leave(self, run: _Run) -> None:
         """End a run, whatever ended it: a child that is well stays for the next one."""
         with self._lock:
@@ -312,8 +324,7 @@ class HostedEngine:
             self._partials.clear()
             child, usable = self._child, self._ready is not None
         if run.puller is not None:
-            run.puller.cancel()
-            await asyncio.gather(run.puller, return_exceptions=True)
+            await run.puller.stop()
         if child is not None and child.alive and usable:
             for n in run.sent:
                 child.send(frames.encode({"op": "cancel", "n": n}))
@@ -329,7 +340,8 @@ class HostedEngine:
             self._ready = None
             self._status = status
             self._partials.clear()
-            self._child = ChildProcess(worker_env(self._threads), self._on_frame, self._on_exit, self._log_path)
+            env = worker_env(self._threads, kernels=self._with_kernels)
+            self._child = ChildProcess(env, self._on_frame, self._on_exit, self._log_path)
             self._child.send(frames.encode({**self._load, "timing": self.timing}))
 
     def _on_frame(self, child: ChildProcess, frame: frames.Frame) -> None:
@@ -356,6 +368,8 @@ class HostedEngine:
         with self._lock:
             if child is not self._child:
                 return
+            if self._ready is None:  # what it cannot be without is loaded anew, what it can is left out
+                self._with_kernels = False
             self._ready = None
             self._status = "stopped"
             self._partials.clear()
@@ -374,18 +388,6 @@ def _timing(times: Sequence[int | None] | None, flight: _Flight, total_ns: int) 
     before = flight.sent_ns - flight.pulled_ns
     queue, first = times
     return Timing(before + (queue or 0), None if first is None else before + first, total_ns)
-
-
-async def _pull(run: _Run, items: AsyncIterator[BatchItem[Request]]) -> None:
-    """Pull an item whenever a slot is free."""
-    try:
-        while True:
-            await run.slots.acquire()
-            run.events.put_nowait(_Event("pulled", await anext(items)))
-    except StopAsyncIteration:
-        run.events.put_nowait(_Event("ended"))
-    except Exception as error:
-        run.events.put_nowait(_Event("failed", error))  # raised again where the responses are read
 
 
 async def _tick(run: _Run, timeout: float) -> None:

@@ -12,7 +12,6 @@ The process ends when stdin does, whatever it is doing: a parent that is gone re
 
 from __future__ import annotations
 
-import importlib
 import os
 import queue
 import signal
@@ -20,28 +19,24 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from batch.engines.local import frames
+from batch.engines import registry
+from batch.engines.local import frames, notices
 from batch.engines.local.core import PARTIAL_SECONDS, CoreFactory, LocalCore, StepClock
 from batch.errors import BatchError, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
-
-# Where each kind's core is opened; imported only when it is asked for.
-KINDS = {"torch": "batch.engines.torch.engine:open_core", "mlx": "batch.engines.mlx.engine:open_core"}
 
 PARENT_SECONDS = 1.0
 
 
 def find_core(kind: str) -> CoreFactory:
     """What opens a kind of core: a known name, or any `package.module:name`."""
-    path = KINDS.get(kind, kind)
-    module, colon, name = path.partition(":")
-    if not colon:
-        raise FatalError(f"there is no local engine {kind!r}; known: {', '.join(sorted(KINDS))}")
-    factory: CoreFactory = getattr(importlib.import_module(module), name)
-    return factory
+    row = registry.find(kind)
+    if not row.core:
+        raise FatalError(f"the {kind} engine is no local one: it does not run in a process of its own")
+    return cast(CoreFactory, registry.load(row.core))
 
 
 class Worker:
@@ -61,7 +56,7 @@ class Worker:
         self._send({"op": "status", "text": "loading model…"})
         try:
             sampling = build_options(SamplingOptions, load["sampling"])
-            core = find_core(load["kind"])(load["spec"], sampling, load["max_batch"])
+            core = self._open(load, sampling)
         except MissingExtraError as error:
             self._send({"op": "fatal", "message": str(error), "extra": error.extra})
             return 3
@@ -83,6 +78,13 @@ class Worker:
             if now - self._partials_at >= PARTIAL_SECONDS:
                 self._partials_at = now
                 self._show(core)
+
+    def _open(self, load: frames.Frame, sampling: SamplingOptions) -> LocalCore:
+        end = notices.listen(lambda text: self._send({"op": "status", "text": text}))
+        try:
+            return find_core(load["kind"])(load["spec"], sampling, load["max_batch"])
+        finally:
+            end()
 
     def _read(self) -> None:
         while (frame := frames.read(self._source)) is not None:

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batch.engines.torch.lora import FILES, pairs_of, read_config, scale_of  # which knows nothing of torch by itself
 from batch.errors import FatalError, MissingExtraError
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-PEFT_FILE = FILES[1]
 BITS = {"int8": 8, "int4": 4}
 GROUP = 32  # weights that share a scale where a model is quantised here
 
@@ -45,28 +43,37 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
     mx, utils = _libraries()
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     try:
-        model, config = utils.load_model(folder, lazy=True)
+        model, config, longest = _load_model(folder, utils)
+        dtype = getattr(mx, PRECISIONS.get(precision, "float32")) if precision in PRECISIONS or not on_gpu else None
+        if dtype is not None:
+            model.set_dtype(dtype)
         if adapter is not None:
-            _adapt(utils, model, Path(adapter).expanduser())
-        if precision in PRECISIONS or not on_gpu:
-            model.set_dtype(getattr(mx, PRECISIONS.get(precision, "float32")))
+            from batch.engines.mlx.adapter import adapt
+
+            adapt(model, Path(adapter).expanduser())
+            if dtype is not None:  # the adapter's own numbers too
+                model.set_dtype(dtype)
         bits = (config.get("quantization") or {}).get("bits")
         if precision in BITS:
             bits = _quantise(model, BITS[precision], bits)
         model.eval()
         mx.eval(model.parameters())
         tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
-    except FatalError:
+    except FatalError as error:
+        if str(error).startswith(("mlx-lm", "longrope")):
+            raise FatalError(f"{folder}: {error}") from None
         raise
     except Exception as error:  # mlx, mlx-lm, safetensors and transformers each raise their own
         raise FatalError(f"{folder}: {_problem(error)}") from error
     pads = _check_caches(folder, model)
     notes = [] if tokenizer._tokenizer.chat_template else ["no chat template: it continues the text of a prompt"]
+    if longest is not None and longest < (_context(config) or 0):
+        notes.append(f"at most {longest:,} tokens: mlx-lm knows one of its two scales of positions (longrope)")
     return Loaded(
         model=model,
         tokenizer=tokenizer._tokenizer,
         end_ids=frozenset(tokenizer.eos_token_ids),
-        context=_context(config),
+        context=min(filter(None, (_context(config), longest)), default=None),
         pads=pads,
         about={
             "device": "gpu" if on_gpu else "cpu",
@@ -77,6 +84,27 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
             **({"notes": notes} if notes else {}),
         },
     )
+
+
+def _load_model(folder: Path, utils: Any) -> tuple[Any, dict[str, Any], int | None]:
+    """mlx-lm's model, its config, and the most tokens that its positions are right for (None: any number)."""
+    from batch.engines.mlx import rope
+
+    config = json.loads((folder / "config.json").read_bytes())
+    nested = isinstance(config.get("text_config"), dict)
+    text = config["text_config"] if nested else config
+    found, longest = rope.translate(text, rope.read_by(text, utils._get_classes))
+    model, config = utils.load_model(
+        folder, lazy=True, model_config={"text_config": {**text, **found}} if nested else found
+    )
+    try:
+        from transformers import AutoConfig
+
+        said = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    except Exception:  # a model that mlx-lm knows and transformers does not
+        return model, config, longest
+    rope.check(model, said)
+    return model, config, longest
 
 
 def _check_folder(folder: Path) -> None:
@@ -122,55 +150,6 @@ def _quantise(model: Any, bits: int, already: int | None) -> int:
             class_predicate=lambda _, module: hasattr(module, "to_quantized") and not module.weight.shape[-1] % GROUP,
         )
     return already or bits
-
-
-def _adapt(utils: Any, model: Any, adapter: Path) -> None:
-    """Put an adapter over the model's layers: mlx-lm's format through mlx-lm, PEFT's as layers of the same kind."""
-    if (adapter / PEFT_FILE).is_file():
-        _adapt_peft(model, adapter)
-        return
-    for name in ("adapter_config.json", "adapters.safetensors"):
-        if not (adapter / name).is_file():
-            raise FatalError(f"{adapter}: not an adapter in mlx-lm's format, nor in PEFT's; it has no {name}")
-    try:
-        utils.load_adapters(model, str(adapter))
-    except Exception as error:  # a config of another format, and shapes that do not fit
-        raise FatalError(f"{adapter}: the adapter cannot be applied: {_line(error)}") from error
-
-
-def _adapt_peft(model: Any, adapter: Path) -> None:
-    """PEFT's LoRA: lora_A [rank, in] and lora_B [out, rank] of each module, turned into mlx-lm's layer."""
-    import mlx.core as mx
-    from mlx.utils import tree_unflatten
-    from mlx_lm.tuner.lora import LoRALinear
-
-    config = read_config(adapter)
-    try:
-        weights: Any = mx.load(str(adapter / PEFT_FILE))
-    except Exception as error:  # the library raises RuntimeError and others
-        raise FatalError(f"{adapter / PEFT_FILE}: the adapter's weights cannot be read: {_line(error)}") from error
-    modules = dict(model.named_modules())
-    layers: list[tuple[str, Any]] = []
-    for name, parts in pairs_of(adapter, weights).items():
-        linear = modules.get(name)
-        if linear is None or not hasattr(linear, "weight") or linear.weight.ndim != 2:
-            raise FatalError(f"{adapter}: the adapter changes {name}, which the model has no matrix for")
-        if set(parts) != {"lora_A", "lora_B"}:
-            raise FatalError(
-                f"{adapter}: {name} needs both halves of its LoRA; there is only {', '.join(sorted(parts))}"
-            )
-        down, up = parts["lora_A"], parts["lora_B"]
-        layer: Any = LoRALinear.from_base(linear, r=down.shape[0], scale=1.0)
-        given = (down.shape[::-1], up.shape[::-1])
-        if given != (layer.lora_a.shape, layer.lora_b.shape):
-            raise FatalError(
-                f"{adapter}: the adapter's {name} has the shapes {down.shape} and {up.shape}, "
-                f"which do not fit the model's {layer.lora_a.shape[::-1]} and {layer.lora_b.shape[::-1]}"
-            )
-        layer.scale = scale_of(adapter, config, name, down.shape[0])
-        layer.lora_a, layer.lora_b = down.T, up.T
-        layers.append((name, layer))
-    model.update_modules(tree_unflatten(layers))
 
 
 def _check_caches(folder: Path, model: Any) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
+from batch.engines.torch.quantised import check_quantised
+from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.errors import FatalError, MissingExtraError
 from batch.options import PRECISIONS
 
@@ -66,13 +70,15 @@ def load(
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{folder}: {_load_problem(error)}") from error
     notes = [quality] if quality else []
+    if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8"):
+        notes.append(_without_kernels())
     if not tokenizer.chat_template:
         notes.append("no chat template: it continues the text of a prompt")
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         end_ids=_end_ids(model, tokenizer),
-        context=getattr(config, "max_position_embeddings", None),
+        context=context_of(config),
         about={
             "device": device,
             "precision": precision,
@@ -108,6 +114,12 @@ def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) 
     return settled, quality, "torch" if quick is None else "native"
 
 
+def _without_kernels() -> str:
+    from batch.engines.torch import native
+
+    return f"slower than it could be: no native kernels, {native.why_not()}"
+
+
 def _stored(folder: Path) -> str:
     """The type that config.json says the weights are stored in."""
     config = json.loads((folder / "config.json").read_bytes())
@@ -133,6 +145,8 @@ def _check_folder(folder: Path) -> None:
         raise FatalError(f"{folder}: config.json cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise FatalError(f"{folder}: config.json does not hold an object")
+    if problem := check_quantised(config):
+        raise FatalError(f"{folder}: {problem}")
     if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
         raise FatalError(f"{folder}: no weights, neither *.safetensors nor pytorch_model.bin")
 
@@ -167,27 +181,22 @@ def _load_problem(error: Exception) -> str:
         return "the model needs code of its own, which is never run"
     if out_of_memory(error):
         return f"not enough memory for the model: {line}"
+    if "weights_only" in str(error):
+        return f"the weights cannot be read: {read_problem(error)}"
     if "Unrecognized configuration class" in line or "model type" in line or "Unrecognized model" in line:
         return f"not a causal language model that transformers knows: {line}"
     return f"the weights cannot be read: {line}"
 
 
-OUT_OF_MEMORY = (
-    *("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc"),
-    "could not create a primitive",  # all that oneDNN says of it
-)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch, of oneDNN, of safetensors or of Python itself says that there is no memory left."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(said in text for said in OUT_OF_MEMORY)
-
-
-def first_line(error: BaseException) -> str:
-    """An error's first line, shortened."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+def read_problem(error: BaseException) -> str:
+    """Why a file of weights cannot be read, in words of ours where torch's advise to run what is in it."""
+    text = str(error)
+    if "weights_only" not in text:
+        return first_line(error)
+    found = re.search(r"GLOBAL:? (\S+)", text)
+    if found:
+        return f"it holds more than tensors ({found[1]}), which would run as code and is never loaded"
+    return "it is damaged, or no file of tensors that torch.save wrote"
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

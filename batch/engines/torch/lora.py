@@ -1,107 +1,200 @@
-"""LoRA adapters, merged into a model's weights as it loads: mlx-lm's format and PEFT's."""
+"""Adapters merged into a model as it loads: mlx-lm's format and PEFT's, whose forward pass is the standard."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from batch.engines.adapters.settings import FILES, MERGED, PEFT_PICKLE, Settings, read_settings
+from batch.engines.adapters.tensors import ROWS, Tensors, sort_tensors, token_rows
 from batch.errors import FatalError
-
-# Where each format keeps its weights; both keep their settings in adapter_config.json.
-FILES = ("adapters.safetensors", "adapter_model.safetensors")
-# mlx-lm: model.layers.0.self_attn.q_proj.lora_a [in, rank], lora_b [rank, out]
-# PEFT:   base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight [rank, in], lora_B.weight [out, rank]
-NAME = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.(?P<part>lora_[abAB])(?:\.default)?(?:\.weight)?$")
 
 
 def merge_adapter(model: Any, folder: Path) -> str:
-    """Add scale · B · A to the weights it names; returns a line about it. A fault is a FatalError of one sentence."""
-    from safetensors.torch import load_file
-
-    config = read_config(folder)
-    path = next((folder / name for name in FILES if (folder / name).exists()), None)
-    if path is None:
-        raise FatalError(f"{folder}: no weights, neither {FILES[0]} nor {FILES[1]}")
-    try:
-        weights = load_file(path)
-    except Exception as error:  # safetensors and the system each raise their own
-        raise FatalError(f"{path}: the adapter's weights cannot be read: {error}") from error
-    pairs = pairs_of(folder, weights)
-    modules = dict(model.named_modules())
+    """Put an adapter into a model's weights; returns a line about it. A fault is a FatalError of one sentence."""
+    settings = read_settings(folder)
+    tensors = sort_tensors(settings, _weights(folder))
+    target = _Target(model, settings)
+    _untie(target, tensors)
+    for name, tensor in tensors.whole.items():
+        _replace(target, name, tensor)
     ranks: set[int] = set()
-    for name, parts in pairs.items():
-        target = modules.get(name)
-        if target is None or getattr(target, "weight", None) is None or target.weight.dim() != 2:
-            raise FatalError(f"{folder}: the adapter changes {name}, which the model has no matrix for")
-        ranks.add(_merge(folder, config, name, target.weight, parts))
-    return f"LoRA rank {'/'.join(map(str, sorted(ranks)))} on {len(pairs)} matrices"
+    for module, parts in tensors.modules.items():
+        if ROWS in parts:
+            _replace_rows(target, module, parts[ROWS])
+        else:
+            ranks.add(_merge(target, module, parts))
+    _check_saved(target, tensors)
+    kind = "DoRA" if settings.kind == "dora" else "LoRA"
+    pairs = sum(ROWS not in parts for parts in tensors.modules.values())
+    rows = len(tensors.modules) - pairs
+    said = [f"{kind} rank {'/'.join(map(str, sorted(ranks)))} on {pairs} matrices"] if pairs else []
+    said += [f"{len(tensors.whole)} whole weights"] if tensors.whole else []
+    said += ["trained tokens"] if rows else []
+    return ", ".join(said)
 
 
-def pairs_of(folder: Path, weights: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """An adapter's tensors by the module they belong to, and by which half they are ("lora_A", …)."""
-    pairs: dict[str, dict[str, Any]] = {}
-    for name, tensor in weights.items():
-        found = NAME.match(name)
-        if found is None:
-            raise FatalError(f"{folder}: the tensor {name} is no part of a LoRA")
-        pairs.setdefault(found["module"], {})[found["part"]] = tensor
-    if not pairs:
-        raise FatalError(f"{folder}: the adapter has no tensors")
-    return pairs
+class _Target:
+    """The model that an adapter goes into."""
+
+    def __init__(self, model: Any, settings: Settings) -> None:
+        self.model, self.settings, self.folder = model, settings, settings.folder
+        self.modules: dict[str, Any] = dict(model.named_modules())
+        self.input, self.head = model.get_input_embeddings(), model.get_output_embeddings()
+
+    @property
+    def tied(self) -> bool:
+        return self.head is not None and self.head.weight is self.input.weight
+
+    def ends(self, module: str) -> bool:
+        """Whether a module is the embedding or the head, whose weights may be one."""
+        found = self.modules.get(module)
+        return found is not None and (found is self.input or found is self.head)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """An adapter's settings; raises FatalError for what is no LoRA."""
-    if not folder.is_dir():
-        raise FatalError(f"{folder}: there is no such adapter folder")
+def _weights(folder: Path) -> dict[str, Any]:
+    path = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise FatalError(f"{folder}: no weights, neither {', '.join(FILES[:-1])} nor {FILES[-1]}")
     try:
-        config = json.loads((folder / "adapter_config.json").read_bytes())
-    except FileNotFoundError:
-        raise FatalError(f"{folder}: not an adapter folder, it has no adapter_config.json") from None
-    except (OSError, ValueError) as error:
-        raise FatalError(f"{folder}: adapter_config.json cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise FatalError(f"{folder}: adapter_config.json does not hold an object")
-    kind = str(config.get("fine_tune_type") or config.get("peft_type") or "lora").lower()
-    if kind != "lora" or config.get("use_dora"):
-        raise FatalError(f"{folder}: this is a {'dora' if kind == 'lora' else kind} adapter; only lora can be merged")
-    return config
+        if path.name == PEFT_PICKLE:
+            import torch
+
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
+                raise ValueError("it holds other things than tensors")
+            return found
+        from safetensors.torch import load_file
+
+        loaded: dict[str, Any] = load_file(path)
+        return loaded
+    except Exception as error:  # safetensors, pickle, torch and the system each raise their own
+        from batch.engines.torch.loader import read_problem
+
+        raise FatalError(f"{path}: the adapter's weights cannot be read: {read_problem(error)}") from error
 
 
-def _merge(folder: Path, config: dict[str, Any], name: str, weight: Any, parts: dict[str, Any]) -> int:
-    """Merge one pair; its rank."""
-    if set(parts) == {"lora_a", "lora_b"}:
-        down, up = parts["lora_a"].float().T, parts["lora_b"].float().T
-    elif set(parts) == {"lora_A", "lora_B"}:
-        down, up = parts["lora_A"].float(), parts["lora_B"].float()
-    else:
-        raise FatalError(f"{folder}: {name} needs both halves of its LoRA; there is only {', '.join(sorted(parts))}")
-    given = (up.shape[0], down.shape[-1])
-    if down.dim() != 2 or up.dim() != 2 or down.shape[0] != up.shape[1] or given != tuple(weight.shape):
-        first, second = (tuple(part.shape) for _, part in sorted(parts.items()))
+def _untie(target: _Target, tensors: Tensors) -> None:
+    """Give the head a weight of its own where only the embedding or only the head is changed.
+
+    PEFT changes the module that is named, and not what shares its weight; trained tokens and saved embeddings are the
+    exceptions, and `ensure_weight_tying` and mlx-lm's format, which knows no head beside a tied embedding.
+    """
+    if not target.tied:
+        return
+    changed = {module for module, parts in tensors.modules.items() if ROWS not in parts}
+    if target.settings.init and any(map(target.ends, changed)):
         raise FatalError(
-            f"{folder}: the adapter's {name} has the shapes {first} and {second}, "
+            f"{target.folder}: the adapter was begun by {target.settings.init} over an embedding that is tied to its "
+            f"head; {MERGED}"
+        )
+    changed |= {name.rpartition(".")[0] for name in tensors.whole if name not in tensors.shared}
+    ends = sum(map(target.ends, changed))
+    if ends == 2 or (ends and not target.settings.ties):
+        import torch
+
+        target.head.weight = torch.nn.Parameter(target.head.weight.detach().clone(), requires_grad=False)
+        target.model.config.tie_word_embeddings = False
+
+
+def _replace(target: _Target, name: str, tensor: Any) -> None:
+    """Put a whole parameter in the place of the model's (modules_to_save, trained biases, saved embeddings)."""
+    module, _, parameter = name.rpartition(".")
+    found = target.modules.get(module)
+    there = getattr(found, parameter, None)
+    if there is None or not hasattr(there, "shape"):
+        raise FatalError(
+            f"{target.folder}: the adapter comes with {module} trained as a whole, and the model has no {name}"
+        )
+    if tuple(there.shape) != tuple(tensor.shape):
+        if target.ends(module) and there.shape[1:] == tensor.shape[1:]:
+            raise FatalError(
+                f"{target.folder}: the adapter was trained with a vocabulary of {tensor.shape[0]:,} tokens, and the "
+                f"model has {there.shape[0]:,}; {MERGED}"
+            )
+        raise FatalError(
+            f"{target.folder}: the adapter's {name} has the shape {tuple(tensor.shape)}, the model's "
+            f"{tuple(there.shape)}"
+        )
+    there.data.copy_(tensor)
+
+
+def _check_saved(target: _Target, tensors: Tensors) -> None:
+    """Raise where settings name a module that was trained as a whole, and its weights are not there."""
+    there = {name.rpartition(".")[0] for name in tensors.whole}
+    for said in target.settings.config.get("modules_to_save") or ():
+        meant = [name for name in target.modules if name == said or name.endswith(f".{said}")]
+        for name in meant:
+            has = any(True for _ in target.modules[name].parameters())
+            if has and not any(module == name or module.startswith(f"{name}.") for module in there):
+                raise FatalError(f"{target.folder}: modules_to_save names {said}, and the adapter lacks {name}")
+
+
+def _replace_rows(target: _Target, module: str, rows: Any) -> None:
+    found = target.modules.get(module)
+    weight = getattr(found, "weight", None)
+    indices = token_rows(target.settings, module, found is target.input)
+    if weight is None or rows.shape != (len(indices), weight.shape[-1]) or max(indices) >= weight.shape[0]:
+        raise FatalError(f"{target.folder}: the adapter's trained tokens do not fit the model's {module}")
+    if target.tied and found is target.head:
+        raise FatalError(f"{target.folder}: trained tokens of a head that is tied to its embedding; {MERGED}")
+    weight.data[indices] = rows.to(weight.dtype).to(weight.device)
+
+
+def _merge(target: _Target, name: str, parts: dict[str, Any]) -> int:
+    """Merge the parts of one module; its rank."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    found = target.modules.get(name)
+    weight = getattr(found, "weight", None)
+    if found is None or weight is None or weight.dim() != 2:
+        raise FatalError(f"{target.folder}: the adapter changes {name}, which the model has no matrix for")
+    # The matrix is [out, in]; Conv1D holds it the other way, an embedding is one of [width, vocabulary].
+    turned = isinstance(found, Conv1D | torch.nn.Embedding)
+    matrix = (weight.T if turned else weight).detach().float()
+    down, up = parts["down"].float(), parts["up"].float()
+    if down.shape[0] != up.shape[1] or (up.shape[0], down.shape[1]) != tuple(matrix.shape):
+        raise FatalError(
+            f"{target.folder}: the adapter's {name} has the shapes {_shown(parts, target.settings.mlx)}, "
             f"which do not fit the model's {tuple(weight.shape)}"
         )
-    change = (up @ down) * scale_of(folder, config, name, down.shape[0])
-    weight.data += change.to(weight.dtype).to(weight.device)
-    return int(down.shape[0])
+    rank = int(down.shape[0])
+    scale = target.settings.scale(name, rank)
+    if target.settings.init:
+        if target.settings.init == "olora" and turned:
+            raise FatalError(f"{target.folder}: the adapter was begun by OLoRA over {name}, whose kind PEFT refuses")
+        matrix = matrix - beginning(matrix, rank, scale, target.settings.init)
+    matrix = matrix + scale * (up.to(matrix.device) @ down.to(matrix.device))
+    if "magnitude" in parts:
+        magnitude = parts["magnitude"].float().to(matrix.device).flatten()
+        axis = 0 if target.settings.mlx and isinstance(found, torch.nn.Embedding) else 1
+        if magnitude.shape[0] != matrix.shape[1 - axis]:
+            raise FatalError(f"{target.folder}: DoRA's magnitudes of {name} do not fit the model's matrix")
+        matrix = matrix * (magnitude / torch.linalg.norm(matrix, dim=axis)).unsqueeze(axis)
+    new = (matrix.T if turned else matrix).to(weight.dtype).contiguous()
+    weight.data.copy_(new)
+    if "up_bias" in parts:
+        change = (parts["up_bias"].float() * scale).to(weight.dtype).to(weight.device)
+        found.bias = torch.nn.Parameter(change if found.bias is None else found.bias.data + change, requires_grad=False)
+    return rank
 
 
-def scale_of(folder: Path, config: dict[str, Any], name: str, rank: int) -> float:
-    """mlx-lm states the scale, or alpha in old files; PEFT states alpha, over the rank or its root."""
-    parameters = config.get("lora_parameters")
-    try:
-        if isinstance(parameters, dict):
-            if "scale" in parameters:
-                return float(parameters["scale"])
-            return float(parameters.get("alpha", 20.0 * rank)) / rank
-        # A pattern names modules by their ending.
-        last = [v for key, v in (config.get("alpha_pattern") or {}).items() if re.search(rf"(^|\.){key}$", name)]
-        alpha = float(last[0] if last else config.get("lora_alpha", rank))
-        return alpha / (rank**0.5 if config.get("use_rslora") else rank)
-    except (TypeError, ValueError) as error:
-        raise FatalError(f"{folder}: the adapter's scale cannot be read: {error}") from None
+def beginning(matrix: Any, rank: int, scale: float, init: str) -> Any:
+    """Scale · B · A as the training began with them, which PEFT takes out of the model's matrix [out, in].
+
+    PiSSA (Meng 2024): the part of the `rank` largest singular values, whatever the scale. OLoRA (Büyükakyüz 2024): the
+    first columns of Q times the first rows of R.
+    """
+    import torch
+
+    if init == "pissa":
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        return (left[:, :rank] * values[:rank]) @ right[:rank]
+    q, r = torch.linalg.qr(matrix)
+    return scale * (q[:, :rank] @ r[:rank])
+
+
+def _shown(parts: dict[str, Any], mlx: bool) -> str:
+    shapes = [tuple((part.T if mlx else part).shape) for part in (parts["down"], parts["up"])]
+    return f"{shapes[0]} and {shapes[1]}"

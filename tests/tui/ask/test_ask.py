@@ -12,11 +12,11 @@ from stored import add_model
 from textual.pilot import Pilot
 from textual.widgets import Button, Static
 
+from ai_router.asking import EnginePool
 from ai_router.models import ModelSpec, describe_folder
 from ai_router.settings import Workspace
 from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
-from ai_router.tui.ask.engine import EnginePool
 from ai_router.tui.ask.screen import AskScreen, OptionsDialog, PromptArea
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.widgets.text_view import TextView

@@ -47,7 +47,7 @@ async def test_how_it_looks(
     without_torch: None,
 ) -> None:
     monkeypatch.setattr("ai_router.tui.models.screen.home", lambda path: f"~/work/{path.name}")
-    monkeypatch.setattr("ai_router.models.DEMO_PATH", add_model(workspace, "tiny"))
+    monkeypatch.setattr("ai_router.models.registry.DEMO_PATH", add_model(workspace, "tiny"))
     add_model(workspace, "bert", architectures=["BertModel"])
     app = RouterApp(workspace)
     async with app.run_test(size=size) as pilot:

@@ -402,7 +402,7 @@ async def test_a_job_without_known_answers_cannot_be_scored(workspace: Workspace
         screen = await on_screen(pilot, ResultsScreen)
         await until(pilot, lambda: screen.query_one(VirtualTable).row(0) is not None)
         assert "score" not in footer(app)
-        app.open_evaluation(path)
+        app.go("evaluation", path)
         await on_screen(pilot, ConfirmDialog)
         assert "no expected answers" in shown(app)
 
@@ -410,7 +410,7 @@ async def test_a_job_without_known_answers_cannot_be_scored(workspace: Workspace
 async def test_ways_in(workspace: Workspace, path: Path, frozen: None) -> None:
     app = RouterApp(workspace)
     async with app.run_test(size=(140, 40)) as pilot:
-        app.open_jobs()
+        app.go("jobs")
         jobs = await on_screen(pilot, JobsScreen)
         await until(pilot, lambda: jobs.query_one(VirtualTable).count == 1)
         await pilot.press("v")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "semantic_ids"))
 from small_city import NYC, TKY, make_city, make_model
 
 from ai_router import semantic_jobs
+from ai_router.kinds.semantic_ids import KIND
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.menu import MenuScreen
@@ -43,6 +44,8 @@ class LocalEngine:
     """The real core, in this process: what hosts it is under test elsewhere."""
 
     name = "local"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
     def __init__(self, job: BatchJob, fail: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self._core = open_core(job.config["details"], None, None)  # type: ignore[arg-type]
@@ -299,7 +302,7 @@ def test_rows_are_exact_whichever_block_is_missing(workspace: Workspace, city: P
 
     for blocks, rows, failed, total in ((1, 10, 0, 0), (2, 35, 0, 0), (2, 35, 1, 25), (3, 60, 0, 0)):
         job.completed, job.failed, job.tokens_input = blocks, failed, rows
-        seen = semantic_jobs.KIND.counted(job_snapshot(job, RunState.STOPPED), job.config["details"])
+        seen = KIND.counted(job_snapshot(job, RunState.STOPPED), job.config["details"])
         assert (seen.total, seen.completed, seen.failed) == (60, rows, total)
 
 

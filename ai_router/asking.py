@@ -1,4 +1,4 @@
-"""The engine that answers single prompts: one model kept warm, on an event loop of its own in a thread."""
+"""One question at a time: to an engine at hand, or to a model kept warm on an event loop of its own in a thread."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, options_dict
 
 IDLE_SECONDS = 600.0
+POLL_SECONDS = 0.1
+EMPTY = "the answer is empty"
 MakeEngine = Callable[[ModelSpec], Engine[Request, Answer]]
 
 
@@ -57,6 +59,37 @@ class Asking:
     def loading(self) -> float | None:
         """Seconds before the answering began; None until known."""
         return None if self.duration is None else max(0.0, self.seconds - self.duration)
+
+
+async def response_to(engine: Engine[Request, Answer], item: BatchItem[Request]) -> BatchResponse[Answer] | None:
+    """What an engine answers to one item; None where it ends without a word."""
+
+    async def items() -> AsyncIterator[BatchItem[Request]]:
+        yield item
+
+    answers: AsyncIterator[BatchResponse[Answer]] = engine.answer(items(), MemoryDesk())
+    async with aclosing(answers) as responses:  # type: ignore[type-var]
+        async for response in responses:
+            return response
+    return None
+
+
+async def ask_once(
+    engine: Engine[Request, Answer], request: Request, on_text: Callable[[str], None]
+) -> BatchResponse[Answer] | None:
+    """Ask one thing and close the engine; `on_text` is given the text so far, again and again."""
+
+    async def show() -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            on_text(engine.partial_texts().get(0, ""))
+
+    shower = asyncio.create_task(show())
+    try:
+        return await response_to(engine, BatchItem(0, request))
+    finally:
+        shower.cancel()
+        await engine.close()
 
 
 class EnginePool:
@@ -184,24 +217,18 @@ class EnginePool:
             self._idle_timer = asyncio.get_running_loop().call_later(self._idle, self._idled)
 
     async def _hear(self, engine: Engine[Request, Answer], asking: Asking, request: Request) -> None:
-        async def items() -> AsyncIterator[BatchItem[Request]]:
-            yield BatchItem(asking.number, request)
-
-        answers: AsyncIterator[BatchResponse[Answer]] = engine.answer(items(), MemoryDesk())
-        async with aclosing(answers) as responses:  # type: ignore[type-var]
-            async for response in responses:
-                if asking.stopped:
-                    return
-                now = time.monotonic()
-                asking.duration = response.duration_ns / 1e9
-                asking.tokens_input, asking.tokens_output = response.tokens_input, response.tokens_output
-                if response.error is not None:
-                    asking.error = response.error.message
-                elif response.data is not None:
-                    asking.text = response.data.text
-                    if not asking.text.strip():
-                        asking.error = "the answer is empty"
-                asking.ended = now
+        response = await response_to(engine, BatchItem(asking.number, request))
+        if response is None or asking.stopped:
+            return
+        asking.duration = response.duration_ns / 1e9
+        asking.tokens_input, asking.tokens_output = response.tokens_input, response.tokens_output
+        if response.error is not None:
+            asking.error = response.error.message
+        elif response.data is not None:
+            asking.text = response.data.text
+            if not asking.text.strip():
+                asking.error = EMPTY
+        asking.ended = time.monotonic()
 
     def _idled(self) -> None:
         self._closing = asyncio.ensure_future(self._close_engine())

@@ -1,0 +1,1 @@
+"""Adapters: what their settings and tensors ask for, the same for every engine."""

@@ -1,0 +1,40 @@
+"""The torch engine's row in the table of engines; imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batch.engines.places import read_config
+from batch.engines.registry import EngineKind, EngineOption
+from batch.options import PRECISIONS, TRUNCATE
+
+
+def refuses(place: Path | str) -> str:
+    """Why torch cannot run a folder although it is a model's."""
+    if isinstance(place, str):
+        return ""
+    said = read_config(place / "config.json")[0].get("quantization")
+    if isinstance(said, dict) and "bits" in said and "group_size" in said:
+        return f"its weights are quantised by MLX ({said['bits']} bits), which torch does not read: engine: mlx runs it"
+    return ""
+
+
+KIND = EngineKind(
+    "torch",
+    "local",
+    "any Hugging Face causal language model, on CPUs and GPUs",
+    core="batch.engines.torch.engine:open_core",
+    extra="local",
+    modules=("torch", "transformers"),
+    forms=("folder",),
+    options={
+        "precision": EngineOption("numbers the model computes in", choices=PRECISIONS),
+        "device": EngineOption("where it runs: auto, cpu, cuda"),
+        "truncate": EngineOption("the end at which a prompt that is too long is cut", choices=TRUNCATE),
+        "order": EngineOption("the order prompts are taken in", choices=("arrival", "longest")),
+        "cache_gb": EngineOption("most memory for keys and values, in GiB", float, minimum=0.001),
+        "share_prefixes": EngineOption("compute what prompts have in common once", bool),
+    },
+    suits=lambda place: not isinstance(place, str),
+    refuses=refuses,
+)

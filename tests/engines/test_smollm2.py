@@ -1,0 +1,91 @@
+"""A real model: the torch engine's answers are those of transformers, over languages, code, long chats and short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.items import BatchItem, Request
+from batch.options import SamplingOptions
+from tests.engines import smollm2 as real
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+TOKENS = 6
+TIE = 2e-3  # logits closer than this are one number to two orders of summing in fp32
+
+
+def answered(core: Any, chats: list[list[dict[str, str]]]) -> list[str]:
+    """The texts that a core answers chats with."""
+    for i, chat in enumerate(chats):
+        core.submit(BatchItem(i, Request(chat[-1]["content"], {"messages": chat})))
+    found: dict[Any, str] = {}
+    while core.busy:
+        for response in core.step():
+            found[response.id] = response.data.text if response.data else f"failed: {response.error}"
+    return [found[i] for i in range(len(chats))]
+
+
+def same(text: str, tokens: list[int], logits: Any, tokenizer: Any) -> bool:
+    """Whether an answer is the reference's, or parts from it at a step whose two likeliest tokens are tied."""
+    ends = tokenizer.eos_token_id
+    tokens = tokens[: tokens.index(ends)] if ends in tokens else tokens
+    if text == tokenizer.decode(tokens, skip_special_tokens=True).rstrip("\ufffd"):
+        return True
+    for at in range(len(tokens) + 1):
+        two = logits[min(at, len(logits) - 1)].topk(2).values
+        if (two[0] - two[1]).item() < TIE:
+            return text.startswith(tokenizer.decode(tokens[:at], skip_special_tokens=True).rstrip("\ufffd"))
+    return False
+
+
+def test_the_answers_of_transformers(smollm2: Path) -> None:
+    import transformers
+
+    from batch.engines.torch.engine import open_core
+
+    chats = real.prompts()
+    assert len(chats) == 125
+    tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2)
+    model = transformers.AutoModelForCausalLM.from_pretrained(smollm2).eval()
+    wanted = real.generated(model, tokenizer, chats, TOKENS)
+    del model
+    core = open_core({"path": str(smollm2), "precision": "fp32"}, SamplingOptions(max_tokens=TOKENS), None)
+    assert core.about["batching"] == "together"
+    texts = answered(core, chats)
+    core.close()
+    wrong = [
+        (chat[-1]["content"][:60], text, tokenizer.decode(tokens))
+        for chat, text, (tokens, logits) in zip(chats, texts, wanted, strict=True)
+        if not same(text, tokens, logits, tokenizer)
+    ]
+    assert not wrong
+
+
+def test_mlx_gives_the_logits_and_answers_of_the_torch_engine(smollm2: Path) -> None:
+    """With the config as transformers 5 writes it, which has no `rope_theta` where mlx-lm looks."""
+    pytest.importorskip("mlx_lm")
+    import json
+
+    import mlx.core as mx
+    import torch
+
+    from batch.engines.mlx import engine as mlx
+    from batch.engines.mlx.loader import load
+    from batch.engines.torch import engine, loader
+
+    assert "rope_theta" not in json.loads((smollm2 / "config.json").read_bytes())
+    ids = list(range(1000, 1040))
+    ours, theirs = load(smollm2, "fp32"), loader.load(smollm2, "fp32", "cpu")
+    logits = torch.tensor(ours.model(mx.array([ids])).tolist())
+    with torch.inference_mode():
+        torch.testing.assert_close(logits, theirs.model(torch.tensor([ids])).logits, atol=5e-3, rtol=5e-3)
+    chats = [chat for chat in real.prompts() if sum(len(said["content"]) for said in chat) < 60][::6]
+    assert len(chats) >= 10
+    sampling = SamplingOptions(max_tokens=5)
+    wanted = answered(engine.TorchCore(theirs, sampling, 8), chats)
+    assert answered(mlx.MlxCore(ours, sampling, 8), chats) == wanted
