@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
+
+_DISK_FAILS = (errno.ENOSPC, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class ErrorClass(StrEnum):
@@ -43,9 +46,23 @@ class Failure:
 class BatchError(Exception):
     """Base of every error this library raises on purpose; its text is one sentence for the user."""
 
+    disk = False  # whether the disk failed (full, faulty), and nothing that was asked for was wrong
+
 
 class CheckpointError(BatchError):
     """A checkpoint cannot be read, written or locked."""
+
+
+class DiskError(CheckpointError):
+    """The disk of a checkpoint is full or faulty."""
+
+    disk = True
+
+
+def checkpoint_error(text: str, error: OSError) -> CheckpointError:
+    """What the operating system says of a checkpoint, after `text`."""
+    kind = DiskError if error.errno in _DISK_FAILS else CheckpointError
+    return kind(f"{text}: {error.strerror or error}")
 
 
 class SourceError(BatchError):

@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+LONGEST_ID = 200  # characters: names of files have at most 255 bytes
+
 
 class JobStatus(StrEnum):
     """Where a job stands. An interrupted job stays `running`, which means: resumable.
@@ -27,6 +29,13 @@ class JobStatus(StrEnum):
 def new_job_id() -> str:
     """Eight hexadecimal digits."""
     return uuid.uuid4().hex[:8]
+
+
+def check_job_id(job_id: str) -> str:
+    """The id, if files can be named by it wherever it comes from; ValueError if it would lead to another folder."""
+    if not job_id or len(job_id) > LONGEST_ID or any(c in "/\\" or not c.isprintable() for c in job_id):
+        raise ValueError(f"{job_id[:LONGEST_ID]!r} is no job id")
+    return job_id
 
 
 def now_iso() -> str:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from batch.checkpoint import CheckpointInfo, CheckpointStore, JobLock, ResultWriter, checkpoint_path, legacy, list_jobs
+from batch.checkpoint import (
+    CheckpointInfo,
+    CheckpointStore,
+    JobLock,
+    ResultWriter,
+    checkpoint_path,
+    legacy,
+    list_jobs,
+    schema,
+)
+from batch.checkpoint.placing import aside, place, sweep
 from batch.checkpoint.written import ResultRow
 from batch.engines.base import Engine
 from batch.engines.function import FunctionEngine
@@ -58,6 +67,7 @@ class BatchProcessor:
 
         `config` (JSON) is kept with the job; `progress` is called with the number of prompts written so far.
         """
+        sweep(self.checkpoint_dir)
         job = BatchJob(new_job_id(), model_id, [], 0, config=config or {})
         while checkpoint_path(self.checkpoint_dir, job.job_id).exists():
             job.job_id = new_job_id()
@@ -67,6 +77,7 @@ class BatchProcessor:
     def open_job(self, checkpoint_file: Path | str) -> BatchJob:
         """The job of a checkpoint, ready to run. A JSON checkpoint is turned into a database beside it first."""
         path = Path(checkpoint_file)
+        sweep(path.parent)
         if path.suffix == ".json":
             path = self._adopt(path)
         with CheckpointStore(path) as store:
@@ -184,19 +195,26 @@ class BatchProcessor:
 
     def _adopt(self, path: Path) -> Path:
         """A database of the same name for a JSON checkpoint of the reference; the JSON file stays as it is."""
+        path = Path(os.path.realpath(path))  # one job, however many links lead to it
         job_id = path.stem.removeprefix("batch_")
         database = checkpoint_path(path.parent, job_id)
-        if not database.exists():
-            job, results = legacy.read(path)
-            job.job_id = job_id
-            try:
+        if database.exists():
+            return database
+        job, results = legacy.read(path)
+        job.job_id = job_id
+        lock = JobLock(database)
+        lock.acquire()
+        try:
+            if not database.exists():  # another process may have made it meanwhile
                 # Beside its place until its results are in: a job without them would be run from the start.
-                with tempfile.TemporaryDirectory(prefix=f".{job_id}-", dir=path.parent) as folder:
-                    CheckpointStore.create(Path(folder), job, job.prompts).close()
+                with aside(database) as folder:
+                    CheckpointStore.create(folder, job, job.prompts).close()
                     _put(job, results)
-                    os.replace(checkpoint_path(Path(folder), job_id), database)
-            except OSError as error:
-                raise CheckpointError(f"Cannot write checkpoint {database}: {error.strerror or error}") from error
+                    place(checkpoint_path(folder, job_id), database)
+        except OSError as error:
+            raise schema.damaged(database, error) from error
+        finally:
+            lock.release()
         return database
 
 

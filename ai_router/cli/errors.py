@@ -37,7 +37,7 @@ def exit_code_of(error: BaseException) -> int:
         return Exit.PIPE
     if isinstance(error, EngineError) and not isinstance(error, MissingExtraError):
         return Exit.FAILED
-    if isinstance(error, BatchError | FileNotFoundError):
+    if isinstance(error, BatchError | FileNotFoundError) and not getattr(error, "disk", False):
         return Exit.USAGE
     return Exit.FAILED
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from batch.errors import CheckpointError
-from batch.job import BatchJob, BatchResult, JobStatus
+from batch.job import BatchJob, BatchResult, JobStatus, check_job_id
 
 # What the reference's program wrote beside the four statuses of its guide.
 _STATUSES = {"completed_with_errors": JobStatus.COMPLETED, "paused": JobStatus.RUNNING}
@@ -36,9 +36,12 @@ def read(path: Path) -> tuple[BatchJob, list[BatchResult]]:
                 raise ValueError(f"result of prompt {result.prompt_index}, but there are {len(prompts)} prompts")
             results[result.prompt_index] = result
         datetime.fromisoformat(data["timestamp"])
+        for name in ("started_at", "completed_at"):
+            if not isinstance(head.get(name), str | None):
+                raise TypeError(f"{name} is no time")
         status = JobStatus(_STATUSES.get(head["status"], head["status"]))
         job = BatchJob(
-            job_id=str(head["job_id"]),
+            job_id=check_job_id(str(head["job_id"])),
             model_id=str(head["model_id"]),
             prompts=prompts,
             total_prompts=len(prompts),

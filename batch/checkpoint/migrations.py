@@ -71,25 +71,24 @@ def answers_of_many_models(connection: sqlite3.Connection) -> None:
         connection.execute(change)
 
 
-# A file of format 1 as a reader of format 2 wants to see it, for who may not or does not want to write it. Views of
-# the connection alone: they hide the file's tables of the same name.
-VIEWS_OF_1 = """
-CREATE TEMP VIEW plan AS SELECT id, job_id, model_id, total, created_at, config FROM main.job;
-CREATE TEMP VIEW job AS SELECT id, model_id, completed, failed, status, started_at, completed_at, updated_at,
-    tokens_input, tokens_output, elapsed, reason, config, 0 AS cost, completed AS cost_unknown FROM main.job;
-CREATE TEMP VIEW held AS SELECT NULL AS item, NULL AS submission WHERE 0;
-CREATE TEMP VIEW models AS SELECT NULL AS id, NULL AS name WHERE 0;
-CREATE TEMP VIEW items AS SELECT id, text, extra, NULL AS model, NULL AS reason, NULL AS columns FROM main.items;
-CREATE TEMP VIEW results AS SELECT id, success, tokens_input, tokens_output, duration, attempts, error_class,
-    NULL AS model, NULL AS cost, 0 AS tokens_cached, 0 AS tokens_reasoning, 1 AS units FROM main.results;
-CREATE TEMP VIEW attempts AS SELECT NULL AS id, NULL AS item, NULL AS attempt, NULL AS model, NULL AS error_class,
-    NULL AS error, 0 AS tokens_input, 0 AS tokens_output, 0 AS tokens_cached, NULL AS cost, 0.0 AS duration,
-    NULL AS at WHERE 0;
-CREATE TEMP VIEW submissions AS SELECT NULL AS id, NULL AS key, NULL AS state, 0 AS count, NULL AS lane,
-    NULL AS remote_id, NULL AS details, NULL AS created_at, NULL AS submitted_at, NULL AS settled_at WHERE 0;
-CREATE TEMP VIEW submission_items AS SELECT NULL AS submission, NULL AS position, NULL AS item WHERE 0;
+# A file of format 1 as a reader of format 2 wants to see it, for who may not or does not want to write it: before a
+# SELECT, these names hide the file's tables. Views would have to be made anew in each connection, which takes longer.
+AS_FORMAT_2 = """
+WITH plan AS (SELECT id, job_id, model_id, total, created_at, config FROM main.job),
+job AS (SELECT id, model_id, completed, failed, status, started_at, completed_at, updated_at,
+    tokens_input, tokens_output, elapsed, reason, config, 0 AS cost, completed AS cost_unknown FROM main.job),
+held AS (SELECT NULL AS item, NULL AS submission WHERE 0),
+models AS (SELECT NULL AS id, NULL AS name WHERE 0),
+items AS (SELECT id, text, extra, NULL AS model, NULL AS reason, NULL AS columns FROM main.items),
+results AS (SELECT id, success, tokens_input, tokens_output, duration, attempts, error_class,
+    NULL AS model, NULL AS cost, 0 AS tokens_cached, 0 AS tokens_reasoning, 1 AS units FROM main.results),
+attempts AS (SELECT NULL AS id, NULL AS item, NULL AS attempt, NULL AS model, NULL AS error_class, NULL AS error,
+    0 AS tokens_input, 0 AS tokens_output, 0 AS tokens_cached, NULL AS cost, 0.0 AS duration, NULL AS at WHERE 0),
+submissions AS (SELECT NULL AS id, NULL AS key, NULL AS state, 0 AS count, NULL AS lane, NULL AS remote_id,
+    NULL AS details, NULL AS created_at, NULL AS submitted_at, NULL AS settled_at WHERE 0),
+submission_items AS (SELECT NULL AS submission, NULL AS position, NULL AS item WHERE 0)
 """
-VIEWS: dict[int, str] = {1: VIEWS_OF_1}
+PREFIXES: dict[int, str] = {1: AS_FORMAT_2}  # the format of a file -> what stands before a SELECT
 
 
 def migrate(connection: sqlite3.Connection, wanted: int) -> None:
@@ -108,11 +107,6 @@ def migrate(connection: sqlite3.Connection, wanted: int) -> None:
             raise
         if found >= wanted - 1:
             return
-
-
-def view(connection: sqlite3.Connection, found: int) -> None:
-    """Let a reader see an older file as if it were of this format."""
-    _script(connection, VIEWS[found])
 
 
 def _script(connection: sqlite3.Connection, statements: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from batch.checkpoint import migrations
-from batch.errors import CheckpointError
+from batch.errors import CheckpointError, DiskError, checkpoint_error
 
 APPLICATION_ID = 0x41495242  # "AIRB"
 FORMAT = 2
@@ -97,8 +97,10 @@ def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3
     options = "mode=rw"
     if not write:
         logged = _has_log(path)
-        # Without the right to make a log beside it, WAL mode can only be read as immutable.
-        if (mode == "snapshot" and not logged) or not os.access(path.parent, os.W_OK):
+        # Without the right to make a log beside it, WAL mode can only be read as immutable; and a file that is written
+        # under another of its names has its log there.
+        alone = path.stat().st_nlink == 1
+        if (not logged and (mode == "snapshot" or not alone)) or not os.access(path.parent, os.W_OK):
             options = "mode=ro" if logged else "mode=ro&immutable=1"
     connection: sqlite3.Connection | None = None
     try:
@@ -121,8 +123,6 @@ def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3
             if upgrade and version < FORMAT:
                 migrations.migrate(connection, FORMAT)
         else:
-            if version < FORMAT:
-                migrations.view(connection, version)
             connection.execute("PRAGMA query_only = ON")
     except (*FAULTS, CheckpointError) as error:
         if connection is not None:
@@ -150,16 +150,18 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
     """An error of SQLite, or in what it is given, as one sentence."""
     if isinstance(error, UnicodeDecodeError):
         return CheckpointError(f"Damaged checkpoint {path}: {error}")
+    if isinstance(error, OSError):
+        return checkpoint_error(f"Cannot write checkpoint {path}", error)
     if not isinstance(error, sqlite3.Error):
         return CheckpointError(f"Cannot write checkpoint {path}: {type(error).__name__}: {error}")
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return CheckpointError(f"Checkpoint {path} is busy: another program holds it")
     if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
-        return CheckpointError(f"No space left on the disk of {path}; free some and resume")
+        return DiskError(f"No space left on the disk of {path}; free some and resume")
     if isinstance(error, sqlite3.OperationalError) and "readonly" in str(error):
         return CheckpointError(f"Checkpoint {path} cannot be written: no permission")
     if isinstance(error, sqlite3.OperationalError) and ("disk I/O" in str(error) or "unable to open" in str(error)):
-        return CheckpointError(f"The disk failed on checkpoint {path}: {error}")
+        return DiskError(f"The disk failed on checkpoint {path}: {error}")
     return CheckpointError(f"Damaged checkpoint {path}: {error}")
 
 

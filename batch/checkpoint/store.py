@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,12 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batch.checkpoint import schema
+from batch.checkpoint import migrations, schema
+from batch.checkpoint.lock import JobLock, lock_path
+from batch.checkpoint.placing import place
 from batch.checkpoint.prompts import Prompts
 from batch.checkpoint.rows import FROM, FROM_FAILED, WHERE, Kind, columns, result_of
 from batch.errors import CheckpointError
 from batch.items import Request
-from batch.job import BatchJob, BatchResult, JobStatus, now_iso
+from batch.job import BatchJob, BatchResult, JobStatus, check_job_id, now_iso
 from batch.jsontext import clean, dump_json, load_json
 
 PAGE = 512
@@ -68,7 +69,7 @@ class CheckpointStore:
     def __init__(self, path: Path, mode: schema.Mode = "read") -> None:
         self.path = Path(path)
         self._connection = schema.connect(self.path, mode)
-        self._format: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        self._format = self._format_now()
 
     @classmethod
     def create(
@@ -84,12 +85,17 @@ class CheckpointStore:
         The file appears whole: it is filled under another name, synced and renamed. `progress` is called with the
         number of items written so far.
         """
-        path = checkpoint_path(Path(directory), job.job_id)
-        if path.exists():
-            raise CheckpointError(f"Checkpoint {path} exists already; load it to go on with it")
-        temporary = path.with_suffix(".tmp")
+        try:
+            path = checkpoint_path(Path(directory), check_job_id(job.job_id))
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        temporary = path.with_name(f"{path.stem}.tmp")
+        lock = JobLock(path)  # who finds the temporary file without it knows that its writer is dead
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            if path.exists():
+                raise CheckpointError(f"Checkpoint {path} exists already; load it to go on with it")
             temporary.unlink(missing_ok=True)
             with schema.create_file(temporary) as connection:
                 total = 0
@@ -123,16 +129,14 @@ class CheckpointStore:
                     (job.model_id, job.status, job.updated_at, config),
                 )
                 connection.execute("COMMIT")
-            _sync(temporary)
-            os.replace(temporary, path)
-            _sync(path.parent)
-        except sqlite3.Error as error:
+            place(temporary, path)
+        except (sqlite3.Error, OSError) as error:
             raise schema.damaged(path, error) from error
-        except OSError as error:
-            raise CheckpointError(f"Cannot write checkpoint {path}: {error.strerror or error}") from error
         finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            if lock.held:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+            lock.release()
         job.checkpoint_file, job.asked_model = path, job.model_id
         return cls(path)
 
@@ -148,22 +152,22 @@ class CheckpointStore:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query, for the modules of this package; CheckpointError where the file is damaged."""
+        prefix = "" if self._format == schema.FORMAT or sql.startswith("PRAGMA") else migrations.PREFIXES[self._format]
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._connection.execute(prefix + sql, parameters).fetchall()
         except schema.FAULTS as error:
-            if not self._outdated():
+            # It may be that it was read as an older format, and another process has brought it up to date meanwhile.
+            before, self._format = self._format, self._format_now()
+            if before == self._format:
                 raise schema.damaged(self.path, error) from error
-        self._connection.close()  # read as an older format, which another process has brought up to date meanwhile
-        self._connection = schema.connect(self.path)
         return self.rows(sql, parameters)
 
-    def _outdated(self) -> bool:
+    def _format_now(self) -> int:
         try:
-            now: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        except schema.FAULTS:
-            return False
-        older, self._format = self._format < now, now
-        return older
+            found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        except schema.FAULTS as error:
+            raise schema.damaged(self.path, error) from error
+        return found
 
     # -- the job ------------------------------------------------------------------------------------------------
 
@@ -185,6 +189,7 @@ class CheckpointStore:
             if not isinstance(config, dict):
                 raise TypeError("the configuration is not an object")
             JobStatus(row[5])
+            check_job_id(row[0])
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
         job = BatchJob(
@@ -402,6 +407,8 @@ class CheckpointStore:
 
     def send(self, command: str, value: str | None = None) -> None:
         """Leave a word for the process that runs this job: pause, resume, stop or concurrency."""
+        if self.path.stat().st_nlink > 1 and not lock_path(self.path).exists():
+            raise CheckpointError(f"{self.path} is run under another of its names; say it there")
         # Not upgraded: the process that runs the job may be an older version.
         connection = schema.connect(self.path, "write", upgrade=False)
         try:
@@ -417,20 +424,3 @@ def _item_row(request: Request, models: dict[str, int]) -> tuple[str, str | None
     model = None if request.model is None else models.setdefault(clean(request.model), len(models) + 1)
     reason = None if request.reason is None else clean(request.reason)
     return clean(request.text), dump_json(request.extra), model, reason, dump_json(request.columns)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or a folder to the disk; folders cannot be synced everywhere."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    except OSError:
-        if path.is_dir():
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():
-            raise
-    finally:
-        os.close(descriptor)

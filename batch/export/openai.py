@@ -40,7 +40,7 @@ def openai_record(job: BatchJob, result: BatchResult, created: int) -> dict[str,
     if not result.success:
         record["error"] = {"code": str(result.error_class or "error"), "message": plain(result.error_message)}
         return record
-    model = plain(str(result.model or said(result, "model") or job.model_id))
+    model = plain(str(result.model or said(result, "model") or job.asked_model or job.model_id))
     body = _BODIES.get(result.endpoint or "chat", _chat)(_Body(result, digest[20:40], model, created))
     record["response"] = {"status_code": 200, "request_id": f"req_{digest[40:60]}", "body": body}
     return record

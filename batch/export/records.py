@@ -65,6 +65,8 @@ def line_record(result: BatchResult) -> dict[str, Any]:
         record["custom_id"] = plain(result.custom_id)
     if result.error_class is not None:
         record["error_class"] = str(result.error_class)
+    if result.model is not None:
+        record["model"] = plain(result.model)
     record["attempts"] = result.attempts
     if reason := said(result, "finish_reason"):
         record["finish_reason"] = plain(str(reason))

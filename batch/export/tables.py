@@ -105,7 +105,7 @@ def merge_frame(job: BatchJob, frame: Any, *, names: MergeNames | None = None) -
 
 def _answer_columns(job: BatchJob, names: MergeNames | None, source: TableSource) -> AnswerColumns:
     schema = job.config.get("sampling", {}).get("json_schema")
-    return AnswerColumns(schema, job.model_id, names or MergeNames(), source.table.columns)
+    return AnswerColumns(schema, job.asked_model or job.model_id, names or MergeNames(), source.table.columns)
 
 
 def merged_source(job: BatchJob, table: Any = None) -> TableSource:
