@@ -124,6 +124,8 @@ def _batch_line(value: dict[str, Any]) -> Request:
 def _request(content: object, extra: dict[str, Any], key: str = "messages") -> Request:
     if isinstance(content, list):
         _check_messages(content, key)
+        if "openai_batch" not in extra:  # whose lines go out as they are
+            content = _without_answer(content, extra)
         extra["messages"] = content
         users = [m for m in content if m["role"] == "user"]
         return Request(text_of((users or content)[-1]), extra)
@@ -134,6 +136,19 @@ def _request(content: object, extra: dict[str, Any], key: str = "messages") -> R
         wanted = "a list of messages" if key == "messages" else "a text"
         raise MalformedEntry(f'"{key}" is {kind}, not {wanted}')
     return Request(content, extra or None)
+
+
+def _without_answer(messages: list[Any], extra: dict[str, Any]) -> list[Any]:
+    """A chat up to its last question. The answer that it ends in, as training data does, is kept as `reference`."""
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
+    if end == len(messages) or not any(message["role"] not in ("system", "developer") for message in messages[:end]):
+        return messages
+    extra["known_answer"] = True
+    answer = "\n\n".join(filter(None, map(text_of, messages[end:])))
+    extra["columns"] = {"reference": answer, **extra.get("columns", {})}
+    return messages[:end]
 
 
 def _check_messages(messages: list[Any], key: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from batch.engines.local.core import ThreadedEngine, item_sampling
 from batch.engines.schema import Schemas, unfinished_json
 from batch.engines.torch.loader import Loaded, first_line, load, out_of_memory
-from batch.engines.torch.prompt import encode_chat, truncated
+from batch.engines.torch.prompt import encode_chat, noted, truncated
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import TextStream
@@ -72,11 +72,12 @@ class TorchCore:
         self._special = loaded.tokenizer.get_added_vocab()
         self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
         self._schemas.check(self._sampling.json_schema)
-        self.about: Mapping[str, Any] = {
+        about = {
             **loaded.about,
             "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
             **(self._runner.about(loaded.about.get("notes", [])) if self._static else {}),
         }
+        self.about: Mapping[str, Any] = noted(about, loaded.tokenizer, self._sampling.system)
 
     @property
     def busy(self) -> bool:
