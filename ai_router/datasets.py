@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ai_router.jobs import DATASET, JobPlan
+from ai_router.jobs import JobPlan
+from ai_router.kinds.dataset import KIND
 from ai_router.models import ModelSpec, Registry, UnknownModelError, with_choices
 from ai_router.settings import Workspace
+from ai_router.trust import allowed, claims_in, withheld_text
 from batch.datasets.adapter import check_adapter
 from batch.datasets.config import DEFAULT_CONFIG, SAMPLING, Config, Setting, settle
 from batch.datasets.example import Columns
@@ -59,7 +61,7 @@ class Prepared:
             settings=[[s.name, s.value, s.origin] for s in self.settings.values()],
             **(details or {}),
         )
-        return JobPlan(self.model, self.sampling, run, self.source.name, DATASET, made)
+        return JobPlan(self.model, self.sampling, run, self.source.name, KIND.name, made)
 
 
 def dataset_details(source: DatasetSource) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def plan_for(
     details = {**dataset_details(source), "output_file": str(output), "output_name": str(output)}
     if spec.adapter is not None:
         details["adapter_path"] = str(spec.adapter)
-    return JobPlan(spec.id, sampling, run, source.name, DATASET, details)
+    return JobPlan(spec.id, sampling, run, source.name, KIND.name, details)
 
 
 def free_output(folder: Path, stem: str) -> Path:
@@ -125,6 +127,10 @@ def prepare(
     else:
         about = check_adapter(folder, spec.path)
     engine = _text(settings["engine"].value)
+    if settings["engine"].origin == "file" and config.path is not None:
+        claims = claims_in({"engine": engine})
+        if not allowed(config.path, claims):
+            raise DatasetError(withheld_text(config.path, claims, folder=False))
     if engine is None and folder is not None and spec.engine == "mlx" and not (folder / MLX_WEIGHTS).is_file():
         engine = "torch"  # an adapter of PEFT, which mlx-lm does not read
     spec = with_choices(spec, adapter=folder, engine=engine)

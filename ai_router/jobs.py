@@ -6,22 +6,23 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_router.kinds import own_kind
+from ai_router.kinds import kind_of
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
+from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
+from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.errors import CheckpointError
+from batch.errors import BatchError, CheckpointError
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
 from batch.options import RunOptions, SamplingOptions, build_options, options_dict
 from batch.processor import BatchProcessor
-from batch.running.handle import RunObserver
 from batch.running.live import Watch
 from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from batch.sources import Report, Source
 
 
-DATASET = "dataset"  # a kind of job: the answers are known, see `batch.datasets`
+class ChangedModelError(BatchError):
+    """A job would go on with another model, or other weights, than its answers so far came from."""
 
 
 @dataclass(slots=True)
@@ -43,11 +45,15 @@ class JobPlan:
     source: str = ""  # where the prompts come from, for people to read
     kind: str = "prompts"
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
+    weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
+    stored: Path | None = None  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
         config = {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
-        return config if self.kind == "prompts" else {**config, "kind": self.kind, "details": self.details}
+        if self.weights is not None:
+            config["weights"] = self.weights
+        return {**config, **kind_of(self.kind).kept(self.details)}
 
 
 def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[int], None] | None = None) -> Report:
@@ -73,11 +79,20 @@ def create_job(
     plan: JobPlan,
     requests: Any,
     progress: Callable[[int], None] | None = None,
+    spec: ModelSpec | None = None,
 ) -> BatchJob:
-    """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s."""
+    """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s.
+
+    Of the model `spec`, the job keeps what tells whether its weights are still the same when it goes on.
+    """
+    if spec is not None:
+        plan.weights = fingerprint(spec)
     ErrorStrategy.parse(plan.run.on_error)
     processor = BatchProcessor(workspace.checkpoints)
-    return processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
+    job = processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
+    assert job.checkpoint_file is not None
+    remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
+    return job
 
 
 def open_job(workspace: Workspace, name: str) -> BatchJob:
@@ -96,6 +111,8 @@ def plan_of(job: BatchJob) -> JobPlan:
         source=str(config.get("source", "")),
         kind=job.kind,
         details=dict(config.get("details", {})),
+        weights=config.get("weights"),
+        stored=job.checkpoint_file,
     )
 
 
@@ -104,33 +121,44 @@ def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
     chosen = registry.get(plan.model)
     if plan.details.get("no_adapter"):
         chosen = replace(chosen, adapter=None)
-    return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=plan.details.get("engine"))
+    engine = plan.details.get("engine")
+    claims = claims_in({"engine": engine}) if engine != chosen.engine else []
+    if plan.stored is not None and not allowed(plan.stored, claims):
+        return replace(chosen, ready=False, why=withheld_text(plan.stored, claims, folder=False))
+    return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=engine)
+
+
+def model_changed(registry: Registry, job: BatchJob, plan: JobPlan) -> str:
+    """A sentence where the rest would come from another model, or from other weights, than the answers so far."""
+    if not job.processed or kind_of(plan.kind).own_engine:
+        return ""
+    so_far = f"{job.processed:,} result{'s' if job.processed != 1 else ''} of job {job.job_id} so far came"
+    if plan.model != job.model_id:
+        return f"{so_far} from {job.model_id}, and the rest would come from {plan.model}"
+    if plan.weights is None:  # made by an earlier version
+        return ""
+    if problem := changed(plan.weights, fingerprint(spec_of(registry, plan))):
+        return f"{so_far} from other weights of {plan.model} than are there now: {problem}"
+    return ""
 
 
 def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
-    kind = own_kind(plan.kind)
-    if kind is not None:
+    kind = kind_of(plan.kind)
+    if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan).configured(plan.run)
     made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
-    return _for_kind(made, plan.kind)
-
-
-def _for_kind(engine: Engine[Request, Answer], kind: str) -> Engine[Request, Answer]:
-    """The engine with its answers as jobs of a kind keep them."""
-    if kind != DATASET:
-        return engine
-    from batch.datasets.answers import CleaningEngine
-
-    return CleaningEngine(engine)
+    return kind.wrapped(made)
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
     """A sentence where what answers a job's items cannot run here, else nothing; raises for an unknown model."""
-    kind = own_kind(plan.kind)
-    if kind is not None:
-        return (why := kind.why_not_ready()) and f"Jobs of kind {plan.kind} cannot run here: {why}"
+    kind = kind_of(plan.kind)
+    if why := kind.why_not_ready():
+        return f"Jobs of kind {plan.kind} cannot run here: {why}"
+    if kind.own_engine:
+        return ""
     spec = spec_of(registry, plan)
     return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
 
@@ -144,25 +172,30 @@ def start(
     engine: Engine[Request, Answer] | None = None,
     on_results: Callable[[Sequence[BatchResult]], None] | None = None,
     on_progress: Callable[[BatchJob, int], None] | None = None,
+    allow_change: bool = False,
 ) -> Run:
-    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
+    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
+
+    Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
+    """
     plan = plan or plan_of(job)
+    left = job.processed < job.total_prompts or (retry_failed and job.failed)
+    if engine is None and left and (problem := model_changed(registry, job, plan)):
+        if not allow_change:
+            raise ChangedModelError(f"{problem}; to go on all the same: ai-router resume {job.job_id} --yes")
+        plan.weights = fingerprint(spec_of(registry, plan))
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
-    observer: RunObserver | None = None
-    if plan.kind == DATASET:
-        from batch.datasets.running import DatasetObserver
-
-        observer = DatasetObserver(job)
+    kind = kind_of(plan.kind)
     run = Run(
         job,
         # Made only where something is left to answer.
-        _for_kind(engine, plan.kind) if engine else lambda: engine_for(registry, plan),
+        kind.wrapped(engine) if engine else lambda: engine_for(registry, plan),
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,
         on_progress=on_progress,
-        observer=observer,
+        observer=kind.observer(job),
         close_engine=engine is None,
     )
     spare_collector()
@@ -191,8 +224,15 @@ def log_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".log")
 
 
-def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), timeout: float = 20.0) -> int:
-    """Go on with a job in a process of its own, away from this terminal; returns its pid.
+def detach(
+    workspace: Workspace,
+    job: BatchJob,
+    arguments: Sequence[str] = (),
+    private: Mapping[str, str] | None = None,
+    timeout: float = 20.0,
+) -> int:
+    """Go on with a job in a process of its own, away from this terminal; returns its pid. `private` is for its
+    environment alone.
 
     Waits until that process holds the job's lock, so that `watch` finds it running; raises with the log's last
     line when it ends before that.
@@ -215,7 +255,7 @@ def detach(workspace: Workspace, job: BatchJob, arguments: Sequence[str] = (), t
                 stdout=stream,
                 stderr=stream,
                 cwd=workspace.root,
-                env=env,
+                env={**env, **(private or {})},
                 **kwargs,
             )
     except OSError as error:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ai_router.trust import (
+    CONFIG_NAME,
+    MODELS_NAME,
+    allowed,
+    claims_in,
+    home_folder,
+    remember,
+    withheld_text,
+)
 from batch.errors import BatchError
-from batch.options import OptionError, option, options_dict, parse_option
+from batch.options import OptionError, nearest, option, options_dict, parse_option
+from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, read_yaml
 
-CONFIG_NAME = "ai-router.yaml"
+GUARDED = ("notify_command", "webhook")  # count only in the user's own file, or in one that is trusted
 
 
 class SettingsError(BatchError):
@@ -40,6 +49,7 @@ class Workspace:
 
     root: Path
     settings: Settings
+    withheld: tuple[str, ...] = ()  # what its settings file names and is not trusted to do, a sentence each
 
     @property
     def config_file(self) -> Path:
@@ -64,7 +74,7 @@ class Workspace:
     @property
     def models_file(self) -> Path:
         """`models.yaml`: models by hand; may not exist."""
-        return self.root / "models.yaml"
+        return self.root / MODELS_NAME
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -73,11 +83,7 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / CONFIG_NAME).is_file():
             return folder
-    if home := os.environ.get("AI_ROUTER_HOME"):
-        return Path(home).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("ai-router", appauthor=False))
+    return home_folder()
 
 
 def load_workspace(override: Path | str | None = None) -> Workspace:
@@ -85,38 +91,46 @@ def load_workspace(override: Path | str | None = None) -> Workspace:
     root = Path(override).expanduser().absolute() if override else find_root()
     if root.exists() and not root.is_dir():
         raise SettingsError(f"The workspace is not a folder: {root}")
-    return Workspace(root, load_settings(root / CONFIG_NAME))
+    settings, withheld = guarded_settings(root / CONFIG_NAME)
+    return Workspace(root, settings, withheld)
+
+
+def guarded_settings(path: Path) -> tuple[Settings, tuple[str, ...]]:
+    """Settings of a file without the command and the webhook that it is not trusted with, and sentences about these."""
+    settings = load_settings(path)
+    claims = claims_in({key: getattr(settings, key) for key in GUARDED})
+    if allowed(path, claims):
+        return settings, ()
+    for key in GUARDED:
+        setattr(settings, key, None)
+    return settings, (withheld_text(path, claims),)
 
 
 def load_settings(path: Path) -> Settings:
     """Settings of a file, checked; a missing file is all defaults."""
     if not path.is_file():
         return Settings()
-    import yaml
-
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise SettingsError(f"{path} must hold keys and values, not a {type(data).__name__}")
+        data = as_mapping(read_yaml(path, what="settings file"), str(path))
+    except YamlError as error:
+        raise SettingsError(f"Cannot read {error}") from None
     return build_settings(data, path)
 
 
 def build_settings(data: Mapping[str, Any], path: Path) -> Settings:
     """Settings from plain values; an unknown key names the nearest known one."""
-    import difflib
-
     settings = Settings()
     names = [f.name for f in fields(Settings)]
-    for name, value in data.items():
+    lines = data.lines if isinstance(data, YamlMap) else {}
+    for name, value in as_written(data, Settings).items():
+        where = f"{path}, line {lines[name]}" if name in lines else str(path)
         if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1)
-            raise SettingsError(f"{path}: unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = nearest(name, names)
+            raise SettingsError(f"{where}: unknown key {name!r}" + (f"; did you mean {near!r}?" if near else ""))
         try:
             setattr(settings, name, _value(name, value))
         except OptionError as error:
-            raise SettingsError(f"{path}: {error}") from error
+            raise SettingsError(f"{where}: {error}") from error
     return settings
 
 
@@ -133,15 +147,32 @@ def _value(name: str, value: Any) -> Any:
 
 
 def save_settings(workspace: Workspace) -> None:
-    """Write what differs from the defaults, whole or not at all. Comments in the file are not kept."""
+    """Write what differs from the defaults, whole or not at all. Comments in the file are not kept.
+
+    What the file names and is not trusted with stays as it was; what these settings name, a person has given here, and
+    the file is trusted with it.
+    """
     import yaml
 
-    path = workspace.config_file
-    temporary = path.with_suffix(".tmp")
-    text = yaml.safe_dump(options_dict(workspace.settings), allow_unicode=True, sort_keys=False)
+    from batch.export.atomic import atomic_file
+
+    path, values = workspace.config_file, options_dict(workspace.settings)
+    kept = {key: value for key, value in _withheld_values(path).items() if key not in values}
+    claims = claims_in({key: values.get(key) for key in GUARDED})
+    text = yaml.safe_dump({**values, **kept}, allow_unicode=True, sort_keys=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text if options_dict(workspace.settings) else "{}\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SettingsError(f"Cannot write {path}: {error.strerror}") from error
+        # A webhook's address may be a secret.
+        with atomic_file(path, private=bool(claims or kept)) as file:
+            file.write(text.encode("utf-8") if values or kept else b"{}\n")
+    except BatchError as error:
+        raise SettingsError(f"Cannot write {path}: {error}") from error
+    if not kept:
+        remember(path, claims)
+
+
+def _withheld_values(path: Path) -> dict[str, str]:
+    try:
+        said, withheld = load_settings(path), guarded_settings(path)[1]
+    except SettingsError:
+        return {}
+    return {key: value for key in GUARDED if withheld and (value := getattr(said, key))}

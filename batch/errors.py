@@ -21,6 +21,15 @@ class ErrorClass(StrEnum):
     FATAL = "fatal"
 
 
+class Cause(StrEnum):
+    """What a failure came of, where its class does not say enough for who chooses how fast, and where, to go on."""
+
+    OTHER = ""
+    RATE = "rate"  # too many requests or tokens: the other side asks to go slower
+    SERVER = "server"  # the other side is overloaded, slow or unreachable; nothing is wrong with the item
+    REFUSED = "refused"  # this model will not or cannot answer the item; another one may
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an item has no answer. `retry_after` is in seconds, where the other side named a time."""
@@ -28,6 +37,7 @@ class Failure:
     error_class: ErrorClass
     message: str
     retry_after: float | None = None
+    cause: Cause = Cause.OTHER
 
 
 class BatchError(Exception):
@@ -46,6 +56,10 @@ class ExportError(BatchError):
     """An export cannot be written."""
 
 
+class UnknownFormatError(ExportError, ValueError):
+    """There is no export format of that name; a ValueError as well, as the reference raises one."""
+
+
 class Interrupted(BatchError):
     """Ctrl-C inside the work itself: the run stops, saves and stays resumable."""
 
@@ -55,9 +69,10 @@ class EngineError(BatchError):
 
     error_class = ErrorClass.PERMANENT
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, cause: Cause = Cause.OTHER) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.cause = cause
 
 
 class TransientError(EngineError):
@@ -94,11 +109,11 @@ def classify(error: BaseException) -> Failure:
     """The failure an exception stands for; what is unknown is permanent, so that it is seen and not repeated."""
     message = str(error) or type(error).__name__
     if isinstance(error, EngineError):
-        return Failure(error.error_class, message, error.retry_after)
+        return Failure(error.error_class, message, error.retry_after, error.cause)
     if isinstance(error, TimeoutError):
-        return Failure(ErrorClass.TRANSIENT, str(error) or "timed out")
+        return Failure(ErrorClass.TRANSIENT, str(error) or "timed out", cause=Cause.SERVER)
     if isinstance(error, ConnectionError):
-        return Failure(ErrorClass.TRANSIENT, message)
+        return Failure(ErrorClass.TRANSIENT, message, cause=Cause.SERVER)
     if isinstance(error, MemoryError):
         return Failure(ErrorClass.EXHAUSTED, str(error) or "out of memory")
     return Failure(ErrorClass.PERMANENT, f"{type(error).__name__}: {error}" if str(error) else message)

@@ -11,6 +11,7 @@ from batch.errors import BatchError
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, option, options_dict
 from batch.sources.paths import user_path
+from batch.yamlfile import YamlError, YamlMap, as_written, read_yaml, text_of, unknown_key
 
 O = TypeVar("O")  # noqa: E741 - "O" for options
 
@@ -84,34 +85,21 @@ _SECTIONS: Mapping[str, type] = {
 
 def load_jobfile(path: Path | str) -> JobFile:
     """A batch template, every key and value checked. Raises JobFileError, and FileNotFoundError."""
-    import yaml
-
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        data = yaml.safe_load(text)
+        data = read_yaml(path, what="batch file")
     except FileNotFoundError:
         raise FileNotFoundError(f"Batch file not found: {path}") from None
-    except IsADirectoryError:
-        raise JobFileError(f"{path} is a folder, not a batch file") from None
-    except PermissionError:
-        raise JobFileError(f"No permission to read {path}") from None
-    except OSError as error:
-        raise JobFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError:
-        raise JobFileError(f"{path} is not UTF-8") from None
-    except yaml.YAMLError as error:
-        raise JobFileError(f"{path}{_yaml_problem(error)}") from None
-    except (ValueError, RecursionError) as error:  # a date that is none, brackets without end
-        raise JobFileError(f"{path} is no usable YAML: {error}") from None
+    except YamlError as error:
+        raise JobFileError(str(error)) from None
     if data is None:
         raise JobFileError(f"{path} is empty")
-    if not isinstance(data, dict):
+    if not isinstance(data, YamlMap):
         raise JobFileError(f"{path} is not a list of keys with values")
     try:
         jobfile = jobfile_from(_with_schema(data, path.parent))
     except OptionError as error:
-        raise JobFileError(f"{path}: {error}") from None
+        raise JobFileError(f"{path}{_line_of(data, str(error))}: {error}") from None
     jobfile.folder = path.parent
     return jobfile
 
@@ -124,7 +112,7 @@ def jobfile_from(values: Mapping[str, Any]) -> JobFile:
         value = values.get(key)
         if isinstance(value, list | dict):
             raise OptionError(f"{key}: {value!r} is not a text")
-        parsed[key] = None if value is None else str(value)
+        parsed[key] = text_of(values, key)
     for key, cls in _SECTIONS.items():
         parsed[key] = _section(key, cls, values.get(key))
     check_options(parsed["notify"])
@@ -137,18 +125,30 @@ def save_jobfile(path: Path | str, jobfile: JobFile) -> None:
 
     values = jobfile.as_dict()
     body = _dump(values) if values else "{}\n"
-    with atomic_file(Path(path)) as file:
+    # A webhook's address and a command's arguments may be secrets.
+    with atomic_file(Path(path), private=bool(jobfile.notify.webhook or jobfile.notify.command)) as file:
         file.write((HEADER + body).encode("utf-8"))
 
 
-def _with_schema(values: dict[Any, Any], folder: Path) -> dict[Any, Any]:
+def _line_of(data: YamlMap, problem: str) -> str:
+    """Where the key stands that a problem begins with, as `, line N`."""
+    said = problem.removeprefix("unknown key ").split(" ")[0].rstrip(":")
+    section, _, key = said.partition(".")
+    inner = data.get(section)
+    line = inner.line_of(key) if key and isinstance(inner, YamlMap) else data.lines.get(section, 0)
+    if key and isinstance(inner, YamlMap) and key not in inner:
+        line = inner.line_of(key.replace("_", "-"))
+    return f", line {line}" if line else ""
+
+
+def _with_schema(values: YamlMap, folder: Path) -> YamlMap:
     """The values with the schema that a file beside this one holds read from there, not from where someone stands."""
     sampling = values.get("sampling")
-    if isinstance(sampling, dict):
+    if isinstance(sampling, YamlMap):
         for key in ("json_schema", "json-schema"):
             named = sampling.get(key)
             if isinstance(named, str) and not named.lstrip().startswith("{"):
-                return {**values, "sampling": {**sampling, key: str(folder / user_path(named))}}
+                sampling.put(key, str(folder / user_path(named)), sampling.line_of(key), None)
     return values
 
 
@@ -161,7 +161,7 @@ def _section(key: str, cls: type[O], value: Any) -> O:
         raise OptionError(f"{key}: {value!r} is not a list of keys with values")
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     # Flags are written with hyphens, so a file may have them too.
-    value = {str(name).replace("-", "_"): item for name, item in value.items()}
+    value = as_written({str(name): item for name, item in value.items()} if type(value) is dict else value, cls)
     _check_keys(value, names, f"{key}.")
     for name, item in value.items():
         default = getattr(cls(), name)
@@ -178,15 +178,10 @@ def _section(key: str, cls: type[O], value: Any) -> O:
 
 
 def _check_keys(values: Mapping[Any, Any], known: Iterable[str], prefix: str) -> None:
-    import difflib
-
     names = list(known)
     for key in values:
-        if key in names:
-            continue
-        near = difflib.get_close_matches(str(key), names, 1)
-        hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
-        raise OptionError(f"unknown key {prefix}{key} ({hint})")
+        if key not in names:
+            raise OptionError(unknown_key(key, names, prefix))
 
 
 def _dump(values: dict[str, Any]) -> str:
@@ -204,11 +199,3 @@ def _dump(values: dict[str, Any]) -> str:
 
     Dumper.add_representer(str, text)
     return yaml.dump(values, Dumper=Dumper, allow_unicode=True, sort_keys=False, width=110)
-
-
-def _yaml_problem(error: Any) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
-    if mark is None:
-        return f": {problem}"
-    return f", line {mark.line + 1}, column {mark.column + 1}: {problem}"

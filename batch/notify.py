@@ -214,14 +214,22 @@ def _post(webhook: str, body: dict[str, Any], timeout: float) -> str | None:
         host = _host(webhook)
     except OptionError as error:
         return str(error).capitalize()
+
+    class NoRedirects(urllib.request.HTTPRedirectHandler):
+        # A redirect could take the note to another host, and makes a GET without it of the POST.
+        def redirect_request(self, *args: Any) -> None:
+            return None
+
     data = json.dumps(body).encode("ascii")
     headers = {"Content-Type": "application/json", "User-Agent": "ai-router"}
     try:
         request = urllib.request.Request(webhook, data, headers, method="POST")
-        with urllib.request.urlopen(request, timeout=timeout):
+        with urllib.request.build_opener(NoRedirects).open(request, timeout=timeout):
             return None
     except urllib.error.HTTPError as error:
         error.close()
+        if 300 <= error.code < 400:
+            return f"Webhook at {host} sends to another address ({error.code}), which is not followed; name that one"
         return f"Webhook at {host} answered with status {error.code}"
     except TimeoutError:
         return f"Webhook at {host} did not answer within {timeout:g} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -18,10 +18,19 @@ O = TypeVar("O")  # noqa: E741 - "O" for options
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
 TRUNCATE = ("never", "left", "right")
+AS_MODEL = "model"  # the choice that leaves it to the model's entry in models.yaml
 
 
-class OptionError(BatchError):
+class OptionError(BatchError, ValueError):
     """An option has a value it cannot have; the text names the option, the value and what is allowed."""
+
+
+def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The name that somebody may have meant, or ""."""
+    import difflib
+
+    near = difflib.get_close_matches(str(name), list(known), 1, cutoff)
+    return near[0] if near else ""
 
 
 def option(
@@ -118,12 +127,16 @@ class RunOptions:
         parse=parse_slo,
     )
     precision: str = option(
-        "auto", "numbers a local model computes in; auto: as the hardware has it", choices=PRECISIONS, advanced=True
+        AS_MODEL,
+        "numbers a local model computes in; model: as models.yaml has it, else auto: as the hardware has it",
+        choices=(AS_MODEL, *PRECISIONS),
+        advanced=True,
     )
     truncate: str = option(
-        "never",
-        "cut a prompt that a local model's context cannot hold at this end, instead of failing it",
-        choices=TRUNCATE,
+        AS_MODEL,
+        "cut a prompt that a local model's context cannot hold at this end, instead of failing it; model: as "
+        "models.yaml has it, else never",
+        choices=(AS_MODEL, *TRUNCATE),
         advanced=True,
     )
 

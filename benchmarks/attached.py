@@ -41,7 +41,7 @@ def watched(folder: str, count: int) -> Times:
     """With the app headless and its run screen open on the job before it starts."""
     from ai_router.settings import Settings, Workspace
     from ai_router.tui.app import RouterApp
-    from ai_router.tui.screens.run import RunScreen
+    from ai_router.tui.run.screen import RunScreen
 
     async def main() -> Times:
         app = RouterApp(Workspace(Path(folder), Settings(theme="dark")))
@@ -80,7 +80,7 @@ def measure(quick: bool) -> list[Row]:
     """The median of the pairs: how much lower items a second are with the screen."""
     try:
         import ai_router.tui.app
-        import ai_router.tui.screens.run  # noqa: F401
+        import ai_router.tui.run.screen  # noqa: F401
     except ImportError as error:
         raise Skipped(f"no terminal application: {error}") from error
     measured = in_process(pairs, 2_000 if quick else 300_000, 1 if quick else 8)

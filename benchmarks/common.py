@@ -37,6 +37,8 @@ class InstantEngine:
     """Answers each item the moment it gets it, so that what is measured is everything else."""
 
     name = "instant"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
     async def answer(
         self, items: AsyncIterator[BatchItem[Request]], desk: Desk

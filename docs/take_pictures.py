@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from ai_router import datasets, jobs
 from ai_router.settings import Settings, Workspace
 from ai_router.tui.app import RouterApp
-from ai_router.tui.screens.evaluation import EvaluationScreen
-from ai_router.tui.screens.menu import MenuScreen
+from ai_router.tui.menu import MenuScreen
+from ai_router.tui.scoring.screen import EvaluationScreen
 from batch.options import RunOptions
 from batch.sources import open_source
 
@@ -62,7 +62,7 @@ async def evaluation(app: RouterApp, pilot: Pilot[int]) -> None:
     job = jobs.create_job(app.workspace, plan, prepared.source)
     assert job.checkpoint_file is not None
     await asyncio.to_thread(app.start_run(job, plan).wait)
-    app.open_evaluation(job.checkpoint_file)
+    app.go("evaluation", job.checkpoint_file)
     await pilot.pause(0.5)
     screen = app.screen
     assert isinstance(screen, EvaluationScreen)

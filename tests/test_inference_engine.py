@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,8 @@ def test_batches_of_anything() -> None:
 
     class Squares:
         name = "squares"
+        status = "ready"
+        about: Mapping[str, Any] = {}
 
         async def answer(self, items: AsyncIterator[BatchItem[int]], desk: Desk) -> AsyncIterator[BatchResponse[int]]:
             async for item in items:

@@ -112,7 +112,9 @@ def test_what_is_saved_comes_back(tmp_path: Path, jobfile: JobFile) -> None:
         ("a: [1, 2\nb: 3", "line 2, column"),
         ("a: \x07", "special characters"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
-        ("a: 2020-13-45", "no usable YAML"),
+        ("a: 2020-13-45", "line 1: unknown key a"),
+        ("model: x\nrun:\n  workers: 3\n  wrokers: 4", "line 4: unknown key run.wrokers (did you mean run.workers?)"),
+        ("model: x\nmodel: y", "line 2, column 1: the key 'model' stands here for the second time (first in line 1)"),
         (b"\xff\xfea\x00", "not UTF-8"),
     ],
 )

@@ -6,18 +6,14 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from typing import Any
 
+from ai_router.asking import ask_once
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, is_terminal, narrate, plural
 from ai_router.models import make_engine
-from batch.engines.base import Engine
-from batch.engines.desk import MemoryDesk
-from batch.items import Answer, BatchItem, BatchResponse, Request
+from batch.items import Answer, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 
 USAGE = "PROMPT [options]"
@@ -28,7 +24,7 @@ examples:
   ai-router ask --temperature 0.7 --seed 1 "Name a sorting algorithm."
   git diff | ai-router ask - --system "Say in one sentence what changes."
 """
-POLL_SECONDS = 0.1
+LOADING_SHOWN = 0.5  # seconds
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +44,30 @@ def main(args: argparse.Namespace, session: Session) -> int:
     engine = make_engine(spec, sampling, workers=1)
     narrate(f"Asking {spec.id}…")
     started = time.monotonic()
-    response = asyncio.run(_ask(engine, Request(prompt)))
+    printer = _Printer()
+    response = asyncio.run(ask_once(engine, Request(prompt), printer.partial))
+    seconds = time.monotonic() - started
+    if response is None:
+        raise UsageError("The model gave no answer")
+    if response.data is not None:
+        printer.whole(response.data.text)
     if response.error is not None:
         narrate(f"Error: {response.error.message}")
         return Exit.SOME_FAILED
-    seconds = time.monotonic() - started
-    narrate(f"{plural(response.tokens_output, 'token')}, {response.tokens_input:,} read, {seconds:.1f} s")
+    narrate(_figures(response, seconds))
     return Exit.DONE
+
+
+def _figures(response: BatchResponse[Answer], seconds: float) -> str:
+    """Tokens and times; the rate is of the answering alone, and a model that had to be loaded first says so."""
+    answering = response.duration_ns / 1e9
+    parts = [plural(response.tokens_output, "token"), f"{response.tokens_input:,} read"]
+    if not answering:
+        return ", ".join([*parts, f"{seconds:.1f} s"])
+    parts += [f"{answering:.1f} s", f"{response.tokens_output / answering:,.1f} tok/s"]
+    if (loading := seconds - answering) >= LOADING_SHOWN:
+        parts.append(f"model loaded in {loading:.1f} s")
+    return ", ".join(parts)
 
 
 def _prompt(text: str | None) -> str:
@@ -66,39 +79,6 @@ def _prompt(text: str | None) -> str:
     if text is None or not text.strip():
         raise UsageError('What is to be asked? ai-router ask "PROMPT"')
     return text
-
-
-async def _ask(engine: Engine[Request, Answer], request: Request) -> BatchResponse[Answer]:
-    async def items() -> AsyncIterator[BatchItem[Request]]:
-        yield BatchItem(0, request)
-
-    printer = _Printer()
-
-    async def show() -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            printer.partial(engine.partial_texts().get(0, ""))
-
-    shower = asyncio.create_task(show())
-    answer: Any = engine.answer(items(), MemoryDesk())
-    try:
-        async with aclosing(answer) as responses:
-            async for response in responses:
-                shower.cancel()
-                if response.data is not None:
-                    printer.whole(response.data.text)
-                return BatchResponse(
-                    response.id,
-                    response.data,
-                    response.duration_ns,
-                    response.error,
-                    response.tokens_input,
-                    response.tokens_output,
-                )
-    finally:
-        shower.cancel()
-        await engine.close()
-    raise UsageError("The model gave no answer")
 
 
 class _Printer:

@@ -19,6 +19,7 @@ from batch.datasets.config import DEFAULT_CONFIG, DEFAULTS
 from batch.datasets.example import Columns
 from batch.datasets.results import check_output
 from batch.datasets.source import FORMATS
+from batch.engines import registry as engines
 from batch.evaluation.match import MATCHES
 from batch.job import BatchJob
 from batch.notify import NotifyOptions
@@ -64,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     adapter.add_argument("--adapter-path", metavar="DIR", help="folder of a LoRA adapter, of mlx-lm or PEFT")
     adapter.add_argument("--no-adapter", action="store_true", help="run the model as it is")
     files.add_argument("--output-file", metavar="FILE", help="the results; the summary goes beside it")
-    files.add_argument("--engine", choices=("torch", "mlx"), help="what runs the model (default: what suits it)")
+    files.add_argument("--engine", choices=engines.names(), help="what runs the model (default: what suits it)")
     data = parser.add_argument_group("data")
     data.add_argument("--input-format", choices=FORMATS, help="of the test set (default: as its name says)")
     data.add_argument("--input-column", metavar="NAME", help="column or key with the prompt")
@@ -99,6 +100,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     with _display(args) as display, Signals() as signals:
         prepared = _prepare(args, session)
+        prepared.warnings += session.workspace.withheld
         if not args.check_only:
             for line in prepared.lines():
                 display.note(line)
@@ -192,7 +194,13 @@ def _run(
     if exists and not args.yes and can_ask() and not confirm(f"{prepared.output} has results. Replace them?"):
         raise UsageError("Nothing was run; name another file with --output-file")
     plan = prepared.plan(options, {"match": args.match, "until_interval": until, "log_level": args.log_level})
-    job = jobs.create_job(session.workspace, plan, source, lambda n: display.busy(f"Writing the job… {n:,} examples"))
+    job = jobs.create_job(
+        session.workspace,
+        plan,
+        source,
+        lambda n: display.busy(f"Writing the job… {n:,} examples"),
+        prepared.spec,
+    )
     display.busy("")
     ending = Ending(notify=notify, notify_given=notify_given)
     if args.detach:

@@ -12,7 +12,7 @@ from ai_router.cli.flags import add_flags, flag_name, given
 from ai_router.cli.resume import is_openai_batch
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit, narrate, plural
-from ai_router.kinds import JobKind, own_kind
+from ai_router.kinds import JobKind, kind_of
 from batch.job import BatchJob
 from batch.jobfile import ExportOptions
 
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     job = jobs.open_job(session.workspace, args.job)
-    if (kind := own_kind(job.kind)) is not None:
+    if (kind := kind_of(job.kind)).files:
         return _export_own(job, kind, args, session)
     assert job.checkpoint_file is not None
     options = output.resolved(ExportOptions(**given(args, ExportOptions)), openai_batch=is_openai_batch(job))
@@ -63,7 +63,7 @@ def _export_own(job: BatchJob, kind: JobKind, args: argparse.Namespace, session:
         raise UsageError(f"{flags}: only for jobs of prompts; job {job.job_id} makes files of its own")
     display = make_display("auto")
     written = kind.write(
-        job, session.workspace.outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit)}")
+        job, session.workspace.outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit or kind.item)}")
     )
     display.busy("")
     for file in written.files:

@@ -32,6 +32,7 @@ VERBS = {
     "semantic-ids": "turn item features into semantic IDs; check and publish them",
     "models": "list the models that can be chosen",
     "ask": "one prompt, its answer on stdout",
+    "trust": "let a folder's files name commands, webhooks and modules",
 }
 
 HELP = f"""\

@@ -9,6 +9,7 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session
 from ai_router.cli.text import emit_json, is_terminal, narrate, table, width_of
 from ai_router.models import ModelSpec
+from ai_router.models.entries import json_schema
 
 DESCRIPTION = """\
 List the models: the one inside, those of the workspace's models.yaml and models folder, and those in the Hugging Face
@@ -25,10 +26,14 @@ HEADS = ("ID", "ENGINE", "PARAMETERS", "SIZE", "CONTEXT", "SOURCE", "STATE")
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb."""
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of models.yaml, for an editor")
 
 
 def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
+    if args.schema:
+        emit_json(json_schema())
+        return Exit.DONE
     models = session.registry.all()
     chosen = session.workspace.settings.model
     if args.json:
@@ -48,7 +53,7 @@ def facts(spec: ModelSpec) -> dict[str, object]:
         "id": spec.id,
         "name": spec.name,
         "engine": spec.engine,
-        "path": str(spec.path),
+        "path": str(spec.place),
         "source": spec.source,
         "parameters": spec.parameters,
         "size_bytes": spec.size_bytes,

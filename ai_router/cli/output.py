@@ -23,10 +23,7 @@ def resolved(options: ExportOptions, *, openai_batch: bool) -> ExportOptions:
 
     name = options.format
     if name is not None:
-        try:
-            find_format(name)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+        find_format(name)
     elif options.path not in (None, STDOUT):
         name = _format_of(str(options.path), openai_batch, {f: kind.suffix for f, kind in FORMATS.items()})
     else:

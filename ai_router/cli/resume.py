@@ -14,8 +14,8 @@ from ai_router.cli.run import add_display_flags, check_ending, notify_options
 from ai_router.cli.running import Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
-from ai_router.cli.text import plural
-from ai_router.kinds import own_kind
+from ai_router.cli.text import can_ask, confirm, plural
+from ai_router.kinds import kind_of
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchJob, JobStatus
 from batch.jobfile import ExportOptions
@@ -46,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ExportOptions)
     add_flags(parser, NotifyOptions, defaults=False)
     add_display_flags(parser)
+    parser.add_argument("--yes", action="store_true", help="ask nothing; go on with another model or other weights too")
 
 
 def main(args: argparse.Namespace, session: Session) -> int:
@@ -55,11 +56,14 @@ def main(args: argparse.Namespace, session: Session) -> int:
         job = jobs.open_job(session.workspace, args.job)
         jobs.check_free(job)
         plan = _plan(args, session, job, display)
+        for problem in session.workspace.withheld:
+            display.note(f"Warning: {problem}")
         ending = _ending(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
             return _nothing_left(session, job, plan, ending, args, display, signals)
         if problem := jobs.why_not_ready(session.registry, plan):
             raise UsageError(problem)
+        _allow_change(args, session, job, plan, display)
         return _go_on(session, job, plan, ending, args, display, signals)
 
 
@@ -68,21 +72,33 @@ def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Di
     plan.sampling = replace(plan.sampling, **given(args, SamplingOptions))
     plan.run = replace(plan.run, **given(args, RunOptions))
     ErrorStrategy.parse(plan.run.on_error)
-    if args.model and own_kind(job.kind) is not None:
+    if args.model and kind_of(job.kind).own_engine:
         raise UsageError(f"--model: job {job.job_id} is of kind {job.kind} and goes on with its own model")
     if args.model:
         plan.model = session.registry.get(args.model).id
-        if plan.model != job.model_id and job.processed:
-            display.note(
-                f"Warning: {plural(job.processed, 'result')} so far came from {job.model_id}, the rest comes from "
-                f"{plan.model}"
-            )
     return plan
+
+
+def _allow_change(
+    args: argparse.Namespace, session: Session, job: BatchJob, plan: jobs.JobPlan, display: Display
+) -> None:
+    """Ask where the rest would come from another model or other weights than what is there."""
+    problem = jobs.model_changed(session.registry, job, plan)
+    if not problem:
+        return
+    if args.yes:
+        display.note(f"Warning: {problem}")
+        return
+    if not can_ask():
+        raise UsageError(f"{problem}; --yes goes on all the same")
+    if not confirm(f"{problem}. Go on?"):
+        raise UsageError("Nothing was run")
+    args.yes = True
 
 
 def _ending(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
     said = given(args, ExportOptions)
-    if own_kind(job.kind) is not None and said:
+    if kind_of(job.kind).files and said:
         flags = ", ".join(f"--{flag_name(ExportOptions, name)}" for name in said)
         raise UsageError(f"{flags}: only for jobs of prompts; job {job.job_id} makes files of its own")
     export = output.resolved(ExportOptions(**said), openai_batch=is_openai_batch(job))
@@ -116,15 +132,17 @@ def _go_on(
     if args.detach:
         changes = as_arguments(SamplingOptions, given(args, SamplingOptions))
         changes += as_arguments(RunOptions, given(args, RunOptions))
-        model = ["--model", plan.model] if own_kind(job.kind) is None else []
-        return detach(session, job, ending, display, [*changes, *model])
+        model = [] if kind_of(job.kind).own_engine else ["--model", plan.model]
+        agreed = ["--yes"] if args.yes else []
+        return detach(session, job, ending, display, [*changes, *model, *agreed])
     assert job.checkpoint_file is not None
     left = job.total_prompts - job.processed + (job.failed if args.retry_failed else 0)
-    what = "prompt" if own_kind(job.kind) is None else "block"
-    display.note(f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, what)} left, model {plan.model}")
+    display.note(
+        f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, kind_of(job.kind).item)} left, model {plan.model}"
+    )
     stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False) if ending.export.stream else None
     try:
-        return run_job(session, job, plan, ending, display, signals, stream)
+        return run_job(session, job, plan, ending, display, signals, stream, allow_change=args.yes)
     finally:
         if stream is not None:
             stream.close()

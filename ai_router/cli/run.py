@@ -12,12 +12,13 @@ from ai_router.cli import output
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
-from ai_router.cli.running import Ending, detach, run_job
+from ai_router.cli.running import PRIVATE, Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
 from ai_router.models import ModelSpec
 from ai_router.settings import Settings
+from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.errors import BatchError
 from batch.job import BatchJob
 from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, save_jobfile
@@ -93,9 +94,9 @@ class _Task:
 
 
 def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _Task:
-    jobfile = load_jobfile(user_path(args.template)) if args.template else JobFile()
+    jobfile = _template(user_path(args.template), display) if args.template else JobFile()
     _take_flags(jobfile, args)
-    for problem in session.registry.skipped:
+    for problem in (*session.workspace.withheld, *session.registry.skipped):
         display.note(f"Warning: {problem}")
     spec = session.registry.get(args.model or jobfile.model or session.workspace.settings.model)
     sampling = {**spec.sampling, **options_dict(jobfile.sampling), **given(args, SamplingOptions)}
@@ -127,6 +128,17 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
     return _Task(jobfile, spec, source, ending)
 
 
+def _template(path: Path, display: Display) -> JobFile:
+    """The template, without the command and the webhook that it is not trusted with."""
+    jobfile = load_jobfile(path)
+    notify = jobfile.notify
+    claims = claims_in({"notify": {"command": notify.command, "webhook": notify.webhook}})
+    if not allowed(path, claims):
+        display.note(f"Warning: {withheld_text(path, claims, folder=False)}")
+        jobfile.notify = replace(notify, command=None, webhook=None)
+    return jobfile
+
+
 def _take_flags(jobfile: JobFile, args: argparse.Namespace) -> None:
     """Put the command line over the template."""
     for section in (jobfile.source, jobfile.export):
@@ -147,6 +159,9 @@ def notify_options(
 ) -> tuple[NotifyOptions, dict[str, object]]:
     """Who hears of the end: the settings, over them the template, over it the flags; and what the latter two say."""
     said = {**options_dict(base or NotifyOptions()), **given(args, NotifyOptions)}
+    for name, variable in PRIVATE.items():  # taken out, so that nothing this process starts has it
+        if value := os.environ.pop(variable, None):
+            said[name] = value
     options = NotifyOptions(
         bell=settings.bell, desktop=settings.osc9, command=settings.notify_command, webhook=settings.webhook
     )
@@ -182,7 +197,11 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     _reserve_stream(export)
     try:
         job = jobs.create_job(
-            session.workspace, plan, source, lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts")
+            session.workspace,
+            plan,
+            source,
+            lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts"),
+            task.spec,
         )
     except BaseException:
         if new_stream:
@@ -270,6 +289,8 @@ def _save_template(args: argparse.Namespace, jobfile: JobFile, display: Display)
     )
     try:
         save_jobfile(target, saved)
+        # What it names was said on this command line, or was allowed already.
+        remember(target, claims_in({"notify": {"command": saved.notify.command, "webhook": saved.notify.webhook}}))
     except BatchError as error:
         raise UsageError(str(error)) from None
     display.note(f"Wrote the template {target}")

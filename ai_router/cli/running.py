@@ -18,7 +18,8 @@ from ai_router.cli.flags import as_arguments
 from ai_router.cli.session import Session
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import emit, plural
-from ai_router.kinds import Output, counted, own_kind
+from ai_router.kinds import Output, counted, kind_of
+from ai_router.kinds.base import SCORE
 from batch.checkpoint import CheckpointStore
 from batch.errors import BatchError, ExportError, MissingExtraError
 from batch.job import BatchJob
@@ -28,6 +29,8 @@ from batch.options import options_dict
 from batch.running.progress import RunState, Snapshot
 from batch.running.run import Run, RunHandle
 
+# What may hold secrets goes to a background run by its environment: everybody may read a command line.
+PRIVATE = {"command": "AI_ROUTER_DETACHED_COMMAND", "webhook": "AI_ROUTER_DETACHED_WEBHOOK"}
 SIGNAL_SECONDS = 0.1  # until Ctrl-C is answered
 
 
@@ -59,13 +62,22 @@ def run_job(
     display: Display,
     signals: Signals,
     stream: output.Stream | None = None,
+    *,
+    allow_change: bool = False,
 ) -> int:
     """Run what is missing of a job to its end, or to where it is stopped; returns the exit code."""
     before = (job.tokens_input, job.tokens_output, job.elapsed)
     with _quiet_threads():
         signals.hold()
         try:
-            run = jobs.start(session.registry, job, plan, retry_failed=ending.retry_failed, on_results=stream)
+            run = jobs.start(
+                session.registry,
+                job,
+                plan,
+                retry_failed=ending.retry_failed,
+                on_results=stream,
+                allow_change=allow_change,
+            )
             signals.guard(run)
             follow(run, display, signals)
         finally:
@@ -132,7 +144,7 @@ def _end(
     if error is not None and session.verbose:
         display.alert("".join(traceback.format_exception(error)).rstrip())
     to_stdout = ending.export.path == output.STDOUT
-    kind = own_kind(job.kind)
+    kind = kind_of(job.kind)
     written = Output(())
     if finished and not to_stdout:
         try:
@@ -142,8 +154,8 @@ def _end(
             code = exit_code_of(failure) if isinstance(failure, MissingExtraError) else Exit.FAILED
         if not written.whole:
             code = max(code, Exit.SOME_FAILED)
-    if job.kind == jobs.DATASET and not error:
-        written = _dataset_output(job)
+    if not error and (made := kind.written(job)).files:
+        written = made
     resume = None if finished else session.command("resume", job, ending.arguments())
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
@@ -156,13 +168,13 @@ def _end(
             seconds=max(0.0, snapshot.elapsed - before[2]),
             errors=errors,
             results=None if finished and to_stdout else session.command("show", job),
-            export=session.command("export", job, ["--format", "csv"] if kind is None else []),
+            export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
             resume=resume,
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
             output=" and ".join(map(str, written.files)) or None,
-            unit=kind.unit if kind is not None else None,
-            evaluate=session.command("evaluate", job) if job.kind == jobs.DATASET and job.completed else None,
+            unit=kind.unit or None,
+            evaluate=session.command("evaluate", job) if SCORE in kind.actions and job.completed else None,
         )
     )
     for line in written.lines:
@@ -176,11 +188,13 @@ def _end(
 
 def _write(session: Session, job: BatchJob, ending: Ending, display: Display) -> Output:
     """Write what is wanted at the end: the files that jobs of this kind make, else the export that was asked for."""
-    kind, outputs = own_kind(job.kind), session.workspace.outputs
-    if kind is not None:
+    kind, outputs = kind_of(job.kind), session.workspace.outputs
+    if kind.files:
         if not job.completed:
-            return Output((), lacking="no block was encoded")
-        written = kind.write(job, outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit)}"))
+            return Output((), lacking=f"no {kind.item} was answered")
+        written = kind.write(
+            job, outputs, lambda done: display.busy(f"Writing… {plural(done, kind.unit or kind.item)}")
+        )
         display.busy("")
         return written
     return Output((Path(output.write(job, ending.export, outputs)[0]),) if ending.wanted else ())
@@ -197,14 +211,6 @@ def _exit_code(run: Run, signals: Signals) -> int:
     if run.error is not None:
         return exit_code_of(run.error)
     return Exit.SOME_FAILED if state is RunState.FAILED else Exit.INTERRUPTED
-
-
-def _dataset_output(job: BatchJob) -> Output:
-    """The results file of a dataset job and its summary, by the names they were asked for."""
-    from batch.datasets.results import summary_path
-
-    name = job.config["details"].get("output_name") or job.config["details"].get("output_file")
-    return Output((Path(name), summary_path(Path(name))) if name else ())
 
 
 def _sentence(error: BaseException) -> str:
@@ -236,8 +242,10 @@ def _quiet_threads() -> Iterator[None]:
 
 def detach(session: Session, job: BatchJob, ending: Ending, display: Display, changes: Sequence[str] = ()) -> int:
     """Go on in the background; `changes` are flags that change the job's options. The job's id is data."""
-    arguments = [*ending.arguments(), *as_arguments(NotifyOptions, ending.notify_given), *changes]
-    pid = jobs.detach(session.workspace, job, arguments)
+    open_said = {name: value for name, value in ending.notify_given.items() if name not in PRIVATE}
+    arguments = [*ending.arguments(), *as_arguments(NotifyOptions, open_said), *changes]
+    private = {PRIVATE[name]: str(value) for name, value in ending.notify_given.items() if name in PRIVATE and value}
+    pid = jobs.detach(session.workspace, job, arguments, private)
     assert job.checkpoint_file is not None
     log = jobs.log_path(job.checkpoint_file)
     display.note(f"Job {job.job_id} goes on in the background as process {pid}; log: {log}")

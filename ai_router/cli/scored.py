@@ -52,6 +52,8 @@ def _file(path: Path) -> Scored:
 
 def _job(name: str, session: Session) -> Scored:
     from ai_router import jobs
+    from ai_router.kinds import kind_of
+    from ai_router.kinds.base import SCORE
     from batch.errors import CheckpointError
 
     try:
@@ -62,7 +64,7 @@ def _job(name: str, session: Session) -> Scored:
                 f"{name} is neither a results file nor a job; ai-router jobs lists those there are"
             ) from None
         raise
-    if job.kind != jobs.DATASET:
+    if SCORE not in kind_of(job.kind).actions:
         raise UsageError(
             f"job {job.job_id} has no expected answers to score against; name a results file, "
             "or a job of: ai-router dataset run"

@@ -12,11 +12,11 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.jobs import status_text
 from ai_router.cli.session import Session
 from ai_router.cli.text import emit, emit_json, is_terminal, one_line, width_of
-from ai_router.kinds import counted, own_kind
+from ai_router.kinds import counted, kind_of
 from batch.checkpoint import CheckpointStore, lock_owner
 from batch.checkpoint.rows import Kind
 from batch.job import BatchJob, BatchResult
-from batch.running.progress import RunState, Score, format_duration, job_snapshot
+from batch.running.progress import RunState, format_duration, job_snapshot
 from batch.slo import ServiceLevel, job_levels
 
 USAGE = "JOB [options]"
@@ -74,16 +74,15 @@ def _first(store: CheckpointStore, kind: Kind, limit: int) -> list[BatchResult]:
 
 
 def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> list[tuple[str, str]]:
-    own = own_kind(job.kind)
+    kind = kind_of(job.kind)
     left = job.total_prompts - job.processed
     status = status_text(job.status, pid) + (f": {job.reason}" if job.reason and pid is None else "")
-    items = "prompts" if own is None else "blocks"
     figures = [
         ("job", job.job_id),
         ("status", status),
         ("model", job.model_id),
         ("source", str(job.config.get("source") or "—")),
-        (items, f"{job.total_prompts:,}: {job.completed:,} done, {job.failed:,} failed, {left:,} left"),
+        (f"{kind.item}s", f"{job.total_prompts:,}: {job.completed:,} done, {job.failed:,} failed, {left:,} left"),
         ("created", job.created_at[:19].replace("T", " ")),
     ]
     if job.completed_at:
@@ -92,12 +91,12 @@ def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> lis
         speed = job.tokens_output / job.elapsed
         each = job.processed / job.elapsed
         rates = f"{each:,.1f} prompts/s, {speed:,.1f} tokens/s"
-        if own is not None:
+        if kind.unit:
             done = counted(job_snapshot(job, RunState.STOPPED), job)
-            figures.append((f"{own.unit}s", f"{done.completed:,} of {done.total:,} done"))
-            rates = f"{done.completed / job.elapsed:,.0f} {own.unit}s/s"
+            figures.append((f"{kind.unit}s", f"{done.completed:,} of {done.total:,} done"))
+            rates = f"{done.completed / job.elapsed:,.0f} {kind.unit}s/s"
         figures.append(("time", f"{format_duration(job.elapsed)}; {rates}"))
-    if own is None:
+    if not kind.unit:
         figures.append(("tokens", f"{job.tokens_input:,} read, {job.tokens_output:,} written"))
     if performance["answers"]:
         seconds = " · ".join(
@@ -117,22 +116,9 @@ def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> lis
     options = {**job.config.get("sampling", {}), **job.config.get("run", {})}
     if options:
         figures.append(("options", one_line(", ".join(f"{k} {v}" for k, v in options.items()), 200)))
-    figures += _dataset_figures(job)
+    figures += kind.figures(job)
     figures.append(("file", str(job.checkpoint_file)))
     return figures
-
-
-def _dataset_figures(job: BatchJob) -> list[tuple[str, str]]:
-    """What a job with known answers keeps beside the rest."""
-    if job.kind != jobs.DATASET:
-        return []
-    details = job.config.get("details", {})
-    score = Score.of(details.get("score"))
-    found = [("adapter", details.get("adapter_path") or "none"), ("rows", details.get("output_file"))]
-    found.append(("score", score.text if score else "not known before the end of a run"))
-    if details.get("skipped"):
-        found.append(("skipped", f"{details['skipped']:,} rows that are no examples"))
-    return [(name, str(value)) for name, value in found if value]
 
 
 def _levels(job: BatchJob, performance: dict[str, Any]) -> tuple[ServiceLevel, ...]:

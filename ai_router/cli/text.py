@@ -56,8 +56,10 @@ def emit_json(value: Any) -> None:
     """A JSON document on stdout."""
     import json
 
-    # Only ASCII leaves: whatever the texts hold, no terminal obeys it.
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=is_terminal(sys.stdout), default=str) + "\n")
+    # Only ASCII leaves, and no DEL: whatever the texts hold, no terminal obeys it.
+    terminal = is_terminal(sys.stdout)
+    text = json.dumps(value, indent=2, ensure_ascii=terminal, default=str)
+    sys.stdout.write((text.replace("\x7f", "\\u007f") if terminal else text) + "\n")
 
 
 def confirm(question: str) -> bool:

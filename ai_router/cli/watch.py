@@ -8,7 +8,7 @@ from ai_router.cli.display import KINDS, Display, Outcome, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import narrate
-from ai_router.kinds import counted, own_kind
+from ai_router.kinds import counted, kind_of
 from batch.checkpoint import CheckpointStore, find_job
 from batch.options import RunOptions, parse_option
 from batch.running.live import Watch
@@ -100,7 +100,7 @@ def _follow(session: Session, watch: Watch, display: Display) -> int:
 
 def _end(session: Session, watch: Watch, display: Display) -> int:
     snapshot = watch.snapshot()
-    job, kind = watch.job, own_kind(watch.job.kind)
+    job, kind = watch.job, kind_of(watch.job.kind)
     finished = snapshot.state is RunState.FINISHED
     with CheckpointStore(watch.path, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
@@ -114,11 +114,11 @@ def _end(session: Session, watch: Watch, display: Display) -> int:
             seconds=snapshot.elapsed,
             errors=errors,
             results=session.command("show", job),
-            export=session.command("export", job, ["--format", "csv"] if kind is None else []),
+            export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
             resume=None if finished else session.command("resume", job),
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=snapshot.reason if code == Exit.FAILED else None,
-            unit=kind.unit if kind is not None else None,
+            unit=kind.unit or None,
         )
     )
     return code

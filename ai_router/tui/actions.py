@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from textual.binding import Binding, BindingType
 
+from ai_router.tui.places import HOME, on_menu
+
 
 @dataclass(frozen=True, slots=True)
 class Action:
@@ -25,6 +27,7 @@ class Action:
     method: str = ""
     priority: bool = False
     key_display: str | None = None
+    title: str = ""  # in the palette, where the label says too little without its key
 
     @property
     def name(self) -> str:
@@ -52,6 +55,13 @@ def _tabs(screen: str, group: str, *words: str) -> Iterator[Action]:
         yield Action(f"{screen}.{key}", str(key), word, help_text, group, False, method=f"tab('{key}')")
 
 
+def _go(prefix: str, group: str, menu: str) -> Iterator[Action]:
+    """A key for each place of a menu."""
+    for place in on_menu(menu):
+        method = f"app.go('{place.name}')"
+        yield Action(f"{prefix}.{place.name}", place.key, place.title, place.help, group, False, method=method)
+
+
 _EVERYWHERE = (
     Action("app.back", "escape", "back", "Go back to where you came from", "Everywhere"),
     Action("app.help", "question_mark,f1", "help", "All keys of this screen", "Everywhere", method="app.help"),
@@ -65,12 +75,7 @@ _EVERYWHERE = (
 )  # fmt: skip
 
 _MENU = (
-    Action("menu.ask", "1", "Ask", "One prompt, answered while you watch", "Menu", False),
-    Action("menu.models", "2", "Models", "The models there are, and which are ready", "Menu", False),
-    Action("menu.jobs", "3", "Jobs and results", "All jobs: read, export, resume, delete", "Menu", False),
-    Action("menu.settings", "4", "Settings", "Theme, folders, notifications, keys", "Menu", False),
-    Action("menu.batch", "5", "Batch Processing Mode", "Answer many prompts: from a file or typed", "Menu", False),
-    Action("menu.semantic", "6", "Semantic IDs", "Item features to codes, with trained RQ-VAE models", "Menu", False),
+    *_go("menu", "Menu", HOME),
     Action("menu.exit", "0", "Exit", "Leave ai-router", "Menu", False, method="app.quit"),
     Action("menu.choose", "enter,right,l,space", "choose", "Go to the entry under the cursor", "Menu"),
     Action("menu.jobs_list", "tab", "last jobs", "To the last jobs and back", "Menu", method="app.focus_next"),
@@ -191,10 +196,7 @@ _SETTINGS = (
 
 # The screens that create and run jobs.
 _DOING = (
-    Action("batch.file", "1", "Process prompts from file", "One prompt a line, or JSON, JSONL, CSV", "Batch", False),
-    Action("batch.manual", "2", "Enter prompts manually", "Type or paste them", "Batch", False),
-    Action("batch.resume", "3", "Resume from checkpoint", "Go on with a job that was interrupted", "Batch", False),
-    Action("batch.list", "4", "List checkpoints", "All jobs: read, export, delete", "Batch", False),
+    *_go("batch", "Batch", "batch"),
     Action("file.next", "f2", "continue", "Choose a model for this file", "Prompts file", method="proceed"),
     Action("file.invalid", "f4", "leave out invalid", "Run without the entries that are no prompts", "Prompts file",
            method="toggle_invalid"),
@@ -214,9 +216,9 @@ _DOING = (
     Action("run.results", "enter,r,o", "results", "Read all results", "Run", key_display="enter"),
     Action("run.stop", "x", "stop", "Finish what is in flight, or stop now", "Run"),
     Action("run.more", "plus,equals_sign,right_square_bracket", "concurrency", "One more prompt at once", "Run",
-           key_display="+/-"),
+           key_display="+/-", title="one more at once"),
     Action("run.fewer", "minus,left_square_bracket", "concurrency", "One prompt fewer at once", "Run", False,
-           key_display="-"),
+           key_display="-", title="one fewer at once"),
     Action("run.failures", "f", "failures", "Read the failures", "Run"),
     Action("run.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Run"),
     Action("run.score", "v", "score", "How many are right so far, and what is wrong with the others", "Run"),

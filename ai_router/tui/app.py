@@ -15,15 +15,16 @@ from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
 from ai_router.tui.palette import ActionProvider
-from ai_router.tui.turns import Turns, kind_of
+from ai_router.tui.places import PLACES
+from ai_router.tui.turns import Turns
 from ai_router.tui.widgets.text import harmless
 
 if TYPE_CHECKING:
     from textual.screen import Screen
 
+    from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
-    from ai_router.tui.engine import EnginePool
     from batch.job import BatchJob
     from batch.options import SamplingOptions
     from batch.running.run import Run, RunHandle
@@ -76,7 +77,7 @@ class RouterApp(App[int]):
 
     def on_mount(self) -> None:
         """Show the menu at once; read everything else behind it."""
-        from ai_router.tui.screens.menu import MenuScreen
+        from ai_router.tui.menu import MenuScreen
 
         self.push_screen(MenuScreen())
         if self.open_job is not None:
@@ -120,7 +121,7 @@ class RouterApp(App[int]):
     def engines(self) -> EnginePool:
         """What answers single prompts."""
         if self._engines is None:
-            from ai_router.tui.engine import EnginePool
+            from ai_router.asking import EnginePool
 
             self._engines = EnginePool()
         return self._engines
@@ -196,76 +197,38 @@ class RouterApp(App[int]):
 
     # -- places ---------------------------------------------------------------------------------------------------
 
-    def go(self, place: str) -> None:
-        """Show a place by name: home, ask, models, jobs, score, settings, batch, semantic."""
-        if place == "home":
+    def go(self, place: str, *args: Any, **kwargs: Any) -> None:
+        """Go to a place of the table, with the job where it is one of a job."""
+        found = PLACES[place]
+        if not found.screen:
             self.action_home()
-        elif place == "ask":
-            self.open_ask()
-        elif place == "models":
-            from ai_router.tui.screens.models import ModelsScreen
+        elif found.then:
+            self.push_screen(found.make(*args, **kwargs), lambda job: self._go_on(found.then, job))
+        else:
+            self._show(found.make(*args, **kwargs))
 
-            self._show(ModelsScreen())
-        elif place == "jobs":
-            self.open_jobs()
-        elif place == "settings":
-            from ai_router.tui.screens.settings import SettingsScreen
+    def _go_on(self, place: str, job: Path | None) -> None:
+        if job is not None:
+            self.go(place, job)
 
-            self._show(SettingsScreen())
-        elif place == "batch":
-            from ai_router.tui.screens.batch import BatchMenuScreen
-
-            self._show(BatchMenuScreen())
-        elif place == "score":
-            self._choose_evaluation()
-        elif place == "semantic":
-            from ai_router.tui.screens.semantic_ids import SemanticIdsScreen
-
-            self._show(SemanticIdsScreen())
-
-    def open_ask(self, model: str | None = None) -> None:
-        """Ask a model something; without one, the model of the settings."""
-        from ai_router.tui.screens.ask import AskScreen
-
-        self._show(AskScreen(model))
-
-    def open_jobs(self) -> None:
-        """Show the list of jobs."""
-        from ai_router.tui.screens.jobs import JobsScreen
-
-        self._show(JobsScreen())
+    def action_go(self, place: str) -> None:
+        """Go to a place of the table."""
+        self.go(place)
 
     def open_results(self, path: Path) -> None:
         """Show a job's results, as its kind has them."""
-        if kind_of(path) == "semantic-ids":
-            from ai_router.tui.screens.semantic_result import SemanticResultScreen
+        from ai_router.kinds import kind_at
 
-            self._show(SemanticResultScreen(path))
-            return
-        from ai_router.tui.screens.results import ResultsScreen
-
-        self._show(ResultsScreen(path))
-
-    def open_evaluation(self, path: Path) -> None:
-        """Score a job with known answers, or a results file."""
-        from ai_router.tui.screens.evaluation import EvaluationScreen
-
-        self._show(EvaluationScreen(path))
-
-    def _choose_evaluation(self) -> None:
-        from ai_router.tui.screens.evaluation_dialogs import ChooseRunDialog
-
-        def answered(path: Path | None) -> None:
-            if path is not None:
-                self.open_evaluation(path)
-
-        self.push_screen(ChooseRunDialog(), answered)
+        self.go(kind_at(path).results, path)
 
     def open_run(self, path: Path) -> None:
         """Show a job's run: ours, or another process's."""
-        from ai_router.tui.screens.run import RunScreen
+        self.go("run", path)
 
-        self._show(RunScreen(path))
+    @property
+    def watched(self) -> Path | None:
+        """The job whose run is on the screen."""
+        return getattr(self.screen, "watched", None)
 
     def _show(self, screen: Screen[Any]) -> None:
         """Put a screen on top; of a kind that is shown already, in the place of that one."""
@@ -292,7 +255,7 @@ class RouterApp(App[int]):
         if retry is None:
             self.notify(text, title="Could not do that", severity="error", timeout=ERROR_SECONDS, markup=False)
             return
-        from ai_router.tui.screens.dialogs import ConfirmDialog
+        from ai_router.tui.dialogs import ConfirmDialog
 
         def answered(choice: str | None) -> None:
             if choice == "retry":
@@ -334,7 +297,7 @@ class RouterApp(App[int]):
 
     def action_help(self) -> None:
         """All keys of this screen."""
-        from ai_router.tui.screens.help import HelpScreen
+        from ai_router.tui.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.screen))
@@ -354,7 +317,7 @@ class RouterApp(App[int]):
         if not live:
             self._end(0)
             return
-        from ai_router.tui.screens.leave import LeaveDialog
+        from ai_router.tui.run.leave import LeaveDialog
 
         self.push_screen(LeaveDialog(len(live)), self._leave)
 

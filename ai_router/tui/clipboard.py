@@ -9,6 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from ai_router.tui.base import BaseScreen
 
 OSC52_BYTES = 74_000  # more than this, base64-encoded, terminals cut off or ignore
 COMMAND_SECONDS = 3.0
@@ -69,3 +72,15 @@ def _give(argv: Sequence[str], data: bytes) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
+
+
+def copy_from(screen: BaseScreen[Any], text: Callable[[], str]) -> None:
+    """Copy what `text` gives, in a thread, and say how."""
+    app = screen.services
+    fallback = app.workspace.outputs / "copied.txt"
+
+    def work() -> str:
+        content = text()
+        return copy(content, app.write_terminal, fallback) if content else "There is nothing to copy"
+
+    screen.in_thread(work, lambda said: screen.notify(said, markup=False), busy="copying", group="copy")

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from ai_router.tui.actions import ACTIONS, Action
+from ai_router.tui.places import anywhere
+
+SKIPPED = ("Tables", "Menu", "Batch")  # what moves a cursor, and menus, whose places are found as such
 
 
 class ActionProvider(Provider):
     """What can be done here (as `Group: verb`), and the places one can go to from everywhere."""
 
     def _commands(self) -> Iterator[tuple[str, str, Callable[[], object]]]:
-        from ai_router.tui.app import RouterApp
-
-        app = cast(RouterApp, self.app)
+        app: Any = self.app
         seen: set[str] = set()
         for active in self.screen.active_bindings.values():
             action = ACTIONS.get(active.binding.id or "")
-            if action is None or action.id in seen or not active.enabled or action.group == "Tables":
+            if action is None or action.id in seen or not active.enabled or action.group in SKIPPED:
                 continue
             seen.add(action.id)
             if action.id in ("app.palette", "app.up"):
@@ -44,23 +45,12 @@ class ActionProvider(Provider):
 
 
 def _label(action: Action) -> str:
-    return f"{action.group}: {action.label}"
+    return f"{action.group}: {action.title or action.label}"
 
 
-def places(app: object) -> Iterator[tuple[str, str, Callable[[], object]]]:
+def places(app: Any) -> Iterator[tuple[str, str, Callable[[], object]]]:
     """Where one can go from everywhere, and the themes."""
-    from ai_router.tui.app import RouterApp
-
-    assert isinstance(app, RouterApp)
-    for name, label, help_text in (
-        ("ask", "Go to: Ask", "One prompt, answered while you watch"),
-        ("models", "Go to: Models", "The models there are, and which are ready"),
-        ("jobs", "Go to: Jobs and results", "All jobs: read, export, resume, delete"),
-        ("score", "Go to: Score a results file", "A results file, or a job with known answers"),
-        ("settings", "Go to: Settings", "Theme, folders, notifications, keys"),
-        ("batch", "Go to: Batch Processing Mode", "Answer many prompts"),
-        ("home", "Go to: Main menu", "Back to the beginning"),
-    ):
-        yield label, help_text, partial(app.go, name)
+    for place in anywhere():
+        yield f"Go to: {place.title}", place.help, partial(app.go, place.name)
     for theme in app.available_themes:
         yield f"Theme: {theme}", "Until the end of this session; Settings keeps it", partial(app.apply_theme, theme)

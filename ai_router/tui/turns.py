@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ai_router.tui.widgets.text import plural
 
 if TYPE_CHECKING:
-    from ai_router.tui.app import RouterApp
+    from ai_router.tui.services import Services
     from batch.job import BatchJob
     from batch.running.run import Run
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Turns:
     """What follows the end of a run: its files are written, and the next job that waits is begun."""
 
-    def __init__(self, app: RouterApp) -> None:
+    def __init__(self, app: Services) -> None:
         self._app = app
         self._waiting: deque[BatchJob] = deque()
         self._beginning = False
@@ -39,13 +39,13 @@ class Turns:
 
     def ended(self, run: Run) -> None:
         """A run is over."""
-        from ai_router.kinds import own_kind
+        from ai_router.kinds import kind_of
         from batch.running.progress import RunState
 
         state = run.snapshot().state
         path = self._before = run.job.checkpoint_file
         moved = run.job.job_id in self._moved
-        if state is RunState.FINISHED and run.job.completed and path is not None and own_kind(run.job.kind) is not None:
+        if state is RunState.FINISHED and run.job.completed and path is not None and kind_of(run.job.kind).files:
             self.write_files(path)
         if state is RunState.STOPPED and self._waiting and not moved:
             left = plural(len(self._waiting), "job")
@@ -63,13 +63,13 @@ class Turns:
 
     def _begin_next(self, before: Path | None) -> None:
         """The next job, in the place of the one before where that is what is looked at."""
-        from ai_router.tui.screens.run import RunScreen
-
         self._beginning = True
-        job = self._waiting.popleft()
-        app = self._app
-        screen = app.screen
-        looked_at = isinstance(screen, RunScreen) and screen.path == before
+        job, app = self._waiting.popleft(), self._app
+        looked_at = before is not None and app.watched == before
+
+        def show(path: Path) -> None:
+            if app.watched == before:
+                app.open_run(path)
 
         def begin() -> None:
             try:
@@ -80,24 +80,18 @@ class Turns:
             finally:
                 self._beginning = False
             if looked_at and job.checkpoint_file is not None:
-                app.call_later(self._show, screen, job.checkpoint_file)
+                app.call_later(show, job.checkpoint_file)
 
-        app.run_worker(begin, thread=True, group="turns")
-
-    def _show(self, before: object, path: Path) -> None:
-        if self._app.screen is before:
-            self._app.open_run(path)
+        threading.Thread(target=begin, name="next-job", daemon=True).start()
 
     def export(self, path: Path) -> None:
         """Write the results of a job to a file: which, is asked for, unless its kind makes files of its own."""
-        from ai_router.kinds import own_kind
+        from ai_router.kinds import kind_at
 
-        if own_kind(kind_of(path)) is not None:
+        if kind_at(path).files:
             self.write_files(path)
             return
-        from ai_router.tui.screens.export import ExportDialog
-
-        self._app.push_screen(ExportDialog(path))
+        self._app.go("export", path)
 
     def is_writing(self, path: Path) -> bool:
         """Whether the files of a job are being written."""
@@ -105,11 +99,13 @@ class Turns:
 
     def write_files(self, path: Path) -> None:
         """Write the files of a job in a process of its own, and say where they are."""
+        from ai_router.kinds import kind_at
+
         if path in self._writing:
             return
         self._writing.add(path)
         app, workspace = self._app, self._app.workspace
-        app.notify("Writing the codebooks…", timeout=2)
+        app.notify(f"Writing the {kind_at(path).files}…", timeout=2)
 
         def said(ok: bool, text: str) -> None:
             self._writing.discard(path)
@@ -130,17 +126,3 @@ class Turns:
 
         # A daemon, so that leaving need not wait: the other process goes on by itself.
         threading.Thread(target=work, name="write-files", daemon=True).start()
-
-
-def kind_of(path: Path) -> str:
-    """The kind of a job; of one that cannot be read, that of prompts, whose screens say what is wrong with it."""
-    from batch.checkpoint import CheckpointStore
-    from batch.errors import BatchError
-
-    if path.suffix == ".json":
-        return "prompts"
-    try:
-        with CheckpointStore(path) as store:
-            return store.job().kind
-    except (BatchError, OSError):
-        return "prompts"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from batch.engines.base import Engine
+from batch.engines.base import Engine, closing_answers
 from batch.engines.desk import Desk
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
@@ -49,6 +48,9 @@ def _without(text: str, opening: str, closing: str) -> str:
     return "".join([*kept, text[at:]])
 
 
+KEPT = 4096  # prompts kept in memory while their answers are awaited; others are read again
+
+
 class CleaningEngine:
     """An engine whose answers are cleaned as they come, so that a job keeps what is compared.
 
@@ -63,12 +65,12 @@ class CleaningEngine:
     @property
     def status(self) -> str:
         """As the engine says."""
-        return str(getattr(self.inner, "status", ""))
+        return self.inner.status
 
     @property
     def about(self) -> Mapping[str, Any]:
         """As the engine says."""
-        return dict(getattr(self.inner, "about", {}))
+        return self.inner.about
 
     def partial_texts(self) -> Mapping[ItemId, str]:
         """The texts so far, as they are."""
@@ -82,14 +84,18 @@ class CleaningEngine:
 
         async def noted() -> AsyncIterator[BatchItem[Request]]:
             async for item in items:
-                prompts[item.id] = instructions_around(item.data)
+                if len(prompts) < KEPT:
+                    prompts[item.id] = instructions_around(item.data)
                 yield item
 
-        # Any: the protocol says AsyncIterator, and what cannot be closed is let go as it is.
-        answers: Any = self.inner.answer(noted(), desk)
-        async with aclosing(answers) if hasattr(answers, "aclose") else nullcontext():
+        def prompt_of(item_id: ItemId) -> str:
+            # Many are held at once by some engines, and some answers are to prompts of an earlier process.
+            known = prompts.pop(item_id, None)
+            return instructions_around(desk.request(item_id)) if known is None else known
+
+        async with closing_answers(self.inner.answer(noted(), desk)) as answers:
             async for response in answers:
-                yield _cleaned(response, prompts.pop(response.id, ""))
+                yield response if response.data is None else _cleaned(response, prompt_of(response.id))
 
     async def close(self) -> None:
         """Close the engine."""

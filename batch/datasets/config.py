@@ -17,6 +17,7 @@ from batch.datasets.example import Columns
 from batch.datasets.extract import Template
 from batch.errors import BatchError
 from batch.options import SamplingOptions
+from batch.yamlfile import YamlError, as_mapping, plain, read_yaml
 
 # The reference's.
 DEFAULT_CONFIG = "config/lora_config.yaml"
@@ -47,6 +48,8 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "temperature": ("temp", "temperature"),
     **{name: (name,) for name in SAMPLING if name not in ("system", "max_tokens", "temperature")},
 }
+# Texts, however they look; not `test`, which may be true or false.
+_TEXTS = ("model", "model_path", "adapter_path", "output_file", "engine", "prompt_template", "system", "system_prompt")
 _FEATURES = ("chat_feature", "text_feature", "prompt_feature", "completion_feature")
 # Keys that train the adapter; here they say nothing. `batch_size` is the trainer's.
 _TRAINING_KEYS = """
@@ -87,17 +90,14 @@ class Config:
     @classmethod
     def load(cls, path: Path) -> Config:
         """Raises ConfigError, and FileNotFoundError where there is no such file."""
-        import yaml
-
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = as_mapping(read_yaml(path, what="configuration"), str(path))
         except FileNotFoundError:
             raise FileNotFoundError(f"Configuration not found: {path}") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"Cannot read {path}: {' '.join(str(error).split())}") from error
-        if not isinstance(data, dict | None):
-            raise ConfigError(f"{path} must hold keys and values, not {type(data).__name__}")
-        return cls({str(key): value for key, value in (data or {}).items()}, path)
+        except YamlError as error:
+            raise ConfigError(str(error)) from None
+        texts = {key: data.texts[key] for key in _TEXTS if data.get(key) is not None and key in data.texts}
+        return cls({**plain(data), **texts}, path)
 
     def get(self, name: str) -> Any:
         """The value of a setting, whatever the file calls it; None where it says nothing."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Protocol, TypeVar, runtime_checkable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from batch.engines.desk import Desk
 from batch.items import BatchItem, BatchResponse, ItemId
@@ -22,10 +23,24 @@ class Engine(Protocol[Q, A]):
     Closing the returned iterator (`aclose`) abandons what is in flight.
 
     The iterator waits while the run is paused or at its concurrency limit, so an engine must never wait for a next
-    item while finished answers could be yielded: pull in a task of its own.
+    item while finished answers could be yielded: it pulls with a `Puller`, in a task of its own. An engine that holds
+    many items holds their ids, and asks the desk for a request when its turn comes.
     """
 
     name: str
+
+    @property
+    def status(self) -> str:
+        """What it is doing, a few words for display: "loading model…", "ready"; "" where there is nothing to say.
+
+        Called from any thread, as is `about`.
+        """
+        ...
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What it runs on (device, precision, place, …), JSON; empty until it is known."""
+        ...
 
     def answer(self, items: AsyncIterator[BatchItem[Q]], desk: Desk) -> AsyncIterator[BatchResponse[A]]:
         """Yield one response for every item pulled."""
@@ -38,3 +53,9 @@ class Engine(Protocol[Q, A]):
     async def close(self) -> None:
         """Free all resources; called once, after the last `answer`, also after a failure."""
         ...
+
+
+def closing_answers(answers: AsyncIterator[BatchResponse[A]]) -> AbstractAsyncContextManager[Any]:
+    """Closes what `Engine.answer` returned, so that nothing goes on unheard; an iterator without a close is let go."""
+    stream: Any = answers  # the protocol says AsyncIterator, and nearly all are generators
+    return aclosing(stream) if hasattr(stream, "aclose") else nullcontext(stream)

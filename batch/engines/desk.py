@@ -104,10 +104,10 @@ class Desk(Protocol):
 
 
 class MemoryDesk:
-    """A desk for engines that answer without a job: submissions are kept in memory, requests are those it is given."""
+    """A desk for engines that answer without a job: submissions are kept in memory, requests looked up in a mapping."""
 
     def __init__(self, requests: Mapping[ItemId, Request] | None = None) -> None:
-        self._requests = dict(requests or {})
+        self._requests: Mapping[ItemId, Request] = {} if requests is None else requests
         self._submissions: dict[str, Submission] = {}
         self._ids: dict[str, tuple[ItemId, ...]] = {}
 

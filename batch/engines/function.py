@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from batch.engines.base import closing_answers
 from batch.engines.desk import Desk
-from batch.errors import ErrorClass, Failure, Interrupted, TransientError, classify
+from batch.engines.pull import side_by_side
+from batch.errors import Cause, ErrorClass, Failure, Interrupted, TransientError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
 Item = BatchItem[Request]
@@ -29,6 +31,7 @@ class FunctionEngine:
     """
 
     name = "function"
+    status = ""
 
     def __init__(self, execute_fn: Callable[[str], Any], *, workers: int = 1, timeout: float | None = None) -> None:
         self.execute_fn = execute_fn
@@ -40,48 +43,23 @@ class FunctionEngine:
 
     async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         """Responses in the order in which the calls return."""
-        responses: asyncio.Queue[Response | Interrupted | None] = asyncio.Queue()
         pool = _ThreadPool(self._call)
         call = self._call_async if self._is_async else pool.run
-        running: set[asyncio.Task[None]] = set()
 
-        async def work(item: Item) -> None:
+        async def work(item: Item) -> Response:
             start = time.perf_counter_ns()
             try:
                 async with asyncio.timeout(self.timeout):
-                    responses.put_nowait(await call(item))
+                    return await call(item)
             except TimeoutError:
-                error = Failure(ErrorClass.TRANSIENT, f"no answer within {self.timeout:g} s")
-                responses.put_nowait(BatchResponse(item.id, None, time.perf_counter_ns() - start, error))
-            except Interrupted as interrupted:
-                responses.put_nowait(interrupted)
+                error = Failure(ErrorClass.TRANSIENT, f"no answer within {self.timeout:g} s", cause=Cause.SERVER)
+                return BatchResponse(item.id, None, time.perf_counter_ns() - start, error)
 
-        async def pull() -> None:
-            try:
-                room = asyncio.Semaphore(self.workers)
-                await room.acquire()
-                async for item in items:
-                    task = asyncio.create_task(work(item))
-                    running.add(task)
-                    task.add_done_callback(running.discard)
-                    task.add_done_callback(lambda _: room.release())
-                    await room.acquire()
-                while running:
-                    await asyncio.wait(running)
-            finally:
-                responses.put_nowait(None)
-
-        puller = asyncio.create_task(pull())
         try:
-            while (response := await responses.get()) is not None:
-                if isinstance(response, Interrupted):
-                    raise response
-                yield response
-            await puller
+            async with closing_answers(side_by_side(items, work, self.workers)) as responses:
+                async for response in responses:
+                    yield response
         finally:
-            puller.cancel()
-            for task in running:
-                task.cancel()
             pool.close()
 
     async def _call_async(self, item: Item) -> Response:
@@ -109,6 +87,11 @@ class FunctionEngine:
             return Interrupted("interrupted by the function itself")
         except BaseException as error:  # SystemExit and CancelledError too: the thread must live to say so
             return BatchResponse(item.id, None, time.perf_counter_ns() - start, _classify(error))
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Nothing is known of a function."""
+        return {}
 
     def partial_texts(self) -> Mapping[ItemId, str]:
         """A function has no partial answers."""

@@ -20,6 +20,7 @@ from batch.evaluation.tokens import EXTRA
 
 _BINS = 8
 _MOST_ERRORS = 10
+_MOST_REASONS = 5
 
 
 def evaluate(pairs: Iterable[Pair], options: EvaluationOptions | None = None, *, name: str = "run") -> Report:
@@ -42,6 +43,9 @@ def report_of(
             f"Of {measured.long:,} pairs over {math.isqrt(MOST_CELLS):,} characters long, a difference that spans "
             "more than that is one edit."
         )
+    if measured.reasons:
+        why = "; ".join(f"{count:,} × {reason}" for reason, count in measured.reasons.most_common(_MOST_REASONS))
+        notes.append(f"Not scored: {why}.")
     return Report(
         name=name,
         total=measured.verdicts.total(),

@@ -9,7 +9,9 @@ from typing import Protocol
 
 from batch.evaluation.edits import levenshtein
 from batch.evaluation.gleu import gleu_score, gleu_stats
-from batch.evaluation.match import choice_in, fields_of, json_in, number_in
+from batch.evaluation.reading.choice import choice_in
+from batch.evaluation.reading.number import number_in
+from batch.evaluation.reading.value import fields_of, json_in
 from batch.evaluation.verdicts import Verdict
 from batch.evaluation.view import View
 

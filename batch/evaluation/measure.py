@@ -120,6 +120,7 @@ class Measured:
         self.types: dict[str, list[int]] = {}  # n, right, edits right, too many, missing
         self.lengths: dict[int, list[int]] = {}  # by characters of the input: n, right
         self.errors: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()  # why pairs could not be judged
         self.examples: dict[Verdict, list[Pair]] = {verdict: [] for verdict in Verdict}
         self.long = 0  # pairs whose texts may be too long to align
         self.unchanged = 0  # not right, and the input itself
@@ -142,7 +143,8 @@ class Measured:
             return self._count(Verdict.FAILED, pair)
         try:
             view = self.setup.view(pair)
-        except Unscorable:
+        except Unscorable as error:
+            self.reasons[_bounded(self.reasons, str(error))] += 1
             return self._count(Verdict.UNSCORABLE, pair)
         for family in self.setup.families:
             self._counts.extend(family.measure(view))

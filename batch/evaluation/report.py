@@ -86,7 +86,7 @@ class Report:
 
     @property
     def unscorable(self) -> int:
-        """Pairs without a usable expected answer."""
+        """Pairs that could not be judged; a note says why."""
         return self.verdicts.get(Verdict.UNSCORABLE, 0)
 
     @property

@@ -13,7 +13,7 @@ class Verdict(StrEnum):
 
     over-corrected: all that was expected was changed, and more. under-corrected: some of it, and nothing else. not
     corrected: the input came back, and should not have. wrong: everything else that is not right. failed: there is no
-    prediction. unscorable: there is no expected answer that could be compared.
+    prediction. unscorable: there is no expected answer that could be compared, or its pattern took too long.
     """
 
     RIGHT = "right"

@@ -42,7 +42,8 @@ def export(
     """Write results, in the order they come, to a file or to standard output ("-"); returns how many there were.
 
     The file appears whole or not at all. `clip` shortens the texts of a CSV to so many characters; `inert_csv` puts
-    an apostrophe before cells that a spreadsheet would take for a formula. `forbidden` are files never to replace,
+    an apostrophe before cells that a spreadsheet would take for a formula. On a terminal what it would obey is shown
+    instead. `forbidden` are files never to replace,
     beside any checkpoint. Raises ValueError for an unknown format, ExportError for what cannot be written.
     """
     kind = find_format(format)
@@ -55,11 +56,12 @@ def export(
         explained("standard output" if to_stdout else output),
         nullcontext(sys.stdout.buffer) if to_stdout else atomic_file(Path(output), forbidden=kept) as file,
     ):
+        shown = kind.inert if file.isatty() else None  # "-", /dev/stdout or /dev/tty: a terminal obeys what it gets
         pending: list[str] = []
         size = 0
         for piece in kind.pieces(job, results, ExportOptions(clip, inert_csv)):
             rows += 1
-            pending.append(piece)
+            pending.append(shown(piece) if shown else piece)
             size += len(piece)
             if size >= _CHUNK:
                 file.write("".join(pending).encode("utf-8"))

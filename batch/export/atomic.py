@@ -24,11 +24,12 @@ _LONGEST_NAME = 100  # characters of the target's name in the temporary one: a n
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, *, forbidden: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, forbidden: Iterable[Path] = (), private: bool = False) -> Iterator[BinaryIO]:
     """A file to write that replaces `path` at the end of the block; if the block fails, nothing has changed.
 
-    A missing folder is made. A symbolic link stays one: what it points to is replaced. A pipe or a device is written
-    to directly. Raises ExportError, its text one sentence.
+    `private`: nobody but its owner may read it, from the first byte on. A missing folder is made. A symbolic link
+    stays one: what it points to is replaced. A pipe or a device is written to directly. Raises ExportError, its text
+    one sentence.
     """
     with explained(path):
         target = Path(os.path.realpath(path))
@@ -41,7 +42,9 @@ def atomic_file(path: Path, *, forbidden: Iterable[Path] = ()) -> Iterator[Binar
             return
         temporary = target.with_name(f".{target.name[:_LONGEST_NAME]}.{secrets.token_hex(4)}.tmp")
         # Not mkstemp, whose files only their owner may read.
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+        handle = os.open(
+            temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o600 if private else 0o666
+        )
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
@@ -49,7 +52,7 @@ def atomic_file(path: Path, *, forbidden: Iterable[Path] = ()) -> Iterator[Binar
                 os.fsync(file.fileno())
             if mode is not None:
                 with contextlib.suppress(OSError):  # someone else's file in a shared folder
-                    os.chmod(temporary, stat.S_IMODE(mode))
+                    os.chmod(temporary, stat.S_IMODE(mode) & (0o700 if private else 0o7777))
             os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)

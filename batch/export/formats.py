@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from batch.errors import ExportError
+from batch.errors import ExportError, UnknownFormatError
 from batch.export.records import (
     created_at,
     job_record,
@@ -20,6 +20,7 @@ from batch.export.records import (
     quoted,
     summary_record,
 )
+from batch.export.terminal import inert_json, inert_text
 from batch.job import BatchJob, BatchResult
 from batch.sources.text import replace_surrogates_in
 
@@ -45,6 +46,7 @@ class Format(NamedTuple):
     pieces: Callable[[BatchJob, Iterable[BatchResult], ExportOptions], Iterator[str]]
     suffix: str
     about: str
+    inert: Callable[[str], str] = inert_json  # a piece as a terminal may have it
 
 
 def json_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOptions) -> Iterator[str]:
@@ -122,7 +124,7 @@ def json_line(result: BatchResult) -> str:
 
 FORMATS: dict[str, Format] = {
     "json": Format(json_pieces, ".json", "job, results and summary in one document"),
-    "csv": Format(csv_pieces, ".csv", "a table, for spreadsheets"),
+    "csv": Format(csv_pieces, ".csv", "a table, for spreadsheets", inert_text),
     "jsonl": Format(jsonl_pieces, ".jsonl", "one result a line"),
     "openai": Format(openai_pieces, ".openai.jsonl", "the output lines of an OpenAI batch"),
 }
@@ -149,7 +151,7 @@ KIND_FORMATS: dict[str, Format] = {
 
 
 def find_format(name: str) -> Format:
-    """The format of that name. Raises ValueError that names the ones there are."""
+    """The format of that name. Raises UnknownFormatError, a ValueError, that names the ones there are."""
     if name in FORMATS:
         return FORMATS[name]
     if name in KIND_FORMATS:
@@ -158,7 +160,7 @@ def find_format(name: str) -> Format:
 
     near = difflib.get_close_matches(name, FORMATS, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ValueError(f"Unsupported format: {name}; use one of {', '.join(FORMATS)}{hint}")
+    raise UnknownFormatError(f"Unsupported format: {name}; use one of {', '.join(FORMATS)}{hint}")
 
 
 def _cell(text: str | None, options: ExportOptions, *, clip: bool = True) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from batch.errors import ExportError
 from batch.export.atomic import check_target, explained
 from batch.export.formats import json_line
+from batch.export.terminal import inert_json
 from batch.job import BatchResult
 
 _START = b'{"prompt_index": '
@@ -63,6 +64,7 @@ class JsonlStream:
         self._handle = -1
         self._stdout = str(path) == "-"
         self._regular = False
+        self._terminal = self._stdout and sys.stdout.buffer.isatty()
         if self._stdout:
             return
         with explained(self.path):
@@ -74,6 +76,7 @@ class JsonlStream:
             self._handle = os.open(self.path, flags, 0o666)
             try:
                 self._regular = stat.S_ISREG(os.fstat(self._handle).st_mode)
+                self._terminal = os.isatty(self._handle)
                 if self._regular:
                     self._go_on(new)
             except BaseException:
@@ -95,7 +98,8 @@ class JsonlStream:
                 continue
             if (index, success) in lines or (index, True) in lines:
                 continue
-            line = json_line(result).encode("utf-8")
+            text = json_line(result)
+            line = (inert_json(text) if self._terminal else text).encode("utf-8")
             lines[index, success] = line
             count += 1
             size += len(line)

@@ -7,11 +7,10 @@ import heapq
 import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from batch.engines.base import Engine
+from batch.engines.base import Engine, closing_answers
 from batch.engines.desk import MemoryDesk
 from batch.errors import Failure, FatalError, classify
 from batch.items import BatchItem, BatchResponse, ItemId, Timing
@@ -121,9 +120,7 @@ class Dispatcher(Generic[Q, A]):
             await asyncio.wait([before])
         flying = self._flying
         try:
-            # Engines are written as async generators, which the protocol does not name.
-            responses: Any = self._engine.answer(self._items(run), MemoryDesk())
-            async with aclosing(responses):
+            async with closing_answers(self._engine.answer(self._items(run), MemoryDesk())) as responses:
                 async for response in responses:
                     self._deliver(flying, response)
             end = FatalError("the engine ended before its work was done")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from batch.engines.base import Engine
-from batch.engines.desk import Desk
-from batch.engines.kinds import default_kind
+from batch.engines.base import Engine, closing_answers
+from batch.engines.desk import Desk, MemoryDesk
 from batch.engines.local.core import ThreadedEngine
 from batch.engines.local.host import HostedEngine
+from batch.engines.registry import default_kind
 from batch.inference.limits import BatchRequestError
 from batch.inference.metrics import InferenceResults
 from batch.inference.runner import BatchRunner, Event
@@ -152,18 +151,32 @@ class _Translation:
         self.name = engine.name
         self._engine = engine
 
+    @property
+    def status(self) -> str:
+        """As the engine says."""
+        return self._engine.status
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """As the engine says."""
+        return self._engine.about
+
     async def answer(
         self, items: AsyncIterator[BatchItem[InferenceBatchRequest]], desk: Desk
     ) -> AsyncIterator[BatchResponse[InferenceBatchResponse]]:
         """Yield one response for every item pulled."""
 
+        held: dict[ItemId, Request] = {}
+
         async def requests() -> AsyncIterator[BatchItem[Request]]:
             async for item in items:
-                yield BatchItem(item.id, item.data.request(), item.priority, item.attempt)
+                request = held[item.id] = item.data.request()
+                yield BatchItem(item.id, request, item.priority, item.attempt)
 
-        answers: Any = self._engine.answer(requests(), desk)
-        async with aclosing(answers):
+        # The items of the desk that is given are no requests of an engine of texts.
+        async with closing_answers(self._engine.answer(requests(), MemoryDesk(held))) as answers:
             async for response in answers:
+                held.pop(response.id, None)
                 yield _translated(response)
 
     def partial_texts(self) -> Mapping[ItemId, str]:

@@ -5,91 +5,183 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from batch.checkpoint import CheckpointStore
 from batch.items import BatchItem, ItemId, Request
-from batch.running.policy import RateLimit
+from batch.running.policy import RateLimit, Taking
 
 PAGE = 512
 BREATH = 64  # items after which the event loop gets a turn, whatever the engine does
+KEPT = 4096  # items in an engine's hands whose texts are kept; of more than that, only where they are
+
+# Where an item is. The first three are what the store says; the map is one byte an item.
+PENDING, DONE, WITH_PROVIDER, GIVEN, RETRYING = range(5)
 
 
 @dataclass(slots=True)
 class Given:
     """An item in an engine's hands."""
 
-    request: Request
+    text: str
     since: float  # monotonic seconds
     attempt: int
-    reserved: float  # tokens, by the rate limit
+    reserved: Taking | None = None  # tokens, by the rate limit
 
 
 class Feed:
-    """Gives out each item of `done` that is 0, at most `concurrency` at once, as fast as the rate limit allows.
+    """Gives out each item that is pending, at most `concurrency` at once, as fast as the rate limit allows.
 
-    With a `concurrency` of None the engine alone says how many it takes.
+    With a `concurrency` of None the engine alone says how many it takes. Where each item is stands in one byte of
+    `places`, so that an engine may hold any number of them.
 
-    All of it belongs to the run's event loop, except `concurrency` and `given`, which any thread may read. `held_up`
-    says when answers wait for the disk; `on_give` is called with each item given.
+    All of it belongs to the run's event loop, except `concurrency`, `given` and the counts, which any thread may read.
+    `held_up` says when answers wait for the disk; `on_give` is called with each item given; `awaits` says whether the
+    engine stays for the answers of items that are with a provider.
     """
 
     def __init__(
-        self, limit: RateLimit, concurrency: int | None, held_up: Callable[[], bool], on_give: Callable[[], None]
+        self,
+        limit: RateLimit,
+        concurrency: int | None,
+        held_up: Callable[[], bool],
+        on_give: Callable[[], None],
+        awaits: Callable[[], bool] = lambda: False,
     ) -> None:
         self.concurrency = concurrency
         self.paused = False
         self.stopped = False
-        self.given: dict[int, Given] = {}
-        self._retries: list[tuple[float, int, Request, int]] = []  # heap of (due, id, request, attempt)
+        self.given: dict[int, Given] = {}  # the first `KEPT` of those in the engine's hands
+        self.in_hand = 0  # items in the engine's hands
+        self.with_provider = 0
+        self.duplicates = 0  # answers to items that had one
+        self.strangers = 0  # answers to items that nobody was asked for
+        self._places = bytearray()
+        self._attempts: dict[int, int] = {}  # of items that are not on their first try
+        self._retries: list[tuple[float, int]] = []  # heap of (due, id)
+        self._page: deque[tuple[int, Request]] = deque()
+        self._position = 0  # before which nothing is pending, but for the page
         self._limit = limit
         self._held_up = held_up
         self._on_give = on_give
+        self._awaits = awaits
         self._changed = asyncio.Event()
+
+    def open(self, store: CheckpointStore, places: bytearray) -> None:
+        """The job's items, and where each of them is."""
+        self._store, self._places = store, places
+        self.with_provider = places.count(WITH_PROVIDER)
 
     @property
     def retrying(self) -> int:
         """Items that wait for another try."""
         return len(self._retries)
 
+    @property
+    def pending(self) -> int:
+        """Items that may still be given out before one comes back; 0 at the limit of concurrency."""
+        return self._places.count(PENDING) + len(self._retries) if self._room else 0
+
+    @property
+    def left(self) -> int:
+        """Items without a result that are not with a provider."""
+        return len(self._places) - self._places.count(DONE) - self.with_provider
+
+    @property
+    def _room(self) -> bool:
+        return self.concurrency is None or self.in_hand < self.concurrency
+
     def wake(self) -> None:
         """Look again: something has changed."""
         self._changed.set()
 
+    def request(self, index: int) -> Request:
+        """An item as the store has it."""
+        return self._store.requests([index])[0][1]
+
+    # -- what comes back ----------------------------------------------------------------------------------------
+
+    def place(self, item_id: ItemId) -> int | None:
+        """Where an item is; None of an id that is none of the job's."""
+        known = isinstance(item_id, int) and 0 <= item_id < len(self._places)
+        return self._places[item_id] if known else None  # type: ignore[index]
+
     def take_back(self, item_id: ItemId, tokens: int) -> Given | None:
-        """An item that was answered with so many tokens; None if it was not given out, or is back already."""
-        given = self.given.pop(item_id, None) if isinstance(item_id, int) else None
-        if given is not None:
+        """An item that was answered with so many tokens; None where no answer to it is awaited.
+
+        It has its result now, unless `again` says otherwise.
+        """
+        place = self.place(item_id)
+        if place not in (GIVEN, WITH_PROVIDER):
+            if place in (DONE, RETRYING):
+                self.duplicates += 1
+            else:
+                self.strangers += 1
+            return None
+        index = int(item_id)
+        self._places[index] = DONE
+        attempt = self._attempts.pop(index, 1)
+        if place == WITH_PROVIDER:
+            self.with_provider -= 1
+            given = Given(self.request(index).text, time.monotonic(), attempt)
+        else:
+            self.in_hand -= 1
+            held = self.given.pop(index, None)
+            given = Given(self.request(index).text, time.monotonic(), attempt) if held is None else held
             self._limit.settle(given.reserved, tokens)
-            self.wake()
+        self.wake()
         return given
 
-    def again(self, index: int, given: Given, delay: float) -> None:
-        """Give an item out once more, in `delay` seconds."""
-        heapq.heappush(self._retries, (time.monotonic() + delay, index, given.request, given.attempt + 1))
+    def again(self, index: int, attempt: int, delay: float) -> None:
+        """Give an item out once more, in `delay` seconds, as its `attempt`th try."""
+        self._places[index] = RETRYING
+        self._attempts[index] = attempt
+        heapq.heappush(self._retries, (time.monotonic() + delay, index))
+        self.wake()
 
-    async def items(self, store: CheckpointStore, done: bytearray) -> AsyncIterator[BatchItem[Request]]:
-        """The iterator an engine pulls from; ends when every item has been answered, or with `stopped`."""
-        pending = _pending(store, done)
-        held: tuple[int, Request, int] | None = None
+    def hand_over(self, ids: Iterable[int]) -> None:
+        """Items in the engine's hands are with a provider from now on."""
+        for index in ids:
+            self._places[index] = WITH_PROVIDER
+            self.given.pop(index, None)
+            self.in_hand -= 1
+            self.with_provider += 1
+        self.wake()
+
+    def return_all(self, ids: Iterable[int]) -> list[int]:
+        """Those of the items that are with a provider are pending again; returns them."""
+        returned = [index for index in ids if self._places[index] == WITH_PROVIDER]
+        for index in returned:
+            self._places[index] = PENDING
+        self.with_provider -= len(returned)
+        self._position = min([self._position, *returned])
+        self.wake()
+        return returned
+
+    # -- what is given out --------------------------------------------------------------------------------------
+
+    async def items(self) -> AsyncIterator[BatchItem[Request]]:
+        """The iterator an engine pulls from.
+
+        Ends when every item has been answered or is with a provider that is not waited for, or with `stopped`.
+        """
+        held: tuple[int, Request] | None = None
         count = 0
         while not self.stopped:
             wait: float | None = None
-            room = self.concurrency is None or len(self.given) < self.concurrency
-            if room and not self.paused and not self._held_up():
-                held = held or self._due_retry() or next(pending, None)
-                if held is None and not self.given and not self._retries:
+            if self._room and not self.paused and not self._held_up():
+                held = held or self._due_retry() or self._next_pending()
+                if held is None and self._over:
                     return
                 if held is None:
                     wait = self._retries[0][0] - time.monotonic() if self._retries else None
                 elif not self._limit.active or (wait := self._limit.take(len(held[1].text))) <= 0:
-                    index, request, attempt = held
+                    item = self._give(*held)
                     held = None
-                    self.given[index] = Given(request, time.monotonic(), attempt, self._limit.reserved)
-                    self._on_give()
-                    yield BatchItem(index, request, attempt=attempt)
+                    yield item
                     count += 1
                     if count % BREATH == 0:  # an engine that answers at once would never let the loop breathe
                         await asyncio.sleep(0)
@@ -98,20 +190,41 @@ class Feed:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
 
-    def _due_retry(self) -> tuple[int, Request, int] | None:
+    @property
+    def _over(self) -> bool:
+        """Whether nothing is pending (the caller has looked) and nothing can come back to be given out again."""
+        return not self.in_hand and not self._retries and not (self.with_provider and self._awaits())
+
+    def _give(self, index: int, request: Request) -> BatchItem[Request]:
+        attempt = self._attempts.get(index, 1)
+        self._places[index] = GIVEN
+        self.in_hand += 1
+        if len(self.given) < KEPT or self._limit.active:
+            self.given[index] = Given(request.text, time.monotonic(), attempt, self._limit.reserved)
+        self._on_give()
+        return BatchItem(index, request, attempt=attempt, model=request.model)
+
+    def _due_retry(self) -> tuple[int, Request] | None:
         if self._retries and self._retries[0][0] <= time.monotonic():
-            _, index, request, attempt = heapq.heappop(self._retries)
-            return index, request, attempt
+            _, index = heapq.heappop(self._retries)
+            self._places[index] = PENDING  # until it is given, which a limit may put off
+            self._position = min(self._position, index)
+            return index, self.request(index)
         return None
 
-
-def _pending(store: CheckpointStore, done: bytearray) -> Iterator[tuple[int, Request, int]]:
-    """Items without a result, in input order, read a page at a time; each is on its first attempt."""
-    position = 0
-    while position >= 0:
-        ids: list[int] = []
-        while len(ids) < PAGE and (position := done.find(0, position)) >= 0:
-            ids.append(position)
-            position += 1
-        for index, request in store.requests(ids):
-            yield index, request, 1
+    def _next_pending(self) -> tuple[int, Request] | None:
+        """The next item without a result, in input order, read a page at a time."""
+        while True:
+            while self._page:
+                index, request = self._page.popleft()
+                if self._places[index] == PENDING:
+                    return index, request
+            ids: list[int] = []
+            position = self._position
+            while len(ids) < PAGE and (position := self._places.find(PENDING, position)) >= 0:
+                ids.append(position)
+                position += 1
+            if not ids:
+                return None
+            self._position = ids[-1] + 1
+            self._page.extend(self._store.requests(ids))

@@ -27,11 +27,12 @@ class RunState(StrEnum):
     STOPPED = "stopped"  # ended before the last item; resumable
     FINISHED = "finished"  # every item has a result
     FAILED = "failed"  # ended by the error strategy or a fatal error; resumable
+    WAITING = "waiting"  # ended, and every item without a result is with a provider; no failure
 
     @property
     def over(self) -> bool:
         """Whether the run has ended."""
-        return self in (RunState.STOPPED, RunState.FINISHED, RunState.FAILED)
+        return self in (RunState.STOPPED, RunState.FINISHED, RunState.FAILED, RunState.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,9 @@ class Snapshot:
     service_levels: tuple[ServiceLevel, ...] = ()  # over the last answers while it runs, over the whole job afterwards
     pid: int | None = None  # the process that runs it
     score: Score | None = None  # of a job whose answers are known
+    with_provider: int = 0  # items that were handed over, and whose answers come when they come
+    duplicates: int = 0  # second answers to an item, which count for nothing
+    strangers: int = 0  # answers to items that nobody was asked for, likewise
 
     @property
     def processed(self) -> int:

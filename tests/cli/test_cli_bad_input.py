@@ -217,7 +217,7 @@ def test_bad_settings(program: Program) -> None:
 def test_bad_sampling_of_a_model(program: Program) -> None:
     program.models["quick"]["sampling"] = {"top_k": -1}
     program.add_model("x")
-    assert "model quick: top-k: -1 is below" in refused(program, "run", program.prompts("x"))
+    assert "models.yaml, line 1: top-k: -1 is below" in refused(program, "run", program.prompts("x"))
 
 
 def test_models_that_cannot_be_read_are_told(program: Program) -> None:

@@ -35,7 +35,7 @@ def expected(plan: list[str], retries: int) -> tuple[str, int]:
 
 def begin(job: BatchJob, engine: ChanceEngine, workers: int, retries: int, **listeners: Any) -> Run:
     run = Run(job, engine, RunOptions(workers=workers, retries=retries), **listeners)
-    run._retry = RetryPolicy(retries, base=0.001, cap=0.002)
+    run.retry = RetryPolicy(retries, base=0.001, cap=0.002)
     return run
 
 

@@ -232,7 +232,7 @@ def test_retries_come_soon_and_not_after_all_others(processor: BatchProcessor) -
         lambda item: transient() if item.id == 0 and item.attempt < 3 else "ok", delay=lambda item: 0.002
     )
     run = Run(job, engine, RunOptions(workers=2, retries=5))
-    run._retry = type(run._retry)(5, base=0.004)
+    run.retry = type(run.retry)(5, base=0.004)
     run.execute()
     order = [i for i, _ in engine.attempts]
     assert [a for i, a in engine.attempts if i == 0] == [1, 2, 3]
@@ -247,7 +247,7 @@ def test_only_transient_failures_are_tried_again(processor: BatchProcessor) -> N
 
     engine = ScriptedEngine(lambda item: Failure(ErrorClass(kinds[int(item.id)]), f"{kinds[int(item.id)]}!"))
     run = Run(job, engine, RunOptions(workers=3, retries=2))
-    run._retry = type(run._retry)(2, base=0.001)
+    run.retry = type(run.retry)(2, base=0.001)
     run.execute()
     assert dict(engine.calls) == {0: 3, 1: 1, 2: 1}
     assert [(r.error_class, r.error_message, r.attempts) for r in results(job)] == [

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from batch.engines.desk import MemoryDesk
-from batch.engines.kinds import default_kind
 from batch.engines.mlx import prefixes as mlx_prefixes
 from batch.engines.mlx.engine import MlxCore, MlxEngine, open_core
 from batch.engines.mlx.loader import load
+from batch.engines.registry import default_kind
 from batch.errors import ErrorClass, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions

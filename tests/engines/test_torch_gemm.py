@@ -14,13 +14,14 @@ pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from batch.engines.torch import fused, linear, native  # noqa: E402
+from batch.engines.torch import building, fused, linear, native  # noqa: E402
 from batch.engines.torch.gemm import Int8Product  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.packed import PackedRunner  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
 from batch.engines.torch.text import TextStream  # noqa: E402
 from batch.options import SamplingOptions  # noqa: E402
+from tests.engines.test_torch_native import quick_build  # noqa: E402
 
 
 @pytest.fixture
@@ -123,14 +124,14 @@ def test_onednn_gives_the_same(kernels: native.Kernels, monkeypatch: pytest.Monk
 def test_a_processor_without_it_keeps_the_other_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if native.kernels() is None:
         pytest.skip("no native kernels here")
-    monkeypatch.setattr(native, "_folder", lambda: tmp_path)
-    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-mno-avx512vnni"))
-    native.kernels.cache_clear()
+    monkeypatch.setattr(building, "_folder", lambda: tmp_path)
+    quick_build(monkeypatch, "-mno-avx512vnni")
+    native.forget()
     try:
         without = native.kernels()
         assert without is not None and without.panel == 0
     finally:
-        native.kernels.cache_clear()
+        native.forget()
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "qwen3-wide", "llama", "mistral"])

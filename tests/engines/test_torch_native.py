@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,46 +16,98 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
-from batch.engines.torch import native  # noqa: E402
+from batch.engines.local import notices  # noqa: E402
+from batch.engines.torch import building, native  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.native import Rows  # noqa: E402
 
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache folder, and nothing known of compilers."""
+    """An empty cache folder, nothing known of compilers, and sources that are compiled quickly."""
     if native.kernels() is None:
         pytest.skip("no native kernels here")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native, "_folder", lambda: tmp_path)
-    native.kernels.cache_clear()
+    monkeypatch.setattr(building, "_folder", lambda: tmp_path)
+    quick_build(monkeypatch)
+    native.forget()
     yield tmp_path
-    native.kernels.cache_clear()
+    native.forget()
 
 
-def test_it_is_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert native.kernels() is not None
-    (library,) = fresh.iterdir()
-    made = library.stat().st_mtime_ns
-    native.kernels.cache_clear()
-    assert native.kernels() is not None
-    assert [path.stat().st_mtime_ns for path in fresh.iterdir()] == [made]
+def quick_build(monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    """Without the cases that take the compiler most of its time."""
+    monkeypatch.setattr(building, "FLAGS", (*building.FLAGS, "-O1", "-DWITHOUT_CASES", *more))
+    monkeypatch.setattr(building, "PARTS", building.PARTS[len(building.CASES) :])
+    monkeypatch.setattr(building, "WAIT_SECONDS", 100)
+
+
+def test_it_is_compiled_once_and_says_so(fresh: Path) -> None:
+    heard: list[str] = []
+    end = notices.listen(heard.append)
+    try:
+        assert native.kernels() is not None and native.why_not() == ""
+        (library,) = fresh.iterdir()
+        made = library.stat().st_mtime_ns
+        assert heard == ["preparing kernels for this processor, once…"]
+        native.forget()
+        assert native.kernels() is not None
+        assert [path.stat().st_mtime_ns for path in fresh.iterdir()] == [made]
+        assert len(heard) == 1
+    finally:
+        end()
 
 
 def test_off_is_off(fresh: Path, monkeypatch: pytest.MonkeyPatch, models: Any) -> None:
-    monkeypatch.setenv(native.SWITCH, "0")
+    monkeypatch.setenv(building.SWITCH, "0")
     assert native.kernels() is None and not list(fresh.iterdir())
     assert load(models("qwen3"), "fp32").about["kernels"] == "torch"
+    assert "switched off" in native.why_not()
 
 
 def test_no_compiler_no_kernels(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(fresh))
-    assert native.kernels() is None
-    broken = fresh / "cc"
-    broken.write_text("#!/bin/sh\nexit 1\n")
+    assert native.kernels() is None and native.why_not() == "there is no C compiler"
+
+
+def test_what_failed_is_not_tried_again_until_something_changes(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools, tries = fresh / "tools", fresh / "tries"
+    tools.mkdir()
+    broken = tools / "cc"
+    script = f"#!/bin/sh\nif [ $1 = --version ]; then echo 1; exit; fi\necho x >> {tries}\necho no such luck >&2\nexit 1\n"
+    broken.write_text(script)
     broken.chmod(0o755)
-    native.kernels.cache_clear()
-    assert native.kernels() is None
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.delenv("CC", raising=False)
+    for _ in range(2):
+        native.forget()
+        assert native.kernels() is None and "no such luck" in native.why_not()
+    once = len(tries.read_text())
+    assert 0 < once <= 2 * len(building.PARTS)
+    broken.write_text(script.replace("echo 1;", "echo 2;"))  # another compiler
+    native.forget()
+    assert native.kernels() is None and len(tries.read_text()) > once
+
+
+def test_a_slow_compiler_is_not_waited_for(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(building, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(building, "build", lambda *args: go.wait(60) and None)
+    assert native.kernels() is None and "the next start has them" in native.why_not()
+    go.set()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("raise(11)", "die on this machine"), ("for (;;) {}", "do not come to an end")]
+)
+def test_what_dies_or_hangs_takes_nobody_along(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, says: str
+) -> None:
+    library, source = tmp_path / "bad.so", tmp_path / "bad.c"
+    source.write_text(f"#include <signal.h>\n__attribute__((constructor)) void begin(void) {{ {code}; }}\n")
+    subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    monkeypatch.setattr(building, "CHECK_SECONDS", 30 if "raise" in code else 0.5)
+    with pytest.raises(building.BuildError, match=says):
+        building.check(library)
 
 
 @pytest.mark.parametrize(
@@ -70,24 +124,63 @@ def test_what_computes_wrongly_is_not_used(
     if usual is not None and not usual.panel and name == "gemm.c":
         pytest.skip("no AVX-512 VNNI here")
     request.getfixturevalue("fresh")
-    for source in (*native.HEADERS, *native.SOURCES):
-        shutil.copy(native.HERE / source, tmp_path)
-    text = (tmp_path / name).read_text()
+    sources = tmp_path / "batch" / "engines" / "torch"
+    shutil.copytree(building.HERE.parents[1], tmp_path / "batch", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (sources / name).read_text()
     assert text.count(right) == 1
-    (tmp_path / name).write_text(text.replace(right, wrong))
-    monkeypatch.setattr(native, "HERE", tmp_path)
-    assert native.kernels() is None
+    (sources / name).write_text(text.replace(right, wrong))
+    monkeypatch.setattr(building, "HERE", sources)
+    assert native.kernels() is None and "do not compute what torch computes" in native.why_not()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    """Extents that lie, through every entry: nothing is touched, and the caller hears of it."""
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    x, cache = torch.randn(4, 64), torch.zeros(3, 1, kernels.page, 64)
+    with pytest.raises(ValueError, match="does not do these shapes"):
+        kernels.rms_norm(x, torch.ones(63), 1e-6)
+    with pytest.raises(ValueError, match="does not do these shapes"):
+        kernels.rescale(x, torch.ones(4), torch.ones(65))
+    with pytest.raises(ValueError, match="strides"):
+        kernels.largest(x.t())
+    turn, table = torch.ones(4, 64), torch.tensor([[0, 1], [2, 0]])
+    places = torch.tensor([0, 1, 2, 0])
+    qkv = torch.randn(4, 4 * 64)
+    assert kernels.set_cache(qkv, None, (turn, turn), places, places, cache, cache.clone()).shape == (4, 2, 64)
+    for slots, columns in [(places + 1, places), (places - 1, places), (places, places + kernels.page)]:
+        with pytest.raises(ValueError, match="does not do these shapes"):
+            kernels.set_cache(qkv, None, (turn, turn), slots, columns, cache, cache.clone())
+    rows = Rows.of([(0, 3, 1, -1), (1, 5, 1, -1)], 16, 64)
+    held = native.Columns(cache, cache, table, [])
+    q = torch.randn(2, 2, 64)
+    first = torch.zeros(2, dtype=torch.int64)
+    kernels.attend(q, 0.1, held, rows, first, torch.empty_like(q))
+    wide = torch.randn(2, 48, 64)  # 48 query heads over one of keys: more than the scratch has lanes
+    for bad in (
+        (wide, held, rows, first),
+        (q, held, Rows.of([(0, 3, 1, -1), (2, 5, 1, -1)], 16, 64), first),  # a row that the table lacks
+        (q, held, Rows.of([(0, 3, 1, -1), (1, 70, 1, -1)], 16, 90), first),  # columns beyond its pages
+        (q, held, Rows.of([(0, 3, 1, 0), (1, 5, 1, 0)], 16, 64), first),  # a prefix that is not there
+        (q, held, Rows.of([(0, 3, 1, -1), (1, 5, 1, -1)], 16, 4), first),  # more keys than `longest`
+        (q, native.Columns(cache, cache, table + 9, []), rows, first),  # pages that the cache lacks
+        (q, held, rows, first + 7),
+        (q, held, rows, first - 1),
+    ):
+        with pytest.raises(ValueError, match="does not do these shapes"):
+            kernels.attend(bad[0], 0.1, bad[1], bad[2], bad[3], torch.empty_like(bad[0]))
 
 
 def test_a_folder_open_to_others_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import platformdirs
 
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
-    folder = native._folder()
+    folder = building._folder()
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
     with pytest.raises(PermissionError):
-        native._folder()
+        building._folder()
 
 
 def test_broken_numbers_stay_visible() -> None:
@@ -128,7 +221,7 @@ def test_runs_become_blocks() -> None:
         (1, 0, 1, -1),
         *((6 + i, 1, 1, -1) for i in range(9)),
     ]
-    rows = Rows.of(runs, group=4, longest=30)
+    rows = Rows.of(runs, block=8, longest=30)
     assert len(rows.rows) == 33
     assert rows.begins.tolist() == [0, 1, 3, 11, 19, 23, 31] and rows.ends.tolist() == [1, 3, 11, 19, 23, 31, 33]
     assert rows.lengths.tolist() == [10, 4, 4, *range(6, 26), 1, *[2] * 9]

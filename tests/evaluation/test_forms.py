@@ -105,6 +105,18 @@ def test_the_page_is_one_file_with_plots_and_marked_differences() -> None:
         assert said in page.text
 
 
+def test_every_chart_has_a_drawing_for_narrow_pages() -> None:
+    """What can be seen without a browser; `test_page_in_a_browser` looks at it in one."""
+    text = html(*both(ROWS))
+    assert text.count('<g class="wide">') == text.count('<g class="narrow" display="none"') == text.count("<svg") == 6
+    style, narrow = text.split("@media screen and (max-width: 640px)")[0], text.split("(max-width: 640px)")[1]
+    assert "svg .narrow { display: none; }" in style and "min-width: 5" not in style
+    assert "svg .wide { display: none; }" in narrow and "white-space: nowrap" in style.split(".id {")[1].split("}")[0]
+    for drawing in re.findall(r'<g class="narrow"[^>]*>(.*?)</g>', text, re.DOTALL):
+        places = [float(x) for x in re.findall(r' x="([\d.]+)"', drawing)]
+        assert places and all(0 <= x <= 320 for x in places)
+
+
 def test_texts_from_outside_are_inert_on_the_page() -> None:
     row = Pair(HOSTILE, HOSTILE + "x", HOSTILE + "y", HOSTILE, error_type=HOSTILE)
     lost = Pair(HOSTILE, "x", HOSTILE, "2", error=HOSTILE)

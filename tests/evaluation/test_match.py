@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.evaluation.match import Match, Unscorable, choice_in, fields_of, is_right, json_in, number_in
+from batch.evaluation.match import Match, Unscorable, is_right
 from batch.evaluation.normalise import Normalisation
+from batch.evaluation.reading.choice import choice_in
+from batch.evaluation.reading.number import number_in
+from batch.evaluation.reading.value import fields_of, json_in
 
 PLAIN = Normalisation()
 

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from batch.engines.base import closing_answers
 from batch.engines.desk import Desk
+from batch.engines.pull import side_by_side
 from batch.errors import EngineError, ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
@@ -31,6 +33,8 @@ class InstantEngine:
     """Answers each item the moment it gets it."""
 
     name = "instant"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
     def __init__(self, text: str = "an answer of some length, as a small model gives") -> None:
         self.text = text
@@ -54,6 +58,8 @@ class ScriptedEngine:
     """
 
     name = "scripted"
+    status = "ready"
+    about: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -92,56 +98,39 @@ class ScriptedEngine:
     async def answer(self, items: AsyncIterator[Item], desk: Desk) -> AsyncIterator[Response]:
         self._loop = asyncio.get_running_loop()
         self._ready.set()
-        done: asyncio.Queue[Response | BaseException | None] = asyncio.Queue()
-        tasks: set[asyncio.Task[None]] = set()
 
-        async def one(item: Item) -> None:
-            start = time.perf_counter_ns()
-            try:
-                await asyncio.sleep(self.delay(item))
-                if self.gated:
-                    future = asyncio.get_running_loop().create_future()
-                    self._held.append(future)
-                    self._release(0)
-                    await future
-                outcome = self.script(item)
-            finally:
-                self.in_flight -= 1
-            took = time.perf_counter_ns() - start
-            if isinstance(outcome, Failure):
-                done.put_nowait(BatchResponse(item.id, None, took, outcome, tokens_input=1))
-            elif isinstance(outcome, Exception):
-                done.put_nowait(outcome)
-            else:
-                done.put_nowait(BatchResponse(item.id, Answer(outcome), took, tokens_input=2, tokens_output=3))
+        async def noted() -> AsyncIterator[Item]:
+            self.ended = False
+            async for item in items:
+                self.calls[int(item.id)] += 1
+                self.attempts.append((int(item.id), item.attempt))
+                self.in_flight += 1
+                self.most = max(self.most, self.in_flight)
+                yield item
+            self.ended = True
 
-        async def pull() -> None:
-            try:
-                async for item in items:
-                    self.calls[int(item.id)] += 1
-                    self.attempts.append((int(item.id), item.attempt))
-                    self.in_flight += 1
-                    self.most = max(self.most, self.in_flight)
-                    task = asyncio.create_task(one(item))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                self.ended = True
-                while tasks:
-                    await asyncio.wait(tasks)
-            finally:
-                done.put_nowait(None)
-
-        puller = asyncio.create_task(pull())
-        try:
-            while (response := await done.get()) is not None:
-                if isinstance(response, BaseException):
-                    raise response
+        async with closing_answers(side_by_side(noted(), self._one)) as responses:
+            async for response in responses:
                 yield response
-            await puller
+
+    async def _one(self, item: Item) -> Response:
+        start = time.perf_counter_ns()
+        try:
+            await asyncio.sleep(self.delay(item))
+            if self.gated:
+                future = asyncio.get_running_loop().create_future()
+                self._held.append(future)
+                self._release(0)
+                await future
+            outcome = self.script(item)
         finally:
-            puller.cancel()
-            for task in tasks:
-                task.cancel()
+            self.in_flight -= 1
+        took = time.perf_counter_ns() - start
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, Failure):
+            return BatchResponse(item.id, None, took, outcome, tokens_input=1)
+        return BatchResponse(item.id, Answer(outcome), took, tokens_input=2, tokens_output=3)
 
     def partial_texts(self) -> Mapping[ItemId, str]:
         return {}

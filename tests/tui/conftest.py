@@ -45,7 +45,7 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs are a fixed time old."""
-    monkeypatch.setattr("ai_router.tui.jobview.now", lambda: NOW)
+    monkeypatch.setattr("ai_router.tui.jobs.view.now", lambda: NOW)
 
 
 @pytest.fixture

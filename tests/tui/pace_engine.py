@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 
+from batch.engines.base import closing_answers
 from batch.engines.desk import Desk
+from batch.engines.pull import side_by_side
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 
@@ -48,27 +50,11 @@ class PaceEngine:
             await asyncio.sleep(self.load_seconds)
         self.status = "ready"
         self.about = {"device": "cpu", "precision": "fp32"}
-        done: asyncio.Queue[BatchResponse[Answer] | None] = asyncio.Queue()
-        slots = asyncio.Semaphore(self.room)
-
-        async def one(item: BatchItem[Request]) -> None:
-            done.put_nowait(await self._write(item))
-            slots.release()
-
-        async def pull() -> None:
-            async with asyncio.TaskGroup() as group:
-                await slots.acquire()
-                async for item in items:
-                    group.create_task(one(item))
-                    await slots.acquire()
-            done.put_nowait(None)
-
-        puller = asyncio.create_task(pull())
         try:
-            while (response := await done.get()) is not None:
-                yield response
+            async with closing_answers(side_by_side(items, self._write, self.room)) as responses:
+                async for response in responses:
+                    yield response
         finally:
-            puller.cancel()
             self._partials.clear()
 
     async def _write(self, item: BatchItem[Request]) -> BatchResponse[Answer]:

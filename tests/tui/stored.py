@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from ai_router.settings import Workspace
 from batch.items import Request
 from batch.job import BatchJob, BatchResult
 from batch.processor import BatchProcessor
@@ -111,3 +113,14 @@ def answer_examples(
         for place in places
     ]
     processor.save_checkpoint(job, results)
+
+
+def add_model(workspace: Workspace, name: str, **config: object) -> Path:
+    """A folder that looks like a model."""
+    folder = workspace.models_dir / name
+    folder.mkdir(parents=True)
+    text = {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 4096, **config}
+    (folder / "config.json").write_text(json.dumps(text))
+    header = b'{"w":{"dtype":"F32","shape":[1000,2000],"data_offsets":[0,0]}}'
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder

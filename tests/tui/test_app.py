@@ -22,13 +22,13 @@ from ai_router import jobs
 from ai_router.settings import Workspace
 from ai_router.tui.actions import ACTIONS, unknown_actions
 from ai_router.tui.app import RouterApp
-from ai_router.tui.screens.base import RoomScreen
-from ai_router.tui.screens.dialogs import ConfirmDialog
-from ai_router.tui.screens.jobs import JobsScreen
-from ai_router.tui.screens.leave import LeaveDialog
-from ai_router.tui.screens.menu import MenuScreen
-from ai_router.tui.screens.results import ResultsScreen
-from ai_router.tui.screens.run import RunScreen
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.jobs.screen import JobsScreen
+from ai_router.tui.menu import MenuScreen
+from ai_router.tui.results.screen import ResultsScreen
+from ai_router.tui.run.leave import LeaveDialog
+from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
 from batch.checkpoint import CheckpointStore
 from batch.running.live import Watch
@@ -169,7 +169,7 @@ async def test_what_fails_in_a_thread_is_a_message(workspace: Workspace) -> None
 
     async with app.run_test(notifications=True) as pilot:
         screen = app.screen
-        assert isinstance(screen, RoomScreen)
+        assert isinstance(screen, BaseScreen)
         screen.in_thread(fail, pytest.fail)
         await until(pilot, lambda: "by nought" in shown(app))
 
@@ -182,7 +182,7 @@ async def test_a_long_wait_is_shown(workspace: Workspace) -> None:
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         screen = app.screen
-        assert isinstance(screen, RoomScreen)
+        assert isinstance(screen, BaseScreen)
         screen.in_thread(release.wait, done.append, busy="counting sheep", group="x")
         await until(pilot, lambda: "counting sheep" in shown(app))
         release.set()
@@ -197,7 +197,7 @@ async def test_the_last_call_of_a_group_wins(workspace: Workspace) -> None:
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         screen = app.screen
-        assert isinstance(screen, RoomScreen)
+        assert isinstance(screen, BaseScreen)
         screen.in_thread(lambda: first.wait() and "first", done.append, group="x")
         screen.in_thread(lambda: "second", done.append, group="x")
         await until(pilot, lambda: done)
@@ -249,7 +249,7 @@ async def test_a_long_path_keeps_both_ends(workspace: Workspace) -> None:
     app = RouterApp(workspace)
     async with app.run_test(size=(60, 24)) as pilot:
         screen = app.screen
-        assert isinstance(screen, RoomScreen)
+        assert isinstance(screen, BaseScreen)
         screen.crumbs = ("Batch", "A very long name of something", "日本語" * 10, "Options")
         screen.context_text = "demo · torch"
         await pilot.pause()

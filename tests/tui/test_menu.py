@@ -11,13 +11,13 @@ from stored import make_job
 
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
-from ai_router.tui.screens.ask import AskScreen
-from ai_router.tui.screens.batch import BatchMenuScreen
-from ai_router.tui.screens.jobs import JobsScreen
-from ai_router.tui.screens.menu import MenuScreen
-from ai_router.tui.screens.models import ModelsScreen
-from ai_router.tui.screens.results import ResultsScreen
-from ai_router.tui.screens.settings import SettingsScreen
+from ai_router.tui.ask.screen import AskScreen
+from ai_router.tui.jobs.screen import JobsScreen
+from ai_router.tui.menu import MenuScreen
+from ai_router.tui.models.screen import ModelsScreen
+from ai_router.tui.results.screen import ResultsScreen
+from ai_router.tui.settings.screen import SettingsScreen
+from ai_router.tui.setup.menu import BatchMenuScreen
 from ai_router.tui.widgets.menu_list import MenuList
 from ai_router.tui.widgets.table import VirtualTable
 
@@ -28,7 +28,7 @@ PLACES = {"1": AskScreen, "2": ModelsScreen, "3": JobsScreen, "4": SettingsScree
 async def test_an_empty_workspace_says_what_to_do(
     workspace: Workspace, size: tuple[int, int], golden: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ai_router.tui.screens.menu.home", lambda path: "~/work")
+    monkeypatch.setattr("ai_router.tui.menu.home", lambda path: "~/work")
     app = RouterApp(workspace)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: "No jobs yet" in shown(app))
@@ -43,7 +43,7 @@ async def test_the_last_jobs_are_beside_the_menu(
     monkeypatch: pytest.MonkeyPatch,
     frozen: None,
 ) -> None:
-    monkeypatch.setattr("ai_router.tui.screens.menu.home", lambda path: "~/work")
+    monkeypatch.setattr("ai_router.tui.menu.home", lambda path: "~/work")
     fill(workspace)
     app = RouterApp(workspace)
     async with app.run_test(size=size) as pilot:
@@ -117,7 +117,7 @@ async def test_a_job_is_opened_from_the_menu(workspace: Workspace) -> None:
 
 
 async def test_a_new_job_appears_by_itself(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ai_router.tui.screens.menu.REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr("ai_router.tui.menu.REFRESH_SECONDS", 0.05)
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         await until(pilot, lambda: "No jobs yet" in shown(app))

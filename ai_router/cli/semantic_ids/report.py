@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ai_router import jobs, semantic_jobs
+from ai_router import jobs
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session
 from ai_router.cli.text import emit, emit_json, is_terminal, width_of
+from ai_router.kinds.semantic_ids import read_report
 from batch.semantic_ids.report import Report, report_of_file
 from batch.sources import user_path
 
@@ -49,7 +50,7 @@ def _read(thing: str, codewords: int | None, session: Session) -> Report:
     path = user_path(thing)
     if path.suffix in (".csv", ".parquet"):
         return report_of_file(path, codewords)
-    return semantic_jobs.read_report(jobs.open_job(session.workspace, thing))
+    return read_report(jobs.open_job(session.workspace, thing))
 
 
 def _size(text: str) -> int:

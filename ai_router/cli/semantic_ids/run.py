@@ -15,6 +15,7 @@ from ai_router.cli.semantic_ids.common import AnyHub, add_from, add_to, hub_of, 
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import emit, plural
+from ai_router.kinds.semantic_ids import KIND
 from batch.errors import BatchError
 from batch.job import BatchJob
 from batch.options import build_options
@@ -69,7 +70,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     hub = hub_of(args.source)
     target = hub_of(args.to) if args.to else hub
     options = build_options(CodebookOptions, given(args, CodebookOptions))
-    if problem := semantic_jobs.KIND.why_not_ready():
+    if problem := KIND.why_not_ready():
         raise UsageError(f"Encoding semantic IDs {problem}")
     # Without a token the models run all the same: their files can be uploaded later.
     uploads = args.upload and (args.dry_run or may_upload(target))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ai_router import jobs, semantic_jobs
+from ai_router import jobs
 from ai_router.cli.errors import Exit
 from ai_router.cli.semantic_ids.common import add_to, hub_of, may_upload, show_plan
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit, narrate
+from ai_router.kinds.semantic_ids import output_paths, task_of
 from batch.errors import BatchError, MissingExtraError
 from batch.semantic_ids.parser import ModelConfigParser
 from batch.semantic_ids.processor import upload_addresses, upload_files
@@ -65,8 +66,8 @@ def _files(thing: str, session: Session) -> tuple[tuple[Path, ...], str]:
             raise UsageError(f"There is no {path}")
         return (path,), ModelConfigParser.parse(path.stem.removeprefix("codebooks-")).dataset_name
     job = jobs.open_job(session.workspace, thing)
-    task = semantic_jobs.task_of(job)
-    files = semantic_jobs.output_paths(job, session.workspace.outputs)
+    task = task_of(job)
+    files = output_paths(job, session.workspace.outputs)
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UsageError(f"There is no {missing[0]} yet; make it with: {session.command('export', job)}")

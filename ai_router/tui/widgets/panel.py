@@ -22,6 +22,7 @@ STATE_SIGNS: dict[RunState, tuple[str, str]] = {
     RunState.STOPPED: ("■", "$text-warning"),
     RunState.FINISHED: ("✓", "$text-success"),
     RunState.FAILED: ("✗", "$text-error"),
+    RunState.WAITING: ("◷", "$text-accent"),
 }
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 

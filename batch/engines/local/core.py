@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from batch.engines.desk import Desk
+from batch.engines.pull import Puller
 from batch.engines.schema import schema_of
 from batch.errors import EngineError, FatalError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
@@ -159,6 +160,17 @@ class ThreadedEngine:
         # One worker: everything that touches the core runs there, one thing after the other.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{name}")
 
+    @property
+    def status(self) -> str:
+        """`ready` once the model is loaded."""
+        return "ready" if self._core is not None else ""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Device, precision, parameters, … once the model is loaded; empty before."""
+        core = self._core
+        return core.about if core is not None else {}
+
     async def answer(
         self, items: AsyncIterator[BatchItem[Request]], desk: Desk
     ) -> AsyncIterator[BatchResponse[Answer]]:
@@ -169,9 +181,8 @@ class ThreadedEngine:
             core = self._core = await loop.run_in_executor(self._thread, self._open_core)
         stepper = StepClock(core) if self.timing else core
         inbox: asyncio.Queue[BatchItem[Request] | Exception | None] = asyncio.Queue()
-        slots = asyncio.Semaphore(core.room)
         pulled: dict[ItemId, int] = {}
-        puller = asyncio.create_task(_pull(items, slots, inbox))
+        puller = Puller(items, inbox.put_nowait, inbox.put_nowait, core.room)
         ended = False
         try:
             while pulled or not ended:
@@ -188,7 +199,7 @@ class ThreadedEngine:
                     continue
                 for response in await loop.run_in_executor(self._thread, self._step, core, stepper):
                     duration = time.perf_counter_ns() - pulled.pop(response.id)
-                    slots.release()
+                    puller.release()
                     yield replace(response, duration_ns=duration)
         finally:
             puller.cancel()
@@ -219,18 +230,3 @@ class ThreadedEngine:
         if core is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, core.close)
         self._thread.shutdown(wait=False)
-
-
-async def _pull(
-    items: AsyncIterator[BatchItem[Request]],
-    slots: asyncio.Semaphore,
-    inbox: asyncio.Queue[BatchItem[Request] | Exception | None],
-) -> None:
-    try:
-        while True:
-            await slots.acquire()
-            inbox.put_nowait(await anext(items))
-    except StopAsyncIteration:
-        inbox.put_nowait(None)
-    except Exception as error:
-        inbox.put_nowait(error)  # raised again where the responses are read

@@ -15,6 +15,7 @@ from typing import Any
 from batch.engines.desk import Desk
 from batch.engines.local import frames
 from batch.engines.local.process import ChildProcess, worker_env
+from batch.engines.pull import Puller
 from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions, options_dict
@@ -50,17 +51,32 @@ class _Run:
     """One call of `answer`."""
 
     loop: asyncio.AbstractEventLoop
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     events: asyncio.Queue[_Event] = field(default_factory=asyncio.Queue)
     waiting: deque[_Flight] = field(default_factory=deque)  # not with the child
     sent: dict[int, _Flight] = field(default_factory=dict)  # with the child, by the number of the sending
-    puller: asyncio.Task[None] | None = None
+    puller: Puller[Request] | None = None
     ended: bool = False
     restarts: int = 0  # since the last answer
 
     @property
     def done(self) -> bool:
         return self.ended and not self.waiting and not self.sent
+
+    def open(self, items: AsyncIterator[BatchItem[Request]], room: int) -> None:
+        """Begin to pull, now that it is known how many items fit."""
+
+        def took(item: BatchItem[Request]) -> None:
+            self.events.put_nowait(_Event("pulled", item))
+
+        def over(error: Exception | None) -> None:
+            self.events.put_nowait(_Event("failed", error) if error else _Event("ended"))
+
+        self.puller = Puller(items, took, over, room)
+
+    def release(self) -> None:
+        """One item more may be pulled."""
+        if self.puller is not None:
+            self.puller.release()
 
 
 class HostedEngine:
@@ -147,7 +163,7 @@ class HostedEngine:
             if self._child is None or not self._child.alive:
                 self._start()
             elif self._ready is not None:
-                self._open_slots(run, items, self._ready["room"])
+                run.open(items, self._ready["room"])
             while not run.done:
                 event = await run.events.get()
                 if event.child is not None and event.child is not self._child:
@@ -197,7 +213,7 @@ class HostedEngine:
     ) -> list[BatchResponse[Answer]]:
         op = frame["op"]
         if op == "ready" and run.puller is None:
-            self._open_slots(run, items, frame["room"])
+            run.open(items, frame["room"])
         elif op == "fatal":
             message = frame["message"]
             if frame["extra"]:
@@ -211,7 +227,7 @@ class HostedEngine:
         return []
 
     def _settle(self, run: _Run, flight: _Flight, frame: frames.Frame) -> BatchResponse[Answer]:
-        run.slots.release()
+        run.release()
         done = frame["op"] == "done"
         duration = time.perf_counter_ns() - flight.pulled_ns
         return BatchResponse(
@@ -254,7 +270,7 @@ class HostedEngine:
         return responses
 
     def _failure(self, run: _Run, flight: _Flight, error_class: ErrorClass, message: str) -> BatchResponse[Answer]:
-        run.slots.release()
+        run.release()
         duration = time.perf_counter_ns() - flight.pulled_ns
         return BatchResponse(flight.item.id, None, duration, Failure(error_class, message))
 
@@ -299,12 +315,6 @@ class HostedEngine:
         with self._lock:
             self._partials[n] = (item.id, [])
 
-    def _open_slots(self, run: _Run, items: AsyncIterator[BatchItem[Request]], room: int) -> None:
-        """Begin to pull, now that it is known how many items fit."""
-        for _ in range(room):
-            run.slots.release()
-        run.puller = asyncio.create_task(_pull(run, items))
-
     async def _leave(self, run: _Run) -> None:
         """End a run, whatever ended it: a child that is well stays for the next one."""
         with self._lock:
@@ -312,8 +322,7 @@ class HostedEngine:
             self._partials.clear()
             child, usable = self._child, self._ready is not None
         if run.puller is not None:
-            run.puller.cancel()
-            await asyncio.gather(run.puller, return_exceptions=True)
+            await run.puller.stop()
         if child is not None and child.alive and usable:
             for n in run.sent:
                 child.send(frames.encode({"op": "cancel", "n": n}))
@@ -374,18 +383,6 @@ def _timing(times: Sequence[int | None] | None, flight: _Flight, total_ns: int) 
     before = flight.sent_ns - flight.pulled_ns
     queue, first = times
     return Timing(before + (queue or 0), None if first is None else before + first, total_ns)
-
-
-async def _pull(run: _Run, items: AsyncIterator[BatchItem[Request]]) -> None:
-    """Pull an item whenever a slot is free."""
-    try:
-        while True:
-            await run.slots.acquire()
-            run.events.put_nowait(_Event("pulled", await anext(items)))
-    except StopAsyncIteration:
-        run.events.put_nowait(_Event("ended"))
-    except Exception as error:
-        run.events.put_nowait(_Event("failed", error))  # raised again where the responses are read
 
 
 async def _tick(run: _Run, timeout: float) -> None:

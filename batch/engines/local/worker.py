@@ -12,7 +12,6 @@ The process ends when stdin does, whatever it is doing: a parent that is gone re
 
 from __future__ import annotations
 
-import importlib
 import os
 import queue
 import signal
@@ -20,28 +19,24 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+from batch.engines import registry
 from batch.engines.local import frames
 from batch.engines.local.core import PARTIAL_SECONDS, CoreFactory, LocalCore, StepClock
 from batch.errors import BatchError, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 
-# Where each kind's core is opened; imported only when it is asked for.
-KINDS = {"torch": "batch.engines.torch.engine:open_core", "mlx": "batch.engines.mlx.engine:open_core"}
-
 PARENT_SECONDS = 1.0
 
 
 def find_core(kind: str) -> CoreFactory:
     """What opens a kind of core: a known name, or any `package.module:name`."""
-    path = KINDS.get(kind, kind)
-    module, colon, name = path.partition(":")
-    if not colon:
-        raise FatalError(f"there is no local engine {kind!r}; known: {', '.join(sorted(KINDS))}")
-    factory: CoreFactory = getattr(importlib.import_module(module), name)
-    return factory
+    row = registry.find(kind)
+    if not row.core:
+        raise FatalError(f"the {kind} engine is no local one: it does not run in a process of its own")
+    return cast(CoreFactory, registry.load(row.core))
 
 
 class Worker:

@@ -32,7 +32,8 @@ class Segment:
     lengths: list[int]  # columns of each slot, the new ones included; one entry where the tokens are of one slot
     decode: bool
     width: int  # columns that are read, the longest or more
-    masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)  # by sliding window
+    # by sliding window, and query heads a KV head
+    masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -41,14 +42,24 @@ class Native:
 
     kernels: Kernels
     table: torch.Tensor  # the pages of each row
-    rows: Rows
+    runs: list[tuple[int, int, int, int]]  # tokens in line: row, columns before, tokens, place of the prefix
+    longest: int  # keys that a token sees
     prefixes: list[Prefix]
+    blocks: dict[int, Rows] = field(default_factory=dict)  # by query heads a KV head
     starts: dict[int | None, torch.Tensor] = field(default_factory=dict)  # first column seen, by sliding window
 
-    def first(self, window: int | None) -> torch.Tensor:
+    def rows(self, group: int) -> Rows:
+        """Where the tokens are, for a layer of so many query heads a KV head; ValueError where those are too many."""
+        if group not in self.blocks:
+            if not 0 < group <= self.kernels.lanes:
+                raise ValueError(f"the native attention does not do {group} query heads a KV head")
+            self.blocks[group] = Rows.of(self.runs, self.kernels.lanes // group, self.longest)
+        return self.blocks[group]
+
+    def first(self, window: int | None, rows: Rows) -> torch.Tensor:
         """The first column that each token still sees."""
         if window not in self.starts:
-            lengths = self.rows.lengths
+            lengths = rows.lengths
             self.starts[window] = torch.zeros_like(lengths) if window is None else (lengths - window).clamp_(min=0)
         return self.starts[window]
 
@@ -128,8 +139,9 @@ def attend(
         if keys.shape != values.shape or query.dtype != torch.float32:
             raise ValueError("the native attention does not do this")
         far = [prefix.layers[index] for prefix in native.prefixes]
+        rows = native.rows(query.shape[1] // keys.shape[1])
         native.kernels.attend(
-            query, scale, Columns(keys, values, native.table, far), native.rows, native.first(window), out
+            query, scale, Columns(keys, values, native.table, far), rows, native.first(window, rows), out
         )
         return out
     q = query.view(tokens, keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
@@ -192,8 +204,8 @@ def _attend_few(
 
 def _mask(segment: Segment, group: int, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
     """What to add to the scores; made once a step. [slots, 1, group, columns], or [1, 1, tokens × group, columns]."""
-    if window in segment.masks:
-        return segment.masks[window]
+    if (window, group) in segment.masks:
+        return segment.masks[window, group]
     lengths = torch.tensor(segment.lengths)
     columns = torch.arange(segment.width)
     if segment.decode:
@@ -211,7 +223,7 @@ def _mask(segment: Segment, group: int, window: int | None, like: torch.Tensor) 
         )
         mask = mask[:, None, None].expand(-1, 1, group, -1) if segment.decode else mask[None, None]
         mask = mask.to(like.device)
-    segment.masks[window] = mask
+    segment.masks[window, group] = mask
     return mask
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from batch.engines.torch.attention import Plan, attend, current_plan
 from batch.engines.torch.gemm import Int8Product
 from batch.engines.torch.linear import FusedPart
-from batch.engines.torch.native import LARGEST_HEAD, Kernels
+from batch.engines.torch.native import Kernels
 
 KNOWN = ("Qwen3", "Qwen2", "Llama", "Mistral")  # whose attention and decoder layers are done as a whole
 Mix = Callable[[Plan, torch.Tensor, tuple[torch.Tensor, torch.Tensor]], torch.Tensor]  # qkv, rotary: what is attended
@@ -93,7 +93,8 @@ def _mixing(module: nn.Module, kernels: Kernels) -> Mix | None:
     if (
         not _is_known(module, "Attention")
         or size % 2
-        or size > LARGEST_HEAD
+        or not 0 < size <= kernels.largest_head
+        or not _fits(fused.sizes, size, project, norms)
         or any((n is None) != (norms[0] is None) for n in norms)
     ):
         return None
@@ -105,7 +106,6 @@ def _mixing(module: nn.Module, kernels: Kernels) -> Mix | None:
     scale: float = module.scaling
     # Who knows the sliding window.
     whole: Any = module.config if type(module).__name__ == "MistralAttention" else module
-    window: int | None = getattr(whole, "sliding_window", None)
     kv_heads = fused.sizes[1] // size
 
     def mix(plan: Plan, qkv: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -113,9 +113,16 @@ def _mixing(module: nn.Module, kernels: Kernels) -> Mix | None:
         held = plan.cache.layer(layer, kv_heads, size, qkv)
         slots, columns = plan.cache.writes
         q = kernels.set_cache(qkv, scaled, (cosine[0], sine[0]), slots, columns, held.keys, held.values)
-        return attend(plan, layer, held, q, scale, window).flatten(1)
+        return attend(plan, layer, held, q, scale, getattr(whole, "sliding_window", None)).flatten(1)
 
     return mix
+
+
+def _fits(sizes: list[int], size: int, project: Any, norms: list[Any]) -> bool:
+    """Whether queries, keys and values are whole heads of that size, as the tensors have it and not only the config."""
+    queries, keys, values = sizes
+    whole = not (queries % size or keys % size) and keys == values and not queries % keys
+    return whole and project.in_features == queries and all(n is None or n.weight.shape == (size,) for n in norms)
 
 
 def _attention(module: Any, mix: Mix) -> Any:

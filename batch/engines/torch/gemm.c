@@ -13,21 +13,24 @@
 
 #define OUTPUTS 32
 #define ROWS 12
+#define MOST_INPUTS 65536 /* 255 · 127 · this fits into 32 bits */
 #define FEW 8          /* rows that a thread puts into 8 bits at a time */
 #define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
 
 /* out[rows, outputs] = f(x) · weights · scales + bias + residual. f is the norm by such a weight, or nothing; norm,
  * bias and residual may be NULL. Where `gated`, and so paired, the first half of the outputs are gates of the second,
  * and out, [rows, outputs / 2], is silu(gate) · up, without a residual. Weights, scales, offsets and bias come in the
- * order of the panels, padded with zeros. To work in: bytes, [rows, inputs up to a multiple of 4], and row_scales. */
+ * order of the panels, padded with zeros. To work in: bytes, [rows, inputs up to a multiple of 4], and row_scales. Counts
+ * are elements. Sums stay within 32 bits up to MOST_INPUTS. Returns 0, or as REQUIRE says. */
 #define ARGUMENTS                                                                                                      \
-    const int8_t *weights, const float *scales, const int32_t *offsets, const float *bias, int64_t inputs,             \
-        int64_t outputs, const float *x, const float *norm, float eps, int paired, int gated, const float *residual,   \
-        int64_t rows, uint8_t *bytes, float *row_scales, float *out, int threads
+    const int8_t *weights, int64_t weights_count, const float *scales, int64_t scales_count, const int32_t *offsets,   \
+        int64_t offsets_count, const float *bias, int64_t bias_count, int64_t inputs, int64_t outputs, const float *x, \
+        int64_t x_count, const float *norm, int64_t norm_count, float eps, int paired, int gated,                      \
+        const float *residual, int64_t residual_count, int64_t rows, uint8_t *bytes, int64_t bytes_count,              \
+        float *row_scales, int64_t row_scales_count, float *out, int64_t out_count, int threads
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include <immintrin.h>
-#include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -157,21 +160,32 @@ static int64_t take(Share *shares, int threads, int me) {
     return -1;
 }
 
-void int8_linear(ARGUMENTS) {
+int int8_linear(ARGUMENTS) {
+    REQUIRE(threads > 0 && rows >= 0 && rows < 1 << 30 && inputs > 0 && inputs <= MOST_INPUTS);
+    REQUIRE(outputs > 0 && outputs < 1 << 30 && (!gated || (paired && !residual && outputs % 2 == 0)));
     int64_t stride = (inputs + 3) / 4 * 4, fews = (rows + FEW - 1) / FEW;
     int64_t panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + OUTPUTS - 1) / OUTPUTS;
-    if (rows == 0) return;
+    int64_t padded = panels * OUTPUTS;
+    REQUIRE(weights_count == padded * stride && scales_count == padded && offsets_count == padded);
+    REQUIRE((!bias || bias_count == padded) && (!norm || norm_count == inputs));
+    REQUIRE(x_count == rows * inputs && bytes_count >= rows * stride && row_scales_count >= rows);
+    REQUIRE((!residual || residual_count == rows * outputs) && out_count == rows * (gated ? outputs / 2 : outputs));
+    if (rows == 0) return 0;
     Product product = {outputs, stride, paired, gated, weights, scales, bias, offsets, bytes, row_scales, residual, out};
     /* Blocks of one height, or of two that differ by one row: no small rest that costs as much as a whole block. */
     int64_t blocks = (rows + ROWS - 1) / ROWS, advance = (OUTPUTS * 4 + blocks - 1) / blocks;
     int64_t pieces = blocks >= 8 ? 2 : 1; /* of a panel, so that no thread is left with a long unit at the end */
-    Share early[threads], late[threads];
+    /* Of each thread: two shares, and a row put through the norm. */
+    int64_t floats = norm ? stride : 0;
+    Share *early = malloc(threads * (2 * sizeof(Share) + floats * sizeof(float))), *late = early + threads;
+    if (!early) return NO_MEMORY;
+    float *rooms = (float *)(late + threads);
     share(early, threads, fews), share(late, threads, panels * pieces);
     _Atomic int64_t waiting = fews;
 #pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
     {
-        int me = omp_get_thread_num();
-        float ready[norm ? inputs : 1];
+        int me = THREAD;
+        float *ready = rooms + me * floats;
         for (int64_t few; (few = take(early, threads, me)) >= 0; atomic_fetch_sub(&waiting, 1))
             for (int64_t r = few * FEW; r < rows && r < (few + 1) * FEW; r++) {
                 const float *row = x + r * inputs;
@@ -191,11 +205,13 @@ void int8_linear(ARGUMENTS) {
             }
         }
     }
+    free(early);
+    return 0;
 }
 
 #else
 
 int64_t gemm_outputs(void) { return 0; }
-void int8_linear(ARGUMENTS) {}
+int int8_linear(ARGUMENTS) { return __LINE__; }
 
 #endif

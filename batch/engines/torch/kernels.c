@@ -6,25 +6,42 @@
  */
 #include "kernels.h"
 
-void rms_norm(const float *x, const float *weight, float *out, int64_t rows, int64_t n, float eps, int threads) {
+int64_t largest_head(void) { return LARGEST_HEAD; }
+
+/* x and out: `count` elements, rows of n; weight: [n]. */
+int rms_norm(const float *x, int64_t count, const float *weight, int64_t n, float *out, int64_t out_count, float eps,
+             int threads) {
+    REQUIRE(threads > 0 && n > 0 && count >= 0 && count % n == 0 && out_count == count);
+    int64_t rows = count / n;
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++) norm_row(x + row * n, weight, out + row * n, n, eps);
+    return 0;
 }
 
 /* x: [rows, 2n]; out: [rows, n]. */
-void swiglu(const float *x, float *out, int64_t rows, int64_t n, int threads) {
+int swiglu(const float *x, int64_t count, int64_t n, float *out, int64_t out_count, int threads) {
+    REQUIRE(threads > 0 && n > 0 && count >= 0 && count % n == 0 && count / n % 2 == 0 && out_count == count / 2);
+    int64_t rows = count / n / 2;
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++) gate_row(x + row * 2 * n, out + row * n, n);
+    return 0;
 }
 
 /* Each row to 8 bits around 128, and its scale. */
-void quantise(const float *x, uint8_t *out, float *scales, int64_t rows, int64_t n, int threads) {
+int quantise(const float *x, int64_t count, uint8_t *out, int64_t out_count, float *scales, int64_t rows, int threads) {
+    REQUIRE(threads > 0 && rows >= 0 && count >= 0 && (rows ? count % rows == 0 : count == 0) && out_count == count);
+    int64_t n = rows ? count / rows : 0;
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++) scales[row] = quantise_row(x + row * n, out + row * n, n);
+    return 0;
 }
 
 /* x = x · scale of its row + bias (or NULL), in place. */
-void rescale(float *x, const float *scales, const float *bias, int64_t rows, int64_t n, int threads) {
+int rescale(float *x, int64_t count, const float *scales, int64_t rows, const float *bias, int64_t bias_count,
+            int threads) {
+    REQUIRE(threads > 0 && rows >= 0 && count >= 0 && (rows ? count % rows == 0 : count == 0));
+    int64_t n = rows ? count / rows : 0;
+    REQUIRE(!bias || bias_count == n || !rows);
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++) {
         float *to = x + row * n, scale = scales[row];
@@ -33,6 +50,7 @@ void rescale(float *x, const float *scales, const float *bias, int64_t rows, int
         else
             for (int64_t i = 0; i < n; i++) to[i] *= scale;
     }
+    return 0;
 }
 
 /* A head's vector normalised (weight NULL: as it is) and rotated by half (Su 2021, as in GPT-NeoX). */
@@ -50,26 +68,36 @@ static inline void turn(const float *restrict x, const float *restrict weight, f
 
 #define SET_CACHE(NAME, T, TO)                                                                                         \
     /* qkv: [tokens, (heads + 2 kv_heads) · size]; queries to q [tokens, heads, size], the rest to slot, column. */    \
-    void NAME(const Shape *s, const float *qkv, const float *q_weight, const float *k_weight, float eps,               \
-              const float *cosine, const float *sine, const int64_t *slots, const int64_t *at, int64_t tokens,         \
-              float *q, T *keys, T *values) {                                                                          \
-        int64_t size = s->size, width = (s->heads + 2 * s->kv_heads) * size;                                           \
-        _Pragma("omp parallel for num_threads(s->threads) if (tokens * width > SMALL)")                                \
+    int NAME(const float *qkv, int64_t qkv_count, const float *q_weight, const float *k_weight, int64_t weight_count,  \
+             float eps, const float *cosine, const float *sine, int64_t rotary_count, const int64_t *slots,            \
+             const int64_t *at, int64_t tokens, float *q, int64_t q_count, T *keys, T *values, int64_t cache_count,    \
+             int64_t heads, int64_t kv_heads, int64_t size, int64_t columns, int threads) {                            \
+        REQUIRE(threads > 0 && heads > 0 && kv_heads > 0 && heads < 1 << 30 && kv_heads < 1 << 30);                    \
+        REQUIRE(size > 0 && size % 2 == 0 && size <= LARGEST_HEAD);                                                    \
+        REQUIRE(qkv_count == extent(tokens, heads + 2 * kv_heads, size) && rotary_count == extent(tokens, size, 1));   \
+        REQUIRE(q_count == extent(tokens, heads, size) && !q_weight == !k_weight);                                     \
+        REQUIRE(!q_weight || weight_count == size);                                                                    \
+        int64_t width = (heads + 2 * kv_heads) * size, page = extent(kv_heads, columns, size);                         \
+        REQUIRE(page > 0 && cache_count >= 0 && cache_count % page == 0);                                              \
+        for (int64_t t = 0; t < tokens; t++)                                                                           \
+            REQUIRE(slots[t] >= 0 && slots[t] < cache_count / page && at[t] >= 0 && at[t] < columns);                  \
+        _Pragma("omp parallel for num_threads(threads) if (tokens * width > SMALL)")                                   \
         for (int64_t t = 0; t < tokens; t++) {                                                                         \
             const float *from = qkv + t * width, *cos_t = cosine + t * size, *sin_t = sine + t * size;                 \
-            float key[1024];                                                                                           \
-            for (int64_t h = 0; h < s->heads; h++, from += size)                                                       \
-                turn(from, q_weight, eps, cos_t, sin_t, q + (t * s->heads + h) * size, size);                          \
-            for (int64_t h = 0; h < s->kv_heads; h++, from += size) {                                                  \
-                T *to = keys + ((slots[t] * s->kv_heads + h) * s->columns + at[t]) * size;                             \
+            float key[LARGEST_HEAD];                                                                                   \
+            for (int64_t h = 0; h < heads; h++, from += size)                                                          \
+                turn(from, q_weight, eps, cos_t, sin_t, q + (t * heads + h) * size, size);                             \
+            for (int64_t h = 0; h < kv_heads; h++, from += size) {                                                     \
+                T *to = keys + ((slots[t] * kv_heads + h) * columns + at[t]) * size;                                   \
                 turn(from, k_weight, eps, cos_t, sin_t, key, size);                                                    \
                 for (int64_t i = 0; i < size; i++) to[i] = TO(key[i]);                                                 \
             }                                                                                                          \
-            for (int64_t h = 0; h < s->kv_heads; h++, from += size) {                                                  \
-                T *to = values + ((slots[t] * s->kv_heads + h) * s->columns + at[t]) * size;                           \
+            for (int64_t h = 0; h < kv_heads; h++, from += size) {                                                     \
+                T *to = values + ((slots[t] * kv_heads + h) * columns + at[t]) * size;                                 \
                 for (int64_t i = 0; i < size; i++) to[i] = TO(from[i]);                                                \
             }                                                                                                          \
         }                                                                                                              \
+        return 0;                                                                                                      \
     }
 
 SET_CACHE(set_f32, float, to_f32)
@@ -78,7 +106,9 @@ SET_CACHE(set_bf16, bf16, to_bf16)
 #define STRIDE 1024 /* elements looked through at a time */
 
 /* The place of each row's largest element, the first of equals; -1 where that is not finite or one is NaN. */
-void largest(const float *x, int64_t *out, int64_t rows, int64_t n, int threads) {
+int largest(const float *x, int64_t count, int64_t *out, int64_t rows, int threads) {
+    REQUIRE(threads > 0 && rows >= 0 && count >= 0 && (rows ? count % rows == 0 && count > 0 : count == 0));
+    int64_t n = rows ? count / rows : 0;
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++) {
         const float *from = x + row * n;
@@ -97,4 +127,5 @@ void largest(const float *x, int64_t *out, int64_t rows, int64_t n, int threads)
         while (place < n && from[place] != most) place++;
         out[row] = broken || !isfinite(most) ? -1 : place;
     }
+    return 0;
 }

@@ -1,10 +1,33 @@
 /* What the native kernels have in common: types of a KV cache, a fast exponential, and what is done to a row. */
+#ifdef _OPENMP
+#include <omp.h>
+#define THREAD omp_get_thread_num()
+#else
+#define THREAD 0
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SMALL 16384 /* elements that one thread does sooner than it wakes another */
+
+#define LARGEST_HEAD 1024 /* elements of a key */
+#define NO_MEMORY -1
+
+/* Every function that is called from outside first checks all it will read or write against the sizes of the memory it
+ * was given, and touches none of it where they do not fit: it returns the line of the check, 0 where it did its work. */
+#define REQUIRE(fits)                                                                                                  \
+    do                                                                                                                 \
+        if (!(fits)) return __LINE__;                                                                                  \
+    while (0)
+
+/* The product of three extents, -1 where one is negative or it does not fit. */
+static inline int64_t extent(int64_t a, int64_t b, int64_t c) {
+    int64_t both, all;
+    if (a < 0 || b < 0 || c < 0 || __builtin_mul_overflow(a, b, &both) || __builtin_mul_overflow(both, c, &all)) return -1;
+    return all;
+}
 
 typedef uint16_t bf16;
 
@@ -75,8 +98,3 @@ static inline float quantise_row(const float *from, uint8_t *to, int64_t n) {
     for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)(int32_t)(from[i] * inverse + 128.5f);
     return largest / 127.0f;
 }
-
-typedef struct {
-    int64_t heads, kv_heads, size, columns; /* columns: of the cache, allocated */
-    int64_t threads;
-} Shape;

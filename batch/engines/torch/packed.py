@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from batch.engines.torch.attention import CALL_BYTES, NAME, Native, Plan, Segment, group_slots, set_plan
-from batch.engines.torch.native import CACHE_DTYPES, LANES, Rows, kernels
+from batch.engines.torch.native import CACHE_DTYPES, kernels
 from batch.engines.torch.pages import PageCache
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
@@ -34,6 +34,7 @@ class PackedRunner:
         share: bool = True,
         step_tokens: int = STEP_TOKENS,
         cache_dtype: torch.dtype | None = None,
+        native: bool = True,
     ) -> None:
         self.rows: list[Sequence] = []
         self._model = model
@@ -41,10 +42,8 @@ class PackedRunner:
         dtypes = {model.dtype, cache_dtype or model.dtype}
         fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
         config = self._model.config.get_text_config()
-        heads = getattr(config, "num_attention_heads", 1)
-        self._group = heads // (getattr(config, "num_key_value_heads", None) or heads)
-        self._kernels = kernels() if fits and self._group <= LANES else None
-        self._cache = (PageCache if self._kernels is not None else SlotCache)(cache_dtype, max_batch)
+        quick = self._kernels = kernels() if fits and native else None
+        self._cache = SlotCache(cache_dtype, max_batch) if quick is None else PageCache(cache_dtype, max_batch, quick.page)
         windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
         self.prefixes = PrefixStore(PREFIX_TOKENS) if share and not windows else None
 
@@ -250,7 +249,7 @@ class PackedRunner:
     def _tell(self, runs: list[tuple[int, int, int, int]], longest: int, prefixes: list[Prefix]) -> Native:
         assert self._kernels is not None and isinstance(self._cache, PageCache)
         table = torch.from_numpy(self._cache.table)
-        return Native(self._kernels, table, Rows.of(runs, self._group, longest), prefixes)
+        return Native(self._kernels, table, runs, longest, prefixes)
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
         lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]

@@ -9,7 +9,6 @@ import mmap
 import numpy
 import torch
 
-from batch.engines.torch.native import PAGE
 from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 FIRST = 64  # pages to begin with
@@ -17,16 +16,16 @@ MOST = 2**32  # a limit of more says that none is known yet
 
 
 class PageCache(SlotCache):
-    """All layers, [pages, heads, PAGE, head size]; `table` says which pages row i has.
+    """All layers, [pages, heads, page, head size]; `table` says which pages row i has.
 
     No key is ever moved: a row gives its pages back when it goes. Address space is taken for all pages within the limit
     at once, memory only as they are written to, in large pages where the system has them: reading many short rows is
     bound by looking up addresses.
     """
 
-    def __init__(self, dtype: torch.dtype | None, rows: int) -> None:
+    def __init__(self, dtype: torch.dtype | None, rows: int, page: int) -> None:
         super().__init__(dtype, rows)
-        self.columns = PAGE
+        self.columns = self.page = page
         self.table = numpy.zeros((0, 0), dtype=numpy.int64)  # [rows, most pages of a row]
         self._taken: list[int] = []  # pages of each row
         self._free: list[int] = []  # the last given back is the next taken, as the processor may still hold it
@@ -38,28 +37,27 @@ class PageCache(SlotCache):
             memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise MemoryError(f"no memory for a cache of {size:,} bytes a layer: {error}") from None
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        if hasattr(mmap, "MADV_HUGEself.page"):
             with contextlib.suppress(OSError):  # a kernel without them
-                memory.madvise(mmap.MADV_HUGEPAGE)
+                memory.madvise(mmap.MADV_HUGEself.page)
         return torch.frombuffer(memory, dtype=torch.uint8, count=size).view(dtype).view(shape)
 
     def warm(self, share: int) -> None:
         """Take the memory of so many bytes now: what is loaded in one go is not waited for while rows run."""
         self._extend_to_limit()
-        pages = min(share // max(PAGE * self.bytes_per_token(), 1), self.slots)
+        pages = min(share // max(self.page * self.bytes_per_token(), 1), self.slots)
         with torch.inference_mode():
             for layer in self.layers:
                 layer.keys[:pages].zero_()
                 layer.values[:pages].zero_()
 
-    @staticmethod
-    def takes(tokens: int) -> int:
+    def takes(self, tokens: int) -> int:
         """The columns of the pages that so many tokens need."""
-        return -(-tokens // PAGE) * PAGE
+        return -(-tokens // self.page) * self.page
 
     def grow(self, needed: list[int]) -> None:
         """Pages for this many columns of each row."""
-        most = -(-max(needed, default=0) // PAGE)
+        most = -(-max(needed, default=0) // self.page)
         rows, width = self.table.shape
         if len(needed) > rows or most > width:
             bigger = numpy.zeros((max(len(needed), self.rows, rows), max(2 * width, most)), dtype=numpy.int64)
@@ -67,7 +65,7 @@ class PageCache(SlotCache):
             self.table = bigger
         self._taken += [0] * (len(needed) - len(self._taken))
         for row, columns in enumerate(needed):
-            for place in range(self._taken[row], -(-columns // PAGE)):
+            for place in range(self._taken[row], -(-columns // self.page)):
                 if not self._free:
                     self._extend()
                 self.table[row, place] = self._free.pop()
@@ -76,8 +74,8 @@ class PageCache(SlotCache):
     def place(self, rows: list[int], columns: list[int], device: torch.device) -> None:
         """Where the tokens of the next pass are written to: a page, and the column in it."""
         at = numpy.asarray(columns)
-        pages = self.table[numpy.asarray(rows), at // PAGE]
-        self.writes = (torch.from_numpy(pages), torch.from_numpy(at % PAGE))
+        pages = self.table[numpy.asarray(rows), at // self.page]
+        self.writes = (torch.from_numpy(pages), torch.from_numpy(at % self.page))
 
     def drop(self, row: int, last: int) -> None:
         """Give a row's pages back; the last row's place in the table goes into the gap.
@@ -91,7 +89,7 @@ class PageCache(SlotCache):
 
     def take_prefix(self, row: int, length: int) -> Prefix:
         """The first tokens of a row as a prefix to share."""
-        pages = torch.from_numpy(self.table[row, : -(-length // PAGE)])
+        pages = torch.from_numpy(self.table[row, : -(-length // self.page)])
 
         def together(cached: torch.Tensor) -> torch.Tensor:
             found = cached[pages].transpose(0, 1).flatten(1, 2)  # [heads, columns, size]
@@ -105,9 +103,9 @@ class PageCache(SlotCache):
             self._resize(max(FIRST, 2 * self.slots))
 
     def _extend_to_limit(self) -> bool:
-        if self.slots < self.limit // PAGE < MOST:
+        if self.slots < self.limit // self.page < MOST:
             with contextlib.suppress(MemoryError):  # address space may be limited too
-                self._resize(self.limit // PAGE)
+                self._resize(self.limit // self.page)
                 return True
         return False
 

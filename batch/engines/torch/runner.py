@@ -1,22 +1,23 @@
-"""Runs the model: prompts in one pass, then every running row by one token."""
+"""The runner for a model: the fastest that is right, and the one that runs all rows as a padded rectangle."""
 
 from __future__ import annotations
 
-import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from batch.engines.torch.cache import SharedCache
 from batch.engines.torch.graphs import PlainSteps
+from batch.engines.torch.native import kernels
 from batch.engines.torch.packed import PackedRunner
 from batch.engines.torch.sequence import Sequence
+from batch.engines.torch.single import SingleRunner, rope_kinds
 from batch.engines.torch.static import StaticRunner
-from batch.engines.torch.text import TextStream
-from batch.options import SamplingOptions
+from batch.engines.torch.trial import Trial
+from batch.engines.torch.troubles import first_line, out_of_memory
+from batch.engines.torch.turns import InTurns, Runner, forward_options
+from batch.errors import FatalError
 
 # Kinds of layers whose past is plain keys and values, and masks that follow from columns alone.
 SHARED_LAYERS = {"full_attention", "sliding_attention"}
@@ -24,69 +25,10 @@ SHARED_LAYERS = {"full_attention", "sliding_attention"}
 LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
 
-class Runner(Protocol):
-    """The model over the sequences it was given, until they are released. Logits: [rows, vocabulary], float32."""
-
-    rows: list[Sequence]  # in the order of `decode`'s logits
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Of cache, measured; 0 where it is not known."""
-        ...
-
-    def expect(self, sequence: Sequence) -> None:
-        """Hear of a sequence that will come."""
-        ...
-
-    def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
-        """One step: the rows that have a next token, and its logits; newcomers are rows from now on."""
-        ...
-
-    def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
-        """Take sequences in; logits of each one's first token, in the given order."""
-        ...
-
-    def decode(self) -> torch.Tensor:
-        """Logits of the next token of every row."""
-        ...
-
-    def release(self, sequences: Iterable[Sequence], *, broken: bool = False) -> None:
-        """Give up rows; `broken` ones had logits that are not numbers."""
-        ...
-
-
-class _InTurns(ABC):
-    """Steps that either fill prompts in or decode."""
-
-    rows: list[Sequence]
-
-    def expect(self, sequence: Sequence) -> None:  # noqa: B027 - optional
-        """Nothing is prepared."""
-
-    def own(self, sequence: Sequence) -> int:
-        """Columns to reckon with where such a runner takes the place of one that shares: all it may come to."""
-        return sequence.most_tokens
-
-    def limit(self, tokens: int, warm: int = 0) -> None:  # noqa: B027 - optional
-        """The scheduler's reckoning is all there is."""
-
-    def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
-        """Newcomers by themselves, or else every row."""
-        if newcomers:
-            return newcomers, self.prefill(newcomers)
-        return list(self.rows), self.decode()
-
-    @abstractmethod
-    def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
-        """Take sequences in; logits of each one's first token, in the given order."""
-
-    @abstractmethod
-    def decode(self) -> torch.Tensor:
-        """Logits of the next token of every row."""
-
-
-class BatchRunner(_InTurns):
+class BatchRunner(InTurns):
     """All rows in one forward pass, over a cache they share."""
+
+    name = "rectangle"
 
     def __init__(self, model: Any, max_batch: int) -> None:
         self.rows: list[Sequence] = []
@@ -94,7 +36,7 @@ class BatchRunner(_InTurns):
         self._max_batch = max_batch
         self._cache = SharedCache()
         self._end = 0  # column after the newest tokens
-        self._options = _forward_options(model)
+        self._options = forward_options(model)
 
     @property
     def bytes_per_token(self) -> int:
@@ -171,112 +113,85 @@ class BatchRunner(_InTurns):
             self._end = end
 
 
-class SingleRunner(_InTurns):
-    """Every row in a forward pass of its own, over transformers' own cache: right for any model, and slow."""
+def open_runner(
+    model: Any,
+    max_batch: int,
+    *,
+    share: bool = True,
+    cache_dtype: torch.dtype | None = None,
+    notes: list[str] | None = None,
+) -> Runner:
+    """The fastest runner that is right for this model: each must show in a trial what the whole model gives.
 
-    def __init__(self, model: Any) -> None:
-        self.rows: list[Sequence] = []
-        self._model = model
-        options = _forward_options(model)
-        self._options = {k: v for k, v in options.items() if k != "position_ids"}
-        takes = inspect.signature(model.forward).parameters
-        self._cache_name = "cache_params" if "cache_params" in takes else "past_key_values"
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Not known: the past of such a model may not be keys and values."""
-        return 0
-
-    def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
-        """Take sequences in, one after the other."""
-        self.rows += sequences
-        for sequence in sequences:
-            sequence.cache = DynamicCache(config=self._model.config.get_text_config())
-        return torch.cat([self._forward(s, s.prompt) for s in sequences])
-
-    def decode(self) -> torch.Tensor:
-        """The newest token of every row."""
-        return torch.cat([self._forward(s, [s.last_token]) for s in self.rows])
-
-    def release(self, sequences: Iterable[Sequence], *, broken: bool = False) -> None:
-        """Give up rows."""
-        for sequence in sequences:
-            self.rows.remove(sequence)
-            sequence.cache = None
-
-    def _forward(self, sequence: Sequence, tokens: list[int]) -> torch.Tensor:
-        ids = torch.tensor([tokens], device=self._model.device)
-        options = {**self._options, self._cache_name: sequence.cache}
-        out = self._model(input_ids=ids, use_cache=True, **options)
-        logits: torch.Tensor = out.logits[:, -1].float()
-        return logits
+    `notes` is added to where a faster one was passed over for want of memory, or where there is no cache. Raises
+    FatalError where the model gives no answer that could be relied on.
+    """
+    said = notes if notes is not None else []
+    trial = _trial(model)
+    tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
+    failed = ""
+    for name, make in _makers(model, max_batch, share, cache_dtype):
+        runner, problem = _tried(make, trial, tolerance)
+        if runner is not None:
+            return runner
+        if out_of_memory(problem):
+            said.append(f"slower than it could be: no memory for the {name} runner ({first_line(problem)})")
+        elif not failed and problem.args:
+            failed = f"{name}: {first_line(problem)}"
+    whole = SingleRunner(model, cached=False, positions=False)
+    said.append("slow: what it keeps of a prompt is not right, so every token runs the whole text again")
+    if failed:
+        said.append(f"no cache, {failed}")
+    return whole
 
 
-def open_runner(model: Any, max_batch: int, *, share: bool = True, cache_dtype: torch.dtype | None = None) -> Runner:
-    """The fastest runner that is right for this model: rows share a pass only where a trial shows they may."""
+def _makers(
+    model: Any, max_batch: int, share: bool, cache_dtype: torch.dtype | None
+) -> list[tuple[str, Callable[[], Runner]]]:
+    """Runners by name, the fastest first."""
+    makers: list[tuple[str, Callable[[], Runner]]] = []
     if _rows_may_share(model):
-        tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
-        makers: list[Callable[[], Runner]] = [lambda: BatchRunner(model, max_batch)]
-        if "position_ids" in _forward_options(model):
+        if "position_ids" in forward_options(model):
             if model.device.type == "cpu":
-                makers.insert(0, lambda: PackedRunner(model, max_batch, share=share, cache_dtype=cache_dtype))
+                options: dict[str, Any] = {"share": share, "cache_dtype": cache_dtype}
+                if kernels() is not None:
+                    makers.append(("native packed", lambda: PackedRunner(model, max_batch, **options)))
+                makers.append(("packed", lambda: PackedRunner(model, max_batch, **options, native=False)))
             elif model.device.type == "cuda":
                 plain = PlainSteps()  # where replaying gives other answers
-                makers.insert(0, lambda: StaticRunner(model, max_batch, share=share, steps=plain))
-                makers.insert(0, lambda: StaticRunner(model, max_batch, share=share))
-        for make in makers:
-            try:
-                runner = make()
-                if _agree(runner, SingleRunner(model), tolerance):
-                    return runner
-            except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
-                pass  # a model that does not take such a cache; the next runner asks less of it
-    return SingleRunner(model)
+                makers.append(("static", lambda: StaticRunner(model, max_batch, share=share)))
+                makers.append(("static", lambda: StaticRunner(model, max_batch, share=share, steps=plain)))
+        makers.append(("rectangle", lambda: BatchRunner(model, max_batch)))
+    for positions in (True, False):
+        makers.append(("one by one", lambda positions=positions: SingleRunner(model, positions=positions)))  # type: ignore[misc]
+    return makers
 
 
-def _forward_options(model: Any) -> dict[str, Any]:
-    """Arguments of `forward` that not every model has."""
-    takes = inspect.signature(model.forward).parameters
-    options: dict[str, Any] = {}
-    if "position_ids" in takes:
-        options["position_ids"] = True
-    if "logits_to_keep" in takes:
-        options["logits_to_keep"] = 1  # else a long prompt's logits take prompt × vocabulary floats
-    return options
+def _tried(make: Callable[[], Runner], trial: Trial, tolerance: float) -> tuple[Runner | None, Exception]:
+    """A runner that agrees, or what is against it; nothing of it is kept."""
+    try:
+        runner = make()
+        if trial.agrees(runner, tolerance):
+            return runner, Exception()
+        return None, ValueError("its logits are not those of the whole model")
+    except (MemoryError, RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError) as error:
+        return None, error.with_traceback(None)  # a model that does not take such a cache
+
+
+def _trial(model: Any) -> Trial:
+    try:
+        return Trial(model)
+    except FatalError:
+        raise
+    except Exception as error:  # models raise what they like where they cannot be run
+        if out_of_memory(error):
+            raise FatalError(f"not enough memory to run the model: {first_line(error)}") from error
+        name = type(model).__name__
+        raise FatalError(f"{name} cannot be run: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _rows_may_share(model: Any) -> bool:
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ())
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kinds = {rope.get("rope_type")} | {r.get("rope_type") for r in rope.values() if isinstance(r, dict)}
-    return layers <= SHARED_LAYERS and not kinds & LENGTH_DEPENDENT_ROPE and not getattr(model, "_is_stateful", False)
-
-
-def _agree(batch: Runner, single: Runner, tolerance: float) -> bool:
-    """Whether rows of different lengths, one joining late, give the logits they give alone.
-
-    Sums in another order differ a little: `tolerance` is a share of the largest logit.
-    """
-    results: list[list[torch.Tensor]] = []
-    for runner in (batch, single):
-        early, late = _trial([3, 7, 1, 4, 9, 2, 5]), _trial([8, 6, 2])
-        logits = [runner.prefill([early])]
-        early.tokens.append(5)
-        logits.append(runner.prefill([late]))
-        late.tokens.append(6)
-        logits.append(runner.decode())
-        early.tokens.append(1)
-        late.tokens.append(1)
-        runner.release([early])
-        logits.append(runner.decode())
-        runner.release([late])
-        results.append(logits)
-    largest = max(float(alone.abs().max()) for alone in results[1])
-    return all(
-        float((together - alone).abs().max()) <= tolerance * largest for together, alone in zip(*results, strict=True)
-    )
-
-
-def _trial(prompt: list[int]) -> Sequence:
-    return Sequence("trial", prompt, SamplingOptions(), 4, TextStream(None, []))
+    changing = rope_kinds(model).keys() & LENGTH_DEPENDENT_ROPE
+    return layers <= SHARED_LAYERS and not changing and not getattr(model, "_is_stateful", False)

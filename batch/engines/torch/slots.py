@@ -102,8 +102,7 @@ class SlotCache(Cache):  # type: ignore[misc]
             layer.allocate(heads, (size, size), like)
         return layer
 
-    @staticmethod
-    def takes(tokens: int) -> int:
+    def takes(self, tokens: int) -> int:
         """The columns that so many tokens of a row take."""
         return tokens
 

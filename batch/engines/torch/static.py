@@ -41,8 +41,7 @@ class StaticRunner:
         self._max_batch = max_batch
         self._config = model.config.get_text_config()
         self._cache = StaticSlots(self._config.num_hidden_layers)
-        heads = getattr(self._config, "num_attention_heads", 1)
-        self._group = heads // (getattr(self._config, "num_key_value_heads", None) or heads)
+        self._group = 1  # query heads a KV head, as the first pass shows
         self._limit: int | None = None  # tokens that the slots may hold together; None: as few as there must be
         self._expected = 0  # the longest that a sequence may become
         self._waited = self._idle = 0  # steps, and rows times steps, since prompts began to wait
@@ -289,6 +288,7 @@ class StaticRunner:
         finally:
             self._config._attn_implementation = usual
             set_reads(None)
+            self._group = max(self._group, reads.group)
         logits: torch.Tensor = out.logits[0]
         return logits
 

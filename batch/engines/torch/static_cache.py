@@ -39,11 +39,13 @@ class Reads:
     width: int  # columns that are read
     last: torch.Tensor  # [rows, tokens], the newest column that each token sees, its own
     places: tuple[torch.Tensor, torch.Tensor] | None = None  # row and token of each in the line; None: one a row
-    masks: dict[int | None, torch.Tensor] = field(default_factory=dict)  # by sliding window
+    masks: dict[tuple[int | None, int], torch.Tensor] = field(default_factory=dict)  # by sliding window, and group
+    group: int = 1  # most query heads a KV head, of the layers that have run
 
     def mask(self, group: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
         """What to add to the scores, [rows, 1, tokens × group, width]; made once a step."""
-        if window not in self.masks:
+        self.group = max(self.group, group)
+        if (window, group) not in self.masks:
             columns = torch.arange(self.width, device=like.device)
             last = self.last.unsqueeze(-1)
             hidden = columns > last
@@ -51,8 +53,8 @@ class Reads:
                 hidden |= columns <= last - window
             mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
             mask = mask.masked_fill_(hidden, float("-inf")).repeat_interleave(group, dim=1)
-            self.masks[window] = mask.unsqueeze(1)
-        return self.masks[window]
+            self.masks[window, group] = mask.unsqueeze(1)
+        return self.masks[window, group]
 
 
 _now = threading.local()

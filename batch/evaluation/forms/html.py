@@ -157,11 +157,15 @@ def _differences(comparison: Comparison) -> str:
         word = words.verdict_on(d)
         interval = words.signed_range(d.low, d.high)
         kind = word if word in ("better", "worse") else "dim"
+        numbers = (words.percent(d.theirs), words.percent(d.ours), words.signed(d.change), interval)
         rows.append(
-            f'<tr><td>{escaped(d.title)}</td><td class="n">{words.percent(d.theirs)}</td>'
-            f'<td class="n">{words.percent(d.ours)}</td><td class="n">{words.signed(d.change)}</td>'
-            f'<td class="n">{interval}</td><td class="n">{escaped(words.probability(d.p))}</td>'
-            f'<td>{d.test if d.p is not None else ""}</td><td class="{kind}">{word}</td></tr>'
+            [
+                f"<td>{escaped(d.title)}</td>",
+                *(f'<td class="n">{value}</td>' for value in numbers),
+                f'<td class="n">{escaped(words.probability(d.p))}</td>',
+                f"<td>{d.test if d.p is not None else ''}</td>",
+                f'<td class="{kind}">{word}</td>',
+            ]
         )
     heads = ("Score", "Before", "Now", "Change", "95 %", "p", "Test", "")
     return _details("", "All differences", _table(heads, rows, numbers=range(1, 6)))
@@ -213,12 +217,10 @@ def _changes(changes: Iterable[Change]) -> str:
 def _failures(report: Report) -> list[str]:
     parts = []
     if report.errors:
-        rows = [f'<tr><td class="n">{n:,}</td><td class="t">{escaped(_cut(e))}</td></tr>' for e, n in report.errors]
+        rows = [[f'<td class="n">{n:,}</td>', f'<td class="t">{escaped(_cut(e))}</td>'] for e, n in report.errors]
         parts += ["<h2>Why predictions failed</h2>", _card(_table(("Pairs", "Error"), rows, numbers=(0,)))]
     if report.problems:
-        rows = [
-            f'<tr><td class="n">{p.line:,}</td><td class="t">{escaped(p.message)}</td></tr>' for p in report.problems
-        ]
+        rows = [[f'<td class="n">{p.line:,}</td>', f'<td class="t">{escaped(p.message)}</td>'] for p in report.problems]
         parts += ["<h2>Lines skipped</h2>", _card(_table(("Line", "Problem"), rows, numbers=(0,)))]
     return parts
 
@@ -231,15 +233,25 @@ def _spans(parts: Iterable[Span]) -> str:
     return "".join(found)
 
 
-def _row(name: str, *cells: str) -> str:
-    texts = "".join(f'<td class="t" dir="auto">{cell}</td>' for cell in cells)
-    return f'<tr><td class="id">{escaped(name)}</td>{texts}</tr>'
+def _row(name: str, *cells: str) -> list[str]:
+    texts = [f'<td class="t" dir="auto">{cell}</td>' for cell in cells]
+    return [f'<td class="id" title="{escaped(name)}">{escaped(name)}</td>', *texts]
 
 
-def _table(heads: Sequence[str], rows: Sequence[str], *, numbers: Iterable[int] = ()) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> str:
     right = set(numbers)
     cells = "".join(f'<th scope="col"{" class=n" if at in right else ""}>{head}</th>' for at, head in enumerate(heads))
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    # Each cell carries its head: where the page is narrow a row is a list of them.
+    body = "".join(
+        "<tr>"
+        + "".join(
+            cell.replace("<td", f'<td data-head="{head}"', 1) if head else cell
+            for head, cell in zip(heads, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _details(sign: str, head: str, body: str, *, open_: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""The style sheet of the HTML report; dark where the reader's system is."""
+"""The style sheet of the HTML report; dark where the reader's system is, one column where the page is narrow."""
 
 CSS = """
 :root { color-scheme: light dark; --bg: #fbfbfa; --card: #ffffff; --fg: #1c1e21; --dim: #62676f; --line: #e2e4e7;
@@ -19,7 +19,8 @@ p { margin: 6px 0; }
 .tile { min-width: 128px; } .card { overflow-x: auto; }
 .tile b { display: block; font-size: 24px; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--dim); font-size: 13px; }
-svg { display: block; width: 100%; min-width: 560px; height: auto; }
+svg { display: block; width: 100%; height: auto; aspect-ratio: var(--wide); }
+svg .narrow { display: none; }
 svg text { font: 13px system-ui, -apple-system, "Segoe UI", "Hiragino Sans", "Noto Sans CJK JP", sans-serif;
   fill: var(--fg); font-variant-numeric: tabular-nums; }
 svg .tick { fill: var(--dim); font-size: 12px; }
@@ -33,7 +34,8 @@ th { color: var(--dim); font-weight: 500; font-size: 13px; }
 tr:last-child td { border-bottom: 0; }
 .n { text-align: right; white-space: nowrap; }
 .t { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 160px; }
-.id { max-width: 140px; overflow-wrap: anywhere; color: var(--dim); }
+.id { max-width: 270px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-size: 13px;
+  line-height: 23px; color: var(--dim); }
 ins { background: var(--good-bg); color: var(--good); text-decoration: underline; text-underline-offset: 3px; }
 del { background: var(--bad-bg); color: var(--bad); text-decoration: line-through; }
 .better { color: var(--good); } .worse { color: var(--bad); }
@@ -42,5 +44,19 @@ summary { cursor: pointer; padding: 6px 0; font-weight: 500; }
 summary .sign { display: inline-block; width: 1.4em; font-family: ui-monospace, monospace; color: var(--dim); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
 dd { margin: 0; overflow-wrap: anywhere; }
+@media screen and (max-width: 640px) {
+  main { padding: 20px 14px 48px; }
+  .tiles { gap: 8px; } .tile { flex: 1 1 128px; } .tile, .card { padding: 10px 12px; }
+  svg { aspect-ratio: var(--narrow); max-width: 440px; }
+  svg .wide { display: none; } svg .narrow { display: inline; }
+  table, tbody, tr, td { display: block; } thead { display: none; }
+  tr { padding: 8px 0; border-bottom: 1px solid var(--line); } tr:last-child { border-bottom: 0; }
+  td { padding: 2px 0; border-bottom: 0; } .n { text-align: left; } .t { min-width: 0; }
+  .id { max-width: none; overflow-x: auto; text-overflow: clip; }
+  td[data-head]:not(:empty)::before { content: attr(data-head); display: inline-block; min-width: 84px;
+    margin-right: 8px; font-size: 13px; color: var(--dim); }
+  .t[data-head]::before { display: block; margin-top: 4px; }
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin: 0 0 8px; }
+}
 @media print { details { break-inside: avoid; } body { background: #ffffff; } }
 """

@@ -70,7 +70,7 @@ def summary(report: Report) -> str:
     """How many pairs there were and what became of them."""
     parts = [f"{report.total:,} pairs", f"{report.scored:,} scored", f"{report.failed:,} failed"]
     if report.unscorable:
-        parts.append(f"{report.unscorable:,} without a usable expected answer")
+        parts.append(f"{report.unscorable:,} that cannot be scored")
     if report.skipped:
         parts.append(f"{report.skipped:,} lines skipped")
     if report.superseded:

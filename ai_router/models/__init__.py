@@ -1,0 +1,22 @@
+"""The models that may be chosen: what is known of each, where they are found, and the engine that runs one.
+
+`spec` is what is known of a model, `entries` reads `models.yaml`, `discovery` looks at what lies on this machine,
+`registry` is all of them together, `factory` makes the engine, `fingerprint` tells whether weights have changed.
+"""
+
+from ai_router.models.discovery import describe, describe_folder
+from ai_router.models.factory import make_engine, token_counter
+from ai_router.models.registry import DEMO_PATH, Registry, UnknownModelError
+from ai_router.models.spec import ModelSpec, with_choices
+
+__all__ = [
+    "DEMO_PATH",
+    "ModelSpec",
+    "Registry",
+    "UnknownModelError",
+    "describe",
+    "describe_folder",
+    "make_engine",
+    "token_counter",
+    "with_choices",
+]

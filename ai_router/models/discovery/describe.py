@@ -1,0 +1,190 @@
+"""What can be said of a place without loading what lies there: a folder, a file, a server's address. Never raises."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ai_router.models.spec import ModelSpec, missing_engine
+from batch.engines import registry as engines
+from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, read_config
+from batch.engines.registry import Place
+from batch.errors import FatalError
+
+SUFFIXES = (".gguf", ".safetensors", ".bin")  # of names that are taken for a file's
+NOT_CAUSAL = "not a causal language model"
+_LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+_MOST_ELEMENTS = 2**60  # of a tensor that can be
+
+
+def describe(
+    place: Place,
+    *,
+    id: str | None = None,  # noqa: A002 - the field's own name
+    name: str | None = None,
+    engine: str | None = None,
+    source: str,
+    notes: str = "",
+    sampling: Mapping[str, Any] | None = None,
+    adapter: Path | None = None,
+    engine_options: Mapping[str, Any] | None = None,
+    context: int | None = None,
+) -> ModelSpec:
+    """The spec of what lies at a place. No engine: the one that suits it best here.
+
+    What cannot be read, or run here, is not ready, and `why` names it and says what would help.
+    """
+    form = form_of(place)
+    engine = engine or engines.default_kind(place)
+    why, config, weights = _look(place, form) if isinstance(place, Path) else _nothing("")
+    why = why or _cannot_take(engine, form, place)
+    if not why and adapter is not None and form_of(adapter) == "missing":
+        why = f"no such adapter folder: {adapter}"
+    label = place if isinstance(place, str) else place.name
+    return ModelSpec(
+        id=id or label,
+        name=name or label,
+        engine=engine,
+        place=place,
+        source=source,
+        parameters=count_parameters(weights),
+        size_bytes=_size(weights),
+        context=context or _context(config),
+        notes=notes,
+        ready=not why,
+        why=why,
+        sampling=sampling or {},
+        adapter=adapter,
+        engine_options=engine_options or {},
+    )
+
+
+def describe_folder(folder: Path, **said: Any) -> ModelSpec:
+    """What can be said of a Hugging Face model folder; see `describe`."""
+    return describe(folder, **said)
+
+
+_Seen = tuple[str, dict[str, Any], list[Path]]
+
+
+def _nothing(why: str) -> _Seen:
+    return why, {}, []
+
+
+def _look(place: Path, form: str) -> _Seen:
+    """Why it is no model, its config, its files of weights."""
+    if form == "missing":
+        return _nothing(f"no such {'file' if place.suffix in SUFFIXES else 'folder'}: {place}")
+    if form == "folder":
+        return _look_into(place)
+    if form == "adapter":
+        base = base_of_adapter(place)
+        named = f", made for {base}" if base else ""
+        text = f"{place} is a LoRA adapter{named}, and no model: name its base model, and the adapter as its `adapter`"
+        return _nothing(text)
+    if form == "mmproj":
+        text = f"{place} is {FORMS['mmproj']}: name the model's own GGUF file, which lies beside it"
+        return _nothing(text)
+    if form == "safetensors":
+        return _nothing(f"{place} is a file of weights, and a model is its whole folder: name {place.parent}")
+    if form == "unknown":
+        return _nothing(f"{place} is no model: neither a folder with a config.json nor a GGUF file")
+    return "", {}, [place]
+
+
+def _look_into(folder: Path) -> _Seen:
+    config, why = read_config(folder / "config.json")
+    try:
+        weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    except OSError as error:
+        return f"cannot read {folder}: {error.strerror or error}", config, []
+    if why and (inside := gguf_files(folder)):
+        return f"{folder} holds a GGUF file, and no config.json: name the file itself, {inside[0]}", config, []
+    if why:
+        return why, config, weights
+    architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(one, str) for one in architectures):
+        return f"{folder / 'config.json'}: architectures is no list of names", config, weights
+    if architectures and not any("CausalLM" in one or "LMHead" in one for one in architectures):
+        return f"{NOT_CAUSAL} ({architectures[0]})", config, weights
+    if not weights:
+        return f"no weights (*.safetensors) in {folder}", config, weights
+    return "", config, weights
+
+
+def _cannot_take(engine: str, form: str, place: Place) -> str:
+    """Why this engine cannot run this form of model here, else ""."""
+    if missing := missing_engine(engine) if form in ("folder", "url") or ":" in engine else "":
+        return missing
+    try:
+        row = engines.find(engine)
+    except FatalError as error:
+        return str(error)
+    if form in row.forms or row.own:
+        return row.missing() or row.refuses(place)
+    takers = engines.takers(form)
+    here = FORMS[form]
+    if not takers:
+        hint = "serve it (with llama.cpp's llama-server, say), or take the model's folder of safetensors"
+        return f"{place} is {here}, which none of the engines here runs ({', '.join(engines.names())}): {hint}"
+    return f"{place} is {here}; the {engine} engine does not run it, engine: {takers[0].name} does"
+
+
+def _context(config: Mapping[str, Any]) -> int | None:
+    for key in ("max_position_embeddings", "n_positions"):
+        value = config.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**40:
+            return value
+    return None
+
+
+def _size(weights: Sequence[Path]) -> int | None:
+    try:
+        return sum(file.stat().st_size for file in weights) or None
+    except OSError:
+        return None
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file (8 bytes of length, then JSON). Raises ValueError and OSError."""
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        if len(start) < 8:
+            raise ValueError(f"{file} is cut short")
+        (length,) = struct.unpack("<Q", start)
+        if length > min(_LONGEST_HEADER, file.stat().st_size):
+            raise ValueError(f"{file} has no safetensors header")
+        try:
+            header = json.loads(stream.read(length))
+        except RecursionError:
+            raise ValueError(f"{file}: the header is nested too deeply") from None
+    if not isinstance(header, dict):
+        raise ValueError(f"{file} has no safetensors header")
+    return header
+
+
+def count_parameters(weights: Sequence[Path]) -> int | None:
+    """Elements of all tensors, from the safetensors headers; None where they do not say."""
+    total = 0
+    for file in weights:
+        if file.suffix != ".safetensors":
+            return None
+        try:
+            header = read_header(file)
+        except (OSError, ValueError):
+            return None
+        for name, tensor in header.items():
+            if name == "__metadata__":
+                continue
+            shape = tensor.get("shape") if isinstance(tensor, dict) else None
+            if not isinstance(shape, list) or not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
+                return None
+            elements = math.prod(shape[:8])
+            if len(shape) > 8 or elements > _MOST_ELEMENTS:
+                return None
+            total += elements
+    return total or None

@@ -1,0 +1,29 @@
+"""Causal language models in the Hugging Face cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ai_router.models.discovery.describe import NOT_CAUSAL, describe
+from ai_router.models.spec import ModelSpec
+from ai_router.settings import Workspace
+
+
+def cache_folder() -> Path:
+    """$HF_HUB_CACHE, else `hub` in $HF_HOME, else in ~/.cache/huggingface."""
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    try:
+        return Path(os.environ.get("HF_HUB_CACHE", Path(home, "hub"))).expanduser()
+    except RuntimeError:  # ~nobody
+        return Path(home, "hub")
+
+
+def find(workspace: Workspace) -> Iterable[ModelSpec]:
+    """Each snapshot, by its name on the hub; other models than causal language models are left out."""
+    for config in sorted(cache_folder().glob("models--*/snapshots/*/config.json")):
+        name = config.parents[2].name.removeprefix("models--").replace("--", "/")
+        spec = describe(config.parent, id=name, name=name.split("/")[-1], source="found")
+        if not spec.why.startswith(NOT_CAUSAL):
+            yield spec

@@ -1,0 +1,62 @@
+"""From a model to the engine that answers with it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ai_router.models.spec import ModelSpec
+from batch.engines import registry as engines
+from batch.engines.base import Engine
+from batch.engines.registry import Place
+from batch.errors import FatalError
+from batch.items import Answer, Request
+from batch.options import SamplingOptions
+
+LEAST_ROOM = 32  # items at once that every local engine takes
+
+
+def make_engine(
+    spec: ModelSpec, sampling: SamplingOptions, *, workers: int | None, timeout: float | None = None
+) -> Engine[Request, Answer]:
+    """The engine of a model, not yet loaded; raises the model's `why` when it is not ready.
+
+    `workers` is how many items it should have room for at once; with fewer there is still room to raise it later, and
+    without it the engine finds out what is best here.
+    """
+    if not spec.ready:
+        raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
+    row = engines.find(spec.engine)
+    described = describe_for_engine(spec.place, spec.engine_options)
+    if spec.adapter is not None:
+        described["adapter_path"] = str(spec.adapter)
+    if row.factory:
+        make: engines.EngineFactory = engines.load(row.factory)
+        return make(described, sampling, workers=workers, timeout=timeout)
+    from batch.engines.local.host import HostedEngine
+
+    room = None if workers is None else max(workers, LEAST_ROOM)
+    return HostedEngine(spec.engine, described, sampling=sampling, max_batch=room, timeout=timeout)
+
+
+def describe_for_engine(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What an engine is told of a model; a provider's has no address of its own."""
+    where = {} if not place else {"url": place} if isinstance(place, str) else {"path": str(place)}
+    return {**where, **options}
+
+
+def token_counter(spec: ModelSpec) -> Callable[[str], int] | None:
+    """`count(text) -> int` through the model's own tokenizer, or None where that is not installed."""
+    if spec.is_remote:
+        return None
+    file = spec.path / "tokenizer.json"
+    if not file.is_file() or importlib.util.find_spec("tokenizers") is None:
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception:  # the library raises bare Exception on a bad file; loading the model will say what is wrong
+        return None
+    return lambda text: len(tokenizer.encode(text).ids)

@@ -1,0 +1,82 @@
+"""All models of a workspace: the one inside, `models.yaml`, and what is found on this machine."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ai_router.models.discovery import describe, found
+from ai_router.models.discovery.describe import SUFFIXES
+from ai_router.models.entries import read_entries
+from ai_router.models.spec import ModelSpec
+from ai_router.settings import SettingsError, Workspace
+from batch.engines.places import form_of
+from batch.errors import BatchError
+from batch.sources.paths import user_path
+
+DEMO_PATH = Path(__file__).parents[1] / "demo"
+
+
+class UnknownModelError(BatchError):
+    """No model of that name; the text lists the nearest names."""
+
+
+class Registry:
+    """All models of a workspace, the built-in one first."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.skipped: list[str] = []  # what could not be read, a sentence each
+        self._models: dict[str, ModelSpec] = {}
+        for spec in self._discover():
+            self._models.setdefault(spec.id, spec)
+
+    def all(self) -> list[ModelSpec]:
+        """Every model, ready or not."""
+        return list(self._models.values())
+
+    def get(self, name: str) -> ModelSpec:
+        """A model by id, by name without case, or by the path of its folder or file."""
+        if name in self._models:
+            return self._models[name]
+        for spec in self._models.values():
+            if name.lower() in (spec.id.lower(), spec.name.lower()):
+                return spec
+        if (place := _place(name)) is not None:
+            known = next((spec for spec in self._models.values() if _same(spec, place)), None)
+            # Its place is its id, by which a job finds it again from wherever it is resumed.
+            return known or describe(place, id=str(place), source="found")
+        near = difflib.get_close_matches(name, self._models, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self._models)}"
+        raise UnknownModelError(f"Unknown model: {name}; {hint}")
+
+    def _discover(self) -> Iterable[ModelSpec]:
+        yield describe(DEMO_PATH, id="demo", name="demo", source="built in", notes="small, for trying things out")
+        try:
+            if self.workspace.models_file.is_file():
+                yield from read_entries(self.workspace.models_file)
+        except SettingsError as error:
+            self.skipped.append(str(error))
+        yield from found(self.workspace, self.skipped)
+
+
+def _place(name: str) -> Path | None:
+    """The folder or file of that name, where it is meant as one and there is one."""
+    if "/" not in name and os.sep not in name and not name.lower().endswith(SUFFIXES):
+        return None
+    try:
+        place = user_path(name).resolve()
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return None if form_of(place) == "missing" else place
+
+
+def _same(spec: ModelSpec, place: Path) -> bool:
+    if spec.is_remote:
+        return False
+    try:
+        return spec.path.resolve() == place
+    except (OSError, RuntimeError):
+        return False

@@ -1,0 +1,85 @@
+"""What is known of a model before it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from batch.engines import registry as engines
+from batch.engines.registry import Place
+from batch.errors import BatchError, FatalError
+from batch.options import AS_MODEL, RunOptions
+
+CHOICES = ("precision", "truncate")  # of a run, what goes over what models.yaml says
+
+
+class NoFolderError(BatchError):
+    """A folder is asked of a model that is a server's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model that may be chosen. `ready` says whether it can run here; `why` says why not.
+
+    `place` is a folder, a file, or (as a text) the URL of a server; "" where the engine knows it by itself.
+    """
+
+    id: str
+    name: str
+    engine: str
+    place: Place
+    source: str  # "built in", "models.yaml" or "found"
+    parameters: int | None = None
+    size_bytes: int | None = None
+    context: int | None = None
+    notes: str = ""
+    ready: bool = True
+    why: str = ""
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # defaults of this model
+    adapter: Path | None = None  # a folder with an adapter to put over the weights
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of the engine's options, what models.yaml says
+
+    @property
+    def path(self) -> Path:
+        """The folder or file; raises NoFolderError for a server's model."""
+        if isinstance(self.place, str):
+            raise NoFolderError(f"Model {self.id} is a server's, at {self.place}; it has no folder here")
+        return self.place
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is a server's or a provider's."""
+        return isinstance(self.place, str)
+
+    @property
+    def parameters_text(self) -> str:
+        """`4.7 M`, `0.6 B`, or `—`."""
+        if not self.parameters:
+            return "—"
+        millions = self.parameters / 1e6
+        return f"{millions / 1000:.1f} B" if millions >= 500 else f"{millions:.1f} M"
+
+    def configured(self, run: RunOptions) -> ModelSpec:
+        """This model with a run's own precision and truncation, where it says any."""
+        changes = {name: value for name in CHOICES if (value := getattr(run, name)) != AS_MODEL}
+        return replace(self, engine_options={**self.engine_options, **changes}) if changes else self
+
+
+def with_choices(spec: ModelSpec, *, adapter: str | Path | None = None, engine: str | None = None) -> ModelSpec:
+    """A model with another adapter over its weights, or on another engine, where these are given."""
+    if adapter:
+        spec = replace(spec, adapter=Path(adapter))
+    if engine and engine != spec.engine:
+        missing = missing_engine(engine)
+        spec = replace(spec, engine=engine, ready=not missing, why=missing)
+    return spec
+
+
+def missing_engine(engine: str) -> str:
+    """Why no engine of that name can run here, else ""."""
+    try:
+        return engines.find(engine).missing()
+    except FatalError as error:
+        return str(error)

@@ -1,0 +1,341 @@
+"""One prompt, one answer, as it is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Button, OptionList, Static, TextArea
+from textual.widgets.option_list import Option
+
+from ai_router.tui.actions import bind
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.clipboard import copy_from
+from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
+from ai_router.tui.widgets.form import OptionForm
+from ai_router.tui.widgets.text import count, harmless, one_line, plural
+from ai_router.tui.widgets.text_view import Block, TextView
+from batch.options import OptionError, SamplingOptions, build_options, options_dict
+
+if TYPE_CHECKING:
+    from ai_router.asking import Asking
+    from ai_router.models import ModelSpec
+
+POLL_SECONDS = 0.05
+LOADING_SHOWN = 1.0  # seconds from which the loading of the model is worth a word
+HINT = "Type a prompt below and press enter.\n\nThe first answer takes a moment longer: the model is loaded then."
+
+
+class PromptArea(TextArea):
+    """A text field in which enter sends, and ctrl+j makes a new line; what is pasted keeps its lines."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+j,shift+enter", "new_line", show=False),
+        Binding("up", "recall", show=False),
+    ]
+
+    class Sent(Message):
+        """Enter."""
+
+    class Recalled(Message):
+        """Up, in an empty field."""
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Sent())
+            return
+        await super()._on_key(event)
+
+    def action_new_line(self) -> None:
+        """A new line."""
+        self.insert("\n")
+
+    def action_recall(self) -> None:
+        """Up; in an empty field, the last prompt."""
+        if self.text:
+            self.action_cursor_up()
+        else:
+            self.post_message(self.Recalled())
+
+
+class AskScreen(BaseScreen[None]):
+    """The engine stays warm between questions; its failures are messages, and the prompt is kept to try again."""
+
+    CSS_PATH = "screen.tcss"
+    AUTO_FOCUS = "PromptArea"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c,y", "copy", show=False),
+        *bind("ask.model", "ask.options", "ask.copy", "ask.again", "app.back"),
+    ]
+
+    def __init__(self, model: str | None = None) -> None:
+        super().__init__()
+        self.crumbs = ("Ask",)
+        self._wanted = model
+        self._spec: ModelSpec | None = None
+        self._asking: Asking | None = None
+        self._shown = ""
+        self._last_prompt = ""
+        self._tick = 0
+
+    def compose_body(self) -> ComposeResult:
+        """Answer above, prompt below."""
+        view = TextView(Block(HINT, "muted"), id="ask-answer", classes="panel")
+        view.border_title = "Answer"
+        yield view
+        yield Static(id="ask-status")
+        area = PromptArea(id="ask-prompt", classes="panel", soft_wrap=True, compact=True, highlight_cursor_line=False)
+        area.border_title = "Prompt"
+        area.border_subtitle = "enter sends · ^j new line"
+        yield area
+        with Horizontal(id="ask-buttons"):
+            yield Button("Ask", id="ask-send", variant="primary", compact=True)
+            yield Button("Stop", id="ask-stop", compact=True)
+            yield Button("Copy answer", id="ask-copy", compact=True)
+            yield Button("Model", id="ask-model", compact=True)
+            yield Button("Options", id="ask-options", compact=True)
+
+    def on_mount(self) -> None:
+        """Find the model in a thread."""
+        self._show_buttons()
+        self.set_interval(POLL_SECONDS, self._poll)
+        self._find(self._wanted or self.services.workspace.settings.model)
+
+    def on_unmount(self) -> None:
+        """What is being answered is of no use any more."""
+        if self._asking is not None and not self._asking.over:
+            self.services.engines.stop()
+
+    def _find(self, name: str) -> None:
+        self.in_thread(lambda: self.services.registry.get(name), self._take_model, busy="looking for the model")
+
+    def _take_model(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._show_context()
+
+    def _show_context(self) -> None:
+        spec = self._spec
+        if spec is None:
+            return
+        changed = ", ".join(f"{name} {value}" for name, value in options_dict(self._options()).items())
+        self.context_text = " · ".join(part for part in (spec.id, spec.engine, one_line(changed, 40)) if part)
+        if not spec.ready:
+            self._say_error(f"{spec.id} is not ready: {spec.why}")
+
+    def _options(self) -> SamplingOptions:
+        options = self.services.ask_options
+        if options is None:
+            options = build_options(SamplingOptions, dict(self._spec.sampling) if self._spec else {})
+        return options
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    @on(PromptArea.Sent)
+    @on(Button.Pressed, "#ask-send")
+    def action_send(self) -> None:
+        """Ask."""
+        area = self.query_one(PromptArea)
+        prompt = area.text.strip()
+        if not prompt:
+            self.notify("Type a prompt first", timeout=2)
+            return
+        if self._spec is None:
+            self._find(self._wanted or self.services.workspace.settings.model)
+            return
+        if not self._spec.ready:
+            self._say_error(f"{self._spec.id} is not ready: {self._spec.why}")
+            return
+        self._last_prompt = prompt
+        area.text = ""
+        self._asking = self.services.engines.ask(self._spec, prompt, self._options())
+        self._shown = ""
+        self._show_answer()
+        self.query_one(TextView).scroll_home(animate=False)
+        self._show_buttons()
+
+    @on(PromptArea.Recalled)
+    def action_again(self) -> None:
+        """Put the last prompt back."""
+        area = self.query_one(PromptArea)
+        if self._last_prompt:
+            area.text = self._last_prompt
+            area.move_cursor(area.document.end)
+        area.focus()
+
+    def _poll(self) -> None:
+        asking = self._asking
+        if asking is None or not self.alive or (asking.over and self._shown == "over"):
+            return
+        self._tick += 1
+        text = self.services.engines.partial(asking)
+        if asking.over:
+            self._show_answer()
+            self._show_end(asking)
+            self._shown = "over"
+            self._show_buttons()
+            return
+        if text != self._shown:
+            self._shown = text
+            self._show_answer()
+        self._show_status(asking, text)
+
+    def _show_answer(self) -> None:
+        asking = self._asking
+        if asking is None:
+            return
+        view = self.query_one(TextView)
+        at_end = view.max_scroll_y - view.scroll_offset.y <= 1
+        view.show(Block(f"❯ {asking.prompt}", "accent"), Block(""), Block(asking.text), home=False)
+        if at_end:
+            view.scroll_end(animate=False)
+
+    def _show_status(self, asking: Asking, text: str) -> None:
+        wheel = SPINNER[int(asking.seconds / SPIN_SECONDS) % len(SPINNER)]
+        what = "writing" if text else self.services.engines.status or "starting"
+        if what == "ready":
+            what = "reading the prompt"
+        parts = [f"{asking.seconds:.1f} s"] + ([plural(len(text), "character")] if text else [])
+        self._say(
+            Content.assemble((f"{wheel} {one_line(what)}", "$accent"), ("   " + "   ".join(parts), "$text-muted"))
+        )
+
+    def _show_end(self, asking: Asking) -> None:
+        if asking.error:
+            self._say_error(asking.error)
+            area = self.query_one(PromptArea)
+            if not area.text:
+                area.text = asking.prompt  # enter tries again
+                area.move_cursor(area.document.end)
+            return
+        parts = [plural(asking.tokens_output, "token")] if asking.tokens_output else []
+        if asking.tokens_per_second:
+            parts.append(f"{asking.tokens_per_second:,.1f} tok/s")
+        if asking.first and asking.loading is not None:
+            parts.append(f"first text {max(0.0, asking.first - asking.began - asking.loading):.2f} s")
+        parts.append(f"{asking.seconds if asking.duration is None else asking.duration:.2f} s")
+        if asking.loading and asking.loading >= LOADING_SHOWN:
+            parts.append(f"model loaded in {asking.loading:.1f} s")
+        head = ("‖ stopped", "$text-warning") if asking.stopped else ("✓ done", "$text-success")
+        self._say(Content.assemble(head, ("   " + " · ".join(parts), "$text-muted")))
+
+    def _say(self, content: Content) -> None:
+        self.query_one("#ask-status", Static).update(content)
+
+    def _say_error(self, text: str) -> None:
+        self._say(Content.styled(f"✗ {harmless(text)}", "$text-error"))
+
+    def _show_buttons(self) -> None:
+        running = self._asking is not None and not self._asking.over
+        self.query_one("#ask-send").display = not running
+        self.query_one("#ask-stop").display = running
+        self.query_one("#ask-copy", Button).disabled = self._asking is None
+
+    # -- keys -----------------------------------------------------------------------------------------------------
+
+    def action_back(self) -> None:
+        """Stop first."""
+        if self._asking is not None and not self._asking.over:
+            self.action_stop()
+        else:
+            super().action_back()
+
+    @on(Button.Pressed, "#ask-stop")
+    def action_stop(self) -> None:
+        """Stop the answer; what has come stays."""
+        self.services.engines.stop()
+        self.query_one(PromptArea).focus()
+
+    @on(Button.Pressed, "#ask-copy")
+    def action_copy(self) -> None:
+        """Copy the answer."""
+        if (asking := self._asking) is not None:
+            copy_from(self, lambda: asking.text)
+
+    @on(Button.Pressed, "#ask-model")
+    def action_choose_model(self) -> None:
+        """Choose another model."""
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self._say(Content(""))
+                self._find(name)
+
+        models = self.services.registry.all()
+        self.app.push_screen(ModelDialog(models, self._spec.id if self._spec else ""), chosen)
+
+    @on(Button.Pressed, "#ask-options")
+    def action_options(self) -> None:
+        """Length and sampling."""
+
+        def chosen(options: SamplingOptions | None) -> None:
+            if options is not None:
+                self.services.ask_options = options
+                self._show_context()
+
+        self.app.push_screen(OptionsDialog(self._options()), chosen)
+
+
+class ModelDialog(Dialog[str]):
+    """The models; answers with an id."""
+
+    CSS_PATH = "screen.tcss"
+    title_text = "Model"
+
+    def __init__(self, models: list[ModelSpec], chosen: str) -> None:
+        super().__init__()
+        self._models, self._chosen = models, chosen
+
+    def compose_dialog(self) -> ComposeResult:
+        """The list."""
+        options = []
+        for spec in self._models:
+            state = ("✓ ready", "$text-success") if spec.ready else (f"✗ {one_line(spec.why)}", "$text-error")
+            facts = f"  {spec.engine} · {spec.parameters_text} · {count(spec.context or 0)} tokens  "
+            options.append(Option(Content.assemble((spec.id, "bold"), (facts, "$text-muted"), state), id=None))
+        menu = OptionList(*options, id="model-list")
+        names = [spec.id for spec in self._models]
+        menu.highlighted = names.index(self._chosen) if self._chosen in names else 0
+        yield menu
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._models[event.option_index].id)
+
+
+class OptionsDialog(Dialog[SamplingOptions]):
+    """The sampling options; answers with them."""
+
+    CSS_PATH = "screen.tcss"
+    title_text = "Options"
+
+    def __init__(self, options: SamplingOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    def compose_dialog(self) -> ComposeResult:
+        """The form."""
+        with VerticalScroll(id="options-box", can_focus=False):
+            yield OptionForm(SamplingOptions, self._options)
+        with Horizontal(id="dialog-buttons"):
+            yield Button("Use these", id="options-use", variant="primary", compact=True)
+            yield Button("As they come", id="options-default", compact=True)
+
+    @on(Button.Pressed, "#options-use")
+    def _use(self) -> None:
+        form: OptionForm[SamplingOptions] = self.query_one(OptionForm)
+        try:
+            self.dismiss(form.build())
+        except OptionError:
+            form.focus_error()
+
+    @on(Button.Pressed, "#options-default")
+    def _default(self) -> None:
+        self.dismiss(SamplingOptions())

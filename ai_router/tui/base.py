@@ -1,0 +1,133 @@
+"""What all screens share: the line at the top, the keys at the bottom, the way back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.reactive import reactive
+from textual.screen import Screen
+
+from ai_router.tui.actions import bind
+from ai_router.tui.services import Served
+from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
+
+T = TypeVar("T")
+
+NARROW, WIDE = "-narrow", "-wide"
+SHORT, TALL = "-short", "-tall"
+BUSY_AFTER = 0.1
+
+
+class BaseScreen(Served, Screen[T]):
+    """A full screen. Subclasses set `crumbs` and `context_text` and implement `compose_body`.
+
+    The classes `-narrow`/`-wide` (from 110 cells) and `-short`/`-tall` (from 32 lines) are there for the styles.
+    """
+
+    AUTO_FOCUS: ClassVar[str | None] = "*"
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, NARROW), (110, WIDE)]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, SHORT), (32, TALL)]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [*bind("app.back")]
+
+    crumbs: reactive[tuple[str, ...]] = reactive((), init=False)
+    context_text: reactive[str] = reactive("", init=False)
+
+    watched: Path | None = None  # the job whose run this screen shows
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[str, int] = {}
+        self._busy: dict[str, str] = {}  # by group of work
+        self._under_way: Counter[str] = Counter()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its widgets are there: not yet closed, nor on the way to it."""
+        return self.is_mounted and self.is_attached and not (self._closing or self._closed or self._pruning)
+
+    def compose(self) -> ComposeResult:
+        """Top line, body, keys."""
+        yield Breadcrumb()
+        with Vertical(id="body"):
+            yield from self.compose_body()
+        yield KeyFooter()
+
+    def compose_body(self) -> ComposeResult:
+        """What stands between the two lines."""
+        yield from ()
+
+    def watch_crumbs(self, crumbs: tuple[str, ...]) -> None:
+        """Keep the top line."""
+        for top in self.query(Breadcrumb):
+            top.crumbs = crumbs
+
+    def watch_context_text(self, text: str) -> None:
+        """Keep the top line."""
+        for top in self.query(Breadcrumb):
+            top.context = text
+
+    def action_back(self) -> None:
+        """To the screen below; the first screen stays."""
+        if len(self.app.screen_stack) > 2:
+            self.dismiss()
+
+    def in_thread(
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], object],
+        *,
+        busy: str = "",
+        group: str = "read",
+        failed: Callable[[Exception], object] | None = None,
+    ) -> None:
+        """Do slow work in a thread and hand its result to `done` here; the last call of a `group` wins.
+
+        `busy` is shown in the top line while it takes longer than a moment. An error goes to `failed`, else it is
+        shown as a message.
+        """
+        self._calls[group] = number = self._calls.get(group, 0) + 1
+
+        def deliver(call: Callable[[Any], object], result: Any) -> None:
+            self._under_way[group] -= 1
+            # The screen may be gone by now, or a later call of the group under way.
+            if self.alive and self._calls[group] == number:
+                self._busy.pop(group, None)
+                self._show_busy()
+                call(result)
+
+        def run() -> None:
+            try:
+                result = work()
+            except Exception as error:  # whatever fails behind the screen is a message on it
+                self.app.call_later(deliver, failed or self.services.show_error, error)
+            else:
+                self.app.call_later(deliver, done, result)
+
+        self._under_way[group] += 1
+        if busy:
+            self._busy[group] = busy
+            self.set_timer(BUSY_AFTER, self._show_busy)
+        self.run_worker(run, thread=True, group=group, exit_on_error=False)
+
+    def working(self, group: str) -> bool:
+        """Whether a thread of this group is under way: what looks again and again waits for its last look."""
+        return self._under_way[group] > 0
+
+    def _deliver(self, call: Callable[[], object]) -> None:
+        """From a thread: run something on the app's loop, if this screen is still there by then."""
+
+        def guarded() -> None:
+            if self.alive:
+                call()
+
+        self.app.call_later(guarded)
+
+    def _show_busy(self) -> None:
+        for top in self.query(Breadcrumb):
+            top.busy = next(iter(self._busy.values()), "")

@@ -1,0 +1,155 @@
+"""The main menu: where to go, what is running, what can be resumed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container, Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from ai_router.tui.actions import ACTIONS, bind, shown
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
+from ai_router.tui.places import HOME, on_menu
+from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
+from ai_router.tui.widgets.table import Column, Row, VirtualTable
+from ai_router.tui.widgets.text import plural
+
+TAGLINE = "prompts in, answers out, nothing lost"
+REFRESH_SECONDS = 0.5
+READ_AGAIN = 6  # refreshes
+EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
+ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
+
+
+class MenuScreen(BaseScreen[None]):
+    """The entries by number, arrows or mouse; beside them the last jobs."""
+
+    CSS_PATH = "menu.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bind(*(f"menu.{place}" for place in ENTRIES)),
+        *bind("menu.jobs_list"),
+        *shown("app.palette", "app.quit"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._view: JobsView = NOT_READ
+        self._ticks = 0
+
+    def compose_body(self) -> ComposeResult:
+        """Menu and jobs."""
+        entries = [
+            MenuEntry(action.keys, action.label, action.help, spaced=place == "exit")
+            for place in ENTRIES
+            for action in [ACTIONS[f"menu.{place}"]]
+        ]
+        with Container(id="menu-columns"):
+            with Vertical(id="menu-left"):
+                yield Static(Content.assemble(("ai-router", "bold $accent"), f"  {TAGLINE}"), id="menu-title")
+                menu = MenuList(entries, id="menu", classes="panel")
+                menu.border_title = "Menu"
+                yield menu
+            table = VirtualTable(
+                [
+                    Column("Status", 12),
+                    Column("Prompts", flex=3),
+                    Column("Model", flex=2, from_width=74),
+                    Column("Done", 13, right=True),
+                    Column("", 5, right=True),
+                    Column("Changed", 11, right=True, from_width=62),
+                ],
+                self._rows,
+                empty="Looking for jobs…",
+                id="menu-jobs",
+                classes="panel",
+            )
+            table.border_title = "Last jobs"
+            yield table
+
+    def on_mount(self) -> None:
+        """Begin to look, after the first frame."""
+        self.context_text = home(self.services.workspace.root)
+        self.query_one(MenuList).focus()
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self._read()
+        self.set_interval(REFRESH_SECONDS, self._tick)
+        self.services.jobs_changed.subscribe(self, lambda _: self._read())
+
+    def on_screen_resume(self) -> None:
+        """Things may have changed while another screen was shown."""
+        self.context_text = home(self.services.workspace.root)
+        if self._view.known:
+            self._read()
+
+    def _read(self) -> None:
+        folder, runs = self.services.workspace.checkpoints, self.services.runs
+        self.in_thread(lambda: read_jobs(folder, runs), self._take)
+
+    def _tick(self) -> None:
+        """Figures of running jobs; now and then the folder, as other programs write there too."""
+        if not self.is_current or not self._view.known:
+            return
+        self._ticks += 1
+        if self._ticks % READ_AGAIN == 0 and not self.working("read"):
+            self._read()
+        elif any(line.running for line in self._view.lines):
+            self._take(self._view.with_runs(self.services.runs))
+
+    def _take(self, view: JobsView) -> None:
+        same = view.lines == self._view.lines and view.known == self._view.known
+        self._view = view
+        table = self.query_one(VirtualTable)
+        table.empty = EMPTY
+        if not same or table.count != len(view.lines):
+            table.set_count(len(view.lines))
+        running = sum(line.running for line in view.lines)
+        open_jobs = sum(line.left > 0 and not line.running for line in view.lines)
+        parts = [f"{running} running"] * bool(running) + [f"{open_jobs} to resume"] * bool(open_jobs)
+        if view.skipped:
+            parts.append(f"{plural(len(view.skipped), 'file')} unreadable")
+        table.border_title = "Last jobs"
+        table.border_subtitle = " · ".join(parts)
+
+    def _rows(self, start: int, stop: int) -> list[Row]:
+        return [_row(line) for line in self._view.lines[start:stop]]
+
+    # -- going ----------------------------------------------------------------------------------------------------
+
+    @on(MenuList.Chosen)
+    async def _chosen(self, event: MenuList.Chosen) -> None:
+        place = next(place for place in ENTRIES if ACTIONS[f"menu.{place}"].keys == event.key)
+        await self.app.run_action(ACTIONS[f"menu.{place}"].name, self)
+
+    @on(VirtualTable.Selected)
+    def _open(self, event: VirtualTable.Selected) -> None:
+        line = self._view.lines[event.index]
+        if line.running:
+            self.services.open_run(line.info.file)
+        else:
+            self.services.open_results(line.info.file)
+
+    def action_back(self) -> None:
+        """There is nothing before this."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is nothing before this."""
+        return action != "back"
+
+
+def _row(line: JobLine) -> Row:
+    status = line.status
+    return (
+        status,
+        line.source,
+        (line.info.model_id, "muted"),
+        line.progress,
+        line.percent,
+        (line.age, "muted"),
+    )

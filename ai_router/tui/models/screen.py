@@ -1,0 +1,204 @@
+"""The models there are: which are ready, and what the others lack."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.widgets import Static
+
+from ai_router.tui.actions import bind
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.clipboard import copy_from
+from ai_router.tui.jobs.view import home
+from ai_router.tui.widgets.table import Column, Row, VirtualTable
+from ai_router.tui.widgets.text import count, harmless, one_line, plural
+
+if TYPE_CHECKING:
+    from ai_router.models import ModelSpec
+
+_COMMAND = re.compile(r"pip install .+$")
+
+
+class ModelsScreen(BaseScreen[None]):
+    """A table, and what is known of the model under the cursor."""
+
+    CSS_PATH = "screen.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = bind(
+        "models.ask", "models.default", "models.copy", "models.refresh", "app.back", "app.up"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crumbs = ("Models",)
+        self._models: list[ModelSpec] = []
+
+    def compose_body(self) -> ComposeResult:
+        """Table and details."""
+        with Container(id="models-columns"):
+            table = VirtualTable(
+                [
+                    Column("", 1),
+                    Column("Name", flex=3),
+                    Column("Engine", 7),
+                    Column("Parameters", 10, right=True),
+                    Column("Size", 8, right=True, from_width=64),
+                    Column("Context", 8, right=True),
+                    Column("Ready", flex=2),
+                ],
+                self._rows,
+                empty="Looking for models…",
+                id="models",
+                classes="panel",
+            )
+            table.border_title = "Models"
+            yield table
+            details = Static(id="models-details", classes="panel")
+            details.border_title = "Details"
+            yield details
+
+    def on_mount(self) -> None:
+        """Read the registry in a thread."""
+        self.query_one(VirtualTable).focus()
+        self.services.models_changed.subscribe(self, lambda _: self._take())
+        self.in_thread(lambda: self.services.registry, lambda _: self._take(), busy="looking for models")
+
+    def _take(self) -> None:
+        registry = self.services.registry
+        self._models = registry.all()
+        table = self.query_one(VirtualTable)
+        table.set_count(len(self._models))
+        ready = sum(spec.ready for spec in self._models)
+        table.border_subtitle = f"{ready} of {plural(len(self._models), 'model')} ready"
+        self.context_text = home(registry.workspace.models_dir)
+        self._show_details()
+
+    def _rows(self, start: int, stop: int) -> list[Row]:
+        chosen = self.services.workspace.settings.model
+        return [_row(spec, spec.id == chosen) for spec in self._models[start:stop]]
+
+    def model_at_hand(self) -> ModelSpec | None:
+        """The model under the cursor."""
+        cursor = self.query_one(VirtualTable).cursor
+        return self._models[cursor] if 0 <= cursor < len(self._models) else None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what the model under the cursor allows."""
+        spec = self.model_at_hand() if self.is_mounted else None
+        if action == "ask":
+            return spec is not None and spec.ready
+        if action == "default":
+            return spec is not None and spec.id != self.services.workspace.settings.model
+        if action == "copy":
+            return spec is not None and bool(_COMMAND.search(spec.why))
+        return True
+
+    @on(VirtualTable.Highlighted)
+    def _moved(self) -> None:
+        self._show_details()
+
+    def _show_details(self) -> None:
+        spec = self.model_at_hand()
+        skipped = self.services.registry.skipped
+        content = _details(spec, spec.id == self.services.workspace.settings.model) if spec else Content("")
+        if skipped:
+            said = "\n".join(harmless(text) for text in skipped)
+            content = Content.assemble(content, "\n\n", (f"✗ {said}", "$text-error"))
+        self.query_one("#models-details", Static).update(content)
+        self.refresh_bindings()
+
+    @on(VirtualTable.Selected)
+    def _selected(self) -> None:
+        spec = self.model_at_hand()
+        if spec is not None and spec.ready:
+            self.action_ask()
+        elif spec is not None:
+            self.services.show_error(f"{spec.id} is not ready: {spec.why}")
+
+    def action_ask(self) -> None:
+        """Ask this model."""
+        if (spec := self.model_at_hand()) is not None:
+            self.services.go("ask", spec.id)
+
+    def action_default(self) -> None:
+        """Use this model when none is named, from now on and the next time."""
+        from dataclasses import replace
+
+        spec = self.model_at_hand()
+        if spec is None:
+            return
+        app = self.services
+        settings = replace(app.workspace.settings, model=spec.id)
+
+        def save() -> None:
+            from ai_router.settings import Workspace, save_settings
+
+            save_settings(Workspace(app.workspace.root, settings))
+
+        def saved(_: object) -> None:
+            app.take_settings(settings)
+            self.query_one(VirtualTable).refresh_rows()
+            self._show_details()
+            self.notify(f"{spec.id} is the model when none is named; kept in {app.workspace.config_file}", markup=False)
+
+        self.in_thread(save, saved, group="save")
+
+    def action_copy(self) -> None:
+        """Copy the command that makes the model ready."""
+        spec = self.model_at_hand()
+        if spec is not None and (found := _COMMAND.search(spec.why)):
+            copy_from(self, found.group)
+
+    def action_refresh(self) -> None:
+        """Look again."""
+        self.services.refresh_registry()
+        self.notify("Looking for models…", timeout=1)
+
+
+def size_text(size: int | None) -> str:
+    """`12.1 MB`."""
+    if not size:
+        return "—"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _row(spec: ModelSpec, chosen: bool) -> Row:
+    return (
+        ("●" if chosen else "", "accent"),
+        spec.id,
+        (spec.engine, "muted"),
+        spec.parameters_text,
+        size_text(spec.size_bytes),
+        count(spec.context) if spec.context else "—",
+        ("✓ ready", "success") if spec.ready else (f"✗ {spec.why}", "error"),
+    )
+
+
+def _details(spec: ModelSpec, chosen: bool) -> Content:
+    rows = [
+        ("name", one_line(spec.name) + ("   ● used when none is named" if chosen else ""), ""),
+        ("id", one_line(spec.id), ""),
+        ("engine", spec.engine, ""),
+        ("parameters", spec.parameters_text, ""),
+        ("size", size_text(spec.size_bytes), ""),
+        ("context", f"{count(spec.context)} tokens" if spec.context else "—", ""),
+        ("from", spec.source, ""),
+        (
+            "ready",
+            "✓ yes" if spec.ready else f"✗ {harmless(spec.why)}",
+            "$text-success" if spec.ready else "$text-error",
+        ),
+    ]
+    if spec.notes:
+        rows.append(("notes", one_line(spec.notes), ""))
+    if spec.sampling:
+        rows.append(("sampling", ", ".join(f"{key} {value}" for key, value in spec.sampling.items()), ""))
+    rows.append(("folder", home(spec.place), "$text-muted"))
+    return Content("\n").join(
+        Content.assemble((f"{name:<11} ", "$text-muted"), (text, style)) for name, text, style in rows
+    )

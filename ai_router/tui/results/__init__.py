@@ -1,0 +1,1 @@
+"""What came out: rows, reading one, files."""

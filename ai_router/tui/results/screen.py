@@ -1,0 +1,420 @@
+"""What came out of a job: every item in a virtual table, filtered, searched, read, copied, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.widgets import Input
+
+from ai_router.kinds import kind_of
+from ai_router.kinds.base import SCORE
+from ai_router.tui.actions import bind
+from ai_router.tui.clipboard import copy_from
+from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
+from ai_router.tui.jobs.actions import JobActions
+from ai_router.tui.results.data import (
+    Counts,
+    RowData,
+    Search,
+    job_rows,
+    read_counts,
+    read_errors,
+    read_ids,
+    read_job,
+    read_result,
+    table_row,
+)
+from ai_router.tui.results.kinds import KINDS, KindTabs
+from ai_router.tui.results.pages import PageReader
+from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_json, result_title
+from ai_router.tui.widgets.table import Column, Row, VirtualTable
+from ai_router.tui.widgets.text import count, plural
+from ai_router.tui.widgets.text_view import TextView
+
+if TYPE_CHECKING:
+    from batch.checkpoint.rows import Kind
+    from batch.job import BatchJob, BatchResult
+
+LIVE_SECONDS = 1.0
+EMPTY = {
+    "all": "This job holds no prompts.",
+    "done": "No answers yet.\n\nPress r to run what is missing.",
+    "failed": "Nothing has failed.",
+    "pending": "Nothing is waiting: every item has a result.",
+}
+NOT_FOUND = "Nothing holds that text.\n\nEscape ends the search."
+
+
+class ResultsScreen(JobActions[None]):
+    """Opens at once, whatever the length of the job; goes on with it while it runs."""
+
+    CSS_PATH = "screen.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bind("results.kind", "results.search", "results.copy", "results.score", "results.export"),
+        *bind("results.run", "results.retry"),
+        *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
+        *bind("results.errors", "results.goto", "app.back"),
+    ]
+
+    def __init__(self, path: Path, kind: Kind = "all") -> None:
+        super().__init__()
+        self.path = path
+        self.kind: Kind = kind
+        self.crumbs = ("Jobs and results", path.stem.removeprefix("batch_"))
+        self._job: BatchJob | None = None
+        self._counts = Counts(0, 0, 0, False)
+        self._ids: Sequence[int] | None = None  # None: every item, by its number
+        self._search: Search | None = None
+        self._pages: PageReader[RowData] | None = None
+        self._stale = False  # what is shown may have changed since it was read
+
+    def compose_body(self) -> ComposeResult:
+        """Kinds, search, table, the text of the row under the cursor."""
+        yield KindTabs(id="kinds")
+        field = Input(placeholder="text in a prompt, an answer or an error; enter searches", id="results-search")
+        field.display = False
+        yield field
+        with Container(id="results-columns"):
+            table = VirtualTable([], self._rows, empty="Opening…", id="results", classes="panel")
+            table.border_title = "Results"
+            yield table
+            preview = TextView(id="results-preview", classes="panel")
+            preview.border_title = "Text"
+            yield preview
+
+    def on_mount(self) -> None:
+        """Open the job in a thread."""
+        self.query_one(VirtualTable).focus()
+        self._open()
+
+    def on_unmount(self) -> None:
+        """End reading."""
+        if self._pages is not None:
+            self._pages.close()
+        if self._search is not None:
+            self._search.stop()
+
+    def on_resize(self) -> None:
+        """The text may be shown from now on."""
+        if self._job is not None:
+            self.call_after_refresh(self._show_text)
+
+    # -- the job --------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        path, workspace = self.path, self.services.workspace
+
+        def read() -> tuple[BatchJob, Counts]:
+            if path.suffix == ".json":  # an old checkpoint becomes a database first
+                from ai_router import jobs
+
+                job = jobs.open_job(workspace, str(path))
+                assert job.checkpoint_file is not None
+                return job, read_counts(job.checkpoint_file)
+            return read_job(path), read_counts(path)
+
+        def failed(error: Exception) -> None:
+            self.query_one(VirtualTable).empty = "This job cannot be read."
+            self.query_one(VirtualTable).refresh()
+            self.services.show_error(error, retry=self._open)
+
+        self.in_thread(read, lambda found: self._opened(*found), busy="opening", group="open", failed=failed)
+
+    def _opened(self, job: BatchJob, counts: Counts) -> None:
+        assert job.checkpoint_file is not None
+        self._job, self.path, self._counts = job, job.checkpoint_file, counts
+        name = str(job.config.get("source", "")).replace("\\", "/").rpartition("/")[2]
+        self.crumbs = ("Jobs and results", f"{name} · {job.job_id}" if name else job.job_id)
+        services = self.services  # a thread may outlive this screen, and so its way to the app
+        self._pages = PageReader(
+            partial(job_rows, self.path),
+            lambda: services.call_later(self._page_loaded),
+            lambda error: services.call_later(services.show_error, error),
+        )
+        table = self.query_one(VirtualTable)
+        table.columns = [
+            Column("#", max(2, len(count(job.total_prompts))), right=True),
+            Column("Status", 9),
+            Column("Prompt", flex=2),
+            Column("Answer", flex=3),
+            Column("Tokens", 7, right=True, from_width=70),
+            Column("Time", 8, right=True, from_width=60),
+        ]
+        self._show_counts()
+        self._show_kind(keep=False)
+        self.set_interval(LIVE_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        if self.is_current and self._job is not None and not self.working("counts"):
+            path = self.path
+            self.in_thread(lambda: read_counts(path), self._counted, group="counts")
+
+    def _counted(self, counts: Counts) -> None:
+        if counts != self._counts:
+            self._counts = counts
+            self._stale = True
+            self._show_counts()
+        if not self._stale or self._search is not None or self.working("ids"):
+            return
+        self._stale = False
+        if self._pages is not None:
+            self._pages.forget()
+        if self.kind == "all":
+            self.query_one(VirtualTable).refresh_rows()
+        else:
+            self._show_kind(keep=True)
+
+    def _show_counts(self) -> None:
+        counts = self._counts
+        self.query_one(KindTabs).show({kind: counts.of(kind) for kind in KINDS}, self.kind)
+        state = "▶ running · " if counts.running else ""
+        model = self._job.model_id if self._job else ""
+        self.context_text = f"{state}{model}"
+        self.refresh_bindings()
+
+    # -- kinds ----------------------------------------------------------------------------------------------------
+
+    def action_next_kind(self) -> None:
+        """The next kind that has items."""
+        start = KINDS.index(self.kind)
+        for step in range(1, len(KINDS) + 1):
+            kind = KINDS[(start + step) % len(KINDS)]
+            if self._counts.of(kind) or kind == "all":
+                self.action_kind(kind)
+                return
+
+    def action_kind(self, kind: str) -> None:
+        """Show items of one kind."""
+        self.kind = cast("Kind", kind)
+        self.query_one(KindTabs).show({k: self._counts.of(k) for k in KINDS}, kind)
+        if self._search is not None:
+            self._begin_search(self._search.text)
+        else:
+            self._show_kind(keep=False)
+
+    @on(KindTabs.Chosen)
+    def _tab(self, event: KindTabs.Chosen) -> None:
+        self.action_kind(event.kind)
+
+    def _show_kind(self, *, keep: bool) -> None:
+        """Fill the table with the items of the kind; their ids are read in a thread."""
+        table = self.query_one(VirtualTable)
+        if self.kind == "all":
+            self._take_ids(None, self._counts.total, keep=keep)
+            return
+        if not keep:
+            table.empty = "Reading…"
+            table.set_count(0, keep=False)
+        path, kind = self.path, self.kind
+
+        def take(ids: Sequence[int]) -> None:
+            if kind == self.kind and self._search is None:  # else another view was chosen meanwhile
+                self._take_ids(ids, len(ids), keep=keep)
+
+        self.in_thread(lambda: read_ids(path, kind), take, busy="reading", group="ids")
+
+    def _take_ids(self, ids: Sequence[int] | None, length: int, *, keep: bool) -> None:
+        self._ids = ids
+        if self._pages is not None:
+            self._pages.forget()
+        table = self.query_one(VirtualTable)
+        table.empty = EMPTY[self.kind]
+        table.set_count(length, keep=keep)
+        table.border_title = f"Results · {self.kind}" if self.kind != "all" else "Results"
+        table.border_subtitle = plural(length, "item")
+        self._show_text()
+        self.refresh_bindings()
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+
+    def _id_at(self, index: int) -> int:
+        return index if self._ids is None else self._ids[index]
+
+    def _rows(self, start: int, stop: int) -> list[Row] | None:
+        if self._pages is None:
+            return None
+        ids = range(start, stop) if self._ids is None else self._ids[start:stop]
+        page = self._pages.page(start, ids)
+        return None if page is None else [table_row(data) for data in page]
+
+    def _page_loaded(self) -> None:
+        if self.alive:
+            self.query_one(VirtualTable).refresh()
+
+    def job_at_hand(self) -> Path | None:
+        """This job."""
+        return self.path if self._job is not None else None
+
+    def job_is_running(self) -> bool:
+        """Whether it runs."""
+        return self._counts.running
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what there is something for."""
+        if action == "retry":
+            return self._counts.failed > 0 and not self._counts.running
+        if action == "resume":
+            return self._counts.running or self._counts.of("pending") > 0
+        if action == "errors":
+            return self._counts.failed > 0
+        if action == "score":
+            return self._job is not None and SCORE in kind_of(self._job.kind).actions
+        return True
+
+    @on(VirtualTable.Highlighted)
+    def _moved(self) -> None:
+        self._show_text()
+
+    def _show_text(self) -> None:
+        """The whole text of the row under the cursor, where there is room for it."""
+        table = self.query_one(VirtualTable)
+        preview = self.query_one(TextView)
+        if not preview.display or not table.count or self._job is None:
+            preview.show()
+            return
+        item, path = self._id_at(table.cursor), self.path
+        self.in_thread(lambda: read_result(path, item), self._show_result, group="text")
+
+    def _show_result(self, result: BatchResult) -> None:
+        preview = self.query_one(TextView)
+        preview.show(*result_blocks(result))
+        preview.border_title = f"# {count(result.prompt_index + 1)} · {result_title(result)}"
+
+    @on(VirtualTable.Selected)
+    def _selected(self, event: VirtualTable.Selected) -> None:
+        ids = range(self._counts.total) if self._ids is None else self._ids
+        self.app.push_screen(ReadingScreen(self.path, ids, event.index, self.crumbs), self._come_back)
+
+    def _come_back(self, index: int | None) -> None:
+        if index is not None:
+            self.query_one(VirtualTable).move_cursor(index)
+
+    # -- search ---------------------------------------------------------------------------------------------------
+
+    def action_search(self) -> None:
+        """Type what is looked for."""
+        field = self.query_one("#results-search", Input)
+        field.display = True
+        field.focus()
+
+    @on(Input.Submitted, "#results-search")
+    def _submitted(self, event: Input.Submitted) -> None:
+        self.query_one(VirtualTable).focus()
+        if event.value.strip():
+            self._begin_search(event.value)
+        else:
+            self._end_search()
+
+    def _begin_search(self, text: str) -> None:
+        if self._search is not None:
+            self._search.stop()
+        search = self._search = Search(self.path, self.kind, text, self._counts.total)
+        table = self.query_one(VirtualTable)
+        table.empty = "Searching…"
+        self._ids = search.found
+        if self._pages is not None:
+            self._pages.forget()
+        table.set_count(0, keep=False)
+        services = self.services
+        self.in_thread(
+            lambda: search.run(lambda: services.call_later(self._found_more, search)),
+            self._found_all,
+            busy="searching",
+            group="ids",
+        )
+
+    def _found_more(self, search: Search) -> None:
+        if search is self._search and self.alive:
+            self._show_found(search, f"{plural(len(search.found), 'match', 'matches')} · searching {search.percent} %")
+
+    def _found_all(self, search: Search) -> None:
+        if search is self._search:
+            table = self.query_one(VirtualTable)
+            table.empty = NOT_FOUND
+            ending = f" · stopped at {search.percent} %" if search.stopped else ""
+            self._show_found(search, plural(len(search.found), "match", "matches") + ending)
+            self._show_text()
+
+    def _show_found(self, search: Search, text: str) -> None:
+        table = self.query_one(VirtualTable)
+        table.set_count(len(search.found))
+        table.border_subtitle = text
+
+    def action_back(self) -> None:
+        """Out of a search that goes on, then out of the search, then out of here."""
+        if self._search is not None and self._is_searching:
+            self._search.stop()
+        elif self._search is not None or self.query_one("#results-search").display:
+            self._end_search()
+        else:
+            super().action_back()
+
+    @property
+    def _is_searching(self) -> bool:
+        return "ids" in self._busy
+
+    def _end_search(self) -> None:
+        if self._search is not None:
+            self._search.stop()
+        self._search = None
+        field = self.query_one("#results-search", Input)
+        field.value = ""
+        field.display = False
+        self.query_one(VirtualTable).focus()
+        self._show_kind(keep=False)
+
+    # -- copy, errors, go to --------------------------------------------------------------------------------------
+
+    def action_copy(self) -> None:
+        """Copy the whole answer of the row."""
+        self._copy(lambda result: result.response_text if result.success else result.error_message or "")
+
+    def action_copy_json(self) -> None:
+        """Copy the row as JSON."""
+        self._copy(result_json)
+
+    def _copy(self, part: object) -> None:
+        table = self.query_one(VirtualTable)
+        if not table.count or self._job is None:
+            return
+        item, path = self._id_at(table.cursor), self.path
+        copy_from(self, lambda: part(read_result(path, item)))  # type: ignore[operator]
+
+    def action_errors(self) -> None:
+        """Failures by kind."""
+        path = self.path
+
+        def show(errors: list[tuple[str, str, int]]) -> None:
+            text = "\n".join(f"{number:>9,}  {kind}: {message}" for kind, message, number in errors)
+            buttons = [("show", "Show failed", "primary"), ("close", "Close", "")]
+            self.app.push_screen(ConfirmDialog("Failures by kind", text, buttons), answered)
+
+        def answered(choice: str | None) -> None:
+            if choice == "show":
+                self.action_kind("failed")
+
+        self.in_thread(lambda: read_errors(path), show, busy="counting", group="errors")
+
+    def action_goto(self) -> None:
+        """Go to an item by its number."""
+
+        def answered(text: str | None) -> None:
+            if text is None or not text.strip().lstrip("-").isdigit():
+                return
+            number = int(text) - 1
+            if self._ids is None:
+                self.query_one(VirtualTable).move_cursor(number)
+                return
+            from bisect import bisect_left
+
+            self.query_one(VirtualTable).move_cursor(bisect_left(self._ids, number))
+
+        dialog = PromptDialog("Go to an item", f"Its number, 1 to {count(self._counts.total)}:", kind="integer")
+        self.app.push_screen(dialog, answered)

@@ -1,0 +1,1 @@
+"""Answers against known ones: scores, rows, two runs compared."""

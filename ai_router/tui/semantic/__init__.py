@@ -1,0 +1,1 @@
+"""Semantic IDs: made and looked at."""

@@ -1,0 +1,1 @@
+"""The steps from prompts to a running job."""

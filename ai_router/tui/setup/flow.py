@@ -1,0 +1,29 @@
+"""The steps from prompts to a running job: where they end, all of them go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ai_router.tui.base import BaseScreen
+
+
+class FlowScreen(BaseScreen[None]):
+    """A step on the way to a run."""
+
+    def deliver(self, call: Callable[[], None]) -> None:
+        """Run something on the app's loop, from a thread, if this screen is still there by then."""
+
+        def guarded() -> None:
+            if self.is_attached:
+                call()
+
+        self.app.call_later(guarded)
+
+    def enter_run(self, path: Path) -> None:
+        """Show the run, with the place before the first step behind it."""
+        app = self.app
+        with app.batch_update():
+            while isinstance(app.screen, FlowScreen):
+                app.pop_screen()
+            self.services.open_run(path)

@@ -1,0 +1,169 @@
+"""How to run: defaults that need no touching, each option with its help; then the job is written and runs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Button, Input, Static
+
+from ai_router import jobs
+from ai_router.models import ModelSpec
+from ai_router.tui.actions import bind
+from ai_router.tui.setup.flow import FlowScreen
+from ai_router.tui.widgets.choice import ChoiceLine
+from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
+from ai_router.tui.widgets.text import plural
+from batch.job import BatchJob
+from batch.options import OptionError, RunOptions, SamplingOptions, build_options
+from batch.sources import Source
+
+SHOWN_EVERY = 0.15  # seconds
+BACKGROUND_HELP = "go on when this terminal closes"
+
+
+class OptionsScreen(FlowScreen):
+    """Sampling and run options of a new job, and `Start`, which has the focus."""
+
+    CSS_PATH = "options.tcss"
+    AUTO_FOCUS = "#start"
+    BINDINGS: ClassVar[list[BindingType]] = bind("options.start")
+
+    def __init__(self, source: Source, spec: ModelSpec, total: int) -> None:
+        super().__init__()
+        self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, spec.name, "Options"))
+        self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
+        self.source = source
+        self.spec = spec
+        self.total = total
+        self.busy = ""
+        self._job: BatchJob | None = None  # written already, where starting it failed
+        self._written = 0
+        try:
+            sampling = build_options(SamplingOptions, spec.sampling)
+            self._bad_defaults = ""
+        except OptionError as error:
+            sampling, self._bad_defaults = SamplingOptions(), f"models.yaml, {spec.id}: {error}"
+        self.sampling_form: OptionForm[SamplingOptions] = OptionForm(SamplingOptions, sampling, id="sampling")
+        self.run_form: OptionForm[RunOptions] = OptionForm(RunOptions, id="run")
+
+    def compose_body(self) -> ComposeResult:
+        """Two groups of options above the buttons."""
+        with VerticalScroll(id="options", can_focus=False):
+            with Vertical(classes="panel group") as answers:
+                answers.border_title = "Answers"
+                yield self.sampling_form
+            with Vertical(classes="panel group") as run:
+                run.border_title = "Run"
+                yield self.run_form
+                with Horizontal(id="background-line"):
+                    yield Static("background", classes="field--label")
+                    yield ChoiceLine((NO, YES), id="background")
+                    yield Static(BACKGROUND_HELP, classes="muted")
+        yield Static("", id="help", markup=False)
+        with Horizontal(id="buttons"):
+            yield Static("", id="busy", markup=False)
+            yield Button("Start", id="start", variant="primary")
+
+    def on_mount(self) -> None:
+        """Say what is wrong with the model's own defaults."""
+        self.set_interval(SHOWN_EVERY, self._frame)
+        if self._bad_defaults:
+            self.services.show_error(self._bad_defaults)
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        text = f"{plural(self.total, 'prompt')} · {self.spec.name} · enter starts, tab changes something"
+        self.query_one("#busy", Static).update(text)
+
+    @on(OptionField.Changed)
+    def _changed(self) -> None:
+        errors = {**self.sampling_form.errors, **self.run_form.errors}
+        self.query_one("#start", Button).disabled = bool(errors)
+        if errors:
+            self.query_one("#busy", Static).update(f"✗ {plural(len(errors), 'value needs', 'values need')} a look")
+        else:
+            self._say_ready()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """All there is to say of the option under the cursor, below the form."""
+        field = next((a for a in event.widget.ancestors if isinstance(a, OptionField)), None)
+        text = f"{field.option.replace('_', ' ')}: {field.full_help()}" if field else ""
+        self.query_one("#help", Static).update(text)
+
+    @on(Input.Submitted)
+    def _entered(self) -> None:
+        if not (self.sampling_form.focus_error() or self.run_form.focus_error()):
+            self.query_one("#start", Button).focus()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Not twice."""
+        return not self.busy if action == "start" else True
+
+    @on(Button.Pressed, "#start")
+    def action_start(self) -> None:
+        """Write the job in a thread, then run it; an error leaves everything as it was, to try again."""
+        if self.busy:
+            return
+        try:
+            sampling, run = self.sampling_form.build(), self.run_form.build()
+        except OptionError as error:
+            self.services.show_error(error)
+            _ = self.sampling_form.focus_error() or self.run_form.focus_error()
+            return
+        from ai_router.datasets import plan_for
+
+        plan = plan_for(self.source, self.spec, sampling, run, self.services.workspace)
+        background = self.query_one("#background", ChoiceLine).value == YES
+        self._set_busy("writing prompts")
+        app = self.services
+
+        def work() -> BatchJob:
+            job = self._job
+            plan.weights = job.config.get("weights") if job is not None else None
+            if job is None or job.config != plan.as_config():
+                requests = self.source.requests()
+                job = self._job = jobs.create_job(app.workspace, plan, requests, self._progress, self.spec)
+            self.busy = "starting"
+            if background:
+                jobs.detach(app.workspace, job)
+            else:
+                app.start_run(job, plan)
+            return job
+
+        self.in_thread(work, self._started, failed=self._failed, group="start")
+
+    def _progress(self, written: int) -> None:
+        self._written = written
+
+    def _started(self, job: BatchJob) -> None:
+        assert job.checkpoint_file is not None
+        self._set_busy("")
+        self.source.close()
+        self.enter_run(job.checkpoint_file)
+
+    def _failed(self, error: Exception) -> None:
+        self._set_busy("")
+        self.services.show_error(error, self.action_start)
+
+    def _set_busy(self, what: str) -> None:
+        self.busy = what
+        self.query_one("#options").disabled = bool(what)
+        self.query_one("#start", Button).disabled = bool(what)
+        if not what:
+            self._say_ready()
+        self._frame()
+        self.refresh_bindings()
+
+    def _frame(self) -> None:
+        if self.busy:
+            counted = f" {self._written:,} of {self.total:,}" if self._written else ""
+            self.query_one("#busy", Static).update(f"{self.busy}…{counted}")
+
+    def action_back(self) -> None:
+        """Not while the job is being written."""
+        if not self.busy:
+            super().action_back()

@@ -1,0 +1,1 @@
+"""Servers that speak HTTP: any OpenAI-compatible one, Anthropic's messages, Ollama's own chat."""

@@ -1,0 +1,238 @@
+/* Attention of a step: many queries over the columns they share as small matrix products, the rest one by one.
+ *
+ * The queries of up to QUERIES lanes stand upright, a lane each, so that keys and values are read as they lie in the
+ * cache: a key's elements are broadcast to all lanes, a share to the elements of a value. Scores are [columns, lanes],
+ * and the softmax of all lanes runs side by side. One new token a row is bound by memory; there the gain is that a
+ * prefix is read once for a block of rows, as in Hydragen (Juravsky 2024).
+ */
+#include "kernels.h"
+
+/* Groups and sizes of heads for which there is code of its own (cases.c), as in native.py. */
+#ifdef WITHOUT_CASES
+#define CASES(DO)
+#else
+#define CASES(DO) DO(2, 64) DO(2, 128) DO(4, 64) DO(4, 128)
+#endif
+
+#define LANES 16   /* floats of a vector */
+#define QUERIES 32 /* of a block, at most */
+#define COLUMNS 32 /* of a tile, and of a page: it stays in the first cache beside the queries */
+#define FEW 8      /* fewer queries are attended to one by one */
+#define LARGEST_PAIRED 256 /* of a key in pairs.h */
+
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4)));
+
+#define INLINE static inline __attribute__((always_inline)) /* so that sizes become constants */
+
+/* Columns of one head that are attended to: [count, size] in the cache's type, where there are pages in those. */
+typedef struct {
+    const char *keys, *values;
+    const int64_t *pages;
+    int64_t page; /* bytes from a page to the next one */
+    int64_t count;
+} Part;
+
+/* The tile that begins with column c. */
+INLINE const char *tile_of(const Part *p, int64_t c, int values, int column) {
+    return (values ? p->values : p->keys) + (p->pages ? p->pages[c / COLUMNS] * p->page : c * column);
+}
+
+/* Columns of the cache as floats [count, padded]: where they lie, or in `to`. */
+INLINE const float *widen(const char *from, int count, int half, int size, int padded, float *to) {
+    const bf16 *halves = (const bf16 *)from;
+    const float *floats = (const float *)from;
+    if (!half && size == padded) return floats;
+    for (int c = 0; c < count; c++) {
+        for (int i = 0; i < size; i++) to[c * padded + i] = half ? from_bf16(halves[c * size + i]) : floats[c * size + i];
+        for (int i = size; i < padded; i++) to[c * padded + i] = 0;
+    }
+    return to;
+}
+
+/* scores[columns, lanes] = keys[columns, size] · upright[size, lanes]; 8 keys in registers. */
+INLINE void score_tile(const float *upright, int vectors, const float *keys, int columns, int size, float *scores) {
+    int lanes = vectors * LANES;
+    for (int c = 0; c < columns; c += 8) {
+        int left = columns - c < 8 ? columns - c : 8;
+        const float *key = keys + c * size;
+        Vector sums[8][2] = {{{0}}};
+        if (left == 8)
+            for (int i = 0; i < size; i++)
+                for (int v = 0; v < vectors; v++) {
+                    Vector query = *(const Vector *)(upright + i * lanes + v * LANES);
+                    for (int r = 0; r < 8; r++) sums[r][v] += key[r * size + i] * query;
+                }
+        else
+            for (int r = 0; r < left; r++)
+                for (int i = 0; i < size; i++)
+                    for (int v = 0; v < vectors; v++)
+                        sums[r][v] += key[r * size + i] * *(const Vector *)(upright + i * lanes + v * LANES);
+        for (int r = 0; r < left; r++)
+            for (int v = 0; v < vectors; v++) *(Vector *)(scores + (c + r) * lanes + v * LANES) = sums[r][v];
+    }
+}
+
+/* out[queries, size] += shares[columns, lanes] · values[columns, size]; 4 queries × `wide` vectors in registers. */
+INLINE void value_part(const float *shares, int lanes, const float *values, int columns, int queries, int size,
+                       int from, int wide, float *out) {
+    for (int j = 0; j < queries; j += 4) {
+        Vector sums[4][4];
+        for (int r = 0; r < 4; r++)
+            for (int v = 0; v < wide; v++) sums[r][v] = *(Vector *)(out + (j + r) * size + from + v * LANES);
+        for (int c = 0; c < columns; c++)
+            for (int v = 0; v < wide; v++) {
+                Vector value = *(const Vector *)(values + c * size + from + v * LANES);
+                for (int r = 0; r < 4; r++) sums[r][v] += shares[c * lanes + j + r] * value;
+            }
+        for (int r = 0; r < 4; r++)
+            for (int v = 0; v < wide; v++) *(Vector *)(out + (j + r) * size + from + v * LANES) = sums[r][v];
+    }
+}
+
+INLINE void value_tile(const float *shares, int lanes, const float *values, int columns, int queries, int size,
+                       float *out) {
+    int i = 0;
+    for (; i + 4 * LANES <= size; i += 4 * LANES) value_part(shares, lanes, values, columns, queries, size, i, 4, out);
+    for (; i < size; i += LANES) value_part(shares, lanes, values, columns, queries, size, i, 1, out);
+}
+
+/* What is read next, a column at a time: prefetchers of processors stop at the ends of pages, and rows are short. */
+typedef struct {
+    const char *at;
+    int bytes; /* of a column */
+} Next;
+
+INLINE void fetch(Next next, int column) {
+    for (int i = 0; i < next.bytes; i += 64) __builtin_prefetch(next.at + column * next.bytes + i);
+}
+
+/* The same two for the `group` queries of one token, whose scores are in neighbouring lanes. */
+INLINE void score_few(const float *q, int group, const float *keys, int columns, int size, float *scores, int lanes,
+                      Next next) {
+    for (int c = 0; c < columns; c++) {
+        fetch(next, c);
+        for (int g = 0; g < group; g++) {
+            float sum = 0;
+            for (int i = 0; i < size; i++) sum += q[g * size + i] * keys[c * size + i];
+            scores[c * lanes + g] = sum;
+        }
+    }
+}
+
+INLINE void value_few(const float *shares, int lanes, int group, const float *values, int columns, int size, float *out,
+                      Next next) {
+    int c = 0;
+    for (; c + 4 <= columns; c += 4) {
+        for (int r = 0; r < 4; r++) fetch(next, c + r);
+        const float *v = values + c * size;
+        for (int g = 0; g < group; g++) {
+            const float *p = shares + c * lanes + g;
+            float a = p[0], b = p[lanes], d = p[2 * lanes], e = p[3 * lanes];
+            for (int i = 0; i < size; i++)
+                out[g * size + i] += a * v[i] + b * v[i + size] + d * v[i + 2 * size] + e * v[i + 3 * size];
+        }
+    }
+    for (; c < columns; c++)
+        for (int g = 0; g < group; g++)
+            for (int i = 0; i < size; i++) out[g * size + i] += shares[c * lanes + g] * values[c * size + i];
+}
+
+#include "pairs.h"
+
+/* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. */
+INLINE void softmax(float *restrict scores, int64_t columns, int lanes, float *restrict total) {
+    float most[QUERIES], sums[QUERIES]; /* local, so that the loops over lanes become vectors */
+    for (int j = 0; j < lanes; j++) most[j] = -INFINITY, sums[j] = 0;
+    for (int64_t c = 0; c < columns; c++)
+        for (int j = 0; j < lanes; j++) most[j] = scores[c * lanes + j] > most[j] ? scores[c * lanes + j] : most[j];
+    for (int64_t c = 0; c < columns; c++)
+        for (int j = 0; j < lanes; j++) {
+            float below = scores[c * lanes + j] - most[j], share = exp_fast(below);
+            share = below < -87.0f ? 0.0f : share;
+            scores[c * lanes + j] = share;
+            sums[j] += share;
+        }
+    for (int j = 0; j < lanes; j++) total[j] = sums[j];
+}
+
+/* A block of queries of one KV head: tokens [begin, end), of one slot (a run) or one each of several. */
+typedef struct {
+    const float *q;
+    float scale;
+    Part far, near[QUERIES]; /* what all share; each token's own, or the run's */
+    int64_t hidden[QUERIES]; /* the token sees columns [hidden, count - after) of them */
+    int64_t after[QUERIES];
+    int run, tokens;
+    int64_t stride; /* from a token's queries to the next token's */
+} Block;
+
+/* Where the tile after column c begins: of the same part, or of the next token's. */
+INLINE const char *after(const Part *own, int more, int64_t c, int values, int column) {
+    return c + COLUMNS < own->count ? tile_of(own, c + COLUMNS, values, column) : tile_of(own + more, 0, values, column);
+}
+
+INLINE void attend_block(const Block *b, int group, int half, int size, int vectors, float *scratch, float *out) {
+    int lanes = vectors * LANES, queries = b->tokens * group, padded = (size + LANES - 1) / LANES * LANES;
+    int dense = b->run || queries >= FEW, column = size * (half ? 2 : 4), pairs = PAIRS(half, size);
+    float *asked = scratch, *upright = asked + QUERIES * padded, *sums = upright + QUERIES * padded;
+    float *tile = sums + QUERIES * padded, *scores = tile + COLUMNS * padded, total[QUERIES];
+    uint32_t upright_pairs[PAIRS(1, 32) ? LARGEST_PAIRED / 2 * QUERIES : 1];
+    bf16 halves[PAIRS(1, 32) ? LARGEST_PAIRED * QUERIES : 1];
+    int64_t far = b->far.count, near = 0;
+    for (int t = 0; t < (b->run ? 1 : b->tokens); t++) near = b->near[t].count > near ? b->near[t].count : near;
+
+    memset(asked, 0, sizeof(float) * 3 * QUERIES * padded);
+    for (int j = 0; j < queries; j++)
+        for (int i = 0; i < size; i++) {
+            float x = b->q[j / group * b->stride + j % group * size + i] * b->scale;
+            asked[j * padded + i] = upright[i * lanes + j] = x;
+        }
+    if (pairs) pair_queries(upright, asked, lanes, queries, size, upright_pairs, halves);
+    if (!b->run)
+        for (int64_t i = 0; i < near * lanes; i++) scores[far * lanes + i] = -INFINITY;
+
+    for (int values = 0; values < 2; values++) {
+        for (int part = 0; part < 2; part++) {
+            int together = part ? b->run : dense;
+            for (int t = 0; t < (together ? 1 : b->tokens); t++) {
+                const Part *own = part ? b->near + t : &b->far;
+                for (int64_t c = 0; c < own->count; c += COLUMNS) {
+                    int columns = own->count - c < COLUMNS ? own->count - c : COLUMNS;
+                    int64_t at = t * group * padded;
+                    float *row = scores + (part * far + c) * lanes + t * group;
+                    const char *stored = tile_of(own, c, values, column);
+                    const bf16 *paired = (const bf16 *)stored;
+                    const float *wide = pairs ? NULL : widen(stored, columns, half, size, padded, tile);
+                    Next next = {after(own, part && t + 1 < b->tokens, c, values, column), column};
+                    if (together && !values) {
+                        if (pairs) score_pairs(upright_pairs, vectors, paired, columns, size, row);
+                        else score_tile(upright, vectors, wide, columns, padded, row);
+                    } else if (together) {
+                        if (pairs) value_pairs(row, lanes, paired, columns, queries, size, (uint32_t *)tile, sums);
+                        else value_tile(row, lanes, wide, columns, queries, padded, sums);
+                    } else if (!values) {
+                        if (pairs) score_few_pairs(halves + at, group, paired, columns, size, row, lanes, next);
+                        else score_few(asked + at, group, wide, columns, padded, row, lanes, next);
+                    } else {
+                        if (pairs) value_few_pairs(row, lanes, group, paired, columns, size, sums + at, next);
+                        else value_few(row, lanes, group, wide, columns, padded, sums + at, next);
+                    }
+                }
+            }
+        }
+        if (values) break;
+        for (int t = 0; t < b->tokens; t++)
+            for (int g = 0; g < group; g++) {
+                float *lane = scores + far * lanes + t * group + g;
+                for (int64_t c = 0; c < b->hidden[t]; c++) lane[c * lanes] = -INFINITY;
+                for (int64_t c = near - b->after[t]; c < near; c++) lane[c * lanes] = -INFINITY;
+            }
+        softmax(scores, far + near, lanes, total);
+    }
+    for (int j = 0; j < queries; j++) {
+        float *to = out + j / group * b->stride + j % group * size, scale = 1.0f / total[j];
+        if (pairs) order_pairs(sums + j * padded, size, scale, to);
+        else
+            for (int i = 0; i < size; i++) to[i] = sums[j * padded + i] * scale;
+    }
+}

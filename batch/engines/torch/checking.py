@@ -1,0 +1,128 @@
+"""Whether compiled kernels give what torch gives; run as a process of its own, as wrong ones may end it or never end.
+
+    python -m batch.engines.torch.checking kernels.so
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable
+
+import torch
+
+from batch.engines.torch.native import CACHE_DTYPES, Columns, Kernels, Rows
+
+
+def agrees(kernels: Kernels) -> bool:
+    """Whether each function gives what torch gives."""
+    from torch.nn import functional as F
+
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    x, weight = draw(5, 96), draw(96)
+    rows, scales = kernels.quantise(x)
+    kernels.rescale(back := rows.float() - 128, scales, weight)
+    checks = [
+        (kernels.rms_norm(x, weight, 1e-6), F.rms_norm(x, (96,), weight, 1e-6), 1e-5),
+        (kernels.swiglu(30 * x), F.silu(30 * x[:, :48]) * (30 * x[:, 48:]), 1e-3),
+        ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
+        (kernels.largest(x), x.argmax(-1), 0),
+    ]
+    if kernels.panel:
+        checks += _product_checks(kernels, draw)
+    for size in (64, 128, 24):
+        for dtype in CACHE_DTYPES:
+            checks += _attention_checks(kernels, draw, size, dtype)
+    return all(bool(((ours - theirs).abs() <= limit).all()) for ours, theirs, limit in checks)
+
+
+def _product_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """The int8 product at every height of a block, beside the exact sums."""
+    from batch.engines.torch.gemm import Int8Product
+
+    weight, scale, bias = (40 * draw(70, 51)).clamp(-127, 127).to(torch.int8), draw(70).abs() / 100, draw(70)
+    layer, norm = Int8Product(kernels, weight, scale, bias), (draw(51), 1e-6)
+    pairs = Int8Product(kernels, weight, scale, bias).pair()
+    step = 0.05  # of one input, where another order of a sum rounds it to the next whole number
+    checks = []
+    for rows in (*range(1, 14), 113):
+        x, residual = draw(rows, 51), draw(rows, 70)
+        for ready, ours, limit in (
+            (x, layer(x, residual=residual), 1e-4),
+            (kernels.rms_norm(x, *norm), layer(x, norm=norm, residual=residual), step),
+        ):
+            quantised, scales = kernels.quantise(ready)
+            sums = (quantised.int() - 128) @ weight.int().T
+            checks.append((ours, sums * scale * scales[:, None] + bias + residual, limit))
+        checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
+    return checks
+
+
+def _attention_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor], size: int, dtype: torch.dtype
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """What the kernels give, what torch gives, and how far apart they may be."""
+    heads, kv_heads, page = 4, 2, kernels.page
+    # Three single tokens, a run of 40 tokens after a prefix of 7, and one of 3 without.
+    runs = [(2, 6, 1, 0), (0, 0, 1, -1), (1, 3, 1, 0), (4, 2, 40, 0), (3, 0, 3, -1)]
+    at = Rows.of(runs, kernels.lanes // (heads // kv_heads), longest=7 + 42)
+    tokens = len(at.rows)
+    cache = Columns(
+        draw(10, kv_heads, page, size).to(dtype),
+        draw(10, kv_heads, page, size).to(dtype),
+        torch.tensor([[9, 1], [4, 0], [2, 7], [5, 6], [8, 3]]),
+        [(draw(1, kv_heads, 7, size).to(dtype), draw(1, kv_heads, 7, size).to(dtype))],
+    )
+    qkv, norms, angle = draw(tokens, 8 * size), (draw(size), draw(size), 1e-6), draw(tokens, size)
+    rotary = angle.cos(), angle.sin()
+    newest = at.lengths - 1
+    pages, columns = cache.table[at.rows, newest // page], newest % page
+    q = kernels.set_cache(qkv, norms, rotary, pages, columns, cache.keys, cache.values)
+    parts = qkv.view(tokens, 8, size)
+    turned = [
+        _turned(torch.rms_norm(part, (size,), norm, 1e-6), rotary)
+        for part, norm in zip(parts[:, :6].split([heads, kv_heads], 1), norms[:2], strict=True)
+    ]
+    rounding, near = (1e-4, 1e-4) if dtype == torch.float32 else (2**-4, 0.05)  # of numbers below 16; of sums
+    checks = [
+        (q, turned[0], 1e-4),
+        (cache.keys[pages, :, columns].float(), turned[1], rounding),
+        (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
+    ]
+    first = (at.lengths - 30).clamp(min=0)
+    out = torch.empty_like(q)
+    kernels.attend(q, 0.3, cache, at, first, out)
+    for t in range(tokens):
+        own = slice(int(first[t]), int(at.lengths[t]))
+        k, v = (
+            torch.cat(
+                [
+                    far[0][:, : 7 * (int(at.which[t]) + 1)],
+                    own_pages[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)[:, own],
+                ],
+                1,
+            ).float()
+            for far, own_pages in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
+        )
+        scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
+        checks.append((out[t], (scores.softmax(-1) @ v).view(heads, size), near))
+    return checks
+
+
+def _turned(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """x: [tokens, heads, size]."""
+    a, b = x.chunk(2, -1)
+    return x * rotary[0][:, None] + torch.cat([-b, a], -1) * rotary[1][:, None]
+
+
+def main(path: str) -> int:
+    """0 where they agree."""
+    with torch.inference_mode():
+        return 0 if agrees(Kernels(ctypes.CDLL(path))) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

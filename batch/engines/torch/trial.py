@@ -1,0 +1,124 @@
+"""What a runner must show at load: the logits of a few steps that the whole model gives without any cache."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from batch.engines.torch.sequence import Sequence
+from batch.engines.torch.single import reset_rope, rope_border
+from batch.engines.torch.text import TextStream
+from batch.engines.torch.turns import Runner
+from batch.errors import FatalError
+from batch.options import SamplingOptions
+
+LENGTH = 40  # tokens of the longer prompt: more than a page of the cache, and than a block of queries
+SHORT = 3
+STEPS = 4
+# Of a config: beyond so many tokens a layer computes otherwise.
+WINDOWS = (
+    *("sliding_window", "attention_window_size", "window_size", "attention_chunk_size"),
+    *("chunk_size", "mamba_chunk_size", "block_size"),
+)
+NARROW = 8  # what a window longer than the trial is made for it
+WORK = 1e11  # parameters times tokens that a trial may cost on a CPU
+AHEAD = 6  # tokens beyond a window
+
+
+class Trial:
+    """Two prompts with what follows them, and the logits at each place from passes over the whole, without a cache.
+
+    Raises FatalError where a prompt's logits depend on what ran before it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._narrow, length = _narrowed(model)
+        most = getattr(model.config.get_text_config(), "vocab_size", 10)
+        self._long = [1 + (7 * i * i + 3 * i) % min(most - 1, 199) for i in range(length + STEPS)]
+        self._short = [1 + (5 * i * i + i) % min(most - 1, 199) for i in range(SHORT + STEPS + 1)]
+        with self._narrow_windows():
+            self._long_logits = self._whole(self._long)
+            self._short_logits = self._whole(self._short)
+            again = self._whole(self._long)
+        scale = float(self._long_logits.abs().max())
+        if not float((again - self._long_logits).abs().max()) <= 1e-4 * scale + 1e-6:
+            name = type(model).__name__
+            raise FatalError(f"{name} cannot be run: its state of one prompt reaches the next, or it is not a number")
+
+    def agrees(self, runner: Runner, tolerance: float) -> bool:
+        """Whether rows of different lengths, one joining late, one coming again, give the logits they give alone.
+
+        Sums in another order differ a little: `tolerance` is a share of the largest logit.
+        """
+        with self._narrow_windows():
+            pairs = list(self._steps(runner))
+        largest = max(float(expected.abs().max()) for _, expected in pairs)
+        return all(float((found - expected).abs().max()) <= tolerance * largest for found, expected in pairs)
+
+    def _steps(self, runner: Runner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        length, short = len(self._long) - STEPS, SHORT
+        early, late = _row(self._long[:length]), _row(self._short[:short])
+        try:
+            yield runner.prefill([early])[0], self._long_logits[length - 1]
+            early.tokens.append(self._long[length])
+            yield runner.prefill([late])[0], self._short_logits[short - 1]
+            late.tokens.append(self._short[short])
+            for step in range(1, STEPS):
+                found = runner.decode()
+                yield found[0], self._long_logits[length - 1 + step]
+                yield found[1], self._short_logits[short - 1 + step]
+                early.tokens.append(self._long[length + step])
+                late.tokens.append(self._short[short + step])
+            runner.release([early])
+            yield runner.decode()[0], self._short_logits[short - 1 + STEPS]
+            again = _row(self._long[:length])
+            yield runner.prefill([again])[0], self._long_logits[length - 1]
+        finally:
+            runner.release(list(runner.rows))
+
+    def _whole(self, tokens: list[int]) -> torch.Tensor:
+        if rope_border(self._model)[1]:
+            reset_rope(self._model)
+        ids = torch.tensor([tokens], device=self._model.device)
+        logits: torch.Tensor = self._model(input_ids=ids, use_cache=False).logits[0].float()
+        return logits
+
+    @contextlib.contextmanager
+    def _narrow_windows(self) -> Iterator[None]:
+        """Windows that are longer than the trial made narrow, wherever the model keeps them."""
+        changed: list[tuple[Any, str, int]] = []
+        config = self._model.config
+        places = {id(place): place for place in (config, config.get_text_config(), *self._model.modules())}
+        try:
+            for place in places.values() if self._narrow else ():
+                for name, value in list(vars(place).items()):
+                    window = "window" in name or "chunk" in name
+                    if window and type(value) is int and value in self._narrow:
+                        changed.append((place, name, value))
+                        setattr(place, name, NARROW)
+            yield
+        finally:
+            for place, name, value in changed:
+                setattr(place, name, value)
+
+
+def _narrowed(model: Any) -> tuple[frozenset[int], int]:
+    """The windows that are too long to run past, and the length of the trial's longer prompt."""
+    config = model.config.get_text_config()
+    found = {getattr(config, name, None) for name in WINDOWS}
+    windows = {window for window in found if type(window) is int and window > 0}
+    work = WORK if model.device.type == "cpu" else 50 * WORK
+    most = max(LENGTH, int(work / max(sum(p.numel() for p in model.parameters()), 1)))
+    context = getattr(config, "max_position_embeddings", None) or most + AHEAD + STEPS
+    most = min(most, context - AHEAD - STEPS)
+    kept = [window for window in windows if window <= most]
+    length = min(max([LENGTH, *(window + AHEAD for window in kept)]), context - STEPS)
+    return frozenset(windows - set(kept)), max(length, 1)
+
+
+def _row(prompt: list[int]) -> Sequence:
+    return Sequence("trial", prompt, SamplingOptions(), STEPS, TextStream(None, []))

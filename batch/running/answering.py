@@ -1,0 +1,101 @@
+"""What becomes of an engine's answers: counted once, tried again or kept, and told when they are on the disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from batch.checkpoint import ResultWriter
+from batch.checkpoint.writer import ResultRow
+from batch.errors import ErrorClass, Failure, FatalError
+from batch.items import Answer, BatchResponse
+from batch.job import BatchJob
+from batch.running.ending import Listeners
+from batch.running.feed import Feed, Given
+from batch.running.handle import StopMode
+from batch.running.policy import ErrorStrategy, RetryPolicy
+from batch.running.progress import Meter
+
+
+class Answering:
+    """The way of a response into the store. All of it belongs to the run's event loop.
+
+    `halt` ends the run, with or without an error.
+    """
+
+    def __init__(
+        self,
+        job: BatchJob,
+        feed: Feed,
+        meter: Meter,
+        listeners: Listeners,
+        retry: RetryPolicy,
+        strategy: ErrorStrategy,
+        *,
+        urgent_errors: bool,
+        halt: Callable[[StopMode, BaseException | None], None],
+    ) -> None:
+        self.retry = retry
+        self.failures = 0  # of this run
+        self.uncommitted_old = 0  # failures of earlier runs whose new result is not on the disk yet
+        self.old_failures: set[int] = set()  # failures of earlier runs that this run has yet to try again
+        self.saved_at: float | None = None  # monotonic seconds of the last commit
+        self._job, self._feed, self._meter, self._listeners = job, feed, meter, listeners
+        self._strategy = strategy
+        self._urgent_errors = urgent_errors
+        self._halt = halt
+
+    def open(self, old_failures: set[int]) -> None:
+        """The failures that are tried again."""
+        self.old_failures = old_failures
+        self.uncommitted_old = len(old_failures)
+
+    def begin(self, writer: ResultWriter) -> None:
+        """Where results go."""
+        self._writer = writer
+
+    @property
+    def enough_failures(self) -> bool:
+        """Whether the error strategy ends the run."""
+        return self._strategy.stops(self.failures)
+
+    def answered(self, response: BatchResponse[Answer]) -> None:
+        """Take in a response. One that nobody awaits, a second one or to an unknown id, counts for nothing."""
+        given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
+        if given is None:
+            return
+        error = response.error
+        if error is None and (response.data is None or not response.data.text.strip()):
+            error = Failure(ErrorClass.PERMANENT, "the answer is empty")
+        if error is not None:
+            if error.error_class is ErrorClass.FATAL:
+                self._feed.again(int(response.id), given.attempt, 0.0)  # nobody gave it up
+                raise FatalError(error.message)
+            delay = self.retry.delay(error, given.attempt)
+            if delay is not None:
+                # While the run ends it stays where it is: the next run tries again.
+                self._feed.again(int(response.id), given.attempt + 1, delay)
+                return
+            self.failures += 1
+        self._put(response, given, error)
+        if error is not None and self.enough_failures:
+            self._halt("drain", None)
+
+    def _put(self, response: BatchResponse[Answer], given: Given, error: Failure | None) -> None:
+        index = int(response.id)
+        old = index in self.old_failures  # failed in an earlier run, and was counted then
+        self.old_failures.discard(index)
+        row = ResultRow.of(response, given.text, error, given.attempt, replaces=old)
+        self._writer.put(row, urgent=error is not None and self._urgent_errors)
+
+    def committed(self, rows: Sequence[ResultRow], processed: int) -> None:
+        """A group of results is on the disk, the last of them the `processed`th of the job."""
+        self.saved_at = time.monotonic()
+        self.uncommitted_old -= sum(row.old for row in rows)
+        results = [row.result() for row in rows]
+        self._meter.record(results, len(results))
+        self._feed.wake()
+        # A failure that is tried again counts when it has its new result.
+        error = self._listeners.committed(self._job, results, processed - self.uncommitted_old)
+        if error is not None:
+            self._halt("now", error)

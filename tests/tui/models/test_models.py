@@ -1,0 +1,112 @@
+"""The models there are."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import pytest
+from driving import footer, on_screen, shown, until
+from stored import add_model
+from textual.widgets import Static
+
+from ai_router.settings import Workspace, load_workspace
+from ai_router.tui import clipboard
+from ai_router.tui.app import RouterApp
+from ai_router.tui.ask.screen import AskScreen
+from ai_router.tui.models.screen import ModelsScreen
+from ai_router.tui.widgets.table import VirtualTable
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with the base install."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "torch" else real(name, *a))
+
+
+async def opened(pilot: object, app: RouterApp, count: int) -> ModelsScreen:
+    """The screen, read."""
+    app.go("models")
+    screen = await on_screen(pilot, ModelsScreen)  # type: ignore[arg-type]
+    await until(pilot, lambda: screen.query_one(VirtualTable).count == count)  # type: ignore[arg-type]
+    return screen
+
+
+def details(screen: ModelsScreen) -> str:
+    """The details shown."""
+    return str(screen.query_one("#models-details", Static).render())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 40)])
+async def test_how_it_looks(
+    workspace: Workspace,
+    size: tuple[int, int],
+    golden: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    without_torch: None,
+) -> None:
+    monkeypatch.setattr("ai_router.tui.models.screen.home", lambda path: f"~/work/{path.name}")
+    monkeypatch.setattr("ai_router.models.registry.DEMO_PATH", add_model(workspace, "tiny"))
+    add_model(workspace, "bert", architectures=["BertModel"])
+    app = RouterApp(workspace)
+    async with app.run_test(size=size) as pilot:
+        await opened(pilot, app, 3)
+        await pilot.pause()
+        golden(app, "models")
+
+
+async def test_what_is_missing_is_said_with_its_command(
+    workspace: Workspace, without_torch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr(clipboard, "copy", lambda text, *_: copied.append(text) or "done")
+    add_model(workspace, "tiny")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        screen = await opened(pilot, app, 2)
+        assert 'needs torch: pip install "ai-router[local]"' in details(screen)
+        assert "ask" not in footer(app)
+        await pilot.press("c")
+        await until(pilot, lambda: copied == ['pip install "ai-router[local]"'])
+        await pilot.press("enter")
+        await until(pilot, lambda: "is not ready" in shown(app))
+
+
+async def test_make_default_is_kept(workspace: Workspace) -> None:
+    add_model(workspace, "tiny")
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, app, 2)
+        await pilot.press("down", "d")
+        await until(pilot, lambda: app.workspace.settings.model == "tiny")
+        assert "used when none is named" in details(screen)
+        assert "make default" not in footer(app)
+    assert load_workspace(workspace.root).settings.model == "tiny"
+
+
+async def test_ask_the_model_under_the_cursor(workspace: Workspace) -> None:
+    add_model(workspace, "tiny")
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await opened(pilot, app, 2)
+        await pilot.press("down", "a")
+        screen = await on_screen(pilot, AskScreen)
+        await until(pilot, lambda: screen.context_text.startswith("tiny"))
+
+
+async def test_refresh_finds_new_folders(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, app, 1)
+        add_model(workspace, "later")
+        await pilot.press("R")
+        await until(pilot, lambda: screen.query_one(VirtualTable).count == 2)
+
+
+async def test_a_broken_models_file_is_said(workspace: Workspace) -> None:
+    workspace.models_file.write_text("models: [")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 40)) as pilot:
+        screen = await opened(pilot, app, 1)
+        assert "Cannot read" in details(screen)

@@ -1,0 +1,59 @@
+"""The one table of places: menus, keys and palette are made from it and cannot drift apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from driving import on_screen, until
+from textual.command import CommandPalette
+from textual.screen import Screen
+from textual.widgets import Input
+
+from ai_router.settings import Workspace
+from ai_router.tui.actions import ACTIONS
+from ai_router.tui.app import RouterApp
+from ai_router.tui.menu import MenuScreen
+from ai_router.tui.palette import places
+from ai_router.tui.places import PLACES, anywhere, on_menu
+from ai_router.tui.semantic.screen import SemanticIdsScreen
+
+WITH_SCREEN = [name for name, place in PLACES.items() if place.screen]
+
+
+@pytest.mark.parametrize("name", WITH_SCREEN)
+def test_a_place_names_a_screen_that_there_is(name: str) -> None:
+    place = PLACES[name]
+    made = place.make(*([Path("nowhere.db")] if place.of_job else []))
+    assert isinstance(made, Screen)
+    assert not place.then or place.then in PLACES
+
+
+def test_a_menu_numbers_its_places_from_one() -> None:
+    for menu in {place.menu for place in PLACES.values() if place.menu}:
+        assert [place.key for place in on_menu(menu)] == [str(n) for n in range(1, len(on_menu(menu)) + 1)]
+
+
+async def test_the_palette_finds_every_place_once(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await on_screen(pilot, MenuScreen)
+        found = Counter(label for label, _, _ in places(app))
+        assert not [label for label, count in found.items() if count > 1]
+        assert {f"Go to: {place.title}" for place in anywhere()} <= set(found)
+        await pilot.press("colon")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        app.screen.query_one(Input).value = "Semantic IDs"
+        await pilot.pause(0.3)
+        await pilot.press("enter", "enter")
+        await on_screen(pilot, SemanticIdsScreen)
+
+
+def test_no_two_actions_of_a_group_read_the_same_in_the_palette() -> None:
+    named = Counter(
+        (action.group, action.title or action.label)
+        for action in ACTIONS.values()
+        if action.group in ("Run", "Jobs", "Results", "Reading", "Models", "Ask", "Settings", "Batch", "Menu")
+    )
+    assert not [name for name, count in named.items() if count > 1]
