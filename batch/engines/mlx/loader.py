@@ -66,7 +66,7 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
     except Exception as error:  # mlx, mlx-lm, safetensors and transformers each raise their own
         raise FatalError(f"{folder}: {_problem(error)}") from error
     pads = _check_caches(folder, model)
-    notes = []
+    notes = [] if tokenizer._tokenizer.chat_template else ["no chat template: it continues the text of a prompt"]
     if longest is not None and longest < (_context(config) or 0):
         notes.append(f"at most {longest:,} tokens: mlx-lm knows one of its two scales of positions (longrope)")
     return Loaded(

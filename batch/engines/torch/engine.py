@@ -48,8 +48,9 @@ class TorchCore:
 
         self._torch = torch
         self._truncate = truncate
-        self._loaded = loaded
         self._sampling = sampling or SamplingOptions()
+        about = noted(loaded.about, loaded.tokenizer, self._sampling.system)
+        self._loaded = loaded = replace(loaded, about=about)
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else SIZES[-1])
         kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
@@ -72,12 +73,11 @@ class TorchCore:
         self._special = loaded.tokenizer.get_added_vocab()
         self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
         self._schemas.check(self._sampling.json_schema)
-        about = {
+        self.about: Mapping[str, Any] = {
             **loaded.about,
             "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
             **(self._runner.about(loaded.about.get("notes", [])) if self._static else {}),
         }
-        self.about: Mapping[str, Any] = noted(about, loaded.tokenizer, self._sampling.system)
 
     @property
     def busy(self) -> bool:

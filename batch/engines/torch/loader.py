@@ -67,6 +67,8 @@ def load(
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{folder}: {_load_problem(error)}") from error
     notes = [quality] if quality else []
+    if not tokenizer.chat_template:
+        notes.append("no chat template: it continues the text of a prompt")
     return Loaded(
         model=model,
         tokenizer=tokenizer,

@@ -60,12 +60,10 @@ def takes(tokenizer: Any, role: str) -> bool:
 
 def noted(about: Mapping[str, Any], tokenizer: Any, system: str | None) -> dict[str, Any]:
     """What an engine says of itself, with what is to be said once of how its prompts are made."""
-    notes = list(about.get("notes", ()))
-    if not tokenizer.chat_template:
-        notes.append("no chat template: it continues the text of a prompt")
-    elif system and not takes(tokenizer, "system"):
-        notes.append("its chat template has no system turn: the system prompt goes before the first question")
-    return {**about, **({"notes": notes} if notes else {})}
+    if not system or takes(tokenizer, "system"):
+        return dict(about)
+    note = "its chat template has no system turn: the system prompt goes before the first question"
+    return {**about, "notes": [*about.get("notes", ()), note]}
 
 
 def _with_roles_it_takes(tokenizer: Any, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
