@@ -46,13 +46,20 @@ class JobPlan:
     kind: str = "prompts"
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
     weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
+    table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
     stored: Path | None = None  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
-        config = {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
+        config: dict[str, Any] = {
+            "source": self.source,
+            "sampling": options_dict(self.sampling),
+            "run": options_dict(self.run),
+        }
         if self.weights is not None:
             config["weights"] = self.weights
+        if self.table is not None:
+            config["table"] = self.table
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -64,14 +71,15 @@ def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[in
     template = 32  # tokens a chat template may add around one turn
     system = count(plan.sampling.system) if count and plan.sampling.system else 0
 
+    about: dict[str, Any] = {"model": spec.id, "system": plan.sampling.system}
     if count is None:
-        return validate(source, progress=progress)
+        return validate(source, **about, progress=progress)
     measure = count
 
     def tokens(request: Request) -> int:
         return sum(measure(str(m.get("content", ""))) for m in request.messages) + template + system
 
-    return validate(source, count_tokens=tokens, context=spec.context, progress=progress)
+    return validate(source, count_tokens=tokens, context=spec.context, **about, progress=progress)
 
 
 def create_job(
@@ -113,6 +121,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         details=dict(config.get("details", {})),
         weights=config.get("weights"),
         stored=job.checkpoint_file,
+        table=config.get("table"),
     )
 
 
@@ -173,9 +182,11 @@ def start(
     on_results: Callable[[Sequence[BatchResult]], None] | None = None,
     on_progress: Callable[[BatchJob, int], None] | None = None,
     allow_change: bool = False,
+    wait: bool = True,
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
 
+    Without `wait` it does not stay for answers to what is with a provider.
     Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
     """
     plan = plan or plan_of(job)
@@ -197,6 +208,7 @@ def start(
         on_progress=on_progress,
         observer=kind.observer(job),
         close_engine=engine is None,
+        wait_for_providers=wait,
     )
     spare_collector()
     return run.start()
@@ -230,6 +242,8 @@ def detach(
     arguments: Sequence[str] = (),
     private: Mapping[str, str] | None = None,
     timeout: float = 20.0,
+    *,
+    verb: str = "resume",
 ) -> int:
     """Go on with a job in a process of its own, away from this terminal; returns its pid. `private` is for its
     environment alone.
@@ -243,7 +257,7 @@ def detach(
     check_free(job)
     checkpoint = job.checkpoint_file.absolute()
     log = log_path(checkpoint)
-    command, env = _program(workspace, "resume", str(checkpoint), "--display", "log", *arguments)
+    command, env = _program(workspace, verb, str(checkpoint), "--display", "log", *arguments)
     kwargs: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -263,8 +277,8 @@ def detach(
     watch = Watch(checkpoint)
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        # 1: it is over already, and some items have failed.
-        if watch.running or process.poll() in (0, 1):
+        # 1: it is over already, and some items have failed; 75: what is left is with a provider.
+        if watch.running or process.poll() in (0, 1, 75):
             return process.pid
         if process.poll() is not None:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from batch.errors import SourceError
 from batch.sources import from_prompts, load_prompts, open_source, user_path, validate
-from batch.sources.entries import MalformedEntry, request_of
+from batch.sources.entries import request_of
+from batch.sources.openai import MalformedEntry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOSTILE = [
@@ -95,8 +96,7 @@ def test_jsonl_forms(write: Write) -> None:
     plain, record, chat, parts = source.requests()
     assert (plain.text, plain.extra) == ("plain", None)
     assert (record.text, record.custom_id, record.params) == ("object", "a", {"temperature": 0.5})
-    assert record.extra is not None
-    assert record.extra["columns"] == {"topic": "x"}
+    assert record.columns == {"topic": "x"}
     assert chat.text == "chat"
     assert [m["role"] for m in chat.messages] == ["system", "user"]
     assert parts.text == "parts"
@@ -175,7 +175,7 @@ def test_csv_keeps_other_columns(write: Write) -> None:
     path = write("p.csv", 'id,Prompt,lang\r\n1,"two\r\nlines, one cell",en\r\n\r\n2,"say ""hi""",de\r\n')
     first, second = open_source(path).requests()
     assert first.text == "two\r\nlines, one cell"
-    assert first.extra == {"columns": {"id": "1", "lang": "en"}}
+    assert (first.extra, first.columns) == (None, {"id": "1", "lang": "en"})
     assert second.text == 'say "hi"'
     positions = [entry.position for entry in open_source(path).entries()]
     assert positions == [2, 5]
@@ -477,6 +477,6 @@ def test_a_chat_that_ends_in_its_answer_is_asked_without_it(tmp_path: Path) -> N
     file.write_text("\n".join(map(json.dumps, lines)))
     found = [entry.request for entry in open_source(file).entries()]
     assert [len(request.extra["messages"]) for request in found] == [1, 1, 1, 2]
-    assert [request.extra.get("columns") for request in found] == [{"reference": "2"}, {"reference": "two"}, None, None]
+    assert [request.columns for request in found] == [{"reference": "2"}, {"reference": "two"}, None, None]
     report = validate(open_source(file))
     assert report.known_answers == 2 and any("kept as `reference`" in problem.text for problem in report.problems)

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from batch.errors import PermanentError
+from batch.items import Request
 
 # Private-use characters that stand for special tokens typed into a text while a template is rendered.
 MARKS = range(0xF0000, 0xFFFFE)
@@ -83,6 +84,17 @@ def _with_roles_it_takes(tokenizer: Any, turns: list[dict[str, Any]]) -> list[di
         else:
             found.append(turn)
     return [*found, {"role": "user", "content": "\n\n".join(waiting)}] if waiting else found
+
+
+def encode_request(tokenizer: Any, request: Request, system: str | None) -> list[int]:
+    """The tokens of what a request asks: its chat, or of a completion its bare text.
+
+    A completion is written whole by whoever asks, as its API has it: no template and no system prompt go around it, the
+    tokenizer adds what it always adds, and a special token's name in it is that token.
+    """
+    if request.endpoint != "completions":
+        return encode_chat(tokenizer, request.messages, system)
+    return list(tokenizer(request.text, add_special_tokens=True, verbose=False)["input_ids"])
 
 
 def truncated(prompt: list[int], length: int, side: str) -> list[int]:
