@@ -137,9 +137,7 @@ def _request(content: object, extra: dict[str, Any], key: str = "messages") -> R
     return Request(content, extra or None)
 
 
-def _without_answer(
-    messages: list[Any], extra: dict[str, Any]
-) -> tuple[list[Any], dict[str, Any] | None]:
+def _without_answer(messages: list[Any], extra: dict[str, Any]) -> tuple[list[Any], dict[str, Any] | None]:
     """A chat up to its last question. The answer that it ends in, as training data does, is kept as `reference`."""
     end = len(messages)
     while end and messages[end - 1]["role"] == "assistant":
