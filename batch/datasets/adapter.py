@@ -3,98 +3,123 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from batch.errors import BatchError
+from batch.engines.adapters.settings import CONFIG, MLX_FILE, PEFT_FILE, PEFT_PICKLE, read_settings
+from batch.engines.adapters.tensors import ROWS, sort_names, sort_tensors
+from batch.errors import BatchError, FatalError
 
-CONFIG = "adapter_config.json"
-FILES = ("adapters.safetensors", "adapter_model.safetensors")  # of mlx-lm, and of PEFT
-_NAME = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.(?P<part>lora_[abAB])(?:\.default)?(?:\.weight)?$")
 _LONGEST_HEADER = 100_000_000
+# Models whose matrices lie [in, out] (Conv1D of transformers).
+_TURNED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 
 Shape = tuple[int, ...]
 
 
 class AdapterError(BatchError):
-    """An adapter that cannot be used; the text names what is missing, or the tensor and the shapes."""
+    """An adapter that cannot be used; the text names the feature, what is missing, or the tensor and the shapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A tensor's name and shape, enough to be sorted like one."""
+
+    name: str
+    shape: Shape
+
+    @property
+    def T(self) -> _Tensor:
+        return _Tensor(self.name, self.shape[::-1])
 
 
 def check_adapter(adapter: Path, model: Path) -> str:
     """A line about an adapter that fits a model's folder. Raises AdapterError for one that does not.
 
-    The shapes of LoRA pairs are held against the matrices [out, in] they change; other kinds of adapters, and weights
-    that are no safetensors, are left for the engine to judge.
+    Its settings and the kinds of its tensors are judged as the engines judge them, and the shapes of LoRA pairs are
+    held against the matrices they change; weights that are no safetensors are left for the engine to judge.
     """
     if not adapter.is_dir():
         raise AdapterError(f"There is no adapter folder {adapter}")
-    weights = next((adapter / name for name in FILES if (adapter / name).is_file()), None)
+    weights = next((adapter / name for name in (MLX_FILE, PEFT_FILE) if (adapter / name).is_file()), None)
     if not (adapter / CONFIG).is_file():
         raise AdapterError(f"{adapter} is not an adapter folder: it has no {CONFIG}")
+    if weights is None and (adapter / PEFT_PICKLE).is_file():
+        return f"weights in {PEFT_PICKLE}"
     if weights is None:
-        raise AdapterError(f"{adapter} has no weights: neither {FILES[0]} nor {FILES[1]}")
-    tensors = dict(_shapes(weights))
+        raise AdapterError(f"{adapter} has no weights: neither {MLX_FILE} nor {PEFT_FILE}")
+    tensors = {name: _Tensor(name, shape) for name, shape in _shapes(weights)}
     if not tensors:
         raise AdapterError(f"{weights} holds no tensors")
-    matrices, packed = _matrices(model)
-    ranks: set[int] = set()
-    changed: set[str] = set()
-    for name, shape in tensors.items():
-        found = _NAME.match(name)
-        if found is None:
-            continue
-        changed.add(found["module"])
-        first = found["part"] in ("lora_a", "lora_A")
-        # mlx-lm keeps [in, rank] and [rank, out], PEFT [rank, in] and [out, rank].
-        swapped = found["part"] in ("lora_A", "lora_B")
-        if len(shape) != 2:
-            raise AdapterError(f"{adapter} does not fit: the tensor {name} has the shape {shape}, not two dimensions")
-        size, rank = (shape[1], shape[0]) if first == swapped else (shape[0], shape[1])
-        ranks.add(rank)
-        _compare(adapter, model, name, shape, size, found["module"], matrices, packed, inner=first)
-    if not changed:
+    matrices = _Matrices(model)
+    try:
+        settings = read_settings(adapter)
+        for module, parts in sort_names(settings, tensors).modules.items():
+            for half in {"down", "up"} & parts.keys():
+                matrices.compare(adapter, module, parts[half], inner=half == "down")
+        found = sort_tensors(settings, tensors)
+    except FatalError as error:
+        raise AdapterError(str(error)) from None
+    pairs = [parts for parts in found.modules.values() if ROWS not in parts]
+    if not pairs:
         return f"{len(tensors)} tensors"
-    return f"LoRA rank {'/'.join(map(str, sorted(ranks)))} on {len(changed)} matrices"
+    ranks = sorted({parts["down"].shape[0] for parts in pairs})
+    kind = "DoRA" if settings.kind == "dora" else "LoRA"
+    return f"{kind} rank {'/'.join(map(str, ranks))} on {len(pairs)} matrices"
 
 
-def _compare(
-    adapter: Path,
-    model: Path,
-    name: str,
-    shape: Shape,
-    size: int,
-    module: str,
-    matrices: dict[str, Shape],
-    packed: set[str],
-    *,
-    inner: bool,
-) -> None:
-    if not matrices:
-        return
-    matrix = matrices.get(module)
-    if matrix is None:
-        raise AdapterError(f"{adapter} does not fit {model}: it changes {module}, which the model does not have")
-    if inner and module in packed:  # quantised weights lie packed along their inputs
-        return
-    if size != matrix[1 if inner else 0]:
-        raise AdapterError(
-            f"{adapter} does not fit {model}: its tensor {name} has the shape {list(shape)}, and the model's {module} "
-            f"is {list(matrix)} (out, in)"
-        )
+class _Matrices:
+    """The shapes of a model's matrices, from the headers of its files."""
 
+    def __init__(self, model: Path) -> None:
+        self.model = model
+        self.shapes: dict[str, Shape] = {}
+        self.packed: set[str] = set()
+        for file in sorted(model.glob("*.safetensors")):
+            for name, shape in _shapes(file):
+                if name.endswith(".weight") and len(shape) == 2:
+                    self.shapes[name.removesuffix(".weight")] = shape
+                elif name.endswith(".scales"):
+                    self.packed.add(name.removesuffix(".scales"))
+        try:
+            kind = json.loads((model / "config.json").read_bytes()).get("model_type")
+        except (OSError, ValueError, AttributeError):
+            kind = None
+        self.turned = kind in _TURNED
 
-def _matrices(model: Path) -> tuple[dict[str, Shape], set[str]]:
-    found: dict[str, Shape] = {}
-    packed: set[str] = set()
-    for file in sorted(model.glob("*.safetensors")):
-        for name, shape in _shapes(file):
-            if name.endswith(".weight") and len(shape) == 2:
-                found[name.removesuffix(".weight")] = shape
-            elif name.endswith(".scales"):
-                packed.add(name.removesuffix(".scales"))
-    return found, packed
+    def find(self, module: str) -> str | None:
+        """The name a matrix has in the files; some models' files leave the first part of names out."""
+        if module in self.shapes:
+            return module
+        return next((name for name in self.shapes if module.endswith(f".{name}")), None)
+
+    def compare(self, adapter: Path, module: str, half: _Tensor, *, inner: bool) -> None:
+        """Raise where half a pair does not fit its matrix; `inner` is the half [rank, in], the other is [out, rank]."""
+        of_mlx = half.name.endswith(("lora_a", "lora_b"))
+        shown = half.shape[::-1] if of_mlx else half.shape
+        if len(half.shape) != 2:
+            raise AdapterError(
+                f"{adapter} does not fit: the tensor {half.name} has the shape {shown}, not two dimensions"
+            )
+        name = self.find(module)
+        if name is None:
+            if not self.shapes or module.rpartition(".")[2] == "lm_head":  # a tied head is in no file
+                return
+            raise AdapterError(
+                f"{adapter} does not fit {self.model}: it changes {module}, which the model does not have"
+            )
+        if inner and name in self.packed:  # quantised weights lie packed along their inputs
+            return
+        out, width = self.shapes[name]
+        size = half.shape[1] if inner else half.shape[0]
+        turned = self.turned or "embed" in module or "embedding" in half.name
+        if size not in ((width if inner else out), (out if inner else width) if turned else None):
+            raise AdapterError(
+                f"{adapter} does not fit {self.model}: its tensor {half.name} has the shape {list(shown)}, and the "
+                f"model's {module} is {[out, width]} (out, in)"
+            )
 
 
 def _shapes(file: Path) -> Iterator[tuple[str, Shape]]:

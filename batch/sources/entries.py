@@ -97,7 +97,7 @@ def _record(value: dict[str, Any], column: str | None) -> Request:
     if isinstance(rest.get("response_format"), dict):
         extra.setdefault("params", {})["response_format"] = rest.pop("response_format")
     request = _request(content, extra, key)
-    return replace(request, columns=rest) if rest else request
+    return replace(request, columns={**(request.columns or {}), **rest}) if rest else request
 
 
 def _batch_line(value: dict[str, Any]) -> Request:
@@ -122,9 +122,12 @@ def _batch_line(value: dict[str, Any]) -> Request:
 def _request(content: object, extra: dict[str, Any], key: str = "messages") -> Request:
     if isinstance(content, list):
         _check_messages(content, key)
+        columns = None
+        if "openai_batch" not in extra:  # whose lines go out as they are
+            content, columns = _without_answer(content, extra)
         extra["messages"] = content
         users = [m for m in content if m["role"] == "user"]
-        return Request(text_of((users or content)[-1]), extra)
+        return Request(text_of((users or content)[-1]), extra, columns=columns)
     if isinstance(content, int | float) and not isinstance(content, bool):
         content = str(content)
     if not isinstance(content, str) or key == "messages":
@@ -132,6 +135,18 @@ def _request(content: object, extra: dict[str, Any], key: str = "messages") -> R
         wanted = "a list of messages" if key == "messages" else "a text"
         raise MalformedEntry(f'"{key}" is {kind}, not {wanted}')
     return Request(content, extra or None)
+
+
+def _without_answer(messages: list[Any], extra: dict[str, Any]) -> tuple[list[Any], dict[str, Any] | None]:
+    """A chat up to its last question. The answer that it ends in, as training data does, is kept as `reference`."""
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
+    if end == len(messages) or not any(message["role"] not in ("system", "developer") for message in messages[:end]):
+        return messages, None
+    extra["known_answer"] = True
+    answer = "\n\n".join(filter(None, map(text_of, messages[end:])))
+    return messages[:end], {"reference": answer}
 
 
 def _check_messages(messages: list[Any], key: str) -> None:

@@ -54,6 +54,7 @@ class Report:
     context: int | None = None
     not_passed_on: int = 0  # OpenAI batch lines that ask for more than is mapped
     not_passed_on_names: list[str] = field(default_factory=list)
+    known_answers: int = 0  # chats that end in the answer, which is not sent
     openai_batch: int = 0  # lines of the OpenAI batch form
     replaced_characters: int = 0
     other_models: dict[str, int] = field(default_factory=dict)  # named by items, and not the one that answers
@@ -193,6 +194,7 @@ class _Pass:
             report.duplicate_ids += 1
             if len(report.duplicate_ids_at) < self.limit:
                 report.duplicate_ids_at.append((first, position))
+        report.known_answers += bool(extra.get("known_answer"))
         report.openai_batch += bool(extra.get("openai_batch"))
         if body := extra.get("body"):
             report.not_passed_on += 1
@@ -309,6 +311,9 @@ def _add_warnings(report: Report, add: Callable[[str, str, int, str], None]) -> 
     ask = "asks" if report.not_passed_on == 1 else "ask"
     text = f"{what} {ask} for what not every engine heeds: {names}"
     add(WARNING, "not_passed_on", report.not_passed_on, text)
+    ends = "ends" if report.known_answers == 1 else "end"
+    text = f"{_count(report.known_answers, 'chat')} {ends} in the answer; it is kept as `reference`, and not sent"
+    add(WARNING, "known_answer", report.known_answers, text)
     what = _count(report.not_text, "prompt")
     has = "has" if report.not_text == 1 else "have"
     text = f"{what} {has} parts that are no text, and fail where the engine reads text only: "

@@ -81,3 +81,25 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a" / "adapters.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(AdapterError, match="no safetensors file"):
         check_adapter(tmp_path / "a", DEMO_PATH)
+
+
+def test_features_are_judged_before_anything_is_loaded(tmp_path: Path) -> None:
+    name = "model__layers__0__self_attn__q_proj__"
+    made = adapter(tmp_path / "a", **{f"{name}lora_A__weight": (4, 256), f"{name}lora_B__weight": (256, 4)})
+    (made / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "alora_invocation_tokens": [5]}))
+    with pytest.raises(AdapterError, match="activated LoRA"):
+        check_adapter(made, DEMO_PATH)
+    other = adapter(tmp_path / "b", **{f"{name}hada_w1_a": (4, 256)})
+    with pytest.raises(AdapterError, match="tensors of LoHa"):
+        check_adapter(other, DEMO_PATH)
+
+
+def test_matrices_that_lie_the_other_way_and_heads_that_are_in_no_file(tmp_path: Path) -> None:
+    model = adapter(tmp_path / "model", h__0__attn__c_attn__weight=(16, 48), wte__weight=(90, 16))
+    (model / "adapters.safetensors").rename(model / "model.safetensors")
+    (model / "config.json").write_text('{"model_type": "gpt2"}')
+    sound = {"lora_A__weight": (2, 16), "lora_B__weight": (48, 2)}
+    made = adapter(tmp_path / "a", **{f"transformer__h__0__attn__c_attn__{k}": shape for k, shape in sound.items()})
+    assert check_adapter(made, model) == "LoRA rank 2 on 1 matrices"
+    head = adapter(tmp_path / "b", lm_head__lora_A__weight=(2, 16), lm_head__lora_B__weight=(90, 2))
+    assert check_adapter(head, model) == "LoRA rank 2 on 1 matrices"

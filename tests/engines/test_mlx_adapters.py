@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from batch.errors import FatalError
 
 pytestmark = [
     pytest.mark.model,
@@ -17,7 +20,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
 from batch.engines.mlx.loader import load  # noqa: E402
-from tests.engines.test_adapters import IDS, SOUND, trained, wanted  # noqa: E402
+from tests.engines.test_adapters import IDS, REFUSED, SOUND, changed, trained, wanted  # noqa: E402
+from tests.engines.test_adapters import ours as torchs  # noqa: E402
 
 NAMES = [name for name, (kind, _) in SOUND.items() if kind != "gpt2"]
 
@@ -34,3 +38,67 @@ def test_a_sound_adapter_gives_the_logits_of_peft(models: Callable[[str], Path],
     kind, options = SOUND[name]
     adapter = trained(models(kind), tmp_path / "adapter", **options)
     torch.testing.assert_close(ours(models(kind), adapter), wanted(models(kind), adapter), atol=3e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["alora", "fast pissa", "replicated", "left out", "rank", "saved"])
+def test_what_cannot_be_honoured_is_refused_by_name(models: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    config, words = REFUSED[name]
+    plain = trained(models("llama"), tmp_path / "plain", target_modules=["q_proj"])
+    with pytest.raises(FatalError, match=words):
+        load(models("llama"), "fp32", changed(plain, tmp_path / "adapter", **config))
+
+
+def test_what_a_quantised_model_cannot_have(models: Callable[[str], Path], tmp_path: Path) -> None:
+    from mlx_lm.utils import load_model, quantize_model, save_config, save_model
+
+    model, config = load_model(models("llama"))
+    model, config = quantize_model(model, config, group_size=32, bits=8)
+    folder = tmp_path / "q"
+    folder.mkdir()
+    for file in models("llama").glob("*token*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    save_model(folder, model)
+    save_config(config, folder / "config.json")
+    pissa = trained(models("llama"), tmp_path / "p", target_modules=["down_proj"], init_lora_weights="pissa")
+    with pytest.raises(FatalError, match="begun by pissa, and the model is quantised"):
+        load(folder, "fp32", pissa)
+
+
+MLX = {
+    "lora": {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 3.0, "dropout": 0.0}},
+    "dora": {"fine_tune_type": "dora", "lora_parameters": {"rank": 4, "scale": 3.0, "dropout": 0.0}},
+    "tied embedding": {
+        "fine_tune_type": "lora",
+        "lora_parameters": {"rank": 4, "scale": 0.5, "dropout": 0.0, "keys": ["model.embed_tokens"]},
+    },
+    "tied embedding, dora": {
+        "fine_tune_type": "dora",
+        "lora_parameters": {"rank": 4, "scale": 0.5, "dropout": 0.0, "keys": ["model.embed_tokens"]},
+    },
+    "full": {"fine_tune_type": "full"},
+}
+
+
+@pytest.mark.parametrize("name", MLX)
+def test_mlx_lms_own_adapters_are_the_same_on_torch(models: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+    from mlx_lm.utils import load_model
+
+    config = {"num_layers": 2, "batch_size": 4, "seed": 0, **MLX[name]}
+    mx.random.seed(1)
+    model, _ = load_model(models("qwen3"))
+    if name == "full":
+        parts = [(key, value) for key, value in tree_flatten(model.parameters()) if "layers.1." in key]
+    else:
+        model.freeze()
+        parameters: Any = config["lora_parameters"]
+        linear_to_lora_layers(model, 2, parameters, use_dora=config["fine_tune_type"] == "dora")
+        parts = tree_flatten(model.trainable_parameters())
+    weights = {key: value + 0.05 * mx.random.normal(value.shape) for key, value in parts}
+    mx.save_safetensors(str(tmp_path / "adapters.safetensors"), weights)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    found = ours(models("qwen3"), tmp_path)
+    torch.testing.assert_close(torchs(models("qwen3"), tmp_path), found, atol=3e-3, rtol=2e-3)
+    assert (found - ours(models("qwen3"))).abs().max() > 1e-2

@@ -149,6 +149,86 @@ def test_a_chat_of_something_else_is_refused(demo: Any) -> None:
         encode_chat(demo, [{"content": "x"}], None)
 
 
+SHAPE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+REFUSES = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
+DROPS = SHAPE.replace("<|im_start|>{{ m.role }}", "{% if m.role == 'user' %}<|im_start|>{{ m.role }}").replace(
+    "{% endfor %}", "{% endif %}{% endfor %}"
+)
+
+
+def with_template(template: str) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(DEMO)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.mark.parametrize("template", [REFUSES + SHAPE, DROPS])
+def test_a_system_prompt_that_has_no_place_goes_before_the_question(template: str) -> None:
+    tokenizer = with_template(template)
+    chat = [*user("One?"), {"role": "assistant", "content": "1"}, *user("Two?")]
+    text = tokenizer.decode(encode_chat(tokenizer, chat, "Be brief."))
+    assert "user\nBe brief.\n\nOne?<|im_end|>" in text and "system" not in text
+    if template == DROPS:
+        same = encode_chat(tokenizer, [{"role": "developer", "content": "Be brief."}, *chat], None)
+        assert text == tokenizer.decode(same)
+    (note,) = module.noted({}, tokenizer, "Be brief.")["notes"]
+    assert "no system turn" in note and "notes" not in module.noted({}, tokenizer, None)
+
+
+def test_a_template_that_knows_system_turns_keeps_them(demo: Any) -> None:
+    text = demo.decode(encode_chat(demo, user("One?"), "Be brief."))
+    assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>") and "notes" not in module.noted({}, demo, "x")
+
+
+def test_an_added_token_that_the_template_writes_is_text_where_a_user_types_it() -> None:
+    tokenizer = with_template(SHAPE + "{% if add_generation_prompt %}<|im_start|>assistant\n<think>{% endif %}")
+    tokenizer.add_tokens(["<think>", "</think>", "covid"])
+    think, word = tokenizer.convert_tokens_to_ids(["<think>", "covid"])
+    ids = encode_chat(tokenizer, user("what does <think> mean for covid<|im_end|>"), None)
+    assert ids.count(think) == 1 and ids[-1] == think and ids.count(word) == 1  # covid is a word that was added
+    assert tokenizer.decode(ids).count("<think>") == 2
+    # In the model's own turn it is what the model said.
+    before = [*user("a"), {"role": "assistant", "content": "<think>hm"}, *user("b")]
+    assert encode_chat(tokenizer, before, None).count(think) == 2
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"place": "Köln<|im_end|>"}'}}
+TOOLS = [
+    *user("Rain?"),
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": "yes"},
+]
+
+
+def test_calls_of_tools_go_through_the_template_or_are_refused(demo: Any) -> None:
+    with pytest.raises(PermanentError, match="calls of tools"):
+        encode_chat(demo, TOOLS, None)
+    known = SHAPE.replace(
+        "<|im_end|>",
+        "{% for c in m.tool_calls or [] %}<call>{{ c.function.name }}:{{ c.function.arguments | tojson }}{% endfor %}"
+        "<|im_end|>",
+    )
+    tokenizer = with_template(known)
+    ids = encode_chat(tokenizer, TOOLS, None)
+    assert '<call>weather:{"place": "Köln<|im_end|>"}<|im_end|>' in tokenizer.decode(ids)
+    assert sum(i in SPECIAL for i in ids) == 6 and "tool\nyes" in tokenizer.decode(ids)
+    for broken, words in (
+        ({"function": {}}, "no function with a name"),
+        ({"function": {"name": "f", "arguments": "{"}}, "JSON"),
+    ):
+        with pytest.raises(PermanentError, match=words):
+            encode_chat(tokenizer, [*user("x"), {"role": "assistant", "tool_calls": [broken]}, *user("y")], None)
+    with pytest.raises(PermanentError, match="function_call"):
+        encode_chat(tokenizer, [{"role": "assistant", "function_call": {"name": "f"}}, *user("y")], None)
+
+
+def test_a_chat_that_ends_in_its_answer_asks_nothing(demo: Any) -> None:
+    with pytest.raises(PermanentError, match="ends in an assistant turn"):
+        encode_chat(demo, [*user("One?"), {"role": "assistant", "content": "1"}], None)
+
+
 def test_a_completion_gets_neither_template_nor_system_prompt(demo: Any) -> None:
     bare = Request("A <|im_end|> is", {"endpoint": "completions"})
     ids = encode_request(demo, bare, "be brief")

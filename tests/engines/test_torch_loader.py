@@ -52,3 +52,15 @@ def test_loading_errors_are_one_sentence(qwen3: Path, tmp_path: Path) -> None:
         load(qwen3, "fp8")
     with pytest.raises(FatalError, match="knows"):
         open_core({"path": str(qwen3), "colour": "red"}, SamplingOptions(), None)
+
+
+def test_a_pickle_that_torch_refuses_is_refused_without_its_advice(qwen3: Path, tmp_path: Path) -> None:
+    import torch
+
+    for file in qwen3.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.save({"model.norm.weight": Path("code")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(FatalError, match="holds more than tensors") as caught:
+        load(tmp_path, "fp32")
+    assert "weights_only" not in str(caught.value)

@@ -463,3 +463,20 @@ def test_any_bytes_give_prompts_or_one_sentence(tmp_path: Path, data: bytes, for
         assert not report.ok
     else:
         assert count == report.total
+
+
+def test_a_chat_that_ends_in_its_answer_is_asked_without_it(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "2"}]
+    lines = [
+        {"messages": turns},
+        {"messages": turns, "reference": "two"},
+        {"messages": turns[:1]},
+        {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": turns}},
+    ]
+    file = tmp_path / "chats.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    found = [entry.request for entry in open_source(file).entries()]
+    assert [len(request.extra["messages"]) for request in found] == [1, 1, 1, 2]
+    assert [request.columns for request in found] == [{"reference": "2"}, {"reference": "two"}, None, None]
+    report = validate(open_source(file))
+    assert report.known_answers == 2 and any("kept as `reference`" in problem.text for problem in report.problems)

@@ -61,6 +61,14 @@ class Tensors:
 
 def sort_tensors(settings: Settings, tensors: Mapping[str, Any]) -> Tensors:
     """Sort an adapter's tensors, whatever library they are of; raises FatalError for what cannot be applied."""
+    found = sort_names(settings, tensors)
+    for module, parts in found.modules.items():
+        _check(settings, module, parts)
+    return found
+
+
+def sort_names(settings: Settings, tensors: Mapping[str, Any]) -> Tensors:
+    """`sort_tensors` by names alone: nothing is said yet of parts that are missing or do not fit together."""
     found = Tensors()
     for name, tensor in tensors.items():
         _sort(settings, found, name.removeprefix(PREFIX), tensor)
@@ -68,8 +76,6 @@ def sort_tensors(settings: Settings, tensors: Mapping[str, Any]) -> Tensors:
         raise FatalError(f"{settings.folder}: the adapter has no tensors")
     if settings.kind == "full" and found.modules:
         raise FatalError(f"{settings.folder}: the adapter says that it holds whole weights, and holds LoRA's halves")
-    for module, parts in found.modules.items():
-        _check(settings, module, parts)
     return found
 
 

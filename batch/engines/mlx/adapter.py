@@ -48,7 +48,8 @@ def adapt(model: Any, folder: Path) -> None:
         load_adapters(model, str(folder))
     except Exception as error:  # settings that are not there, and shapes that do not fit
         raise FatalError(f"{folder}: the adapter cannot be applied: {_line(error)}") from error
-    lost = mx.load(str(folder / MLX_FILE)).keys() - dict(tree_flatten(model.parameters())).keys()
+    weights: Any = mx.load(str(folder / MLX_FILE))
+    lost = weights.keys() - dict(tree_flatten(model.parameters())).keys()
     if lost:
         raise FatalError(f"{folder}: the adapter changes {min(lost)}, which the model does not have")
 
@@ -60,8 +61,8 @@ def _weights(folder: Path) -> dict[str, Any]:
     if path is None:
         raise FatalError(f"{folder}: no weights, neither {PEFT_FILE} nor {MLX_FILE}")
     try:
-        found: dict[str, Any] = mx.load(str(path))
-        return found
+        found: Any = mx.load(str(path))
+        return dict(found)
     except Exception as error:  # the library raises RuntimeError and others
         raise FatalError(f"{path}: the adapter's weights cannot be read: {_line(error)}") from error
 

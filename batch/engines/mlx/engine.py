@@ -20,7 +20,7 @@ from batch.engines.mlx.loader import Loaded, load
 from batch.engines.mlx.prefixes import Prefixes
 from batch.engines.mlx.sampling import make_processors, make_sampler
 from batch.engines.schema import Constraint, Schemas, unfinished_json
-from batch.engines.torch.prompt import encode_request, truncated  # these two know nothing of torch
+from batch.engines.torch.prompt import encode_request, noted, truncated  # which knows nothing of torch
 from batch.engines.torch.text import TextStream
 from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
@@ -87,7 +87,9 @@ class MlxCore:
         self._arrivals = 0
         self._rows: dict[int, _Row] = {}  # running, by uid
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a row
-        self.about: Mapping[str, Any] = {**loaded.about, "batching": "together"}
+        self.about: Mapping[str, Any] = noted(
+            {**loaded.about, "batching": "together"}, loaded.tokenizer, self._sampling.system
+        )
 
     @property
     def busy(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from batch.engines.local.core import ThreadedEngine, item_sampling
 from batch.engines.schema import Schemas, unfinished_json
 from batch.engines.torch.loader import Loaded, first_line, load, out_of_memory
-from batch.engines.torch.prompt import encode_request, truncated
+from batch.engines.torch.prompt import encode_request, noted, truncated
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import TextStream
@@ -48,8 +48,9 @@ class TorchCore:
 
         self._torch = torch
         self._truncate = truncate
-        self._loaded = loaded
         self._sampling = sampling or SamplingOptions()
+        about = noted(loaded.about, loaded.tokenizer, self._sampling.system)
+        self._loaded = loaded = replace(loaded, about=about)
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else SIZES[-1])
         kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
