@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,20 @@ def test_loading_errors_are_one_sentence(qwen3: Path, tmp_path: Path) -> None:
         load(qwen3, "fp8")
     with pytest.raises(FatalError, match="knows"):
         open_core({"path": str(qwen3), "colour": "red"}, SamplingOptions(), None)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"quantization": {"group_size": 64, "bits": 4}, "quantization_config": {"bits": 4}}, "engine: mlx"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "stored as gptq, which the torch engine cannot"),
+        ({"quantization_config": {"quant_method": "awq"}}, "stored as awq"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "stored as fp8"),
+        ({"quantization_config": {"quant_method": "compressed-tensors"}}, "stored as compressed-tensors"),
+    ],
+)
+def test_weights_in_few_bits_are_refused_by_name(tmp_path: Path, config: dict[str, Any], says: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(FatalError, match=says):
+        load(tmp_path)

@@ -73,7 +73,9 @@ def test_what_failed_is_not_tried_again_until_something_changes(fresh: Path, mon
     tools, tries = fresh / "tools", fresh / "tries"
     tools.mkdir()
     broken = tools / "cc"
-    script = f"#!/bin/sh\nif [ $1 = --version ]; then echo 1; exit; fi\necho x >> {tries}\necho no such luck >&2\nexit 1\n"
+    script = (
+        f"#!/bin/sh\nif [ $1 = --version ]; then echo 1; exit; fi\necho x >> {tries}\necho no such luck >&2\nexit 1\n"
+    )
     broken.write_text(script)
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")

@@ -1,6 +1,6 @@
 """Whether compiled kernels give what torch gives; run as a process of its own, as wrong ones may end it or never end.
 
-    python -m batch.engines.torch.checking kernels.so
+python -m batch.engines.torch.checking kernels.so
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ class PackedRunner:
         config = self._model.config.get_text_config()
         quick = self._kernels = kernels() if fits and native else None
         self.name = "packed" if quick is None else "packed, native kernels"
-        self._cache = SlotCache(cache_dtype, max_batch) if quick is None else PageCache(cache_dtype, max_batch, quick.page)
+        self._cache = (
+            SlotCache(cache_dtype, max_batch) if quick is None else PageCache(cache_dtype, max_batch, quick.page)
+        )
         windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
         self.prefixes = PrefixStore(PREFIX_TOKENS) if share and not windows else None
 

@@ -63,9 +63,7 @@ class Sampler:
         Whether a row has one.
         """
         # Processors have the penalty in its place among them.
-        held = [
-            (i, row) for i, row in enumerate(rows) if row.sampling.repetition_penalty != 1.0 and not row.processors
-        ]
+        held = [(i, row) for i, row in enumerate(rows) if row.sampling.repetition_penalty != 1.0 and not row.processors]
         for i, row in held:
             penalty = row.sampling.repetition_penalty
             seen = torch.tensor(sorted({*row.prompt, *row.tokens}), device=logits.device)

@@ -92,8 +92,8 @@ def rope_kinds(model: Any) -> dict[str, int | None]:
     for part in nested or [rope]:
         border = part.get("original_max_position_embeddings")
         border = border or getattr(config, "original_max_position_embeddings", None)
-        found[str(part.get("rope_type") or part.get("type") or "default")] = (
-            border or getattr(config, "max_position_embeddings", None)
+        found[str(part.get("rope_type") or part.get("type") or "default")] = border or getattr(
+            config, "max_position_embeddings", None
         )
     return found
 
