@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
+from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.errors import CheckpointError
+from batch.errors import BatchError, CheckpointError
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
 from batch.options import RunOptions, SamplingOptions, build_options, options_dict
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from batch.sources import Report, Source
 
 
+class ChangedModelError(BatchError):
+    """A job would go on with another model, or other weights, than its answers so far came from."""
+
+
 @dataclass(slots=True)
 class JobPlan:
     """All that is chosen before a job runs."""
@@ -40,11 +45,21 @@ class JobPlan:
     source: str = ""  # where the prompts come from, for people to read
     kind: str = "prompts"
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
+    weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
+    table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
     stored: Path | None = None  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
-        config = {"source": self.source, "sampling": options_dict(self.sampling), "run": options_dict(self.run)}
+        config: dict[str, Any] = {
+            "source": self.source,
+            "sampling": options_dict(self.sampling),
+            "run": options_dict(self.run),
+        }
+        if self.weights is not None:
+            config["weights"] = self.weights
+        if self.table is not None:
+            config["table"] = self.table
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -56,14 +71,15 @@ def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[in
     template = 32  # tokens a chat template may add around one turn
     system = count(plan.sampling.system) if count and plan.sampling.system else 0
 
+    about: dict[str, Any] = {"model": spec.id, "system": plan.sampling.system}
     if count is None:
-        return validate(source, progress=progress)
+        return validate(source, **about, progress=progress)
     measure = count
 
     def tokens(request: Request) -> int:
         return sum(measure(str(m.get("content", ""))) for m in request.messages) + template + system
 
-    return validate(source, count_tokens=tokens, context=spec.context, progress=progress)
+    return validate(source, count_tokens=tokens, context=spec.context, **about, progress=progress)
 
 
 def create_job(
@@ -71,8 +87,14 @@ def create_job(
     plan: JobPlan,
     requests: Any,
     progress: Callable[[int], None] | None = None,
+    spec: ModelSpec | None = None,
 ) -> BatchJob:
-    """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s."""
+    """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s.
+
+    Of the model `spec`, the job keeps what tells whether its weights are still the same when it goes on.
+    """
+    if spec is not None:
+        plan.weights = fingerprint(spec)
     ErrorStrategy.parse(plan.run.on_error)
     processor = BatchProcessor(workspace.checkpoints)
     job = processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
@@ -97,7 +119,9 @@ def plan_of(job: BatchJob) -> JobPlan:
         source=str(config.get("source", "")),
         kind=job.kind,
         details=dict(config.get("details", {})),
+        weights=config.get("weights"),
         stored=job.checkpoint_file,
+        table=config.get("table"),
     )
 
 
@@ -111,6 +135,20 @@ def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
     if plan.stored is not None and not allowed(plan.stored, claims):
         return replace(chosen, ready=False, why=withheld_text(plan.stored, claims, folder=False))
     return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=engine)
+
+
+def model_changed(registry: Registry, job: BatchJob, plan: JobPlan) -> str:
+    """A sentence where the rest would come from another model, or from other weights, than the answers so far."""
+    if not job.processed or kind_of(plan.kind).own_engine:
+        return ""
+    so_far = f"{job.processed:,} result{'s' if job.processed != 1 else ''} of job {job.job_id} so far came"
+    if plan.model != job.model_id:
+        return f"{so_far} from {job.model_id}, and the rest would come from {plan.model}"
+    if plan.weights is None:  # made by an earlier version
+        return ""
+    if problem := changed(plan.weights, fingerprint(spec_of(registry, plan))):
+        return f"{so_far} from other weights of {plan.model} than are there now: {problem}"
+    return ""
 
 
 def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
@@ -143,9 +181,20 @@ def start(
     engine: Engine[Request, Answer] | None = None,
     on_results: Callable[[Sequence[BatchResult]], None] | None = None,
     on_progress: Callable[[BatchJob, int], None] | None = None,
+    allow_change: bool = False,
+    wait: bool = True,
 ) -> Run:
-    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards."""
+    """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
+
+    Without `wait` it does not stay for answers to what is with a provider.
+    Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
+    """
     plan = plan or plan_of(job)
+    left = job.processed < job.total_prompts or (retry_failed and job.failed)
+    if engine is None and left and (problem := model_changed(registry, job, plan)):
+        if not allow_change:
+            raise ChangedModelError(f"{problem}; to go on all the same: ai-router resume {job.job_id} --yes")
+        plan.weights = fingerprint(spec_of(registry, plan))
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
     kind = kind_of(plan.kind)
@@ -159,6 +208,7 @@ def start(
         on_progress=on_progress,
         observer=kind.observer(job),
         close_engine=engine is None,
+        wait_for_providers=wait,
     )
     spare_collector()
     return run.start()
@@ -192,6 +242,8 @@ def detach(
     arguments: Sequence[str] = (),
     private: Mapping[str, str] | None = None,
     timeout: float = 20.0,
+    *,
+    verb: str = "resume",
 ) -> int:
     """Go on with a job in a process of its own, away from this terminal; returns its pid. `private` is for its
     environment alone.
@@ -205,7 +257,7 @@ def detach(
     check_free(job)
     checkpoint = job.checkpoint_file.absolute()
     log = log_path(checkpoint)
-    command, env = _program(workspace, "resume", str(checkpoint), "--display", "log", *arguments)
+    command, env = _program(workspace, verb, str(checkpoint), "--display", "log", *arguments)
     kwargs: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -225,8 +277,8 @@ def detach(
     watch = Watch(checkpoint)
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        # 1: it is over already, and some items have failed.
-        if watch.running or process.poll() in (0, 1):
+        # 1: it is over already, and some items have failed; 75: what is left is with a provider.
+        if watch.running or process.poll() in (0, 1, 75):
             return process.pid
         if process.poll() is not None:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ MODELS_NAME = "models.yaml"
 STORE_NAME = "trust.json"
 _LONGEST_SCRIPT = 64 * 2**20
 _COMMAND, _WEBHOOK, _MODULE = "runs the command", "calls the address", "imports the Python module"
+_KEY = "sends a key"
+_LOOPBACK = re.compile(r"https?://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)")
 
 
 class TrustError(BatchError):
@@ -80,8 +83,20 @@ def _claims(data: Mapping[str, Any]) -> Iterator[Claim]:
         yield Claim("engine", _MODULE, engine)
     models = data.get("models")
     for name, entry in models.items() if isinstance(models, Mapping) else ():
-        if isinstance(entry, Mapping) and is_module(engine := _text(entry, "engine")):
-            yield Claim(f"models.{name}.engine", _MODULE, engine)
+        if isinstance(entry, Mapping):
+            yield from _entry_claims(f"models.{name}", entry)
+
+
+def _entry_claims(name: str, entry: Mapping[str, Any]) -> Iterator[Claim]:
+    if is_module(engine := _text(entry, "engine")):
+        yield Claim(f"{name}.engine", _MODULE, engine)
+    # A key of the user's goes to whom the file names, or past them. Without an address it goes to its provider.
+    keys = [_text(entry, key) for key in ("api_key_env", "api_key_keyring", "provider") if entry.get(key)]
+    urls = entry.get("base_urls")
+    addresses = [_text(entry, key) for key in ("url", "proxy") if entry.get(key)]
+    addresses += map(str, urls if isinstance(urls, list) else [])
+    if keys and not all(_LOOPBACK.match(address) for address in addresses):
+        yield Claim(f"{name}", _KEY, f"({', '.join(keys)}) to {', '.join(addresses)}")
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:

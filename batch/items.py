@@ -68,6 +68,7 @@ class BatchResponse(Generic[T]):
     cost: int | None = None
     units: int = 1
     model: str | None = None  # who answered; None: the engine has but one model
+    retry_in: float | None = None  # a failed try that the engine wants repeated: given out again in so many seconds
 
     @classmethod
     def new(cls, id: ItemId, data: T, duration_ms: int) -> BatchResponse[T]:  # noqa: A002 - the field's own name
@@ -238,6 +239,11 @@ class Request:
             return {}
         body = self.extra.get("body") or {}
         return {**{name: body[name] for name in BODY_PARAMS if name in body}, **self.extra.get("params", {})}
+
+    @property
+    def endpoint(self) -> str:
+        """The OpenAI endpoint the item is for: `chat`, `completions` (a bare text to go on with) or `responses`."""
+        return str(self.extra.get("endpoint", "chat")) if self.extra else "chat"
 
     @property
     def custom_id(self) -> str | None:

@@ -12,10 +12,14 @@ from typing import Any
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. An interrupted job stays `running`, which means: resumable."""
+    """Where a job stands. An interrupted job stays `running`, which means: resumable.
+
+    `waiting`: all that is left is with a provider, and some later process collects it.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
+    WAITING = "waiting"
     COMPLETED = "completed"
     FAILED = "failed"
 
@@ -54,11 +58,16 @@ class BatchResult:
     meant_for: str | None = None  # the model that the plan chose, None: the job's
     meant_why: str | None = None
     columns: dict[str, Any] | None = None  # carried through from a table's row
+    endpoint: str | None = None  # of the item's line in an OpenAI batch file; None: a chat
 
 
 @dataclass(slots=True)
 class BatchJob:
-    """A batch of prompts for one model. `completed` counts successes, `failed` failures; recounted from results."""
+    """A batch of prompts. `completed` counts successes, `failed` failures; recounted from results.
+
+    `model_id` is the model of the last run, `asked_model` the one that the job was made for. Tokens and `cost` (whole
+    billionths of a dollar) are of all tries, superseded ones included.
+    """
 
     job_id: str
     model_id: str
@@ -77,6 +86,10 @@ class BatchJob:
     elapsed: float = 0.0  # seconds of running, over all resumes
     reason: str | None = None  # why the last run ended before the end
     config: dict[str, Any] = field(default_factory=dict)  # source, options, …; JSON
+    cost: int = 0  # of what is known
+    cost_unknown: int = 0  # answers, and tries that used tokens, whose cost is not known
+    with_provider: int = 0  # items handed to a provider that have no result yet
+    asked_model: str | None = None  # None before the job is stored
 
     @property
     def kind(self) -> str:

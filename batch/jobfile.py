@@ -27,8 +27,18 @@ class SourceOptions:
     """Where prompts come from."""
 
     path: str | None = option(None, "the prompts file, or - for standard input", metavar="PATH")
-    format: str | None = option(None, "txt, json, jsonl or csv; the suffix decides without it", metavar="FORMAT")
+    format: str | None = option(
+        None, "txt, json, jsonl, csv, tsv, parquet or arrow; the suffix decides without it", metavar="FORMAT"
+    )
     column: str | None = option(None, "the column or key that holds the prompt", metavar="NAME")
+    template: str | None = option(None, "a Jinja template over a table's columns that gives the prompt", metavar="FILE")
+    per_row: list[str] = option(
+        [],
+        "a column that sets something for each row: a sampling option, model or id, as in max_tokens=limit "
+        "(may be repeated)",
+        metavar="NAME=COLUMN",
+        advanced=True,
+    )
     skip_invalid: bool = option(False, "leave out empty and malformed entries instead of refusing the file")
 
 
@@ -41,6 +51,15 @@ class ExportOptions:
     clip: int | None = option(None, "cut the texts of a CSV to so many characters", minimum=1, metavar="N")
     inert_csv: bool = option(True, "put an apostrophe before CSV cells that look like a formula")
     stream: str | None = option(None, "also append each result to this JSONL file as it comes", metavar="PATH")
+    merge: str | None = option(
+        None,
+        "write the table with the answers as new columns: .parquet, .arrow, .csv, .tsv or .jsonl",
+        metavar="PATH",
+    )
+    merge_column: str = option(
+        "answer_llm", "the answers' column in it; NAME_error and others go beside", metavar="NAME"
+    )
+    merge_field: str = option("{}_llm", "the columns that answers to a JSON schema spread into", metavar="PATTERN")
 
 
 @dataclass(slots=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from batch.checkpoint import CheckpointInfo, CheckpointStore, JobLock, ResultWriter, checkpoint_path, legacy, list_jobs
-from batch.checkpoint.store import dump_json
-from batch.checkpoint.writer import ResultRow
+from batch.checkpoint.written import ResultRow
 from batch.engines.base import Engine
 from batch.engines.function import FunctionEngine
 from batch.errors import BatchError, CheckpointError, Interrupted
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult, JobStatus, new_job_id
+from batch.jsontext import dump_json
 from batch.options import RunOptions, build_options
 from batch.running.run import Run
 
@@ -239,6 +239,7 @@ def _put(job: BatchJob, results: Sequence[BatchResult]) -> None:
         job.elapsed = max(job.elapsed, stored.elapsed)
         job.completed, job.failed = stored.completed, stored.failed
         job.tokens_input, job.tokens_output = stored.tokens_input, stored.tokens_output
+        job.cost, job.cost_unknown = stored.cost, stored.cost_unknown
         errors: list[CheckpointError] = []
         writer = ResultWriter(job, lambda rows: None, errors.append, lambda: job.elapsed)
         for r in chosen.values():
@@ -257,6 +258,11 @@ def _put(job: BatchJob, results: Sequence[BatchResult]) -> None:
                     r.error_message,
                     dump_json(r.extra),
                     int(failed_before),
+                    r.model,
+                    r.cost,
+                    r.tokens_cached,
+                    r.tokens_reasoning,
+                    r.units,
                 )
             )
         writer.close()

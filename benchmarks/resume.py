@@ -40,7 +40,10 @@ def half_done(processor: BatchProcessor, count: int) -> str:
     path = job.checkpoint_file
     assert path is not None
     with sqlite3.connect(path) as connection:
-        connection.execute(f"INSERT INTO results SELECT id, 1, 20, 40, 0.5, 1, NULL FROM items WHERE id < {count // 2}")
+        columns = "id, success, tokens_input, tokens_output, duration, attempts"
+        connection.execute(
+            f"INSERT INTO results ({columns}) SELECT id, 1, 20, 40, 0.5, 1 FROM items WHERE id < {count // 2}"
+        )
         connection.execute(f"INSERT INTO answers SELECT id, text, NULL, NULL FROM items WHERE id < {count // 2}")
         connection.execute(f"UPDATE job SET completed = {count // 2}, status = 'running'")
     connection.close()

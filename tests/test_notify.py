@@ -36,12 +36,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"null"
             server.received.append((self.path, json.loads(body)))  # type: ignore[attr-defined]
             if "slow" in self.path:
                 server.go_on.wait(5)  # type: ignore[attr-defined]
-            self.send_response(500 if "broken" in self.path else 204)
+            moved = self.path.partition("/moved/")[2]
+            self.send_response(int(moved or 500 if moved or "broken" in self.path else 204))
+            if moved:
+                self.send_header("Location", f"{server.elsewhere}/SECRET")  # type: ignore[attr-defined]
             self.end_headers()
+
+        do_GET = do_HEAD = do_POST
 
         def log_message(self, *args: object) -> None:
             pass
@@ -50,6 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.received = []  # type: ignore[attr-defined]
     server.go_on = threading.Event()  # type: ignore[attr-defined]
     server.url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
+    server.elsewhere = f"http://localhost:{server.server_port}"  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield server
@@ -165,6 +171,13 @@ def test_webhook_problems_name_the_host_only(server: Any) -> None:
         assert "SECRET" not in problem
     assert "127.0.0.1:1 could not be reached" in closed
     assert "NO_SUCH_VARIABLE_HERE" in missing
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_webhook_is_never_sent_on(server: Any, code: int) -> None:
+    (problem,) = send(webhook=f"{server.url}/SECRET/moved/{code}")
+    assert problem.endswith(f"sends to another address ({code}), which is not followed; name that one")
+    assert len(server.received) == 1 and "SECRET" not in problem
 
 
 def test_notify_returns_at_once(server: Any) -> None:

@@ -194,7 +194,13 @@ def _run(
     if exists and not args.yes and can_ask() and not confirm(f"{prepared.output} has results. Replace them?"):
         raise UsageError("Nothing was run; name another file with --output-file")
     plan = prepared.plan(options, {"match": args.match, "until_interval": until, "log_level": args.log_level})
-    job = jobs.create_job(session.workspace, plan, source, lambda n: display.busy(f"Writing the job… {n:,} examples"))
+    job = jobs.create_job(
+        session.workspace,
+        plan,
+        source,
+        lambda n: display.busy(f"Writing the job… {n:,} examples"),
+        prepared.spec,
+    )
     display.busy("")
     ending = Ending(notify=notify, notify_given=notify_given)
     if args.detach:

@@ -35,8 +35,9 @@ examples:
   ai-router evaluate answers.jsonl --match number --json | jq .scores
   ai-router evaluate results.jsonl --tokeniser character --normalise nfkc,whitespace
 
-matches: exact, contains (the expected text is in the prediction), regex (the expected text is a pattern),
-number (the last one in each), json (the same value), choice (the same letter)
+matches: exact, contains (the expected text is in the prediction), regex (the expected text is a pattern; a search over
+a second leaves the row unscored), number (the same one, as fractions), json (the same value), choice (the same letter);
+docs/evaluation.md says what is read from an answer
 tokenisers: mecab (Japanese words, as sacrebleu's ja-mecab), 13a and zh (sacrebleu's), script, character
 """
 DEFAULT_SHOWN = 5

@@ -26,6 +26,7 @@ EXAMPLES = """\
 examples:
   ai-router export 1a2b3c4d --format csv --output answers.csv
   ai-router export 1a --format jsonl --output - | jq .response_text
+  ai-router export 1a --merge table-with-answers.parquet
 
 formats: json, csv, jsonl, openai (the output lines of an OpenAI batch), dataset (input, expected and predicted of a
 dataset job); without --format the file's name decides
@@ -46,6 +47,11 @@ def main(args: argparse.Namespace, session: Session) -> int:
     assert job.checkpoint_file is not None
     options = output.resolved(ExportOptions(**given(args, ExportOptions)), openai_batch=is_openai_batch(job))
     output.check(options, [job.checkpoint_file])
+    if options.merge is not None:
+        merged = output.merge(job, options)
+        narrate(f"Wrote {plural(job.total_prompts, 'row')} with {plural(merged, 'answer')}: {options.merge}")
+        if options.path is None and "format" not in given(args, ExportOptions):
+            return Exit.DONE
     target, count = output.write(job, options, session.workspace.outputs)
     if target != output.STDOUT:
         left = job.total_prompts - count

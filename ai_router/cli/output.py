@@ -28,7 +28,13 @@ def resolved(options: ExportOptions, *, openai_batch: bool) -> ExportOptions:
         name = _format_of(str(options.path), openai_batch, {f: kind.suffix for f, kind in FORMATS.items()})
     else:
         name = "openai" if openai_batch else "json"
-    return replace(options, format=name, path=_absolute(options.path), stream=_absolute(options.stream))
+    return replace(
+        options,
+        format=name,
+        path=_absolute(options.path),
+        stream=_absolute(options.stream),
+        merge=_absolute(options.merge),
+    )
 
 
 def check(options: ExportOptions, forbidden: Iterable[Path] = ()) -> None:
@@ -38,7 +44,13 @@ def check(options: ExportOptions, forbidden: Iterable[Path] = ()) -> None:
     if options.path == STDOUT and options.stream == STDOUT:
         raise UsageError("--output - and --stream - would both write to stdout; choose one")
     kept = list(forbidden)
-    for name in (options.path, options.stream):
+    if options.merge == STDOUT:
+        raise UsageError("--merge - : a table goes to a file")
+    if options.merge is not None:
+        from batch.export.tables import table_format
+
+        table_format(options.merge)
+    for name in (options.path, options.stream, options.merge):
         if name is None or name == STDOUT:
             continue
         path = Path(name)
@@ -58,6 +70,16 @@ def write(job: BatchJob, options: ExportOptions, outputs: Path) -> tuple[str, in
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         count = export(job, store.iter_results(), target, form, clip=options.clip, inert_csv=options.inert_csv)
     return target, count
+
+
+def merge(job: BatchJob, options: ExportOptions) -> int:
+    """Write the job's table with its answers; returns how many rows have one."""
+    from batch.export.answers import MergeNames
+    from batch.export.tables import merge_file
+
+    assert options.merge is not None
+    names = MergeNames(options.merge_column, options.merge_field)
+    return merge_file(job, options.merge, names=names, inert_csv=options.inert_csv)
 
 
 class Stream:

@@ -14,7 +14,7 @@ from ai_router.cli.run import add_display_flags, check_ending, notify_options
 from ai_router.cli.running import Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
-from ai_router.cli.text import plural
+from ai_router.cli.text import can_ask, confirm, plural
 from ai_router.kinds import kind_of
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchJob, JobStatus
@@ -46,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ExportOptions)
     add_flags(parser, NotifyOptions, defaults=False)
     add_display_flags(parser)
+    parser.add_argument("--yes", action="store_true", help="ask nothing; go on with another model or other weights too")
 
 
 def main(args: argparse.Namespace, session: Session) -> int:
@@ -57,11 +58,12 @@ def main(args: argparse.Namespace, session: Session) -> int:
         plan = _plan(args, session, job, display)
         for problem in session.workspace.withheld:
             display.note(f"Warning: {problem}")
-        ending = _ending(args, session, job)
+        ending = ending_of(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
             return _nothing_left(session, job, plan, ending, args, display, signals)
         if problem := jobs.why_not_ready(session.registry, plan):
             raise UsageError(problem)
+        _allow_change(args, session, job, plan, display)
         return _go_on(session, job, plan, ending, args, display, signals)
 
 
@@ -74,15 +76,28 @@ def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Di
         raise UsageError(f"--model: job {job.job_id} is of kind {job.kind} and goes on with its own model")
     if args.model:
         plan.model = session.registry.get(args.model).id
-        if plan.model != job.model_id and job.processed:
-            display.note(
-                f"Warning: {plural(job.processed, 'result')} so far came from {job.model_id}, the rest comes from "
-                f"{plan.model}"
-            )
     return plan
 
 
-def _ending(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
+def _allow_change(
+    args: argparse.Namespace, session: Session, job: BatchJob, plan: jobs.JobPlan, display: Display
+) -> None:
+    """Ask where the rest would come from another model or other weights than what is there."""
+    problem = jobs.model_changed(session.registry, job, plan)
+    if not problem:
+        return
+    if args.yes:
+        display.note(f"Warning: {problem}")
+        return
+    if not can_ask():
+        raise UsageError(f"{problem}; --yes goes on all the same")
+    if not confirm(f"{problem}. Go on?"):
+        raise UsageError("Nothing was run")
+    args.yes = True
+
+
+def ending_of(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
+    """What is to happen with the answers, as the flags say; refused where a job of this kind has no use for them."""
     said = given(args, ExportOptions)
     if kind_of(job.kind).files and said:
         flags = ", ".join(f"--{flag_name(ExportOptions, name)}" for name in said)
@@ -119,7 +134,8 @@ def _go_on(
         changes = as_arguments(SamplingOptions, given(args, SamplingOptions))
         changes += as_arguments(RunOptions, given(args, RunOptions))
         model = [] if kind_of(job.kind).own_engine else ["--model", plan.model]
-        return detach(session, job, ending, display, [*changes, *model])
+        agreed = ["--yes"] if args.yes else []
+        return detach(session, job, ending, display, [*changes, *model, *agreed])
     assert job.checkpoint_file is not None
     left = job.total_prompts - job.processed + (job.failed if args.retry_failed else 0)
     display.note(
@@ -127,7 +143,7 @@ def _go_on(
     )
     stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False) if ending.export.stream else None
     try:
-        return run_job(session, job, plan, ending, display, signals, stream)
+        return run_job(session, job, plan, ending, display, signals, stream, allow_change=args.yes)
     finally:
         if stream is not None:
             stream.close()
@@ -158,7 +174,10 @@ def _nothing_left(
         target, _ = output.write(job, ending.export, session.workspace.outputs)
         if target != output.STDOUT:
             display.note(f"Wrote {target}")
-    elif not ending.export.stream:
+    if ending.export.merge:
+        output.merge(job, ending.export)
+        display.note(f"Wrote {ending.export.merge}")
+    if not (ending.wanted or ending.export.merge or ending.export.stream):
         display.note(f"Results: {session.command('show', job)}")
     if job.failed:
         display.note(f"Try the failed ones again with: {session.command('resume', job, ['--retry-failed'])}")

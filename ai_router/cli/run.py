@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ai_router import jobs
-from ai_router.cli import output
+from ai_router.cli import output, tables
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
@@ -25,14 +25,16 @@ from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, s
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
 from batch.running.policy import ErrorStrategy
-from batch.sources import Report, Source, open_source, user_path
+from batch.sources import Report, Source, user_path
 
 USAGE = "INPUT [options]"
 DESCRIPTION = """\
 Answer every prompt of INPUT with a model. Every answer is saved the moment it comes: whatever happens, the printed
 `ai-router resume …` goes on where it stopped.
 
-INPUT is a .txt (a prompt a line, # comments), .json, .jsonl or .csv file, or - for standard input.
+INPUT is a .txt (a prompt a line, # comments), .json, .jsonl, .csv, .tsv, .parquet or .arrow file, compressed with gzip
+or not, or - for standard input. With a Jinja template each row of a table is a prompt, and --merge writes the table
+again with the answers as new columns.
 """
 EXAMPLES = """\
 examples:
@@ -41,6 +43,7 @@ examples:
   cat prompts.txt | ai-router run - --output - --format jsonl > answers.jsonl
   ai-router run prompts.txt --on-error threshold:10 --max-tokens 64 --detach
   ai-router run prompts.txt --check
+  ai-router run table.parquet --template prompt.j2 --merge table-with-answers.parquet
 
 exit codes: 0 all answered, 1 some failed, 2 usage or input, 3 engine or disk failed, 130 interrupted
 """
@@ -51,9 +54,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="?", metavar="INPUT", help="file of prompts, or - for standard input")
     parser.add_argument("--model", metavar="ID", help="the model, see `ai-router models` (default: as in the settings)")
     parser.add_argument("--check", action="store_true", help="only read the prompts and report what is wrong with them")
-    parser.add_argument("--template", metavar="FILE", help="take all options from this YAML file; flags win over it")
+    parser.add_argument(
+        "--template",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a .yaml file: take all options from it, flags win over it; any other: a Jinja template over INPUT's "
+        "columns that gives the prompt of each row",
+    )
     parser.add_argument("--save-template", metavar="FILE", help="write all options to a YAML file, then run")
-    add_flags(parser, SourceOptions, skip=["path"])
+    add_flags(parser, SourceOptions, skip=["path", "template"])
     add_flags(parser, SamplingOptions)
     add_flags(parser, RunOptions)
     add_flags(parser, ExportOptions)
@@ -94,8 +104,11 @@ class _Task:
 
 
 def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _Task:
-    jobfile = _template(user_path(args.template), display) if args.template else JobFile()
+    whole, prompt = tables.split_templates(args.template)
+    jobfile = _template(user_path(whole), display) if whole else JobFile()
     _take_flags(jobfile, args)
+    if prompt is not None:
+        jobfile.source.template = prompt
     for problem in (*session.workspace.withheld, *session.registry.skipped):
         display.note(f"Warning: {problem}")
     spec = session.registry.get(args.model or jobfile.model or session.workspace.settings.model)
@@ -109,16 +122,10 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
     jobfile.model = spec.id
     ErrorStrategy.parse(jobfile.run.on_error)
     notify, notify_given = notify_options(args, session.workspace.settings, jobfile.notify)
-    path = jobfile.source.path
-    assert path is not None
-    source = open_source(
-        path,
-        format=jobfile.source.format,
-        column=jobfile.source.column,
-        skip_invalid=jobfile.source.skip_invalid,
-    )
+    source = tables.source_of(jobfile)
     try:
         export = output.resolved(jobfile.export, openai_batch=source.openai_batch)
+        tables.check_merge(export, source, jobfile, spec)
         form = jobfile.export.format is not None
         ending = Ending(export, form or jobfile.export.path is not None, form, notify, notify_given)
         check_ending(ending, args, [source.path] if source.path else [])
@@ -142,7 +149,7 @@ def _template(path: Path, display: Display) -> JobFile:
 def _take_flags(jobfile: JobFile, args: argparse.Namespace) -> None:
     """Put the command line over the template."""
     for section in (jobfile.source, jobfile.export):
-        for name in ("path", "stream"):
+        for name in ("path", "stream", "merge", "template"):
             if value := getattr(section, name, None):
                 setattr(section, name, jobfile.resolve(value))
     if args.input is not None:
@@ -188,16 +195,22 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     if args.check:
         for line in report.lines():
             emit(line)
+        tables.show_preview(source)
         _save_template(args, jobfile, display)
         return Exit.DONE if report.ok else Exit.USAGE
     _judge(report, task.ending, args, display)
+    plan.table = tables.kept(source)
     _mention_answers(source, display)
     _save_template(args, jobfile, display)
     new_stream = export.stream not in (None, output.STDOUT) and not os.path.exists(str(export.stream))
     _reserve_stream(export)
     try:
         job = jobs.create_job(
-            session.workspace, plan, source, lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts")
+            session.workspace,
+            plan,
+            source,
+            lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts"),
+            task.spec,
         )
     except BaseException:
         if new_stream:
@@ -275,11 +288,16 @@ def _save_template(args: argparse.Namespace, jobfile: JobFile, display: Display)
     target = user_path(args.save_template).absolute()
     saved = replace(
         jobfile,
-        source=replace(jobfile.source, path=_relative(jobfile.source.path, target.parent)),
+        source=replace(
+            jobfile.source,
+            path=_relative(jobfile.source.path, target.parent),
+            template=_relative(jobfile.source.template, target.parent),
+        ),
         export=replace(
             jobfile.export,
             path=_relative(jobfile.export.path, target.parent),
             stream=_relative(jobfile.export.stream, target.parent),
+            merge=_relative(jobfile.export.merge, target.parent),
         ),
         notify=replace(jobfile.notify, **given(args, NotifyOptions)),
     )

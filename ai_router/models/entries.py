@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ai_router.models.discovery import describe
+from ai_router.models.factory import describe_for_engine
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError
-from ai_router.trust import allowed, claims_in, how, is_module
+from ai_router.trust import allowed, claims_in, withheld_text
 from batch.engines import registry as engines
 from batch.engines.registry import EngineKind, EngineOption, Place
 from batch.errors import FatalError
@@ -83,11 +84,8 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
         raise EntryError(f"{where}: {model_id} must hold keys and values, such as path: FOLDER")
     read = _Entry(file, entry, where)
     engine = read.text("engine")
-    if is_module(engine) and not trusted:
-        raise EntryError(
-            f"{where}: the engine {engine} is a Python module, which {file.name} is not trusted to name; to allow it: "
-            f"{how(file)}"
-        )
+    if not trusted and (claims := claims_in({"models": {model_id: entry}})):
+        raise EntryError(f"{where}: {withheld_text(file, claims)}")
     try:
         row = engines.find(engine) if engine else None
     except FatalError as error:
@@ -95,6 +93,8 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
     place = read.place(row)
     row = row or engines.find(engines.default_kind(place))
     options = read.options(row)
+    if isinstance(place, str) and (problem := row.check(describe_for_engine(place, options))):
+        raise read.error("engine", problem)
     adapter = read.text("adapter")
     return describe(
         place,
@@ -128,14 +128,14 @@ class _Entry:
             raise self.error(key, str(error)) from None
 
     def place(self, row: EngineKind | None) -> Place:
-        """Where the model is; of an engine that needs neither path nor url (a provider's), its name."""
+        """Where the model is; "" for an engine that needs neither path nor url (a provider's)."""
         path, url = self.text("path"), self.text("url")
         if path and url:
             raise self.error("url", "path and url are both given; a model is at one place")
         if url:
             return url
         if not path and row is not None and not {"path", "url"} & set(row.needs):
-            return row.name
+            return ""
         if not path and row is not None and "url" in row.needs:
             raise self.error("url", f"the {row.name} engine needs url, which the entry does not say")
         if not path:
@@ -150,7 +150,7 @@ class _Entry:
         """What the engine is told, each checked."""
         made: dict[str, Any] = {}
         for key in self.values:
-            if key in COMMON:
+            if key in COMMON and key not in row.options:
                 continue
             if row.own:  # of it nothing is known
                 made[key] = plain(self.values[key])
@@ -216,7 +216,7 @@ def check_value(key: str, value: Any, option: EngineOption, text: str | None = N
         value = text if text is not None else str(value)
     else:
         called, fits = _TYPES[option.type]
-        if not fits(value):
+        if not fits(value) and not (option.or_text and isinstance(value, str)):
             raise OptionError(f"{key}: {text if text is not None else plain(value)!r} is not {called}")
     if option.choices and value not in option.choices:
         raise OptionError(f"{key}: {value!r} is none of {', '.join(option.choices)}")
@@ -230,13 +230,14 @@ def json_schema() -> dict[str, Any]:
     from dataclasses import fields
 
     sampling = {spec.name: {"description": spec.metadata["help"]} for spec in fields(SamplingOptions)}
+    known = {"type": "string", "anyOf": [{"enum": engines.names()}, {"pattern": "^[\\w.]+:\\w+$"}]}
     common = {key: _schema(option) for key, option in COMMON.items()}
+    common["engine"] = {**known, "description": COMMON["engine"].help}
     common["sampling"] = {"type": "object", "properties": sampling, "additionalProperties": False}
     own = {key: _schema(option) for row in engines.kinds() for key, option in row.options.items()}
-    known = {"type": "string", "anyOf": [{"enum": engines.names()}, {"pattern": "^[\\w.]+:\\w+$"}]}
     entry: dict[str, Any] = {
         "type": "object",
-        "properties": {**own, **common, "engine": {**known, "description": COMMON["engine"].help}},
+        "properties": {**own, **common},
         "not": {"required": ["path", "url"]},
         "if": {"not": {"required": ["engine"]}},
         "then": {"anyOf": [{"required": ["path"]}, {"required": ["url"]}]},
@@ -263,7 +264,8 @@ def _engine_schema(row: EngineKind) -> dict[str, Any]:
 
 def _schema(option: EngineOption) -> dict[str, Any]:
     names = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
-    made: dict[str, Any] = {"type": names[option.type], "description": option.help}
+    kind = names[option.type]
+    made: dict[str, Any] = {"type": [kind, "string"] if option.or_text else kind, "description": option.help}
     if option.choices:
         made["enum"] = list(option.choices)
     if option.minimum is not None:

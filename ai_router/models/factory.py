@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
 from batch.engines.base import Engine
+from batch.engines.registry import Place
 from batch.errors import FatalError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions
@@ -27,7 +28,7 @@ def make_engine(
     if not spec.ready:
         raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
     row = engines.find(spec.engine)
-    described: dict[str, Any] = {"url" if spec.is_remote else "path": str(spec.place), **spec.engine_options}
+    described = describe_for_engine(spec.place, spec.engine_options)
     if spec.adapter is not None:
         described["adapter_path"] = str(spec.adapter)
     if row.factory:
@@ -37,6 +38,12 @@ def make_engine(
 
     room = None if workers is None else max(workers, LEAST_ROOM)
     return HostedEngine(spec.engine, described, sampling=sampling, max_batch=room, timeout=timeout)
+
+
+def describe_for_engine(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What an engine is told of a model; a provider's has no address of its own."""
+    where = {} if not place else {"url": place} if isinstance(place, str) else {"path": str(place)}
+    return {**where, **options}
 
 
 def token_counter(spec: ModelSpec) -> Callable[[str], int] | None:

@@ -55,16 +55,11 @@ def _difference(before: Mapping[str, list[Any]], now: Mapping[str, list[Any]]) -
 
     gone = [name for name in before if name not in now]
     come = [name for name in now if name not in before]
+    both = [name for name in before if name in now]
     # Times alone say nothing: a copy or a checkout has new ones.
-    other = [
-        name for name in before if name in now and (before[name][0], before[name][2]) != (now[name][0], now[name][2])
-    ]
-    parts = [(gone, "gone"), (come, "new"), (other, "not as they were")]
-    return "; ".join(
-        f"{named(names)} {'is' if len(names) == 1 and names is not other else 'are'} {what}"
-        for names, what in parts
-        if names
-    )
+    other = [name for name in both if (before[name][0], before[name][2]) != (now[name][0], now[name][2])]
+    parts = (("changed: ", other), ("gone: ", gone), ("new: ", come))
+    return "; ".join(f"{what}{named(names)}" for what, names in parts if names)
 
 
 def _files(place: Path) -> Iterator[tuple[str, list[Any]]]:

@@ -23,7 +23,7 @@ class NoFolderError(BatchError):
 class ModelSpec:
     """A model that may be chosen. `ready` says whether it can run here; `why` says why not.
 
-    `place` is a folder, a file, or (as a text) the URL of a server.
+    `place` is a folder, a file, or (as a text) the URL of a server; "" where the engine knows it by itself.
     """
 
     id: str

@@ -87,6 +87,8 @@ _TABLE = (
     Action("table.up", "up,k", "up", "Previous row", "Tables", False, method="cursor_up"),
     Action("table.page_down", "pagedown,ctrl+f", "page down", "A screenful down", "Tables", False),
     Action("table.page_up", "pageup,ctrl+b", "page up", "A screenful up", "Tables", False),
+    Action("table.half_down", "ctrl+d", "half page down", "Half a screenful down", "Tables", False),
+    Action("table.half_up", "ctrl+u", "half page up", "Half a screenful up", "Tables", False),
     Action("table.first", "home,g", "first", "First row", "Tables", False),
     Action("table.last", "end,G,shift+g", "last", "Last row", "Tables", False),
 )
@@ -150,6 +152,10 @@ _READING = (
     Action("reading.page_down", "pagedown,space", "page down", "Scroll a page", "Reading", False,
            method="scroll_page(1)"),
     Action("reading.page_up", "pageup", "page up", "Scroll a page back", "Reading", False, method="scroll_page(-1)"),
+    Action("reading.half_down", "ctrl+d", "half page down", "Scroll half a page", "Reading", False,
+           method="scroll_page(0.5)"),
+    Action("reading.half_up", "ctrl+u", "half page up", "Scroll half a page back", "Reading", False,
+           method="scroll_page(-0.5)"),
     Action("reading.first", "g,home", "top", "To the beginning", "Reading", False, method="scroll_top"),
     Action("reading.last", "G,shift+g,end", "end", "To the end", "Reading", False, method="scroll_bottom"),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -12,7 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.tui.actions import ACTIONS, bind, shown
-from ai_router.tui.base import BaseScreen
+from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.places import HOME, on_menu
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
@@ -26,13 +27,13 @@ EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to as
 ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
 
 
-class MenuScreen(BaseScreen[None]):
-    """The entries by number, arrows or mouse; beside them the last jobs."""
+class MenuScreen(JobActions[None]):
+    """The entries by number, arrows or mouse; beside them the last jobs, the chosen one of which a key resumes."""
 
     CSS_PATH = "menu.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind(*(f"menu.{place}" for place in ENTRIES)),
-        *bind("menu.jobs_list"),
+        *bind("menu.jobs_list", "jobs.resume"),
         *shown("app.palette", "app.quit"),
     ]
 
@@ -116,6 +117,7 @@ class MenuScreen(BaseScreen[None]):
             parts.append(f"{plural(len(view.skipped), 'file')} unreadable")
         table.border_title = "Last jobs"
         table.border_subtitle = " · ".join(parts)
+        self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         return [_row(line) for line in self._view.lines[start:stop]]
@@ -135,11 +137,32 @@ class MenuScreen(BaseScreen[None]):
         else:
             self.services.open_results(line.info.file)
 
+    def job_at_hand(self) -> Path | None:
+        """The one under the cursor of the list."""
+        line = self._line_at_hand()
+        return None if line is None else line.info.file
+
+    def job_is_running(self) -> bool:
+        """Whether some process runs it now."""
+        line = self._line_at_hand()
+        return line is not None and line.running
+
+    def _line_at_hand(self) -> JobLine | None:
+        cursor = self.query_one(VirtualTable).cursor if self.is_mounted else -1
+        return self._view.lines[cursor] if 0 <= cursor < len(self._view.lines) else None
+
+    @on(VirtualTable.Highlighted)
+    def _moved(self) -> None:
+        self.refresh_bindings()
+
     def action_back(self) -> None:
         """There is nothing before this."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """There is nothing before this."""
+        """There is nothing before this; a job is resumed where something of it is left, or watched."""
+        if action == "resume":
+            line = self._line_at_hand()
+            return line is not None and (line.running or line.left > 0)
         return action != "back"
 
 

@@ -18,7 +18,8 @@ class ScrollingScreen(BaseScreen[T]):
 
     CSS_PATH = Path(__file__).with_suffix(".tcss")  # subclasses stand in other folders
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("reading.down", "reading.up", "reading.page_down", "reading.page_up", "reading.first", "reading.last"),
+        *bind("reading.down", "reading.up", "reading.page_down", "reading.page_up", "reading.half_down"),
+        *bind("reading.half_up", "reading.first", "reading.last"),
     ]
     STEP = 1  # lines for one press of an arrow
 
@@ -26,10 +27,10 @@ class ScrollingScreen(BaseScreen[T]):
         """Scroll by a press of an arrow."""
         self.query_one("#reading").scroll_relative(y=lines * self.STEP, animate=False)
 
-    def action_scroll_page(self, pages: int) -> None:
+    def action_scroll_page(self, pages: float) -> None:
         """Scroll by a screenful."""
         box = self.query_one("#reading")
-        box.scroll_relative(y=pages * max(1, box.size.height - 2), animate=False)
+        box.scroll_relative(y=round(pages * max(2, box.size.height - 2)), animate=False)
 
     def action_scroll_top(self) -> None:
         """To the beginning."""

@@ -2,15 +2,20 @@
 
 from batch.checkpoint.listing import CheckpointInfo, CheckpointList, delete_checkpoint, find_job, list_jobs
 from batch.checkpoint.lock import JobLock, LockOwner, lock_owner
-from batch.checkpoint.store import CheckpointStore, checkpoint_path
-from batch.checkpoint.writer import ResultWriter
+from batch.checkpoint.store import DONE, WITH_PROVIDER, CheckpointStore, Plan, checkpoint_path
+from batch.checkpoint.writer import AttemptRow, ResultRow, ResultWriter
 
 __all__ = [
+    "DONE",
+    "WITH_PROVIDER",
+    "AttemptRow",
     "CheckpointInfo",
     "CheckpointList",
     "CheckpointStore",
     "JobLock",
     "LockOwner",
+    "Plan",
+    "ResultRow",
     "ResultWriter",
     "checkpoint_path",
     "delete_checkpoint",

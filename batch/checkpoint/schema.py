@@ -1,7 +1,10 @@
-"""The file format of a checkpoint: SQLite, WAL, application id `AIRB`, format 1.
+"""The file format of a checkpoint: SQLite, WAL, application id `AIRB`, format 2.
 
-`job` holds one row that is updated in the same transaction as the results it counts. `results` is kept slim, so that
-counting and resuming read little; texts stand in `answers`. Item ids are the prompt indexes 0 … total-1.
+`plan` holds one row that is never changed: the job as it was asked for. `job` holds one row that is updated in the same
+transaction as the results it counts. `results` is kept slim, so that counting and resuming read little; texts stand in
+`answers`, names of models in `models` (`model` is a number elsewhere). `attempts` are tries that are not the result:
+retried or superseded. `submissions` are groups of items handed to a provider, `held` the items of the open ones.
+Item ids are the prompt indexes 0 … total-1; costs are whole billionths of a dollar, NULL is unknown.
 """
 
 from __future__ import annotations
@@ -13,59 +16,83 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
+from batch.checkpoint import migrations
 from batch.errors import CheckpointError
 
 APPLICATION_ID = 0x41495242  # "AIRB"
-FORMAT = 1
+FORMAT = 2
 BUSY_SECONDS = 10.0
 
 Mode = Literal["snapshot", "read", "write"]
 # What reading a damaged file may raise; SQLite quotes the damage in its messages, and it may be no UTF-8.
 FAULTS = (sqlite3.Error, UnicodeDecodeError)
 
-TABLES = """
+TABLES = f"""
 CREATE TABLE job (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    job_id TEXT NOT NULL, model_id TEXT NOT NULL, total INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY CHECK (id = 1), model_id TEXT NOT NULL,
     completed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
-    status TEXT NOT NULL, created_at TEXT NOT NULL, started_at TEXT, completed_at TEXT, updated_at TEXT NOT NULL,
+    status TEXT NOT NULL, started_at TEXT, completed_at TEXT, updated_at TEXT NOT NULL,
     tokens_input INTEGER NOT NULL DEFAULT 0, tokens_output INTEGER NOT NULL DEFAULT 0,
-    elapsed REAL NOT NULL DEFAULT 0, reason TEXT, config TEXT NOT NULL DEFAULT '{}'
+    elapsed REAL NOT NULL DEFAULT 0, reason TEXT, config TEXT NOT NULL DEFAULT '{{}}',
+    cost INTEGER NOT NULL DEFAULT 0, cost_unknown INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE items (id INTEGER PRIMARY KEY, text TEXT NOT NULL, extra TEXT);
+CREATE TABLE items (
+    id INTEGER PRIMARY KEY, text TEXT NOT NULL, extra TEXT, model INTEGER, reason TEXT, columns TEXT
+);
 CREATE TABLE results (
     id INTEGER PRIMARY KEY, success INTEGER NOT NULL, tokens_input INTEGER NOT NULL, tokens_output INTEGER NOT NULL,
-    duration REAL NOT NULL, attempts INTEGER NOT NULL, error_class TEXT
+    duration REAL NOT NULL, attempts INTEGER NOT NULL, error_class TEXT, model INTEGER, cost INTEGER,
+    tokens_cached INTEGER NOT NULL DEFAULT 0, tokens_reasoning INTEGER NOT NULL DEFAULT 0,
+    units INTEGER NOT NULL DEFAULT 1
 );
 CREATE TABLE answers (id INTEGER PRIMARY KEY, text TEXT NOT NULL, error TEXT, extra TEXT);
 CREATE INDEX failures ON results (id) WHERE success = 0;
 CREATE TABLE control (id INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT NOT NULL, value TEXT);
+{migrations.FORMAT_2}
 """
 
 UPSERT_RESULT = """
-INSERT INTO results (id, success, tokens_input, tokens_output, duration, attempts, error_class)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO results (id, success, tokens_input, tokens_output, duration, attempts, error_class, model, cost,
+    tokens_cached, tokens_reasoning, units)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET success = excluded.success, tokens_input = excluded.tokens_input,
     tokens_output = excluded.tokens_output, duration = excluded.duration,
-    attempts = attempts + excluded.attempts, error_class = excluded.error_class
+    attempts = attempts + excluded.attempts, error_class = excluded.error_class, model = excluded.model,
+    cost = excluded.cost, tokens_cached = excluded.tokens_cached, tokens_reasoning = excluded.tokens_reasoning,
+    units = excluded.units
 """
 UPSERT_ANSWER = """
 INSERT INTO answers (id, text, error, extra) VALUES (?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET text = excluded.text, error = excluded.error, extra = excluded.extra
 """
+# A result that is about to be replaced was a try too, and was paid for.
+KEEP_SUPERSEDED = """
+INSERT INTO attempts (item, attempt, model, error_class, error, tokens_input, tokens_output, tokens_cached, cost,
+    duration, at)
+SELECT r.id, r.attempts, r.model, r.error_class, a.error, r.tokens_input, r.tokens_output, r.tokens_cached, r.cost,
+    r.duration, ? FROM results r LEFT JOIN answers a ON a.id = r.id WHERE r.id = ?
+"""
+INSERT_ATTEMPT = """
+INSERT INTO attempts (item, attempt, model, error_class, error, tokens_input, tokens_output, tokens_cached, cost,
+    duration, at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 UPDATE_JOB = """
 UPDATE job SET completed = ?, failed = ?, status = ?, started_at = ?, completed_at = ?, updated_at = ?,
-    tokens_input = ?, tokens_output = ?, elapsed = ?, reason = ?, model_id = ?, config = ?
+    tokens_input = ?, tokens_output = ?, elapsed = ?, reason = ?, model_id = ?, config = ?, cost = ?, cost_unknown = ?
 """
 
 
-def connect(path: Path, mode: Mode = "read") -> sqlite3.Connection:
+def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3.Connection:
     """Open a checkpoint, checking that it is one. Autocommit; every statement says its own transaction.
 
-    `snapshot` reads a file that nobody has open as immutable, which is fast but blind to later changes.
+    `snapshot` reads a file that nobody has open as immutable, which is fast but blind to later changes. A file of an
+    older format is brought up to date where it is opened to `write` (whoever does so holds the job's lock), and is read
+    as it is otherwise; without `upgrade` it is written as it is.
     """
     if not path.is_file():
         raise CheckpointError(f"Checkpoint not found: {path}")
+    path = Path(os.path.realpath(path))  # the log stands beside the file, not beside a link to it
     write = mode == "write"
     options = "mode=rw"
     if not write:
@@ -86,13 +113,16 @@ def connect(path: Path, mode: Mode = "read") -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if application != APPLICATION_ID:
             raise CheckpointError(f"Damaged checkpoint {path}: the file is not a checkpoint")
-        if version != FORMAT:
-            raise CheckpointError(f"{path} has checkpoint format {version}; this version reads format {FORMAT}")
+        _check_format(path, version)
         if write:
             connection.execute("PRAGMA journal_mode = WAL")
             # FULL: a commit is on the disk before it is counted, a power cut takes nothing back.
             connection.execute("PRAGMA synchronous = FULL")
+            if upgrade and version < FORMAT:
+                migrations.migrate(connection, FORMAT)
         else:
+            if version < FORMAT:
+                migrations.view(connection, version)
             connection.execute("PRAGMA query_only = ON")
     except (*FAULTS, CheckpointError) as error:
         if connection is not None:
@@ -101,6 +131,15 @@ def connect(path: Path, mode: Mode = "read") -> sqlite3.Connection:
             raise
         raise damaged(path, error) from error
     return connection
+
+
+def _check_format(path: Path, version: int) -> None:
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {version}: a newer version wrote it; this version reads format {FORMAT}"
+        )
+    if version < migrations.OLDEST:
+        raise CheckpointError(f"Damaged checkpoint {path}: there is no checkpoint format {version}")
 
 
 def _has_log(path: Path) -> bool:

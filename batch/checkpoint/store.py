@@ -5,36 +5,44 @@ from __future__ import annotations
 import os
 import sqlite3
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from batch.checkpoint import schema
 from batch.checkpoint.prompts import Prompts
-from batch.checkpoint.rows import FROM, WHERE, Kind, columns, result_of
+from batch.checkpoint.rows import FROM, FROM_FAILED, WHERE, Kind, columns, result_of
 from batch.errors import CheckpointError
 from batch.items import Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
+from batch.jsontext import clean, dump_json, load_json
 
 PAGE = 512
 BLOCK = 8192
 
+DONE = 1  # in a map of a job's items: nothing is left to do
+WITH_PROVIDER = 2  # not done, and not to be given out
+
 _JOB = """
-    job_id, model_id, total, completed, failed, status, started_at, completed_at, created_at, updated_at,
-    tokens_input, tokens_output, elapsed, reason, config
+    p.job_id, j.model_id, p.total, j.completed, j.failed, j.status, j.started_at, j.completed_at, p.created_at,
+    j.updated_at, j.tokens_input, j.tokens_output, j.elapsed, j.reason, j.config, j.cost, j.cost_unknown, p.model_id,
+    (SELECT count(*) FROM held h WHERE NOT EXISTS (SELECT 1 FROM results r WHERE r.id = h.item))
 """
 _JOB_TYPES: tuple[type | types.UnionType, ...] = (
-    *(str, str, int, int, int, str, str | None, str | None, str, str),
-    *(int, int, float, str | None, str),
+    *(str, str, int, int, int, str, str | None, str | None, str),
+    *(str, int, int, float, str | None, str, int, int, str),
+    int,
 )
+_ITEM = """
+    SELECT i.id, i.text, i.extra, g.name, i.reason, i.columns FROM items i LEFT JOIN models g ON g.id = i.model
+"""
 # In the same statement as the job's row, so that both are of one moment.
 _COUNTS = """
     (SELECT max(id) FROM items), (SELECT count(*) FROM results),
-    (SELECT coalesce(sum(success = 0), 0) FROM results)
+    (SELECT count(*) FROM results WHERE success = 0)
 """
 
 
@@ -43,25 +51,15 @@ def checkpoint_path(directory: Path, job_id: str) -> Path:
     return directory / f"batch_{job_id}.db"
 
 
-def clean(text: str) -> str:
-    """Text that UTF-8 can hold: a lone surrogate becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job as it was asked for; never changed afterwards."""
 
-
-def dump_json(value: Any) -> str | None:
-    """JSON text, or None for nothing."""
-    if not value:
-        return None
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # lone surrogates, keys that are no texts, unknown objects
-        import json
-
-        return clean(json.dumps(value, ensure_ascii=False, default=str))
+    job_id: str
+    model_id: str
+    total: int
+    created_at: str
+    config: Mapping[str, Any]
 
 
 class CheckpointStore:
@@ -70,6 +68,7 @@ class CheckpointStore:
     def __init__(self, path: Path, mode: schema.Mode = "read") -> None:
         self.path = Path(path)
         self._connection = schema.connect(self.path, mode)
+        self._format: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
 
     @classmethod
     def create(
@@ -95,33 +94,33 @@ class CheckpointStore:
             with schema.create_file(temporary) as connection:
                 total = 0
 
-                def rows() -> Iterator[tuple[int, str, str | None]]:
+                def rows() -> Iterator[tuple[int, str, str | None, int | None, str | None, str | None]]:
                     nonlocal total
                     for request in requests:
                         if isinstance(request, str):
-                            yield total, clean(request), None
+                            yield total, clean(request), None, None, None, None
                         else:
-                            yield total, clean(request.text), dump_json(request.extra)
+                            yield (total, *_item_row(request, models))
                         total += 1
                         if progress and total % 10_000 == 0:
                             progress(total)
 
+                models: dict[str, int] = {}
+                config = dump_json(job.config) or "{}"
                 connection.execute("BEGIN")
-                connection.executemany("INSERT INTO items (id, text, extra) VALUES (?, ?, ?)", rows())
+                connection.executemany(
+                    "INSERT INTO items (id, text, extra, model, reason, columns) VALUES (?, ?, ?, ?, ?, ?)", rows()
+                )
+                connection.executemany("INSERT INTO models (name, id) VALUES (?, ?)", models.items())
                 job.total_prompts = total
                 job.updated_at = now_iso()
                 connection.execute(
-                    "INSERT INTO job (id, job_id, model_id, total, status, created_at, updated_at, config)"
-                    " VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        job.job_id,
-                        job.model_id,
-                        total,
-                        job.status,
-                        job.created_at,
-                        job.updated_at,
-                        dump_json(job.config) or "{}",
-                    ),
+                    "INSERT INTO plan (id, job_id, model_id, total, created_at, config) VALUES (1, ?, ?, ?, ?, ?)",
+                    (job.job_id, job.model_id, total, job.created_at, config),
+                )
+                connection.execute(
+                    "INSERT INTO job (id, model_id, status, updated_at, config) VALUES (1, ?, ?, ?, ?)",
+                    (job.model_id, job.status, job.updated_at, config),
                 )
                 connection.execute("COMMIT")
             _sync(temporary)
@@ -134,7 +133,7 @@ class CheckpointStore:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        job.checkpoint_file = path
+        job.checkpoint_file, job.asked_model = path, job.model_id
         return cls(path)
 
     def close(self) -> None:
@@ -147,11 +146,24 @@ class CheckpointStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query, for the modules of this package; CheckpointError where the file is damaged."""
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except schema.FAULTS as error:
-            raise schema.damaged(self.path, error) from error
+            if not self._outdated():
+                raise schema.damaged(self.path, error) from error
+        self._connection.close()  # read as an older format, which another process has brought up to date meanwhile
+        self._connection = schema.connect(self.path)
+        return self.rows(sql, parameters)
+
+    def _outdated(self) -> bool:
+        try:
+            now: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        except schema.FAULTS:
+            return False
+        older, self._format = self._format < now, now
+        return older
 
     # -- the job ------------------------------------------------------------------------------------------------
 
@@ -160,16 +172,16 @@ class CheckpointStore:
 
         `recount` counts the results instead of believing the job's row, and checks that no item is missing.
         """
-        rows = self._rows(f"SELECT {_JOB}{',' + _COUNTS if recount else ''} FROM job")
+        rows = self.rows(f"SELECT {_JOB}{',' + _COUNTS if recount else ''} FROM job j JOIN plan p ON p.id = j.id")
         if not rows:
             raise CheckpointError(f"Damaged checkpoint {self.path}: it holds no job")
         row = rows[0]
         try:
-            for value, kind in zip(row[:15], _JOB_TYPES, strict=True):
+            for value, kind in zip(row[: len(_JOB_TYPES)], _JOB_TYPES, strict=True):
                 if not isinstance(value, kind):
                     raise TypeError(f"{value!r} in the job's row")
             datetime.fromisoformat(row[9])
-            config = orjson.loads(row[14])
+            config = load_json(row[14])
             if not isinstance(config, dict):
                 raise TypeError("the configuration is not an object")
             JobStatus(row[5])
@@ -193,9 +205,13 @@ class CheckpointStore:
             elapsed=row[12],
             reason=row[13],
             config=config,
+            cost=row[15],
+            cost_unknown=row[16],
+            asked_model=row[17],
+            with_provider=row[18],
         )
         if recount:
-            last, results, failed = row[15:]
+            last, results, failed = row[len(_JOB_TYPES) :]
             if (-1 if last is None else last) + 1 != job.total_prompts:
                 raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
             if (results - failed, failed) != (job.completed, job.failed):
@@ -203,14 +219,30 @@ class CheckpointStore:
             job.completed, job.failed = results - failed, failed
         return job
 
+    def plan(self) -> Plan:
+        """The job as it was asked for, whatever later runs made of it."""
+        rows = self.rows("SELECT job_id, model_id, total, created_at, config FROM plan")
+        if not rows:
+            raise CheckpointError(f"Damaged checkpoint {self.path}: it holds no job")
+        try:
+            job_id, model_id, total, created_at, config = rows[0]
+            return Plan(job_id, model_id, total, created_at, load_json(config))
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
+
+    def answered_by(self) -> dict[str | None, int]:
+        """How many results each model gave; under None those of format 1, which did not keep who answered."""
+        sql = "SELECT m.name, n FROM (SELECT model, count(*) n FROM results GROUP BY model) LEFT JOIN models m"
+        return dict(self.rows(f"{sql} ON m.id = model ORDER BY n DESC"))
+
     def counts(self) -> tuple[int, int]:
         """Completed and failed, counted."""
-        total, failed = self._rows("SELECT count(*), coalesce(sum(success = 0), 0) FROM results")[0]
+        total, failed = self.rows("SELECT count(*), (SELECT count(*) FROM results WHERE success = 0) FROM results")[0]
         return total - failed, failed
 
     def verify(self) -> None:
         """Read every page of the file; raises `CheckpointError` on the first fault. Takes seconds a gigabyte."""
-        answer = self._rows("PRAGMA integrity_check(1)")[0][0]
+        answer = self.rows("PRAGMA integrity_check(1)")[0][0]
         if answer != "ok":
             raise CheckpointError(f"Damaged checkpoint {self.path}: {answer}")
 
@@ -218,16 +250,22 @@ class CheckpointStore:
 
     def request(self, index: int) -> Request:
         """One item as it was put in."""
-        rows = self._rows("SELECT text, extra FROM items WHERE id = ?", (index,))
+        rows = self.rows(f"{_ITEM} WHERE i.id = ?", (index,))
         if not rows:
             raise IndexError(index)
-        return self._request(index, *rows[0])
+        return self._request(*rows[0])
 
-    def _request(self, index: int, text: Any, extra: Any) -> Request:
+    def _request(self, index: int, text: Any, extra: Any, model: Any, reason: Any, columns: Any) -> Request:
         try:
             if not isinstance(text, str):
                 raise TypeError(f"the text of item {index} is not a text")
-            return Request(text, orjson.loads(extra) if extra else None)
+            return Request(
+                text,
+                load_json(extra) if extra else None,
+                model,
+                reason,
+                load_json(columns) if columns else None,
+            )
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
 
@@ -237,32 +275,36 @@ class CheckpointStore:
             return []
         wanted = set(ids)
         if ids[-1] - ids[0] < 4 * len(ids):
-            rows = self._rows("SELECT id, text, extra FROM items WHERE id BETWEEN ? AND ?", (ids[0], ids[-1]))
+            rows = self.rows(f"{_ITEM} WHERE i.id BETWEEN ? AND ? ORDER BY i.id", (ids[0], ids[-1]))
         else:
             marks = ",".join("?" * len(ids))
-            rows = self._rows(f"SELECT id, text, extra FROM items WHERE id IN ({marks}) ORDER BY id", ids)
-        found = [(i, self._request(i, text, extra)) for i, text, extra in rows if i in wanted]
+            rows = self.rows(f"{_ITEM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
+        found = [(row[0], self._request(*row)) for row in rows if row[0] in wanted]
         if len(found) != len(wanted):
             raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
         return found
 
     def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
-        """One byte an item, 1 where nothing is left to do. A megabyte a million items."""
+        """One byte an item: 0, `DONE` where nothing is left to do, or `WITH_PROVIDER`. A megabyte a million items."""
         done = bytearray(total)
         success = " AND success = 1" if retry_failed else ""
-        if self._rows("SELECT 1 FROM results WHERE id < 0 OR id >= ? LIMIT 1", (total,)):
+        if self.rows("SELECT 1 FROM results WHERE id < 0 OR id >= ? LIMIT 1", (total,)):
             raise CheckpointError(f"Damaged checkpoint {self.path}: a result has no item")
         for start in range(0, total, BLOCK):
             block = (start, min(start + BLOCK, total) - 1)
             size = block[1] - start + 1
             where = f"FROM results WHERE id BETWEEN ? AND ?{success}"
-            count = self._rows(f"SELECT count(*) {where}", block)[0][0]
+            count = self.rows(f"SELECT count(*) {where}", block)[0][0]
             # Counting is far cheaper than reading ids, and most blocks are all done or not begun.
             if count == size:
-                done[start : start + size] = b"\1" * size
+                done[start : start + size] = bytes((DONE,)) * size
             elif count:
-                for (index,) in self._rows(f"SELECT id {where}", block):
-                    done[index] = 1
+                for (index,) in self.rows(f"SELECT id {where}", block):
+                    done[index] = DONE
+        for (index,) in self.rows("SELECT item FROM held"):
+            if not 0 <= index < total:
+                raise CheckpointError(f"Damaged checkpoint {self.path}: a submission has an item that is none")
+            done[index] = done[index] or WITH_PROVIDER
         return done
 
     # -- results ------------------------------------------------------------------------------------------------
@@ -283,15 +325,14 @@ class CheckpointStore:
         wanted = columns(preview)
         if ids is not None:
             marks = ",".join("?" * len(ids))
-            rows = self._rows(f"SELECT {wanted} {FROM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
+            rows = self.rows(f"SELECT {wanted} {FROM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
         elif kind == "failed":  # through the index of failures
-            rows = self._rows(
-                f"SELECT {wanted} FROM results r JOIN items i ON i.id = r.id LEFT JOIN answers a ON a.id = r.id"
-                " WHERE r.success = 0 AND r.id >= ? ORDER BY r.id LIMIT ?",
+            rows = self.rows(
+                f"SELECT {wanted} {FROM_FAILED} WHERE r.success = 0 AND r.id >= ? ORDER BY r.id LIMIT ?",
                 (start, limit),
             )
         else:
-            rows = self._rows(
+            rows = self.rows(
                 f"SELECT {wanted} {FROM} WHERE i.id >= ? AND {WHERE[kind]} ORDER BY i.id LIMIT ?", (start, limit)
             )
         try:
@@ -318,18 +359,18 @@ class CheckpointStore:
         if not search:
             sql = "SELECT id FROM results WHERE success = 0 ORDER BY id" if kind == "failed" else None
             sql = sql or f"SELECT i.id {FROM} WHERE {WHERE[kind]} ORDER BY i.id"
-            return [row[0] for row in self._rows(sql)]
+            return [row[0] for row in self.rows(sql)]
         escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         like = f"%{escaped}%"
         sql = (
             f"SELECT i.id {FROM} WHERE {WHERE[kind]} AND (i.text LIKE ?1 ESCAPE '\\'"
             " OR a.text LIKE ?1 ESCAPE '\\' OR a.error LIKE ?1 ESCAPE '\\') ORDER BY i.id"
         )
-        return [row[0] for row in self._rows(sql, (like,))]
+        return [row[0] for row in self.rows(sql, (like,))]
 
     def error_counts(self, limit: int = 20) -> list[tuple[str, str, int]]:
         """Failures by class and message, most first."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT coalesce(r.error_class, 'permanent'), substr(coalesce(a.error, ''), 1, 120) m, count(*) n"
             " FROM results r LEFT JOIN answers a ON a.id = r.id WHERE r.success = 0"
             " GROUP BY 1, 2 ORDER BY n DESC LIMIT ?",
@@ -339,7 +380,7 @@ class CheckpointStore:
 
     def performance(self) -> dict[str, Any]:
         """A summary of the answers so far: counts, tokens, attempts, seconds (mean, p50, p95, p99, longest)."""
-        count, mean, longest, tokens_in, tokens_out, attempts = self._rows(
+        count, mean, longest, tokens_in, tokens_out, attempts = self.rows(
             "SELECT count(*), avg(duration), max(duration), sum(tokens_input), sum(tokens_output), sum(attempts)"
             " FROM results WHERE success = 1"
         )[0]
@@ -352,7 +393,7 @@ class CheckpointStore:
             "attempts": attempts or 0,
         }
         for name, fraction in (("p50_seconds", 0.5), ("p95_seconds", 0.95), ("p99_seconds", 0.99)):
-            rows = self._rows(
+            rows = self.rows(
                 "SELECT duration FROM results WHERE success = 1 ORDER BY duration LIMIT 1 OFFSET ?",
                 (max(0, round(fraction * count) - 1),),
             )
@@ -361,13 +402,21 @@ class CheckpointStore:
 
     def send(self, command: str, value: str | None = None) -> None:
         """Leave a word for the process that runs this job: pause, resume, stop or concurrency."""
-        connection = schema.connect(self.path, "write")
+        # Not upgraded: the process that runs the job may be an older version.
+        connection = schema.connect(self.path, "write", upgrade=False)
         try:
             connection.execute("INSERT INTO control (command, value) VALUES (?, ?)", (command, value))
         except sqlite3.Error as error:
             raise schema.damaged(self.path, error) from error
         finally:
             connection.close()
+
+
+def _item_row(request: Request, models: dict[str, int]) -> tuple[str, str | None, int | None, str | None, str | None]:
+    """An item's columns after its id; a model that is met for the first time gets the next number."""
+    model = None if request.model is None else models.setdefault(clean(request.model), len(models) + 1)
+    reason = None if request.reason is None else clean(request.reason)
+    return clean(request.text), dump_json(request.extra), model, reason, dump_json(request.columns)
 
 
 def _sync(path: Path) -> None:

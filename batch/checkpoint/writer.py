@@ -2,75 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from concurrent.futures import Future
+from itertools import chain
 
 from batch.checkpoint import schema
-from batch.checkpoint.store import clean, dump_json
-from batch.errors import CheckpointError, Failure
-from batch.items import Answer, BatchResponse
-from batch.job import BatchJob, BatchResult, now_iso
+from batch.checkpoint.written import AttemptRow, ResultRow
+from batch.errors import CheckpointError
+from batch.job import BatchJob, now_iso
+from batch.jsontext import clean, dump_json
 
 GROUP_SECONDS = 0.05
+LARGEST_SUM = 2**63 - 1
 
+Change = Callable[[sqlite3.Connection], None]
 
-class ResultRow(NamedTuple):
-    """One result on its way to the disk."""
-
-    id: int
-    prompt: str  # not written; for whoever hears of the commit
-    text: str
-    success: bool
-    tokens_input: int
-    tokens_output: int
-    duration: float
-    attempts: int
-    error_class: str | None
-    error: str | None
-    extra: str | None  # JSON
-    old: int  # 0 new, 1 replaces a failure
-
-    @classmethod
-    def of(
-        cls, response: BatchResponse[Answer], prompt: str, error: Failure | None, attempt: int, *, replaces: bool
-    ) -> ResultRow:
-        """The row of an engine's response; `error` is what the run made of it."""
-        answer = response.data
-        return cls(
-            int(response.id),
-            prompt,
-            answer.text if answer and error is None else "",
-            error is None,
-            response.tokens_input,
-            response.tokens_output,
-            response.duration_ns / 1e9,
-            attempt,
-            error.error_class if error else None,
-            error.message if error else None,
-            dump_json(answer.extra) if answer else None,
-            int(replaces),
-        )
-
-    def result(self) -> BatchResult:
-        """The same as the library hands it out; attempts are those of this run."""
-        return BatchResult(
-            self.id,
-            self.prompt,
-            self.text,
-            self.tokens_input,
-            self.tokens_output,
-            self.duration,
-            self.success,
-            self.error,
-            self.error_class,
-            self.attempts,
-        )
+__all__ = ["AttemptRow", "Change", "ResultRow", "ResultWriter"]
 
 
 class ResultWriter:
-    """Commits results and the job's row together.
+    """Commits results, the tries before them and the job's row together; the only one who writes during a run.
 
     After an idle time a row is committed at once; under load, groups follow each other every 50 ms. `on_commit` is
     called from the writer's thread with the rows that are now safe, `on_error` once with what went wrong; after an
@@ -93,11 +47,15 @@ class ResultWriter:
         self._connection = schema.connect(self._path, "write")
         self._wake = threading.Condition()
         self._rows: list[ResultRow] = []
+        self._attempts: list[AttemptRow] = []
+        self._changes: list[tuple[Change, Future[None]]] = []
+        self._models: dict[str, int] = {}  # name -> number, of those that are on the disk
         self._urgent = False
         self._closing = False
         self.failed: CheckpointError | None = None
         try:
-            self._save([])
+            self._models = dict(self._connection.execute("SELECT name, id FROM models"))
+            self._save([], [])
         except Exception as error:
             self._connection.close()
             raise schema.damaged(self._path, error) from error
@@ -111,6 +69,28 @@ class ResultWriter:
             self._urgent |= urgent
             if len(self._rows) == 1 or urgent:
                 self._wake.notify()
+
+    def attempt(self, row: AttemptRow) -> None:
+        """Queue a try that gave no result: it is to be tried again, or another try was better."""
+        with self._wake:
+            self._attempts.append(row)
+            if len(self._attempts) == 1:
+                self._wake.notify()
+
+    def write(self, change: Change) -> Future[None]:
+        """Have `change` made in a transaction of its own, after all rows queued so far; done when it is on the disk.
+
+        What `change` raises is the future's, and nothing is changed then. An error of the disk ends the writer too.
+        After `drain`, or an error, the future fails with CheckpointError.
+        """
+        future: Future[None] = Future()
+        with self._wake:
+            if self._closing or self.failed is not None:
+                future.set_exception(self.failed or CheckpointError(f"{self._path} is closed already"))
+                return future
+            self._changes.append((change, future))
+            self._wake.notify()
+        return future
 
     @property
     def backlog(self) -> int:
@@ -129,7 +109,7 @@ class ResultWriter:
         self.drain()
         try:
             if self.failed is None:
-                self._save([])
+                self._save([], [])
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except Exception as error:
             self._fail(error)
@@ -140,43 +120,80 @@ class ResultWriter:
         last = 0.0
         while True:
             with self._wake:
-                while not self._rows and not self._closing:
+                while not (self._rows or self._attempts or self._changes or self._closing):
                     self._wake.wait()
                 rest = last + GROUP_SECONDS - time.monotonic()
-                if rest > 0 and not self._closing and not self._urgent:
+                if rest > 0 and not self._closing and not self._urgent and not self._changes:
                     self._wake.wait(rest)
                 rows, self._rows = self._rows, []
+                attempts, self._attempts = self._attempts, []
+                changes, self._changes = self._changes, []
                 self._urgent = False
-                if not rows:
+                if not rows and not attempts and not changes:
                     if self._closing:
                         return
                     continue
             last = time.monotonic()
             try:
-                self._save(rows)
+                if rows or attempts:
+                    self._save(rows, attempts)
+                if rows:
+                    self._on_commit(rows)
+                while changes:
+                    self._make(*changes[0])
+                    del changes[0]
             except Exception as error:  # whatever it is, the run must hear that nothing is kept any more
                 self._fail(error)
+                with self._wake:
+                    changes += self._changes
+                for _, future in changes:
+                    if not future.done():
+                        future.set_exception(self.failed or error)
                 return
-            self._on_commit(rows)
+
+    def _make(self, change: Change, future: Future[None]) -> None:
+        try:
+            with schema.transaction(self._connection):
+                change(self._connection)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # it was not to be made: whoever asked for it hears so
+            future.set_exception(error)
+        else:
+            future.set_result(None)
 
     def _fail(self, error: Exception) -> None:
-        self.failed = schema.damaged(self._path, error)
+        with self._wake:
+            self.failed = schema.damaged(self._path, error)
         self._on_error(self.failed)
 
-    def _save(self, rows: Sequence[ResultRow]) -> None:
+    def _save(self, rows: Sequence[ResultRow], attempts: Sequence[AttemptRow]) -> None:
         job = self._job
         new_failed = sum(not row.success for row in rows)
         replaced = sum(row.old for row in rows)
         completed = job.completed + len(rows) - new_failed
         failed = job.failed + new_failed - replaced
-        tokens_input = job.tokens_input + sum(row.tokens_input for row in rows)
-        tokens_output = job.tokens_output + sum(row.tokens_output for row in rows)
+        paid: Sequence[ResultRow | AttemptRow] = list(chain(rows, attempts)) if attempts else rows
+        tokens_input = _bounded(job.tokens_input + sum(row.tokens_input for row in paid))
+        tokens_output = _bounded(job.tokens_output + sum(row.tokens_output for row in paid))
+        cost = _bounded(job.cost + sum(row.cost or 0 for row in paid))
+        unknown = job.cost_unknown + sum(row.cost is None and row.charged for row in paid)
         updated, elapsed = now_iso(), self._elapsed()
         with schema.transaction(self._connection):
+            models = self._numbers(paid)
+            if attempts:
+                self._connection.executemany(
+                    schema.INSERT_ATTEMPT, [row.columns(models[row.model], updated) for row in attempts]
+                )
+            if replaced:
+                self._connection.executemany(schema.KEEP_SUPERSEDED, [(updated, row.id) for row in rows if row.old])
             self._connection.executemany(
                 schema.UPSERT_RESULT,
                 [
-                    (r.id, r.success, r.tokens_input, r.tokens_output, r.duration, r.attempts, r.error_class)
+                    (
+                        *(r.id, r.success, r.tokens_input, r.tokens_output, r.duration, r.attempts, r.error_class),
+                        *(models[r.model], r.cost, r.cached, r.reasoning, r.units),
+                    )
                     for r in rows
                 ],
             )
@@ -198,9 +215,30 @@ class ResultWriter:
                     job.reason,
                     job.model_id,
                     dump_json(job.config) or "{}",
+                    cost,
+                    unknown,
                 ),
             )
         # Counted only now that it is on the disk.
         # Failures first: who looks in between sees one item too few done, never one too many.
         job.failed, job.completed, job.updated_at = failed, completed, updated
         job.tokens_input, job.tokens_output, job.elapsed = tokens_input, tokens_output, elapsed
+        job.cost, job.cost_unknown = cost, unknown
+
+    def _numbers(self, rows: Sequence[ResultRow | AttemptRow]) -> dict[str | None, int]:
+        """The number of each model named in rows; None is the job's own. Names that are new are written."""
+        names = {row.model for row in rows}
+        numbers: dict[str | None, int] = {}
+        for given in names:
+            name = clean(self._job.model_id if given is None else given)
+            if name not in self._models:
+                added = self._connection.execute("INSERT INTO models (name) VALUES (?)", (name,)).lastrowid
+                assert added is not None
+                self._models[name] = added
+            numbers[given] = self._models[name]
+        return numbers
+
+
+def _bounded(total: int) -> int:
+    """A sum that SQLite can hold."""
+    return min(total, LARGEST_SUM)

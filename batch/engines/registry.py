@@ -37,6 +37,7 @@ class EngineOption:
     type: type = str  # str, int, float, bool, list or dict
     choices: Sequence[str] = ()
     minimum: float | None = None
+    or_text: bool = False  # a single text will do as well
 
 
 class EngineFactory(Protocol):
@@ -72,6 +73,7 @@ class EngineKind:
     options: Mapping[str, EngineOption] = field(default_factory=dict)
     suits: Callable[[Place], bool] = lambda place: False
     refuses: Callable[[Place], str] = lambda place: ""
+    check: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what is wrong with an entry's options together
 
     @property
     def own(self) -> bool:

@@ -14,8 +14,8 @@ Z95 = 1.959963984540054  # of the standard normal distribution, 95 % lies within
 class RunningScore:
     """The share of right predictions among those that can be judged. Takes the same memory after any number of pairs.
 
-    `n` pairs were judged and `right` of them are right. Pairs with an error are in `failed`, those that cannot be judged
-    in `unscorable`; neither is in `n`.
+    `n` pairs were judged and `right` of them are right. Pairs with an error are in `failed`, those that cannot be
+    judged in `unscorable`; neither is in `n`.
     """
 
     __slots__ = ("_match", "_normalise", "failed", "n", "right", "unscorable")

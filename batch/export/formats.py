@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from batch.errors import ExportError, UnknownFormatError
+from batch.export.openai import openai_record
 from batch.export.records import (
     created_at,
     job_record,
     line_record,
-    openai_record,
     plain,
     quoted,
     summary_record,
@@ -167,7 +167,12 @@ def _cell(text: str | None, options: ExportOptions, *, clip: bool = True) -> str
     cell = plain(text)
     if clip and options.clip is not None and len(cell) > options.clip:
         cell = cell[: options.clip] + "..."
-    return f"'{cell}" if options.inert_csv and _FORMULA.match(cell) else cell
+    return guarded(cell) if options.inert_csv else cell
+
+
+def guarded(cell: str) -> str:
+    """A cell with an apostrophe before it where a spreadsheet would take it for a formula."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def _indented(record: dict[str, Any]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any
 
 from batch.job import BatchJob, BatchResult
-from batch.sources.text import replace_surrogates, replace_surrogates_in
+from batch.sources.text import replace_surrogates
 
 
 def plain(text: str | None) -> str:
@@ -67,48 +66,8 @@ def line_record(result: BatchResult) -> dict[str, Any]:
     if result.error_class is not None:
         record["error_class"] = str(result.error_class)
     record["attempts"] = result.attempts
-    if reason := _said(result, "finish_reason"):
+    if reason := said(result, "finish_reason"):
         record["finish_reason"] = plain(str(reason))
-    return record
-
-
-def openai_record(job: BatchJob, result: BatchResult, created: int) -> dict[str, Any]:
-    """A line of an OpenAI batch's output file (https://platform.openai.com/docs/api-reference/batch).
-
-    A line is asked for again by its custom_id, so every one has one; ids are made from the job's and the index, so
-    that a second export is the same.
-    """
-    digest = hashlib.sha256(f"{job.job_id}:{result.prompt_index}".encode("utf-8", "replace")).hexdigest()
-    custom_id = f"request-{result.prompt_index}" if result.custom_id is None else plain(result.custom_id)
-    record: dict[str, Any] = {
-        "id": f"batch_req_{digest[:20]}",
-        "custom_id": custom_id,
-        "response": None,
-        "error": None,
-    }
-    if not result.success:
-        record["error"] = {"code": str(result.error_class or "error"), "message": plain(result.error_message)}
-        return record
-    body = {
-        "id": f"chatcmpl-{digest[20:40]}",
-        "object": "chat.completion",
-        "created": created,
-        "model": plain(str(_said(result, "model") or job.model_id)),
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": plain(result.response_text), "refusal": None},
-                "logprobs": replace_surrogates_in(_said(result, "logprobs"))[0],
-                "finish_reason": plain(str(_said(result, "finish_reason") or "stop")),
-            }
-        ],
-        "usage": {
-            "prompt_tokens": result.tokens_input,
-            "completion_tokens": result.tokens_output,
-            "total_tokens": result.tokens_input + result.tokens_output,
-        },
-    }
-    record["response"] = {"status_code": 200, "request_id": f"req_{digest[40:60]}", "body": body}
     return record
 
 
@@ -120,5 +79,6 @@ def created_at(job: BatchJob) -> int:
         return 0
 
 
-def _said(result: BatchResult, key: str) -> Any:
+def said(result: BatchResult, key: str) -> Any:
+    """What the engine said beside the text under this name; None where it said nothing."""
     return result.extra.get(key) if result.extra else None

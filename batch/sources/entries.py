@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache, lru_cache, partial
 from typing import Any
 
 from batch.items import Request
 from batch.options import OptionError, SamplingOptions, parse_option
+from batch.sources.openai import CHAT, MalformedEntry, read_body
 
 _ALIASES = {"max_completion_tokens": "max_tokens", "max_output_tokens": "max_tokens"}
 _SHOWN_KEYS = 8
-
-
-class MalformedEntry(ValueError):
-    """This entry cannot be a request; the text says why, without the line."""
 
 
 @cache
@@ -68,6 +65,16 @@ def is_empty(request: Request) -> bool:
     return not any(text_of(m).strip() or _has_other_parts(m) for m in turns)
 
 
+def other_parts(messages: list[Any]) -> set[str]:
+    """The types of a chat's parts that are no text."""
+    found: set[str] = set()
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list):
+            found |= {str(p.get("type")) if isinstance(p, dict) else type(p).__name__ for p in content} - {"text"}
+    return found
+
+
 def _has_other_parts(message: Mapping[str, Any]) -> bool:
     content = message.get("content")
     parts = content if isinstance(content, list) else []
@@ -89,27 +96,18 @@ def _record(value: dict[str, Any], column: str | None) -> Request:
     _take_params(rest, extra, _sampling_names())
     if isinstance(rest.get("response_format"), dict):
         extra.setdefault("params", {})["response_format"] = rest.pop("response_format")
-    if rest:
-        extra["columns"] = rest
-    return _request(content, extra, key)
+    request = _request(content, extra, key)
+    return replace(request, columns=rest) if rest else request
 
 
 def _batch_line(value: dict[str, Any]) -> Request:
     """`{"custom_id", "method", "url", "body"}` as OpenAI's batch API takes it; body: chat, completion or response."""
-    body: dict[str, Any] = dict(value["body"])
     extra: dict[str, Any] = {"openai_batch": True}
     _take_id(dict(value), extra, "custom_id")
-    url = str(value.get("url", ""))
-    if url.endswith(("/embeddings", "/moderations")):
-        raise MalformedEntry(f"{url} is not answered with text; use /v1/chat/completions")
-    key = next((k for k in ("messages", "input", "prompt") if k in body), None)
-    if key is None:
-        raise MalformedEntry('the body has neither "messages" nor "prompt"')
-    content = body.pop(key)
-    instructions = body.pop("instructions", None) if key == "input" else None
-    if isinstance(instructions, str):
-        turns = content if isinstance(content, list) else [{"role": "user", "content": content}]
-        content = [{"role": "system", "content": instructions}, *turns]
+    asked = read_body(str(value.get("url", "")), value["body"])
+    body = asked.rest
+    if asked.endpoint != CHAT:
+        extra["endpoint"] = asked.endpoint
     _take_params(body, extra, _sampling_names() - {"system"})
     model = body.pop("model", None)
     if model is not None:
@@ -118,7 +116,7 @@ def _batch_line(value: dict[str, Any]) -> Request:
     rest = {name: item for name, item in body.items() if item is not None}
     if rest:
         extra["body"] = rest  # what an engine that speaks this protocol may still pass on
-    return _request(content, extra, key)
+    return replace(_request(asked.content, extra, asked.key), model=extra.get("model"))
 
 
 def _request(content: object, extra: dict[str, Any], key: str = "messages") -> Request:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple, TextIO
 
 from batch.errors import SourceError
 from batch.items import Request
-from batch.sources.entries import MalformedEntry, request_of
+from batch.sources.entries import request_of
+from batch.sources.openai import MalformedEntry
 from batch.sources.text import replace_surrogates, replace_surrogates_in
 
 _SHOWN_COLUMNS = 20
 _DELIMITERS = (",", ";", "\t")
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
+_SEPARATOR = re.compile(r'"?sep=(\\t|[^"])"?', re.IGNORECASE)  # what Excel writes and reads before the header
 
 
 class Entry(NamedTuple):
@@ -34,6 +38,7 @@ class Tally:
     blank: int = 0
     comments: int = 0
     replaced_characters: int = 0
+    without_text: int = 0  # rows of a table that give no prompt, which are not sent
     skipped_empty: int = 0
     skipped_malformed: int = 0
     taken_whole: bool = False  # a JSON document that is no list of prompts became one prompt
@@ -107,39 +112,71 @@ def read_json(file: TextIO, tally: Tally, column: str | None = None) -> Iterator
             yield Entry(number, clean(request, tally) if may_hold_surrogates else request)
 
 
-def read_csv(file: TextIO, tally: Tally, column: str | None = None) -> Iterator[Entry]:
+def read_csv(file: TextIO, tally: Tally, column: str | None = None, delimiter: str | None = None) -> Iterator[Entry]:
     """A table with a header; the prompt is in the column `prompt` or in `column`, the others are kept beside it.
 
-    Commas, or semicolons or tabs where the header has the column only with those.
+    Commas, or semicolons or tabs where the header has the column only with those, or what Excel's first line `sep=;`
+    says.
     """
-    _allow_long_cells()
-    first = file.readline()
-    rows = csv.reader(chain([first], file), delimiter=_delimiter(first, column or "prompt"), strict=True)
-    try:
-        names = _unique([name.strip() for name in next(rows, [])])
-    except csv.Error as error:
-        raise SourceError(f"line 1: {_csv_problem(str(error))}") from None
-    place = _place(names, column or "prompt")
-    while True:
-        number = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Entry(number, None, _csv_problem(str(error)))
-            continue
-        if not row or row == [""]:
+    wanted = column or "prompt"
+    sheet = CsvTable(file, delimiter, wanted)
+    place = _place(sheet.names, wanted)
+    for number, row, error in sheet:
+        if row is None:
+            yield Entry(number, None, error)
+        elif not row:
             tally.blank += 1
-        elif len(row) > len(names):
-            yield Entry(
-                number, None, f"{len(row)} fields where the header has {len(names)} (a text with a comma needs quotes)"
-            )
         elif len(row) <= place:
-            yield Entry(number, None, f"{len(row)} fields where the header has {len(names)}")
+            yield Entry(number, None, f"{len(row)} fields where the header has {len(sheet.names)}")
         else:
-            columns = {name: cell for i, (name, cell) in enumerate(zip(names, row, strict=False)) if i != place}
-            yield Entry(number, Request(row[place], {"columns": columns} if columns else None))
+            columns = {name: cell for i, (name, cell) in enumerate(zip(sheet.names, row, strict=False)) if i != place}
+            yield Entry(number, Request(row[place], columns=columns or None))
+
+
+def read_tsv(file: TextIO, tally: Tally, column: str | None = None) -> Iterator[Entry]:
+    """The same between tabs."""
+    return read_csv(file, tally, column, "\t")
+
+
+class CsvTable:
+    """A CSV file's header and, when iterated, its rows with their lines; a row is [] where the line is blank.
+
+    `delimiter` None: what the line `sep=` says, else the first that finds the column `wanted` in the header; a comma,
+    or what the header has most of, where none does. A row that cannot be read, or is longer than the header, is None
+    and an error. Raises SourceError for the header.
+    """
+
+    def __init__(self, file: TextIO, delimiter: str | None = None, wanted: str | None = None) -> None:
+        _allow_long_cells()
+        first = file.readline()
+        self._before = 0  # lines that csv does not count
+        if said := _SEPARATOR.fullmatch(first.strip("\r\n")):
+            self._before, delimiter = 1, said[1].replace("\\t", "\t")
+            first = file.readline()
+        delimiter = delimiter or (_delimiter(first, wanted) if wanted else max(_DELIMITERS, key=first.count))
+        self._rows = csv.reader(chain([first], file), delimiter=delimiter, strict=True)
+        self.delimiter = delimiter
+        try:
+            self.names = _unique([name.strip() for name in next(self._rows, [])])
+        except csv.Error as error:
+            raise SourceError(f"line {self._before + 1}: {_csv_problem(str(error))}") from None
+
+    def __iter__(self) -> Iterator[tuple[int, list[str] | None, str | None]]:
+        width = len(self.names)
+        while True:
+            number = self._before + self._rows.line_num + 1
+            try:
+                row = next(self._rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield number, None, _csv_problem(str(error))
+                continue
+            if len(row) > width:
+                hint = f"a text with a {_NAMES[self.delimiter]} needs quotes" if self.delimiter in _NAMES else "quotes?"
+                yield number, None, f"{len(row)} fields where the header has {width} ({hint})"
+            else:
+                yield number, [] if row == [""] else row, None
 
 
 def read_list(prompts: Sequence[str], tally: Tally) -> Iterator[Entry]:
@@ -153,6 +190,7 @@ READERS = {
     "json": Reader(read_json, None, "item"),
     "jsonl": Reader(read_jsonl, "\n", "line"),
     "csv": Reader(read_csv, "", "line"),
+    "tsv": Reader(read_tsv, "", "line"),
 }
 
 
@@ -160,11 +198,13 @@ def clean(request: Request, tally: Tally) -> Request:
     """The request with lone surrogates as U+FFFD, counted: neither a file nor a database could hold them."""
     text, replaced = replace_surrogates(request.text)
     extra, more = replace_surrogates_in(request.extra) if request.extra else (request.extra, 0)
-    if not replaced + more:
+    columns, beside = replace_surrogates_in(request.columns) if request.columns else (request.columns, 0)
+    model = replace_surrogates(request.model)[0] if request.model else request.model
+    if not replaced + more + beside:
         return request
     # A chat's text is also in its messages; what was replaced is counted once.
-    tally.replaced_characters += more if extra and "messages" in extra else replaced + more
-    return Request(text, extra)
+    tally.replaced_characters += beside + (more if extra and "messages" in extra else replaced + more)
+    return replace(request, text=text, extra=extra, columns=columns, model=model)
 
 
 def _too_much(error: BaseException) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
 import stat
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,11 +18,32 @@ from batch.items import Request
 from batch.sources.entries import is_empty
 from batch.sources.paths import user_path
 from batch.sources.readers import READERS, Entry, Tally, read_list
-from batch.sources.text import describe_bad_bytes, encoding_of, read_head
+from batch.sources.text import (
+    GZIP_ERRORS,
+    damaged_gzip,
+    describe_bad_bytes,
+    encoding_of,
+    kind_of,
+    open_bytes,
+    open_text,
+    read_head,
+)
 
 STDIN = "-"
-FORMATS = tuple(READERS)
-_SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+TABLES = ("parquet", "arrow")  # read with pyarrow
+FORMATS = (*READERS, *TABLES)
+_SUFFIXES = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
 
 
 class Source:
@@ -50,7 +72,9 @@ class Source:
 
     @property
     def unit(self) -> str:
-        """What a position counts: "line", "item" (JSON) or "prompt" (a list)."""
+        """What a position counts: "line", "item" (JSON), "row" (a table without lines) or "prompt" (a list)."""
+        if self.format in TABLES:
+            return "row"
         return READERS[self.format].unit if self._file else "prompt"
 
     @property
@@ -75,14 +99,22 @@ class Source:
         if self._file is None:
             yield from read_list(self._prompts, tally)
             return
-        reader = READERS[self.format]
         try:
-            with self._file.open(encoding="utf-8-sig", newline=reader.newline) as file:
+            if self.format in TABLES:
+                from batch.sources.tables import column_entries
+
+                yield from column_entries(self.name, self._file, self.format, tally, self.column)
+                return
+            reader = READERS[self.format]
+            with open_text(self._file, reader.newline) as file:
                 yield from reader.read(file, tally, self.column)
+        except GZIP_ERRORS as error:
+            raise SourceError(damaged_gzip(self.name, error)) from None
         except UnicodeDecodeError:
             raise SourceError(f"{self.name} is not UTF-8: {describe_bad_bytes(self._file)}") from None
         except SourceError as error:
-            raise SourceError(f"{self.name}: {error}") from None
+            text = str(error)
+            raise SourceError(text if text.startswith(self.name) else f"{self.name}: {text}") from None
         except OSError as error:
             raise _cannot_read(self.name, error) from error
 
@@ -147,7 +179,7 @@ def open_source(
 
     Raises FileNotFoundError, and SourceError for everything else that makes the whole file unusable.
     """
-    if format is not None and format not in READERS:
+    if format is not None and format not in FORMATS:
         raise SourceError(f"Unsupported input format: {format}; use one of {', '.join(FORMATS)}")
     given = os.fspath(path)
     if given == STDIN:
@@ -165,12 +197,13 @@ def open_source(
         if not info.st_size:
             raise SourceError(f"{given} is empty")
         head = read_head(file)
+    except GZIP_ERRORS as error:
+        raise SourceError(damaged_gzip(given, error)) from None
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
         raise FileNotFoundError(f"Prompts file not found: {given}") from error
     except OSError as error:
         raise _cannot_read(given, error) from error
-    format = format or _SUFFIXES.get(file.suffix.lower(), "txt")  # noqa: A001
-    encoding = _checked_encoding(given, head)
+    format, encoding = _format_of(given, format, head, _by_name(file))  # noqa: A001
     return Source(given, format, path=file, encoding=encoding, column=column, skip_invalid=skip_invalid)
 
 
@@ -202,9 +235,11 @@ def _spooled(
             shutil.copyfileobj(stream, copy, 1 << 20)
         if not spool.stat().st_size:
             raise SourceError(f"{name} is empty")
-        head = read_head(spool)
-        encoding = _checked_encoding(name, head)
-        source = Source(name, format or _sniff(spool), encoding=encoding, column=column, skip_invalid=skip_invalid)
+        format, encoding = _format_of(name, format, read_head(spool), lambda: _sniff(spool))  # noqa: A001
+        source = Source(name, format, encoding=encoding, column=column, skip_invalid=skip_invalid)
+    except GZIP_ERRORS as error:
+        _remove(spool)
+        raise SourceError(damaged_gzip(name, error)) from None
     except OSError as error:
         _remove(spool)
         raise _cannot_read(name, error) from error
@@ -217,12 +252,27 @@ def _spooled(
 
 def _sniff(path: Path) -> str:
     """JSONL when the first line that is not blank is a JSON object, else text."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = next((line for line in file if not line.isspace()), "")
+    with open_bytes(path) as file:
+        first = next((line for line in file if not line.isspace()), b"")
     try:
-        return "jsonl" if isinstance(json.loads(first), dict) else "txt"
+        return "jsonl" if isinstance(json.loads(first.removeprefix(codecs.BOM_UTF8)), dict) else "txt"
     except (ValueError, RecursionError):
         return "txt"
+
+
+def _by_name(file: Path) -> Callable[[], str]:
+    """The format that a file's name says; of a compressed file, what stands before .gz."""
+    name = file.with_suffix("") if file.suffix.lower() in (".gz", ".gzip") else file
+    return lambda: _SUFFIXES.get(name.suffix.lower(), "txt")
+
+
+def _format_of(name: str, given: str | None, head: bytes, guess: Callable[[], str]) -> tuple[str, str]:
+    """Format and encoding: the format given, else what the first bytes say, else a guess. SourceError for the rest."""
+    kind = None if given else kind_of(head)
+    if kind is not None and kind not in TABLES:
+        raise SourceError(f"{name} is {kind}")
+    found = given or kind or guess()
+    return found, "" if found in TABLES else _checked_encoding(name, head)
 
 
 def _checked_encoding(name: str, head: bytes) -> str:

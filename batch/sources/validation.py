@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 
 from batch.errors import SourceError
 from batch.items import Request
-from batch.sources.entries import is_empty
+from batch.sources.entries import is_empty, other_parts
 from batch.sources.source import Source
 
 ERROR = "error"
 WARNING = "warning"
 _PROGRESS_EVERY = 4096
 _MASK = 2**64 - 1
+_MODELS = 1000  # names that are counted each for itself
+_SHOWN_MODELS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class Report:
     not_passed_on_names: list[str] = field(default_factory=list)
     openai_batch: int = 0  # lines of the OpenAI batch form
     replaced_characters: int = 0
+    other_models: dict[str, int] = field(default_factory=dict)  # named by items, and not the one that answers
+    not_text: int = 0  # chats with parts that are no text
+    not_text_kinds: list[str] = field(default_factory=list)
+    without_system: int = 0  # completions, which have no place for a system prompt
+    without_text: int = 0  # rows of a table that are not sent
     comments: int = 0
     blank: int = 0
     longest: int = 0
@@ -76,7 +83,8 @@ class Report:
                 f"{_count(self.total, 'prompt')}; longest {self.longest:,} characters "
                 f"({self.unit} {self.longest_at:,}), mean {self.mean_length:,.0f}"
             )
-        passed = [_count(n, what) for n, what in ((self.comments, "comment"), (self.blank, "blank line")) if n]
+        seen = ((self.comments, "comment"), (self.blank, "blank line"), (self.without_text, "row without text"))
+        passed = [_passed(n, what) for n, what in seen if n]
         if passed:
             lines.append(f"passed over: {', '.join(passed)}")
         lines += [f"{problem.severity}: {problem.text}" for problem in self.problems]
@@ -135,8 +143,12 @@ class _Pass:
         limit: int,
         count_tokens: Callable[[Request], int] | None,
         context: int | None,
+        model: str | None,
+        system: str | None,
     ) -> None:
         self.report = report
+        self.model = model
+        self.system = system
         self.limit = limit
         self.count_tokens = count_tokens if context is not None else None
         self.context = context or 0
@@ -144,6 +156,7 @@ class _Pass:
         self.seen_ids = SeenKeys()
         self.characters = 0
         self.names: set[str] = set()
+        self.kinds: set[str] = set()
 
     def look_at(self, request: Request, position: int) -> None:
         report = self.report
@@ -166,6 +179,9 @@ class _Pass:
             report.too_long += 1
             if len(report.too_long_at) < self.limit:
                 report.too_long_at.append((position, tokens))
+        if request.model and self.model and request.model != self.model:
+            named = request.model if request.model in report.other_models or len(report.other_models) < _MODELS else ""
+            report.other_models[named] = report.other_models.get(named, 0) + 1
         if request.extra:
             self._look_at_extra(request, position)
 
@@ -181,6 +197,11 @@ class _Pass:
         if body := extra.get("body"):
             report.not_passed_on += 1
             self.names.update(body)
+        if self.system and request.endpoint == "completions":
+            report.without_system += 1
+        if "messages" in extra and (kinds := other_parts(extra["messages"])):
+            report.not_text += 1
+            self.kinds |= kinds
 
 
 def validate(
@@ -188,11 +209,15 @@ def validate(
     *,
     count_tokens: Callable[[Request], int] | None = None,
     context: int | None = None,
+    model: str | None = None,
+    system: str | None = None,
     limit_examples: int = 5,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Read a source once and report on it; memory grows by some 25 bytes a prompt.
 
+    `model` is the one that will answer: items that name another are counted by name. `system` is the run's system
+    prompt: items that have no place for it are counted.
     `count_tokens` with `context` (tokens) finds prompts that the model cannot take. `progress` is told the number of
     entries read, now and then. A file that cannot be read to its end is a problem in the report, not an exception.
     """
@@ -205,7 +230,7 @@ def validate(
         context=context,
         skip_invalid=source.skip_invalid,
     )
-    work = _Pass(report, limit_examples, count_tokens, context)
+    work = _Pass(report, limit_examples, count_tokens, context, model, system)
     unreadable = None
     read = 0
     try:
@@ -228,7 +253,11 @@ def validate(
     report.replaced_characters = tally.replaced_characters
     report.mean_length = work.characters / report.total if report.total else 0.0
     report.not_passed_on_names = sorted(work.names)
+    report.not_text_kinds = sorted(work.kinds)
+    report.without_text = tally.without_text
     report.problems = _problems(report, unreadable, tally.taken_whole)
+    if problem := _other_models(report, model):
+        report.problems.append(problem)
     return report
 
 
@@ -280,8 +309,29 @@ def _add_warnings(report: Report, add: Callable[[str, str, int, str], None]) -> 
     ask = "asks" if report.not_passed_on == 1 else "ask"
     text = f"{what} {ask} for what not every engine heeds: {names}"
     add(WARNING, "not_passed_on", report.not_passed_on, text)
+    what = _count(report.not_text, "prompt")
+    has = "has" if report.not_text == 1 else "have"
+    text = f"{what} {has} parts that are no text, and fail where the engine reads text only: "
+    add(WARNING, "not_text", report.not_text, text + ", ".join(report.not_text_kinds))
+    text = f"{_count(report.without_system, 'completion')} continue a bare text; the system prompt is not in it"
+    add(WARNING, "without_system", report.without_system, text)
     text = f"{_count(report.replaced_characters, 'lone surrogate')} replaced by U+FFFD, for UTF-8 cannot hold them"
     add(WARNING, "replaced", report.replaced_characters, text)
+
+
+def _other_models(report: Report, model: str | None) -> Problem | None:
+    """How many items name which other models, the most first."""
+    names = report.other_models
+    if not names:
+        return None
+    count = sum(names.values())
+    shown = sorted((name for name in names if name), key=lambda name: (-names[name], name))
+    listed = ", ".join(f"{name} ({names[name]:,})" for name in shown[:_SHOWN_MODELS])
+    more = ", …" if len(shown) > _SHOWN_MODELS or "" in names else ""
+    verb = "names" if count == 1 else "name"
+    it = "it" if count == 1 else "them"
+    text = f"{_count(count, report.unit)} {verb} another model, and {model} answers {it}: {listed}{more}"
+    return Problem(WARNING, "other_model", count, text)
 
 
 def _key(request: Request) -> int:
@@ -294,6 +344,12 @@ def _key(request: Request) -> int:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _passed(number: int, what: str) -> str:
+    """The same, where what is counted is the first word: `3 rows without text`."""
+    first, space, rest = what.partition(" without")
+    return f"{_count(number, first)}{space}{rest}"
 
 
 def _are(number: int) -> str:

@@ -87,6 +87,10 @@ def test_a_file_that_may_not_be_read(program: Program) -> None:
         (["--output", "-", "--detach"], "A background run has no stdout"),
         (["--output", "a.jsonl", "--stream", "a.jsonl"], "is not written over"),
         (["--template", "no.yaml"], "Batch file not found: no.yaml"),
+        (["--template", "no.j2"], "Template not found: no.j2"),
+        (["--template", "a.j2", "--template", "b.j2"], "one template of the prompt at most"),
+        (["--per-row", "model"], "is not NAME=COLUMN"),
+        (["--merge", "out.parquet"], "prompts.txt is no table"),
         (["--display", "fancy"], "argument --display: invalid choice: 'fancy'"),
         (["--max-token", "3"], "unrecognized arguments: --max-token 3"),
     ],
@@ -217,7 +221,7 @@ def test_bad_settings(program: Program) -> None:
 def test_bad_sampling_of_a_model(program: Program) -> None:
     program.models["quick"]["sampling"] = {"top_k": -1}
     program.add_model("x")
-    assert "model quick: top-k: -1 is below" in refused(program, "run", program.prompts("x"))
+    assert "models.yaml, line 1: top-k: -1 is below" in refused(program, "run", program.prompts("x"))
 
 
 def test_models_that_cannot_be_read_are_told(program: Program) -> None:

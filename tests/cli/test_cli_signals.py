@@ -40,7 +40,7 @@ def check_resumable(program: Program, err: str) -> None:
     command = err.split("Resume with: ai-router ")[1].splitlines()[0].split()
     assert program.job().checkpoint_file is not None
     before = job.completed
-    assert program(*command[2:], "--model", "quick") == 0
+    assert program(*command[2:], "--model", "quick", "--yes") == 0
     assert len(program.seen) == 40 - before and len(set(program.seen)) == len(program.seen)
     path = program.job().checkpoint_file
     assert path is not None
@@ -147,7 +147,7 @@ def test_a_kill_loses_nothing_that_was_saved(program: Program) -> None:
     assert before >= 5
     assert program("jobs") == 0
     assert "interrupted" in program.out
-    assert program("resume", program.job().job_id, "--model", "quick") == 0
+    assert program("resume", program.job().job_id, "--model", "quick", "--yes") == 0
     assert len(program.seen) == 40 - before
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from program import Program
@@ -39,6 +41,15 @@ class Screen:
                 except OSError:  # the program has ended
                     assert sign in self.text, self.text
         return self.text
+
+    def rest(self) -> str:
+        """All it says until it ends well."""
+        data = b""
+        with suppress(OSError):
+            while got := os.read(self.terminal, 65536):
+                data += got
+        assert self.wait() == 0, data
+        return data.decode("utf-8")
 
     def type(self, text: str) -> None:
         os.write(self.terminal, text.encode())
@@ -119,3 +130,28 @@ def test_answers_on_a_terminal_cannot_steer_it(program: Program) -> None:
     assert screen.wait() == 0
     assert "\x1b" not in screen.text and "\x07" not in screen.text
     assert "␛]52;C;AGK=␇" in screen.text
+
+
+HOSTILE = "\x1b]52;c;aGk=\x07 \x9b2J \u202eabc \x7f"
+COMMANDS = [
+    *(("export", "--output", "-", "--format", form) for form in ("json", "csv", "jsonl", "openai")),
+    ("resume", "--stream", "-"),
+    ("resume", "--output", "-", "--format", "csv"),
+    ("show", "--full"),
+    ("show", "--json"),
+]
+
+
+def test_data_on_a_terminal_cannot_steer_it_and_is_exact_in_a_pipe(program: Program) -> None:
+    path = program.home / "hostile.jsonl"
+    path.write_text(json.dumps(HOSTILE) + "\n", encoding="utf-8")
+    assert program("run", path) == 0
+    job = program.job().job_id
+    for verb, *words in COMMANDS:
+        assert program(verb, job, *words) == 0
+        exact = program.out
+        screen = Screen(program, verb, job, *words)
+        shown = screen.rest()
+        assert not set(shown) & set("\x1b\x07\x9b\u202e\x7f"), (verb, words)
+        if "csv" in words:
+            assert set("\x1b\x07\x9b\u202e\x7f") <= set(exact)

@@ -217,13 +217,15 @@ def test_an_engine_that_raises_for_one_item(processor: BatchProcessor) -> None:
     assert run.wait(30) and str(run.error) == "gone" and results(job) == []
 
 
-def test_impossible_numbers_from_an_engine_are_heard(processor: BatchProcessor) -> None:
+def test_an_impossible_number_from_an_engine_is_that_items_failure(processor: BatchProcessor) -> None:
     from types import SimpleNamespace
 
     job = make(processor, 3)
-    with pytest.raises(CheckpointError, match=r"Cannot write checkpoint .*OverflowError"):
-        processor.process_batch(job, lambda p: SimpleNamespace(text=p, tokens_output=2**70))
-    assert len(processor.process_batch(job, str.upper)) == 3
+    huge = iter((10**30, 5, 10**30))
+    kept = processor.process_batch(job, lambda p: SimpleNamespace(text=p, tokens_output=next(huge)))
+    assert [r.success for r in kept] == [False, True, False] and (job.completed, job.failed) == (1, 2)
+    assert kept[0].error_message == f"the engine said tokens_output = {10**30}, which cannot be kept"
+    assert all(r.success for r in processor.process_batch(job, str.upper, retry_failed=True))
 
 
 def test_retries_come_soon_and_not_after_all_others(processor: BatchProcessor) -> None:

@@ -337,7 +337,7 @@ def test_adapters(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(FatalError, match=r"adapter cannot be applied: .*does not match"):
         load(DEMO, adapter=tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 8}))
-    with pytest.raises(FatalError, match="gives .* the rank 8, and its tensors have 4"):
+    with pytest.raises(FatalError, match=r"gives .* the rank 8, and its tensors have 4"):
         load(DEMO, adapter=tmp_path)
 
 

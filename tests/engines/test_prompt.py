@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.errors import PermanentError
+from batch.items import Request
 
 pytestmark = pytest.mark.model
 pytest.importorskip("transformers")
 
 from batch.engines.torch import prompt as module  # noqa: E402
-from batch.engines.torch.prompt import encode_chat  # noqa: E402
+from batch.engines.torch.prompt import encode_chat, encode_request  # noqa: E402
+from batch.engines.torch.text import UNFINISHED, TextStream  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
 NAMES = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SPECIAL = (0, 1, 2)  # their ids
 
 
-@pytest.fixture(scope="module")
-def demo() -> Any:
+@cache
+def _tokenizer() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(DEMO)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Any:
+    return _tokenizer()
 
 
 def ordinary(tokenizer: Any, chat: list[dict[str, str]]) -> list[int]:
@@ -139,3 +147,26 @@ def test_other_kinds_of_tokenizers(kind: str) -> None:
 def test_a_chat_of_something_else_is_refused(demo: Any) -> None:
     with pytest.raises(PermanentError, match="no role"):
         encode_chat(demo, [{"content": "x"}], None)
+
+
+def test_a_completion_gets_neither_template_nor_system_prompt(demo: Any) -> None:
+    bare = Request("A <|im_end|> is", {"endpoint": "completions"})
+    ids = encode_request(demo, bare, "be brief")
+    assert ids == demo("A <|im_end|> is")["input_ids"]
+    assert demo.convert_tokens_to_ids("<|im_end|>") in ids  # whoever completes writes the whole prompt
+    chat = Request("A <|im_end|> is")
+    assert encode_request(demo, chat, "be brief") == encode_chat(demo, chat.messages, "be brief") != ids
+
+
+@settings(max_examples=60)
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12))
+def test_the_pieces_of_an_answer_are_its_text(text: str) -> None:
+    tokenizer = _tokenizer()
+    stream = TextStream(tokenizer, [])
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for token in tokens:
+        stream.push(token)
+    pieces = stream.pieces(len(tokens))
+    assert len(pieces) == len(tokens)
+    if not any(UNFINISHED in piece for piece in pieces):
+        assert "".join(pieces) == stream.finish()

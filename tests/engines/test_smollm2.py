@@ -64,3 +64,28 @@ def test_the_answers_of_transformers(smollm2: Path) -> None:
         if not same(text, tokens, logits, tokenizer)
     ]
     assert not wrong
+
+
+def test_mlx_gives_the_logits_and_answers_of_the_torch_engine(smollm2: Path) -> None:
+    """With the config as transformers 5 writes it, which has no `rope_theta` where mlx-lm looks."""
+    pytest.importorskip("mlx_lm")
+    import json
+
+    import mlx.core as mx
+    import torch
+
+    from batch.engines.mlx import engine as mlx
+    from batch.engines.mlx.loader import load
+    from batch.engines.torch import engine, loader
+
+    assert "rope_theta" not in json.loads((smollm2 / "config.json").read_bytes())
+    ids = list(range(1000, 1040))
+    ours, theirs = load(smollm2, "fp32"), loader.load(smollm2, "fp32", "cpu")
+    logits = torch.tensor(ours.model(mx.array([ids])).tolist())
+    with torch.inference_mode():
+        torch.testing.assert_close(logits, theirs.model(torch.tensor([ids])).logits, atol=5e-3, rtol=5e-3)
+    chats = [chat for chat in real.prompts() if sum(len(said["content"]) for said in chat) < 60][::6]
+    assert len(chats) >= 10
+    sampling = SamplingOptions(max_tokens=5)
+    wanted = answered(engine.TorchCore(theirs, sampling, 8), chats)
+    assert answered(mlx.MlxCore(ours, sampling, 8), chats) == wanted

@@ -48,7 +48,7 @@ def page() -> str:
     kinds = ("particle", "a very long name of an error type that nobody reads", "助詞の誤り・敬語の誤り・その他の誤り")
     rows = [
         Pair("私が本は読む。" * (at % 7 + 1), "私が本を読む。", "私が本を読む。" if at % 3 else "彼が本を読む。",
-             f"validation-split-{at:06}-3f2a9c1e", error_type=kinds[at % 3], error="timed out" if at % 20 == 9 else None)
+             f"validation-split-{at:06}-3f2a9c1e", error_type=kinds[at % 3], error="lost" if at % 20 == 9 else None)
         for at in range(60)
     ]  # fmt: skip
     before = [Pair(p.input, p.expected, p.input, p.example_id, None, p.error_type) for p in rows]

@@ -20,7 +20,9 @@ from batch.export import FORMATS, JsonlStream, export
 from batch.export.terminal import inert_json, inert_text
 from batch.job import BatchJob, BatchResult
 
-HOSTILE = "\x1b]52;c;aGk=\x07\x1b[2J \x9b2J \x90q\x9c \u202eabc\u2066 \x7f \r\n\tkept 日本語 👩\u200d💻 \U000e0041 \u2028"
+HOSTILE = (
+    "\x1b]52;c;aGk=\x07\x1b[2J \x9b2J \x90q\x9c \u202eabc\u2066 \x7f \r\n\tkept 日本語 👩\u200d💻 \U000e0041 \u2028"
+)
 FAST = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 unix = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from batch.errors import SourceError
 from batch.sources import from_prompts, load_prompts, open_source, user_path, validate
-from batch.sources.entries import MalformedEntry, request_of
+from batch.sources.entries import request_of
+from batch.sources.openai import MalformedEntry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOSTILE = [
@@ -95,8 +96,7 @@ def test_jsonl_forms(write: Write) -> None:
     plain, record, chat, parts = source.requests()
     assert (plain.text, plain.extra) == ("plain", None)
     assert (record.text, record.custom_id, record.params) == ("object", "a", {"temperature": 0.5})
-    assert record.extra is not None
-    assert record.extra["columns"] == {"topic": "x"}
+    assert record.columns == {"topic": "x"}
     assert chat.text == "chat"
     assert [m["role"] for m in chat.messages] == ["system", "user"]
     assert parts.text == "parts"
@@ -175,7 +175,7 @@ def test_csv_keeps_other_columns(write: Write) -> None:
     path = write("p.csv", 'id,Prompt,lang\r\n1,"two\r\nlines, one cell",en\r\n\r\n2,"say ""hi""",de\r\n')
     first, second = open_source(path).requests()
     assert first.text == "two\r\nlines, one cell"
-    assert first.extra == {"columns": {"id": "1", "lang": "en"}}
+    assert (first.extra, first.columns) == (None, {"id": "1", "lang": "en"})
     assert second.text == 'say "hi"'
     positions = [entry.position for entry in open_source(path).entries()]
     assert positions == [2, 5]

@@ -50,11 +50,11 @@ def make_job(
     path = job.checkpoint_file
     with sqlite3.connect(path) as connection:
         connection.execute(
-            "UPDATE job SET status = ?, created_at = ?, updated_at = ?, started_at = ?, elapsed = 42.5",
-            (status, at, at, at),
+            "UPDATE job SET status = ?, updated_at = ?, started_at = ?, elapsed = 42.5", (status, at, at)
         )
+        connection.execute("UPDATE plan SET created_at = ?", (at,))
         if job_id:
-            connection.execute("UPDATE job SET job_id = ?", (job_id,))
+            connection.execute("UPDATE plan SET job_id = ?", (job_id,))
     connection.close()
     if job_id:
         path = path.rename(folder / f"batch_{job_id}.db")
@@ -89,9 +89,10 @@ def make_dataset_job(
     path = job.checkpoint_file
     assert path is not None
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE job SET status = 'completed', created_at = ?, updated_at = ?", (at, at))
+        connection.execute("UPDATE job SET status = 'completed', updated_at = ?", (at,))
+        connection.execute("UPDATE plan SET created_at = ?", (at,))
         if job_id:
-            connection.execute("UPDATE job SET job_id = ?", (job_id,))
+            connection.execute("UPDATE plan SET job_id = ?", (job_id,))
     connection.close()
     return path.rename(folder / f"batch_{job_id}.db") if job_id else path
 

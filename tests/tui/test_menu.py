@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from driving import footer, on_screen, shown, until
+from pace_engine import PaceEngine
 from stored import make_job
 
+from ai_router import jobs
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.screen import AskScreen
@@ -16,6 +18,7 @@ from ai_router.tui.jobs.screen import JobsScreen
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.models.screen import ModelsScreen
 from ai_router.tui.results.screen import ResultsScreen
+from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.settings.screen import SettingsScreen
 from ai_router.tui.setup.menu import BatchMenuScreen
 from ai_router.tui.widgets.menu_list import MenuList
@@ -47,7 +50,7 @@ async def test_the_last_jobs_are_beside_the_menu(
     fill(workspace)
     app = RouterApp(workspace)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: app.screen.query_one(VirtualTable).count == 4)
+        await until(pilot, lambda: "r resume" in shown(app))
         golden(app, "menu")
 
 
@@ -146,3 +149,21 @@ async def test_any_size(workspace: Workspace, size: tuple[int, int]) -> None:
         await pilot.resize_terminal(*size)
         await pilot.press("escape")
         await on_screen(pilot, MenuScreen)
+
+
+async def test_r_goes_on_with_the_chosen_job(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = PaceEngine()
+    monkeypatch.setattr(jobs, "make_engine", lambda *args, **kwargs: engine)
+    fill(workspace)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(110, 30)) as pilot:
+        table = app.screen.query_one(VirtualTable)
+        await until(pilot, lambda: table.count == 4 and "resume" in footer(app))
+        done = next(at for at in range(4) if table.row(at)[1] == "日本語の質問.jsonl")  # type: ignore[index]
+        table.move_cursor(done)
+        await until(pilot, lambda: "resume" not in footer(app))
+        table.move_cursor(0)
+        await until(pilot, lambda: "resume" in footer(app))
+        await pilot.press("r")
+        await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: len(engine.answered) == 2 and not app.live_runs())

@@ -14,6 +14,7 @@ from batch.running.progress import InFlight, RunState, Snapshot
 
 AGE_WIDTH = 7
 TOKENS_WIDTH = 6
+LEAST_TEXTS = 20  # cells for a prompt and an answer side by side
 
 
 class InFlightPanel(Panel):
@@ -41,8 +42,17 @@ class InFlightPanel(Panel):
             return [Content.styled(pad(self._why_none(snapshot), width), "$text-muted")]
         number_width = len(f"{snapshot.total:,}")
         room = width - number_width - AGE_WIDTH - 6
+        if room < LEAST_TEXTS:  # the answer alone, beside its number
+            answer = max(0, width - number_width - 2)
+            return [self._narrow_line(item, number_width, answer) for item in snapshot.items[:height]]
         prompt_width, answer_width = columns(room, (2, 3), (8, 12))
         return [self._line(item, number_width, prompt_width, answer_width) for item in snapshot.items[:height]]
+
+    @staticmethod
+    def _narrow_line(item: InFlight, number_width: int, width: int) -> Content:
+        number = f"{item.id + 1:,}" if isinstance(item.id, int) else str(item.id)
+        answer = (tail(item.partial, width), "") if item.partial else (pad("…", width), "$text-disabled")
+        return Content.assemble((right(number, number_width), "bold"), "  ", answer)
 
     def _line(self, item: InFlight, number_width: int, prompt_width: int, answer_width: int) -> Content:
         again = f"try {item.attempt}  " if item.attempt > 1 else ""
@@ -101,15 +111,38 @@ class RecentPanel(Panel):
             return [Content.styled(pad(text, width), "$text-muted")]
         number_width = len(f"{snapshot.total:,}")
         room = width - number_width - TOKENS_WIDTH - AGE_WIDTH - 10
+        if room < LEAST_TEXTS:
+            answer = max(0, width - number_width - 4)
+            return [_narrow_result(result, number_width, answer) for result in self.results[:height]]
         prompt_width, answer_width = columns(room, (2, 3), (8, 12))
         return [_result_line(result, number_width, prompt_width, answer_width) for result in self.results[:height]]
 
 
+def _sign(result: BatchResult) -> tuple[str, str]:
+    return ("✓ ", "$text-success") if result.success else ("✗ ", "$text-error")
+
+
+def _said(result: BatchResult) -> str:
+    """The answer, or the error."""
+    if result.success:
+        return result.response_text
+    return f"{result.error_class or 'failed'}: {result.error_message or ''}"
+
+
+def _narrow_result(result: BatchResult, number_width: int, width: int) -> Content:
+    return Content.assemble(
+        _sign(result),
+        (right(f"{result.prompt_index + 1:,}", number_width), "bold"),
+        "  ",
+        (pad(one_line(_said(result), width), width), "" if result.success else "$text-error"),
+    )
+
+
 def _result_line(result: BatchResult, number_width: int, prompt_width: int, answer_width: int) -> Content:
     good = result.success
-    text = result.response_text if good else f"{result.error_class or 'failed'}: {result.error_message or ''}"
+    text = _said(result)
     return Content.assemble(
-        ("✓ " if good else "✗ ", "$text-success" if good else "$text-error"),
+        _sign(result),
         (right(f"{result.prompt_index + 1:,}", number_width), "bold"),
         "  ",
         (pad(one_line(result.prompt, prompt_width), prompt_width), "$text-muted"),

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, right, seconds
+from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, fit, right, seconds
 from batch.running.progress import RunState, Score, Snapshot, format_duration
 
 WIDE = 112  # cells from which all counts stand in one line
 DURATION_WIDTH = 7  # `59m 59s`
+LEAST_BAR = 4
 HEAVY, HALF, LIGHT = "━", "╸", "─"
 
 
@@ -61,11 +62,8 @@ class ProgressPanel(Panel):
         if width >= WIDE and height == len(lines) + 1:
             gap = max(2, width - counts.cell_length - times.cell_length)
             return [*lines, Content.assemble(counts, " " * gap, times)]
-        return [
-            *lines,
-            self._counts(snapshot, without_retrying=True),
-            Content.assemble(times, "   ", self._retrying(snapshot)),
-        ]
+        last = fit([*self._time_fields(snapshot), self._retrying(snapshot)], width)
+        return [*lines, self._counts(snapshot, width), last]
 
     def _bar(self, snapshot: Snapshot, width: int) -> Content:
         total = f"{snapshot.total:,}"
@@ -75,10 +73,13 @@ class ProgressPanel(Panel):
         figures = Content.assemble(
             (right(percent, 8), "bold"),
             f"  {right(f'{snapshot.processed:,}', len(total))}/{total}",
-            ("   ETA ", "$text-muted"),
-            (eta.ljust(DURATION_WIDTH), "bold"),
         )
-        room = max(4, width - figures.cell_length)
+        left = Content.assemble(("   ETA ", "$text-muted"), (eta.ljust(DURATION_WIDTH), "bold"))
+        if LEAST_BAR + figures.cell_length + left.cell_length <= width:
+            figures += left
+        room = width - figures.cell_length
+        if room < LEAST_BAR:
+            return fit([Content.styled(percent, "bold"), Content(f"{snapshot.processed:,}/{total}")], width, "  ")
         return Content.assemble(bar(room, snapshot.completed, snapshot.failed, snapshot.total), figures)
 
     @staticmethod
@@ -94,7 +95,8 @@ class ProgressPanel(Panel):
             f"{score.n:,}",
         )
 
-    def _counts(self, snapshot: Snapshot, *, without_retrying: bool = False) -> Content:
+    def _counts(self, snapshot: Snapshot, space: int | None = None) -> Content:
+        """All counts; in a `space` of so many cells by signs where words do not fit, and what fits of these."""
         width = len(f"{snapshot.total:,}")
         # What a stopped run had in flight waits again.
         flying, again = (0, 0) if snapshot.state.over else (snapshot.in_flight, snapshot.retrying)
@@ -105,9 +107,18 @@ class ProgressPanel(Panel):
             self._field("in flight", flying, max(3, len(f"{snapshot.concurrency:,}"))),
             self._field("waiting", waiting, width),
         ]
-        if not without_retrying:
-            fields.append(self._retrying(snapshot))
-        return Content("   ").join(fields)
+        if space is None:
+            return Content("   ").join([*fields, self._retrying(snapshot)])
+        words = Content("   ").join(fields)
+        if words.cell_length <= space:
+            return words
+        signs = (
+            ("✓", snapshot.completed, "$text-success"),
+            ("✗", snapshot.failed, "$text-error" if snapshot.failed else "$text-muted"),
+            ("▶", flying, "$text-accent"),
+            ("…", waiting, "$text-muted"),
+        )
+        return fit([Content.assemble((f"{sign} ", style), f"{value:,}") for sign, value, style in signs], space, "  ")
 
     def _retrying(self, snapshot: Snapshot) -> Content:
         return self._field("retrying", 0 if snapshot.state.over else snapshot.retrying, 3)
@@ -116,12 +127,13 @@ class ProgressPanel(Panel):
     def _field(label: str, value: int, width: int, style: str = "bold") -> Content:
         return Content.assemble((f"{label} ", "$text-muted"), (right(f"{value:,}", width), style or "bold"))
 
+    def _times(self, snapshot: Snapshot) -> Content:
+        return Content("   ").join(self._time_fields(snapshot))
+
     @staticmethod
-    def _times(snapshot: Snapshot) -> Content:
+    def _time_fields(snapshot: Snapshot) -> list[Content]:
         saved = "—" if snapshot.saved_ago is None else f"{seconds(snapshot.saved_ago)} ago"
-        return Content.assemble(
-            ("elapsed ", "$text-muted"),
-            right(format_duration(snapshot.elapsed), DURATION_WIDTH),
-            ("   last saved ", "$text-muted"),
-            saved.ljust(11),
-        )
+        return [
+            Content.assemble(("elapsed ", "$text-muted"), right(format_duration(snapshot.elapsed), DURATION_WIDTH)),
+            Content.assemble(("last saved ", "$text-muted"), saved.ljust(11)),
+        ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from ai_router.tui.widgets.panel import Panel, rate, right, seconds
+from ai_router.tui.widgets.panel import Panel, fit, rate, right, seconds
 from batch.running.progress import Snapshot
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -86,14 +86,16 @@ class SpeedPanel(Panel):
         )
         if height == 1:
             used = sum(speed.cell_length for speed in speeds) + latency.cell_length + 6
+            if used > width:
+                return [fit([*speeds, latency], width, "  ")]
             line = sparkline(snapshot.rates, max(0, width - used))
             return [Content("  ").join([speeds[0], Content.styled(line, "$accent"), *speeds[1:], latency])]
         at_once = _figure(f"{snapshot.concurrency:,}", "at once") if snapshot.concurrency else Content("")
-        figures = [Content("  ").join(speeds), latency]
+        figures = [fit(speeds, width, "  "), latency]
         if self.unit:
             figures.append(at_once)
         else:
-            figures.append(Content.assemble(_figure(short(snapshot.tokens_output), "tokens"), "  ", at_once))
+            figures.append(fit([_figure(short(snapshot.tokens_output), "tokens"), at_once], width, "  "))
         room = max(0, height - len(figures))
         course = [Content.styled(line, "$accent") for line in chart(snapshot.rates, width, room)]
         return [*(line.truncate(width, ellipsis=True) for line in figures), *course]

@@ -96,6 +96,9 @@ class ComparisonScreen(ScoredRowsScreen):
         self.services.show_error(error)
 
     def _sources_open(self, sources: tuple[PairSource, PairSource]) -> None:
+        if 0 < sources[0].at < sources[1].at:  # from whichever of them one came: now is the later run
+            sources = sources[::-1]
+            self.path, self.other = self.other, self.path
         self.sources = sources
         now, before = sources
         if now.name == before.name:  # base/results.jsonl and tuned/results.jsonl

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,7 @@ class PairSource(ABC):
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
+        self.at = 0.0  # when it began, in seconds since 1970; 0 where nothing says so
         self.share = 0.0  # of the way through, of the scan under way
         self.reader: ResultsReader | None = None  # of the last scan of a file
 
@@ -92,6 +94,7 @@ class JobPairs(PairSource):
         self.model, self.total, self.job_id = job.model_id, job.total_prompts, job.job_id
         source = str(job.config.get("source", "")).replace("\\", "/").rpartition("/")[2]
         super().__init__(path, f"{source} · {job.job_id}" if source else job.job_id)
+        self.at = _seconds(job.created_at)
 
     @property
     def about(self) -> str:
@@ -137,6 +140,13 @@ class JobPairs(PairSource):
     def counts(self) -> Counts:
         """How far the job is, and whether any process runs it."""
         return read_counts(self.path)
+
+
+def _seconds(timestamp: str) -> float:
+    try:
+        return datetime.fromisoformat(timestamp).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def _job_pairs(store: CheckpointStore, places: Sequence[int]) -> list[Pair]:

@@ -110,7 +110,7 @@ class ChooseRunDialog(Dialog[Path]):
         yield PathInput(
             placeholder="or a results file, JSONL: its path",
             id="choose-path",
-            suggester=PathSuggester(lambda: [Path.cwd()]),
+            suggester=PathSuggester(lambda: [Path.cwd()], (".jsonl", ".ndjson", ".json", ".db")),
         )
         yield Static("", id="choose-said", markup=False)
         with Horizontal(id="dialog-buttons"):

@@ -112,8 +112,7 @@ class SettingsScreen(BaseScreen[None]):
         target = Workspace(self.services.workspace.root, settings)
         changes = options_dict(settings)
         lines = [f"{name}: {value}" for name, value in changes.items()] or ["(all as they come)"]
-        note = "\n\nComments in the file are not kept." if target.config_file.is_file() else ""
-        text = f"{home(target.config_file)} will say:\n\n" + "\n".join(lines) + note
+        text = f"{home(target.config_file)} will say:\n\n" + "\n".join(lines)
 
         def answered(choice: str | None) -> None:
             if choice == "save":

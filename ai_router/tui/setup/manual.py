@@ -133,6 +133,7 @@ class ManualScreen(FlowScreen):
                 self.notify(f"Prompt {index + 1:,} deleted; ctrl+z takes it back", markup=False)
             field.value, self._draft = self._draft, ""
             self._changed(index)
+            self._back_to_list()
             return
         if text:
             self.list.add([text])
@@ -211,6 +212,11 @@ class ManualScreen(FlowScreen):
         """To the field."""
         self.query_one(PromptInput).focus()
 
+    def _back_to_list(self) -> None:
+        """To where the edit was begun, so that the list's letters are keys again."""
+        if self.list.prompts:
+            self.query_one(VirtualTable).focus()
+
     def _leave_edit(self) -> None:
         if self.editing is not None:
             self.editing = None
@@ -221,6 +227,7 @@ class ManualScreen(FlowScreen):
         if self.editing is not None:
             self._leave_edit()
             self._changed()
+            self._back_to_list()
             return
         if not self.list.prompts:
             super().action_back()

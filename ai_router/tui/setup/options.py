@@ -123,8 +123,10 @@ class OptionsScreen(FlowScreen):
 
         def work() -> BatchJob:
             job = self._job
+            plan.weights = job.config.get("weights") if job is not None else None
             if job is None or job.config != plan.as_config():
-                job = self._job = jobs.create_job(app.workspace, plan, self.source.requests(), self._progress)
+                requests = self.source.requests()
+                job = self._job = jobs.create_job(app.workspace, plan, requests, self._progress, self.spec)
             self.busy = "starting"
             if background:
                 jobs.detach(app.workspace, job)

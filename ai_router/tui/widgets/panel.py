@@ -50,7 +50,7 @@ class Panel(Widget):
         width, height = self.size
         if not width or not height:
             return
-        before, self._drawn = self._drawn, list(self.lines(width, height)[:height])
+        before, self._drawn = self._drawn, self.fitted(width, height)
         for y in range(max(len(before), len(self._drawn))):
             if y >= len(before) or y >= len(self._drawn) or not self._drawn[y].is_same(before[y]):
                 self._strips.pop(y, None)
@@ -58,6 +58,8 @@ class Panel(Widget):
 
     def render_line(self, y: int) -> Strip:
         """One line, painted when it has changed."""
+        if not self.size.width:  # a terminal of a few columns leaves nothing between the borders
+            return Strip.blank(0)
         if (strip := self._strips.get(y)) is None:
             line = self._drawn[y] if y < len(self._drawn) else Content("")
             strip = Visual.to_strips(self, line, self.size.width, 1, self.visual_style, pad=True)[0]
@@ -84,6 +86,11 @@ class Panel(Widget):
     def text(self) -> str:
         """What is shown, for whoever reads rather than sees."""
         return "\n".join(line.plain for line in self._drawn)
+
+    def fitted(self, width: int, height: int) -> list[Content]:
+        """The lines as they are drawn: one that is too wide ends in `…`, so that no number passes for another."""
+        lines = self.lines(width, height)[:height]
+        return [line if line.cell_length <= width else line.truncate(width, ellipsis=True) for line in lines]
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """What is shown in a space of this size, in cells."""
@@ -130,6 +137,18 @@ def tail(text: str, width: int) -> str:
     while cell_len(line) > width - 1:
         line = line[1:]
     return set_cell_size(ELLIPSIS + line, width)
+
+
+def fit(pieces: Sequence[Content], width: int, gap: str = "   ") -> Content:
+    """As many of some pieces, in their order, as stand whole in a line of this width; at least the first."""
+    taken = [pieces[0]]
+    used = pieces[0].cell_length
+    for piece in pieces[1:]:
+        used += len(gap) + piece.cell_length
+        if used > width:
+            break
+        taken.append(piece)
+    return Content(gap).join(taken)
 
 
 def columns(width: int, shares: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:

@@ -26,8 +26,11 @@ def resolve(text: str, bases: Sequence[Path]) -> Path:
     return bases[0] / path
 
 
-def complete(text: str, bases: Sequence[Path]) -> str | None:
-    """The typed path with the first name that goes on from it, or None. Reads one folder."""
+def complete(text: str, bases: Sequence[Path], suffixes: Sequence[str] = ()) -> str | None:
+    """The typed path with the first name that goes on from it, or None. Reads one folder.
+
+    With `suffixes` no file of another kind is offered, however near its name.
+    """
     if not text.strip() or text[0] in "'\"":
         return None
     folder, name = os.path.split(os.path.expanduser(text))
@@ -36,6 +39,8 @@ def complete(text: str, bases: Sequence[Path]) -> str | None:
         try:
             with os.scandir(base / folder) as entries:
                 for entry in entries:
+                    if suffixes and not entry.name.lower().endswith(tuple(suffixes)) and not entry.is_dir():
+                        continue
                     if entry.name.startswith(name) and (name.startswith(".") or not entry.name.startswith(".")):
                         names.append(entry.name + (os.sep if entry.is_dir() else ""))
         except (OSError, ValueError):
@@ -49,13 +54,13 @@ def complete(text: str, bases: Sequence[Path]) -> str | None:
 class PathSuggester(Suggester):
     """Completes paths from the file system, in a thread."""
 
-    def __init__(self, bases: Callable[[], Sequence[Path]]) -> None:
+    def __init__(self, bases: Callable[[], Sequence[Path]], suffixes: Sequence[str] = ()) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
-        self._bases = bases
+        self._bases, self._suffixes = bases, suffixes
 
     async def get_suggestion(self, value: str) -> str | None:
         """The completed path."""
-        return await asyncio.to_thread(complete, value, self._bases())
+        return await asyncio.to_thread(complete, value, self._bases(), self._suffixes)
 
 
 class PathInput(Input):

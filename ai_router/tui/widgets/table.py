@@ -55,6 +55,8 @@ class VirtualTable(ScrollView, can_focus=True):
         "table.up",
         "table.page_down",
         "table.page_up",
+        "table.half_down",
+        "table.half_up",
         "table.first",
         "table.last",
     )
@@ -203,6 +205,9 @@ class VirtualTable(ScrollView, can_focus=True):
     def layout_columns(self, width: int) -> list[tuple[int, Column, int]]:
         """Index, column and cells of each column that is shown in a table of this width."""
         shown = [(index, column) for index, column in enumerate(self.columns) if width >= column.from_width]
+        # A column cut by the edge would show another number: the last ones are folded away until all stand whole.
+        while len(shown) > 1 and sum(column.width for _, column in shown) + GAP * (len(shown) - 1) > width:
+            shown.pop()
         left = width - sum(column.width for _, column in shown) - GAP * (len(shown) - 1)
         flexible = [(index, column) for index, column in shown if not column.width]
         shares: dict[int, int] = {}
@@ -211,7 +216,7 @@ class VirtualTable(ScrollView, can_focus=True):
             total = sum(other.flex for _, other in sorted(flexible, key=lambda pair: pair[1].flex)[place:])
             shares[index] = max(min(LEAST_FLEX, left), left * column.flex // total, 0)
             left -= shares[index]
-        return [(index, column, column.width or shares[index]) for index, column in shown]
+        return [(index, column, min(column.width, max(1, width)) or shares[index]) for index, column in shown]
 
     @property
     def _text_width(self) -> int:
@@ -329,6 +334,14 @@ class VirtualTable(ScrollView, can_focus=True):
     def action_page_up(self) -> None:
         """A screenful up."""
         self.move_cursor(self.cursor - self.visible_rows)
+
+    def action_half_down(self) -> None:
+        """Half a screenful down."""
+        self.move_cursor(self.cursor + max(1, self.visible_rows // 2))
+
+    def action_half_up(self) -> None:
+        """Half a screenful up."""
+        self.move_cursor(self.cursor - max(1, self.visible_rows // 2))
 
     def action_first(self) -> None:
         """To the first row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from rich.cells import cell_len, chop_cells
@@ -47,6 +48,11 @@ _ONE_LINE = _Table({10: NEWLINE, 9: " "})
 _LINES = _Table({10: "\n", 9: "    "})
 
 
+# Half of all terminals draw a joined emoji as one sign, the others as its parts: without what joins them all draw
+# alike, and what is counted is what is drawn. Joiners of scripts are no emoji's and stay.
+_JOINING = re.compile("(?<=[\u2190-\u2bff\U0001f000-\U0001faff])[\u200d\ufe0f\U0001f3fb-\U0001f3ff]+|\ufe0f\u20e3?")
+
+
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
@@ -54,11 +60,13 @@ def _is_plain(text: str) -> bool:
 def harmless(text: str, *, keep_newlines: bool = False) -> str:
     """The text with every control, bidi and unpaired-surrogate character replaced by a visible sign.
 
-    Newlines become `⏎`, or stay; tabs become four spaces where newlines stay, one where they do not.
+    Newlines become `⏎`, or stay; tabs become four spaces where newlines stay, one where they do not. A joined emoji is
+    shown by its parts, so that it takes as many cells everywhere.
     """
     if _is_plain(text):
         return text
-    return text.replace("\r\n", "\n").translate(_LINES if keep_newlines else _ONE_LINE)
+    text = text.replace("\r\n", "\n").translate(_LINES if keep_newlines else _ONE_LINE)
+    return _JOINING.sub("", text)
 
 
 def cut(text: str, width: int) -> str:

@@ -134,7 +134,10 @@ class Client:
         try:
             parsed = orjson.loads(data)
         except orjson.JSONDecodeError:
-            return Refused(502, data, kind, limits(headers)) if data.strip() else Lost("an empty answer")
+            if not data.strip():
+                return Lost("an empty answer")
+            # A page where an answer should be is no server's bad day: the address is wrong.
+            return Refused(404 if "html" in kind else 502, data, kind, limits(headers))
         if isinstance(parsed, Mapping) and parsed.get("error"):  # with status 200, as some gateways do
             code = parsed["error"].get("code") if isinstance(parsed["error"], Mapping) else None
             return Refused(code if isinstance(code, int) and 400 <= code < 600 else 500, data, kind, limits(headers))
@@ -145,7 +148,8 @@ class Client:
         return Answered(reply, limits(headers))
 
     async def _stream(self, response: Any, headers: Mapping[str, str], partial: Callable[[str], None]) -> Outcome:
-        if "application/json" in headers.get("content-type", "") and not self._wire.lines:
+        kind = headers.get("content-type", "")
+        if "event-stream" not in kind and not (self._wire.lines and "html" not in kind):
             return self._whole(await _bounded(response), headers)  # it does not stream
         reply = Reply()
         try:

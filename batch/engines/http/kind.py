@@ -10,9 +10,19 @@ from batch import prices
 from batch.engines.base import Engine
 from batch.engines.http.server import PRESETS, WIRE_NAMES, Server
 from batch.engines.registry import EngineKind, EngineOption
-from batch.errors import FatalError
+from batch.errors import BatchError, FatalError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions, nearest
+
+
+def _check(spec: Mapping[str, Any]) -> str:
+    """What is wrong with an entry, beside single values."""
+    try:
+        server = server_of(spec)
+    except (BatchError, TypeError, ValueError) as error:
+        return str(error)
+    return "" if server.base_urls else "a server's model needs its address there, url: http://…, or a provider"
+
 
 KIND = EngineKind(
     "server",
@@ -46,7 +56,7 @@ KIND = EngineKind(
             "most requests in flight; without it what the server bears is found out", int, minimum=1
         ),
         "price": EngineOption(
-            "dollars per million tokens: {input: 0.5, output: 1.5}, or a name in the price table", dict
+            "dollars per million tokens: {input: 0.5, output: 1.5}, or a name in the price table", dict, or_text=True
         ),
         "retry_lost": EngineOption("ask again where an answer was lost, though it may cost again", bool),
         "on_alarm": EngineOption(
@@ -60,6 +70,7 @@ KIND = EngineKind(
         "proxy": EngineOption("the proxy's address; without it as the environment says"),
     },
     suits=lambda place: isinstance(place, str),
+    check=_check,
 )
 
 

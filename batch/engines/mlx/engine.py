@@ -20,7 +20,7 @@ from batch.engines.mlx.loader import Loaded, load
 from batch.engines.mlx.prefixes import Prefixes
 from batch.engines.mlx.sampling import make_processors, make_sampler
 from batch.engines.schema import Constraint, Schemas, unfinished_json
-from batch.engines.torch.prompt import encode_chat, truncated  # these two know nothing of torch
+from batch.engines.torch.prompt import encode_request, truncated  # these two know nothing of torch
 from batch.engines.torch.text import TextStream
 from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
@@ -160,7 +160,7 @@ class MlxCore:
         params = dict(request.params)
         logprobs: list[float] | None = [] if params.pop("logprobs", None) else None
         sampling, ignored = item_sampling(self._sampling, params)
-        prompt = encode_chat(loaded.tokenizer, request.messages, sampling.system)
+        prompt = encode_request(loaded.tokenizer, request, sampling.system)
         if not prompt:
             raise PermanentError("the prompt is empty")
         room = sampling.max_tokens
@@ -291,6 +291,7 @@ def _response(row: _Row, reason: str) -> BatchResponse[Answer]:
     extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
     if row.logprobs is not None:
         extra["logprobs"] = row.logprobs
+        extra["logprob_tokens"] = row.text.pieces(len(row.logprobs))
     if row.ignored:
         extra["ignored_params"] = row.ignored
     return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=row.count)

@@ -43,7 +43,7 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
     mx, utils = _libraries()
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     try:
-        model, config = utils.load_model(folder, lazy=True)
+        model, config, longest = _load_model(folder, utils)
         dtype = getattr(mx, PRECISIONS.get(precision, "float32")) if precision in PRECISIONS or not on_gpu else None
         if dtype is not None:
             model.set_dtype(dtype)
@@ -59,17 +59,21 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
         model.eval()
         mx.eval(model.parameters())
         tokenizer = utils.load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
-    except FatalError:
+    except FatalError as error:
+        if str(error).startswith(("mlx-lm", "longrope")):
+            raise FatalError(f"{folder}: {error}") from None
         raise
     except Exception as error:  # mlx, mlx-lm, safetensors and transformers each raise their own
         raise FatalError(f"{folder}: {_problem(error)}") from error
     pads = _check_caches(folder, model)
     notes = [] if tokenizer._tokenizer.chat_template else ["no chat template: it continues the text of a prompt"]
+    if longest is not None and longest < (_context(config) or 0):
+        notes.append(f"at most {longest:,} tokens: mlx-lm knows one of its two scales of positions (longrope)")
     return Loaded(
         model=model,
         tokenizer=tokenizer._tokenizer,
         end_ids=frozenset(tokenizer.eos_token_ids),
-        context=_context(config),
+        context=min(filter(None, (_context(config), longest)), default=None),
         pads=pads,
         about={
             "device": "gpu" if on_gpu else "cpu",
@@ -80,6 +84,27 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
             **({"notes": notes} if notes else {}),
         },
     )
+
+
+def _load_model(folder: Path, utils: Any) -> tuple[Any, dict[str, Any], int | None]:
+    """mlx-lm's model, its config, and the most tokens that its positions are right for (None: any number)."""
+    from batch.engines.mlx import rope
+
+    config = json.loads((folder / "config.json").read_bytes())
+    nested = isinstance(config.get("text_config"), dict)
+    text = config["text_config"] if nested else config
+    found, longest = rope.translate(text, rope.read_by(text, utils._get_classes))
+    model, config = utils.load_model(
+        folder, lazy=True, model_config={"text_config": {**text, **found}} if nested else found
+    )
+    try:
+        from transformers import AutoConfig
+
+        said = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    except Exception:  # a model that mlx-lm knows and transformers does not
+        return model, config, longest
+    rope.check(model, said)
+    return model, config, longest
 
 
 def _check_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from batch.engines.local.core import ThreadedEngine, item_sampling
 from batch.engines.schema import Schemas, unfinished_json
 from batch.engines.torch.loader import Loaded, load
-from batch.engines.torch.prompt import encode_chat, truncated
+from batch.engines.torch.prompt import encode_request, truncated
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import TextStream
@@ -166,7 +166,7 @@ class TorchCore:
         params = dict(request.params)
         logprobs: list[float] | None = [] if params.pop("logprobs", None) else None
         sampling, ignored = item_sampling(self._sampling, params)
-        prompt = encode_chat(loaded.tokenizer, request.messages, sampling.system)
+        prompt = encode_request(loaded.tokenizer, request, sampling.system)
         if not prompt:
             raise PermanentError("the prompt is empty")
         room = sampling.max_tokens
@@ -268,6 +268,7 @@ def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
     extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
     if row.logprobs is not None:
         extra["logprobs"] = row.logprobs[:count]
+        extra["logprob_tokens"] = row.text.pieces(count)
     if row.ignored:
         extra["ignored_params"] = row.ignored
     return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=count)

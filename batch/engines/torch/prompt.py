@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from batch.errors import PermanentError
+from batch.items import Request
 
 # Private-use characters that stand for special tokens typed into a text while a template is rendered.
 MARKS = range(0xF0000, 0xFFFFE)
@@ -36,6 +37,17 @@ def encode_chat(tokenizer: Any, messages: Sequence[Any], system: str | None) -> 
     if marks:
         return specials.encode(text, marks, add_special=not templated)
     return list(tokenizer(text, add_special_tokens=not templated, verbose=False)["input_ids"])
+
+
+def encode_request(tokenizer: Any, request: Request, system: str | None) -> list[int]:
+    """The tokens of what a request asks: its chat, or of a completion its bare text.
+
+    A completion is written whole by whoever asks, as its API has it: no template and no system prompt go around it, the
+    tokenizer adds what it always adds, and a special token's name in it is that token.
+    """
+    if request.endpoint != "completions":
+        return encode_chat(tokenizer, request.messages, system)
+    return list(tokenizer(request.text, add_special_tokens=True, verbose=False)["input_ids"])
 
 
 def truncated(prompt: list[int], length: int, side: str) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 UNFINISHED = "\ufffd"  # what a decoder makes of the first bytes of a character whose others are yet to come
+_NEIGHBOURS = 4  # tokens before one that its text may depend on: a space, the bytes of a character
 
 
 class TextStream:
@@ -43,6 +44,16 @@ class TextStream:
             self.stopped = True
             return text[: min(found)]
         return text
+
+    def pieces(self, count: int) -> list[str]:
+        """The text of each of the first tokens; U+FFFD where one is only a part of a character."""
+        found = []
+        for i in range(count):
+            start = max(0, i - _NEIGHBOURS)
+            known = self._decode(self._tokens[start:i])
+            grown = self._decode(self._tokens[start : i + 1])
+            found.append(grown[len(known) :] if grown.startswith(known) else self._decode(self._tokens[i : i + 1]))
+        return found
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))

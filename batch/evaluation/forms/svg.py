@@ -117,7 +117,7 @@ def dots(rows: Sequence[Dot], title: str) -> str:
 
 
 def columns(rows: Sequence[Bar], title: str, axis: str) -> str:
-    """Columns side by side over a scale of 0 to 100, with `axis` under them; on a narrow page they lie on their side."""
+    """Columns side by side over a scale of 0 to 100, with `axis` under them; on a narrow page they lie."""
     return _figure(lambda frame: _columns(rows, axis) if frame.beside else _bars(frame, rows, axis), title)
 
 

@@ -123,21 +123,26 @@ def _said(text: str, letters: Sequence[_Letter]) -> tuple[str | None] | None:
     """What the last phrase that names an answer names, if there is one."""
     last: tuple[int, str | None] | None = None
     for at in marks.marked(text):
-        letter, said = _announced(text, letters, at)
+        named, said = _announced(text, letters, at)
         if said:
-            last = at, letter
+            last = at, named
     for letter in letters:
         if last is not None and letter.start <= last[0]:
             continue
-        before = text[max(0, letter.begin - _NEAR) : letter.begin]
-        if letter.letter.islower() and not letter.bracketed(text):
-            continue
-        right = _IS_RIGHT.match(text, letter.close) and not _NEGATION.search(before)
-        phrase = _CHOSEN.search(before) if letter.stands(text) else None
-        chosen = phrase and not _NEGATION.search(before[: phrase.start()] + " ")
-        if (right or chosen) and not _EAST_NEGATION.match(text, letter.close):
+        if (letter.letter.isupper() or letter.bracketed(text)) and _is_chosen(text, letter):
             last = letter.start, letter.letter.upper()
     return None if last is None else (last[1],)
+
+
+def _is_chosen(text: str, letter: _Letter) -> bool:
+    """Whether the words around a letter say that it is right, or that it is chosen."""
+    if _EAST_NEGATION.match(text, letter.close):
+        return False
+    before = text[max(0, letter.begin - _NEAR) : letter.begin]
+    if _IS_RIGHT.match(text, letter.close) and not _NEGATION.search(before):
+        return True
+    phrase = _CHOSEN.search(before) if letter.stands(text) else None
+    return phrase is not None and not _NEGATION.search(before[: phrase.start()] + " ")
 
 
 def _announced(text: str, letters: Sequence[_Letter], at: int) -> tuple[str | None, bool]:

@@ -14,7 +14,7 @@ from batch.evaluation.reading.prepared import prepared
 
 _WIDTH = Normalisation(width=True)
 _LINE = 2_000  # characters looked at behind a mark
-_TAIL = 2_000  # characters at the end in which the last number of a long text is looked for first
+_TAILS = (200, 4_000)  # characters at the end in which the last number of a longer text is looked for first
 _MOST_LISTED = 20  # numbers of one answer
 _ENUMERATOR = re.compile(r"\d{1,3}[.)][ \t]+[^\s]")
 # Between an announcement and its number.
@@ -67,12 +67,20 @@ def read_number(text: str) -> Number | None:
         found = list(islice(numerals(text, begin, end), _MOST_LISTED))
         if found and found[0].start == begin:
             return _of_answer(text[:end], found)
-    if len(text) <= _TAIL:
-        found = list(numerals(text))
-        return _of_answer(text, found) if found and _BARE.fullmatch(text) else _last(text, found)
-    begin = text.find(" ", len(text) - _TAIL) + 1
-    found = list(numerals(text, begin)) if begin else []
-    return _last(text, found if len(found) > 2 * _MOST_LISTED else list(numerals(text)))
+    return _of_text(text)
+
+
+def _of_text(text: str) -> Number | None:
+    """The number of a text in which nothing marks the answer."""
+    for tail in _TAILS:
+        # Of a long text the end is enough, where several numbers stand in it.
+        begin = text.find(" ", len(text) - tail) + 1 if len(text) > tail else 0
+        if begin:
+            found = list(numerals(text, begin))
+            if sum(not _enumerates(text, numeral) for numeral in found) > 2:
+                return _last(text, found)
+    found = list(numerals(text))
+    return _of_answer(text, found) if found and _BARE.fullmatch(text) else _last(text, found)
 
 
 def _line_end(text: str, at: int) -> int:

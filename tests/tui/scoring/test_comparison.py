@@ -186,3 +186,15 @@ async def test_the_report_holds_both(workspace: Workspace, runs: tuple[Path, Pat
         target = workspace.outputs / "batch_aaaaaaaa_comparison.html"
         await until(pilot, target.exists)
         assert "bbbbbbbb" in target.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_the_later_run_is_now_from_wherever_one_came(
+    workspace: Workspace, runs: tuple[Path, Path], turned: bool
+) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        screen = await compared(pilot, runs[::-1] if turned else runs)
+        assert screen.sources is not None
+        assert [source.path for source in screen.sources] == list(runs)
+        assert (screen.path, screen.other) == runs

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from driving import on_screen, shown, until
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from ai_router.settings import Settings, Workspace, load_workspace
+from ai_router.settings import Settings, Workspace, load_workspace, save_settings
 from ai_router.tui import themes
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
@@ -137,3 +140,49 @@ async def test_every_screen_draws_in_every_kind_of_theme(workspace: Workspace, t
             app.go(place)
             await pilot.pause()
         assert app.theme == theme
+
+
+COMMENTED = """\
+# mine
+theme: light   # for the day
+
+# what answers
+model: "demo"
+keymap:
+  app.quit: f10   # not q
+# the end
+"""
+
+
+def test_saving_keeps_comments_order_and_quotes(workspace: Workspace) -> None:
+    workspace.config_file.write_text(COMMENTED)
+    kept = load_workspace(workspace.root).settings
+    changed = replace(kept, theme="dark", outputs="elsewhere", keymap={"app.quit": "f9"})
+    save_settings(Workspace(workspace.root, changed))
+    text = workspace.config_file.read_text()
+    assert text == COMMENTED.replace("light ", "dark  ").replace("f10", "f9 ").replace(
+        "# the end\n", "# the end\noutputs: elsewhere\n"
+    )
+    save_settings(Workspace(workspace.root, Settings()))
+    assert load_workspace(workspace.root).settings == Settings()
+    assert "# what answers" in workspace.config_file.read_text()
+
+
+WORDS = st.one_of(
+    st.sampled_from(
+        ["yes", "on", "null", "1_000", "12:30", "0x1f", "~", "- a", "a: b", "# no", "'", '"', "é: #", "日本"]
+    ),
+    st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    before=st.builds(Settings, model=WORDS, outputs=WORDS, bell=st.booleans()),
+    after=st.builds(Settings, model=WORDS, theme=WORDS, osc9=st.booleans(), keymap=st.dictionaries(WORDS, WORDS)),
+)
+def test_whatever_is_saved_is_read_again(workspace: Workspace, before: Settings, after: Settings) -> None:
+    workspace.config_file.unlink(missing_ok=True)
+    for wanted in (before, after, before):
+        save_settings(Workspace(workspace.root, wanted))
+        assert load_workspace(workspace.root).settings == wanted

@@ -19,7 +19,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.from_file import FromFileScreen
 from ai_router.tui.setup.source_view import PreviewPanel, ReportView
-from ai_router.tui.widgets.file_tree import FileTree, read_folder
+from ai_router.tui.widgets.file_tree import SUFFIXES, FileTree, read_folder
 from ai_router.tui.widgets.path_input import PathInput, complete, resolve
 from batch.sources import Report, Source, validate
 
@@ -274,3 +274,25 @@ def test_resolve_takes_the_first_base_that_has_it(files: Path, tmp_path: Path) -
 def test_read_folder_sorts_folders_first(files: Path) -> None:
     names = [entry.path.name for entry in read_folder(files)]
     assert names == ["examples", "[red]name[b].txt", "bad.jsonl", "comments.txt", "empty.txt", "latin.txt", "table.csv"]
+
+
+def test_only_files_of_prompts_complete_a_path(tmp_path: Path) -> None:
+    for name in ("prompts.py", "prompts.txt", "pr.d.csv", "prompt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "prom.folder").mkdir()
+    assert complete("prompts", [tmp_path], SUFFIXES) == "prompts.txt"
+    assert complete("prompts.p", [tmp_path], SUFFIXES) is None
+    assert complete("prom", [tmp_path], SUFFIXES) == "prom.folder/"
+    assert complete("prompts.p", [tmp_path]) == "prompts.py"
+
+
+async def test_a_message_leaves_the_way_on_free(workspace: Workspace, files: Path) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(60, 20), notifications=True) as pilot:
+        app.go("file")
+        screen = await on_screen(pilot, FromFileScreen)
+        app.notify("A message of some length that takes two lines at least in here")
+        await pilot.pause(0.2)
+        toast = app.screen.query_one("Toast").region
+        assert toast.height and not toast.overlaps(screen.query_one("#continue").region)
+        assert toast.bottom < app.size.height - 1

@@ -166,3 +166,21 @@ async def test_leaving_asks_before_typed_prompts_are_gone(workspace: Workspace) 
         await on_screen(pilot, ConfirmDialog)
         await pilot.press("d")
         await on_screen(pilot, BatchMenuScreen)
+
+
+async def test_after_an_edit_the_letters_of_the_list_are_keys(workspace: Workspace) -> None:
+    async with manual(workspace) as (pilot, screen):
+        await type_text(pilot, "a")
+        await pilot.press("enter")
+        for ending in ("enter", "escape"):
+            if not isinstance(screen.focused, VirtualTable):
+                await pilot.press("up")
+            await pilot.press("e")
+            await type_text(pilot, "!")
+            await pilot.press(ending)
+            await pilot.pause()
+            assert isinstance(screen.focused, VirtualTable)
+        assert screen.list.prompts == ["a!"]
+        await pilot.press("u")
+        await pilot.pause()
+        assert screen.list.prompts == ["a"] and screen.query_one(PromptInput).value == ""

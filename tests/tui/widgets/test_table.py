@@ -152,3 +152,27 @@ async def test_resizing_keeps_the_cursor_in_sight() -> None:
         await pilot.resize_terminal(40, 8)
         await pilot.pause()
         assert app.table.first_row <= 28 < app.table.first_row + app.table.visible_rows
+
+
+@pytest.mark.parametrize("width", [1, 5, 12, 20, 31, 40, 80])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [Column("#", 9, right=True), Column("Text"), Column("Mark", 6), Column("Done", 13, right=True)],
+        [Column("Status", 12), Column("Done", 13, right=True), Column("", 5, right=True), Column("Changed", 11)],
+    ],
+)
+def test_no_column_is_cut_by_the_edge(width: int, columns: list[Column]) -> None:
+    table = VirtualTable(columns, lambda start, stop: [])
+    laid = table.layout_columns(width)
+    assert sum(cells for _, _, cells in laid) + 2 * (len(laid) - 1) <= width
+    assert all(cells == column.width or not column.width for _, column, cells in laid) or len(laid) == 1
+
+
+async def test_half_pages() -> None:
+    app = TableApp()
+    async with app.run_test(size=(60, 21)) as pilot:
+        await pilot.press("ctrl+d", "ctrl+d")
+        assert app.table.cursor == 20
+        await pilot.press("ctrl+u")
+        assert app.table.cursor == 10

@@ -152,3 +152,17 @@ def test_numbers() -> None:
     assert plural(1, "job") == "1 job"
     assert plural(2, "job") == "2 jobs"
     assert plural(2, "match", "matches") == "2 matches"
+
+
+EMOJI = ["👩‍👩‍👧‍👦", "❤️", "👍🏽", "🏳️‍🌈", "👩🏽‍💻", "❤️‍🔥", "☀️", "1️⃣", "🧑🏿‍🚀", "a", " ", "日", "क्ष", "می‌خواهم"]
+
+
+@given(st.lists(st.sampled_from(EMOJI), max_size=8).map("".join))
+def test_emoji_take_as_many_cells_in_every_terminal(text: str) -> None:
+    """A terminal that joins them and one that draws their parts put the border into the same column."""
+    line = harmless(text)
+    assert sum(cell_len(character) for character in line) == cell_len(line)
+
+
+def test_joiners_of_scripts_stay() -> None:
+    assert harmless("می‌خواهم क्‍ष") == "می‌خواهم क्‍ष"

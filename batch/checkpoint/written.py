@@ -1,0 +1,172 @@
+"""What a run writes down of an item: its result, and the tries before it. What an engine says is checked here."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from batch.errors import ErrorClass, Failure
+from batch.items import Answer, BatchResponse
+from batch.job import BatchResult
+from batch.jsontext import clean, dump_json
+
+LARGEST_COUNT = 2**48  # tokens or units of one item: more is a mistake, and sums must fit SQLite's 64 bits
+LARGEST_COST = 2**60  # billionths of a dollar
+LARGEST_SECONDS = 1e9
+
+_COUNTS = ("tokens_input", "tokens_output", "tokens_cached", "tokens_reasoning", "units")
+
+
+def unfit(response: BatchResponse[Answer]) -> Failure | None:
+    """Why an engine's response cannot be kept as it is: figures that are none, or a text that is no text."""
+    for name in _COUNTS:
+        value = getattr(response, name)
+        if not isinstance(value, int) or not 0 <= value <= LARGEST_COUNT:
+            return _nonsense(name, value)
+    cost: Any = response.cost
+    if cost is not None and (not isinstance(cost, int) or not 0 <= cost <= LARGEST_COST):
+        return _nonsense("cost", cost)
+    spent: Any = response.duration_ns
+    if not isinstance(spent, int | float) or not 0 <= spent <= LARGEST_SECONDS * 1e9:
+        return _nonsense("duration_ns", spent)
+    model: Any = response.model
+    if model is not None and not isinstance(model, str):
+        return _nonsense("model", model)
+    if response.data is None:
+        return None
+    text: Any = response.data.text
+    if not isinstance(text, str):
+        return _nonsense("text", text)
+    try:
+        dump_json(response.data.extra)
+    except (ValueError, TypeError) as error:
+        return Failure(ErrorClass.PERMANENT, f"the engine said what cannot be kept beside the answer: {error}")
+    return None
+
+
+def _nonsense(name: str, value: object) -> Failure:
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of too many digits to write down
+        shown = "a number of thousands of digits"
+    return Failure(ErrorClass.PERMANENT, f"the engine said {name} = {shown[:40]}, which cannot be kept")
+
+
+class ResultRow(NamedTuple):
+    """One result on its way to the disk."""
+
+    id: int
+    prompt: str  # not written; for whoever hears of the commit
+    text: str
+    success: bool
+    tokens_input: int
+    tokens_output: int
+    duration: float
+    attempts: int
+    error_class: str | None
+    error: str | None
+    extra: str | None  # JSON
+    old: int  # 0 new, 1 replaces a failure
+    model: str | None = None  # None: the job's
+    cost: int | None = None  # billionths of a dollar, of this try; None is unknown
+    cached: int = 0
+    reasoning: int = 0
+    units: int = 1
+
+    @classmethod
+    def of(
+        cls, response: BatchResponse[Answer], prompt: str, error: Failure | None, attempt: int, *, replaces: bool
+    ) -> ResultRow:
+        """The row of an engine's response; `error` is what the run made of it. What cannot be kept is a failure."""
+        bad = unfit(response)
+        if bad is not None:
+            response, error = BatchResponse(response.id, None), error or bad
+        answer = response.data
+        return cls(
+            int(response.id),
+            prompt,
+            answer.text if answer and error is None else "",
+            error is None,
+            response.tokens_input,
+            response.tokens_output,
+            response.duration_ns / 1e9,
+            attempt,
+            error.error_class if error else None,
+            str(error.message) if error else None,
+            dump_json(answer.extra) if answer else None,
+            int(replaces),
+            response.model,
+            response.cost,
+            response.tokens_cached,
+            response.tokens_reasoning,
+            response.units,
+        )
+
+    @property
+    def charged(self) -> bool:
+        """Whether it may have cost something: an answer, or tokens."""
+        return self.success or self.tokens_input + self.tokens_output > 0
+
+    def result(self) -> BatchResult:
+        """The same as the library hands it out; attempts and cost are those of this run."""
+        return BatchResult(
+            self.id,
+            self.prompt,
+            self.text,
+            self.tokens_input,
+            self.tokens_output,
+            self.duration,
+            self.success,
+            self.error,
+            self.error_class,
+            self.attempts,
+            model=self.model,
+            cost=self.cost,
+            tokens_cached=self.cached,
+            tokens_reasoning=self.reasoning,
+            units=self.units,
+        )
+
+
+class AttemptRow(NamedTuple):
+    """A try that is not an item's result, on its way to the disk: it cost time, and perhaps money."""
+
+    id: int  # the item's
+    attempt: int  # 1 for the first try of this run
+    model: str | None  # None: the job's
+    error_class: str | None
+    error: str | None
+    tokens_input: int
+    tokens_output: int
+    cached: int
+    cost: int | None
+    duration: float  # seconds
+
+    @classmethod
+    def of(cls, response: BatchResponse[Answer], error: Failure | None, attempt: int) -> AttemptRow:
+        """The row of a response that the run tries again, or passes over."""
+        if (bad := unfit(response)) is not None:
+            response, error = BatchResponse(response.id, None), error or bad
+        return cls(
+            int(response.id),
+            attempt,
+            response.model,
+            error.error_class if error else None,
+            str(error.message) if error else None,
+            response.tokens_input,
+            response.tokens_output,
+            response.tokens_cached,
+            response.cost,
+            response.duration_ns / 1e9,
+        )
+
+    @property
+    def charged(self) -> bool:
+        """Whether it may have cost something: tokens went through a model."""
+        return self.tokens_input + self.tokens_output > 0
+
+    def columns(self, model: int, at: str) -> tuple[object, ...]:
+        """As `schema.INSERT_ATTEMPT` wants them."""
+        return (
+            *(self.id, self.attempt, model, self.error_class, self.error and clean(self.error)),
+            *(self.tokens_input, self.tokens_output, self.cached, self.cost, self.duration, at),
+        )
