@@ -3,7 +3,7 @@
 "die": SIGKILL at the first step. "die once PATH": the same, unless PATH exists, which it makes. "raise TEXT".
 "print TEXT": stray output on every way to stdout. "slow N": N steps. "fail TEXT": a failed response. Anything else is
 answered with itself, a word a step. `spec` {"refuse": TEXT} fails to load, {"load_seconds": N} loads slowly,
-{"die_loading": true} dies of it.
+{"die_loading": true} dies of it, {"die_with_kernels": true} only where native kernels are not switched off.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from batch.engines.local.process import KERNELS
 from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
@@ -29,6 +30,8 @@ class Fake:
         if spec.get("die_loading"):
             print("loading goes wrong", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
+        if spec.get("die_with_kernels") and KERNELS not in os.environ:
+            os.kill(os.getpid(), signal.SIGSEGV)
         time.sleep(spec.get("load_seconds", 0))
         self.room = max_batch or 4
         self.about = {
@@ -36,6 +39,7 @@ class Fake:
             "temperature": sampling.temperature,
             "omp": os.environ["OMP_NUM_THREADS"],
             "cancelled": 0,
+            "kernels": os.environ.get(KERNELS, "on"),
         }
         self.step_seconds = spec.get("step_seconds", 0.002)
         self.rows: dict[ItemId, tuple[str, int]] = {}

@@ -216,6 +216,19 @@ async def test_an_exception_in_the_engine_is_told() -> None:
 
 
 @posix
+@posix
+async def test_one_that_dies_before_it_is_ready_starts_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AI_ROUTER_NATIVE", raising=False)
+    engine = hosted(spec={"die_with_kernels": True})
+    responses = await collect(engine, ["a b"])
+    assert responses[0].data is not None and engine.about["kernels"] == "died"
+    await engine.close()
+    engine = hosted()
+    await collect(engine, ["a"])
+    assert engine.about["kernels"] == "on"
+    await engine.close()
+
+
 async def test_dying_again_and_again_ends_the_run() -> None:
     engine = hosted(spec={"die_loading": True})
     began = time.monotonic()

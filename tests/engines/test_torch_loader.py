@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,3 +65,20 @@ def test_a_pickle_that_torch_refuses_is_refused_without_its_advice(qwen3: Path, 
     with pytest.raises(FatalError, match="holds more than tensors") as caught:
         load(tmp_path, "fp32")
     assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"quantization": {"group_size": 64, "bits": 4}, "quantization_config": {"bits": 4}}, "engine: mlx"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "stored as gptq, which the torch engine cannot"),
+        ({"quantization_config": {"quant_method": "awq"}}, "stored as awq"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "stored as fp8"),
+        ({"quantization_config": {"quant_method": "compressed-tensors"}}, "stored as compressed-tensors"),
+    ],
+)
+def test_weights_in_few_bits_are_refused_by_name(tmp_path: Path, config: dict[str, Any], says: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(FatalError, match=says):
+        load(tmp_path)

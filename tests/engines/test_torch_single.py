@@ -36,7 +36,9 @@ def config(kind: str) -> Any:
     if kind == "rwkv":
         return t.RwkvConfig(**COMMON, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, context_length=256)
     if kind == "gpt-1":
-        return t.OpenAIGPTConfig(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=160, initializer_range=0.25)
+        return t.OpenAIGPTConfig(
+            vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=160, initializer_range=0.25
+        )
     if kind == "recurrent-gemma":
         return t.RecurrentGemmaConfig(**plain, attention_window_size=24, lru_width=32)
     if kind == "bamba":
@@ -48,7 +50,14 @@ def config(kind: str) -> Any:
         return t.MiniMaxConfig(**plain, head_dim=8, layer_types=layers, num_local_experts=2, block_size=16)
     if kind == "mamba2":
         return t.Mamba2Config(
-            **COMMON, hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=8, head_dim=8, n_groups=1, chunk_size=16
+            **COMMON,
+            hidden_size=32,
+            num_hidden_layers=2,
+            state_size=8,
+            num_heads=8,
+            head_dim=8,
+            n_groups=1,
+            chunk_size=16,
         )
     if kind == "longrope":
         rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 1e4}
@@ -62,7 +71,9 @@ def config(kind: str) -> Any:
             **COMMON, n_embd=64, n_layer=2, n_head=16, n_positions=160, multi_query=True, n_inner=64
         )
     if kind == "gpt-bigcode-48":  # more query heads than a block of the native attention has lanes
-        return t.GPTBigCodeConfig(**COMMON, n_embd=96, n_layer=2, n_head=48, n_positions=160, multi_query=True, n_inner=64)
+        return t.GPTBigCodeConfig(
+            **COMMON, n_embd=96, n_layer=2, n_head=48, n_positions=160, multi_query=True, n_inner=64
+        )
     if kind == "gemma2":
         return t.Gemma2Config(**plain, head_dim=8, sliding_window=12, query_pre_attn_scalar=8)
     raise ValueError(kind)
@@ -79,7 +90,9 @@ def save(folder: Path, made: Any, **generation: Any) -> Path:
 
 
 def prompts() -> list[list[int]]:
-    return [[3 + (i * i * 7 + seed * i) % 300 for i in range(length)] for seed, length in enumerate([50, 3, 61, 20, 90])]
+    return [
+        [3 + (i * i * 7 + seed * i) % 300 for i in range(length)] for seed, length in enumerate([50, 3, 61, 20, 90])
+    ]
 
 
 def answers(core: TorchCore, asked: list[list[int]], limit: int) -> list[list[int]]:
@@ -251,7 +264,11 @@ def test_what_of_it_is_not_honoured_is_said(tmp_path: Path) -> None:
         ({"type": "dynamic", "factor": 2.0}, 64, 128),
         ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64}, 1024, 1024),
         ({"rope_type": "linear", "factor": 8.0}, 1024, 1024),
-        ({"full_attention": {"rope_type": "yarn", "factor": 3.0}, "sliding_attention": {"rope_type": "default"}}, 50, 150),
+        (
+            {"full_attention": {"rope_type": "yarn", "factor": 3.0}, "sliding_attention": {"rope_type": "default"}},
+            50,
+            150,
+        ),
         ({}, None, None),
     ],
 )

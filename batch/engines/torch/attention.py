@@ -139,24 +139,23 @@ def attend(
         if keys.shape != values.shape or query.dtype != torch.float32:
             raise ValueError("the native attention does not do this")
         far = [prefix.layers[index] for prefix in native.prefixes]
-        rows = native.rows(query.shape[1] // keys.shape[1])
-        native.kernels.attend(
-            query, scale, Columns(keys, values, native.table, far), rows, native.first(window, rows), out
-        )
+        where = native.rows(query.shape[1] // keys.shape[1])
+        held = Columns(keys, values, native.table, far)
+        native.kernels.attend(query, scale, held, where, native.first(window, where), out)
         return out
     q = query.view(tokens, keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
     grouped = out.view(*q.shape[:3], -1)
     q = q.to(keys.dtype)
     weight = q.new_empty(q.shape[:3], dtype=torch.float32)  # log of the sum of exponentials
     for segment in plan.segments:
-        where = slice(segment.first, segment.last)
+        place = slice(segment.first, segment.last)
         slots = slice(segment.slot, segment.slot + len(segment.lengths))
         near = keys[slots, :, : segment.width], values[slots, :, : segment.width]
         mask = _mask(segment, q.shape[2], window, q)
         if segment.decode:
-            grouped[where], weight[where] = _attend_few(q[where], *near, mask, scale)
+            grouped[place], weight[place] = _attend_few(q[place], *near, mask, scale)
         else:
-            grouped[where], weight[where] = _together(q[where], *near, mask, scale)
+            grouped[place], weight[place] = _together(q[place], *near, mask, scale)
     for prefix, rows in plan.shared:
         far_out, far_weight = _together(q[rows], *prefix.layers[index], None, scale)
         share = torch.sigmoid(far_weight - weight[rows]).unsqueeze(-1).to(out.dtype)

@@ -11,11 +11,12 @@ from typing import Any
 
 from batch.engines.local.core import ThreadedEngine, item_sampling
 from batch.engines.schema import Schemas, unfinished_json
-from batch.engines.torch.loader import Loaded, first_line, load, out_of_memory
+from batch.engines.torch.loader import Loaded, load
 from batch.engines.torch.prompt import encode_request, noted, truncated
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import TextStream
+from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import TRUNCATE, SamplingOptions

@@ -59,7 +59,7 @@ static inline float exp_fast(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    int32_t bits = ((int32_t)n + 127) << 23;
+    uint32_t bits = (uint32_t)((n == n ? (int32_t)n : 0) + 127) << 23; /* of NaN the rest stays NaN */
     float scale;
     memcpy(&scale, &bits, 4);
     return p * scale;

@@ -217,7 +217,7 @@ class Rows:
 
     @classmethod
     def of(cls, runs: list[tuple[int, int, int, int]], block: int, longest: int) -> Rows:
-        """From runs of tokens in line: row, columns before, tokens, place of the prefix; `block`: most tokens of one."""
+        """From runs of tokens in line: row, columns before, tokens, place of the prefix; `block`: most tokens."""
         rows, lengths, which, begins, ends = ([], [], [], [], [])  # type: ignore[var-annotated]
         alone = False  # whether the last run was a single token
         for row, before, count, prefix in runs:

@@ -37,9 +37,9 @@ class PageCache(SlotCache):
             memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise MemoryError(f"no memory for a cache of {size:,} bytes a layer: {error}") from None
-        if hasattr(mmap, "MADV_HUGEself.page"):
+        if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a kernel without them
-                memory.madvise(mmap.MADV_HUGEself.page)
+                memory.madvise(mmap.MADV_HUGEPAGE)
         return torch.frombuffer(memory, dtype=torch.uint8, count=size).view(dtype).view(shape)
 
     def warm(self, share: int) -> None:

@@ -18,9 +18,13 @@ class Runner(Protocol):
     name: str  # for display
     together: bool  # whether rows share a pass
     reckons: bool  # whether it knows the columns that a row takes: `own`
-    ragged: bool  # whether a row takes only its own columns of the cache, however long the others are
     whole_budget: bool  # whether its cache takes all it may, however few the rows
     rows: list[Sequence]  # in the order of `decode`'s logits
+
+    @property
+    def ragged(self) -> bool:
+        """Whether a row takes only its own columns of the cache, however long the others are."""
+        ...
 
     @property
     def bytes_per_token(self) -> int:

@@ -1,0 +1,59 @@
+"""The kernels over random shapes, and with sizes that lie, under the address and undefined-behaviour sanitizers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [
+    *(ROOT / "batch" / "engines" / "torch" / name for name in ("attention.c", "kernels.c", "gemm.c")),
+    ROOT / "tests" / "engines" / "native" / "fuzz.c",
+]
+# The cases are the same code with constant sizes; without them this compiles in seconds.
+FLAGS = [
+    *("-O1", "-g", "-march=native", "-std=gnu11", "-fopenmp", "-DWITHOUT_CASES", "-fno-math-errno"),
+    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+    f"-I{ROOT / 'batch' / 'engines' / 'torch'}",
+]
+CALLS = 120
+
+
+def built(folder: Path, compiler: str) -> Path:
+    program = folder / "fuzz"
+
+    def part(source: Path) -> Path:
+        made = folder / f"{source.stem}.o"
+        subprocess.run([compiler, *FLAGS, "-c", str(source), "-o", str(made)], check=True, capture_output=True)
+        return made
+
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(part, SOURCES))
+    subprocess.run([compiler, *FLAGS, *map(str, parts), "-o", str(program), "-lm"], check=True, capture_output=True)
+    return program
+
+
+def sanitizes(folder: Path, compiler: str) -> bool:
+    """Whether it has OpenMP and the sanitizers' libraries."""
+    source = folder / "one.c"
+    source.write_text("int main(void) { return 0; }\n")
+    command = [compiler, "-fsanitize=address,undefined", "-fopenmp", str(source), "-o", str(folder / "one")]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no native kernels")
+def test_no_shape_reaches_beyond_its_memory(tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None or not sanitizes(tmp_path, compiler):
+        pytest.skip("no C compiler with sanitizers here")
+    program = built(tmp_path, compiler)
+    env = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [str(program), "1", str(CALLS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=env, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[:3000]
+    assert done.stdout.startswith(str(CALLS))
