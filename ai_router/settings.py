@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ai_router.trust import (
 )
 from batch.errors import BatchError
 from batch.options import OptionError, nearest, option, options_dict, parse_option
+from batch.sources.paths import user_path
 from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, parse_yaml, read_yaml
 
 GUARDED = ("notify_command", "webhook")  # count only in the user's own file, or in one that is trusted
@@ -60,17 +60,17 @@ class Workspace:
     @property
     def checkpoints(self) -> Path:
         """Where jobs live."""
-        return self.root / Path(self.settings.checkpoints).expanduser()
+        return self.root / user_path(self.settings.checkpoints)
 
     @property
     def outputs(self) -> Path:
         """Where exports go."""
-        return self.root / Path(self.settings.outputs).expanduser()
+        return self.root / user_path(self.settings.outputs)
 
     @property
     def models_dir(self) -> Path:
         """Where model folders are looked for."""
-        return self.root / Path(self.settings.models_dir).expanduser()
+        return self.root / user_path(self.settings.models_dir)
 
     @property
     def models_file(self) -> Path:
@@ -89,7 +89,7 @@ def find_root(start: Path | None = None) -> Path:
 
 def load_workspace(override: Path | str | None = None) -> Workspace:
     """The workspace named by `--workspace`, or the one `find_root` finds, with its settings."""
-    root = Path(override).expanduser().absolute() if override else find_root()
+    root = user_path(override).absolute() if override else find_root()
     if root.exists() and not root.is_dir():
         raise SettingsError(f"The workspace is not a folder: {root}")
     settings, withheld = guarded_settings(root / CONFIG_NAME)
@@ -144,22 +144,11 @@ def _value(name: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise OptionError(f"{name}: {value!r} is neither true nor false")
         return value
+    if isinstance(value, dict | list):
+        raise OptionError(f"{name}: one text is meant")
+    if "\0" in str(value):
+        raise OptionError(f"{name}: {value!r} holds a null character")
     return parse_option(Settings, name, value)
-
-
-def _settings_text(path: Path, values: dict[str, Any]) -> str:
-    """What the file is to say: as it stands, with the changes; anew where that would be read as something else."""
-    import yaml
-
-    from ai_router.settings_file import edited
-
-    if path.is_file():
-        with suppress(ValueError, BatchError):
-            text = edited(path.read_text(encoding="utf-8"), values, asdict(Settings()))
-            read = build_settings(as_mapping(parse_yaml(text, str(path)), str(path)), path)
-            if read == build_settings(values, path):
-                return text
-    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False) if values else "{}\n"
 
 
 def save_settings(workspace: Workspace) -> None:
@@ -173,7 +162,7 @@ def save_settings(workspace: Workspace) -> None:
     path, values = workspace.config_file, options_dict(workspace.settings)
     kept = {key: value for key, value in _withheld_values(path).items() if key not in values}
     claims = claims_in({key: values.get(key) for key in GUARDED})
-    text = _settings_text(path, {**values, **kept})
+    text = _file_text(path, {**values, **kept})
     try:
         # A webhook's address may be a secret.
         with atomic_file(path, private=bool(claims or kept)) as file:
@@ -182,6 +171,21 @@ def save_settings(workspace: Workspace) -> None:
         raise SettingsError(f"Cannot write {path}: {error}") from error
     if not kept:
         remember(path, claims)
+
+
+def _file_text(path: Path, values: Mapping[str, Any]) -> str:
+    """What the file is to say: as it stands, with the changes; anew where that would be read as something else."""
+    import yaml
+
+    from ai_router.settings_file import edited
+
+    anew = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False) if values else "{}\n"
+    try:
+        text = edited(path.read_text(encoding="utf-8-sig"), values, asdict(Settings()))
+        same = build_settings(as_mapping(parse_yaml(text, str(path)), str(path)), path) == build_settings(values, path)
+    except (OSError, ValueError, BatchError):
+        return anew
+    return text if same else anew
 
 
 def _withheld_values(path: Path) -> dict[str, str]:

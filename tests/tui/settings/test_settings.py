@@ -157,11 +157,10 @@ keymap:
 def test_saving_keeps_comments_order_and_quotes(workspace: Workspace) -> None:
     workspace.config_file.write_text(COMMENTED)
     kept = load_workspace(workspace.root).settings
-    save_settings(
-        Workspace(workspace.root, replace(kept, theme="dark", outputs="elsewhere", keymap={"app.quit": "f9"}))
-    )
+    changed = replace(kept, theme="dark", outputs="elsewhere", keymap={"app.quit": "f9"})
+    save_settings(Workspace(workspace.root, changed))
     text = workspace.config_file.read_text()
-    assert text == COMMENTED.replace("light ", "dark  ").replace("f10", "f9").replace(
+    assert text == COMMENTED.replace("light ", "dark  ").replace("f10", "f9 ").replace(
         "# the end\n", "# the end\noutputs: elsewhere\n"
     )
     save_settings(Workspace(workspace.root, Settings()))
