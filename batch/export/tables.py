@@ -33,7 +33,8 @@ from batch.sources.tables import (
     pyarrow,
 )
 
-GROUP = 65_536  # rows of a row group
+GROUP = 65_536  # rows of a row group, or
+GROUP_BYTES = 64 << 20  # as many as are this large
 _PAGE = 512
 _SUFFIXES = {
     ".parquet": "parquet",
@@ -250,16 +251,17 @@ def _arrow_writer(
     def write(merger: _Merger) -> None:
         with closing(_opened(pa, file, form, table, schema)) as sink:
             waiting: list[Any] = []
-            count = 0
+            count = size = 0
             for batch in _record_batches(pa, table, old):
                 # Rows that are read again only where their prompts are to be checked.
                 new = merger.lists(batch.to_pylist() if table.path is None else batch.num_rows)
                 arrays = [pa.array(v, types[c.kind]) for c, v in zip(columns, new, strict=True)]
                 waiting.append(pa.RecordBatch.from_arrays([*batch.columns, *arrays], schema=schema))
                 count += batch.num_rows
-                if count >= GROUP:
+                size += waiting[-1].nbytes
+                if count >= GROUP or size >= GROUP_BYTES:
                     sink.write_table(pa.Table.from_batches(waiting, schema))
-                    waiting, count = [], 0
+                    waiting, count, size = [], 0, 0
             merger.finish()
             if waiting:
                 sink.write_table(pa.Table.from_batches(waiting, schema))

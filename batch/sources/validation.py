@@ -15,6 +15,7 @@ ERROR = "error"
 WARNING = "warning"
 _PROGRESS_EVERY = 4096
 _MASK = 2**64 - 1
+_GROWN_AT_ONCE = 1 << 16
 _MODELS = 1000  # names that are counted each for itself
 _SHOWN_MODELS = 5
 
@@ -121,18 +122,39 @@ class SeenKeys:
         return None
 
     def _grow(self) -> None:
-        old = zip(self._keys, self._positions, strict=True)
-        size = (self._mask + 1) * 2
-        self._mask = size - 1
-        self._keys = keys = array("Q", bytes(8 * size))
-        self._positions = positions = array("I", bytes(4 * size))
-        for key, position in old:
-            if key:
-                slot = key & self._mask
+        """Twice the slots, in place: with a second table beside the first, the peak would be half as much again.
+
+        A key moves to its new place or before the slot it leaves, so that going up once suffices, but for the keys at
+        the beginning, which may have come around from the end.
+        """
+        size = self._mask + 1
+        self._mask = mask = 2 * size - 1
+        keys, positions = self._keys, self._positions
+        for start in range(0, size, _GROWN_AT_ONCE):
+            count = min(_GROWN_AT_ONCE, size - start)
+            keys.frombytes(bytes(8 * count))
+            positions.frombytes(bytes(4 * count))
+        aside: list[tuple[int, int]] = []
+        first = 0
+        while key := keys[first]:
+            aside.append((key, positions[first]))
+            keys[first] = 0
+            first += 1
+        for old in range(first, size):
+            if key := keys[old]:
+                position = positions[old]
+                keys[old] = 0
+                slot = key & mask
                 while keys[slot]:
-                    slot = (slot + 1) & self._mask
+                    slot = (slot + 1) & mask
                 keys[slot] = key
                 positions[slot] = position
+        for key, position in aside:
+            slot = key & mask
+            while keys[slot]:
+                slot = (slot + 1) & mask
+            keys[slot] = key
+            positions[slot] = position
 
 
 class _Pass:

@@ -301,5 +301,5 @@ def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
         return most
 
     peak(100)  # imports
-    small, large = peak(3000), peak(24_000)
+    small, large = peak(1500), peak(9000)
     assert large < 2 * small, (small, large)
