@@ -53,6 +53,11 @@ class BaseScreen(Served, Screen[T]):
 
     def compose(self) -> ComposeResult:
         """Top line, body, keys."""
+        # Before the first frame, which would be of another layout else.
+        width, height = self.app.size
+        for size, steps in ((width, self.HORIZONTAL_BREAKPOINTS), (height, self.VERTICAL_BREAKPOINTS)):
+            chosen = [name for least, name in sorted(steps or ()) if size >= least][-1:]
+            self.add_class(*chosen)
         yield Breadcrumb()
         with Vertical(id="body"):
             yield from self.compose_body()

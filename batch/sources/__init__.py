@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from batch.sources.paths import user_path
 from batch.sources.readers import Entry, Tally
-from batch.sources.source import FORMATS, Source, from_prompts, load_prompts, open_source
+from batch.sources.source import FILE_ENDINGS, FORMATS, Source, from_prompts, load_prompts, open_source
 from batch.sources.validation import Problem, Report, validate
 
 __all__ = [
+    "FILE_ENDINGS",
     "FORMATS",
     "Entry",
     "Problem",

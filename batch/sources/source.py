@@ -46,6 +46,10 @@ _SUFFIXES = {
 }
 
 
+# Ends of names that say a file may hold prompts, for whoever lists files; what a file is, its content says.
+FILE_ENDINGS = tuple(end + packed for end in (".txt", *_SUFFIXES) for packed in ("", ".gz"))
+
+
 class Source:
     """Prompts from somewhere. Every pass reads the file again, so a million prompts never sit in memory."""
 

@@ -10,6 +10,7 @@ import pytest
 from program import Program
 
 from ai_router.cli import text
+from batch.items import Answer, BatchResponse
 
 
 def as_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +118,14 @@ def test_ask(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     program.engine_error = "cannot load"
     assert program("ask", "x") == 3
     assert program("ask", " ") == 2
+
+
+def test_the_rate_of_an_answer_leaves_out_the_loading() -> None:
+    from ai_router.cli.ask import _figures
+
+    response = BatchResponse(0, Answer("x"), 2_000_000_000, tokens_input=3, tokens_output=10)
+    assert _figures(response, 5.0) == "10 tokens, 3 read, 2.0 s, 5.0 tok/s, model loaded in 3.0 s"
+    assert _figures(response, 2.1) == "10 tokens, 3 read, 2.0 s, 5.0 tok/s"
 
 
 def test_watch_of_a_job_that_is_over_says_how_it_ended(program: Program) -> None:

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driving import shown, until
+from driving import on_screen, shown, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pace_engine import PaceEngine
 from rich.cells import cell_len
 from stored import JAPANESE, NASTY, make_dataset_job, make_job
+from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
 from ai_router import jobs
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
+from ai_router.tui.jobs.screen import JobsScreen
 from ai_router.tui.places import PLACES
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
 from ai_router.tui.run.progress import ProgressPanel
@@ -148,3 +150,22 @@ def known(snapshot: Snapshot) -> set[str]:
     return {
         f"{n:,}" for n in (snapshot.completed, snapshot.failed, flying, waiting, snapshot.processed, snapshot.total)
     }
+
+
+@pytest.mark.parametrize(("size", "classes"), [((80, 24), {"-narrow", "-short"}), ((140, 40), {"-wide", "-tall"})])
+async def test_the_first_frame_has_the_layout_of_its_size(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], classes: set[str]
+) -> None:
+    seen: list[frozenset[str]] = []
+    compose = JobsScreen.compose_body
+
+    def watched(self: JobsScreen) -> ComposeResult:
+        seen.append(self.classes)
+        return compose(self)
+
+    monkeypatch.setattr(JobsScreen, "compose_body", watched)
+    app = RouterApp(workspace)
+    async with app.run_test(size=size) as pilot:
+        app.go("jobs")
+        await on_screen(pilot, JobsScreen)
+        assert classes <= seen[0] and {"-narrow", "-short", "-wide", "-tall"} & app.screen.classes == classes

@@ -116,7 +116,7 @@ class ProgressPanel(Panel):
             ("✓", snapshot.completed, "$text-success"),
             ("✗", snapshot.failed, "$text-error" if snapshot.failed else "$text-muted"),
             ("▶", flying, "$text-accent"),
-            ("…", waiting, "$text-muted"),
+            ("◌", waiting, "$text-muted"),
         )
         return fit([Content.assemble((f"{sign} ", style), f"{value:,}") for sign, value, style in signs], space, "  ")
 

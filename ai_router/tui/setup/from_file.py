@@ -19,11 +19,11 @@ from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.source_view import PreviewPanel, ReportView
 from ai_router.tui.widgets.choice import ChoiceLine
-from ai_router.tui.widgets.file_tree import SUFFIXES, FileTree, size_text
+from ai_router.tui.widgets.file_tree import FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from batch.datasets.source import DatasetSource, looks_like_dataset, open_dataset
 from batch.errors import BatchError
-from batch.sources import Entry, Report, Source, open_source, validate
+from batch.sources import FILE_ENDINGS, Entry, Report, Source, open_source, validate
 
 TYPING_SECONDS = 0.3  # after the last key before a typed path is looked at
 FRAME_SECONDS = 0.15
@@ -71,7 +71,7 @@ class FromFileScreen(FlowScreen):
                 self.path_text,
                 select_on_focus=False,
                 placeholder="path of a .txt, .json, .jsonl or .csv file; tab completes, ↓ goes to the files",
-                suggester=PathSuggester(lambda: self.bases, SUFFIXES),
+                suggester=PathSuggester(lambda: self.bases, FILE_ENDINGS),
                 id="path",
             )
         with Horizontal(id="middle"):

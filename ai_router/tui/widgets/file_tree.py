@@ -18,8 +18,8 @@ from textual.widgets.tree import TreeNode
 
 from ai_router.tui.actions import bind
 from ai_router.tui.widgets.text import harmless
+from batch.sources import FILE_ENDINGS
 
-SUFFIXES = (".txt", ".jsonl", ".ndjson", ".json", ".csv")
 MOST_ENTRIES = 2000  # of one folder
 
 
@@ -41,7 +41,7 @@ def read_folder(folder: Path, *, everything: bool = False) -> list[FileEntry]:
             except OSError:
                 continue
             hidden = entry.name.startswith((".", "__"))
-            if everything or (not hidden and (is_dir or entry.name.lower().endswith(SUFFIXES))):
+            if everything or (not hidden and (is_dir or entry.name.lower().endswith(FILE_ENDINGS))):
                 entries.append(FileEntry(Path(entry.path), is_dir))
     entries.sort(key=lambda e: (not e.is_dir, e.path.name.lower()))
     return entries

@@ -19,9 +19,9 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.from_file import FromFileScreen
 from ai_router.tui.setup.source_view import PreviewPanel, ReportView
-from ai_router.tui.widgets.file_tree import SUFFIXES, FileTree, read_folder
+from ai_router.tui.widgets.file_tree import FileTree, read_folder
 from ai_router.tui.widgets.path_input import PathInput, complete, resolve
-from batch.sources import Report, Source, validate
+from batch.sources import FILE_ENDINGS, Report, Source, validate
 
 
 @pytest.fixture
@@ -280,9 +280,9 @@ def test_only_files_of_prompts_complete_a_path(tmp_path: Path) -> None:
     for name in ("prompts.py", "prompts.txt", "pr.d.csv", "prompt"):
         (tmp_path / name).write_text("x")
     (tmp_path / "prom.folder").mkdir()
-    assert complete("prompts", [tmp_path], SUFFIXES) == "prompts.txt"
-    assert complete("prompts.p", [tmp_path], SUFFIXES) is None
-    assert complete("prom", [tmp_path], SUFFIXES) == "prom.folder/"
+    assert complete("prompts", [tmp_path], FILE_ENDINGS) == "prompts.txt"
+    assert complete("prompts.py", [tmp_path], FILE_ENDINGS) is None
+    assert complete("prom", [tmp_path], FILE_ENDINGS) == "prom.folder/"
     assert complete("prompts.p", [tmp_path]) == "prompts.py"
 
 
