@@ -182,9 +182,11 @@ def start(
     on_results: Callable[[Sequence[BatchResult]], None] | None = None,
     on_progress: Callable[[BatchJob, int], None] | None = None,
     allow_change: bool = False,
+    wait: bool = True,
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
 
+    Without `wait` it does not stay for answers to what is with a provider.
     Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
     """
     plan = plan or plan_of(job)
@@ -206,6 +208,7 @@ def start(
         on_progress=on_progress,
         observer=kind.observer(job),
         close_engine=engine is None,
+        wait_for_providers=wait,
     )
     spare_collector()
     return run.start()
@@ -239,6 +242,8 @@ def detach(
     arguments: Sequence[str] = (),
     private: Mapping[str, str] | None = None,
     timeout: float = 20.0,
+    *,
+    verb: str = "resume",
 ) -> int:
     """Go on with a job in a process of its own, away from this terminal; returns its pid. `private` is for its
     environment alone.
@@ -252,7 +257,7 @@ def detach(
     check_free(job)
     checkpoint = job.checkpoint_file.absolute()
     log = log_path(checkpoint)
-    command, env = _program(workspace, "resume", str(checkpoint), "--display", "log", *arguments)
+    command, env = _program(workspace, verb, str(checkpoint), "--display", "log", *arguments)
     kwargs: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -272,8 +277,8 @@ def detach(
     watch = Watch(checkpoint)
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        # 1: it is over already, and some items have failed.
-        if watch.running or process.poll() in (0, 1):
+        # 1: it is over already, and some items have failed; 75: what is left is with a provider.
+        if watch.running or process.poll() in (0, 1, 75):
             return process.pid
         if process.poll() is not None:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

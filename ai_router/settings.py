@@ -18,6 +18,7 @@ from ai_router.trust import (
 )
 from batch.errors import BatchError
 from batch.options import OptionError, nearest, option, options_dict, parse_option
+from batch.sources.paths import user_path
 from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, parse_yaml, read_yaml
 
 GUARDED = ("notify_command", "webhook")  # count only in the user's own file, or in one that is trusted
@@ -59,17 +60,17 @@ class Workspace:
     @property
     def checkpoints(self) -> Path:
         """Where jobs live."""
-        return self.root / Path(self.settings.checkpoints).expanduser()
+        return self.root / user_path(self.settings.checkpoints)
 
     @property
     def outputs(self) -> Path:
         """Where exports go."""
-        return self.root / Path(self.settings.outputs).expanduser()
+        return self.root / user_path(self.settings.outputs)
 
     @property
     def models_dir(self) -> Path:
         """Where model folders are looked for."""
-        return self.root / Path(self.settings.models_dir).expanduser()
+        return self.root / user_path(self.settings.models_dir)
 
     @property
     def models_file(self) -> Path:
@@ -88,7 +89,7 @@ def find_root(start: Path | None = None) -> Path:
 
 def load_workspace(override: Path | str | None = None) -> Workspace:
     """The workspace named by `--workspace`, or the one `find_root` finds, with its settings."""
-    root = Path(override).expanduser().absolute() if override else find_root()
+    root = user_path(override).absolute() if override else find_root()
     if root.exists() and not root.is_dir():
         raise SettingsError(f"The workspace is not a folder: {root}")
     settings, withheld = guarded_settings(root / CONFIG_NAME)
@@ -143,6 +144,10 @@ def _value(name: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise OptionError(f"{name}: {value!r} is neither true nor false")
         return value
+    if isinstance(value, dict | list):
+        raise OptionError(f"{name}: one text is meant")
+    if "\0" in str(value):
+        raise OptionError(f"{name}: {value!r} holds a null character")
     return parse_option(Settings, name, value)
 
 

@@ -68,6 +68,7 @@ class BatchResponse(Generic[T]):
     cost: int | None = None
     units: int = 1
     model: str | None = None  # who answered; None: the engine has but one model
+    retry_in: float | None = None  # a failed try that the engine wants repeated: given out again in so many seconds
 
     @classmethod
     def new(cls, id: ItemId, data: T, duration_ms: int) -> BatchResponse[T]:  # noqa: A002 - the field's own name

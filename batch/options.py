@@ -67,7 +67,7 @@ def parse_schema(value: Any) -> dict[str, Any]:
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         try:
             value = Path(value).expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
             raise ValueError(f"cannot read {value}: {getattr(error, 'strerror', None) or error}") from None
     if isinstance(value, str):
         try:
@@ -114,7 +114,11 @@ class RunOptions:
         maximum=100_000,
         metavar="N",
     )
-    on_error: str = option("continue", "continue | stop | threshold:N (stop after N failures)", metavar="STRATEGY")
+    on_error: str = option(
+        "continue",
+        "continue | stop | threshold:N (stop after N failures; what is in flight is finished and counts)",
+        metavar="STRATEGY",
+    )
     retries: int = option(2, "further tries after a transient failure", minimum=0, maximum=100, metavar="N")
     timeout: float | None = option(None, "seconds one item may take", minimum=0.001, metavar="S", advanced=True)
     requests_per_minute: int | None = option(None, "rate limit, requests", minimum=1, metavar="N", advanced=True)

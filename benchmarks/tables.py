@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from batch import Run
@@ -37,7 +38,7 @@ def round_trip(count: int) -> list[float]:
         assert merge_file(job, folder / "merged.parquet") == count
         times.append(time.monotonic())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return [peak, *(after - before for before, after in zip(times, times[1:], strict=False))]
+    return [peak, *(after - before for before, after in pairwise(times))]
 
 
 def _write(path: Path, count: int) -> None:

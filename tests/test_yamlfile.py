@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ai_router.settings import SettingsError, load_settings
+from ai_router.models import Registry
+from ai_router.settings import SettingsError, load_settings, load_workspace
 from batch.datasets.config import Config, ConfigError
 from batch.errors import BatchError
 from batch.jobfile import JobFileError, load_jobfile
@@ -138,6 +139,9 @@ READERS: list[tuple[Callable[[Path], Any], type[BatchError]]] = [
 @FAST
 @given(YAMLS.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=40))
 @example(b"- 0b_")
+@example(b"checkpoints: ~nouser/x\nsampling: {json_schema: ~nouser/x}")
+@example(b'checkpoints: "a\\0b"')
+@example(b"checkpoints: [a]")
 @example(b"keymap: {a: !!float x}")
 @example(b"sampling: {json_schema: !!timestamp 1}")
 def test_nothing_but_its_own_error_comes_out(tmp_path: Path, data: bytes) -> None:
@@ -148,3 +152,13 @@ def test_nothing_but_its_own_error_comes_out(tmp_path: Path, data: bytes) -> Non
             read(path)
         except error as raised:
             assert "any.yaml" in str(raised) and "\n" not in str(raised)
+
+
+@pytest.mark.parametrize("place", ["~nouser/x", "1.10", "2024-01-31", "no"])
+def test_folders_of_the_settings_are_texts(tmp_path: Path, place: str) -> None:
+    (tmp_path / "ai-router.yaml").write_text(f"checkpoints: {place}\nmodels_dir: {place}\nmodel: {place}\nbell: no\n")
+    workspace = load_workspace(tmp_path)
+    assert workspace.checkpoints == workspace.models_dir == tmp_path / place
+    assert workspace.settings.model == place and workspace.settings.bell is False
+    assert Registry(workspace).get("demo").id == "demo"
+    assert Config({}, tmp_path / "c.yaml").locate("~nouser/x") == Path("~nouser/x")

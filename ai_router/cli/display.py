@@ -30,6 +30,7 @@ class Outcome:
     results: str | None  # the command that shows the answers
     export: str  # the command that writes them
     resume: str | None  # the command that goes on, where something is left
+    collect: str | None = None  # the command that takes what comes from a provider, where all that is left is there
     retry: str | None = None  # the command that tries again what has failed
     error: str | None = None  # what ended the run
     evaluate: str | None = None  # the command that says more about the score
@@ -89,6 +90,8 @@ class Display:
             self.alert(f"Error: {outcome.error}")
         if outcome.resume:
             self.alert(f"Resume with: {outcome.resume}")
+        if outcome.collect:
+            self.alert(f"Collect the answers with: {outcome.collect}")
 
     def __enter__(self) -> Display:
         return self
@@ -255,6 +258,7 @@ class JsonDisplay(Display):
                 "error": outcome.error,
                 "output": outcome.output,
                 "resume": outcome.resume,
+                "collect": outcome.collect,
                 "retry": outcome.retry,
             },
         )

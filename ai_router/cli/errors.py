@@ -14,6 +14,7 @@ class Exit(IntEnum):
     SOME_FAILED = 1  # the job is over, some prompts have no answer
     USAGE = 2  # what was asked for cannot be done; nothing was written
     FAILED = 3  # an engine, a server or the disk failed
+    WAITING = 75  # everything left is with a provider, whose answers are to be collected
     HANGUP = 129
     INTERRUPTED = 130
     PIPE = 141  # whoever read stdout is gone

@@ -21,6 +21,7 @@ from ai_router.cli.text import is_terminal, narrate
 VERBS = {
     "run": "answer every prompt of a file",
     "resume": "go on with a job that stopped early",
+    "collect": "take the answers of what is with a provider",
     "jobs": "list all jobs",
     "show": "a job's figures and first results",
     "export": "write a job's results to a file",
@@ -59,7 +60,8 @@ examples:
 
 A job is named by its id, the beginning of it, or its file.
 Data goes to stdout, everything else to stderr.
-Exit codes: 0 all answered, 1 some failed, 2 usage or input, 3 engine or disk failed, 130 interrupted.
+Exit codes: 0 all answered, 1 some failed, 2 usage or input, 3 engine or disk failed,
+75 waiting for a provider, 130 interrupted.
 """
 
 

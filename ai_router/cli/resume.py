@@ -58,7 +58,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
         plan = _plan(args, session, job, display)
         for problem in session.workspace.withheld:
             display.note(f"Warning: {problem}")
-        ending = _ending(args, session, job)
+        ending = ending_of(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
             return _nothing_left(session, job, plan, ending, args, display, signals)
         if problem := jobs.why_not_ready(session.registry, plan):
@@ -96,7 +96,8 @@ def _allow_change(
     args.yes = True
 
 
-def _ending(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
+def ending_of(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
+    """What is to happen with the answers, as the flags say; refused where a job of this kind has no use for them."""
     said = given(args, ExportOptions)
     if kind_of(job.kind).files and said:
         flags = ", ".join(f"--{flag_name(ExportOptions, name)}" for name in said)

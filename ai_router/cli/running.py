@@ -64,8 +64,12 @@ def run_job(
     stream: output.Stream | None = None,
     *,
     allow_change: bool = False,
+    wait: bool = True,
 ) -> int:
-    """Run what is missing of a job to its end, or to where it is stopped; returns the exit code."""
+    """Run what is missing of a job to its end, or to where it is stopped; returns the exit code.
+
+    Without `wait` it does not stay for what is with a provider.
+    """
     before = (job.tokens_input, job.tokens_output, job.elapsed)
     with _quiet_threads():
         signals.hold()
@@ -77,6 +81,7 @@ def run_job(
                 retry_failed=ending.retry_failed,
                 on_results=stream,
                 allow_change=allow_change,
+                wait=wait,
             )
             signals.guard(run)
             follow(run, display, signals)
@@ -156,7 +161,8 @@ def _end(
             code = max(code, Exit.SOME_FAILED)
     if not error and (made := kind.written(job)).files:
         written = made
-    resume = None if finished else session.command("resume", job, ending.arguments())
+    waiting = snapshot.state is RunState.WAITING
+    resume = None if finished or waiting else session.command("resume", job, ending.arguments())
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
     display.end(
@@ -170,6 +176,7 @@ def _end(
             results=None if finished and to_stdout else session.command("show", job),
             export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
             resume=resume,
+            collect=session.command("collect", job, ending.arguments()) if waiting else None,
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
             output=" and ".join(map(str, written.files)) or None,
@@ -181,7 +188,7 @@ def _end(
         display.note(line)
     if finished and ending.wanted and to_stdout:
         output.write(job, ending.export, session.workspace.outputs)
-    if signals.exit_code is None and (snapshot.state is not RunState.STOPPED or run.satisfied):
+    if signals.exit_code is None and not waiting and (snapshot.state is not RunState.STOPPED or run.satisfied):
         _notify(job, ending.notify, display)
     return code
 
@@ -212,6 +219,8 @@ def _exit_code(run: Run, signals: Signals) -> int:
         return Exit.SOME_FAILED if run.job.failed else Exit.DONE
     if signals.exit_code is not None:
         return signals.exit_code
+    if state is RunState.WAITING and run.error is None:
+        return Exit.WAITING
     if run.satisfied and run.error is None:
         return Exit.SOME_FAILED if run.job.failed else Exit.DONE
     if run.error is not None:
@@ -246,12 +255,20 @@ def _quiet_threads() -> Iterator[None]:
         threading.excepthook = before
 
 
-def detach(session: Session, job: BatchJob, ending: Ending, display: Display, changes: Sequence[str] = ()) -> int:
+def detach(
+    session: Session,
+    job: BatchJob,
+    ending: Ending,
+    display: Display,
+    changes: Sequence[str] = (),
+    *,
+    verb: str = "resume",
+) -> int:
     """Go on in the background; `changes` are flags that change the job's options. The job's id is data."""
     open_said = {name: value for name, value in ending.notify_given.items() if name not in PRIVATE}
     arguments = [*ending.arguments(), *as_arguments(NotifyOptions, open_said), *changes]
     private = {PRIVATE[name]: str(value) for name, value in ending.notify_given.items() if name in PRIVATE and value}
-    pid = jobs.detach(session.workspace, job, arguments, private)
+    pid = jobs.detach(session.workspace, job, arguments, private, verb=verb)
     assert job.checkpoint_file is not None
     log = jobs.log_path(job.checkpoint_file)
     display.note(f"Job {job.job_id} goes on in the background as process {pid}; log: {log}")

@@ -102,6 +102,7 @@ def _end(session: Session, watch: Watch, display: Display) -> int:
     snapshot = watch.snapshot()
     job, kind = watch.job, kind_of(watch.job.kind)
     finished = snapshot.state is RunState.FINISHED
+    waiting = snapshot.state is RunState.WAITING
     with CheckpointStore(watch.path, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
     code = exit_code_of(snapshot)
@@ -115,7 +116,8 @@ def _end(session: Session, watch: Watch, display: Display) -> int:
             errors=errors,
             results=session.command("show", job),
             export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
-            resume=None if finished else session.command("resume", job),
+            resume=None if finished or waiting else session.command("resume", job),
+            collect=session.command("collect", job) if waiting else None,
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=snapshot.reason if code == Exit.FAILED else None,
             unit=kind.unit or None,
@@ -130,4 +132,6 @@ def exit_code_of(snapshot: Snapshot) -> int:
         return Exit.SOME_FAILED if snapshot.failed else Exit.DONE
     if snapshot.state is RunState.FAILED:
         return Exit.SOME_FAILED if (snapshot.reason or "").startswith("stopped after") else Exit.FAILED
+    if snapshot.state is RunState.WAITING:
+        return Exit.WAITING
     return Exit.INTERRUPTED

@@ -93,7 +93,7 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
     place = read.place(row)
     row = row or engines.find(engines.default_kind(place))
     options = read.options(row)
-    if problem := row.check(describe_for_engine(place, options)):
+    if isinstance(place, str) and (problem := row.check(describe_for_engine(place, options))):
         raise read.error("engine", problem)
     adapter = read.text("adapter")
     return describe(

@@ -83,6 +83,8 @@ class RouterApp(App[int]):
         if self.open_job is not None:
             self.open_run(self.open_job)
         self.set_interval(RUNS_SECONDS, self._look_after_runs)
+        for withheld in self.workspace.withheld:
+            self.notify(withheld, severity="warning", markup=False)
         if unknown := unknown_actions(self.workspace.settings.keymap):
             self.notify(f"keymap: no such action: {', '.join(unknown)}", severity="warning", markup=False)
 

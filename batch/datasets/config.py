@@ -8,6 +8,7 @@ true or false for mlx-lm's meaning.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -146,7 +147,7 @@ class Config:
 
     def locate(self, value: str) -> Path:
         """A path of this file: from the current folder, else from the nearest folder above the file that has it."""
-        path = Path(value).expanduser()
+        path = Path(os.path.expanduser(value))  # unlike Path.expanduser, leaves an unknown ~name as it is
         if path.is_absolute() or path.exists() or self.path is None:
             return path
         return next((folder / path for folder in self.path.absolute().parents if (folder / path).exists()), path)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from batch.engines.desk import Desk
+from batch.engines.lane import LaneSnapshot
 from batch.items import BatchItem, BatchResponse, ItemId
 
 Q = TypeVar("Q")
@@ -59,3 +60,11 @@ def closing_answers(answers: AsyncIterator[BatchResponse[A]]) -> AbstractAsyncCo
     """Closes what `Engine.answer` returned, so that nothing goes on unheard; an iterator without a close is let go."""
     stream: Any = answers  # the protocol says AsyncIterator, and nearly all are generators
     return aclosing(stream) if hasattr(stream, "aclose") else nullcontext(stream)
+
+
+def lanes_of(engine: Engine[Any, Any] | None) -> tuple[LaneSnapshot, ...] | None:
+    """The lanes of an engine that has some, and with them limits and retries of its own; None of any other engine."""
+    inner = engine
+    while inner is not None and not hasattr(inner, "lanes"):
+        inner = getattr(inner, "inner", None)  # one that only changes what another one says
+    return None if inner is None else tuple(inner.lanes)

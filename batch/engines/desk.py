@@ -6,7 +6,7 @@ down before it is made, so that no crash can leave one that nobody knows of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -98,6 +98,11 @@ class Desk(Protocol):
         ...
 
     @property
+    def paused(self) -> bool:
+        """Whether nothing new is to be begun: an engine that holds items back goes on holding them."""
+        ...
+
+    @property
     def waits(self) -> bool:
         """Whether the run stays until answers come from far away; else an engine returns once all is handed over."""
         ...
@@ -159,6 +164,11 @@ class MemoryDesk:
         return False
 
     @property
+    def paused(self) -> bool:
+        """Never."""
+        return False
+
+    @property
     def waits(self) -> bool:
         """Always: there is no later process."""
         return True
@@ -170,3 +180,67 @@ class MemoryDesk:
         self._submissions[key] = Submission(
             key, state, old.count, old.lane, remote_id or old.remote_id, {**old.details, **(details or {})}
         )
+
+
+class LaneDesk:
+    """A desk as one lane of several has it: submissions are of this lane. `handed_over(lane, ids)` hears of them."""
+
+    def __init__(self, desk: Desk, lane: str, handed_over: Callable[[str, Sequence[ItemId]], None]) -> None:
+        self._desk, self._lane, self._handed_over = desk, lane, handed_over
+
+    async def submitting(
+        self, key: str, ids: Sequence[ItemId], *, lane: str = "", details: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write down that these items are about to be handed over, by this lane."""
+        await self._desk.submitting(key, ids, lane=self._lane, details=details)
+        self._handed_over(self._lane, ids)
+
+    async def noted(self, key: str, details: Mapping[str, Any]) -> None:
+        """Add to its details."""
+        await self._desk.noted(key, details)
+
+    async def submitted(self, key: str, remote_id: str, *, details: Mapping[str, Any] | None = None) -> None:
+        """The other side has it."""
+        await self._desk.submitted(key, remote_id, details=details)
+
+    async def settled(self, key: str, *, details: Mapping[str, Any] | None = None) -> None:
+        """Everything it had to give was yielded."""
+        await self._desk.settled(key, details=details)
+        self._handed_over(self._lane, ())
+
+    async def withdrawn(self, key: str, *, details: Mapping[str, Any] | None = None) -> None:
+        """It was never made."""
+        await self._desk.withdrawn(key, details=details)
+        self._handed_over(self._lane, ())
+
+    def open_submissions(self) -> Sequence[Submission]:
+        """Those of this lane."""
+        return [submission for submission in self._desk.open_submissions() if submission.lane == self._lane]
+
+    def submission_ids(self, key: str) -> Sequence[ItemId]:
+        """The items of a submission."""
+        return self._desk.submission_ids(key)
+
+    def request(self, id: ItemId) -> Request:  # noqa: A002 - the field's own name
+        """An item's request."""
+        return self._desk.request(id)
+
+    @property
+    def pending(self) -> int:
+        """Items that nobody has been given yet, of which some may be for this lane."""
+        return self._desk.pending
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to end soon."""
+        return self._desk.stopping
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing new is to be begun."""
+        return self._desk.paused
+
+    @property
+    def waits(self) -> bool:
+        """Whether the run stays until answers come."""
+        return self._desk.waits

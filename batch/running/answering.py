@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from batch.checkpoint import ResultWriter
-from batch.checkpoint.written import ResultRow, unfit
-from batch.errors import ErrorClass, Failure, FatalError
+from batch.checkpoint.written import AttemptRow, ResultRow, unfit
+from batch.errors import Cause, ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchResponse
 from batch.job import BatchJob
 from batch.running.ending import Listeners
@@ -36,6 +36,7 @@ class Answering:
         halt: Callable[[StopMode, BaseException | None], None],
     ) -> None:
         self.retry = retry
+        self._handed_back = retry  # for items whose submissions end without an answer to them
         self.failures = 0  # of this run
         self.uncommitted_old = 0  # failures of earlier runs whose new result is not on the disk yet
         self.old_failures: set[int] = set()  # failures of earlier runs that this run has yet to try again
@@ -61,6 +62,9 @@ class Answering:
 
     def answered(self, response: BatchResponse[Answer]) -> None:
         """Take in a response. One that nobody awaits, a second one or to an unknown id, counts for nothing."""
+        self._answered(response, self.retry)
+
+    def _answered(self, response: BatchResponse[Answer], policy: RetryPolicy) -> None:
         if (bad := unfit(response)) is not None:
             response = BatchResponse(response.id, None, error=bad)
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
@@ -70,11 +74,12 @@ class Answering:
         if error is None and (response.data is None or not response.data.text.strip()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
         if error is not None:
-            if error.error_class is ErrorClass.FATAL:
+            if error.error_class is ErrorClass.FATAL and response.retry_in is None:
                 self._feed.again(int(response.id), given.attempt, 0.0)  # nobody gave it up
                 raise FatalError(error.message)
-            delay = self.retry.delay(error, given.attempt)
+            delay = policy.delay(error, given.attempt) if response.retry_in is None else response.retry_in
             if delay is not None:
+                self._writer.attempt(AttemptRow.of(response, error, given.attempt))
                 # While the run ends it stays where it is: the next run tries again.
                 self._feed.again(int(response.id), given.attempt + 1, delay)
                 return
@@ -82,6 +87,11 @@ class Answering:
         self._put(response, given, error)
         if error is not None and self.enough_failures:
             self._halt("drain", None)
+
+    def unanswered(self, index: int) -> None:
+        """The submission of an item has ended without an answer to it: a failed try, like one that timed out."""
+        failure = Failure(ErrorClass.TRANSIENT, "its submission ended without an answer to it", cause=Cause.SERVER)
+        self._answered(BatchResponse(index, None, error=failure), self._handed_back)
 
     def _put(self, response: BatchResponse[Answer], given: Given, error: Failure | None) -> None:
         index = int(response.id)

@@ -25,13 +25,18 @@ class Ending(NamedTuple):
             job.completed_at = now_iso()
 
 
-def ending_of(*, finished: bool, error: BaseException | None, too_many_failures: str, asked: str) -> Ending:
+def ending_of(
+    *, finished: bool, waiting: str, error: BaseException | None, too_many_failures: str, asked: str
+) -> Ending:
     """An interrupted or stopped job stays `running`, which means resumable.
 
-    `too_many_failures` is a sentence where the error strategy ended the run, `asked` says who stopped it otherwise.
+    `waiting` says what is with a provider, where nothing else is left; `too_many_failures` is a sentence where the
+    error strategy ended the run, `asked` says who stopped it otherwise.
     """
     if finished:
         return Ending(RunState.FINISHED, JobStatus.COMPLETED)
+    if waiting and (error is None or isinstance(error, Interrupted)) and not too_many_failures:
+        return Ending(RunState.WAITING, JobStatus.WAITING, waiting)
     if isinstance(error, Interrupted):  # Ctrl-C
         return Ending(RunState.STOPPED, JobStatus.RUNNING, "interrupted")
     if error is not None:

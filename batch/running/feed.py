@@ -75,6 +75,10 @@ class Feed:
         self._store, self._places = store, places
         self.with_provider = places.count(WITH_PROVIDER)
 
+    def lift_limits(self) -> None:
+        """The engine has its own."""
+        self._limit, self.concurrency = RateLimit(), None
+
     @property
     def retrying(self) -> int:
         """Items that wait for another try."""

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from batch.checkpoint import CheckpointStore, lock_owner, schema
+from batch.engines.lane import LaneSnapshot
 from batch.errors import CheckpointError
 from batch.job import BatchJob, BatchResult, JobStatus
 from batch.jsontext import dump_json
@@ -78,6 +79,7 @@ def read_live(checkpoint: Path) -> Snapshot | None:
         data["errors"] = tuple((kind, count) for kind, count in data["errors"])
         data["rates"] = tuple(data["rates"])
         data["score"] = Score.of(data.get("score"))
+        data["lanes"] = tuple(LaneSnapshot(**lane) for lane in data.get("lanes", ()))
         data["service_levels"] = tuple(ServiceLevel(**level) for level in data.get("service_levels", ()))
         return Snapshot(**data)
     except (OSError, ValueError, KeyError, TypeError):
@@ -137,7 +139,11 @@ def _obey(run: RunHandle, command: str, value: str | None) -> None:
             run.set_concurrency(int(value or ""))
 
 
-_STATES = {JobStatus.COMPLETED: RunState.FINISHED, JobStatus.FAILED: RunState.FAILED}
+_STATES = {
+    JobStatus.COMPLETED: RunState.FINISHED,
+    JobStatus.FAILED: RunState.FAILED,
+    JobStatus.WAITING: RunState.WAITING,
+}
 
 
 class Watch:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from batch.engines.lane import LaneSnapshot
 from batch.items import ItemId
 from batch.job import BatchJob, BatchResult
 from batch.slo import ServiceLevel
@@ -108,6 +109,7 @@ class Snapshot:
     with_provider: int = 0  # items that were handed over, and whose answers come when they come
     duplicates: int = 0  # second answers to an item, which count for nothing
     strangers: int = 0  # answers to items that nobody was asked for, likewise
+    lanes: tuple[LaneSnapshot, ...] = ()  # of a job that spans models
 
     @property
     def processed(self) -> int:

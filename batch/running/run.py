@@ -10,15 +10,15 @@ from contextlib import ExitStack, closing
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
 from batch.checkpoint.written import ResultRow
-from batch.engines.base import Engine, closing_answers
-from batch.engines.desk import MemoryDesk
+from batch.engines.base import Engine, closing_answers, lanes_of
 from batch.errors import BatchError, CheckpointError, EngineError, FatalError, Interrupted
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
 from batch.options import RunOptions
 from batch.running.answering import Answering
+from batch.running.desk import StoreDesk
 from batch.running.ending import Listeners, ending_of
-from batch.running.feed import PENDING, Feed
+from batch.running.feed import PENDING, WITH_PROVIDER, Feed
 from batch.running.handle import RunHandle, RunObserver, StopMode
 from batch.running.live import Control, keep_house
 from batch.running.policy import ErrorStrategy, RateLimit, RetryPolicy
@@ -39,7 +39,9 @@ class Run(Steering):
     `engine` is an engine, or a function that makes one, which is called only where an item is left to answer.
     `execute` runs in the calling thread, `start` in one of its own. `on_progress(job, processed)` is called once a
     committed result, `on_results` once a committed group, both in the running thread; `observer` is told of all of it.
-    With `close_engine` the engine is closed at the end. `retry` may be set before the start.
+    With `close_engine` the engine is closed at the end. Without `wait_for_providers` the run ends once all that is left
+    is with a provider, and so does one that is stopped then: it is WAITING, which is no failure, and a later run takes
+    the answers. `retry` may be set before the start.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Run(Steering):
         observer: RunObserver | None = None,
         checkpoint_on_error: bool = True,
         close_engine: bool = True,
+        wait_for_providers: bool = True,
     ) -> None:
         if job.checkpoint_file is None:
             raise CheckpointError(f"Job {job.job_id} has no checkpoint; create it with BatchProcessor.create_job")
@@ -66,7 +69,10 @@ class Run(Steering):
         self._close_engine = close_engine
         limit = RateLimit(self.options.requests_per_minute, self.options.tokens_per_minute)
         clock = ActiveClock()
-        super().__init__(Feed(limit, self.options.workers, self._disk_is_behind, self._gave), clock, Meter(clock))
+        feed = Feed(limit, self.options.workers, self._disk_is_behind, self._gave, self._awaits)
+        super().__init__(feed, clock, Meter(clock))
+        self._desk: StoreDesk | None = None
+        self._waits = wait_for_providers
         self._elapsed_before = job.elapsed
         self._listeners = Listeners(observer, on_results, on_progress)
         self._answering = Answering(
@@ -131,8 +137,11 @@ class Run(Steering):
         places = self._store.done_map(job.total_prompts, retry_failed=self.retry_failed)
         self._feed.open(self._store, places)
         self._answering.open(set(self._store.ids("failed")) if self.retry_failed else set())
-        if PENDING in places:
+        if PENDING in places or WITH_PROVIDER in places:
             self.engine = _engine(self._given_engine)
+            if lanes_of(self.engine) is not None:  # which have their own
+                self._feed.lift_limits()
+                self.retry = RetryPolicy(0)
         job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
 
     def _thread_main(self) -> None:
@@ -164,6 +173,15 @@ class Run(Steering):
             raise
         assert self.job.checkpoint_file is not None
         self._answering.begin(writer)
+        self._desk = StoreDesk(
+            self._store,
+            writer,
+            self._feed,
+            self._answering,
+            waits=self._waits,
+            stopping=lambda: self._stop is not None,
+            begun=self._gave,
+        )
         self._task = asyncio.create_task(self._consume())
         keeper = asyncio.create_task(keep_house(self.job.checkpoint_file, self._control, self))
         if not self._feed.paused:
@@ -179,6 +197,7 @@ class Run(Steering):
             raise
         finally:
             keeper.cancel()
+            await self._desk.drain()
             self._take_error()
             self._clock.stop()
             await asyncio.to_thread(writer.drain)
@@ -213,28 +232,35 @@ class Run(Steering):
         """Set the job's last state of this run; the writer saves it."""
         job, failures = self.job, self._answering.failures
         unfinished = job.processed < job.total_prompts or self._answering.uncommitted_old > 0
-        if unfinished and self.error is None and not self._stop:
+        away = self._feed.with_provider if unfinished and not self._feed.left else 0
+        if unfinished and self.error is None and not self._stop and not away:
             self.error = FatalError(f"the engine ended with {job.total_prompts - job.processed} items unanswered")
         plural = "s" * (failures != 1)
         ending = ending_of(
             finished=not unfinished,
+            waiting=f"{away:,} item{'s' * (away != 1)} with a provider" * (away > 0),
             error=self.error,
             too_many_failures=f"stopped after {failures} failure{plural} ({self.options.on_error})"
             * self._answering.enough_failures,
             asked=self._stop_reason or "stopped",
         )
         ending.keep(job)
+        job.with_provider = self._feed.with_provider
         self._state = ending.state
 
     async def _consume(self) -> None:
         if self.engine is None:
             return
-        async with closing_answers(self.engine.answer(self._feed.items(), MemoryDesk())) as answers:
+        assert self._desk is not None
+        async with closing_answers(self.engine.answer(self._feed.items(), self._desk)) as answers:
             async for response in answers:
                 self._answering.answered(response)
 
     def _disk_is_behind(self) -> bool:
         return self._writer.backlog >= MAX_BACKLOG
+
+    def _awaits(self) -> bool:
+        return self._desk is not None and self._desk.awaits
 
     def _gave(self) -> None:
         self._state = RunState.RUNNING

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from batch.engines.base import Engine
+from batch.engines.base import Engine, lanes_of
 from batch.items import Answer, Request
 from batch.job import BatchJob
 from batch.options import RunOptions
@@ -93,6 +93,7 @@ class Steering:
         state = self._shown_state()
         given = list(islice(feed.given.copy().items(), SHOWN_IN_FLIGHT))
         partial = engine.partial_texts() if given and engine is not None else {}
+        lanes = lanes_of(engine) or ()
         p50, p95 = meter.latency()
         saved_at = self._answering.saved_at
         remaining = job.total_prompts - job.processed + len(self._answering.old_failures)
@@ -103,7 +104,7 @@ class Steering:
             total=job.total_prompts,
             completed=job.completed,
             failed=job.failed,
-            in_flight=feed.in_hand,
+            in_flight=max(0, feed.in_hand - sum(lane.waiting for lane in lanes)),
             retrying=feed.retrying,
             tokens_input=job.tokens_input,
             tokens_output=job.tokens_output,
@@ -127,6 +128,7 @@ class Steering:
             with_provider=feed.with_provider,
             duplicates=feed.duplicates,
             strangers=feed.strangers,
+            lanes=lanes,
         )
 
     def _service_levels(self) -> tuple[ServiceLevel, ...]:

@@ -279,6 +279,21 @@ def test_resume_with_another_model_says_so(program: Program) -> None:
     assert program.job().model_id == "other"
 
 
+def test_resume_with_other_weights_is_asked_first(program: Program) -> None:
+    assert program("run", program.prompts("fail x", "two"), "--on-error", "stop", "--workers", "1") == 1
+    job_id = program.job().job_id
+    weights = program.home / "weights" / "quick" / "model.safetensors"
+    weights.touch()
+    assert program("resume", job_id, "--workers", "2") == 1 and program.seen == ["fail x", "two"]
+    weights.write_bytes(b"trained on")
+    assert program("resume", job_id, "--retry-failed") == 2
+    assert "from other weights of quick than are there now: changed: model.safetensors; --yes" in program.err
+    assert program("resume", job_id, "--retry-failed", "--yes") == 1
+    assert "Warning: 2 results" in program.err
+    assert program("resume", job_id, "--retry-failed") == 1  # said once
+    assert "other weights" not in program.err
+
+
 def test_a_complete_job_runs_nothing_but_is_written(program: Program) -> None:
     assert program("run", program.prompts("one")) == 0
     job_id = program.job().job_id

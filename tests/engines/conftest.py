@@ -121,11 +121,11 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     from batch.engines.torch.static import StaticRunner
 
     def use(steps: Callable[[], Any] = PlainSteps, **attributes: Any) -> None:
-        def opened(model: Any, max_batch: int, *, share: bool = True, cache_dtype: Any = None) -> Any:
+        def opened(model: Any, max_batch: int, *, share: bool = True, cache_dtype: Any = None, notes: Any = None) -> Any:
             found = StaticRunner(model, max_batch, share=share, steps=steps())
             for name, value in attributes.items():
                 setattr(found, name, value)
-            assert runner._agree(found, runner.SingleRunner(model), 1e-3)
+            assert runner.Trial(model).agrees(found, 1e-3)
             return found
 
         monkeypatch.setattr(runner, "open_runner", opened)

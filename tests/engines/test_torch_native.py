@@ -58,7 +58,7 @@ def test_it_is_compiled_once_and_says_so(fresh: Path) -> None:
 
 
 def test_off_is_off(fresh: Path, monkeypatch: pytest.MonkeyPatch, models: Any) -> None:
-    monkeypatch.setenv(building.SWITCH, "0")
+    monkeypatch.setenv(building.KERNELS, "0")
     assert native.kernels() is None and not list(fresh.iterdir())
     assert load(models("qwen3"), "fp32").about["kernels"] == "torch"
     assert "switched off" in native.why_not()

@@ -263,5 +263,5 @@ def test_it_agrees_in_half_precision(models: Any, kind: str, dtype: Any) -> None
     linear.fuse(model)
     with torch.inference_mode():
         found = StaticRunner(model, 4)
-        assert runner._agree(found, runner.SingleRunner(model), 5e-2)
+        assert runner.Trial(model).agrees(found, 5e-2)
         assert {pool.dtype for pool in found._cache._pools} == {dtype} and found._logits.dtype == torch.float32

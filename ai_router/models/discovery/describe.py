@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ai_router.models.spec import ModelSpec, missing_engine
+from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
 from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, read_config
 from batch.engines.registry import Place
@@ -118,8 +118,6 @@ def _look_into(folder: Path) -> _Seen:
 
 def _cannot_take(engine: str, form: str, place: Place) -> str:
     """Why this engine cannot run this form of model here, else ""."""
-    if missing := missing_engine(engine) if form in ("folder", "url") or ":" in engine else "":
-        return missing
     try:
         row = engines.find(engine)
     except FatalError as error:

@@ -82,7 +82,8 @@ class _Run:
 class HostedEngine:
     """Runs a kind of local engine ("torch", "mlx", or any `module:name` of a CoreFactory) in a process of its own.
 
-    The process starts with the first `answer` and stays for the next ones. When it dies, it is started again, and what
+    The process starts with the first `answer` and stays for the next ones. One that dies before it is ready is started
+    again without native kernels, which its `about` says. When it dies, it is started again, and what
     it held runs again: at most `RESENDS` times an item, which then is a failure of class exhausted. FatalError is
     raised where the model cannot be loaded, or after `RESTARTS` restarts without an answer. One `answer` at a time.
     `timeout` is the seconds an item may take from its sending; overrunning it is a transient failure.
@@ -121,6 +122,7 @@ class HostedEngine:
         self._child: ChildProcess | None = None
         self._run: _Run | None = None
         self._ready: frames.Frame | None = None  # what the running child said when it had loaded
+        self._with_kernels = True  # until a child died before it was ready
         self._status = "stopped"
         self._partials: dict[int, tuple[ItemId, list[str]]] = {}
         self._closed = False
@@ -338,7 +340,8 @@ class HostedEngine:
             self._ready = None
             self._status = status
             self._partials.clear()
-            self._child = ChildProcess(worker_env(self._threads), self._on_frame, self._on_exit, self._log_path)
+            env = worker_env(self._threads, kernels=self._with_kernels)
+            self._child = ChildProcess(env, self._on_frame, self._on_exit, self._log_path)
             self._child.send(frames.encode({**self._load, "timing": self.timing}))
 
     def _on_frame(self, child: ChildProcess, frame: frames.Frame) -> None:
@@ -365,6 +368,8 @@ class HostedEngine:
         with self._lock:
             if child is not self._child:
                 return
+            if self._ready is None:  # what it cannot be without is loaded anew, what it can is left out
+                self._with_kernels = False
             self._ready = None
             self._status = "stopped"
             self._partials.clear()

@@ -16,6 +16,7 @@ from pathlib import Path
 from batch.engines.local import frames
 
 STDERR_LINES = 200  # kept for error messages
+KERNELS = "AI_ROUTER_NATIVE"  # "0" where the user wants no native kernels, "died" where a worker with them did
 GRACE_SECONDS = 0.7  # after each of: stdin closed, terminate
 FOLLOWED_BY_SYSTEM = 9  # the signal of the kernel's out-of-memory killer
 
@@ -144,8 +145,10 @@ class ChildProcess:
         self._on_exit(self)
 
 
-def worker_env(threads: int | None) -> dict[str, str]:
+def worker_env(threads: int | None, *, kernels: bool = True) -> dict[str, str]:
     """The environment of a worker: this package importable, the network left alone, its CPU threads set.
+
+    Without `kernels`, the native ones that a core may have are left alone: one with them died.
 
     OMP_* have to be there before torch is imported; what the user has set stays, unless `threads` is given.
     """
@@ -153,6 +156,8 @@ def worker_env(threads: int | None) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
     env["PYTHONUTF8"] = "1"
+    if not kernels and env.get(KERNELS) != "0":
+        env[KERNELS] = "died"
     env["PYTHONFAULTHANDLER"] = "1"  # a crash in native code says where, on stderr
     env |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     env |= {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}

@@ -22,7 +22,7 @@ import traceback
 from typing import Any, BinaryIO, cast
 
 from batch.engines import registry
-from batch.engines.local import frames
+from batch.engines.local import frames, notices
 from batch.engines.local.core import PARTIAL_SECONDS, CoreFactory, LocalCore, StepClock
 from batch.errors import BatchError, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
@@ -56,7 +56,7 @@ class Worker:
         self._send({"op": "status", "text": "loading model…"})
         try:
             sampling = build_options(SamplingOptions, load["sampling"])
-            core = find_core(load["kind"])(load["spec"], sampling, load["max_batch"])
+            core = self._open(load, sampling)
         except MissingExtraError as error:
             self._send({"op": "fatal", "message": str(error), "extra": error.extra})
             return 3
@@ -78,6 +78,13 @@ class Worker:
             if now - self._partials_at >= PARTIAL_SECONDS:
                 self._partials_at = now
                 self._show(core)
+
+    def _open(self, load: frames.Frame, sampling: SamplingOptions) -> LocalCore:
+        end = notices.listen(lambda text: self._send({"op": "status", "text": text}))
+        try:
+            return find_core(load["kind"])(load["spec"], sampling, load["max_batch"])
+        finally:
+            end()
 
     def _read(self) -> None:
         while (frame := frames.read(self._source)) is not None:

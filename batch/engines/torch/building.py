@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.engines.local.notices import say
+from batch.engines.local.process import KERNELS
 
-SWITCH = "AI_ROUTER_NATIVE"
+OFF = {"0": f"switched off by {KERNELS}=0", "died": "the engine died before it was ready when it had them"}
 HERE = Path(__file__).parent
 HEADERS = ("kernels.h", "block.h", "pairs.h")
 # What is compiled by itself: a source and its definitions. The cases are those of block.h; they take the longest.
@@ -59,8 +60,8 @@ class BuildError(Exception):
 
 def library() -> Native:
     """The library, compiled now where this machine has not done so yet; never raises."""
-    if os.environ.get(SWITCH, "1") == "0":
-        return Native(None, f"switched off by {SWITCH}=0")
+    if (off := OFF.get(os.environ.get(KERNELS, ""))) is not None:
+        return Native(None, off)
     if os.name != "posix":
         return Native(None, "there are none for this system")
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang"))), None)

@@ -42,9 +42,9 @@ class TorchCore:
         # Only here, so that this module's names can be imported without torch.
         import torch
 
-        from batch.engines.torch import runner, sampler
-        from batch.engines.torch.packed import SIZES, PackedRunner
-        from batch.engines.torch.static import StaticRunner
+        from batch.engines.torch import sampler
+        from batch.engines.torch.generation import Generation
+        from batch.engines.torch.packed import SIZES
 
         self._torch = torch
         self._truncate = truncate
@@ -55,27 +55,32 @@ class TorchCore:
         kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
         self._runner_options: dict[str, Any] = {"share": share_prefixes, "cache_dtype": kv}
         with self._torch.inference_mode():
-            self._runner: Any = self._open_runner()
-            self._static = isinstance(self._runner, StaticRunner)
-            self._packed = self._static or isinstance(self._runner, PackedRunner)
+            notes: list[str] = []
+            self._runner: Any = self._open_runner(notes)
             if not (max_batch or on_gpu):
-                self.room = self._runner.find_sizes() if self._packed else CPU_BATCH
+                self.room = self._runner.find_sizes() or CPU_BATCH
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
         tokens = budget // per_token if per_token else 2**62
-        own = (lambda row: self._runner.own(row)) if self._packed else None  # of whichever runner there is
-        ragged = self._packed and self._runner.ragged
-        self._scheduler = Scheduler(self.room, tokens, longest_first=order == "longest", own=own, ragged=ragged)
+        own = (lambda row: self._runner.own(row)) if self._runner.reckons else None  # of whichever runner there is
+        self._scheduler = Scheduler(
+            self.room, tokens, longest_first=order == "longest", own=own, ragged=self._runner.ragged
+        )
         self._limit_cache()
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._special = loaded.tokenizer.get_added_vocab()
         self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
         self._schemas.check(self._sampling.json_schema)
+        self._generation = Generation(loaded.model)
+        shown, more = self._runner.about()
+        notes = [*loaded.about.get("notes", []), *self._generation.notes, *notes, *more]
         self.about: Mapping[str, Any] = {
             **loaded.about,
-            "batching": "one by one" if isinstance(self._runner, runner.SingleRunner) else "together",
-            **(self._runner.about(loaded.about.get("notes", [])) if self._static else {}),
+            "batching": "together" if self._runner.together else "one by one",
+            "runner": self._runner.name,
+            **shown,
+            **({"notes": notes} if notes else {}),
         }
 
     @property
@@ -185,6 +190,7 @@ class TorchCore:
             ignored=ignored,
             constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
             logprobs=logprobs,
+            processors=self._generation.processors(prompt, room, sampling),
         )
 
     def _take(self, row: Sequence, token: int) -> str | None:
@@ -201,14 +207,15 @@ class TorchCore:
         """After running out of memory: begin again with half the rows at once; a row that was alone fails."""
         rows = list(self._scheduler.running)
         self._scheduler.finish(rows)
+        whole_budget = self._runner.whole_budget
         self._runner = None  # it may have stopped anywhere in its step; its cache goes before there is another
         gc.collect()
         if self._loaded.about["device"] != "cpu":
             self._torch.cuda.empty_cache()  # nothing where there is no such device
         self.room = self._scheduler.max_batch = max(1, len(rows) // 2)
-        if self._static:  # its cache takes the whole budget, however few the rows
+        if whole_budget:  # its cache took all of it, however few the rows
             self._scheduler.cache_tokens //= 2
-        self._runner = self._open_runner()
+        self._runner = self._open_runner([])
         self._limit_cache()
         if len(rows) == 1:
             failure = Failure(ErrorClass.EXHAUSTED, f"out of memory with this prompt alone: {problem}")
@@ -218,13 +225,13 @@ class TorchCore:
             self._scheduler.add(row)
         return []
 
-    def _open_runner(self) -> Any:
+    def _open_runner(self, notes: list[str]) -> Any:
         from batch.engines.torch import runner
 
-        return runner.open_runner(self._loaded.model, self.room, **self._runner_options)
+        return runner.open_runner(self._loaded.model, self.room, notes=notes, **self._runner_options)
 
     def _limit_cache(self) -> None:
-        if self._packed:
+        if self._runner.reckons:
             size = 2 if self._loaded.about.get("kv_cache") else 4  # bytes: as much as the weights in that precision
             self._runner.limit(self._scheduler.cache_tokens, warm=size * self._loaded.about["parameters"])
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from batch.engines.places import read_config
 from batch.engines.registry import EngineKind, EngineOption
 from batch.options import PRECISIONS, TRUNCATE
+
+
+def refuses(place: Path | str) -> str:
+    """Why torch cannot run a folder although it is a model's."""
+    if isinstance(place, str):
+        return ""
+    said = read_config(place / "config.json")[0].get("quantization")
+    if isinstance(said, dict) and "bits" in said and "group_size" in said:
+        return f"its weights are quantised by MLX ({said['bits']} bits), which torch does not read: engine: mlx runs it"
+    return ""
+
 
 KIND = EngineKind(
     "torch",
@@ -22,4 +36,5 @@ KIND = EngineKind(
         "share_prefixes": EngineOption("compute what prompts have in common once", bool),
     },
     suits=lambda place: not isinstance(place, str),
+    refuses=refuses,
 )

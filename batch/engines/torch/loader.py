@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
+from batch.engines.torch.quantised import check_quantised
+from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.errors import FatalError, MissingExtraError
 from batch.options import PRECISIONS
 
@@ -67,13 +70,15 @@ def load(
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{folder}: {_load_problem(error)}") from error
     notes = [quality] if quality else []
+    if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8"):
+        notes.append(_without_kernels())
     if not tokenizer.chat_template:
         notes.append("no chat template: it continues the text of a prompt")
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         end_ids=_end_ids(model, tokenizer),
-        context=getattr(config, "max_position_embeddings", None),
+        context=context_of(config),
         about={
             "device": device,
             "precision": precision,
@@ -109,6 +114,12 @@ def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) 
     return settled, quality, "torch" if quick is None else "native"
 
 
+def _without_kernels() -> str:
+    from batch.engines.torch import native
+
+    return f"slower than it could be: no native kernels, {native.why_not()}"
+
+
 def _stored(folder: Path) -> str:
     """The type that config.json says the weights are stored in."""
     config = json.loads((folder / "config.json").read_bytes())
@@ -134,6 +145,8 @@ def _check_folder(folder: Path) -> None:
         raise FatalError(f"{folder}: config.json cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise FatalError(f"{folder}: config.json does not hold an object")
+    if problem := check_quantised(config):
+        raise FatalError(f"{folder}: {problem}")
     if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
         raise FatalError(f"{folder}: no weights, neither *.safetensors nor pytorch_model.bin")
 
@@ -184,24 +197,6 @@ def read_problem(error: BaseException) -> str:
     if found:
         return f"it holds more than tensors ({found[1]}), which would run as code and is never loaded"
     return "it is damaged, or no file of tensors that torch.save wrote"
-
-
-OUT_OF_MEMORY = (
-    *("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc"),
-    "could not create a primitive",  # all that oneDNN says of it
-)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch, of oneDNN, of safetensors or of Python itself says that there is no memory left."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(said in text for said in OUT_OF_MEMORY)
-
-
-def first_line(error: BaseException) -> str:
-    """An error's first line, shortened."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

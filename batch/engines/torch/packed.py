@@ -26,6 +26,9 @@ TRIAL_SECONDS = 0.5  # after which no larger size is tried
 class PackedRunner:
     """All rows in one forward pass without padding; row i is row i of the cache."""
 
+    together = reckons = True
+    whole_budget = False
+
     def __init__(
         self,
         model: Any,
@@ -43,6 +46,7 @@ class PackedRunner:
         fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
         config = self._model.config.get_text_config()
         quick = self._kernels = kernels() if fits and native else None
+        self.name = "packed" if quick is None else "packed, native kernels"
         self._cache = (
             SlotCache(cache_dtype, max_batch) if quick is None else PageCache(cache_dtype, max_batch, quick.page)
         )
@@ -53,6 +57,10 @@ class PackedRunner:
     def bytes_per_token(self) -> int:
         """Of cache, measured; 0 before the first pass."""
         return self._cache.bytes_per_token()
+
+    def about(self) -> tuple[dict[str, Any], list[str]]:
+        """Nothing beyond its name."""
+        return {}, []
 
     @property
     def ragged(self) -> bool:

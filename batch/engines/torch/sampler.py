@@ -17,7 +17,7 @@ class Sampler:
         """The next token of each row, None where the logits are not numbers. logits: [rows, vocabulary], float32."""
         picked = _largest(logits)
         broken = picked < 0
-        changed = [self._penalise(rows, logits), self._constrain(rows, logits)]
+        changed = [self._process(rows, logits), self._penalise(rows, logits), self._constrain(rows, logits)]
         if any(changed):
             picked = logits.argmax(dim=-1)
         drawn = [i for i, row in enumerate(rows) if row.sampling.temperature > 0 and row.sampling.top_p > 0]
@@ -31,6 +31,15 @@ class Sampler:
             if row.constraint is not None and taken is not None:
                 row.constraint.take(taken)
         return found
+
+    @staticmethod
+    def _process(rows: Rows[Sequence], logits: torch.Tensor) -> bool:
+        """What the model's generation config asks for, by transformers' own processors; in place. Whether any does."""
+        held = [(i, row) for i, row in enumerate(rows) if row.processors]
+        for i, row in held:
+            known = torch.tensor([row.known(0, len(row.prompt) + len(row.tokens))], device=logits.device)
+            logits[i] = row.processors(known, logits[i : i + 1].clone())[0]
+        return bool(held)
 
     @staticmethod
     def _constrain(rows: Rows[Sequence], logits: torch.Tensor) -> bool:
@@ -53,7 +62,8 @@ class Sampler:
 
         Whether a row has one.
         """
-        held = [(i, row) for i, row in enumerate(rows) if row.sampling.repetition_penalty != 1.0]
+        # Processors have the penalty in its place among them.
+        held = [(i, row) for i, row in enumerate(rows) if row.sampling.repetition_penalty != 1.0 and not row.processors]
         for i, row in held:
             penalty = row.sampling.repetition_penalty
             seen = torch.tensor(sorted({*row.prompt, *row.tokens}), device=logits.device)

@@ -27,6 +27,7 @@ class Sequence:
     ignored: list[str] = field(default_factory=list)  # names of parameters that had no effect
     constraint: Constraint | None = None  # the schema that the answer must fit
     tokens: list[int] = field(default_factory=list)  # generated
+    processors: Any = None  # what the model's generation config asks of logits: transformers' own list
     logprobs: list[float] | None = None  # of each generated token; None where nobody asked
     generator: Any = None  # torch.Generator, made by the sampler at the first draw
     cache: Any = None  # the runner's own: a shared prefix, or all there is where rows share nothing

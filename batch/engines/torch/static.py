@@ -29,6 +29,8 @@ MOST_WAIT = 16  # decode steps that a prompt waits for others to run with
 class StaticRunner:
     """Rows over slots in one place; row i has slot i of the cache."""
 
+    name = "static"
+    together = reckons = whole_budget = True
     ragged = False  # every slot is as long as the longest row
 
     def __init__(self, model: Any, max_batch: int, *, share: bool = True, steps: Steps | None = None) -> None:
@@ -54,13 +56,16 @@ class StaticRunner:
         """Of cache, measured; 0 before the first pass."""
         return self._cache.bytes_per_token()
 
-    def about(self, notes: list[str]) -> dict[str, Any]:
-        """How steps are run, for display; a note is added where they should have been CUDA graphs."""
-        if not self.steps.problem:
-            return {"decoding": self.steps.kind}
-        return {"decoding": self.steps.kind, "notes": [*notes, f"decoding without CUDA graphs: {self.steps.problem}"]}
+    def about(self) -> tuple[dict[str, Any], list[str]]:
+        """How steps are run, and a note where they should have been CUDA graphs."""
+        problem = self.steps.problem
+        return {"decoding": self.steps.kind}, [f"decoding without CUDA graphs: {problem}"] if problem else []
 
-    def limit(self, tokens: int, *, warm: int = 0) -> None:
+    def find_sizes(self) -> int | None:
+        """Not measured on a GPU."""
+        return None
+
+    def limit(self, tokens: int, warm: int = 0) -> None:
         """Let the slots hold so many tokens together; they are taken with the first rows that need more than a trial.
 
         `warm` is not needed: what a GPU gives is there.
