@@ -210,7 +210,7 @@ class RunScreen(BaseScreen[None]):
         allowed = {
             "pause": state in (RunState.STARTING, RunState.RUNNING),
             "unpause": state is RunState.PAUSED,
-            "resume": state in (RunState.STOPPED, RunState.FAILED),
+            "resume": state in (RunState.STOPPED, RunState.FAILED, RunState.WAITING),
             "stop": running,
             "more": running and state is not RunState.DRAINING,
             "fewer": running and state is not RunState.DRAINING,
