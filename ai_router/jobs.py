@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 
 class ChangedModelError(BatchError):
-    """A job would go on with another model, or other weights, than its answers so far came from."""
+    """A job would go on with another model, or other weights, than its answers so far came from; `problem` says how."""
+
+    def __init__(self, problem: str, command: str) -> None:
+        super().__init__(f"{problem}; to go on all the same: {command}")
+        self.problem = problem
 
 
 @dataclass(slots=True)
@@ -219,7 +223,7 @@ def start(
     left = job.processed < job.total_prompts or (retry_failed and job.failed)
     if engine is None and left and (problem := model_changed(registry, job, plan)):
         if not allow_change:
-            raise ChangedModelError(f"{problem}; to go on all the same: ai-router resume {job.job_id} --yes")
+            raise ChangedModelError(problem, f"ai-router resume {job.job_id} --yes")
         plan.weights = fingerprint(spec_of(registry, plan))
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}
