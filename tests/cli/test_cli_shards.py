@@ -198,9 +198,7 @@ def test_the_cluster_of_a_job_is_kept_with_it(program: Program) -> None:
 
     spec = Registry(load_workspace(str(program.home))).get("quick")
     assert spec.ready and dict(spec.resources) == {"gpus": 1, "actors": 3}
-    engine = make_engine(
-        spec.configured(RunOptions(cluster="auto", ship_model=True)), SamplingOptions(), workers=None
-    )
+    engine = make_engine(spec.configured(RunOptions(cluster="auto", ship_model=True)), SamplingOptions(), workers=None)
     assert engine.name == "ray"
     told = engine._load["spec"]  # type: ignore[attr-defined]
     assert told["engine"] == "cores:open_core" and told["resources"] == {"gpus": 1, "actors": 3} and told["ship"]
