@@ -1,6 +1,6 @@
 """A job on a real Ray cluster of two nodes on this machine: what it costs when warm, and what is lost when parts die.
 
-    python -m benchmarks.cluster [--kills N] [instant] [overhead] [nodes] [drivers]
+    python -m benchmarks.cluster [--kills N] [--minutes N] [instant] [overhead] [nodes] [drivers]
 
 Nodes and drivers are killed with SIGKILL at random moments. Not in `python -m benchmarks`, as it takes minutes.
 """
@@ -41,7 +41,8 @@ from batch.options import SamplingOptions  # noqa: E402
 
 DEMO = ROOT / "ai_router" / "demo"
 INSTANT = 100_000
-SLOW = 3_000
+MINUTES = 60.0  # for the killing of each part
+SLOW = 5_000
 
 
 @contextlib.contextmanager
@@ -118,7 +119,8 @@ def nodes(cluster: Any, address: str, kills: int) -> None:
     """A node is killed at random, and another one comes, while a job runs."""
     node = cluster.add_node(num_cpus=2)
     killed = jobs = 0
-    while killed < kills:
+    until = time.monotonic() + MINUTES * 60
+    while killed < kills and time.monotonic() < until:
         engine = on(address, "ray_core:open_core", 2, {"room": 8})
         with tempfile.TemporaryDirectory() as folder:
             job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW)))
@@ -127,7 +129,7 @@ def nodes(cluster: Any, address: str, kills: int) -> None:
                 before = run.snapshot().completed
                 while run.snapshot().completed < before + 40 and not run.snapshot().state.over:
                     time.sleep(0.05)
-                if run.snapshot().state.over or killed >= kills:
+                if run.snapshot().state.over or killed >= kills or time.monotonic() > until:
                     break
                 time.sleep(random.uniform(0, 1.0))
                 cluster.remove_node(node, allow_graceful=False)
@@ -160,11 +162,14 @@ def drivers(cluster: Any, address: str, kills: int) -> None:
         job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW)))
         file = str(job.checkpoint_file)
         killed = 0
+        until = time.monotonic() + MINUTES * 60
         env = {**os.environ, "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
         while True:
             process = subprocess.Popen([sys.executable, "-c", DRIVER, file, address], cwd=ROOT, env=env)
             before = _committed(file)
-            while process.poll() is None and (killed >= kills or _committed(file) < before + 20):
+            while process.poll() is None and (
+                killed >= kills or time.monotonic() > until or _committed(file) < before + 20
+            ):
                 time.sleep(0.05)
             if process.poll() is not None:
                 break
@@ -191,7 +196,7 @@ def _check(file: Any, total: int, text: str) -> None:
         rows = list(store.iter_results())
     assert [row.prompt_index for row in rows] == list(range(total)), "lost or doubled"
     for row in rows:
-        assert row.success and row.response == text.format(row.prompt_index % 9 + 1).upper(), row
+        assert row.success and row.response_text == text.format(row.prompt_index % 9 + 1).upper(), row
 
 
 PARTS: dict[str, Callable[[Any, str, int], None]] = {
@@ -204,7 +209,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=60, help="end the killing after this, and check")
     args = parser.parse_args()
+    global MINUTES
+    MINUTES = args.minutes
     for name in args.parts or PARTS:
         with two_nodes() as (cluster, address):
             PARTS[name](cluster, address, args.kills)

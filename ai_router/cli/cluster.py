@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+from typing import Any
 
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     return Exit.DONE
 
 
-def ask(address: str) -> dict[str, list[dict[str, object]]]:
+def ask(address: str) -> dict[str, list[dict[str, Any]]]:
     """What a process of its own finds out, as Ray is imported there alone."""
     command = [sys.executable, "-P", "-m", "batch.engines.ray.status", address]
     if address == "local":
@@ -59,7 +60,7 @@ def ask(address: str) -> dict[str, list[dict[str, object]]]:
     except subprocess.TimeoutExpired:
         raise FatalError(f"the cluster at {address} says nothing within {SECONDS:g} s") from None
     try:
-        said: dict[str, list[dict[str, object]]] = json.loads(done.stdout.splitlines()[-1])
+        said: dict[str, list[dict[str, Any]]] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise FatalError(f"the cluster at {address} cannot be looked at: {last}") from None
