@@ -295,6 +295,8 @@ class HttpEngine:
 
     def _hear_limits(self, limits: Limits) -> None:
         """Wait before the limit is met, where the server says that nothing is left."""
+        if limits.retry_after is not None:
+            return  # it names the time itself
         for allowance in (limits.requests, limits.tokens):
             if allowance.remaining == 0 and allowance.reset and allowance.limit != 0:
                 self._hold_all(min(allowance.reset, LONGEST_HOLD))
