@@ -25,7 +25,7 @@ test -x $(LLMOCK_BIN)/llmock || { "$(PYTHON)" -m venv $(LLMOCK) && \
 	else echo "No Node.js: the tests with aimock are skipped" >&2; fi
 endef
 
-.PHONY: run test lint types tests bench bench-engines wheel clean
+.PHONY: run test lint types tests bench bench-engines bench-servers wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -70,6 +70,15 @@ bench: .venv/test.stamp
 
 bench-engines: .venv/test.stamp
 	$(BIN)/python -m benchmarks.engines $(ARGS)
+
+# The openai SDK in an environment of its own, as a user would have it.
+.venv/sdk/ready: .venv/test.stamp
+	"$(PYTHON)" -m venv .venv/sdk
+	$(BIN)/python -m pip --python .venv/sdk install --quiet --disable-pip-version-check -c constraints.txt openai
+	@touch $@
+
+bench-servers: .venv/sdk/ready
+	$(BIN)/python -m benchmarks.servers --sdk $(subst .venv/,.venv/sdk/,$(BIN))/python $(ARGS)
 
 wheel: .venv/test.stamp
 	$(BIN)/python -m build --outdir dist .
