@@ -187,7 +187,7 @@ def check_ending(ending: Ending, args: argparse.Namespace, forbidden: list[Path]
 def _run(task: _Task, args: argparse.Namespace, session: Session, display: Display, signals: Signals) -> int:
     jobfile, source, export = task.jobfile, task.source, task.ending.export
     plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
-    report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"))
+    report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
     display.busy("")
     if session.verbose and not args.check:
         for line in report.lines():
@@ -211,6 +211,7 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
             source,
             lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts"),
             task.spec,
+            session.registry,
         )
     except BaseException:
         if new_stream:
