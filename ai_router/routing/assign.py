@@ -86,7 +86,7 @@ def cheapest_for_score(score: Any, cost: Any, wanted: float) -> Assignment:
 
 
 def with_dial(score: Any, cost: Any, dial: float) -> Assignment:
-    """Between the cheapest assignment (dial 0) and the one with the highest score (1), by share of what lies between."""
+    """Between the cheapest assignment (dial 0) and the one with the highest score (1), by share of the costs between."""
     import numpy as np
 
     score, cost = _checked(score, cost)
@@ -260,7 +260,7 @@ def _last(mask: Any) -> int:
 
 
 def _of_few(score: Floats, cost: Floats, pick: Any) -> Assignment:
-    """By the undominated sums: those for which none is cheaper with as high a score. Few enough of them are all kept."""
+    """By the undominated sums: those that none as cheap exceeds in score. Few enough of them are all kept."""
     import numpy as np
 
     costs, scores = np.zeros(1), np.zeros(1)

@@ -22,7 +22,9 @@ _CODE = re.compile(
     r"=>|->|==|!=|\+=|&&|\|\||</?\w+>|\bSELECT\b.+\bFROM\b|\w+\.\w+\(|\w+\[\w+\]|#include",
     re.MULTILINE,
 )
-_SUM = re.compile(r"\d\s*[-+*/×^=÷]\s*\d|\d\s*[a-z]\s*[-+=]|\b[a-z]\s*\^?\d?\s*[-+=]\s*\d|\d+\s*(%|percent)|[²³√∫]|\b\w+\(x\)")
+_SUM = re.compile(
+    r"\d\s*[-+*/×^=÷]\s*\d|\d\s*[a-z]\s*[-+=]|\b[a-z]\s*\^?\d?\s*[-+=]\s*\d|\d+\s*(%|percent)|[²³√∫]|\b\w+\(x\)"
+)
 _PAYLOAD = re.compile(r"[:：]\s*\S|\n\s*\S")
 
 

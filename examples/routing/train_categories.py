@@ -119,7 +119,9 @@ def calibration_error(stated: list[float], right: list[bool]) -> float:
     at = np.minimum((np.array(stated) * BINS).astype(int), BINS - 1)
     truth, said = np.array(right, float), np.array(stated)
     return float(
-        sum(abs(truth[at == n].mean() - said[at == n].mean()) * (at == n).mean() for n in range(BINS) if (at == n).any())
+        sum(
+            abs(truth[at == n].mean() - said[at == n].mean()) * (at == n).mean() for n in range(BINS) if (at == n).any()
+        )
     )
 
 
