@@ -53,6 +53,7 @@ class JobPlan:
     weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
     table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
     lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
+    chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
     stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
@@ -68,6 +69,8 @@ class JobPlan:
             config["table"] = self.table
         if self.lanes:
             config["lanes"] = self.lanes
+        if self.chains:
+            config["chains"] = self.chains
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -122,7 +125,7 @@ def create_job(
     if registry is not None:
         # Kept with the job, whose row is written after its items, when all have been seen.
         config["lanes"] = plan.lanes
-        requests = directed(requests, registry, plan.model, plan.lanes)
+        requests = directed(requests, registry, plan.model, plan.lanes, plan.chains)
     job = processor.create_job(plan.model, requests, config=config, progress=progress)
     assert job.checkpoint_file is not None
     remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
@@ -149,6 +152,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         stored=job.checkpoint_file,
         table=config.get("table"),
         lanes=[str(lane) for lane in config.get("lanes", ())],
+        chains=dict(config.get("chains", {})),
     )
 
 
@@ -185,7 +189,7 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan)
     if plan.lanes:
-        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make_engine))
+        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make_engine, plan.chains))
     spec = spec.configured(plan.run)
     made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
     return kind.wrapped(made)
