@@ -39,10 +39,11 @@ def train_model(name: str, city: City, config: TrainConfig, folder: Path) -> Non
     start = time.monotonic()
 
     def show(report: EpochReport) -> None:
-        mark = " *" if report.best else ""
+        mark, quality = " *" if report.best else "", report.quality
+        found = f"  {quality.gain:.1f} × the mean, collisions {quality.collision_rate:.1%}" if quality else ""
         print(
             f"  epoch {report.epoch}/{report.epochs}  loss {report.loss:.3f}  "
-            f"reconstruction {report.reconstruction:.4f}  collisions {report.collision_rate:.1%}{mark}",
+            f"reconstruction {report.reconstruction:.5f} (mean {report.baseline:.5f}){found}{mark}",
             flush=True,
         )
 
