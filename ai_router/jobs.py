@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
+from ai_router.lanes import directed, lanes_engine, named
 from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 
 
 class ChangedModelError(BatchError):
-    """A job would go on with another model, or other weights, than its answers so far came from."""
+    """A job would go on with another model, or other weights, than its answers so far came from; `problem` says how."""
+
+    def __init__(self, problem: str, command: str) -> None:
+        super().__init__(f"{problem}; to go on all the same: {command}")
+        self.problem = problem
 
 
 @dataclass(slots=True)
@@ -47,7 +52,9 @@ class JobPlan:
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
     weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
     table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
-    stored: Path | None = None  # the job's file, where the plan was read from one
+    lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
+    chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
+    stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
         """What the checkpoint keeps, so that a resumed job runs as it began."""
@@ -60,11 +67,24 @@ class JobPlan:
             config["weights"] = self.weights
         if self.table is not None:
             config["table"] = self.table
+        if self.lanes:
+            config["lanes"] = self.lanes
+        if self.chains:
+            config["chains"] = self.chains
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
-def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[int], None] | None = None) -> Report:
-    """The validation report of a source against a model's context; reads the whole source once."""
+def check(
+    source: Source,
+    spec: ModelSpec,
+    plan: JobPlan,
+    progress: Callable[[int], None] | None = None,
+    registry: Registry | None = None,
+) -> Report:
+    """The validation report of a source against a model's context; reads the whole source once.
+
+    Items that name a model of the `registry` are counted as that one's.
+    """
     from batch.sources import validate
 
     count = token_counter(spec) if spec.context else None
@@ -72,6 +92,8 @@ def check(source: Source, spec: ModelSpec, plan: JobPlan, progress: Callable[[in
     system = count(plan.sampling.system) if count and plan.sampling.system else 0
 
     about: dict[str, Any] = {"model": spec.id, "system": plan.sampling.system}
+    if registry is not None:
+        about["answers"] = lambda name: named(registry, name) is not None
     if count is None:
         return validate(source, **about, progress=progress)
     measure = count
@@ -88,16 +110,23 @@ def create_job(
     requests: Any,
     progress: Callable[[int], None] | None = None,
     spec: ModelSpec | None = None,
+    registry: Registry | None = None,
 ) -> BatchJob:
     """A job on disk with all its prompts; `requests` is any iterable of texts or `Request`s.
 
-    Of the model `spec`, the job keeps what tells whether its weights are still the same when it goes on.
+    Of the model `spec`, the job keeps what tells whether its weights are still the same when it goes on. Requests that
+    name a model of the `registry` are meant for that one.
     """
     if spec is not None:
         plan.weights = fingerprint(spec)
     ErrorStrategy.parse(plan.run.on_error)
     processor = BatchProcessor(workspace.checkpoints)
-    job = processor.create_job(plan.model, requests, config=plan.as_config(), progress=progress)
+    config = plan.as_config()
+    if registry is not None:
+        # Kept with the job, whose row is written after its items, when all have been seen.
+        config["lanes"] = plan.lanes
+        requests = directed(requests, registry, plan.model, plan.lanes, plan.chains)
+    job = processor.create_job(plan.model, requests, config=config, progress=progress)
     assert job.checkpoint_file is not None
     remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
     return job
@@ -122,6 +151,8 @@ def plan_of(job: BatchJob) -> JobPlan:
         weights=config.get("weights"),
         stored=job.checkpoint_file,
         table=config.get("table"),
+        lanes=[str(lane) for lane in config.get("lanes", ())],
+        chains=dict(config.get("chains", {})),
     )
 
 
@@ -156,7 +187,10 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     kind = kind_of(plan.kind)
     if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
-    spec = spec_of(registry, plan).configured(plan.run)
+    spec = spec_of(registry, plan)
+    if plan.lanes:
+        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make_engine, plan.chains))
+    spec = spec.configured(plan.run)
     made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
     return kind.wrapped(made)
 
@@ -193,7 +227,7 @@ def start(
     left = job.processed < job.total_prompts or (retry_failed and job.failed)
     if engine is None and left and (problem := model_changed(registry, job, plan)):
         if not allow_change:
-            raise ChangedModelError(f"{problem}; to go on all the same: ai-router resume {job.job_id} --yes")
+            raise ChangedModelError(problem, f"ai-router resume {job.job_id} --yes")
         plan.weights = fingerprint(spec_of(registry, plan))
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}

@@ -74,6 +74,7 @@ class EngineKind:
     suits: Callable[[Place], bool] = lambda place: False
     refuses: Callable[[Place], str] = lambda place: ""
     check: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what is wrong with an entry's options together
+    lacks: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what it needs of this machine and has not: a key
 
     @property
     def own(self) -> bool:

@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 from batch.errors import ExportError
 
+# What is the disk's fault, and not that of what was asked for.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 _SQLITE = b"SQLite format 3\0"
 _CHECKPOINT_NAME = re.compile(r"batch_.*\.(db(-wal|-shm|-journal|\.lock)?|lock)", re.DOTALL)
 # Unescaped quotes cannot stand inside a JSON text, so a prompt that talks of checkpoints does not match.
@@ -101,7 +103,9 @@ def explained(path: Path | str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise ExportError(_explain(path, error)) from error
+        failed = ExportError(_explain(path, error))
+        failed.disk = error.errno in _DISK
+        raise failed from error
     except ValueError as error:
         if "null byte" not in str(error) and "null character" not in str(error):
             raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from batch.errors import SourceError
 from batch.items import Request
 from batch.sources.entries import is_empty, other_parts
+from batch.sources.named import NamedModels
 from batch.sources.source import Source
 
 ERROR = "error"
@@ -16,8 +17,6 @@ WARNING = "warning"
 _PROGRESS_EVERY = 4096
 _MASK = 2**64 - 1
 _GROWN_AT_ONCE = 1 << 16
-_MODELS = 1000  # names that are counted each for itself
-_SHOWN_MODELS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Report:
     known_answers: int = 0  # chats that end in the answer, which is not sent
     openai_batch: int = 0  # lines of the OpenAI batch form
     replaced_characters: int = 0
-    other_models: dict[str, int] = field(default_factory=dict)  # named by items, and not the one that answers
+    named: NamedModels = field(default_factory=NamedModels)  # by items, and not the one that answers the rest
     not_text: int = 0  # chats with parts that are no text
     not_text_kinds: list[str] = field(default_factory=list)
     without_system: int = 0  # completions, which have no place for a system prompt
@@ -203,8 +202,7 @@ class _Pass:
             if len(report.too_long_at) < self.limit:
                 report.too_long_at.append((position, tokens))
         if request.model and self.model and request.model != self.model:
-            named = request.model if request.model in report.other_models or len(report.other_models) < _MODELS else ""
-            report.other_models[named] = report.other_models.get(named, 0) + 1
+            report.named.count(request.model)
         if request.extra:
             self._look_at_extra(request, position)
 
@@ -234,13 +232,15 @@ def validate(
     count_tokens: Callable[[Request], int] | None = None,
     context: int | None = None,
     model: str | None = None,
+    answers: Callable[[str], bool] | None = None,
     system: str | None = None,
     limit_examples: int = 5,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Read a source once and report on it; memory grows by some 25 bytes a prompt.
 
-    `model` is the one that will answer: items that name another are counted by name. `system` is the run's system
+    `model` is the one that will answer: items that name another are counted by name; `answers(name)` says of which of
+    those the item's own model will answer. `system` is the run's system
     prompt: items that have no place for it are counted.
     `count_tokens` with `context` (tokens) finds prompts that the model cannot take. `progress` is told the number of
     entries read, now and then. A file that cannot be read to its end is a problem in the report, not an exception.
@@ -280,8 +280,8 @@ def validate(
     report.not_text_kinds = sorted(work.kinds)
     report.without_text = tally.without_text
     report.problems = _problems(report, unreadable, tally.taken_whole)
-    if problem := _other_models(report, model):
-        report.problems.append(problem)
+    for severity, code, count, text in report.named.told(model, answers or (lambda name: False), report.unit):
+        report.problems.append(Problem(severity, code, count, text))
     return report
 
 
@@ -344,21 +344,6 @@ def _add_warnings(report: Report, add: Callable[[str, str, int, str], None]) -> 
     add(WARNING, "without_system", report.without_system, text)
     text = f"{_count(report.replaced_characters, 'lone surrogate')} replaced by U+FFFD, for UTF-8 cannot hold them"
     add(WARNING, "replaced", report.replaced_characters, text)
-
-
-def _other_models(report: Report, model: str | None) -> Problem | None:
-    """How many items name which other models, the most first."""
-    names = report.other_models
-    if not names:
-        return None
-    count = sum(names.values())
-    shown = sorted((name for name in names if name), key=lambda name: (-names[name], name))
-    listed = ", ".join(f"{name} ({names[name]:,})" for name in shown[:_SHOWN_MODELS])
-    more = ", …" if len(shown) > _SHOWN_MODELS or "" in names else ""
-    verb = "names" if count == 1 else "name"
-    it = "it" if count == 1 else "them"
-    text = f"{_count(count, report.unit)} {verb} another model, and {model} answers {it}: {listed}{more}"
-    return Problem(WARNING, "other_model", count, text)
 
 
 def _key(request: Request) -> int:

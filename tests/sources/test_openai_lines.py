@@ -133,7 +133,7 @@ def test_lines_for_other_models_are_counted_by_name(names: list[str | None]) -> 
 
     report = validate(Given("x", "list"), model="demo")
     others = Counter(name for name in names if name not in ("demo", None))
-    assert report.other_models == others
+    assert report.named.counts == others
     told = [problem for problem in report.problems if problem.kind == "other_model"]
     assert sum(problem.count for problem in told) == others.total()
     for name, count in others.items():
@@ -146,7 +146,7 @@ def test_names_without_end_are_counted_together(tmp_path: Path) -> None:
     values = [{"custom_id": str(i), "body": {"model": f"m{i}", "prompt": f"p{i}"}} for i in range(1500)]
     report = validate(source_of(tmp_path, values), model="demo")
     (problem,) = [p for p in report.problems if p.kind == "other_model"]
-    assert problem.count == 1500 and len(report.other_models) == 1001
+    assert problem.count == 1500 and len(report.named.counts) == 1001
     assert problem.text.startswith("1,500 lines name another model, and demo answers them: m0 (1), ")
     assert problem.text.endswith(", …")
 

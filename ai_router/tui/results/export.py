@@ -19,6 +19,7 @@ from ai_router.tui.dialogs import Dialog
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.text import count, harmless, plural
+from batch.sources.paths import user_path
 
 if TYPE_CHECKING:
     from batch.checkpoint.rows import Kind
@@ -168,7 +169,7 @@ class ExportDialog(Dialog[Path]):
 
     def _target(self) -> Path:
         text = self.query_one("#export-path", Input).value.strip()
-        path = Path(text).expanduser()
+        path = user_path(text)
         return path if path.is_absolute() else Path.cwd() / path
 
     # -- writing --------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ class ChooseModelScreen(FlowScreen):
 
         def work() -> None:
             try:
-                report = jobs.check(self.source, spec, jobs.JobPlan(spec.id), progress)
+                report = jobs.check(self.source, spec, jobs.JobPlan(spec.id), progress, self.services.registry)
             except _Stale:
                 return
             except (BatchError, OSError) as error:

@@ -126,7 +126,9 @@ class OptionsScreen(FlowScreen):
             plan.weights = job.config.get("weights") if job is not None else None
             if job is None or job.config != plan.as_config():
                 requests = self.source.requests()
-                job = self._job = jobs.create_job(app.workspace, plan, requests, self._progress, self.spec)
+                job = self._job = jobs.create_job(
+                    app.workspace, plan, requests, self._progress, self.spec, app.registry
+                )
             self.busy = "starting"
             if background:
                 jobs.detach(app.workspace, job)

@@ -25,10 +25,11 @@ from batch.engines.http.pool import Endpoint, Pool
 from batch.engines.http.server import Server
 from batch.engines.http.wire import ChatWire, CompletionsWire, EmbeddingsWire, Reply, Wire
 from batch.engines.local.core import item_sampling
-from batch.engines.tasks import Answering
+from batch.engines.pull import side_by_side
 from batch.errors import BatchError, Cause, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions
+from batch.running.policy import RateLimit, Taking
 
 WIRES: Mapping[str, type[Wire]] = {
     "chat": ChatWire,
@@ -74,6 +75,9 @@ class HttpEngine:
         self._partials: dict[ItemId, str] = {}
         self._left_out: Counter[str] = Counter()  # options that were asked for and not sent
         self._refused: set[str] = set()  # those among them that the server itself refused
+        self._limit = RateLimit(server.rpm, server.tpm)
+        self._turn = asyncio.Lock()  # who waits for the limit: one, and the others behind it
+        self._day, self._sent_today = 0, 0
         self._held_until = 0.0
         self._hold = FIRST_HOLD
         self._throttled = 0
@@ -120,7 +124,7 @@ class HttpEngine:
     ) -> AsyncIterator[BatchResponse[Answer]]:
         """Yield one response for every item pulled."""
         client = self._connected()
-        answers = Answering(lambda: self._adaptive.limit).answers(items, lambda item: self._one(client, item))
+        answers = side_by_side(items, lambda item: self._one(client, item), lambda: self._adaptive.limit)
         async with closing_answers(answers):
             async for response in answers:
                 yield response
@@ -161,6 +165,7 @@ class HttpEngine:
             self._left_out[name] += 1
         while True:
             await self._held()
+            reserved = await self._allowed(len(item.data.text))
             body = self._body(item.data, options)
             endpoint = await self._pool.take()
             ticket = self._adaptive.sent()
@@ -173,7 +178,9 @@ class HttpEngine:
                 raise
             response = self._took(outcome, endpoint, ticket, item, options, queued - start)
             if isinstance(response, BatchResponse):
+                self._limit.settle(reserved, response.tokens_input + response.tokens_output)
                 return _timed(response, start)
+            self._limit.settle(reserved, 0)
             if response is Again.LIMITED:
                 refusals += 1
                 if refusals >= MOST_REFUSALS:
@@ -206,6 +213,25 @@ class HttpEngine:
         while (wait := self._held_until - time.monotonic()) > 0:
             # Not all at the same moment, or they meet the limit together again.
             await asyncio.sleep(wait + random.uniform(0, min(1.0, wait / 4)))
+
+    async def _allowed(self, characters: int) -> Taking | None:
+        """Wait until the entry's own limits let another request begin; returns what was reserved of the tokens.
+
+        Raises FatalError when the day's requests are used up.
+        """
+        if self.server.rpd is not None:
+            day = int(time.time() // 86400)
+            if day != self._day:
+                self._day, self._sent_today = day, 0
+            if self._sent_today >= self.server.rpd:
+                raise FatalError(f"the {self.server.rpd:,} requests of today (rpd) are used up; resume tomorrow (UTC)")
+            self._sent_today += 1
+        if not self._limit.active:
+            return None
+        async with self._turn:
+            while (wait := self._limit.take(characters)) > 0:
+                await asyncio.sleep(wait)
+            return self._limit.reserved
 
     # -- what became of a request -------------------------------------------------------------------------------------
 
@@ -295,6 +321,8 @@ class HttpEngine:
 
     def _hear_limits(self, limits: Limits) -> None:
         """Wait before the limit is met, where the server says that nothing is left."""
+        if limits.retry_after is not None:
+            return  # it names the time itself
         for allowance in (limits.requests, limits.tokens):
             if allowance.remaining == 0 and allowance.reset and allowance.limit != 0:
                 self._hold_all(min(allowance.reset, LONGEST_HOLD))

@@ -1,0 +1,60 @@
+"""A job that spans models: lines that name one of the registry are answered by it, and every row says by whom."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from batch.checkpoint import CheckpointStore
+from tests.cli.program import Program
+
+
+def lines(program: Program, *models: str | None) -> Path:
+    path = program.home / "batch.jsonl"
+    text = ""
+    for n, model in enumerate(models):
+        body = {"messages": [{"role": "user", "content": f"p{n}"}], **({"model": model} if model else {})}
+        line = {"custom_id": f"c{n}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        text += json.dumps(line) + "\n"
+    path.write_text(text)
+    return path
+
+
+def answered(program: Program) -> list[tuple[str | None, str | None, str | None]]:
+    path = program.job().checkpoint_file
+    assert path is not None
+    with CheckpointStore(path) as store:
+        return [(r.model, r.meant_for, r.meant_why) for r in store.iter_results()]
+
+
+def test_lines_go_to_the_models_they_name(program: Program) -> None:
+    program.add_model("other")
+    path = lines(program, "quick", "other", "gpt-unknown", None, "OTHER")
+    assert program("run", path, "--check") == 0
+    assert "2 lines name a model of their own, which answers them: OTHER (1), other (1)" in program.out
+    assert "1 line names another model, and quick answers it: gpt-unknown (1)" in program.out
+    assert program("run", path) == 0
+    named = ("other", "other", "the input names it")
+    assert answered(program) == [("quick", None, None), named, ("quick", None, None), ("quick", None, None), named]
+    assert program("export", program.job().job_id, "--output", "-") == 0
+    models = [json.loads(line)["response"]["body"]["model"] for line in program.out.splitlines()]
+    assert models == ["quick", "other", "quick", "quick", "other"]
+
+
+def test_a_model_that_is_gone_stops_the_job_before_its_first_item(program: Program) -> None:
+    program.add_model("other")
+    program.engine_error = "no engine"
+    assert program("run", lines(program, "other", "other", "quick")) == 3
+    program.engine_error = ""
+    del program.models["other"]
+    (program.home / "models.yaml").write_text(json.dumps({"models": program.models}))
+    assert program("resume", program.job().job_id) == 3
+    assert "Some items are meant for a model that is gone. Unknown model: other" in program.err
+    assert program.job().processed == 0
+
+
+def test_two_local_models_one_after_the_other(program: Program) -> None:
+    program.add_model("other", step_seconds=0.001)
+    process = program.start("run", lines(program, *["quick", "other"] * 10))
+    assert process.wait(60) == 0, process.communicate()
+    assert [model for model, _, _ in answered(program)] == ["quick", "other"] * 10
