@@ -25,7 +25,7 @@ from batch.semantic_ids.task import CodebookOptions
 from batch.semantic_ids.train import EpochReport, TrainConfig, train
 
 ORG = "comp5331poi"
-QUICK = TrainConfig(lr=1e-3, batch_size=256, warmup=0.2, settle=0.6, kmeans_n_init=3, check_every=4)
+QUICK = TrainConfig(lr=1e-3, batch_size=256, kmeans_n_init=3, check_every=4)
 MODELS = {
     "rqvae-nyc-div0.25-commit0.5-lr1e-3": (NYC, replace(QUICK, codewords=32, commitment_weight=0.5)),
     "rqvae-tky-div0.25-commit0.25-lr1e-3": (TKY, replace(QUICK, codewords=64, commitment_weight=0.25)),

@@ -37,9 +37,9 @@ ends with exit code 1.
 """
 EXAMPLES = """\
 examples:
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city
-  ai-router semantic-ids train rqvae-tky-div0.25-commit0.25-lr1e-3 --from ./city --codewords 64 --epochs 100
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --resume
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --batch-size 256
+  ai-router semantic-ids train rqvae-tky-div0.25-commit0.25-lr1e-3 --from ./city --batch-size 256 --epochs 100
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --batch-size 256 --resume
 """
 NOTE_SECONDS = 10.0  # between two lines where lines stay
 
