@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ai_router.models.spec import ModelSpec
@@ -38,6 +39,28 @@ def make_engine(
 
     room = None if workers is None else max(workers, LEAST_ROOM)
     return HostedEngine(spec.engine, described, sampling=sampling, max_batch=room, timeout=timeout)
+
+
+def make_job_engine(
+    spec: ModelSpec,
+    sampling: SamplingOptions,
+    *,
+    workers: int | None,
+    timeout: float | None = None,
+    reuse: str = "off",
+    answers: Path | None = None,
+) -> Engine[Request, Answer]:
+    """The engine of a model for a job: over a server, equal requests are asked once, as `RunOptions.reuse` says.
+
+    `answers` is the file with the answers of other jobs.
+    """
+    engine = make_engine(spec, sampling, workers=workers, timeout=timeout)
+    if reuse == "off" or engines.find(spec.engine).kind != "server":
+        return engine
+    from batch.engines.reuse import Answers, ReuseEngine
+
+    said = describe_for_engine(spec.place, spec.engine_options)
+    return ReuseEngine(engine, sampling, said, Answers(answers if reuse == "jobs" else None))
 
 
 def describe_for_engine(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:
