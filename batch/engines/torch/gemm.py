@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from batch.engines.torch.native import Kernels
 
-
 LIMIT, KEPT, SPARSE = 6.0, 16, 16  # of gemm.c
 
 
