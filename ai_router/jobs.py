@@ -36,7 +36,11 @@ ANSWERS_NAME = "answers.cache"  # beside the checkpoints: what `reuse: jobs` rem
 
 
 class ChangedModelError(BatchError):
-    """A job would go on with another model, or other weights, than its answers so far came from."""
+    """A job would go on with another model, or other weights, than its answers so far came from; `problem` says how."""
+
+    def __init__(self, problem: str, command: str) -> None:
+        super().__init__(f"{problem}; to go on all the same: {command}")
+        self.problem = problem
 
 
 @dataclass(slots=True)
@@ -52,6 +56,7 @@ class JobPlan:
     weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
     table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
     lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
+    chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
     stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
@@ -67,6 +72,8 @@ class JobPlan:
             config["table"] = self.table
         if self.lanes:
             config["lanes"] = self.lanes
+        if self.chains:
+            config["chains"] = self.chains
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -121,7 +128,7 @@ def create_job(
     if registry is not None:
         # Kept with the job, whose row is written after its items, when all have been seen.
         config["lanes"] = plan.lanes
-        requests = directed(requests, registry, plan.model, plan.lanes)
+        requests = directed(requests, registry, plan.model, plan.lanes, plan.chains)
     job = processor.create_job(plan.model, requests, config=config, progress=progress)
     assert job.checkpoint_file is not None
     remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
@@ -148,6 +155,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         stored=job.checkpoint_file,
         table=config.get("table"),
         lanes=[str(lane) for lane in config.get("lanes", ())],
+        chains=dict(config.get("chains", {})),
     )
 
 
@@ -189,7 +197,7 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
         return reusing(make_engine(spec, sampling, **how), spec, sampling, plan.run.reuse, answers)
 
     if plan.lanes:
-        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make))
+        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
     spec = spec.configured(plan.run)
     return kind.wrapped(make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout))
 
@@ -228,7 +236,7 @@ def start(
     left = job.processed < job.total_prompts or (retry_failed and job.failed)
     if engine is None and left and (problem := model_changed(registry, job, plan)):
         if not allow_change:
-            raise ChangedModelError(f"{problem}; to go on all the same: ai-router resume {job.job_id} --yes")
+            raise ChangedModelError(problem, f"ai-router resume {job.job_id} --yes")
         plan.weights = fingerprint(spec_of(registry, plan))
     job.model_id = plan.model
     job.config = {**job.config, **plan.as_config()}

@@ -155,6 +155,15 @@ class RunOptions:
         choices=(AS_MODEL, *TRUNCATE),
         advanced=True,
     )
+    cluster: str | None = option(
+        None,
+        "run local models on a Ray cluster: auto (one that runs here), HOST:PORT, ray://HOST:10001, or local",
+        metavar="ADDRESS",
+        advanced=True,
+    )
+    ship_model: bool = option(
+        False, "send the model's folder to the cluster's nodes, where they have no path in common", advanced=True
+    )
 
 
 @cache

@@ -85,7 +85,9 @@ class Services(Protocol):
         """Look for models again; `models_changed` is published when that is done."""
         ...
 
-    def start_run(self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False) -> Run:
+    def start_run(
+        self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False, allow_change: bool = False
+    ) -> Run:
         """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read."""
         ...
 

@@ -17,7 +17,8 @@ class Puller(Generic[Q]):
 
     `took` is called with each item. `over` is called once, with None at the end of the items or with what the iterator
     raised, which the engine raises again where its responses are read. `room` is how many items are taken before the
-    first `release`; None: as many as there are.
+    first `release`; None: as many as there are. A `room` that is asked for may change: it is looked at with each
+    `release`.
     """
 
     def __init__(
@@ -25,17 +26,24 @@ class Puller(Generic[Q]):
         items: AsyncIterator[BatchItem[Q]],
         took: Callable[[BatchItem[Q]], None],
         over: Callable[[Exception | None], None],
-        room: int | None = None,
+        room: int | Callable[[], int] | None = None,
     ) -> None:
-        self._slots = None if room is None else asyncio.Semaphore(room)
+        self._limit = room if callable(room) else None
+        self._granted = room() if callable(room) else room  # items in hand, and those that may be taken at once
+        self._slots = None if self._granted is None else asyncio.Semaphore(self._granted)
         self._took, self._over = took, over
         self._task = asyncio.create_task(self._pull(items))
 
     def release(self, count: int = 1) -> None:
-        """There is room for so many items more."""
-        if self._slots is not None:
-            for _ in range(count):
-                self._slots.release()
+        """So many items are out of hand again, for which others may be taken."""
+        if self._slots is None or self._granted is None:
+            return
+        if self._limit is not None:
+            self._granted -= count
+            count = max(0, self._limit() - self._granted)
+            self._granted += count
+        for _ in range(count):
+            self._slots.release()
 
     def cancel(self) -> None:
         """Take nothing more; an item that is on its way is given up."""
@@ -59,7 +67,9 @@ class Puller(Generic[Q]):
 
 
 async def side_by_side(
-    items: AsyncIterator[BatchItem[Q]], work: Callable[[BatchItem[Q]], Awaitable[R]], room: int | None = None
+    items: AsyncIterator[BatchItem[Q]],
+    work: Callable[[BatchItem[Q]], Awaitable[R]],
+    room: int | Callable[[], int] | None = None,
 ) -> AsyncIterator[R]:
     """What `work` makes of each item, at most `room` at once, in the order in which it is ready.
 
@@ -100,5 +110,7 @@ async def side_by_side(
             yield result
     finally:
         puller.cancel()
-        for task in running:
+        tasks = list(running)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

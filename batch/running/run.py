@@ -163,6 +163,8 @@ class Run(Steering):
             if lanes_of(self.engine) is not None:  # which have their own
                 self._feed.lift_limits()
                 self.retry = RetryPolicy(0)
+            elif getattr(self.engine, "takes_all", False):  # whose requests go together, thousands at a time
+                self._feed.lift_limits()
         job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
 
     def _thread_main(self) -> None:
@@ -244,7 +246,7 @@ class Run(Steering):
         if self._task.cancelled():
             return
         error = self._task.exception()
-        if error is None and abandoned and not self._stop:
+        if error is None and abandoned and not self._stop and not (self._holds_back and self._feed.with_provider):
             error = FatalError(f"the engine ended without answering {abandoned} items")
         if error is not None:
             self.error = self.error or error
@@ -253,7 +255,9 @@ class Run(Steering):
         """Set the job's last state of this run; the writer saves it."""
         job, failures = self.job, self._answering.failures
         unfinished = job.processed < job.total_prompts or self._answering.uncommitted_old > 0
-        away = self._feed.with_provider if unfinished and not self._feed.left else 0
+        # What a provider has no room for yet is handed over by a later run.
+        later = self._holds_back
+        away = self._feed.with_provider if unfinished and (not self._feed.left or later) else 0
         if unfinished and self.error is None and not self._stop and not away:
             self.error = FatalError(f"the engine ended with {job.total_prompts - job.processed} items unanswered")
         plural = "s" * (failures != 1)
@@ -268,6 +272,11 @@ class Run(Steering):
         ending.keep(job)
         job.with_provider = self._feed.with_provider
         self._state = ending.state
+
+    @property
+    def _holds_back(self) -> bool:
+        """Whether the engine has ended with items that it is to hand over later."""
+        return bool(getattr(self.engine, "holds_back", False))
 
     async def _consume(self) -> None:
         if self.engine is None:

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
+from batch.engines.tasks import Answering
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.engines.base import closing_answers
 from batch.engines.desk import Desk, MemoryDesk
 from batch.engines.reuse import Answers, ReuseEngine
-from batch.engines.tasks import Answering
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import RunOptions, SamplingOptions

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ai_router.tui.base import BaseScreen
+from ai_router.tui.jobs.changed import ask_for_change
 
 if TYPE_CHECKING:
     from batch.job import BatchJob
@@ -32,7 +34,7 @@ class JobActions(BaseScreen[T]):
         """Run the failed prompts again, and what is missing."""
         self._run(retry_failed=True)
 
-    def _run(self, *, retry_failed: bool) -> None:
+    def _run(self, *, retry_failed: bool, allow_change: bool = False) -> None:
         path = self.job_at_hand()
         if path is None:
             return
@@ -47,7 +49,7 @@ class JobActions(BaseScreen[T]):
             job = jobs.open_job(app.workspace, str(path))
             if text := _nothing_to_do(job, retry_failed):
                 return text
-            app.start_run(job, jobs.plan_of(job), retry_failed=retry_failed)
+            app.start_run(job, jobs.plan_of(job), retry_failed=retry_failed, allow_change=allow_change)
             assert job.checkpoint_file is not None
             return job.checkpoint_file
 
@@ -59,6 +61,12 @@ class JobActions(BaseScreen[T]):
                 app.jobs_changed.publish(None)
 
         def failed(error: Exception) -> None:
+            from ai_router.jobs import ChangedModelError
+
+            if isinstance(error, ChangedModelError):
+                again = partial(self._run, retry_failed=retry_failed, allow_change=True)
+                ask_for_change(self.app, error, again)
+                return
             app.show_error(error, retry=lambda: self._run(retry_failed=retry_failed))
 
         self.in_thread(begin, begun, busy="starting the job", group="run", failed=failed)

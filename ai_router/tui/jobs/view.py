@@ -69,6 +69,8 @@ class JobLine:
             return (f"✗ {count(self.failed)} failed", "error") if self.failed else ("✓ done", "success")
         if self.info.status == "failed":
             return "✗ stopped", "error"
+        if self.info.status == "waiting":
+            return "◷ provider", "accent"
         return ("◌ to resume", "warning") if self.info.status != "pending" else ("◌ waiting", "muted")
 
     @property

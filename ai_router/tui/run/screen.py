@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from ai_router.kinds.base import PROMPTS, SCORE, JobKind
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
+from ai_router.tui.jobs.changed import ask_for_change
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
 from ai_router.tui.run.leave import LeaveDialog, StopDialog
 from ai_router.tui.run.progress import ProgressPanel
@@ -279,14 +281,21 @@ class RunScreen(BaseScreen[None]):
         """Run the failed prompts again, and what is missing."""
         self._start_again(retry_failed=True)
 
-    def _start_again(self, *, retry_failed: bool) -> None:
+    def _start_again(self, *, retry_failed: bool, allow_change: bool = False) -> None:
         self.busy = "opening…"
 
         def work() -> None:
             job = jobs.open_job(self.services.workspace, str(self.path))
-            self.services.start_run(job, jobs.plan_of(job), retry_failed=retry_failed)
+            self.services.start_run(job, jobs.plan_of(job), retry_failed=retry_failed, allow_change=allow_change)
 
-        self._do(work)
+        def failed(error: BaseException) -> None:
+            if isinstance(error, jobs.ChangedModelError):
+                again = partial(self._start_again, retry_failed=retry_failed, allow_change=True)
+                ask_for_change(self.app, error, again)
+            else:
+                self.services.show_error(error)
+
+        self._do(work, failed)
 
     def action_background(self) -> None:
         """Stop here, and go on in a process of its own."""
@@ -315,7 +324,7 @@ class RunScreen(BaseScreen[None]):
 
         self._do(work)
 
-    def _do(self, work: Callable[[], None]) -> None:
+    def _do(self, work: Callable[[], None], failed: Callable[[BaseException], None] | None = None) -> None:
         """Something slow with the job, in a thread; afterwards the handle is taken anew, however it went."""
 
         def guarded() -> BaseException | None:
@@ -330,7 +339,7 @@ class RunScreen(BaseScreen[None]):
             self.take_handle()
             self.refresh_bindings()
             if error is not None:
-                self.services.show_error(error)
+                (failed or self.services.show_error)(error)
 
         self.tick(at_once=True)
         self.refresh_bindings()

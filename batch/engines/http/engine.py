@@ -23,7 +23,7 @@ from batch.engines.http.pool import Endpoint, Pool
 from batch.engines.http.server import Server
 from batch.engines.http.wire import ChatWire, CompletionsWire, EmbeddingsWire, Reply, Wire, prompt_bytes
 from batch.engines.local.core import item_sampling
-from batch.engines.tasks import Answering
+from batch.engines.pull import side_by_side
 from batch.errors import BatchError, Cause, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions
@@ -138,7 +138,7 @@ class HttpEngine:
     ) -> AsyncIterator[BatchResponse[Answer]]:
         """Yield one response for every item pulled."""
         client = self._connected()
-        answers = Answering(lambda: self._adaptive.limit).answers(items, lambda item: self._one(client, item))
+        answers = side_by_side(items, lambda item: self._one(client, item), lambda: self._adaptive.limit)
         async with closing_answers(answers):
             async for response in answers:
                 yield response

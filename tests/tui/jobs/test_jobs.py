@@ -252,3 +252,25 @@ async def test_results_and_back(workspace: Workspace) -> None:
         await on_screen(pilot, ResultsScreen)
         await pilot.press("escape")
         await on_screen(pilot, JobsScreen)
+
+
+async def test_other_weights_are_asked_about_first(
+    workspace: Workspace, engine: PaceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(workspace)
+    monkeypatch.setattr(
+        "ai_router.jobs.model_changed", lambda registry, job, plan: "Its answers came from other weights"
+    )
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await opened(pilot, app, 4)
+        await pilot.press("r")
+        dialog = await on_screen(pilot, ConfirmDialog)
+        await until(pilot, lambda: "Its answers came from other weights" in shown(app))
+        await pilot.press("c")
+        assert not isinstance(app.screen, ConfirmDialog) and not app.runs
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog) and app.screen is not dialog)
+        await pilot.press("g")
+        await on_screen(pilot, RunScreen)
+        assert app.runs
