@@ -34,6 +34,8 @@ VERBS = {
     "evaluate": "score a results file, or compare two",
     "semantic-ids": "turn item features into semantic IDs; check and publish them",
     "models": "list the models that can be chosen",
+    "route": "which model would answer what, why, and for how much",
+    "evidence": "what scored jobs have shown of each model",
     "ask": "one prompt, its answer on stdout",
     "trust": "let a folder's files name commands, webhooks and modules",
 }

@@ -31,6 +31,7 @@ from batch.sources.paths import user_path
 from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, plain, read_yaml, text_of, unknown_key
 
 SOURCE = "models.yaml"
+SECTIONS = ("models", "routes")  # the routes are read by `ai_router.routing.rules`
 # What any entry may say; an engine adds its own. `path` or `url` is where the model is.
 COMMON: Mapping[str, EngineOption] = {
     "path": EngineOption("the model's folder or file; relative to this file"),
@@ -58,8 +59,8 @@ def read_entries(file: Path) -> Iterator[ModelSpec]:
     try:
         data = as_mapping(read_yaml(file, what="list of models"), str(file))
         for key in data:
-            if key != "models":
-                raise YamlError(f"{file}, line {data.line_of(key)}: {unknown_key(key, ['models'])}")
+            if key not in SECTIONS:
+                raise YamlError(f"{file}, line {data.line_of(key)}: {unknown_key(key, SECTIONS)}")
         models = as_mapping(data.get("models"), f"{file}, models")
     except FileNotFoundError:
         return

@@ -53,6 +53,21 @@ def check_cluster(spec: ModelSpec) -> None:
         raise MissingExtraError(KIND.extra, "--cluster")
 
 
+def reusing(
+    engine: Engine[Request, Answer], spec: ModelSpec, sampling: SamplingOptions, reuse: str, answers: Path
+) -> Engine[Request, Answer]:
+    """The engine of a job's model, over which equal requests to a server are asked once, as `RunOptions.reuse` says.
+
+    `answers` is the file with the answers of other jobs.
+    """
+    if reuse == "off" or spec.engine not in engines.names() or engines.find(spec.engine).kind != "server":
+        return engine
+    from batch.engines.reuse import Answers, ReuseEngine
+
+    said = describe_for_engine(spec.place, spec.engine_options)
+    return ReuseEngine(engine, sampling, said, Answers(answers if reuse == "jobs" else None))
+
+
 def _on_cluster(
     spec: ModelSpec,
     row: engines.EngineKind,

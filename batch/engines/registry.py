@@ -26,6 +26,7 @@ TABLE: Mapping[str, str] = {
     "mlx": "batch.engines.mlx.kind:KIND",
     "ray": "batch.engines.ray.kind:KIND",
     "server": "batch.engines.http.kind:KIND",
+    "provider": "batch.engines.provider.kind:KIND",
     "torch": "batch.engines.torch.kind:KIND",
 }
 
@@ -75,6 +76,7 @@ class EngineKind:
     suits: Callable[[Place], bool] = lambda place: False
     refuses: Callable[[Place], str] = lambda place: ""
     check: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what is wrong with an entry's options together
+    lacks: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what it needs of this machine and has not: a key
 
     @property
     def own(self) -> bool:

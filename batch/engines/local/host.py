@@ -247,6 +247,7 @@ class HostedEngine:
             error=None if done else Failure(ErrorClass(frame["class"]), frame["message"]),
             tokens_input=frame["in"],
             tokens_output=frame["out"],
+            cost=0,
             timing=_timing(frame.get("timing"), flight, duration),
         )
 
@@ -282,7 +283,7 @@ class HostedEngine:
     def _failure(self, run: _Run, flight: _Flight, error_class: ErrorClass, message: str) -> BatchResponse[Answer]:
         run.release()
         duration = time.perf_counter_ns() - flight.pulled_ns
-        return BatchResponse(flight.item.id, None, duration, Failure(error_class, message))
+        return BatchResponse(flight.item.id, None, duration, Failure(error_class, message), cost=0)
 
     async def _restart(self, run: _Run) -> None:
         child = self._child
