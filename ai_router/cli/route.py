@@ -96,7 +96,7 @@ def _explain(number: int, router: object, plan: object, source: Source) -> None:
         if rate is None or not rate.enough:
             narrate(f"{model}: not enough evidence for {category} ({rate.n if rate else 0} graded)")
         else:
-            chance = router.chances(request.text, category, [model]).get(model, rate.mean)
+            chance = router.chances(request.text, [model]).get(model, rate.mean)
             shown = f"{rate.right:g} of {rate.n} graded ({rate.low:.0%}–{rate.high:.0%})"
             emit(f"  {model}: {chance:.0%} right expected; {shown}")
 
