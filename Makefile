@@ -9,7 +9,7 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint types tests bench bench-engines wheel clean
+.PHONY: run test lint types tests bench bench-engines bench-routing wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -53,6 +53,9 @@ bench: .venv/test.stamp
 
 bench-engines: .venv/test.stamp
 	$(BIN)/python -m benchmarks.engines $(ARGS)
+
+bench-routing: .venv/test.stamp
+	$(BIN)/python -m benchmarks.routing $(ARGS)
 
 wheel: .venv/test.stamp
 	$(BIN)/python -m build --outdir dist .

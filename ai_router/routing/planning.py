@@ -282,6 +282,9 @@ def _chosen(score: Any, cost: Any, sure: Any, wish: Wish, router: Router, best: 
     preferred = score.copy()
     unsure = np.flatnonzero(~sure)
     preferred[unsure, single] = np.where(np.isneginf(score[unsure, single]), -np.inf, 0.5)
+    if best is not None and (wish.budget is not None or wish.dial is not None):
+        # Chances are not known well enough to leave the best single model for less than this.
+        preferred[:, single] += SAME
     if wish.budget is not None:
         nanos = wish.budget * prices.NANOS
         try:
