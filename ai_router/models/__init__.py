@@ -5,7 +5,7 @@
 """
 
 from ai_router.models.discovery import describe, describe_folder
-from ai_router.models.factory import make_engine, token_counter
+from ai_router.models.factory import make_engine, make_job_engine, token_counter
 from ai_router.models.registry import DEMO_PATH, Registry, UnknownModelError
 from ai_router.models.spec import ModelSpec, with_choices
 
@@ -17,6 +17,7 @@ __all__ = [
     "describe",
     "describe_folder",
     "make_engine",
+    "make_job_engine",
     "token_counter",
     "with_choices",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from ai_router.models.discovery import describe, found
 from ai_router.models.discovery.describe import SUFFIXES
 from ai_router.models.entries import read_entries
+from ai_router.models.remote import remote_spec
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError, Workspace
 from batch.engines.places import form_of
@@ -37,8 +38,15 @@ class Registry:
         """Every model, ready or not."""
         return list(self._models.values())
 
+    def add(self, specs: Iterable[ModelSpec]) -> None:
+        """Take in models that were found later, as those of servers are; what is known already stays."""
+        known = {(spec.place, spec.engine_options.get("model")) for spec in self._models.values() if spec.is_remote}
+        for spec in specs:
+            if (spec.place, spec.engine_options.get("model")) not in known:
+                self._models = {**self._models, spec.id: spec}  # others may be reading the old one
+
     def get(self, name: str) -> ModelSpec:
-        """A model by id, by name without case, or by the path of its folder or file."""
+        """A model by id, by name without case, by the path of its folder or file, or by its server's address."""
         if name in self._models:
             return self._models[name]
         for spec in self._models.values():
@@ -48,6 +56,8 @@ class Registry:
             known = next((spec for spec in self._models.values() if _same(spec, place)), None)
             # Its place is its id, by which a job finds it again from wherever it is resumed.
             return known or describe(place, id=str(place), source="found")
+        if (remote := remote_spec(name)) is not None:
+            return self._models.get(remote.id, remote)
         near = difflib.get_close_matches(name, self._models, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self._models)}"
         raise UnknownModelError(f"Unknown model: {name}; {hint}")

@@ -42,6 +42,8 @@ def describe(
     engine = engine or engines.default_kind(place)
     why, config, weights = _look(place, form) if isinstance(place, Path) else _nothing("")
     why = why or _cannot_take(engine, form, place)
+    if not why and isinstance(place, str):
+        why = _lacks(engine, place, engine_options or {})
     if not why and adapter is not None and form_of(adapter) == "missing":
         why = f"no such adapter folder: {adapter}"
     label = place if isinstance(place, str) else place.name
@@ -130,6 +132,11 @@ def _cannot_take(engine: str, form: str, place: Place) -> str:
         hint = "serve it (with llama.cpp's llama-server, say), or take the model's folder of safetensors"
         return f"{place} is {here}, which none of the engines here runs ({', '.join(engines.names())}): {hint}"
     return f"{place} is {here}; the {engine} engine does not run it, engine: {takers[0].name} does"
+
+
+def _lacks(engine: str, place: str, options: Mapping[str, Any]) -> str:
+    """What a server's model needs and has not, such as a key, else ""."""
+    return engines.find(engine).lacks({**({"url": place} if place else {}), **options})
 
 
 def _context(config: Mapping[str, Any]) -> int | None:

@@ -29,6 +29,8 @@ from batch.engines.pull import side_by_side
 from batch.errors import BatchError, Cause, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions
+from batch.prices import Usage
+from batch.running.policy import RateLimit, Taking
 
 WIRES: Mapping[str, type[Wire]] = {
     "chat": ChatWire,
@@ -74,6 +76,9 @@ class HttpEngine:
         self._partials: dict[ItemId, str] = {}
         self._left_out: Counter[str] = Counter()  # options that were asked for and not sent
         self._refused: set[str] = set()  # those among them that the server itself refused
+        self._limit = RateLimit(server.rpm, server.tpm)
+        self._turn = asyncio.Lock()  # who waits for the limit: one, and the others behind it
+        self._day, self._sent_today = 0, 0
         self._held_until = 0.0
         self._hold = FIRST_HOLD
         self._throttled = 0
@@ -109,7 +114,22 @@ class HttpEngine:
             about["alarms"] = dict(self._alarms.counts)
         if len(self._alarms.answered_by) > 1 or self.server.model not in self._alarms.answered_by:
             about["answered by"] = dict(self._alarms.answered_by.most_common(5))
+        about["notes"] = [about["place"], *said(about)]
         return about
+
+    def most_cost(self, request: Request) -> int | None:
+        """The most that a request may cost, billionths of a dollar: a token a byte, and all of `max_tokens`."""
+        if self.server.free:
+            return 0
+        if self.server.price is None:
+            return None
+        try:
+            options, _ = item_sampling(self._sampling, request.params)
+        except PermanentError:
+            return 0  # it will not be sent
+        system = len(options.system.encode("utf-8", "replace")) if options.system else 0
+        prompt = len(_prompt_bytes(request)) + system + 64  # a template's own tokens
+        return self.server.price.cost(Usage(prompt, options.max_tokens))
 
     def partial_texts(self) -> Mapping[ItemId, str]:
         """The text so far of answers that are streamed."""
@@ -161,6 +181,7 @@ class HttpEngine:
             self._left_out[name] += 1
         while True:
             await self._held()
+            reserved = await self._allowed(len(item.data.text))
             body = self._body(item.data, options)
             endpoint = await self._pool.take()
             ticket = self._adaptive.sent()
@@ -173,7 +194,9 @@ class HttpEngine:
                 raise
             response = self._took(outcome, endpoint, ticket, item, options, queued - start)
             if isinstance(response, BatchResponse):
+                self._limit.settle(reserved, response.tokens_input + response.tokens_output)
                 return _timed(response, start)
+            self._limit.settle(reserved, 0)
             if response is Again.LIMITED:
                 refusals += 1
                 if refusals >= MOST_REFUSALS:
@@ -206,6 +229,25 @@ class HttpEngine:
         while (wait := self._held_until - time.monotonic()) > 0:
             # Not all at the same moment, or they meet the limit together again.
             await asyncio.sleep(wait + random.uniform(0, min(1.0, wait / 4)))
+
+    async def _allowed(self, characters: int) -> Taking | None:
+        """Wait until the entry's own limits let another request begin; returns what was reserved of the tokens.
+
+        Raises FatalError when the day's requests are used up.
+        """
+        if self.server.rpd is not None:
+            day = int(time.time() // 86400)
+            if day != self._day:
+                self._day, self._sent_today = day, 0
+            if self._sent_today >= self.server.rpd:
+                raise FatalError(f"the {self.server.rpd:,} requests of today (rpd) are used up; resume tomorrow (UTC)")
+            self._sent_today += 1
+        if not self._limit.active:
+            return None
+        async with self._turn:
+            while (wait := self._limit.take(characters)) > 0:
+                await asyncio.sleep(wait)
+            return self._limit.reserved
 
     # -- what became of a request -------------------------------------------------------------------------------------
 
@@ -295,6 +337,8 @@ class HttpEngine:
 
     def _hear_limits(self, limits: Limits) -> None:
         """Wait before the limit is met, where the server says that nothing is left."""
+        if limits.retry_after is not None:
+            return  # it names the time itself
         for allowance in (limits.requests, limits.tokens):
             if allowance.remaining == 0 and allowance.reset and allowance.limit != 0:
                 self._hold_all(min(allowance.reset, LONGEST_HOLD))
@@ -344,6 +388,17 @@ class HttpEngine:
         if not reply.text.strip() and reply.finish == "length":
             return Failure(ErrorClass.PERMANENT, "no text came before max_tokens was used up (by thinking?)")
         return None
+
+
+def said(about: Mapping[str, Any]) -> list[str]:
+    """What people should know of how a server was used and what it did, a few words each."""
+    words = [f"not sent: {about['not sent']}"] if "not sent" in about else []
+    if "rate limits met" in about:
+        words.append(f"rate limit met {about['rate limits met']:,} times")
+    words += [f"alarm: {kind} ({count:,})" for kind, count in about.get("alarms", {}).items()]
+    if "alarms" in about and "answered by" in about:
+        words.append(f"answered by {', '.join(about['answered by'])}")
+    return words
 
 
 def _timed(response: BatchResponse[Answer], start: int) -> BatchResponse[Answer]:
