@@ -26,6 +26,7 @@ test -x $(LLMOCK_BIN)/llmock || { "$(PYTHON)" -m venv $(LLMOCK) && \
 endef
 
 .PHONY: run test lint types tests bench bench-engines bench-servers wheel clean
+.PHONY: run test lint types tests bench bench-engines bench-routing wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -79,6 +80,8 @@ bench-engines: .venv/test.stamp
 
 bench-servers: .venv/sdk/ready
 	$(BIN)/python -m benchmarks.servers --sdk $(subst .venv/,.venv/sdk/,$(BIN))/python $(ARGS)
+bench-routing: .venv/test.stamp
+	$(BIN)/python -m benchmarks.routing $(ARGS)
 
 wheel: .venv/test.stamp
 	$(BIN)/python -m build --outdir dist .
