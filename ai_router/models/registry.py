@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ai_router.included import CHAT, CHAT_NAME, CHAT_NOTES, DEMO, DEMO_PATH, chat_model
 from ai_router.models.discovery import describe, found
 from ai_router.models.discovery.describe import SUFFIXES
 from ai_router.models.entries import read_entries
@@ -16,8 +17,6 @@ from ai_router.settings import SettingsError, Workspace
 from batch.engines.places import form_of
 from batch.errors import BatchError
 from batch.sources.paths import user_path
-
-DEMO_PATH = Path(__file__).parents[1] / "demo"
 
 
 class UnknownModelError(BatchError):
@@ -63,7 +62,9 @@ class Registry:
         raise UnknownModelError(f"Unknown model: {name}; {hint}")
 
     def _discover(self) -> Iterable[ModelSpec]:
-        yield describe(DEMO_PATH, id="demo", name="demo", source="built in", notes="small, for trying things out")
+        if (file := chat_model()) is not None:
+            yield describe(file, id=CHAT, name=CHAT_NAME, source="built in", notes=CHAT_NOTES)
+        yield describe(DEMO_PATH, id=DEMO, name=DEMO, source="built in", notes="small, for trying things out")
         try:
             if self.workspace.models_file.is_file():
                 yield from read_entries(self.workspace.models_file)
