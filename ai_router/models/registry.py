@@ -30,7 +30,9 @@ class Registry:
         self.workspace = workspace
         self.skipped: list[str] = []  # what could not be read, a sentence each
         self._models: dict[str, ModelSpec] = {}
-        for spec in self._discover():
+        for spec in self._said():
+            self._models.setdefault(spec.id, spec)
+        for spec in found(workspace, self.skipped, list(self._models.values())):
             self._models.setdefault(spec.id, spec)
 
     def all(self) -> list[ModelSpec]:
@@ -61,7 +63,7 @@ class Registry:
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self._models)}"
         raise UnknownModelError(f"Unknown model: {name}; {hint}")
 
-    def _discover(self) -> Iterable[ModelSpec]:
+    def _said(self) -> Iterable[ModelSpec]:
         if (file := chat_model()) is not None:
             yield describe(file, id=CHAT, name=CHAT_NAME, source="built in", notes=CHAT_NOTES)
         yield describe(DEMO_PATH, id=DEMO, name=DEMO, source="built in", notes="small, for trying things out")
@@ -70,7 +72,6 @@ class Registry:
                 yield from read_entries(self.workspace.models_file)
         except SettingsError as error:
             self.skipped.append(str(error))
-        yield from found(self.workspace, self.skipped)
 
 
 def _place(name: str) -> Path | None:

@@ -77,7 +77,11 @@ class ModelSpec:
         weights = self.size_bytes
         if self.engine == "torch" and self.quantisation and self.parameters:
             weights = int(self.parameters * (4.0 if self.parameters < SMALL else 1.3))
-        return weights + (self.cache_bytes_per_token or 0) * min(self.context or 4096, 32_768) // 4 * width
+        return weights + self.cache(width)
+
+    def cache(self, width: int = 1) -> int:
+        """Bytes of keys and values for so many answers at once, each at a quarter of its context or 8,192 tokens."""
+        return (self.cache_bytes_per_token or 0) * min(self.context or 4096, 32_768) // 4 * width
 
     def configured(self, run: RunOptions) -> ModelSpec:
         """This model with a run's own precision and truncation, where it says any."""

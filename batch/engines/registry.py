@@ -25,6 +25,7 @@ Place = Path | str  # a folder or a file; a text is a URL
 TABLE: Mapping[str, str] = {
     "mlx": "batch.engines.mlx.kind:KIND",
     "server": "batch.engines.http.kind:KIND",
+    "gguf": "batch.engines.gguf.kind:KIND",
     "torch": "batch.engines.torch.kind:KIND",
 }
 

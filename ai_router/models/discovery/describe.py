@@ -11,8 +11,10 @@ from typing import Any
 
 from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
+from batch.engines.gguf import memory
 from batch.engines.gguf.header import GgufError, GgufHeader
 from batch.engines.gguf.header import read_header as read_gguf
+from batch.engines.gguf.kind import why as gguf_why
 from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, read_config
 from batch.engines.registry import Place
 from batch.errors import FatalError
@@ -52,6 +54,9 @@ def describe(
     if not why and adapter is not None and form_of(adapter) == "missing":
         why = f"no such adapter folder: {adapter}"
     label = place if isinstance(place, str) else place.name
+    if header is not None and not why:
+        why = _too_large(header, engine)
+        notes = "; ".join(filter(None, (notes, gguf_why(header, engine))))
     return ModelSpec(
         id=id or label,
         name=name or label,
@@ -155,6 +160,17 @@ def look_at_gguf(file: Path) -> tuple[str, GgufHeader | None]:
         return f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", None
     why = header.why_not()
     return (f"{file} is {why}" if why else ""), header
+
+
+def _too_large(header: GgufHeader, engine: str) -> str:
+    """Why it does not fit this machine, both numbers named; "" where it does."""
+    needs = header.size_bytes if engine != "torch" else max(header.size_bytes, int((header.parameters or 0) * 1.3))
+    there = memory.total()
+    if needs < there:
+        return ""
+    bits = 8 * header.size_bytes / (header.parameters or 1)
+    fits = f"{there * 0.7 / 1e9:.1f} GB of weights" + (f" ({bits * 0.7 * there / needs:.1f} bits)" if bits else "")
+    return f"takes {needs / 1e9:.1f} GB and this machine has {there / 1e9:.1f} GB: {fits} would fit"
 
 
 def _quantised(config: Mapping[str, Any]) -> str:

@@ -17,15 +17,19 @@ def available() -> int:
             line = next(line for line in lines if line.startswith(b"MemAvailable:"))
         free = int(line.split()[1]) * 1024
     except (OSError, StopIteration, ValueError, IndexError):
-        return _half_of_all()
+        return total() // 2
     with contextlib.suppress(OSError, ValueError):  # what meminfo does not know; "max" where there is none
         most, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         free = min(free, max(most - used, 0))
     return free
 
 
-def _half_of_all() -> int:
+def total() -> int:
+    """Bytes that there are at all, or a container's limit."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return UNKNOWN
+    with contextlib.suppress(OSError, ValueError):
+        most = min(most, int((CGROUP / "memory.max").read_text()))
+    return most
