@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import directed, lanes_engine, named
-from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
+from ai_router.models import ModelSpec, Registry, make_job_engine, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.trust import allowed, claims_in, remember, withheld_text
@@ -30,6 +31,9 @@ from batch.running.run import Run
 
 if TYPE_CHECKING:
     from batch.sources import Report, Source
+
+
+ANSWERS_NAME = "answers.cache"  # beside the checkpoints: what `reuse: jobs` remembers
 
 
 class ChangedModelError(BatchError):
@@ -188,11 +192,11 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan)
+    make = partial(make_job_engine, reuse=plan.run.reuse, answers=registry.workspace.checkpoints / ANSWERS_NAME)
     if plan.lanes:
-        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make_engine, plan.chains))
+        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
     spec = spec.configured(plan.run)
-    made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
-    return kind.wrapped(made)
+    return kind.wrapped(make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout))
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
@@ -217,9 +221,11 @@ def start(
     on_progress: Callable[[BatchJob, int], None] | None = None,
     allow_change: bool = False,
     wait: bool = True,
+    first: int | None = None,
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
 
+    With `first` only so many items are answered, to see how it goes.
     Without `wait` it does not stay for answers to what is with a provider.
     Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
     """
@@ -243,6 +249,7 @@ def start(
         observer=kind.observer(job),
         close_engine=engine is None,
         wait_for_providers=wait,
+        first=first,
     )
     spare_collector()
     return run.start()

@@ -123,6 +123,18 @@ class RunOptions:
     timeout: float | None = option(None, "seconds one item may take", minimum=0.001, metavar="S", advanced=True)
     requests_per_minute: int | None = option(None, "rate limit, requests", minimum=1, metavar="N", advanced=True)
     tokens_per_minute: int | None = option(None, "rate limit, tokens", minimum=1, metavar="N", advanced=True)
+    budget: float | None = option(
+        None,
+        "dollars that the job may cost in all; it stops, resumable, before it could pass them",
+        minimum=0,
+        metavar="DOLLARS",
+    )
+    reuse: str = option(
+        "job",
+        "answer equal requests at temperature 0 once: in this job, in all jobs of the workspace (jobs), or not at all",
+        choices=("job", "jobs", "off"),
+        advanced=True,
+    )
     slo: list[str] = option(
         [],
         "service level to be reported as met or missed, as in p95_ms=500 (may be repeated)",
@@ -142,6 +154,15 @@ class RunOptions:
         "models.yaml has it, else never",
         choices=(AS_MODEL, *TRUNCATE),
         advanced=True,
+    )
+    cluster: str | None = option(
+        None,
+        "run local models on a Ray cluster: auto (one that runs here), HOST:PORT, ray://HOST:10001, or local",
+        metavar="ADDRESS",
+        advanced=True,
+    )
+    ship_model: bool = option(
+        False, "send the model's folder to the cluster's nodes, where they have no path in common", advanced=True
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ai_router import jobs
+from ai_router import estimate, jobs
 from ai_router.cli import output, tables
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
@@ -19,6 +19,7 @@ from ai_router.cli.running import PRIVATE, Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
+from ai_router.cli.trying import try_first
 from ai_router.models import ModelSpec
 from ai_router.settings import Settings
 from ai_router.trust import allowed, claims_in, remember, withheld_text
@@ -79,6 +80,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, NotifyOptions, defaults=False)
     add_routing_flags(parser)
     add_display_flags(parser)
+    parser.add_argument(
+        "--try",
+        dest="try_first",
+        metavar="N",
+        help="answer the first N prompts, show what they cost and what all would, and ask before the rest",
+    )
     parser.add_argument("--yes", action="store_true", help="ask nothing")
 
 
@@ -97,6 +104,7 @@ def add_display_flags(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     display = make_display(args.display)
+    _tries(args)
     with Signals() as signals:
         task = _prepare(args, session, display)
         with task.source:
@@ -208,16 +216,20 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
     report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
     display.busy("")
+    planned = estimate.before(task.spec, report, jobfile.sampling)
     if session.verbose and not args.check:
         for line in report.lines():
             display.note(line)
     if args.check:
         for line in report.lines():
             emit(line)
+        if planned is not None:
+            emit(f"plan: {planned.text}")
         tables.show_preview(source)
         _save_template(args, jobfile, display)
         return Exit.DONE if report.ok else Exit.USAGE
     _judge(report, task.ending, args, display)
+    _afford(task, planned, display)
     plan.table = tables.kept(source)
     _mention_answers(source, display)
     _save_template(args, jobfile, display)
@@ -265,6 +277,11 @@ def _start(
 ) -> int:
     if args.detach:
         return detach(session, job, ending, display)
+    count = _tries(args)
+    if count is not None and count < job.total_prompts:
+        code = try_first(session, job, plan, count, display, signals, yes=args.yes)
+        if code is not None:
+            return code
     assert job.checkpoint_file is not None
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
     stream = output.Stream(ending.export.stream, job.checkpoint_file, new=True) if ending.export.stream else None
@@ -300,6 +317,29 @@ def _mention_answers(source: Source, display: Display) -> None:
 
     if source.path is not None and source.format != "txt" and looks_like_dataset(source.path):
         display.note(f"{source.name} holds known answers; to score against them: ai-router dataset run --test-file …")
+
+
+def _afford(task: _Task, planned: estimate.Estimate | None, display: Display) -> None:
+    """Say what it will cost; refuse a budget that could not be kept."""
+    if planned is None:
+        return
+    if task.jobfile.run.budget is not None and planned.cost is None:
+        raise UsageError(
+            f"What {task.spec.id} costs is not known, so a budget cannot be kept: give it in models.yaml, "
+            "price: {input: …, output: …}"
+        )
+    if planned.cost is None or planned.cost[1]:
+        display.note(f"Plan: {planned.text}")
+
+
+def _tries(args: argparse.Namespace) -> int | None:
+    if args.try_first is None:
+        return None
+    if not args.try_first.isdecimal() or not int(args.try_first):
+        raise UsageError(f"--try: {args.try_first!r} is no number of prompts")
+    if args.detach:
+        raise UsageError("--try asks before it goes on, which a background run cannot")
+    return int(args.try_first)
 
 
 def _named(text: str, name: str) -> str:

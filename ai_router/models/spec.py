@@ -47,6 +47,10 @@ class ModelSpec:
     adapter: Path | None = None  # a folder with an adapter to put over the weights
     engine_options: Mapping[str, Any] = field(default_factory=dict)  # of the engine's options, what models.yaml says
 
+    resources: Mapping[str, Any] = field(default_factory=dict)  # of a cluster's node, what one copy of it takes
+    cluster: str | None = None  # of a run: where it runs instead of here
+    ship: bool = False  # of a run: whether its folder is sent to the nodes
+
     @property
     def path(self) -> Path:
         """The folder or file; raises NoFolderError for a server's model."""
@@ -84,9 +88,10 @@ class ModelSpec:
         return (self.cache_bytes_per_token or 0) * min(self.context or 4096, 32_768) // 4 * width
 
     def configured(self, run: RunOptions) -> ModelSpec:
-        """This model with a run's own precision and truncation, where it says any."""
+        """This model with a run's own precision, truncation and place to run, where it says any."""
         changes = {name: value for name in CHOICES if (value := getattr(run, name)) != AS_MODEL}
-        return replace(self, engine_options={**self.engine_options, **changes}) if changes else self
+        made = replace(self, engine_options={**self.engine_options, **changes}) if changes else self
+        return replace(made, cluster=run.cluster, ship=run.ship_model) if run.cluster else made
 
 
 def with_choices(spec: ModelSpec, *, adapter: str | Path | None = None, engine: str | None = None) -> ModelSpec:

@@ -86,7 +86,7 @@ def cheapest_for_score(score: Any, cost: Any, wanted: float) -> Assignment:
 
 
 def with_dial(score: Any, cost: Any, dial: float) -> Assignment:
-    """Between the cheapest assignment (dial 0) and the one with the highest score (1), by share of the costs between."""
+    """Between the cheapest assignment (dial 0) and the one with the highest score (1), by a share of the cost."""
     import numpy as np
 
     score, cost = _checked(score, cost)

@@ -26,7 +26,7 @@ class CheckError(BatchError):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What an answer must be: JSON, of a schema, matching a regex, one of some texts, of few words, sure, repeatable."""
+    """What an answer must be: JSON, of a schema, matching a regex, one of some texts, short, sure, repeatable."""
 
     json: bool = False
     schema: Any = None
@@ -119,7 +119,8 @@ def check_of(said: Any) -> Check:
     words = _number(values, "most_words")
     return Check(
         values.get("json", False), schema, pattern, tuple(str(one).strip().rstrip(".").lower() for one in one_of),
-        None if words is None else int(words), logprob, values.get("agree", False), json.dumps(values, ensure_ascii=False),
+        None if words is None else int(words), logprob, values.get("agree", False),
+        json.dumps(values, ensure_ascii=False),
     )  # fmt: skip
 
 

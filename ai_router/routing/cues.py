@@ -12,7 +12,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 CATEGORIES = ("coding", "math", "reasoning", "creative", "research", "translation", "extraction", "general")
+TERM = "term"  # a word of programming, which does not make a prompt one of coding by itself
 
+_TERMS = """abstract class|access control|acid |adjacency|agile|ajax|amortized|annotation|anonymous function|argument |
+    assertion|asynchronous|attribute|authentication|authorization|b-tree|backend|backtracking|bandwidth|base case|
+    big o|binary heap|binary number|binary search|bit |bitwise|bloom filter|boolean|branch |breadth-first|breakpoint|
+    browser|btree|bubble sort|buffer|build system|bytecode|byte |callback|cdn |checksum|cipher|client-side|cluster|
+    code review|collision|column|compiler|complexity|composite key|concurrency|config|connection pool|constraint|
+    constructor|container|context manager|continuous integration|control flow|cookie|coroutine|cors |cpu |cron|csrf|
+    cursor|cyclic|data structure|data type|data warehouse|deadlock|dependency|depth-first|deque|deserializ|
+    design pattern|destructor|dictionary|dict |directed graph|disjoint set|divide and conquer|dns |document store|dom |
+    dom|duck typing|dynamic programming|edge case|encapsulation|encoding|encryption|endpoint|enum|environment variable|
+    escape character|event loop|event-driven|expression|f-string|fifo|file descriptor|firewall|fixture|flag |
+    floating point|floating-point|form field|fragmentation|frontend|full-text|functional programming|generator|
+    graph |graphql|greedy|hash |hashing|hashmap|header|heap |heap sort|heapsort|hook |hostname|hoisting|http method|
+    https|idempot|immutab|import statement|in-memory|infinite loop|inheritance|inner join|insertion sort|instance|
+    integer|interpreter|interrupt|ip address|isolation level|javascript|join |json |jwt |kernel |key-value|keyword arg|
+    lambda|latency|lazy|lexical|lifo|linear search|linter|list comprehension|load balanc|localhost|localstorage|lock |
+    log file|logging|machine code|magic method|main memory|map-reduce|mapreduce|markup|materialized|memoiz|memory leak|
+    merge conflict|merge sort|message queue|metadata|method |microservice|middleware|migration|mixin|mock |
+    multiprocess|multithread|mutable|namespace|nested |network |node |nonce|normal form|normaliz|nosql|not null|
+    null value|object |objects |operating system|operator|optimi|orm |os |outer join|overflow|overloading|overriding|
+    package |packet|pagination|parallel|parameter|parser|parsing|partition|password hash|patch |payload|pep 8|
+    permission|persistence|pipeline|pivot|placeholder|pointer|port |precondition|preorder|prepared statement|
+    priority queue|process |production|profil|promise|property |protocol|proxy|pseudocode|pull request|push |python|
+    quicksort|quick sort|race condition|radix|ram |random access|rdbms|read replica|rebase|red-black|redis|
+    redirect|refactor|reference count|referential|relational|render|replica|request |response code|rest |rollback|
+    root node|router|runtime|sandbox|schema|scope |sdk |search tree|segment tree|self |semaphore|serializ|session|
+    sharding|shared memory|side effect|single page|singleton|slice |slicing|socket|software|solid principle|sort |
+    sorting|source code|spanning tree|sparse|spa |sql|ssh |ssl |stable sort|stack |starvation|state machine|
+    statement|static |status code|stored procedure|stream|string |strings |struct |subclass|subquery|superclass|
+    symlink|syntax|system call|tail call|technical debt|template|test-driven|testing|three-way|throttl|thread|
+    time complexity|tls |token|topological|traversal|traverse|tree |trees |trie |trigger|try |tuple|two-phase|type |
+    typing|undirected|unicode|union-find|unique constraint|unit test|upsert|uri |url |utf-8|uuid|validation|
+    variable|vector |version control|view |virtual dom|virtual env|virtual machine|virtual memory|virtualenv|web app|
+    web page|web server|web socket|webhook|webpack|websocket|weighted|while |wildcard|window function|worker|
+    write-ahead|xml |xss |yaml|yield|np-|turing|halting|automaton|automata|regular language|linear time|quadratic time|
+    logarithmic time|constant time|exponential time|where clause|select |group by|order by|having clause|truncate|
+    delete |drop table|alter table|insert |update |distinct|rows |row |table scan|vacuum|denormaliz|olap|oltp|
+    cap theorem|avl|skip list|suffix|load factor|hash function|circular|ring buffer|linked|margin|padding|flexbox|
+    selector|favicon|viewport|responsive|tag |tags |div |span |meta |dunder|enumerate|zip |range |kwargs|args|gil |
+    with statement|for loop|if statement|switch |break |continue statement|comprehension|unpack|slots|interning|
+    open source|cloud|cache|gpu |ssd |scrum|kanban|semantic version|firmware|malware|phishing|backup|latency|
+    throughput|scalab|availab|fault toleran|eventual consisten|consisten|durab|atomic|commit |merge |fork |clone |
+    diff |stash|cherry-pick|daemon|signal |swap |page table|paging|scheduler|context switch|assembly|opcode|register|
+    two's complement|hexadecimal|ascii|compression|lossless|huffman|dijkstra|prim|kruskal|heuristic|a* |minimax"""  # the vocabulary of the field
 _WORDS: Mapping[str, str] = {
     "coding": """python|javascript|typescript|java |rust |golang|c++|c# |sql |bash|shell |script|function|funktion |
         función|fonction |código|code |codes |coding|compil|bug |debug|stack |queue|algorithm|algorithmus|algorithme|
@@ -109,7 +153,7 @@ class _Cue:
 def _table() -> dict[str, list[_Cue]]:
     """The cues by the first character or two that they begin with."""
     table: dict[str, list[_Cue]] = {}
-    for category, words in _WORDS.items():
+    for category, words in [*_WORDS.items(), (TERM, _TERMS)]:
         for word in words.split("|"):
             said = word.lstrip()
             if said.strip():
@@ -141,5 +185,5 @@ def found(low: str) -> list[tuple[int, str]]:
 
 def by_cues(text: str) -> str:
     """The category with most cues, `general` where none has any: the baseline."""
-    counts = Counter(category for _, category in found(text.lower()))
+    counts = Counter(category for _, category in found(text.lower()) if category != TERM)
     return counts.most_common(1)[0][0] if counts else "general"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.routing.beta import interval
 from ai_router.routing.categories import category_of, probabilities
-from ai_router.routing.features import features
+from ai_router.routing.features import features, plain_features
 from batch.errors import BatchError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ NAME = "evidence.db"
 FORMAT = 1
 ENOUGH = 10  # graded rows of a model in a category, from which on its rate counts as known
 PRIOR = 4.0  # rows that the rate of a category is drawn to the model's own rate with
-HASHED = 120  # signed features of a row beside the shares of the categories
+HASHED = 175  # signed features of a row beside the plain ones and the shares of the categories
 _PAGE = 1000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS graded (
@@ -151,7 +151,7 @@ class Evidence:
         return made
 
     def rows(self, model: str) -> tuple[Any, Any, list[str]]:
-        """The features [rows, features] of a model's rows, whether each was right, and their categories. Needs numpy."""
+        """Of a model's rows: features [rows, features], whether each was right, and their categories. Needs numpy."""
         import numpy as np
 
         with self._open() as database:
@@ -220,7 +220,7 @@ def vector(text: str) -> list[float]:
         # Fibonacci hashing; the sign from another bit, so that what falls together cancels on average.
         mixed = bucket * 2654435761 & 0xFFFFFFFF
         folded[(mixed >> 8) % HASHED] += weight if mixed >> 31 else -weight
-    return folded + probabilities(text)
+    return folded + plain_features(text) + probabilities(text)
 
 
 def packed(text: str) -> bytes:

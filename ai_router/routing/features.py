@@ -6,8 +6,10 @@ import math
 import re
 import unicodedata
 from collections import Counter
+from itertools import pairwise
 from zlib import crc32
 
+from ai_router.routing.cues import TERM
 from ai_router.routing.cues import found as found_cues
 from ai_router.routing.language import language_of
 
@@ -25,6 +27,7 @@ _CODE = re.compile(
 _SUM = re.compile(
     r"\d\s*[-+*/×^=÷]\s*\d|\d\s*[a-z]\s*[-+=]|\b[a-z]\s*\^?\d?\s*[-+=]\s*\d|\d+\s*(%|percent)|[²³√∫]|\b\w+\(x\)"
 )
+_CAPITALS = re.compile(r"\b[A-Z]{2,}\b")  # SQL, HTTP, WHERE
 _PAYLOAD = re.compile(r"[:：]\s*\S|\n\s*\S")
 
 
@@ -44,7 +47,7 @@ def feature_names(text: str) -> list[tuple[str, float]]:
     low = text.lower()
     words = _words(low)
     found = [(f"w:{word}", 1.0) for word in words]
-    found += [(f"b:{a} {b}", 1.0) for a, b in zip(words, words[1:], strict=False)]
+    found += [(f"b:{a} {b}", 1.0) for a, b in pairwise(words)]
     found += [(f"p:{word[:5]}", 0.7) for word in words if len(word) > 5]
     found += [(f"f{n}:{word}", 1.0) for n, word in enumerate(words[:3])]
     scale = 1 / math.sqrt(len(found) + 4)
@@ -63,6 +66,25 @@ def features(text: str) -> tuple[list[int], list[float]]:
     """Buckets and weights; a bucket may come twice, its weights add up."""
     named = feature_names(text)
     return [crc32(name.encode()) % BUCKETS for name, _ in named], [weight for _, weight in named]
+
+
+def plain_features(text: str) -> list[float]:
+    """A few that mean something by themselves, each from 0 to about 1."""
+    low = clipped(text).lower()
+    payload = _PAYLOAD.search(low)
+    terms = sum(category == TERM for _, category in found_cues(low))
+    letters = max(1, len(low))
+    return [
+        min(terms, 1),
+        min(terms, 4) / 4,
+        min(1.0, math.log2(letters) / 10),
+        0.0 if payload is None else 1.0,
+        float(has_code(text)),
+        float(_CAPITALS.search(text) is not None),
+        min(1.0, 5 * sum(map(str.isdigit, low)) / letters),
+        float(low.rstrip().endswith(("?", "？"))),
+        float(language_of(low) == "en"),
+    ]
 
 
 def _words(low: str) -> list[str]:
@@ -97,5 +119,7 @@ def _shape(text: str, low: str) -> list[str]:
         said.append("question")
     if '"' in text or "「" in text or "«" in text:
         said.append("quotes")
+    if _CAPITALS.search(text) and text != text.upper():
+        said.append("capitals")
     said.append(f"lines{min(3, text.count(chr(10)))}")
-    return said + ["english" if language_of(low) == "en" else "other language"]
+    return [*said, "english" if language_of(low) == "en" else "other language"]

@@ -5,30 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_WORDS: Mapping[str, frozenset[str]] = {
-    "en": frozenset(
-        ["the", "of", "and", "to", "in", "is", "a", "that", "for", "it", "on", "with", "as", "was", "are", "this", "be", "by", "at", "from", "what", "how", "does", "do", "you", "i", "my", "which", "who", "can", "write", "give", "me", "an", "if", "not", "your", "will", "would", "explain", "why", "when"]
-    ),
-    "de": frozenset(
-        ["der", "die", "das", "und", "ist", "ein", "eine", "nicht", "ich", "du", "wie", "was", "zu", "den", "dem", "mit", "von", "für", "auf", "im", "des", "sich", "es", "wer", "warum", "diese", "diesen", "bitte", "einen", "einer", "aus", "sind", "nach", "über", "wird", "welche", "man"]
-    ),
-    "fr": frozenset(
-        ["le", "la", "les", "des", "du", "et", "est", "un", "une", "je", "tu", "que", "qui", "dans", "pour", "pas", "ce", "cette", "sur", "avec", "en", "comment", "quelle", "quel", "sont", "à", "au", "aux", "mon", "ma", "vous", "nous", "il", "elle", "écris", "plus", "deux", "d", "l"]
-    ),
-    "es": frozenset(
-        ["el", "la", "los", "las", "de", "y", "es", "un", "una", "que", "en", "por", "para", "con", "no", "se", "del", "al", "cómo", "qué", "cuál", "cuánto", "escribe", "mi", "yo", "su", "lo", "más", "entre", "sobre", "esta", "este", "son", "hay"]
-    ),
-    "pt": frozenset(
-        ["o", "a", "os", "as", "de", "e", "é", "um", "uma", "que", "em", "por", "para", "com", "não", "se", "do", "da", "dos", "das", "como", "quanto", "eu", "meu", "minha", "você", "escreva", "mais", "uma", "na", "no"]
-    ),
-    "it": frozenset(
-        ["il", "lo", "la", "i", "gli", "le", "di", "e", "è", "un", "una", "che", "in", "per", "con", "non", "si", "del", "della", "dei", "come", "quanto", "mio", "sono", "perché", "scrivi", "cosa", "alla", "nel"]
-    ),
-    "nl": frozenset(["de", "het", "een", "en", "is", "van", "ik", "je", "niet", "dat", "die", "te", "op", "voor", "met", "zijn", "wat", "hoe", "aan", "er", "maar", "om", "waar"]),
-    "pl": frozenset(["i", "w", "na", "nie", "się", "jest", "to", "z", "do", "że", "jak", "co", "czy", "po", "dla", "od", "jednak", "napisz", "ile", "jaka", "jakie"]),
-    "sv": frozenset(["och", "i", "att", "det", "en", "ett", "är", "som", "på", "av", "för", "med", "inte", "jag", "du", "vad", "hur", "den", "till", "har"]),
-    "tr": frozenset(["ve", "bir", "bu", "ne", "için", "da", "de", "mi", "nasıl", "ile", "çok", "var", "yok", "hangi", "ben", "sen", "kaç"]),
+_SAID: Mapping[str, str] = {
+    "en": """the of and to in is a that for it on with as was are this be by at from what how does do you i my which who
+        can write give me an if not your will would explain why when""",
+    "de": """der die das und ist ein eine nicht ich du wie was zu den dem mit von für auf im des sich es wer warum diese
+        diesen bitte einen einer aus sind nach über wird welche man""",
+    "fr": """le la les des du et est un une je tu que qui dans pour pas ce cette sur avec en comment quelle quel sont à
+        au aux mon ma vous nous il elle écris plus deux d l""",
+    "es": """el la los las de y es un una que en por para con no se del al cómo qué cuál cuánto escribe mi yo su lo más
+        entre sobre esta este son hay""",
+    "pt": """o a os as de e é um uma que em por para com não se do da dos das como quanto eu meu minha você escreva mais
+        no na""",
+    "it": """il lo la i gli le di e è un una che in per con non si del della dei come quanto mio sono perché scrivi cosa
+        alla nel""",
+    "nl": "de het een en is van ik je niet dat die te op voor met zijn wat hoe aan er maar om waar",
+    "pl": "i w na nie się jest to z do że jak co czy po dla od jednak napisz ile jaka jakie",
+    "sv": "och i att det en ett är som på av för med inte jag du vad hur den till har",
+    "tr": "ve bir bu ne için da de mi nasıl ile çok var yok hangi ben sen kaç",
 }
+_WORDS = {name: frozenset(words.split()) for name, words in _SAID.items()}
 _SCRIPTS = (
     ("ja", re.compile(r"[぀-ヿ]")),
     ("ko", re.compile(r"[가-힯]")),

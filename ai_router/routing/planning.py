@@ -1,4 +1,4 @@
-"""The plan of a whole file before anything runs: a model for each item, why, what it will cost and how good it will be."""
+"""The plan of a whole file before anything runs: each item's model, why, what all will cost and how good it will be."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def _expect(
     for at, model in enumerate(models):
         known = np.array([router.known(model, category) for category in categories])
         if known.any():
-            chances = router.predictors[model].chances(vectors, categories)
+            chances = router.predictors[model].chances(vectors)
             score[known, at] = np.clip(chances[known], 0.0, 1.0)
         for row, (request, choice) in enumerate(page):
             if model not in choice.models:

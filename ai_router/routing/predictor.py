@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ai_router.routing.cues import CATEGORIES
 from ai_router.routing.evidence import PRIOR, Evidence, vector
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 LEAST = 40  # rows from which on features are tried; below, the category's rate is all
-PENALTIES = (math.inf, 50.0, 12.0, 3.0)  # inf: the category's rate alone
+PENALTIES = (math.inf, 30.0, 10.0, 3.0, 1.0, 0.3)  # inf: the category's rate alone
 GAIN = 0.002  # of the log loss, that features must bring to be used
 FOLDS = 5
 TRIED = 2000  # rows at most that choose the penalty
@@ -52,18 +53,19 @@ class Predictor:
     mean: Any
     quality: Quality
 
-    def chances(self, vectors: Any, categories: Sequence[str]) -> Any:
-        """Of each prompt, 0 to 1; `vectors` are as of `evidence.vector`."""
+    def chances(self, vectors: Any) -> Any:
+        """Of each prompt, 0 to 1; `vectors` are as of `evidence.vector`, a row each."""
         import numpy as np
 
-        odds = np.array([self.base.get(category, self.other) for category in categories], np.float32)
+        x = np.asarray(vectors, np.float32)
+        odds = _odds(self.base, self.other, x)
         if self.weights is not None:
-            odds = odds + (np.asarray(vectors, np.float32) - self.mean) @ self.weights
+            odds = odds + (x - self.mean) @ self.weights
         return _sigmoid(odds)
 
-    def chance(self, text: str, category: str) -> float:
+    def chance(self, text: str) -> float:
         """Of one prompt."""
-        return float(self.chances([vector(text)], [category])[0])
+        return float(self.chances([vector(text)])[0])
 
 
 def fit(evidence: Evidence, model: str) -> Predictor | None:
@@ -82,7 +84,7 @@ def fit_rows(model: str, x: Floats, right: Floats, categories: Sequence[str]) ->
     weights = mean = None
     if math.isfinite(penalty):
         mean = x.mean(axis=0)
-        weights = _newton(x - mean, right, _odds(base, other, names), penalty)
+        weights = _newton(x - mean, right, _odds(base, other, x), penalty)
     return Predictor(model, base, other, weights, mean, quality)
 
 
@@ -100,9 +102,9 @@ def _tried(x: Floats, right: Floats, names: Any) -> tuple[float, Quality]:
         if not inside.any() or not outside.any():
             inside = outside = fold >= 0
         base, other = _base(right[inside], names[inside])
-        own = _odds(base, other, names[outside])
+        own = _odds(base, other, x[outside])
         mean = x[inside].mean(axis=0)
-        centred, given, weights = x[inside] - mean, _odds(base, other, names[inside]), None
+        centred, given, weights = x[inside] - mean, _odds(base, other, x[inside]), None
         for penalty in tried:
             odds = own
             if math.isfinite(penalty):
@@ -128,11 +130,12 @@ def _base(right: Floats, names: Any) -> tuple[dict[str, float], float]:
     return found, _logit(whole)
 
 
-def _odds(base: Mapping[str, float], other: float, names: Any) -> Floats:
+def _odds(base: Mapping[str, float], other: float, x: Floats) -> Floats:
+    """The log odds of each row's categories, weighted by how likely each is: the last features of a row."""
     import numpy as np
 
-    kinds, at = np.unique(names, return_inverse=True)
-    return np.array([base.get(str(kind), other) for kind in kinds], np.float32)[at]
+    mixed: Floats = x[:, -len(CATEGORIES) :] @ np.array([base.get(name, other) for name in CATEGORIES], np.float32)
+    return mixed
 
 
 def _newton(x: Floats, right: Floats, odds: Floats, penalty: float, weights: Floats | None = None) -> Floats:

@@ -1,4 +1,4 @@
-"""One item at a time: the model that answers it, and why. By the user's routes first, then by evidence, else plainly."""
+"""One item at a time: the model that answers it, and why. By the user's routes, then by evidence, else plainly."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Router:
         found = {}
         for model in models:
             if self.known(model, category):
-                found[model] = self.predictors[model].chance(text, category)
+                found[model] = self.predictors[model].chance(text)
         return found
 
     def known(self, model: str, category: str) -> bool:
@@ -136,7 +136,8 @@ class Router:
         """Why evidence chose a model, in a few words."""
         rate = self.rates.of(model, category)
         assert rate is not None
-        return f"{category}: {chance:.0%} right expected ({rate.right:g} of {rate.n} graded, {rate.low:.0%}–{rate.high:.0%})"
+        known = f"{rate.right:g} of {rate.n} graded, {rate.low:.0%}–{rate.high:.0%}"
+        return f"{category}: {chance:.0%} right expected ({known})"
 
     def _cost(self, model: str) -> float:
         rate = self.rates.overall.get(model)

@@ -86,39 +86,49 @@ class Route:
 
     def fits(self, request: Request, category: tuple[str, float] | None) -> str | None:
         """Why an item falls under it, in a few words; None where it does not. Raises RouteError on a slow regex."""
-        match, text = self.match, request.text
         said: list[str] = []
-        if match.min_tokens is not None or match.max_tokens is not None:
-            tokens = about_tokens(text)
-            if not (match.min_tokens or 0) <= tokens <= (tokens if match.max_tokens is None else match.max_tokens):
+        for test in (self._size, self._schema, self._columns, self._language, self._code, self._words, self._regex):
+            if not test(request, said):
                 return None
-            said.append(f"about {tokens:,} tokens")
-        if match.schema is not None:
-            if match.schema != _wants_schema(request):
-                return None
-            said.append("needs a schema" if match.schema else "needs no schema")
-        if match.columns and not self._columns(request, said):
-            return None
-        if match.languages:
-            if (language := language_of(text)) not in match.languages:
-                return None
-            said.append(f"language {language}")
-        if match.code is not None:
-            if has_code(text) != match.code:
-                return None
-            said.append("has code" if match.code else "has no code")
-        if match.keywords:
-            low = text.lower()
-            if (word := next((word for word in match.keywords if word in low), None)) is None:
-                return None
-            said.append(f"says {word!r}")
-        if match.pattern is not None and not self._regex(text, said):
-            return None
-        if match.categories:
-            if category is None or category[0] not in match.categories or category[1] < match.likely:
+        if self.match.categories:
+            if category is None or category[0] not in self.match.categories or category[1] < self.match.likely:
                 return None
             said.append(f"{category[0]} ({category[1]:.0%})")
         return ", ".join(said) or "all that is left"
+
+    def _size(self, request: Request, said: list[str]) -> bool:
+        low, high = self.match.min_tokens, self.match.max_tokens
+        if low is None and high is None:
+            return True
+        tokens = about_tokens(request.text)
+        said.append(f"about {tokens:,} tokens")
+        return (low or 0) <= tokens and (high is None or tokens <= high)
+
+    def _schema(self, request: Request, said: list[str]) -> bool:
+        if (wanted := self.match.schema) is None:
+            return True
+        said.append("needs a schema" if wanted else "needs no schema")
+        return wanted == _wants_schema(request)
+
+    def _language(self, request: Request, said: list[str]) -> bool:
+        if not self.match.languages:
+            return True
+        said.append(f"language {(language := language_of(request.text))}")
+        return language in self.match.languages
+
+    def _code(self, request: Request, said: list[str]) -> bool:
+        if (wanted := self.match.code) is None:
+            return True
+        said.append("has code" if wanted else "has no code")
+        return has_code(request.text) == wanted
+
+    def _words(self, request: Request, said: list[str]) -> bool:
+        if not self.match.keywords:
+            return True
+        low = request.text.lower()
+        word = next((word for word in self.match.keywords if word in low), None)
+        said.append(f"says {word!r}")
+        return word is not None
 
     def _columns(self, request: Request, said: list[str]) -> bool:
         columns = request.columns or {}
@@ -128,12 +138,15 @@ class Route:
             said.append(f"{name} is {columns[name]}")
         return True
 
-    def _regex(self, text: str, said: list[str]) -> bool:
+    def _regex(self, request: Request, said: list[str]) -> bool:
+        if self.match.pattern is None:
+            return True
         try:
-            found = self.match.pattern.search(text, timeout=REGEX_SECONDS)
+            found = self.match.pattern.search(request.text, timeout=REGEX_SECONDS)
         except TimeoutError:
             raise RouteError(
-                f"The regex of the route in line {self.line} takes over {REGEX_SECONDS:g} s on an item; write a simpler one"
+                f"The regex of the route in line {self.line} takes over {REGEX_SECONDS:g} s on an item; "
+                "write a simpler one"
             ) from None
         if found:
             said.append("the regex matches")

@@ -24,8 +24,10 @@ Place = Path | str  # a folder or a file; a text is a URL
 # Where each engine describes itself, the first that suits a model's place is what it runs on where nobody says.
 TABLE: Mapping[str, str] = {
     "mlx": "batch.engines.mlx.kind:KIND",
+    "ray": "batch.engines.ray.kind:KIND",
     "server": "batch.engines.http.kind:KIND",
     "gguf": "batch.engines.gguf.kind:KIND",
+    "provider": "batch.engines.provider.kind:KIND",
     "torch": "batch.engines.torch.kind:KIND",
 }
 

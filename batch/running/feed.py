@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from batch.checkpoint import CheckpointStore
 from batch.items import BatchItem, ItemId, Request
+from batch.running.budget import Budget
 from batch.running.policy import RateLimit, Taking
 
 PAGE = 512
@@ -40,7 +41,7 @@ class Feed:
 
     All of it belongs to the run's event loop, except `concurrency`, `given` and the counts, which any thread may read.
     `held_up` says when answers wait for the disk; `on_give` is called with each item given; `awaits` says whether the
-    engine stays for the answers of items that are with a provider.
+    engine stays for the answers of items that are with a provider; `on_broke` is called when the budget is used up.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Feed:
         held_up: Callable[[], bool],
         on_give: Callable[[], None],
         awaits: Callable[[], bool] = lambda: False,
+        budget: Budget | None = None,
+        on_broke: Callable[[], None] = lambda: None,
     ) -> None:
         self.concurrency = concurrency
         self.paused = False
@@ -70,6 +73,8 @@ class Feed:
         self._held_up = held_up
         self._on_give = on_give
         self._awaits = awaits
+        self._budget = budget if budget is not None and budget.limit is not None else None
+        self._on_broke = on_broke
         self._changed = asyncio.Event()
 
     def open(self, store: CheckpointStore, places: bytearray) -> None:
@@ -187,6 +192,9 @@ class Feed:
                     return
                 if held is None:
                     wait = self._retries[0][0] - time.monotonic() if self._retries else None
+                elif self._budget is not None and not self._budget.affords(held[1]):
+                    if self._budget.over:
+                        self._on_broke()
                 elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
                     item = self._give(*held)
                     held = None
@@ -211,6 +219,8 @@ class Feed:
         self.in_hand += 1
         if self._limited or len(self.given) < KEPT:
             self.given[index] = Given(request.text, time.monotonic(), attempt, self._limit.reserved)
+        if self._budget is not None:
+            self._budget.reserve(index, request)
         self._on_give()
         return BatchItem(index, request, attempt=attempt, model=request.model)
 

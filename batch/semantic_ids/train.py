@@ -77,8 +77,8 @@ class TrainConfig:
     grad_clip: float = 1.0
     assignment: Literal["nearest", "balanced"] = "balanced"
     revive_below: float = 0.1
-    warmup: float = 0.1
-    settle: float = 0.7
+    warmup: float = 0.2
+    settle: float = 0.6
     solve: bool = True
     check_every: int = 1
     seed: int = 2024

@@ -25,9 +25,10 @@ from batch.semantic_ids.task import CodebookOptions
 from batch.semantic_ids.train import EpochReport, TrainConfig, train
 
 ORG = "comp5331poi"
+QUICK = TrainConfig(lr=1e-3, batch_size=256, kmeans_n_init=3, check_every=4)
 MODELS = {
-    "rqvae-nyc-div0.25-commit0.5-lr5e-5": (NYC, TrainConfig(codewords=32, div_weight=0.25, commitment_weight=0.5)),
-    "rqvae-tky-div0.25-commit0.25-lr5e-5": (TKY, TrainConfig(codewords=64, div_weight=0.25, commitment_weight=0.25)),
+    "rqvae-nyc-div0.25-commit0.5-lr1e-3": (NYC, replace(QUICK, codewords=32, commitment_weight=0.5)),
+    "rqvae-tky-div0.25-commit0.25-lr1e-3": (TKY, replace(QUICK, codewords=64, commitment_weight=0.25)),
 }
 
 
@@ -59,7 +60,7 @@ def main() -> int:
     """0 when both models gave every place its ID."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs/semantic-ids"))
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--vector", choices=("features", "quantized", "latent"), default="quantized")
     args = parser.parse_args()
     for name, (city, config) in MODELS.items():

@@ -106,7 +106,7 @@ def test_an_address_that_is_none_is_one_sentence(name: str, text: str) -> None:
 
 
 def test_an_address_without_an_api_is_said(tmp_path: Path) -> None:
-    with a_server() as url, pytest.raises(ServerModelError, match="does not list its models .404."):
+    with a_server() as url, pytest.raises(ServerModelError, match=r"does not list its models \(404\)"):
         remote_spec(f"{url}/elsewhere")
 
 
@@ -125,7 +125,7 @@ def test_a_job_on_a_server_from_the_command_line(tmp_path: Path, prompts: Path, 
         assert cli(tmp_path, "ask", "hello", "--model", f"{url}#second") == 0
         assert "echo hello" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [row["response"] for row in rows] == ["echo one", "echo two", "echo three"]
+    assert [row["response_text"] for row in rows] == ["echo one", "echo two", "echo three"]
 
 
 def test_a_model_is_tried(tmp_path: Path, capsys: Any) -> None:
@@ -152,3 +152,98 @@ def test_what_is_found_later_is_added_once(tmp_path: Path) -> None:
     assert spec is not None and other is not None
     registry.add([spec, other])
     assert [one.id for one in registry.all()] == ["demo", "mine", other.id]
+
+
+# -- what it costs -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def priced(tmp_path: Path) -> Callable[[str], None]:
+    """Writes a models.yaml whose model `paid` costs $1 and $2 a million tokens at this address."""
+
+    def write(url: str) -> None:
+        (tmp_path / "models.yaml").write_text(
+            f"models:\n  paid: {{url: '{url}', model: m, price: {{input: 1, output: 2}}}}\n"
+            f"  unknown: {{url: 'http://192.0.2.1/v1', model: m}}\n"
+        )
+
+    return write
+
+
+def test_the_cost_is_said_before_and_after(tmp_path: Path, prompts: Path, priced: Any, capsys: Any) -> None:
+    with a_server() as url:
+        priced(url)
+        assert cli(tmp_path, "run", str(prompts), "--model", "paid", "--check") == 0
+        assert "plan: 3 prompts, " in capsys.readouterr().out
+        assert cli(tmp_path, "run", str(prompts), "--model", "paid") == 0
+    said = capsys.readouterr().err
+    assert "Plan: 3 prompts" in said and "$0.0036" in said  # 3 × (1,000 × $1 + 100 × $2) / 1e6
+
+
+def test_a_price_nobody_knows_is_unknown_and_no_budget_holds_it(
+    tmp_path: Path, prompts: Path, priced: Any, capsys: Any
+) -> None:
+    priced("http://127.0.0.1:9/v1")
+    assert cli(tmp_path, "run", str(prompts), "--model", "unknown", "--check") == 0
+    assert "cost unknown" in capsys.readouterr().out
+    assert cli(tmp_path, "run", str(prompts), "--model", "unknown", "--budget", "1") == 2
+    assert "a budget cannot be kept" in capsys.readouterr().err
+
+
+def test_a_budget_stops_a_job_which_resumes_with_a_larger_one(tmp_path: Path, priced: Any, capsys: Any) -> None:
+    file = tmp_path / "many.txt"
+    file.write_text("\n".join(f"prompt {n}" for n in range(30)))
+    with a_server() as url:
+        priced(url)
+        assert cli(tmp_path, "run", str(file), "--model", "paid", "--budget", "0.012") == 1
+        said = capsys.readouterr().err
+        assert "the budget of $0.01 is used up" in said and "Resume with: " in said
+        job = said.split("Job ")[1].split(":")[0]
+        assert cli(tmp_path, "resume", job, "--budget", "1") == 0
+    assert "30 done" in capsys.readouterr().err
+
+
+def test_the_first_ones_are_tried_and_count(tmp_path: Path, priced: Any, capsys: Any) -> None:
+    asked: list[str] = []
+
+    def noted(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(said(body))
+        return echo(body)
+
+    file = tmp_path / "many.txt"
+    file.write_text("\n".join(f"prompt {n}" for n in range(50)))
+    with a_server(noted) as url:
+        priced(url)
+        assert cli(tmp_path, "run", str(file), "--model", "paid", "--try", "10") == 0
+        told = capsys.readouterr().err
+        assert len(asked) == 10 and "All of it by these 10: 50 prompts, 50,000 tokens in, 5,000 out, $0.06" in told
+        job = told.split("Job ")[1].split(":")[0] if "Job " in told else told.rsplit(" ", 1)[1].strip()
+        assert cli(tmp_path, "resume", job) == 0
+    assert sorted(asked) == sorted(f"prompt {n}" for n in range(50))
+
+
+def test_equal_prompts_are_paid_once(tmp_path: Path, priced: Any, capsys: Any) -> None:
+    asked: list[str] = []
+
+    def noted(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(said(body))
+        return echo(body)
+
+    file = tmp_path / "same.txt"
+    file.write_text("a\na\nb\na\n")
+    with a_server(noted) as url:
+        priced(url)
+        assert cli(tmp_path, "run", str(file), "--model", "paid", "--yes") == 0
+        assert sorted(asked) == ["a", "b"]
+        assert "Answered again without asking: 2 equal prompts" in capsys.readouterr().err
+        assert cli(tmp_path, "run", str(file), "--model", "paid", "--yes", "--reuse", "off") == 0
+        assert len(asked) == 6
+        for _ in range(2):
+            assert cli(tmp_path, "run", str(file), "--model", "paid", "--yes", "--reuse", "jobs") == 0
+        assert len(asked) == 8
+
+
+@pytest.mark.parametrize("words", [["--try", "0"], ["--try", "many"], ["--try", "5", "--detach"], ["--budget", "-1"]])
+def test_what_cannot_be_tried_or_spent(tmp_path: Path, prompts: Path, words: list[str], capsys: Any) -> None:
+    assert cli(tmp_path, "run", str(prompts), *words) == 2
+    assert capsys.readouterr().err.startswith("Error: ")

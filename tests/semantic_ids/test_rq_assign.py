@@ -26,7 +26,8 @@ def test_codewords_are_used_evenly_though_one_is_nearest_to_all(codewords: int, 
     costs[:, 0] -= 1.5
     assert bool((costs.argmin(1) == 0).all())
     used = torch.bincount(balanced(costs - costs.min()), minlength=codewords)
-    assert 10 <= int(used.min()) and int(used.max()) <= 35
+    assert int(used.min()) >= 10
+    assert int(used.max()) <= 35
 
 
 def test_where_rows_are_even_already_the_nearest_is_taken() -> None:

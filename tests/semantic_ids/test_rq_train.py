@@ -114,7 +114,8 @@ def test_codewords_that_nothing_chooses_start_anew() -> None:
     uses = [torch.full((8,), 50.0) for _ in levels]
     uses[1][3] = 0
     assert model.quantizer.revive(uses, passed.quantized, 0.1, 4.0) == 1
-    moved = [(level.vectors.weight != old).any(1).nonzero()[:, 0].tolist() for level, old in zip(levels, before)]
+    pairs = zip(levels, before, strict=True)
+    moved = [(level.vectors.weight != old).any(1).nonzero()[:, 0].tolist() for level, old in pairs]
     assert moved == [[], [3], []]
     word = levels[1].vectors.weight[3]
     assert bool((passed.quantized.residuals[1] == word).all(1).any())

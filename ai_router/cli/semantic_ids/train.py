@@ -37,9 +37,9 @@ ends with exit code 1.
 """
 EXAMPLES = """\
 examples:
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city
-  ai-router semantic-ids train rqvae-tky-div0.25-commit0.25-lr1e-3 --from ./city --codewords 64 --epochs 100
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --resume
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --batch-size 256
+  ai-router semantic-ids train rqvae-tky-div0.25-commit0.25-lr1e-3 --from ./city --batch-size 256 --epochs 100
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --batch-size 256 --resume
 """
 NOTE_SECONDS = 10.0  # between two lines where lines stay
 
@@ -141,8 +141,8 @@ def _settings(config: ModelConfig, chosen: TrainOptions) -> TrainConfig:
         quant_weight=config.quant_weight,
         recon_weight=config.recon_weight,
     )
-    changes = {name: value for name in ("epochs", "batch_size", "codewords", "levels", "vector_dim", "seed", "assignment", "solve")
-               if (value := getattr(chosen, name)) is not None}  # fmt: skip
+    names = ("epochs", "batch_size", "codewords", "levels", "vector_dim", "seed", "assignment", "solve")
+    changes = {name: value for name in names if (value := getattr(chosen, name)) is not None}
     if chosen.hidden is not None:
         parts = [part.strip() for part in chosen.hidden.split(",")]
         if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
@@ -172,8 +172,9 @@ class _Progress:
             line += f"  collisions {quality.collision_rate * 100:.1f} %"
             if report.best:
                 self.kept = (
-                    f"Kept epoch {report.epoch:,}: reconstruction error {quality.error:.4g}, {quality.gain:.1f} × smaller "
-                    f"than predicting the mean ({quality.baseline:.4g}); collisions {quality.collision_rate * 100:.1f} %"
+                    f"Kept epoch {report.epoch:,}: reconstruction error {quality.error:.4g}, {quality.gain:.1f} × "
+                    f"smaller than predicting the mean ({quality.baseline:.4g}); "
+                    f"collisions {quality.collision_rate * 100:.1f} %"
                 )
         if now - self._noted >= NOTE_SECONDS or report.epoch == report.epochs:
             self._noted = now

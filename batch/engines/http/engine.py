@@ -29,6 +29,7 @@ from batch.engines.pull import side_by_side
 from batch.errors import BatchError, Cause, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions
+from batch.prices import Usage
 from batch.running.policy import RateLimit, Taking
 
 WIRES: Mapping[str, type[Wire]] = {
@@ -113,7 +114,22 @@ class HttpEngine:
             about["alarms"] = dict(self._alarms.counts)
         if len(self._alarms.answered_by) > 1 or self.server.model not in self._alarms.answered_by:
             about["answered by"] = dict(self._alarms.answered_by.most_common(5))
+        about["notes"] = [about["place"], *said(about)]
         return about
+
+    def most_cost(self, request: Request) -> int | None:
+        """The most that a request may cost, billionths of a dollar: a token a byte, and all of `max_tokens`."""
+        if self.server.free:
+            return 0
+        if self.server.price is None:
+            return None
+        try:
+            options, _ = item_sampling(self._sampling, request.params)
+        except PermanentError:
+            return 0  # it will not be sent
+        system = len(options.system.encode("utf-8", "replace")) if options.system else 0
+        prompt = len(_prompt_bytes(request)) + system + 64  # a template's own tokens
+        return self.server.price.cost(Usage(prompt, options.max_tokens))
 
     def partial_texts(self) -> Mapping[ItemId, str]:
         """The text so far of answers that are streamed."""
@@ -372,6 +388,17 @@ class HttpEngine:
         if not reply.text.strip() and reply.finish == "length":
             return Failure(ErrorClass.PERMANENT, "no text came before max_tokens was used up (by thinking?)")
         return None
+
+
+def said(about: Mapping[str, Any]) -> list[str]:
+    """What people should know of how a server was used and what it did, a few words each."""
+    words = [f"not sent: {about['not sent']}"] if "not sent" in about else []
+    if "rate limits met" in about:
+        words.append(f"rate limit met {about['rate limits met']:,} times")
+    words += [f"alarm: {kind} ({count:,})" for kind, count in about.get("alarms", {}).items()]
+    if "alarms" in about and "answered by" in about:
+        words.append(f"answered by {', '.join(about['answered by'])}")
+    return words
 
 
 def _timed(response: BatchResponse[Answer], start: int) -> BatchResponse[Answer]:

@@ -30,8 +30,12 @@ class LocalCore(Protocol):
     One thread calls all of it. `step` advances every running item by about one token.
     """
 
-    room: int  # items worth holding at once
-    about: Mapping[str, Any]  # device, precision, parameters, …; JSON, for display
+    about: Mapping[str, Any]  # device, precision, parameters, …; JSON, for display; may change as it goes
+
+    @property
+    def room(self) -> int:
+        """Items worth holding at once; may change as it goes."""
+        ...
 
     @property
     def busy(self) -> bool:

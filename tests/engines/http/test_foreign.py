@@ -114,7 +114,7 @@ async def test_llama_streams_and_answers_whole_alike(llama: str, stream: bool) -
 @pytest.mark.parametrize("stream", [True, False])
 async def test_mlx_answers(mlx: str, stream: bool) -> None:
     spec = {"url": mlx, "model": "default_model", "provider": "mlx-lm", "stream": stream}
-    got, engine = await asked(spec, ["What is a stack?", "What is a queue?"], max_tokens=24)
+    got, _ = await asked(spec, ["What is a stack?", "What is a queue?"], max_tokens=24)
     for answer in got.values():
         assert answer.error is None and answer.data is not None and answer.data.text.strip()
         assert answer.tokens_input > 0 and 0 < answer.tokens_output <= 24
@@ -129,7 +129,7 @@ async def test_mlx_puts_its_errors_into_a_text(mlx: str) -> None:
 
 
 async def test_mlx_does_not_have_another_model(mlx: str) -> None:
-    with pytest.raises(FatalError, match="does not have this model|no such API"):
+    with pytest.raises(FatalError, match=r"does not have this model|no such API"):
         await asked({"url": mlx, "model": "nobody/nothing"}, ["Hi"])
 
 
@@ -145,7 +145,7 @@ async def test_transformers_answers_without_done(serve: str, stream: bool) -> No
 
 
 async def test_transformers_is_pinned_to_its_model(serve: str) -> None:
-    with pytest.raises(FatalError, match="does not have this model.*pinned"):
+    with pytest.raises(FatalError, match=r"does not have this model.*pinned"):
         await asked({"url": serve, "model": "another", "provider": "transformers"}, ["Hi"])
 
 
