@@ -18,7 +18,7 @@ from batch.options import RunOptions
 from batch.running.answering import Answering
 from batch.running.desk import StoreDesk
 from batch.running.ending import Listeners, ending_of
-from batch.running.feed import BREATH, PENDING, WITH_PROVIDER, Feed
+from batch.running.feed import PENDING, WITH_PROVIDER, Feed
 from batch.running.handle import RunHandle, RunObserver, StopMode
 from batch.running.live import Control, keep_house
 from batch.running.policy import ErrorStrategy, RateLimit, RetryPolicy
@@ -29,6 +29,7 @@ from batch.slo import job_levels
 log = logging.getLogger(__name__)
 
 MAX_BACKLOG = 20_000  # answers waiting for the disk before no more items are given out
+GULP = 256  # answers after which it is looked at, and the event loop gets a turn
 DISK_SECONDS = 0.02  # until more answers are taken then
 
 __all__ = ["Run", "RunHandle", "StopMode"]
@@ -70,7 +71,7 @@ class Run(Steering):
         self._close_engine = close_engine
         limit = RateLimit(self.options.requests_per_minute, self.options.tokens_per_minute)
         clock = ActiveClock()
-        feed = Feed(limit, self.options.workers, self._disk_is_behind, self._gave, self._awaits)
+        feed = Feed(limit, self.options.workers, self._disk_is_behind, self._begun, self._awaits)
         super().__init__(feed, clock, Meter(clock))
         self._desk: StoreDesk | None = None
         self._waits = wait_for_providers
@@ -181,7 +182,7 @@ class Run(Steering):
             self._answering,
             waits=self._waits,
             stopping=lambda: self._stop is not None,
-            begun=self._gave,
+            begun=self._begun,
         )
         self._task = asyncio.create_task(self._consume())
         keeper = asyncio.create_task(keep_house(self.job.checkpoint_file, self._control, self))
@@ -258,7 +259,7 @@ class Run(Steering):
             async for response in answers:
                 self._answering.answered(response)
                 count += 1
-                if count % BREATH == 0:  # answers may come as a file of very many, faster than they can be kept
+                if count % GULP == 0:  # answers may come as a file of very many, faster than they can be kept
                     await asyncio.sleep(DISK_SECONDS if self._disk_is_behind() else 0)
 
     def _disk_is_behind(self) -> bool:
@@ -267,7 +268,7 @@ class Run(Steering):
     def _awaits(self) -> bool:
         return self._desk is not None and self._desk.awaits
 
-    def _gave(self) -> None:
+    def _begun(self) -> None:
         self._state = RunState.RUNNING
         self._meter.eta.start(self._clock.now())
 
