@@ -33,7 +33,7 @@ def new_job_id() -> str:
 
 def check_job_id(job_id: str) -> str:
     """The id, if files can be named by it wherever it comes from; ValueError if it would lead to another folder."""
-    if not job_id or len(job_id) > LONGEST_ID or any(c in "/\\" or not c.isprintable() for c in job_id):
+    if not 0 < len(job_id) <= LONGEST_ID or not job_id.isprintable() or "/" in job_id or "\\" in job_id:
         raise ValueError(f"{job_id[:LONGEST_ID]!r} is no job id")
     return job_id
 
