@@ -92,7 +92,7 @@ class BatchJob:
     updated_at: str | None = None
     tokens_input: int = 0
     tokens_output: int = 0
-    elapsed: float = 0.0  # seconds of running, over all resumes
+    elapsed: float = 0.0  # seconds of running, over all resumes; without those in which a model was loaded
     reason: str | None = None  # why the last run ended before the end
     config: dict[str, Any] = field(default_factory=dict)  # source, options, …; JSON
     cost: int = 0  # of what is known

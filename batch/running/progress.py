@@ -97,7 +97,8 @@ class Snapshot:
     items_per_second: float = 0.0
     latency_p50: float | None = None
     latency_p95: float | None = None
-    elapsed: float = 0.0  # over all resumes
+    elapsed: float = 0.0  # over all resumes, from the moment when the engine took its first item
+    loading: float = 0.0  # before that moment, in this run: a local engine loads its model then
     eta: float | None = None
     concurrency: int = 0
     saved_ago: float | None = None  # since the last commit

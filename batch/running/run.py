@@ -184,10 +184,10 @@ class Run(Steering):
             stopping=lambda: self._stop is not None,
             begun=self._begun,
         )
+        if not self._feed.paused:
+            self._load_clock.start()
         self._task = asyncio.create_task(self._consume())
         keeper = asyncio.create_task(keep_house(self.job.checkpoint_file, self._control, self))
-        if not self._feed.paused:
-            self._clock.start()
         if self._stop == "now":  # asked for before there was a loop
             self._task.cancel()
         try:
@@ -202,6 +202,7 @@ class Run(Steering):
             await self._desk.drain()
             self._take_error()
             self._clock.stop()
+            self._load_clock.stop()
             await asyncio.to_thread(writer.drain)
             self._finish()
             failed = self._listeners.ended(self)
@@ -269,7 +270,12 @@ class Run(Steering):
         return self._desk is not None and self._desk.awaits
 
     def _begun(self) -> None:
+        if self._state is RunState.RUNNING:
+            return
         self._state = RunState.RUNNING
+        self._load_clock.stop()
+        if not self._feed.paused:
+            self._clock.start()
         self._meter.eta.start(self._clock.now())
 
     # -- commits, called by the writer's thread -------------------------------------------------------------------
