@@ -122,7 +122,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def use(steps: Callable[[], Any] = PlainSteps, **attributes: Any) -> None:
         def opened(
-            model: Any, max_batch: int, *, share: bool = True, cache_dtype: Any = None, notes: Any = None
+            model: Any, max_batch: int, *, share: bool = True, cache_dtype: Any = None, notes: Any = None, text: Any = None
         ) -> Any:
             found = StaticRunner(model, max_batch, share=share, steps=steps())
             for name, value in attributes.items():
