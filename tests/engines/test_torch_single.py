@@ -285,15 +285,17 @@ def test_a_runner_that_rounds_is_judged_by_a_real_text(qwen3: Path, monkeypatch:
     """What was measured is said, of one that is taken and of one that is not."""
     model, text = load(qwen3, "fp32").model, [3 + (5 * i) % 190 for i in range(260)]
     seen: list[str] = []
+    noise: list[float] = []
     real = PackedRunner._forward
 
     def rounding(self: Any, *arguments: Any) -> Any:
         logits = real(self, *arguments)
-        return logits + wrong * logits.abs().max() * torch.randn(logits.shape, generator=random)
+        return logits + noise[-1] * logits.abs().max() * torch.randn(logits.shape, generator=random)
 
     monkeypatch.setattr(PackedRunner, "_forward", rounding)
     with torch.inference_mode():
         for wrong, kind in ((0.0, "packed"), (0.02, "packed"), (2.0, "rectangle")):
+            noise.append(wrong)
             random, notes = torch.Generator().manual_seed(1), []  # type: ignore[var-annotated]
             options: dict[str, Any] = {"cache_dtype": torch.bfloat16, "notes": notes, "text": text}
             found = open_runner(model, 4, **options)

@@ -124,9 +124,9 @@ def open_runner(
 ) -> Runner:
     """The fastest runner that is right for this model: each must show in a trial what the whole model gives.
 
-    `notes` is added to where a faster one was passed over, for want of memory or for what it gave, and where there is no
-    cache. `text`: tokens of a real text, for the trial. Raises FatalError where the model gives no answer that could be
-    relied on.
+    `notes` is added to where a faster one was passed over, for want of memory or for what it gave, and where there is
+    no cache. `text`: tokens of a real text, for the trial. Raises FatalError where the model gives no answer that could
+    be relied on.
     """
     said = notes if notes is not None else []
     trial = _trial(model, text)

@@ -73,9 +73,9 @@ class Trial:
         self.measured = f"logits differ by {apart:.1%} of the largest"
         if tolerance < ROUNDED or not len(self._text) > REAL_STEPS:
             return False
-        divergence, agreement = self.quality(runner)
-        self.measured += f", KL {divergence:.4f} and {agreement:.0%} of tokens the same after {len(self._text)} of a text"
-        return divergence <= MOST_DIVERGENCE and agreement >= LEAST_AGREEMENT
+        lost, same = self.quality(runner)
+        self.measured += f", KL {lost:.4f} and {same:.0%} of tokens the same after {len(self._text)} of a text"
+        return lost <= MOST_DIVERGENCE and same >= LEAST_AGREEMENT
 
     def quality(self, runner: Runner) -> tuple[float, float]:
         """Beside the whole model on the real text: mean KL divergence in nats, and the share of likeliest tokens."""
