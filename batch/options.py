@@ -123,12 +123,34 @@ class RunOptions:
     timeout: float | None = option(None, "seconds one item may take", minimum=0.001, metavar="S", advanced=True)
     requests_per_minute: int | None = option(None, "rate limit, requests", minimum=1, metavar="N", advanced=True)
     tokens_per_minute: int | None = option(None, "rate limit, tokens", minimum=1, metavar="N", advanced=True)
+    budget: float | None = option(
+        None,
+        "dollars that the job may cost in all; it stops, resumable, before it could pass them",
+        minimum=0,
+        metavar="DOLLARS",
+    )
+    reuse: str = option(
+        "job",
+        "answer equal requests at temperature 0 once: in this job, in all jobs of the workspace (jobs), or not at all",
+        choices=("job", "jobs", "off"),
+        advanced=True,
+    )
     slo: list[str] = option(
         [],
         "service level to be reported as met or missed, as in p95_ms=500 (may be repeated)",
         metavar="NAME=N",
         advanced=True,
         parse=parse_slo,
+    )
+    lane: str = option(
+        AS_MODEL,
+        "of a provider's model: batch waits for half the price, now asks at once, auto asks at once for what is not "
+        "there near the deadline; model: as models.yaml has it, else batch",
+        choices=(AS_MODEL, "batch", "now", "auto"),
+        advanced=True,
+    )
+    deadline: str | None = option(
+        None, "with lane auto, when every answer has to be there, as in 6h", metavar="TIME", advanced=True
     )
     precision: str = option(
         AS_MODEL,
@@ -142,6 +164,15 @@ class RunOptions:
         "models.yaml has it, else never",
         choices=(AS_MODEL, *TRUNCATE),
         advanced=True,
+    )
+    cluster: str | None = option(
+        None,
+        "run local models on a Ray cluster: auto (one that runs here), HOST:PORT, ray://HOST:10001, or local",
+        metavar="ADDRESS",
+        advanced=True,
+    )
+    ship_model: bool = option(
+        False, "send the model's folder to the cluster's nodes, where they have no path in common", advanced=True
     )
 
 

@@ -10,6 +10,7 @@ import time
 from ai_router.asking import ask_once
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
+from ai_router.cli.routing import AUTO, add_routing_flags, refuse_flags, router_for
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, is_terminal, narrate, plural
 from ai_router.models import make_engine
@@ -30,19 +31,29 @@ LOADING_SHOWN = 0.5  # seconds
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb."""
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the prompt, or - to read it from standard input")
-    parser.add_argument("--model", metavar="ID", help="the model, see `ai-router models` (default: as in the settings)")
+    parser.add_argument(
+        "--model", metavar="ID", help="the model, see `ai-router models`, or auto (default: as in the settings)"
+    )
+    add_routing_flags(parser, wishes=False)
     add_flags(parser, SamplingOptions)
 
 
 def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     prompt = _prompt(args.prompt)
-    spec = session.registry.get(args.model or session.workspace.settings.model)
+    wanted = args.model or session.workspace.settings.model
+    choice = None
+    if wanted == AUTO:
+        choice = router_for(session, args).choose(Request(prompt))
+        wanted = choice.models[0]
+    else:
+        refuse_flags(args)
+    spec = session.registry.get(wanted)
     if not spec.ready:
         raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
     sampling = build_options(SamplingOptions, {**spec.sampling, **given(args, SamplingOptions)})
     engine = make_engine(spec, sampling, workers=1)
-    narrate(f"Asking {spec.id}…")
+    narrate(f"Asking {spec.id}…" if choice is None else f"Asking {spec.id} ({inert(choice.reason)})…")
     started = time.monotonic()
     printer = _Printer()
     response = asyncio.run(ask_once(engine, Request(prompt), printer.partial))

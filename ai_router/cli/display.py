@@ -55,6 +55,8 @@ class Outcome:
             return f"Job {s.job_id} {s.state}: {' | '.join(parts)}"
         tokens = f"{plural(self.tokens_output, 'token')} out, {self.tokens_input:,} in"
         parts += [tokens, format_duration(self.seconds), f"{self.tokens_per_second:,.1f} tokens/s"]
+        if s.cost_text:
+            parts.append(s.cost_text)
         return f"Job {s.job_id} {s.state}: {' | '.join(parts)}"
 
     def failures(self) -> list[str]:
@@ -160,6 +162,8 @@ class PlainDisplay(_TextDisplay):
 
     def update(self, snapshot: Snapshot) -> None:
         line = _bar(snapshot)
+        if snapshot.cost_text:
+            line += f" | {snapshot.cost_text}"
         if self.redraws:
             if snapshot.state is RunState.STARTING and snapshot.engine_status not in ("", "ready"):
                 line = f"{snapshot.model_id}: {snapshot.engine_status}"
@@ -217,6 +221,7 @@ class LogDisplay(_TextDisplay):
                 f"{snapshot.state} {snapshot.processed}/{snapshot.total} {snapshot.fraction * 100:.1f}%"
                 f" done {snapshot.completed} failed {snapshot.failed} in flight {snapshot.in_flight}"
                 f" tokens/s {snapshot.tokens_per_second:.1f} eta {format_duration(snapshot.eta)}"
+                + (f" {snapshot.cost_text}" if snapshot.cost_text else "")
                 + (f" {snapshot.score.text}" if snapshot.score else "")
             )
 
@@ -367,6 +372,9 @@ def _facts(snapshot: Snapshot) -> dict[str, Any]:
         "tokens_input": snapshot.tokens_input,
         "tokens_output": snapshot.tokens_output,
         "tokens_per_second": round(snapshot.tokens_per_second, 2),
+        "cost_nanodollars": snapshot.cost,
+        "cost_unknown": snapshot.cost_unknown,
+        "cost_projected_nanodollars": snapshot.cost_projected,
         "eta": None if eta is None else round(eta, 1),
         "concurrency": snapshot.concurrency,
         "engine": snapshot.engine_status,

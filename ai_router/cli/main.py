@@ -21,7 +21,11 @@ from ai_router.cli.text import is_terminal, narrate
 VERBS = {
     "run": "answer every prompt of a file",
     "resume": "go on with a job that stopped early",
+    "submit": "hand the prompts of a file to a provider, and leave",
+    "poll": "how a job's batches with a provider stand",
     "collect": "take the answers of what is with a provider",
+    "cancel": "end a job's batches with a provider",
+    "reconcile": "say what became of an order that nobody answered",
     "jobs": "list all jobs",
     "show": "a job's figures and first results",
     "export": "write a job's results to a file",
@@ -32,6 +36,8 @@ VERBS = {
     "evaluate": "score a results file, or compare two",
     "semantic-ids": "turn item features into semantic IDs; check and publish them",
     "models": "list the models that can be chosen",
+    "route": "which model would answer what, why, and for how much",
+    "evidence": "what scored jobs have shown of each model",
     "ask": "one prompt, its answer on stdout",
     "trust": "let a folder's files name commands, webhooks and modules",
 }

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ai_router import jobs
+from ai_router import estimate, jobs
 from ai_router.cli import output, tables
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
+from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
 from ai_router.cli.running import PRIVATE, Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
+from ai_router.cli.trying import try_first
 from ai_router.models import ModelSpec
 from ai_router.settings import Settings
 from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.errors import BatchError
+from batch.items import Request
 from batch.job import BatchJob
 from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, save_jobfile
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
 from batch.running.policy import ErrorStrategy
 from batch.sources import Report, Source, user_path
+
+if TYPE_CHECKING:
+    from ai_router.routing.router import Router
 
 USAGE = "INPUT [options]"
 DESCRIPTION = """\
@@ -52,7 +60,9 @@ exit codes: 0 all answered, 1 some failed, 2 usage or input, 3 engine or disk fa
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb."""
     parser.add_argument("input", nargs="?", metavar="INPUT", help="file of prompts, or - for standard input")
-    parser.add_argument("--model", metavar="ID", help="the model, see `ai-router models` (default: as in the settings)")
+    parser.add_argument(
+        "--model", metavar="ID", help="the model, see `ai-router models`, or auto (default: as in the settings)"
+    )
     parser.add_argument("--check", action="store_true", help="only read the prompts and report what is wrong with them")
     parser.add_argument(
         "--template",
@@ -68,7 +78,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, RunOptions)
     add_flags(parser, ExportOptions)
     add_flags(parser, NotifyOptions, defaults=False)
+    add_routing_flags(parser)
     add_display_flags(parser)
+    parser.add_argument(
+        "--try",
+        dest="try_first",
+        metavar="N",
+        help="answer the first N prompts, show what they cost and what all would, and ask before the rest",
+    )
     parser.add_argument("--yes", action="store_true", help="ask nothing")
 
 
@@ -87,6 +104,7 @@ def add_display_flags(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     display = make_display(args.display)
+    _tries(args)
     with Signals() as signals:
         task = _prepare(args, session, display)
         with task.source:
@@ -101,6 +119,7 @@ class _Task:
     spec: ModelSpec
     source: Source
     ending: Ending
+    router: Router | None = None  # of a job whose items each have a model of their own
 
 
 def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _Task:
@@ -111,7 +130,15 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
         jobfile.source.template = prompt
     for problem in (*session.workspace.withheld, *session.registry.skipped):
         display.note(f"Warning: {problem}")
-    spec = session.registry.get(args.model or jobfile.model or session.workspace.settings.model)
+    wanted = args.model or jobfile.model or session.workspace.settings.model
+    router = None
+    if wanted == AUTO:
+        wish_of(args)  # checked before anything is read
+        router = router_for(session, args)
+        wanted = router.default if router.default in router.allowed else router.allowed[0]
+    else:
+        refuse_flags(args)
+    spec = session.registry.get(wanted)
     sampling = {**spec.sampling, **options_dict(jobfile.sampling), **given(args, SamplingOptions)}
     try:
         jobfile.sampling = build_options(SamplingOptions, sampling)
@@ -132,7 +159,7 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
     except BaseException:
         source.close()
         raise
-    return _Task(jobfile, spec, source, ending)
+    return _Task(jobfile, spec, source, ending, router)
 
 
 def _template(path: Path, display: Display) -> JobFile:
@@ -189,26 +216,31 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
     report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
     display.busy("")
+    planned = estimate.before(task.spec, report, jobfile.sampling)
     if session.verbose and not args.check:
         for line in report.lines():
             display.note(line)
     if args.check:
         for line in report.lines():
             emit(line)
+        if planned is not None:
+            emit(f"plan: {planned.text}")
         tables.show_preview(source)
         _save_template(args, jobfile, display)
         return Exit.DONE if report.ok else Exit.USAGE
     _judge(report, task.ending, args, display)
+    _afford(task, planned, display)
     plan.table = tables.kept(source)
     _mention_answers(source, display)
     _save_template(args, jobfile, display)
+    requests = source if task.router is None else _routed(task, plan, args, display)
     new_stream = export.stream not in (None, output.STDOUT) and not os.path.exists(str(export.stream))
     _reserve_stream(export)
     try:
         job = jobs.create_job(
             session.workspace,
             plan,
-            source,
+            requests,
             lambda n: display.busy(f"Writing the checkpoint… {n:,} prompts"),
             task.spec,
             session.registry,
@@ -219,6 +251,19 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
         raise
     display.busy("")
     return _start(session, job, plan, task.ending, args, display, signals)
+
+
+def _routed(task: _Task, plan: jobs.JobPlan, args: argparse.Namespace, display: Display) -> Iterable[Request]:
+    """The prompts with their models, after the plan was told, and asked about where it costs something."""
+    assert task.router is not None
+    routed = planned(task.router, task.source, args, task.jobfile.sampling, display.busy)
+    for line in lines_of(routed):
+        display.note(line)
+    figures = routed.figures
+    if not args.yes and figures and figures.cost and figures.cost[0] and can_ask() and not confirm("Run it so?"):
+        raise UsageError("Nothing was run")
+    plan.chains = {lane: asdict(chain) for lane, chain in routed.chains.items()}
+    return routed.directed(task.source)
 
 
 def _start(
@@ -232,11 +277,16 @@ def _start(
 ) -> int:
     if args.detach:
         return detach(session, job, ending, display)
+    count = _tries(args)
+    if count is not None and count < job.total_prompts:
+        code = try_first(session, job, plan, count, display, signals, yes=args.yes)
+        if code is not None:
+            return code
     assert job.checkpoint_file is not None
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
     stream = output.Stream(ending.export.stream, job.checkpoint_file, new=True) if ending.export.stream else None
     try:
-        return run_job(session, job, plan, ending, display, signals, stream)
+        return run_job(session, job, plan, ending, display, signals, stream, wait=getattr(args, "wait", True))
     finally:
         if stream is not None:
             stream.close()
@@ -267,6 +317,29 @@ def _mention_answers(source: Source, display: Display) -> None:
 
     if source.path is not None and source.format != "txt" and looks_like_dataset(source.path):
         display.note(f"{source.name} holds known answers; to score against them: ai-router dataset run --test-file …")
+
+
+def _afford(task: _Task, planned: estimate.Estimate | None, display: Display) -> None:
+    """Say what it will cost; refuse a budget that could not be kept."""
+    if planned is None:
+        return
+    if task.jobfile.run.budget is not None and planned.cost is None:
+        raise UsageError(
+            f"What {task.spec.id} costs is not known, so a budget cannot be kept: give it in models.yaml, "
+            "price: {input: …, output: …}"
+        )
+    if planned.cost is None or planned.cost[1]:
+        display.note(f"Plan: {planned.text}")
+
+
+def _tries(args: argparse.Namespace) -> int | None:
+    if args.try_first is None:
+        return None
+    if not args.try_first.isdecimal() or not int(args.try_first):
+        raise UsageError(f"--try: {args.try_first!r} is no number of prompts")
+    if args.detach:
+        raise UsageError("--try asks before it goes on, which a background run cannot")
+    return int(args.try_first)
 
 
 def _named(text: str, name: str) -> str:

@@ -146,6 +146,8 @@ def _end(
     finished = snapshot.state is RunState.FINISHED
     code = _exit_code(run, signals)
     problem = None if error is None else _sentence(error)
+    if not finished and run.out_of_budget:
+        problem = problem or run.out_of_budget
     if error is not None and session.verbose:
         display.alert("".join(traceback.format_exception(error)).rstrip())
     to_stdout = ending.export.path == output.STDOUT
@@ -186,6 +188,11 @@ def _end(
     )
     for line in written.lines:
         display.note(line)
+    about = snapshot.engine_about
+    for words in about.get("notes", ())[1:] if "place" in about else ():
+        display.note(f"The server: {words}")
+    if reused := about.get("answers used again"):
+        display.note(f"Answered again without asking: {plural(int(reused), 'equal prompt')} (--reuse off asks each)")
     if finished and ending.wanted and to_stdout:
         output.write(job, ending.export, session.workspace.outputs)
     if signals.exit_code is None and not waiting and (snapshot.state is not RunState.STOPPED or run.satisfied):
@@ -221,6 +228,8 @@ def _exit_code(run: Run, signals: Signals) -> int:
         return signals.exit_code
     if state is RunState.WAITING and run.error is None:
         return Exit.WAITING
+    if run.out_of_budget and run.error is None:
+        return Exit.SOME_FAILED
     if run.satisfied and run.error is None:
         return Exit.SOME_FAILED if run.job.failed else Exit.DONE
     if run.error is not None:

@@ -13,7 +13,7 @@ An entry has the keys of `COMMON` and those its engine names as its options.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError
 from ai_router.trust import allowed, claims_in, withheld_text
 from batch.engines import registry as engines
+from batch.engines.ray.kind import check_resources
 from batch.engines.registry import EngineKind, EngineOption, Place
 from batch.errors import FatalError
 from batch.options import OptionError, SamplingOptions, build_options
@@ -30,6 +31,7 @@ from batch.sources.paths import user_path
 from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, plain, read_yaml, text_of, unknown_key
 
 SOURCE = "models.yaml"
+SECTIONS = ("models", "routes")  # the routes are read by `ai_router.routing.rules`
 # What any entry may say; an engine adds its own. `path` or `url` is where the model is.
 COMMON: Mapping[str, EngineOption] = {
     "path": EngineOption("the model's folder or file; relative to this file"),
@@ -39,6 +41,9 @@ COMMON: Mapping[str, EngineOption] = {
     "notes": EngineOption("a remark shown with it"),
     "sampling": EngineOption("its own defaults of sampling", dict),
     "adapter": EngineOption("a folder with a LoRA adapter to put over the weights"),
+    "resources": EngineOption(
+        "what one copy takes of a cluster's node: cpus, gpus, memory_gb, and the most copies, actors", dict
+    ),
     "context": EngineOption(
         "tokens of prompt and answer together, where the model's own figure is not right", int, minimum=1
     ),
@@ -54,8 +59,8 @@ def read_entries(file: Path) -> Iterator[ModelSpec]:
     try:
         data = as_mapping(read_yaml(file, what="list of models"), str(file))
         for key in data:
-            if key != "models":
-                raise YamlError(f"{file}, line {data.line_of(key)}: {unknown_key(key, ['models'])}")
+            if key not in SECTIONS:
+                raise YamlError(f"{file}, line {data.line_of(key)}: {unknown_key(key, SECTIONS)}")
         models = as_mapping(data.get("models"), f"{file}, models")
     except FileNotFoundError:
         return
@@ -96,7 +101,7 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
     if isinstance(place, str) and (problem := row.check(describe_for_engine(place, options))):
         raise read.error("engine", problem)
     adapter = read.text("adapter")
-    return describe(
+    made = describe(
         place,
         id=model_id,
         name=read.text("name") or model_id,
@@ -108,6 +113,7 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
         engine_options=options,
         context=read.value("context", COMMON["context"]),
     )
+    return replace(made, resources=read.resources())
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,13 @@ class _Entry:
             return check_value(key, value, option, self.values.texts.get(key))
         except OptionError as error:
             raise self.error(key, str(error)) from None
+
+    def resources(self) -> dict[str, Any]:
+        """What a cluster's node must have; raises EntryError."""
+        said = dict(plain(self.value("resources", COMMON["resources"]) or {}))
+        if problem := check_resources(said):
+            raise self.error("resources", problem)
+        return said
 
     def sampling(self) -> dict[str, Any]:
         """The entry's defaults. What is out of range is said where they are used, beside a run's own."""
@@ -250,7 +263,10 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ai-router models.yaml",
         "type": "object",
-        "properties": {"models": {"type": "object", "additionalProperties": {"anyOf": [entry, free]}}},
+        "properties": {
+            "models": {"type": "object", "additionalProperties": {"anyOf": [entry, free]}},
+            "routes": {"type": "array", "description": "which model answers what; the first that matches wins"},
+        },
         "additionalProperties": False,
     }
 

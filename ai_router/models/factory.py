@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
 from batch.engines.base import Engine
 from batch.engines.registry import Place
-from batch.errors import FatalError
+from batch.errors import FatalError, MissingExtraError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions
 
@@ -31,6 +32,8 @@ def make_engine(
     described = describe_for_engine(spec.place, spec.engine_options)
     if spec.adapter is not None:
         described["adapter_path"] = str(spec.adapter)
+    if spec.cluster is not None:
+        return _on_cluster(spec, row, described, sampling, workers, timeout)
     if row.factory:
         make: engines.EngineFactory = engines.load(row.factory)
         return make(described, sampling, workers=workers, timeout=timeout)
@@ -38,6 +41,43 @@ def make_engine(
 
     room = None if workers is None else max(workers, LEAST_ROOM)
     return HostedEngine(spec.engine, described, sampling=sampling, max_batch=room, timeout=timeout)
+
+
+def reusing(
+    engine: Engine[Request, Answer], spec: ModelSpec, sampling: SamplingOptions, reuse: str, answers: Path
+) -> Engine[Request, Answer]:
+    """The engine of a job's model, over which equal requests to a server are asked once, as `RunOptions.reuse` says.
+
+    `answers` is the file with the answers of other jobs.
+    """
+    if reuse == "off" or spec.engine not in engines.names() or engines.find(spec.engine).kind != "server":
+        return engine
+    from batch.engines.reuse import Answers, ReuseEngine
+
+    said = describe_for_engine(spec.place, spec.engine_options)
+    return ReuseEngine(engine, sampling, said, Answers(answers if reuse == "jobs" else None))
+
+
+def _on_cluster(
+    spec: ModelSpec,
+    row: engines.EngineKind,
+    described: dict[str, Any],
+    sampling: SamplingOptions,
+    workers: int | None,
+    timeout: float | None,
+) -> Engine[Request, Answer]:
+    """The engine whose process drives a cluster's actors, each of which holds this model."""
+    from batch.engines.local.host import HostedEngine
+    from batch.engines.ray.kind import KIND
+
+    if not row.core:
+        raise FatalError(f"Model {spec.id} runs elsewhere already: --cluster is for models that run on this machine")
+    if KIND.missing():
+        raise MissingExtraError(KIND.extra, "--cluster")
+    if path := described.get("path"):  # nodes stand in other folders
+        described["path"] = str(Path(path).absolute())
+    told = {"cluster": spec.cluster, "engine": row.name, "model": described, "resources": dict(spec.resources)}
+    return HostedEngine(KIND.name, {**told, "ship": spec.ship}, sampling=sampling, max_batch=workers, timeout=timeout)
 
 
 def describe_for_engine(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:

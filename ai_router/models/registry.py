@@ -7,16 +7,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ai_router.included import CHAT, CHAT_NAME, CHAT_NOTES, DEMO, DEMO_PATH, chat_model
 from ai_router.models.discovery import describe, found
 from ai_router.models.discovery.describe import SUFFIXES
 from ai_router.models.entries import read_entries
+from ai_router.models.remote import remote_spec
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError, Workspace
 from batch.engines.places import form_of
 from batch.errors import BatchError
 from batch.sources.paths import user_path
-
-DEMO_PATH = Path(__file__).parents[1] / "demo"
 
 
 class UnknownModelError(BatchError):
@@ -30,15 +30,24 @@ class Registry:
         self.workspace = workspace
         self.skipped: list[str] = []  # what could not be read, a sentence each
         self._models: dict[str, ModelSpec] = {}
-        for spec in self._discover():
+        for spec in self._said():
+            self._models.setdefault(spec.id, spec)
+        for spec in found(workspace, self.skipped, list(self._models.values())):
             self._models.setdefault(spec.id, spec)
 
     def all(self) -> list[ModelSpec]:
         """Every model, ready or not."""
         return list(self._models.values())
 
+    def add(self, specs: Iterable[ModelSpec]) -> None:
+        """Take in models that were found later, as those of servers are; what is known already stays."""
+        known = {(spec.place, spec.engine_options.get("model")) for spec in self._models.values() if spec.is_remote}
+        for spec in specs:
+            if (spec.place, spec.engine_options.get("model")) not in known:
+                self._models = {**self._models, spec.id: spec}  # others may be reading the old one
+
     def get(self, name: str) -> ModelSpec:
-        """A model by id, by name without case, or by the path of its folder or file."""
+        """A model by id, by name without case, by the path of its folder or file, or by its server's address."""
         if name in self._models:
             return self._models[name]
         for spec in self._models.values():
@@ -48,18 +57,21 @@ class Registry:
             known = next((spec for spec in self._models.values() if _same(spec, place)), None)
             # Its place is its id, by which a job finds it again from wherever it is resumed.
             return known or describe(place, id=str(place), source="found")
+        if (remote := remote_spec(name)) is not None:
+            return self._models.get(remote.id, remote)
         near = difflib.get_close_matches(name, self._models, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self._models)}"
         raise UnknownModelError(f"Unknown model: {name}; {hint}")
 
-    def _discover(self) -> Iterable[ModelSpec]:
-        yield describe(DEMO_PATH, id="demo", name="demo", source="built in", notes="small, for trying things out")
+    def _said(self) -> Iterable[ModelSpec]:
+        if (file := chat_model()) is not None:
+            yield describe(file, id=CHAT, name=CHAT_NAME, source="built in", notes=CHAT_NOTES)
+        yield describe(DEMO_PATH, id=DEMO, name=DEMO, source="built in", notes="small, for trying things out")
         try:
             if self.workspace.models_file.is_file():
                 yield from read_entries(self.workspace.models_file)
         except SettingsError as error:
             self.skipped.append(str(error))
-        yield from found(self.workspace, self.skipped)
 
 
 def _place(name: str) -> Path | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ERROR_SECONDS = 12.0
 RUNS_SECONDS = 0.5
+SERVERS_AFTER = 0.5  # seconds after the first screen until local servers are looked for
 QUIT_AGAIN_SECONDS = 2.0
 
 
@@ -83,6 +84,7 @@ class RouterApp(App[int]):
         if self.open_job is not None:
             self.open_run(self.open_job)
         self.set_interval(RUNS_SECONDS, self._look_after_runs)
+        self.set_timer(SERVERS_AFTER, self._look_for_servers)
         for withheld in self.workspace.withheld:
             self.notify(withheld, severity="warning", markup=False)
         if unknown := unknown_actions(self.workspace.settings.keymap):
@@ -115,8 +117,21 @@ class RouterApp(App[int]):
 
         self.run_worker(read, thread=True, group="registry", exclusive=True)
 
+    def _look_for_servers(self) -> None:
+        """Ask this machine's usual ports for models, behind everything else; found ones are published."""
+
+        def look() -> None:
+            from ai_router.models.discovery.servers import find_servers
+
+            if found := find_servers():
+                self.registry.add(found)
+                self.call_later(self.models_changed.publish, None)
+
+        self.run_worker(look, thread=True, group="servers", exclusive=True)
+
     def _take_registry(self, registry: Registry) -> None:
         self._models = registry
+        self._look_for_servers()
         self.models_changed.publish(None)
 
     @property

@@ -181,6 +181,20 @@ class CheckpointStore:
         sql = "SELECT m.name, n FROM (SELECT model, count(*) n FROM results GROUP BY model) LEFT JOIN models m"
         return dict(self.rows(f"{sql} ON m.id = model ORDER BY n DESC"))
 
+    def carried_names(self) -> list[str]:
+        """The names of all columns that items carry through, in the order in which they come up."""
+        names: dict[str, None] = {}
+        last = -1
+        sql = f"SELECT id, columns FROM items WHERE id > ? AND columns IS NOT NULL ORDER BY id LIMIT {BLOCK}"
+        while rows := self.rows(sql, (last,)):
+            try:
+                for _, text in rows:
+                    names.update(dict.fromkeys(load_json(text)))
+            except (ValueError, TypeError) as error:
+                raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
+            last = rows[-1][0]
+        return list(names)
+
     def counts(self) -> tuple[int, int]:
         """Completed and failed, counted."""
         total, failed = self.rows("SELECT count(*), (SELECT count(*) FROM results WHERE success = 0) FROM results")[0]

@@ -24,7 +24,10 @@ Place = Path | str  # a folder or a file; a text is a URL
 # Where each engine describes itself, the first that suits a model's place is what it runs on where nobody says.
 TABLE: Mapping[str, str] = {
     "mlx": "batch.engines.mlx.kind:KIND",
+    "ray": "batch.engines.ray.kind:KIND",
     "server": "batch.engines.http.kind:KIND",
+    "gguf": "batch.engines.gguf.kind:KIND",
+    "provider": "batch.engines.provider.kind:KIND",
     "torch": "batch.engines.torch.kind:KIND",
 }
 
@@ -74,6 +77,7 @@ class EngineKind:
     suits: Callable[[Place], bool] = lambda place: False
     refuses: Callable[[Place], str] = lambda place: ""
     check: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what is wrong with an entry's options together
+    lacks: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what it needs of this machine and has not: a key
 
     @property
     def own(self) -> bool:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from batch.errors import ExportError, UnknownFormatError
+from batch.export.carried import carried_columns
 from batch.export.openai import openai_record
 from batch.export.records import (
     created_at,
     job_record,
+    kept_beside,
     line_record,
     plain,
     quoted,
@@ -65,15 +67,26 @@ def json_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOp
             f'      "tokens_output": {result.tokens_output},\n'
             f'      "duration": {json.dumps(result.duration)},\n'
             f'      "success": {"true" if result.success else "false"},\n'
-            f'      "error_message": {quoted(result.error_message)}\n    }}'
+            f'      "error_message": {quoted(result.error_message)}{_beside(job, result)}\n    }}'
         )
         lead = ",\n"
     end = "]" if lead == "\n" else "\n  ]"
     yield f'{end},\n  "summary": ' + _indented(summary_record(job)) + "\n}"
 
 
+def _beside(job: BatchJob, result: BatchResult) -> str:
+    """Further fields of a row of the JSON document, with a comma before each: its model where it is not the job's."""
+    fields = {} if result.model in (None, job.model_id) else {"model": plain(result.model)}
+    beside = fields | kept_beside(result)
+    return "".join(f',\n      "{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in beside.items())
+
+
 def csv_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOptions) -> Iterator[str]:
-    """A table with a header; lines end in CR LF, as RFC 4180 and the csv module have it."""
+    """A table with a header; lines end in CR LF, as RFC 4180 and the csv module have it.
+
+    Behind the columns of every table: `model` where it was not always the job's, `cost` (dollars) where there was any,
+    and the columns carried through from the input.
+    """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
 
@@ -83,7 +96,8 @@ def csv_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOpt
         writer.writerow(cells)
         return buffer.getvalue()
 
-    yield row(CSV_COLUMNS)
+    carried = carried_columns(job, CSV_COLUMNS)
+    yield row((*CSV_COLUMNS, *(_cell(name, options, clip=False) for name in (*carried.extra, *carried.names.values()))))
     for result in results:
         yield row(
             (
@@ -95,6 +109,7 @@ def csv_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOpt
                 result.tokens_output,
                 f"{result.duration:.2f}",
                 _cell(result.error_message, options, clip=False),
+                *(_cell(text, options, clip=False) for text in carried.of(result)),
             )
         )
     yield ""

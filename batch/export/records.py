@@ -7,7 +7,8 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from batch.job import BatchJob, BatchResult
-from batch.sources.text import replace_surrogates
+from batch.prices import NANOS
+from batch.sources.text import replace_surrogates, replace_surrogates_in
 
 
 def plain(text: str | None) -> str:
@@ -67,9 +68,24 @@ def line_record(result: BatchResult) -> dict[str, Any]:
         record["error_class"] = str(result.error_class)
     if result.model is not None:
         record["model"] = plain(result.model)
+    if result.meant_why is not None:
+        record["meant_for"] = plain(result.meant_for)
+        record["reason"] = plain(result.meant_why)
     record["attempts"] = result.attempts
     if reason := said(result, "finish_reason"):
         record["finish_reason"] = plain(str(reason))
+    return record | kept_beside(result)
+
+
+def kept_beside(result: BatchResult) -> dict[str, Any]:
+    """What a row has only where there is something to say: cost in dollars, why its model, columns carried through."""
+    record: dict[str, Any] = {}
+    if result.cost:
+        record["cost"] = result.cost / NANOS
+    if result.meant_why:
+        record["why"] = plain(result.meant_why)
+    if result.columns:
+        record["columns"] = replace_surrogates_in(result.columns)[0]
     return record
 
 

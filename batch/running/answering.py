@@ -10,6 +10,7 @@ from batch.checkpoint.written import AttemptRow, ResultRow, unfit
 from batch.errors import Cause, ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchResponse
 from batch.job import BatchJob
+from batch.running.budget import Budget
 from batch.running.ending import Listeners
 from batch.running.feed import Feed, Given
 from batch.running.handle import StopMode
@@ -33,6 +34,7 @@ class Answering:
         strategy: ErrorStrategy,
         *,
         urgent_errors: bool,
+        budget: Budget,
         halt: Callable[[StopMode, BaseException | None], None],
     ) -> None:
         self.retry = retry
@@ -43,6 +45,7 @@ class Answering:
         self.saved_at: float | None = None  # monotonic seconds of the last commit
         self._job, self._feed, self._meter, self._listeners = job, feed, meter, listeners
         self._strategy = strategy
+        self._budget = budget
         self._urgent_errors = urgent_errors
         self._halt = halt
 
@@ -67,6 +70,7 @@ class Answering:
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
         if given is None:
             return
+        self._budget.settle(response)
         error = response.error
         if error is None and (response.data is None or not response.data.text or response.data.text.isspace()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")

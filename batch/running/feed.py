@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from batch.checkpoint import CheckpointStore
 from batch.items import BatchItem, ItemId, Request
+from batch.running.budget import Budget
 from batch.running.policy import RateLimit, Taking
 
 PAGE = 512
@@ -39,8 +40,9 @@ class Feed:
     `places`, so that an engine may hold any number of them.
 
     All of it belongs to the run's event loop, except `concurrency`, `given` and the counts, which any thread may read.
-    `held_up` says when answers wait for the disk; `on_begin` is called with the first item given; `awaits` says
-    whether the engine stays for the answers of items that are with a provider.
+    `held_up` says when answers wait for the disk; `on_begin` is called with the first item given, `on_enough` with the
+    `enough`th; `awaits` says whether the engine stays for the answers of items that are with a provider; `on_broke` is
+    called when the budget is used up.
     """
 
     def __init__(
@@ -50,6 +52,10 @@ class Feed:
         held_up: Callable[[], bool],
         on_begin: Callable[[], None],
         awaits: Callable[[], bool] = lambda: False,
+        budget: Budget | None = None,
+        on_broke: Callable[[], None] = lambda: None,
+        enough: int | None = None,
+        on_enough: Callable[[], None] = lambda: None,
     ) -> None:
         self.concurrency = concurrency
         self.paused = False
@@ -69,8 +75,11 @@ class Feed:
         self._limited = limit.active
         self._held_up = held_up
         self._on_begin = on_begin
-        self._begun = False
+        self._gave_out = 0
+        self._enough, self._on_enough = enough, on_enough
         self._awaits = awaits
+        self._budget = budget if budget is not None and budget.limit is not None else None
+        self._on_broke = on_broke
         self._changed = asyncio.Event()
 
     def open(self, store: CheckpointStore, places: bytearray) -> None:
@@ -189,6 +198,9 @@ class Feed:
                     return
                 if held is None:
                     wait = self._retries[0][0] - time.monotonic() if self._retries else None
+                elif self._budget is not None and not self._budget.affords(held[1]):
+                    if self._budget.over:
+                        self._on_broke()
                 elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
                     item = self._give(*held)
                     held = None
@@ -215,9 +227,13 @@ class Feed:
         self.in_hand += 1
         if self._limited or len(self.given) < KEPT:
             self.given[index] = Given(request.text, time.monotonic(), attempt, self._limit.reserved)
-        if not self._begun:
-            self._begun = True
+        if self._budget is not None:
+            self._budget.reserve(index, request)
+        self._gave_out += 1
+        if self._gave_out == 1:
             self._on_begin()
+        if self._gave_out == self._enough:
+            self._on_enough()
         return BatchItem(index, request, attempt=attempt, model=request.model)
 
     def _due_retry(self) -> tuple[int, Request] | None:

@@ -14,6 +14,7 @@ from batch.checkpoint.written import ResultRow, fields_of
 from batch.engines.lane import LaneSnapshot
 from batch.items import ItemId
 from batch.job import BatchJob, BatchResult
+from batch.prices import dollars
 from batch.slo import ServiceLevel
 
 BAR_WIDTH = 30
@@ -112,6 +113,8 @@ class Snapshot:
     service_levels: tuple[ServiceLevel, ...] = ()  # over the last answers while it runs, over the whole job afterwards
     pid: int | None = None  # the process that runs it
     score: Score | None = None  # of a job whose answers are known
+    cost: int = 0  # billionths of a dollar, of what is known of it; over all resumes
+    cost_unknown: int = 0  # answers whose cost is not known
     with_provider: int = 0  # items that were handed over, and whose answers come when they come
     duplicates: int = 0  # second answers to an item, which count for nothing
     strangers: int = 0  # answers to items that nobody was asked for, likewise
@@ -121,6 +124,27 @@ class Snapshot:
     def processed(self) -> int:
         """Items with a result, good or bad."""
         return self.completed + self.failed
+
+    @property
+    def cost_projected(self) -> int | None:
+        """What all of it will have cost if the rest costs as what is done; None where that is not known."""
+        if not self.processed or self.cost_unknown:
+            return None
+        return round(self.cost * self.total / self.processed)
+
+    @property
+    def cost_text(self) -> str:
+        """`$0.42 of about $1.20`, `$0.42`, `cost unknown`; nothing where all is free."""
+        if self.cost_unknown and self.cost:
+            return f"{dollars(self.cost)} and {self.cost_unknown:,} of unknown cost"
+        if self.cost_unknown and "place" in self.engine_about:  # a server's, and not of a time before costs were kept
+            return "cost unknown"
+        if not self.cost:
+            return ""
+        projected = self.cost_projected
+        if self.state.over or projected is None or self.processed >= self.total:
+            return dollars(self.cost)
+        return f"{dollars(self.cost)} of about {dollars(projected)}"
 
     @property
     def fraction(self) -> float:
@@ -325,6 +349,8 @@ def job_snapshot(
         failed=job.failed,
         tokens_input=job.tokens_input,
         tokens_output=job.tokens_output,
+        cost=job.cost,
+        cost_unknown=job.cost_unknown,
         elapsed=job.elapsed,
         reason=reason or job.reason,
         score=Score.of(job.config.get("details", {}).get("score")),

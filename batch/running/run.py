@@ -16,6 +16,7 @@ from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
 from batch.options import RunOptions
 from batch.running.answering import Answering
+from batch.running.budget import Budget
 from batch.running.desk import StoreDesk
 from batch.running.ending import Listeners, ending_of
 from batch.running.feed import PENDING, WITH_PROVIDER, Feed
@@ -43,7 +44,7 @@ class Run(Steering):
     committed result, `on_results` once a committed group, both in the running thread; `observer` is told of all of it.
     With `close_engine` the engine is closed at the end. Without `wait_for_providers` the run ends once all that is left
     is with a provider, and so does one that is stopped then: it is WAITING, which is no failure, and a later run takes
-    the answers. `retry` may be set before the start.
+    the answers. With `first` no more items than that are given out. `retry` may be set before the start.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Run(Steering):
         checkpoint_on_error: bool = True,
         close_engine: bool = True,
         wait_for_providers: bool = True,
+        first: int | None = None,
     ) -> None:
         if job.checkpoint_file is None:
             raise CheckpointError(f"Job {job.job_id} has no checkpoint; create it with BatchProcessor.create_job")
@@ -71,10 +73,22 @@ class Run(Steering):
         self._close_engine = close_engine
         limit = RateLimit(self.options.requests_per_minute, self.options.tokens_per_minute)
         clock = ActiveClock()
-        feed = Feed(limit, self.options.workers, self._disk_is_behind, self._begun, self._awaits)
+        self._budget = Budget(self.options.budget)
+        feed = Feed(
+            limit,
+            self.options.workers,
+            self._disk_is_behind,
+            self._begun,
+            self._awaits,
+            self._budget,
+            lambda: self._halt("drain"),
+            first,
+            self._tried,
+        )
         super().__init__(feed, clock, Meter(clock))
         self._desk: StoreDesk | None = None
         self._waits = wait_for_providers
+        self._first = first
         self._elapsed_before = job.elapsed
         self._listeners = Listeners(observer, on_results, on_progress)
         self._answering = Answering(
@@ -85,9 +99,15 @@ class Run(Steering):
             RetryPolicy(self.options.retries),
             ErrorStrategy.parse(self.options.on_error),
             urgent_errors=checkpoint_on_error,
+            budget=self._budget,
             halt=self._halt,
         )
         self._thread: threading.Thread | None = None
+
+    @property
+    def out_of_budget(self) -> str:
+        """Why nothing more may be spent, as a sentence; "" where there is no budget, or there is some left."""
+        return self._budget.over
 
     @property
     def retry(self) -> RetryPolicy:
@@ -141,9 +161,12 @@ class Run(Steering):
         self._answering.open(set(self._store.ids("failed")) if self.retry_failed else set())
         if PENDING in places or WITH_PROVIDER in places:
             self.engine = _engine(self._given_engine)
+            self._budget.open(job.cost, getattr(self.engine, "most_cost", None))
             if lanes_of(self.engine) is not None:  # which have their own
                 self._feed.lift_limits()
                 self.retry = RetryPolicy(0)
+            elif getattr(self.engine, "takes_all", False):  # whose requests go together, thousands at a time
+                self._feed.lift_limits()
         job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
 
     def _thread_main(self) -> None:
@@ -226,7 +249,7 @@ class Run(Steering):
         if self._task.cancelled():
             return
         error = self._task.exception()
-        if error is None and abandoned and not self._stop:
+        if error is None and abandoned and not self._stop and not (self._holds_back and self._feed.with_provider):
             error = FatalError(f"the engine ended without answering {abandoned} items")
         if error is not None:
             self.error = self.error or error
@@ -235,7 +258,9 @@ class Run(Steering):
         """Set the job's last state of this run; the writer saves it."""
         job, failures = self.job, self._answering.failures
         unfinished = job.processed < job.total_prompts or self._answering.uncommitted_old > 0
-        away = self._feed.with_provider if unfinished and not self._feed.left else 0
+        # What a provider has no room for yet is handed over by a later run.
+        later = self._holds_back
+        away = self._feed.with_provider if unfinished and (not self._feed.left or later) else 0
         if unfinished and self.error is None and not self._stop and not away:
             self.error = FatalError(f"the engine ended with {job.total_prompts - job.processed} items unanswered")
         plural = "s" * (failures != 1)
@@ -245,11 +270,16 @@ class Run(Steering):
             error=self.error,
             too_many_failures=f"stopped after {failures} failure{plural} ({self.options.on_error})"
             * self._answering.enough_failures,
-            asked=self._stop_reason or "stopped",
+            asked=self._budget.over or self._stop_reason or "stopped",
         )
         ending.keep(job)
         job.with_provider = self._feed.with_provider
         self._state = ending.state
+
+    @property
+    def _holds_back(self) -> bool:
+        """Whether the engine has ended with items that it is to hand over later."""
+        return bool(getattr(self.engine, "holds_back", False))
 
     async def _consume(self) -> None:
         if self.engine is None:
@@ -277,6 +307,11 @@ class Run(Steering):
         if not self._feed.paused:
             self._clock.start()
         self._meter.eta.start(self._clock.now())
+
+    def _tried(self) -> None:
+        """As many were given out as were to be tried."""
+        self._stop_reason = self._stop_reason or f"tried {self._first:,}"
+        self._halt("drain")
 
     # -- commits, called by the writer's thread -------------------------------------------------------------------
 

@@ -127,6 +127,8 @@ class Steering:
             reason=job.reason,
             score=self._listeners.score(),
             service_levels=self._service_levels(),
+            cost=job.cost,
+            cost_unknown=job.cost_unknown,
             with_provider=feed.with_provider,
             duplicates=feed.duplicates,
             strangers=feed.strangers,

@@ -19,6 +19,8 @@ from batch.semantic_ids.quantizer import squared_distances
 
 Tensor: TypeAlias = Any  # torch is not followed by the type checker
 
+SHARPNESS = 1.0  # of the softmax that says which codeword is nearest
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Losses:
@@ -49,6 +51,20 @@ def losses(model: RQVAE, features: Tensor, passed: Passed, *, commitment: float,
             diversity = diversity + (use * len(table) - 1).abs().mean() + 2 * torch.pdist(table).mean()
             kl = kl + (shares * (shares * len(table)).clamp_min(1e-12).log()).sum()
     return Losses(F.mse_loss(passed.reconstruction, features), quantization, diversity, kl)
+
+
+def chosen_loss(latents: Tensor, tables: list[Tensor], codes: Tensor) -> Tensor:
+    """How far `latents` are from having `codes` [rows, levels] as their nearest codewords, the levels' mean.
+
+    Cross-entropy of the codes under a softmax over squared distances, in units of how far codewords lie apart.
+    """
+    residual, total = latents, latents.new_zeros(())
+    for level, table in enumerate(tables):
+        spread = (table - table.mean(0)).square().sum(1).mean().clamp_min(1e-12)
+        logits = -squared_distances(residual, table) * (SHARPNESS / spread)
+        total = total + F.cross_entropy(logits, codes[:, level])
+        residual = residual - F.embedding(codes[:, level], table)
+    return total / len(tables)
 
 
 def _shares(residual: Tensor, table: Tensor) -> Tensor:

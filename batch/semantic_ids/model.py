@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -133,10 +133,10 @@ class RQVAE(nn.Module):  # type: ignore[misc]
         """Codewords a level has."""
         return self.layout.codewords
 
-    def forward(self, features: Tensor) -> Passed:
-        """One differentiable pass over `features` [rows, input_dim]."""
+    def forward(self, features: Tensor, assign: Callable[[Tensor], Tensor] | None = None) -> Passed:
+        """One differentiable pass over `features` [rows, input_dim]; `assign` as of the quantiser."""
         latents = self.encoder(features)
-        quantized = self.quantizer(latents)
+        quantized = self.quantizer(latents, assign)
         return Passed(self.decoder(quantized.straight_through), latents, quantized)
 
     def codebooks(self) -> Tensor:

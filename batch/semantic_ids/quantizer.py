@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -30,6 +31,12 @@ class Level(nn.Module):  # type: ignore[misc]
             self.register_buffer("ema_cluster_size", torch.zeros(codewords))
             self.register_buffer("ema_w", self.vectors.weight.detach().clone())
 
+    def keep(self, codewords: Tensor, weight: Tensor | float) -> None:
+        """Let the averages of some codewords, if there are any, begin where they stand, `weight` strong."""
+        if "ema_w" in self._buffers:
+            self.ema_cluster_size[codewords] = weight
+            self.ema_w[codewords] = self.vectors.weight.detach()[codewords] * self.ema_cluster_size[codewords, None]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantized:
@@ -51,13 +58,18 @@ class ResidualQuantizer(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.quantizers = nn.ModuleList(Level(codewords, vector_dim, ema=ema) for _ in range(levels))
 
-    def forward(self, latents: Tensor) -> Quantized:
-        """[rows, vector_dim] through all levels; gradients reach codewords through `chosen`."""
+    def forward(self, latents: Tensor, assign: Callable[[Tensor], Tensor] | None = None) -> Quantized:
+        """[rows, vector_dim] through all levels; gradients reach codewords through `chosen`.
+
+        `assign` chooses the codewords from squared distances [rows, codewords]; None takes the nearest.
+        """
         residual, total = latents, torch.zeros_like(latents)
         residuals, chosen, codes = [], [], []
         for level in self.quantizers:
             table = level.vectors.weight
-            code = squared_distances(residual.detach(), table.detach()).argmin(1)
+            left = residual.detach()
+            distances = squared_distances(left, table.detach())
+            code = distances.argmin(1) if assign is None else assign(distances + left.square().sum(1, keepdim=True))
             words = F.embedding(code, table)
             residuals.append(residual)
             chosen.append(words)
@@ -65,6 +77,22 @@ class ResidualQuantizer(nn.Module):  # type: ignore[misc]
             total = total + words
             residual = latents - total.detach()
         return Quantized(latents + (total - latents).detach(), residuals, chosen, codes)
+
+    def revive(self, uses: list[Tensor], quantized: Quantized, share: float, weight: float) -> int:
+        """Move codewords used less than `share` of an even use to residuals of rows of a batch; how many were.
+
+        `uses` holds a count per codeword and level, `weight` is the average a codeword moved starts with.
+        """
+        moved = 0
+        with torch.no_grad():
+            for level, use, residual in zip(self.quantizers, uses, quantized.residuals, strict=True):
+                dead = (use < share * use.mean()).nonzero()[:, 0]
+                if len(dead):
+                    table = level.vectors.weight
+                    table[dead] = residual.detach()[torch.randint(len(residual), (len(dead),))]
+                    level.keep(dead, weight)
+                    moved += len(dead)
+        return moved
 
     def update_ema(self, quantized: Quantized, decay: float = EMA_DECAY) -> None:
         """Move each codebook towards the mean of what it was chosen for; only training calls this."""

@@ -67,6 +67,7 @@ class Report:
     longest: int = 0
     longest_at: int = 0
     mean_length: float = 0.0
+    mean_bytes: float = 0.0  # of a prompt in UTF-8
     skip_invalid: bool = False
     problems: list[Problem] = field(default_factory=list)
 
@@ -176,7 +177,7 @@ class _Pass:
         self.context = context or 0
         self.seen = SeenKeys()
         self.seen_ids = SeenKeys()
-        self.characters = 0
+        self.characters = self.bytes = 0
         self.names: set[str] = set()
         self.kinds: set[str] = set()
 
@@ -195,6 +196,7 @@ class _Pass:
         report.total += 1
         length = len(request.text)
         self.characters += length
+        self.bytes += length if request.text.isascii() else len(request.text.encode("utf-8", "replace"))
         if length > report.longest or not report.longest_at:
             report.longest, report.longest_at = length, position
         if self.count_tokens and (tokens := self.count_tokens(request)) > self.context:
@@ -276,6 +278,7 @@ def validate(
     report.comments, report.blank = tally.comments, tally.blank
     report.replaced_characters = tally.replaced_characters
     report.mean_length = work.characters / report.total if report.total else 0.0
+    report.mean_bytes = work.bytes / report.total if report.total else 0.0
     report.not_passed_on_names = sorted(work.names)
     report.not_text_kinds = sorted(work.kinds)
     report.without_text = tally.without_text

@@ -25,9 +25,10 @@ from batch.semantic_ids.task import CodebookOptions
 from batch.semantic_ids.train import EpochReport, TrainConfig, train
 
 ORG = "comp5331poi"
+QUICK = TrainConfig(lr=1e-3, batch_size=256, kmeans_n_init=3, check_every=4)
 MODELS = {
-    "rqvae-nyc-div0.25-commit0.5-lr5e-5": (NYC, TrainConfig(codewords=32, div_weight=0.25, commitment_weight=0.5)),
-    "rqvae-tky-div0.25-commit0.25-lr5e-5": (TKY, TrainConfig(codewords=64, div_weight=0.25, commitment_weight=0.25)),
+    "rqvae-nyc-div0.25-commit0.5-lr1e-3": (NYC, replace(QUICK, codewords=32, commitment_weight=0.5)),
+    "rqvae-tky-div0.25-commit0.25-lr1e-3": (TKY, replace(QUICK, codewords=64, commitment_weight=0.25)),
 }
 
 
@@ -39,10 +40,11 @@ def train_model(name: str, city: City, config: TrainConfig, folder: Path) -> Non
     start = time.monotonic()
 
     def show(report: EpochReport) -> None:
-        mark = " *" if report.best else ""
+        mark, quality = " *" if report.best else "", report.quality
+        found = f"  {quality.gain:.1f} × the mean, collisions {quality.collision_rate:.1%}" if quality else ""
         print(
             f"  epoch {report.epoch}/{report.epochs}  loss {report.loss:.3f}  "
-            f"reconstruction {report.reconstruction:.4f}  collisions {report.collision_rate:.1%}{mark}",
+            f"reconstruction {report.reconstruction:.5f} (mean {report.baseline:.5f}){found}{mark}",
             flush=True,
         )
 
@@ -58,7 +60,7 @@ def main() -> int:
     """0 when both models gave every place its ID."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs/semantic-ids"))
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--vector", choices=("features", "quantized", "latent"), default="quantized")
     args = parser.parse_args()
     for name, (city, config) in MODELS.items():

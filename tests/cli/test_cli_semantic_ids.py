@@ -280,6 +280,14 @@ def test_a_model_is_trained_from_its_name_and_encodes(program: Program, city: Pa
     assert "hidden: '8,x' are no whole numbers" in program.err
 
 
+def test_a_training_that_learns_nothing_ends_with_a_sentence_and_no_model(program: Program, city: Path) -> None:
+    name = "rqvae-nyc-div0.25-commit0.5-lr1e-30-without_L_quant"
+    small = ["--from", city, "--hidden", "8,6", "--vector-dim", "4", "--codewords", "4", "--batch-size", "16"]
+    assert program("semantic-ids", "train", name, *small, "--epochs", "2", "--no-solve") == 1
+    assert "No model was kept: after 2 epochs its reconstruction error is" in program.err
+    assert not program.out and not (city / "models" / name / "rqvae_best.pt").exists()
+
+
 def test_nothing_heavy_is_imported_for_a_dry_run(program: Program, city: Path) -> None:
     import subprocess
 

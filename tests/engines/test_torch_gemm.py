@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from batch.engines.torch import building, fused, linear, native  # noqa: E402
-from batch.engines.torch.gemm import Int8Product  # noqa: E402
+from batch.engines.torch.gemm import Int8Product, keeps  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.packed import PackedRunner  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
@@ -45,10 +45,13 @@ class Layer:
     product: Int8Product
 
     def expected(self, x: Any) -> Any:
-        """In whole numbers."""
-        scale = x.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-        rows = (x * (1 / scale) + 128.5).to(torch.uint8).long() - 128
-        out = (rows @ self.weight.long().T).float() * self.scale * scale
+        """In whole numbers, and what rows keep in double precision."""
+        kept = keeps(x)
+        rest = x.masked_fill(kept, 0)
+        scale = rest.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        rows = (rest * (1 / scale) + 128.5).to(torch.uint8).long() - 128
+        out = (rows @ self.weight.long().T).double() * scale.double() + (x - rest).double() @ self.weight.double().T
+        out = (out * self.scale.double()).float()
         return out if self.bias is None else out + self.bias
 
 
@@ -75,6 +78,29 @@ def test_every_shape_has_exact_sums(kernels: native.Kernels, inputs: int, output
             assert torch.equal(layer.product(x), one)
     for i in range(0, 97, 12):  # whatever the company
         assert torch.equal(layer.product(most[i : i + 1])[0], one[i])
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 16), (130, 257), (576, 40), (1100, 401)])
+def test_a_few_large_inputs_cost_the_others_nothing(kernels: native.Kernels, inputs: int, outputs: int) -> None:
+    """As real models have them: in the same columns of most rows, and a few anywhere."""
+    layer = make(kernels, inputs, outputs, bias=True)
+    x = torch.randn(50, inputs)
+    exact = x.double() @ (layer.weight.double() * layer.scale.double().unsqueeze(1)).T + layer.bias
+    usual = (layer.product(x) - exact).abs().mean()
+    x[:, 3] *= 40
+    x[::3, inputs // 2] = 3000
+    for row in range(0, 50, 7):
+        x[row, (11 * row) % inputs] = -80.0
+    x[5] = torch.linspace(0, 1, inputs).pow(20)  # more of them than a row may keep
+    x[6] = 1e-30
+    exact = x.double() @ (layer.weight.double() * layer.scale.double().unsqueeze(1)).T + layer.bias
+    whole = layer.product(x)
+    torch.testing.assert_close(whole, layer.expected(x), rtol=2e-5, atol=1e-4)
+    assert (whole - exact).abs().mean() < 1.5 * usual
+    for i in range(50):  # whatever the company
+        assert torch.equal(layer.product(x[i : i + 1])[0], whole[i])
+    pairs = make(kernels, inputs, outputs, bias=True).product.pair()
+    assert torch.equal(pairs(x), whole)
 
 
 def test_a_broken_row_stays_alone(kernels: native.Kernels) -> None:

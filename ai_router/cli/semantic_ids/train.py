@@ -31,13 +31,15 @@ USAGE = "NAME --from DIR [options]"
 DESCRIPTION = """\
 Train the model NAME on the features of its dataset in a folder, and keep it there as models/NAME/rqvae_best.pt, where
 `run --from DIR` finds it. The name says the dataset (nyc, tky) and, as the published ones do, diversity weight,
-commitment weight and learning rate: rqvae-nyc-div0.25-commit0.5-lr1e-3. The features have to fit in memory.
+commitment weight and learning rate: rqvae-nyc-div0.25-commit0.5-lr1e-3. The features have to fit in memory. Kept is the
+epoch that loses least; a training that never beats predicting the mean, or whose codes collapse, leaves no model and
+ends with exit code 1.
 """
 EXAMPLES = """\
 examples:
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city
-  ai-router semantic-ids train rqvae-tky-div0.25-commit0.25-lr1e-3 --from ./city --codewords 64 --epochs 100
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --resume
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --batch-size 256
+  ai-router semantic-ids train rqvae-tky-div0.25-commit0.25-lr1e-3 --from ./city --batch-size 256 --epochs 100
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --batch-size 256 --resume
 """
 NOTE_SECONDS = 10.0  # between two lines where lines stay
 
@@ -53,6 +55,10 @@ class TrainOptions:
     vector_dim: int | None = option(None, "width of the latent", minimum=1, metavar="N")
     hidden: str | None = option(None, "widths of the hidden layers, input side first", metavar="N,N,…")
     seed: int | None = option(None, "same seed, same model", minimum=0, metavar="N")
+    assignment: str | None = option(
+        None, "codewords in training: used evenly (the default), or the nearest", choices=("balanced", "nearest")
+    )
+    solve: bool = option(True, "solve for the decoder's last layer at the end")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +98,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
         f"{settings.levels} levels of {settings.codewords} codewords"
     )
     shown = _Progress(display)
+    from batch.semantic_ids.quality import UnusableModelError
+
     try:
         train(table.read(0, table.rows), settings, progress=shown, folder=folder, resume=args.resume)
     except KeyboardInterrupt:
@@ -99,7 +107,12 @@ def main(args: argparse.Namespace, session: Session) -> int:
         again = ["ai-router", "semantic-ids", "train", args.name, "--from", str(args.source), "--resume"]
         display.alert(f"Stopped after epoch {shown.epoch}; go on with: {shlex.join(again)}")
         return Exit.INTERRUPTED
+    except UnusableModelError as error:
+        display.busy("")
+        display.alert(str(error))
+        return Exit.SOME_FAILED
     display.busy("")
+    display.note(shown.kept)
     path = folder / layout.MODEL_FILES[0]
     display.note(f"Wrote {path}; encode with: {shlex.join(['ai-router', 'semantic-ids', 'run', config.run_name])} "
                  f"--from {shlex.quote(str(args.source))}")  # fmt: skip
@@ -128,8 +141,8 @@ def _settings(config: ModelConfig, chosen: TrainOptions) -> TrainConfig:
         quant_weight=config.quant_weight,
         recon_weight=config.recon_weight,
     )
-    changes = {name: value for name in ("epochs", "batch_size", "codewords", "levels", "vector_dim", "seed")
-               if (value := getattr(chosen, name)) is not None}  # fmt: skip
+    names = ("epochs", "batch_size", "codewords", "levels", "vector_dim", "seed", "assignment", "solve")
+    changes = {name: value for name in names if (value := getattr(chosen, name)) is not None}
     if chosen.hidden is not None:
         parts = [part.strip() for part in chosen.hidden.split(",")]
         if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
@@ -143,6 +156,7 @@ class _Progress:
 
     def __init__(self, display: Display) -> None:
         self.epoch = 0
+        self.kept = "Kept the model that was there"
         self._display = display
         self._began = self._noted = time.monotonic()
 
@@ -152,10 +166,16 @@ class _Progress:
         left = (now - self._began) / max(1, report.epoch) * (report.epochs - report.epoch)
         line = (
             f"epoch {report.epoch:,}/{report.epochs:,}  loss {report.loss:.4g}  "
-            f"reconstruction {report.reconstruction:.4g}"
+            f"reconstruction {report.reconstruction:.4g} (mean {report.baseline:.4g})"
         )
-        if report.collision_rate is not None:
-            line += f"  collisions {report.collision_rate * 100:.1f} %"
+        if (quality := report.quality) is not None:
+            line += f"  collisions {quality.collision_rate * 100:.1f} %"
+            if report.best:
+                self.kept = (
+                    f"Kept epoch {report.epoch:,}: reconstruction error {quality.error:.4g}, {quality.gain:.1f} × "
+                    f"smaller than predicting the mean ({quality.baseline:.4g}); "
+                    f"collisions {quality.collision_rate * 100:.1f} %"
+                )
         if now - self._noted >= NOTE_SECONDS or report.epoch == report.epochs:
             self._noted = now
             self._display.busy("")

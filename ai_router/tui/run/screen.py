@@ -186,8 +186,10 @@ class RunScreen(BaseScreen[None]):
             return self.busy
         if snapshot.state.over:
             return ""
-        if snapshot.engine_status not in ("", "ready", "stopped", "starting"):
-            return snapshot.engine_status
+        trouble = snapshot.engine_status
+        said = [snapshot.cost_text, "" if trouble in ("ready", "stopped", "starting") else trouble]
+        if any(said):
+            return " · ".join(filter(None, said))
         return f"in process {snapshot.pid}" if snapshot.pid and not self.owned else ""
 
     def _model_line(self, snapshot: Snapshot) -> str:

@@ -88,6 +88,8 @@ class SummaryPanel(Panel):
             figures.append(_row("rows", home(Path(self.details.output))))
         if not self.unit:
             figures.append(_row("tokens", self._tokens(snapshot)))
+        if snapshot.cost_text:
+            figures.append(_row("cost", snapshot.cost_text))
         figures.append(_row("time", self._time(snapshot)))
         if self.details is not None and self.details.answers:
             d = self.details

@@ -11,24 +11,24 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
 
-import orjson
-
 from batch.engines.adaptive import AdaptiveLimit
 from batch.engines.base import closing_answers
 from batch.engines.desk import Desk
-from batch.engines.http.alarms import Alarms
+from batch.engines.http.alarms import Alarms, said
 from batch.engines.http.client import Client, Lost, NotSent, Outcome, Refused
 from batch.engines.http.errors import ServerError, failure_of, parse_error
 from batch.engines.http.headers import Limits
 from batch.engines.http.native import AnthropicWire, OllamaWire
 from batch.engines.http.pool import Endpoint, Pool
 from batch.engines.http.server import Server
-from batch.engines.http.wire import ChatWire, CompletionsWire, EmbeddingsWire, Reply, Wire
+from batch.engines.http.wire import ChatWire, CompletionsWire, EmbeddingsWire, Reply, Wire, prompt_bytes
 from batch.engines.local.core import item_sampling
 from batch.engines.pull import side_by_side
 from batch.errors import BatchError, Cause, ErrorClass, Failure, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
 from batch.options import SamplingOptions
+from batch.prices import Usage
+from batch.running.policy import RateLimit, Taking
 
 WIRES: Mapping[str, type[Wire]] = {
     "chat": ChatWire,
@@ -74,6 +74,9 @@ class HttpEngine:
         self._partials: dict[ItemId, str] = {}
         self._left_out: Counter[str] = Counter()  # options that were asked for and not sent
         self._refused: set[str] = set()  # those among them that the server itself refused
+        self._limit = RateLimit(server.rpm, server.tpm)
+        self._turn = asyncio.Lock()  # who waits for the limit: one, and the others behind it
+        self._day, self._sent_today = 0, 0
         self._held_until = 0.0
         self._hold = FIRST_HOLD
         self._throttled = 0
@@ -109,7 +112,22 @@ class HttpEngine:
             about["alarms"] = dict(self._alarms.counts)
         if len(self._alarms.answered_by) > 1 or self.server.model not in self._alarms.answered_by:
             about["answered by"] = dict(self._alarms.answered_by.most_common(5))
+        about["notes"] = [about["place"], *said(about)]
         return about
+
+    def most_cost(self, request: Request) -> int | None:
+        """The most that a request may cost, billionths of a dollar: a token a byte, and all of `max_tokens`."""
+        if self.server.free:
+            return 0
+        if self.server.price is None:
+            return None
+        try:
+            options, _ = item_sampling(self._sampling, request.params)
+        except PermanentError:
+            return 0  # it will not be sent
+        system = len(options.system.encode("utf-8", "replace")) if options.system else 0
+        prompt = len(prompt_bytes(request)) + system + 64  # a template's own tokens
+        return self.server.price.cost(Usage(prompt, options.max_tokens))
 
     def partial_texts(self) -> Mapping[ItemId, str]:
         """The text so far of answers that are streamed."""
@@ -161,6 +179,7 @@ class HttpEngine:
             self._left_out[name] += 1
         while True:
             await self._held()
+            reserved = await self._allowed(len(item.data.text))
             body = self._body(item.data, options)
             endpoint = await self._pool.take()
             ticket = self._adaptive.sent()
@@ -171,9 +190,11 @@ class HttpEngine:
                 self._adaptive.dropped(ticket)
                 endpoint.left()
                 raise
-            response = self._took(outcome, endpoint, ticket, item, options, queued - start)
+            response = self._took(outcome, endpoint, ticket, item, options, (start, queued))
             if isinstance(response, BatchResponse):
-                return _timed(response, start)
+                self._limit.settle(reserved, response.tokens_input + response.tokens_output)
+                return response if response.duration_ns else _timed(response, start)
+            self._limit.settle(reserved, 0)
             if response is Again.LIMITED:
                 refusals += 1
                 if refusals >= MOST_REFUSALS:
@@ -207,6 +228,25 @@ class HttpEngine:
             # Not all at the same moment, or they meet the limit together again.
             await asyncio.sleep(wait + random.uniform(0, min(1.0, wait / 4)))
 
+    async def _allowed(self, characters: int) -> Taking | None:
+        """Wait until the entry's own limits let another request begin; returns what was reserved of the tokens.
+
+        Raises FatalError when the day's requests are used up.
+        """
+        if self.server.rpd is not None:
+            day = int(time.time() // 86400)
+            if day != self._day:
+                self._day, self._sent_today = day, 0
+            if self._sent_today >= self.server.rpd:
+                raise FatalError(f"the {self.server.rpd:,} requests of today (rpd) are used up; resume tomorrow (UTC)")
+            self._sent_today += 1
+        if not self._limit.active:
+            return None
+        async with self._turn:
+            while (wait := self._limit.take(characters)) > 0:
+                await asyncio.sleep(wait)
+            return self._limit.reserved
+
     # -- what became of a request -------------------------------------------------------------------------------------
 
     def _took(
@@ -216,7 +256,7 @@ class HttpEngine:
         ticket: int,
         item: BatchItem[Request],
         options: SamplingOptions,
-        queued: int,
+        times: tuple[int, int],
     ) -> BatchResponse[Answer] | Again:
         if isinstance(outcome, NotSent):
             self._adaptive.dropped(ticket)
@@ -235,7 +275,7 @@ class HttpEngine:
         self._adaptive.answered(ticket)
         endpoint.worked()
         self._hold = FIRST_HOLD
-        return self._answered(outcome.reply, item, options, queued)
+        return self._answered(outcome.reply, item, options, times)
 
     def _lost(self, outcome: Lost) -> Failure:
         again = self.server.retry_lost if self.server.retry_lost is not None else self.server.free
@@ -295,6 +335,8 @@ class HttpEngine:
 
     def _hear_limits(self, limits: Limits) -> None:
         """Wait before the limit is met, where the server says that nothing is left."""
+        if limits.retry_after is not None:
+            return  # it names the time itself
         for allowance in (limits.requests, limits.tokens):
             if allowance.remaining == 0 and allowance.reset and allowance.limit != 0:
                 self._hold_all(min(allowance.reset, LONGEST_HOLD))
@@ -306,10 +348,10 @@ class HttpEngine:
         return f" (see {self.server.api_key_env})" if error.bad_key and self.server.api_key_env else ""
 
     def _answered(
-        self, reply: Reply, item: BatchItem[Request], options: SamplingOptions, queued: int
+        self, reply: Reply, item: BatchItem[Request], options: SamplingOptions, times: tuple[int, int]
     ) -> BatchResponse[Answer]:
         usage = reply.usage
-        alarms = self._alarms.look(_prompt_bytes(item.data), reply, options.json_schema)
+        alarms = self._alarms.look(prompt_bytes(item.data), reply, options.json_schema)
         price = self.server.price
         estimate = price.cost(usage) if price is not None and usage is not None else None
         if price is None and self.server.free:
@@ -323,17 +365,20 @@ class HttpEngine:
             extra["alarms"] = alarms
         if reply.cost is not None and estimate is not None and reply.cost != estimate:
             extra["cost_estimated"] = estimate
+        start, queued = times
+        duration = time.perf_counter_ns() - start
         return BatchResponse(
             item.id,
             Answer(reply.text, extra or None),
-            error=self._fault(reply, alarms),
+            duration,
+            self._fault(reply, alarms),
             tokens_input=usage.input if usage else 0,
             tokens_output=usage.output if usage else 0,
             tokens_cached=usage.cached if usage else 0,
             tokens_reasoning=usage.reasoning if usage else 0,
             cost=reply.cost if reply.cost is not None else estimate,
             model=reply.model or self.server.model,
-            timing=Timing(queued, None, 0),
+            timing=Timing(queued - start, None, duration),
         )
 
     def _fault(self, reply: Reply, alarms: list[str]) -> Failure | None:
@@ -350,12 +395,6 @@ def _timed(response: BatchResponse[Answer], start: int) -> BatchResponse[Answer]
     duration = time.perf_counter_ns() - start
     timing = response.timing and replace(response.timing, total_ns=duration)
     return replace(response, duration_ns=duration, timing=timing)
-
-
-def _prompt_bytes(request: Request) -> bytes:
-    if request.extra and "messages" in request.extra:
-        return orjson.dumps(request.extra["messages"], default=str)
-    return request.text.encode("utf-8", "replace")
 
 
 def _host(endpoint: Endpoint) -> str:

@@ -24,6 +24,17 @@ def _check(spec: Mapping[str, Any]) -> str:
     return "" if server.base_urls else "a server's model needs its address there, url: http://…, or a provider"
 
 
+def _lacks(spec: Mapping[str, Any]) -> str:
+    """The key that is not there, as a sentence. A keyring is not opened for that: it may ask its user."""
+    try:
+        server = server_of(spec)
+        if server.api_key_env:
+            server.key()
+    except (BatchError, TypeError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 KIND = EngineKind(
     "server",
     "server",
@@ -55,6 +66,9 @@ KIND = EngineKind(
         "concurrency": EngineOption(
             "most requests in flight; without it what the server bears is found out", int, minimum=1
         ),
+        "rpm": EngineOption("most requests a minute", int, minimum=1),
+        "tpm": EngineOption("most tokens a minute", int, minimum=1),
+        "rpd": EngineOption("most requests a day (UTC) that one run sends", int, minimum=1),
         "price": EngineOption(
             "dollars per million tokens: {input: 0.5, output: 1.5}, or a name in the price table", dict, or_text=True
         ),
@@ -71,13 +85,14 @@ KIND = EngineKind(
     },
     suits=lambda place: isinstance(place, str),
     check=_check,
+    lacks=_lacks,
 )
 
 
 def make(
     spec: Mapping[str, Any], sampling: SamplingOptions, *, workers: int | None, timeout: float | None
 ) -> Engine[Request, Answer]:
-    """The engine of an entry; `workers` limits its requests in flight where the entry says nothing."""
+    """The engine of an entry. `workers` are the run's to keep, which may change them while it runs."""
     from batch.engines.http.engine import HttpEngine
 
     server = server_of(spec)

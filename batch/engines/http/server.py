@@ -46,6 +46,9 @@ class Server:
     stream_usage: bool = True
     context: int | None = None
     concurrency: int | None = None  # most requests in flight; None: found out
+    rpm: int | None = None  # most requests a minute
+    tpm: int | None = None  # most tokens a minute
+    rpd: int | None = None  # most requests a day (UTC) of one run
     price: Price | None = None
     retry_lost: bool | None = None
     on_alarm: AlarmPolicy = "note"

@@ -30,8 +30,12 @@ class LocalCore(Protocol):
     One thread calls all of it. `step` advances every running item by about one token.
     """
 
-    room: int  # items worth holding at once
-    about: Mapping[str, Any]  # device, precision, parameters, …; JSON, for display
+    about: Mapping[str, Any]  # device, precision, parameters, …; JSON, for display; may change as it goes
+
+    @property
+    def room(self) -> int:
+        """Items worth holding at once; may change as it goes."""
+        ...
 
     @property
     def busy(self) -> bool:
@@ -125,6 +129,8 @@ class CoreFactory(Protocol):
 
 def item_sampling(base: SamplingOptions, params: Mapping[str, Any]) -> tuple[SamplingOptions, list[str]]:
     """The engine's options with those of one item on top, and the names of parameters that no local engine has."""
+    if not params:
+        return base, []
     known = {spec.name for spec in fields(SamplingOptions)}
     params = dict(params)
     asked = "json_schema" in params or "response_format" in params

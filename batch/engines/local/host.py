@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class _Run:
     def done(self) -> bool:
         return self.ended and not self.waiting and not self.sent
 
-    def open(self, items: AsyncIterator[BatchItem[Request]], room: int) -> None:
+    def open(self, items: AsyncIterator[BatchItem[Request]], room: Callable[[], int]) -> None:
         """Begin to pull, now that it is known how many items fit."""
 
         def took(item: BatchItem[Request]) -> None:
@@ -126,6 +126,7 @@ class HostedEngine:
         self._status = "stopped"
         self._partials: dict[int, tuple[ItemId, list[str]]] = {}
         self._closed = False
+        self._last_room = 1
 
     @property
     def status(self) -> str:
@@ -165,7 +166,7 @@ class HostedEngine:
             if self._child is None or not self._child.alive:
                 self._start()
             elif self._ready is not None:
-                run.open(items, self._ready["room"])
+                run.open(items, self._room)
             while not run.done:
                 event = await run.events.get()
                 if event.child is not None and event.child is not self._child:
@@ -179,6 +180,13 @@ class HostedEngine:
             if ticker is not None:
                 ticker.cancel()
             await self._leave(run)
+
+    def _room(self) -> int:
+        """How many items the child should hold; what it was, while there is none."""
+        ready = self._ready
+        if ready is not None:
+            self._last_room = max(1, int(ready["room"]))
+        return self._last_room
 
     async def close(self) -> None:
         """End the process, within two seconds."""
@@ -215,7 +223,7 @@ class HostedEngine:
     ) -> list[BatchResponse[Answer]]:
         op = frame["op"]
         if op == "ready" and run.puller is None:
-            run.open(items, frame["room"])
+            run.open(items, self._room)
         elif op == "fatal":
             message = frame["message"]
             if frame["extra"]:
@@ -239,6 +247,7 @@ class HostedEngine:
             error=None if done else Failure(ErrorClass(frame["class"]), frame["message"]),
             tokens_input=frame["in"],
             tokens_output=frame["out"],
+            cost=0,
             timing=_timing(frame.get("timing"), flight, duration),
         )
 
@@ -274,7 +283,7 @@ class HostedEngine:
     def _failure(self, run: _Run, flight: _Flight, error_class: ErrorClass, message: str) -> BatchResponse[Answer]:
         run.release()
         duration = time.perf_counter_ns() - flight.pulled_ns
-        return BatchResponse(flight.item.id, None, duration, Failure(error_class, message))
+        return BatchResponse(flight.item.id, None, duration, Failure(error_class, message), cost=0)
 
     async def _restart(self, run: _Run) -> None:
         child = self._child
@@ -358,7 +367,11 @@ class HostedEngine:
                 if not self._status.startswith("restarting"):
                     self._status = frame["text"]
                 return
+            if op == "about":
+                self._ready = frame if self._ready is not None else None
+                return
             if op == "ready":
+                self._last_room = max(1, frame["room"])
                 self._ready, self._status = frame, "ready"
             elif op in ("done", "failed"):
                 self._partials.pop(frame["n"], None)

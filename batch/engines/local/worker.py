@@ -5,6 +5,7 @@ In:  {"op": "load", "kind", "spec", "sampling", "max_batch", "timing"}, once and
 Out: {"op": "status", "text"}, {"op": "ready", "room", "about"} or {"op": "fatal", "message", "extra"};
      {"op": "done", "n", "text", "extra", "in", "out"} or {"op": "failed", "n", "class", "message", "in", "out"},
      both with "timing", [queue, first token] in ns, where `load` asked for it;
+     {"op": "about", "room", "about"} where either has changed since;
      {"op": "partial", "texts": {n: new text}}, ten times a second at most.
 
 The process ends when stdin does, whatever it is doing: a parent that is gone reads no answers.
@@ -48,6 +49,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[frames.Frame] = queue.SimpleQueue()
         self._shown: dict[int, int] = {}  # characters of each item's partial text that were sent
         self._partials_at = 0.0
+        self._told: tuple[int, dict[str, Any]] = (0, {})  # room and about, as last said
 
     def run(self) -> int:
         """Load, then serve until stdin ends, which ends the process from the thread that reads it."""
@@ -68,7 +70,15 @@ class Worker:
             text = f"the {load['kind']} engine cannot start: {type(error).__name__}: {error}"
             self._send({"op": "fatal", "message": text, "extra": None})
             return 3
-        self._send({"op": "ready", "room": core.room, "about": dict(core.about)})
+        self._told = core.room, dict(core.about)
+        self._send({"op": "ready", "room": self._told[0], "about": self._told[1]})
+        try:
+            self._serve(core, load)
+        except FatalError as error:  # another try would meet it again
+            self._send({"op": "fatal", "message": str(error), "extra": None})
+        return 3
+
+    def _serve(self, core: LocalCore, load: frames.Frame) -> None:
         stepper = StepClock(core) if load.get("timing") else core
         while True:
             self._take(core, stepper)
@@ -78,13 +88,14 @@ class Worker:
             if now - self._partials_at >= PARTIAL_SECONDS:
                 self._partials_at = now
                 self._show(core)
+                if (told := (core.room, dict(core.about))) != self._told:
+                    self._told = told
+                    self._send({"op": "about", "room": told[0], "about": told[1]})
 
     def _open(self, load: frames.Frame, sampling: SamplingOptions) -> LocalCore:
-        end = notices.listen(lambda text: self._send({"op": "status", "text": text}))
-        try:
-            return find_core(load["kind"])(load["spec"], sampling, load["max_batch"])
-        finally:
-            end()
+        # For as long as it lives: what runs elsewhere has more to say than that it is ready.
+        notices.listen(lambda text: self._send({"op": "status", "text": text}))
+        return find_core(load["kind"])(load["spec"], sampling, load["max_batch"])
 
     def _read(self) -> None:
         while (frame := frames.read(self._source)) is not None:

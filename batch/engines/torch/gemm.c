@@ -3,6 +3,11 @@
  * Rows are put into 8 bits around 128 (kernels.h), multiplied with signed weights by vpdpbusd, four inputs at a time
  * into 32-bit sums, and scaled on the way to memory. The sums are exact: they are the same for every blocking below.
  *
+ * A few inputs of a row may be many times larger than the others; a scale that has room for them leaves the others a
+ * handful of steps. So inputs beyond LIMIT times the row's mean stay floats, and are zero among the bytes (as LLM.int8()
+ * does with whole columns; Dettmers 2022). Which ones, a row decides by itself. A block of rows multiplies them together,
+ * as rows often have theirs in the same places: a column of weights is widened once for the block.
+ *
  * Weights lie in panels, [panels, inputs / 4, OUTPUTS, 4], of neighbouring outputs; or, `paired`, of 16 of the first
  * half and 16 of the second, so that a gate and what it gates come together and half as much goes to memory. A panel is
  * read front to back, once for every block of rows. It stays in the cache (levels 1 and 2) from block to block, while
@@ -14,7 +19,9 @@
 #define OUTPUTS 32
 #define ROWS 12
 #define MOST_INPUTS 65536 /* 255 · 127 · this fits into 32 bits */
-#define FEW 8          /* rows that a thread puts into 8 bits at a time */
+#define LIMIT 6.0f     /* times the mean of a row's absolute inputs: larger ones may stay floats */
+#define KEPT 16        /* of a row, at most, and at most one of SPARSE */
+#define SPARSE 16
 #define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
 
 /* out[rows, outputs] = f(x) · weights · scales + bias + residual. f is the norm by such a weight, or nothing; norm,
@@ -48,6 +55,12 @@ typedef struct {
     float *out;
 } Product;
 
+/* The inputs that a block of rows keeps as floats, by their columns; zero for rows that keep another. */
+typedef struct {
+    int count, columns[ROWS * KEPT];
+    float values[ROWS * KEPT][ROWS];
+} Kept;
+
 static inline __mmask16 first_of(int64_t left) { return left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1; }
 
 /* Where the two vectors of a panel go: columns of `out`, how many of each, and the length of a row. */
@@ -66,18 +79,46 @@ static inline Place place_of(const Product *p, int64_t column) {
         {column, column + 16}, p->outputs, {first_of(p->outputs - column), first_of(p->outputs - column - 16)}};
 }
 
+/* sums[rows, OUTPUTS] = what a block kept · its columns of a panel. */
+static void multiply_kept(const Kept *kept, const int8_t *panel, int rows, float (*sums)[OUTPUTS]) {
+    for (int r = 0; r < rows; r += 4) { /* four rows in registers; `values` has zeros for rows beyond the last */
+        __m512 own[4][2];
+        for (int i = 0; i < 4; i++) own[i][0] = own[i][1] = _mm512_setzero_ps();
+        for (int c = 0; c < kept->count; c++) {
+            const float *values = kept->values[c] + r;
+            if (values[0] == 0 && values[1] == 0 && values[2] == 0 && values[3] == 0) continue;
+            const int8_t *four = panel + kept->columns[c] / 4 * 4 * OUTPUTS;
+            __m128i up = _mm_cvtsi32_si128(24 - kept->columns[c] % 4 * 8);
+            __m512 weights[2];
+#pragma GCC unroll 2
+            for (int v = 0; v < 2; v++)
+                weights[v] = _mm512_cvtepi32_ps(
+                    _mm512_srai_epi32(_mm512_sll_epi32(_mm512_loadu_si512(four + 64 * v), up), 24));
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++)
+#pragma GCC unroll 2
+                for (int v = 0; v < 2; v++) own[i][v] = _mm512_fmadd_ps(_mm512_set1_ps(values[i]), weights[v], own[i][v]);
+        }
+        for (int i = 0; i < 4; i++)
+            for (int v = 0; v < 2; v++) _mm512_storeu_ps(sums[r + i] + 16 * v, own[i][v]);
+    }
+}
+
 /* Sums of rows [row, row + rows) and one panel to floats, and to their places. */
-static __attribute__((noinline)) void finish(const Product *p, int32_t (*sums)[OUTPUTS], int rows, int64_t row,
-                                             int64_t column) {
+static __attribute__((noinline)) void finish(const Product *p, const Kept *kept, int32_t (*sums)[OUTPUTS], int rows,
+                                             int64_t row, int64_t column) {
     Place place = place_of(p, column);
+    float beside[ROWS][OUTPUTS];
+    if (kept->count) multiply_kept(kept, p->weights + column * p->stride, rows, beside);
     for (int r = 0; r < rows; r++) {
         __m512 scale = _mm512_set1_ps(p->row_scales[row + r]);
         float both[OUTPUTS], gated[16];
         for (int v = 0; v < 2; v++) {
             __m512 value = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[r] + 16 * v));
-            value = _mm512_mul_ps(value, _mm512_loadu_ps(p->scales + column + 16 * v));
+            value = _mm512_mul_ps(value, scale);
+            if (kept->count) value = _mm512_add_ps(value, _mm512_loadu_ps(beside[r] + 16 * v));
             __m512 bias = p->bias ? _mm512_loadu_ps(p->bias + column + 16 * v) : _mm512_setzero_ps();
-            value = _mm512_fmadd_ps(value, scale, bias);
+            value = _mm512_fmadd_ps(value, _mm512_loadu_ps(p->scales + column + 16 * v), bias);
             if (p->gated) {
                 _mm512_storeu_ps(both + 16 * v, value);
             } else {
@@ -98,7 +139,7 @@ static __attribute__((noinline)) void finish(const Product *p, int32_t (*sums)[O
  * constant, so that the sums are registers. `next`, `advance`: what to prefetch on the way, and how many bytes of it
  * with every four inputs. */
 static inline __attribute__((always_inline)) void block(const Product *p, const int rows, int64_t row, int64_t column,
-                                                        const int8_t *next, int64_t advance) {
+                                                        const Kept *kept, const int8_t *next, int64_t advance) {
     const uint8_t *x = p->bytes + row * p->stride;
     const int8_t *w = p->weights + column * p->stride;
     __m512i sums[ROWS][2];
@@ -124,17 +165,79 @@ static inline __attribute__((always_inline)) void block(const Product *p, const 
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
         for (int v = 0; v < 2; v++) _mm512_storeu_si512(ready[r] + 16 * v, sums[r][v]);
-    finish(p, ready, rows, row, column);
+    finish(p, kept, ready, rows, row, column);
 }
 
-typedef void Block(const Product *, int64_t, int64_t, const int8_t *, int64_t);
+typedef void Block(const Product *, int64_t, int64_t, const Kept *, const int8_t *, int64_t);
 #define BLOCK(R)                                                                                                       \
-    static void block_##R(const Product *p, int64_t row, int64_t column, const int8_t *next, int64_t advance) {        \
-        block(p, R, row, column, next, advance);                                                                       \
+    static void block_##R(const Product *p, int64_t row, int64_t column, const Kept *kept, const int8_t *next,         \
+                          int64_t advance) {                                                                           \
+        block(p, R, row, column, kept, next, advance);                                                                 \
     }
 BLOCK(1) BLOCK(2) BLOCK(3) BLOCK(4) BLOCK(5) BLOCK(6) BLOCK(7) BLOCK(8) BLOCK(9) BLOCK(10) BLOCK(11) BLOCK(12)
 static Block *const BLOCKS[ROWS + 1] = {NULL,    block_1, block_2, block_3,  block_4,  block_5, block_6,
                                         block_7, block_8, block_9, block_10, block_11, block_12};
+
+/* Inputs of a row beyond `limit`, as many as there are, but no more than `most` are written down. */
+static int64_t beyond(const float *x, int64_t n, float limit, int64_t most, int *columns) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i += 16) {
+        __m512 some = _mm512_maskz_loadu_ps(first_of(n - i), x + i);
+        unsigned found = _mm512_cmp_ps_mask(_mm512_abs_ps(some), _mm512_set1_ps(limit), _CMP_GT_OQ);
+        for (; found; found &= found - 1, count++)
+            if (count < most) columns[count] = (int)i + __builtin_ctz(found);
+    }
+    return count;
+}
+
+/* What the rows of a block keep, each for itself. */
+typedef struct {
+    int count, columns[KEPT];
+    float values[KEPT];
+} Few;
+
+/* LIMIT times the mean of a row's absolute inputs, those beyond `most` left out. */
+static float limit_of(const float *x, int64_t n, float most) {
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += fabsf(x[i]) > most ? 0 : fabsf(x[i]);
+    sum *= LIMIT / n; /* NaN and infinity have nothing beyond them */
+    return sum < 1e-12f ? 1e-12f : sum;
+}
+
+/* A row to 8 bits, apart from what it keeps; its scale. room, which may be x: [n]. */
+static float keep_row(const float *x, int64_t n, Few *few, float *room, uint8_t *bytes) {
+    int64_t most = n / SPARSE < KEPT ? n / SPARSE : KEPT;
+    float limit = limit_of(x, n, INFINITY);
+    int64_t count = beyond(x, n, limit, most, few->columns);
+    for (int i = 0; i < 2 && count; i++) { /* the largest ones hide others in the mean */
+        limit = limit_of(x, n, limit);
+        count = beyond(x, n, limit, most, few->columns);
+    }
+    while (count > most) count = beyond(x, n, limit *= 1.25f, most, few->columns);
+    few->count = (int)count;
+    if (!count) return quantise_row(x, bytes, n);
+    if (room != x) memcpy(room, x, n * sizeof(float));
+    for (int64_t i = 0; i < count; i++) few->values[i] = room[few->columns[i]], room[few->columns[i]] = 0;
+    return quantise_row(room, bytes, n);
+}
+
+/* In the order of the columns, so that a row's sums do not depend on its company. places: of every input, -1. */
+static void bring_together(const Few *few, int rows, Kept *kept, int *places) {
+    kept->count = 0;
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < few[r].count; i++) {
+            int column = few[r].columns[i], at = kept->count;
+            if (places[column] >= 0) continue;
+            places[column] = 0;
+            for (; at > 0 && kept->columns[at - 1] > column; at--) kept->columns[at] = kept->columns[at - 1];
+            kept->columns[at] = column, kept->count++;
+        }
+    for (int c = 0; c < kept->count; c++) places[kept->columns[c]] = c;
+    memset(kept->values, 0, kept->count * sizeof(kept->values[0]));
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < few[r].count; i++) kept->values[places[few[r].columns[i]]][r] = few[r].values[i];
+    for (int c = 0; c < kept->count; c++) places[kept->columns[c]] = -1;
+}
 
 /* A thread's part of the work, units [first, last): it takes them from the front, others that have none left from the
  * back. So neighbouring panels stay with one thread, and all threads end together whenever each of them began. */
@@ -163,7 +266,7 @@ static int64_t take(Share *shares, int threads, int me) {
 int int8_linear(ARGUMENTS) {
     REQUIRE(threads > 0 && rows >= 0 && rows < 1 << 30 && inputs > 0 && inputs <= MOST_INPUTS);
     REQUIRE(outputs > 0 && outputs < 1 << 30 && (!gated || (paired && !residual && outputs % 2 == 0)));
-    int64_t stride = (inputs + 3) / 4 * 4, fews = (rows + FEW - 1) / FEW;
+    int64_t stride = (inputs + 3) / 4 * 4;
     int64_t panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + OUTPUTS - 1) / OUTPUTS;
     int64_t padded = panels * OUTPUTS;
     REQUIRE(weights_count == padded * stride && scales_count == padded && offsets_count == padded);
@@ -175,23 +278,31 @@ int int8_linear(ARGUMENTS) {
     /* Blocks of one height, or of two that differ by one row: no small rest that costs as much as a whole block. */
     int64_t blocks = (rows + ROWS - 1) / ROWS, advance = (OUTPUTS * 4 + blocks - 1) / blocks;
     int64_t pieces = blocks >= 8 ? 2 : 1; /* of a panel, so that no thread is left with a long unit at the end */
-    /* Of each thread: two shares, and a row put through the norm. */
-    int64_t floats = norm ? stride : 0;
-    Share *early = malloc(threads * (2 * sizeof(Share) + floats * sizeof(float))), *late = early + threads;
+    /* Of each thread: two shares, a row put through the norm, and a place for every input. */
+    size_t own = 2 * sizeof(Share) + stride * (sizeof(float) + sizeof(int));
+    Share *early = malloc(threads * own + blocks * sizeof(Kept)), *late = early + threads;
     if (!early) return NO_MEMORY;
-    float *rooms = (float *)(late + threads);
-    share(early, threads, fews), share(late, threads, panels * pieces);
-    _Atomic int64_t waiting = fews;
+    Kept *kept = (Kept *)(late + threads);
+    float *rooms = (float *)(kept + blocks);
+    int *all_places = (int *)(rooms + threads * stride);
+    share(early, threads, blocks), share(late, threads, panels * pieces);
+    _Atomic int64_t waiting = blocks;
 #pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
     {
         int me = THREAD;
-        float *ready = rooms + me * floats;
-        for (int64_t few; (few = take(early, threads, me)) >= 0; atomic_fetch_sub(&waiting, 1))
-            for (int64_t r = few * FEW; r < rows && r < (few + 1) * FEW; r++) {
+        float *ready = rooms + me * stride;
+        int *places = all_places + me * stride;
+        memset(places, -1, stride * sizeof(int));
+        for (int64_t b; (b = take(early, threads, me)) >= 0; atomic_fetch_sub(&waiting, 1)) {
+            int64_t first = rows * b / blocks, last = rows * (b + 1) / blocks;
+            Few few[ROWS];
+            for (int64_t r = first; r < last; r++) {
                 const float *row = x + r * inputs;
                 if (norm) norm_row(row, norm, ready, inputs, eps), row = ready;
-                row_scales[r] = quantise_row(row, bytes + r * stride, inputs);
+                row_scales[r] = keep_row(row, inputs, few + r - first, ready, bytes + r * stride);
             }
+            bring_together(few, (int)(last - first), kept + b, places);
+        }
         /* Instead of a barrier, where all would wait for a thread that is only just waking up. */
         for (int spins = 0; atomic_load(&waiting); spins++)
             if (spins < PATIENCE) _mm_pause();
@@ -201,7 +312,7 @@ int int8_linear(ARGUMENTS) {
             const int8_t *next = weights + (column + OUTPUTS) * stride;
             for (int64_t b = piece * blocks / pieces; b < (piece + 1) * blocks / pieces; b++) {
                 int64_t first = rows * b / blocks, last = rows * (b + 1) / blocks;
-                BLOCKS[last - first](&product, first, column, next + b * advance * (stride / 4), advance);
+                BLOCKS[last - first](&product, first, column, kept + b, next + b * advance * (stride / 4), advance);
             }
         }
     }

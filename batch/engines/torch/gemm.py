@@ -7,9 +7,23 @@ from torch.nn import functional as F
 
 from batch.engines.torch.native import Kernels
 
+LIMIT, KEPT, SPARSE = 6.0, 16, 16  # of gemm.c
+
+
+def keeps(x: torch.Tensor) -> torch.Tensor:
+    """Which inputs gemm.c keeps as floats, a row for itself: those far beyond its mean. x: [rows, in]."""
+    size = x.abs()
+    limit = x.new_full((len(x), 1), float("inf"))
+    for _ in range(3):  # the largest ones hide others in the mean
+        limit = (size.masked_fill(size > limit, 0).mean(1, keepdim=True) * LIMIT).clamp(min=1e-12)
+    most = min(x.shape[1] // SPARSE, KEPT)
+    while bool((crowded := (size > limit).sum(1, keepdim=True) > most).any()):
+        limit = torch.where(crowded, limit * 1.25, limit)
+    return size > limit
+
 
 class Int8Product:
-    """x · weightᵀ · scale + bias, with each row of x in int8 by a scale of its own.
+    """x · weightᵀ · scale + bias, with each row of x in int8 by a scale of its own, apart from what it `keeps`.
 
     weight: int8, [out, in]; scale and bias: float32, [out]. Only where `kernels.panel` is not 0.
     """

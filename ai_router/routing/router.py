@@ -1,0 +1,208 @@
+"""One item at a time: the model that answers it, and why. By the user's routes, then by evidence, else plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ai_router.models import ModelSpec, Registry
+from ai_router.routing.categories import category_of, probabilities
+from ai_router.routing.cues import CATEGORIES
+from ai_router.routing.evidence import ENOUGH, Evidence, Rates, best_single
+from ai_router.routing.predictor import Predictor, fit
+from ai_router.routing.rules import Route, RouteError, about_tokens, known, read_routes
+from batch.errors import BatchError
+from batch.items import Request
+
+AUTO = "auto"
+SAME = 0.05  # of chances, about how far they are from the truth: what is no better is decided by cost, then time
+
+
+class RoutingError(BatchError):
+    """What cannot be routed as it was asked for; one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a job keeps of a route of several models: which, in which order, and the check between them."""
+
+    use: tuple[str, ...]
+    check: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The lane of an item (a model's id, or a chain), in which category it falls, why, and how sure that is."""
+
+    lane: str
+    models: tuple[str, ...]
+    reason: str
+    category: str
+    probability: float  # of the category
+    chance: float | None = None  # that the answer is right, where evidence says so
+    by: str = "rule"  # "rule", "evidence", "best single" or "default"
+
+
+@dataclass(slots=True)
+class Router:
+    """Everything that decides: the routes, the models that may be used, and what is known of them."""
+
+    registry: Registry
+    allowed: tuple[str, ...]
+    routes: list[Route]
+    rates: Rates
+    predictors: dict[str, Predictor] = field(default_factory=dict)
+    default: str = ""
+    chains: dict[str, Chain] = field(default_factory=dict)
+
+    def by_rule(self, request: Request, category: tuple[str, float]) -> Choice | None:
+        """What the routes say; None where none matches."""
+        for route in self.routes:
+            if (why := route.fits(request, category)) is not None:
+                where = route.name or f"route in line {route.line}"
+                models = tuple(model for model in route.use if self._has_room(model, request))
+                if not models:
+                    raise RoutingError(
+                        f"An item of about {about_tokens(request.text):,} tokens is too long for every model of the "
+                        f"{where}: {', '.join(route.use)}"
+                    )
+                lane = route.lane
+                if models != route.use:
+                    why = f"{why}; too long for {', '.join(m for m in route.use if m not in models)}"
+                    lane = " → ".join(models) + (f" ({route.check.text})" if route.check and len(models) > 1 else "")
+                self._remember(lane, models, route)
+                return Choice(lane, models, f"{where}: {why}", *category, by="rule")
+        return None
+
+    def _remember(self, lane: str, models: tuple[str, ...], route: Route) -> None:
+        if len(models) > 1 and lane not in self.chains:
+            import json
+
+            self.chains[lane] = Chain(models, json.loads(route.check.said) if route.check else None)
+
+    def _has_room(self, model: str, request: Request) -> bool:
+        spec = self.registry.get(model)
+        return spec.context is None or about_tokens(request.text) < spec.context
+
+    def able(self, request: Request) -> list[str]:
+        """The allowed models whose context takes the item. Raises RoutingError where there is none."""
+        found = [model for model in self.allowed if self._has_room(model, request)]
+        if not found:
+            raise RoutingError(
+                f"An item of about {about_tokens(request.text):,} tokens is too long for every model here"
+            )
+        return found
+
+    def choose(self, request: Request) -> Choice:
+        """The model of one item alone: the likeliest to be right; among equals the cheapest, then the fastest."""
+        guess = category_of(request.text)
+        category = (guess.category, guess.probability)
+        if (choice := self.by_rule(request, category)) is not None:
+            return choice
+        able = self.able(request)
+        chances = self.chances(request.text, able)
+        if not chances:
+            return self.plainly(able, category)
+        top = max(chances.values())
+        near = [model for model, chance in chances.items() if chance >= top - SAME]
+        model = min(near, key=lambda name: (self._cost(name), self._seconds(name)))
+        return Choice(
+            model, (model,), self.because(model, guess.category, chances[model]), *category, chances[model], "evidence"
+        )
+
+    def plainly(self, able: Sequence[str], category: tuple[str, float]) -> Choice:
+        """Where there is not enough evidence: the best single model, else the default."""
+        best = best_single(self.rates, able)
+        if best is not None:
+            rate = self.rates.overall[best]
+            why = f"not enough evidence for {category[0]}; best single model, {rate.mean:.0%} of {rate.n} right"
+            return Choice(best, (best,), why, *category, rate.mean, "best single")
+        model = self.default if self.default in able else able[0]
+        return Choice(model, (model,), "not enough evidence; the default model", *category, by="default")
+
+    def chances(self, text: str, models: Sequence[str]) -> dict[str, float]:
+        """Of each model that enough is known of for such a prompt; empty where that is not so of any."""
+        shares = probabilities(text)
+        return {model: self.predictors[model].chance(text) for model in models if self.known(model, shares)}
+
+    def known(self, model: str, shares: Sequence[float]) -> bool:
+        """Whether there is enough evidence of a model for a prompt with these shares of `CATEGORIES`.
+
+        What was graded in a category counts as far as the prompt is likely to belong there.
+        """
+        if model not in self.predictors:
+            return False
+        return sum(share * count for share, count in zip(shares, self.graded(model), strict=True)) >= ENOUGH
+
+    def graded(self, model: str) -> list[int]:
+        """How many graded answers of a model there are, for each of `CATEGORIES`."""
+        rates = (self.rates.of(model, category) for category in CATEGORIES)
+        return [0 if rate is None else rate.n for rate in rates]
+
+    def because(self, model: str, category: str, chance: float) -> str:
+        """Why evidence chose a model, in a few words."""
+        rate = self.rates.of(model, category)
+        if rate is None or not rate.enough:
+            rate = self.rates.overall[model]
+            category = f"{category}, and what is like it"
+        known = f"{rate.right:g} of {rate.n} graded, {rate.low:.0%}–{rate.high:.0%}"
+        return f"{category}: {chance:.0%} right expected ({known})"
+
+    def _cost(self, model: str) -> float:
+        rate = self.rates.overall.get(model)
+        return float("inf") if rate is None or rate.cost is None else rate.cost
+
+    def _seconds(self, model: str) -> float:
+        rate = self.rates.overall.get(model)
+        return rate.seconds if rate is not None else float("inf")
+
+
+def make_router(registry: Registry, models: Sequence[str] = (), *, default: str = "") -> Router:
+    """A router over a workspace's routes and evidence.
+
+    `models` are those that may be used; without them, those that the routes name, else those of models.yaml and the
+    default. Raises what a person can act on.
+    """
+    workspace = registry.workspace
+    routes = read_routes(workspace.models_file, registry)
+    allowed = _allowed(registry, models, routes, default)
+    rates, predictors = Rates(), {}
+    evidence = Evidence.of(workspace)
+    if evidence.path.is_file():
+        rates = evidence.rates()
+        if _has_numpy():
+            predictors = {model: made for model in allowed if (made := fit(evidence, model)) is not None}
+    return Router(registry, tuple(allowed), routes, rates, predictors, default)
+
+
+def _allowed(registry: Registry, models: Sequence[str], routes: Sequence[Route], default: str) -> list[str]:
+    used = list(dict.fromkeys(model for route in routes for model in route.use))
+    if models:
+        allowed = [_spec(registry, name).id for name in models]
+        for route in routes:
+            if missing := [model for model in route.use if model not in allowed]:
+                raise RouteError(
+                    f"The route in line {route.line} of {registry.workspace.models_file} uses {missing[0]}, which is "
+                    f"not among the models that this job may use: {', '.join(allowed)}"
+                )
+    elif used:
+        allowed = used
+    else:
+        allowed = [spec.id for spec in registry.all() if spec.source == "models.yaml" and spec.ready]
+        if default and default not in allowed:
+            allowed.append(_spec(registry, default).id)
+    for name in allowed:
+        spec = _spec(registry, name)
+        if not spec.ready:
+            raise RoutingError(f"Model {spec.id} is not ready: {spec.why}")
+    return list(dict.fromkeys(allowed))
+
+
+def _spec(registry: Registry, name: str) -> ModelSpec:
+    return known(registry, name) or registry.get(name)
+
+
+def _has_numpy() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("numpy") is not None

@@ -1,0 +1,121 @@
+"""How quick a model is: a few questions one after the other, then many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from ai_router.models import ModelSpec, make_engine
+from batch.engines.base import Engine
+from batch.engines.desk import MemoryDesk
+from batch.items import Answer, BatchItem, BatchResponse, Request
+from batch.options import SamplingOptions, build_options
+
+ALONE, TOGETHER = 3, 24  # requests; of a slow model fewer, so that this does not take minutes
+SLOW, FEW = 2.0, 4  # seconds of the first answer, and how many are asked together then
+LOOK = 0.02  # seconds between two looks
+TOKENS = 32  # of each answer at most
+QUESTIONS = (
+    "Name a colour.",
+    "What is a stack?",
+    "Write one sentence about rain.",
+    "What is seven times eight?",
+    "Name a river and the country it is in.",
+    "Explain what a prime number is.",
+)
+
+
+@dataclass(slots=True)
+class Trial:
+    """What came of it. Times are seconds; costs billionths of a dollar, None where one is not known."""
+
+    latencies: list[float] = field(default_factory=list)  # of questions asked alone
+    together: int = TOGETHER  # questions that were asked at once
+    seconds: float = 0.0  # that those asked together took
+    answered: int = 0  # of those asked together
+    tokens: int = 0  # of their answers
+    load_seconds: float | None = None  # of a local model
+    first_token: float | None = None  # of a question asked alone, as screens see it: a tenth of a second is not seen
+    peak_bytes: int | None = None  # most memory the model's process took
+    failures: list[str] = field(default_factory=list)
+    cost: int | None = 0
+    models: set[str] = field(default_factory=set)  # that answered
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, response: BatchResponse[Answer]) -> None:
+        """Count an answer or a failure."""
+        self.cost = None if self.cost is None or response.cost is None else self.cost + response.cost
+        if response.error is not None:
+            self.failures.append(response.error.message)
+        elif response.model:
+            self.models.add(response.model)
+
+
+async def try_model(spec: ModelSpec) -> Trial:
+    """Ask a model up to `ALONE` questions one by one and `TOGETHER` at once. Raises what its engine raises."""
+    sampling = build_options(SamplingOptions, {**spec.sampling, "max_tokens": TOKENS})
+    engine = make_engine(spec, sampling, workers=None)
+    trial = Trial()
+    watch = asyncio.create_task(_watched(engine, trial, local=not spec.is_remote))
+    try:
+        for number in range(ALONE):
+            async for response in _asked(engine, 1, number):
+                trial.take(response)
+                if response.error is None:
+                    trial.latencies.append(response.duration_ns / 1e9)
+            if max(trial.latencies, default=0.0) > SLOW:
+                trial.together = FEW
+                break
+        began = time.monotonic()
+        async for response in _asked(engine, trial.together, ALONE):
+            trial.take(response)
+            if response.error is None:
+                trial.answered += 1
+                trial.tokens += response.tokens_output
+        trial.seconds = time.monotonic() - began
+        trial.about = dict(engine.about)
+    finally:
+        watch.cancel()
+        await engine.close()
+    if not spec.is_remote:
+        trial.peak_bytes = _peak_of_children()
+    return trial
+
+
+async def _watched(engine: Engine[Request, Answer], trial: Trial, *, local: bool) -> None:
+    """Look on while questions are asked alone: when the model was there, and when a first text was."""
+    began = time.monotonic()
+    while local and not engine.about:
+        await asyncio.sleep(LOOK)
+    trial.load_seconds = time.monotonic() - began if local else None
+    while not trial.latencies:  # the first has the loading in it
+        await asyncio.sleep(LOOK)
+    began = time.monotonic()
+    while not engine.partial_texts():
+        await asyncio.sleep(LOOK)
+    trial.first_token = time.monotonic() - began
+
+
+def _peak_of_children() -> int | None:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+async def _asked(engine: Engine[Request, Answer], count: int, first: int) -> AsyncIterator[BatchResponse[Answer]]:
+    async def items() -> AsyncIterator[BatchItem[Request]]:
+        for number in range(first, first + count):  # no two alike, or a cache would answer
+            yield BatchItem(number, Request(f"{QUESTIONS[number % len(QUESTIONS)]} ({number + 1})"))
+
+    async with aclosing(engine.answer(items(), MemoryDesk())) as answers:  # type: ignore[type-var]
+        async for response in answers:
+            yield response

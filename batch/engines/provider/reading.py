@@ -1,0 +1,82 @@
+"""The results of one batch: which item each is to, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from batch.engines.provider.base import Result, Settings
+from batch.engines.provider.shard import position_of
+from batch.errors import ErrorClass, Failure
+from batch.items import Answer, BatchResponse, ItemId
+
+
+class Reading:
+    """Puts results to items by the names they bear, never by their order."""
+
+    def __init__(self, key: str, ids: Sequence[ItemId]) -> None:
+        self.seen = 0
+        self.untried = 0  # items that the provider says it never tried
+        self.strangers = 0
+        self.duplicates = 0
+        self._key, self._ids = key, ids
+        self._places = bytearray(len(ids))
+
+    def place(self, result: Result) -> ItemId | None:
+        """The item of a result; None of a second one, and of one to nothing that was asked."""
+        position = position_of(result.custom_id, self._key, len(self._ids))
+        if position is None:
+            self.strangers += 1
+            return None
+        if self._places[position]:
+            self.duplicates += 1
+            return None
+        self._places[position] = 1
+        if result.reply is None and result.failure is None:
+            self.untried += 1
+        else:
+            self.seen += 1
+        return self._ids[position]
+
+    @property
+    def missing(self) -> int:
+        """Items without an answer."""
+        return len(self._ids) - self.seen
+
+    @property
+    def report(self) -> Mapping[str, int]:
+        """What is kept with the submission."""
+        counts = {"answers": self.seen, "missing": self.missing}
+        return counts | {k: v for k, v in (("strangers", self.strangers), ("duplicates", self.duplicates)) if v}
+
+
+def response_of(item_id: ItemId, result: Result, settings: Settings) -> BatchResponse[Answer]:
+    """What became of an item."""
+    reply = result.reply
+    if reply is None:
+        return BatchResponse(item_id, None, error=result.failure, model=settings.model)
+    usage, price = reply.usage, settings.price
+    cost = reply.cost
+    if cost is None and price is not None and usage is not None:
+        cost = price.cost(usage, batch=True)
+    extra: dict[str, Any] = dict(reply.extra)
+    if reply.finish:
+        extra["finish_reason"] = reply.finish
+    if reply.reasoning:
+        extra["reasoning"] = reply.reasoning
+    failure = None
+    if reply.finish == "content_filter":
+        failure = Failure(ErrorClass.PERMANENT, "a content filter ended the answer")
+    elif not reply.text.strip() and reply.finish == "length":
+        failure = Failure(ErrorClass.PERMANENT, "no text came before max_tokens was used up (by thinking?)")
+    return BatchResponse(
+        item_id,
+        Answer(reply.text, extra or None),
+        error=failure,
+        tokens_input=usage.input if usage else 0,
+        tokens_output=usage.output if usage else 0,
+        tokens_cached=usage.cached if usage else 0,
+        tokens_reasoning=usage.reasoning if usage else 0,
+        cost=cost,
+        model=reply.model or settings.model,
+    )

@@ -1,0 +1,65 @@
+"""The file of a batch while it is filled: lines go to the disk, ids stay."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import orjson
+
+from batch.engines.provider.base import Limits, Page
+from batch.items import BatchItem, ItemId, Request
+from batch.options import SamplingOptions
+
+
+class Shard:
+    """Requests that go into one batch. Its file is gone with `close`: what is on the disk of a job is the truth."""
+
+    def __init__(self, key: str, limits: Limits) -> None:
+        self.key = key
+        self.ids: list[ItemId] = []
+        self.bytes = 0
+        self._limits = limits
+        self._folder = tempfile.TemporaryDirectory(prefix="ai-router-batch-")
+        self.path = Path(self._folder.name) / f"{key}.jsonl"
+        self._file = self.path.open("wb")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def name(self, position: int) -> str:
+        """What a request is called, there and back: of small letters, digits and hyphens, at most 63."""
+        return f"{self.key}-{position}"
+
+    def line(self, page: Page, item: BatchItem[Request], options: SamplingOptions, left_out: object) -> bytes:
+        """An item as its line."""
+        return orjson.dumps(page.line(self.name(len(self.ids)), item.data, options, left_out)) + b"\n"
+
+    def fits(self, line: bytes) -> bool:
+        """Whether there is room for one more."""
+        return len(self.ids) < self._limits.requests and self.bytes + len(line) <= self._limits.bytes
+
+    def add(self, item_id: ItemId, line: bytes) -> None:
+        """Take it."""
+        self._file.write(line)
+        self.ids.append(item_id)
+        self.bytes += len(line)
+
+    def finish(self) -> Path:
+        """The whole file."""
+        self._file.close()
+        return self.path
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+        self._folder.cleanup()
+
+
+def position_of(custom_id: str, key: str, count: int) -> int | None:
+    """Which request of a batch an answer is to; None of one that the batch does not have."""
+    head, _, tail = custom_id.rpartition("-")
+    if head != key or not (tail.isascii() and tail.isdigit()) or len(tail) > 9:
+        return None
+    position = int(tail)
+    return position if position < count and str(position) == tail else None

@@ -1,0 +1,159 @@
+"""Reaching a cluster, what its nodes have, and whether what an actor asks for fits one of them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batch.engines.local.process import worker_env
+from batch.errors import FatalError, MissingExtraError
+
+CONNECT_SECONDS = 5.0
+GIB = 2**30
+_TO_NODES = ("PYTHONPATH", "PYTHONUTF8", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM", "TRANSFORMERS_VERBOSITY")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A living machine of the cluster. `resources` are all it has, by Ray's names; memory is in bytes."""
+
+    id: str
+    name: str
+    address: str
+    resources: Mapping[str, float]
+
+    @property
+    def text(self) -> str:
+        """`head: 8 CPUs, 1 GPU, 31 GiB`."""
+        parts = [f"{self.resources.get('CPU', 0):g} CPUs"]
+        if gpus := self.resources.get("GPU"):
+            parts.append(f"{gpus:g} GPU{'s' if gpus != 1 else ''}")
+        parts.append(f"{self.resources.get('memory', 0) / GIB:.1f} GiB")
+        return f"{self.name}: {', '.join(parts)}"
+
+
+def ray_module() -> Any:
+    """Ray itself; MissingExtraError where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise MissingExtraError("cluster", "A cluster") from None
+
+
+def connect(address: str, *, store_bytes: int | None = None, cpus: int | None = None) -> Any:
+    """Ray, connected: `local` starts a cluster of this machine alone, `auto` finds one that runs here, else an address.
+
+    Raises FatalError with one sentence where it cannot be reached, or is of another version of Python or Ray.
+    """
+    ray = ray_module()
+    _knock(address)
+    env = worker_env(None)
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": "error",
+        "runtime_env": {"env_vars": {name: env[name] for name in _TO_NODES if name in env}},
+    }
+    if address == "local":
+        options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": store_bytes}
+    try:
+        ray.init(address, **options)
+    except Exception as error:  # Ray raises whatever its parts do
+        raise FatalError(_why(address, error, str(ray.__version__))) from error
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Raise where nobody listens: Ray itself would try for half a minute."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise FatalError(f"--cluster: {address} is no cluster; say auto, local, HOST:PORT or ray://HOST:10001")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise FatalError(f"there is no cluster at {address}: {error.strerror or error}") from None
+
+
+def _why(address: str, error: Exception, version: str) -> str:
+    text = " ".join(str(error).split())
+    lowered = text.lower()
+    if "version" in lowered and ("python" in lowered or "ray" in lowered) and "mismatch" in lowered:
+        here = f"Ray {version} and Python {platform.python_version()}"
+        return f"the cluster at {address} is of another version than here ({here}): {text[:400]}"
+    if isinstance(error, ConnectionError) and address == "auto":
+        return "no cluster runs on this machine; start one with: ray start --head"
+    return f"the cluster at {address} cannot be used: {type(error).__name__}: {text[:400]}"
+
+
+def nodes(ray: Any) -> list[Node]:
+    """The nodes that are alive."""
+    return [
+        Node(
+            str(row["NodeID"]),
+            str(row.get("NodeManagerHostname") or row.get("NodeName") or row["NodeID"][:8]),
+            str(row.get("NodeManagerAddress", "")),
+            dict(row.get("Resources", {})),
+        )
+        for row in ray.nodes()
+        if row.get("Alive")
+    ]
+
+
+def demand(resources: Mapping[str, Any], there: Sequence[Node]) -> dict[str, float]:
+    """What an actor asks for, by Ray's names. Nothing said: a GPU where there are some, else a whole node's CPUs."""
+    asked: dict[str, float] = {}
+    names = {"cpus": "CPU", "gpus": "GPU"}
+    for name, value in resources.items():
+        if name == "memory_gb":
+            asked["memory"] = float(int(value * GIB))
+        elif name not in ("actors", "autoscale"):
+            asked[names.get(name, name)] = float(value)
+    gpus = any(node.resources.get("GPU") for node in there)
+    if gpus and "GPU" not in asked and "CPU" not in asked:
+        asked["GPU"] = 1.0
+    if "CPU" not in asked:
+        counts = [node.resources["CPU"] for node in there if node.resources.get("CPU")]
+        asked["CPU"] = 1.0 if asked.get("GPU") or not counts else min(counts)
+    return asked
+
+
+def fitting(asked: Mapping[str, float], there: Sequence[Node]) -> int:
+    """How many actors the nodes hold, as if nothing else ran there."""
+    total = 0
+    for node in there:
+        counts = [int(node.resources.get(name, 0) / value + 1e-9) for name, value in asked.items() if value]
+        total += min(counts) if counts else 1
+    return total
+
+
+def check_fits(asked: Mapping[str, float], there: Sequence[Node], model: Path | None) -> None:
+    """Raise FatalError, with what there is, where no node could ever hold an actor, or the model's weights."""
+    listed = "; ".join(node.text for node in there[:8]) + ("; …" if len(there) > 8 else "")
+    if not fitting(asked, there):
+        wants = ", ".join(
+            f"{value / GIB:g} GiB of memory" if name == "memory" else f"{value:g} {name}"
+            for name, value in asked.items()
+            if value
+        )
+        raise FatalError(f"no node has what an actor asks for ({wants}); there is {listed or 'no node'}")
+    size = weight_bytes(model) if model is not None else 0
+    if not asked.get("GPU") and not any(node.resources.get("memory", size) >= size for node in there):
+        raise FatalError(f"the model's weights ({size / GIB:.1f} GiB) fit the memory of no node; there is {listed}")
+
+
+def weight_bytes(place: Path) -> int:
+    """The size of a model's weights, as far as they can be seen from here."""
+    try:
+        files = [place] if place.is_file() else [p for p in place.iterdir() if p.suffix in (".safetensors", ".gguf")]
+        return sum(path.stat().st_size for path in files)
+    except OSError:
+        return 0
