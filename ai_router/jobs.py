@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import directed, lanes_engine, named
-from ai_router.models import ModelSpec, Registry, make_job_engine, token_counter, with_choices
+from ai_router.models import ModelSpec, Registry, make_engine, make_job_engine, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.trust import allowed, claims_in, remember, withheld_text
@@ -192,7 +192,8 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan)
-    make = partial(make_job_engine, reuse=plan.run.reuse, answers=registry.workspace.checkpoints / ANSWERS_NAME)
+    answers = registry.workspace.checkpoints / ANSWERS_NAME
+    make = partial(make_job_engine, reuse=plan.run.reuse, answers=answers, make=make_engine)
     if plan.lanes:
         return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
     spec = spec.configured(plan.run)

@@ -51,12 +51,13 @@ def make_job_engine(
     timeout: float | None = None,
     reuse: str = "off",
     answers: Path | None = None,
+    make: Callable[..., Engine[Request, Answer]] = make_engine,
 ) -> Engine[Request, Answer]:
     """The engine of a model for a job: over a server, equal requests are asked once, as `RunOptions.reuse` says.
 
-    `answers` is the file with the answers of other jobs.
+    `answers` is the file with the answers of other jobs; `make` makes the engine, as `make_engine` does.
     """
-    engine = make_engine(spec, sampling, workers=workers, timeout=timeout)
+    engine = make(spec, sampling, workers=workers, timeout=timeout)
     if reuse == "off" or engines.find(spec.engine).kind != "server":
         return engine
     from batch.engines.reuse import Answers, ReuseEngine
