@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import directed, lanes_engine, named
-from ai_router.models import ModelSpec, Registry, make_engine, make_job_engine, token_counter, with_choices
+from ai_router.models import ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.trust import allowed, claims_in, remember, withheld_text
@@ -193,7 +192,10 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan)
     answers = registry.workspace.checkpoints / ANSWERS_NAME
-    make = partial(make_job_engine, reuse=plan.run.reuse, answers=answers, make=make_engine)
+
+    def make(spec: ModelSpec, sampling: SamplingOptions, **how: Any) -> Engine[Request, Answer]:
+        return reusing(make_engine(spec, sampling, **how), spec, sampling, plan.run.reuse, answers)
+
     if plan.lanes:
         return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
     spec = spec.configured(plan.run)

@@ -21,7 +21,11 @@ from ai_router.cli.text import is_terminal, narrate
 VERBS = {
     "run": "answer every prompt of a file",
     "resume": "go on with a job that stopped early",
+    "submit": "hand the prompts of a file to a provider, and leave",
+    "poll": "how a job's batches with a provider stand",
     "collect": "take the answers of what is with a provider",
+    "cancel": "end a job's batches with a provider",
+    "reconcile": "say what became of an order that nobody answered",
     "jobs": "list all jobs",
     "show": "a job's figures and first results",
     "export": "write a job's results to a file",

@@ -288,7 +288,7 @@ def _start(
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
     stream = output.Stream(ending.export.stream, job.checkpoint_file, new=True) if ending.export.stream else None
     try:
-        return run_job(session, job, plan, ending, display, signals, stream)
+        return run_job(session, job, plan, ending, display, signals, stream, wait=getattr(args, "wait", True))
     finally:
         if stream is not None:
             stream.close()

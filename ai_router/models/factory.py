@@ -43,22 +43,14 @@ def make_engine(
     return HostedEngine(spec.engine, described, sampling=sampling, max_batch=room, timeout=timeout)
 
 
-def make_job_engine(
-    spec: ModelSpec,
-    sampling: SamplingOptions,
-    *,
-    workers: int | None,
-    timeout: float | None = None,
-    reuse: str = "off",
-    answers: Path | None = None,
-    make: Callable[..., Engine[Request, Answer]] = make_engine,
+def reusing(
+    engine: Engine[Request, Answer], spec: ModelSpec, sampling: SamplingOptions, reuse: str, answers: Path
 ) -> Engine[Request, Answer]:
-    """The engine of a model for a job: over a server, equal requests are asked once, as `RunOptions.reuse` says.
+    """The engine of a job's model, over which equal requests to a server are asked once, as `RunOptions.reuse` says.
 
-    `answers` is the file with the answers of other jobs; `make` makes the engine, as `make_engine` does.
+    `answers` is the file with the answers of other jobs.
     """
-    engine = make(spec, sampling, workers=workers, timeout=timeout)
-    if reuse == "off" or engines.find(spec.engine).kind != "server":
+    if reuse == "off" or spec.engine not in engines.names() or engines.find(spec.engine).kind != "server":
         return engine
     from batch.engines.reuse import Answers, ReuseEngine
 
