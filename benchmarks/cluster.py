@@ -136,7 +136,8 @@ def nodes(cluster: Any, address: str, kills: int) -> None:
                 killed += 1
                 print(f"  {killed} nodes killed, {run.snapshot().processed:,} items done", flush=True)
                 node = cluster.add_node(num_cpus=2)
-            run.wait()
+            while not run.wait(10):
+                print(f"  {run.snapshot().processed:,} items done: {run.snapshot().engine_status}", flush=True)
             jobs += 1
             said = run.snapshot()
             _check(job.checkpoint_file, SLOW, "slow {}")
