@@ -31,6 +31,8 @@ VERBS = {
     "export": "write a job's results to a file",
     "watch": "follow a job that runs elsewhere, or steer it",
     "stop": "stop a job that runs elsewhere",
+    "merge": "make one job of the shards of an input",
+    "cluster": "the nodes and actors of a Ray cluster",
     "delete": "remove a job and its results",
     "dataset": "answer a test set with known answers and score it",
     "evaluate": "score a results file, or compare two",
