@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ai_router.cli.flags import given
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, narrate, plural, table
-from batch.options import SamplingOptions
+from batch.options import RunOptions, SamplingOptions
 from batch.prices import dollars
 from batch.sources import Source
 
@@ -21,15 +22,17 @@ MOST_REASONS = 12
 _FLAGS = ("models", "budget", "quality", "dial", "explore")
 
 
-def add_routing_flags(parser: argparse.ArgumentParser, *, wishes: bool = True) -> None:
-    """What may be said of a choice among models; `wishes` are of a whole file."""
+def add_routing_flags(parser: argparse.ArgumentParser, *, wishes: bool = True, budget: bool = True) -> None:
+    """What may be said of a choice among models; `wishes` are of a whole file. A run has a `budget` of its own."""
     group = parser.add_argument_group("routing (with --model auto)")
     group.add_argument(
         "--models", metavar="A,B,…", help="the only models that may answer (default: those of the routes)"
     )
     if not wishes:
         return
-    group.add_argument("--budget", metavar="X", type=float, help="dollars that the whole may cost at most, as expected")
+    if budget:
+        text = "dollars that the whole may cost at most, as expected"
+        group.add_argument("--budget", metavar="X", type=float, help=text)
     group.add_argument(
         "--quality", metavar="X", type=float, help="share right that is wanted (0 to 1), for the least cost"
     )
@@ -51,9 +54,11 @@ def wish_of(args: argparse.Namespace) -> Wish:
         value = getattr(args, name)
         if value is not None and not 0 <= value <= 1:
             raise UsageError(f"--{name} is from 0 to 1, not {value:g}")
-    if args.budget is not None and not 0 <= args.budget < 1e9:
-        raise UsageError(f"--budget is a number of dollars, not {args.budget:g}")
-    return Wish(args.budget, args.quality, args.dial, args.explore or 0.0)
+    # Of a run it is what the job may not pass, and so what its plan aims at as well.
+    budget = args.budget if hasattr(args, "budget") else given(args, RunOptions).get("budget")
+    if budget is not None and not 0 <= budget < 1e9:
+        raise UsageError(f"--budget is a number of dollars, not {budget:g}")
+    return Wish(budget, args.quality, args.dial, args.explore or 0.0)
 
 
 def router_for(session: Session, args: argparse.Namespace) -> Router:

@@ -78,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, RunOptions)
     add_flags(parser, ExportOptions)
     add_flags(parser, NotifyOptions, defaults=False)
-    add_routing_flags(parser)
+    add_routing_flags(parser, budget=False)
     add_display_flags(parser)
     parser.add_argument(
         "--try",
