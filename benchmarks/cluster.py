@@ -152,6 +152,7 @@ from benchmarks.cluster import on
 processor = BatchProcessor(Path(sys.argv[1]).parent)
 run = Run(processor.open_job(sys.argv[1]), on(sys.argv[2], "ray_core:open_core", 2, {"room": 8})).start()
 run.wait()
+sys.exit(str(run.error or run.snapshot().reason) if run.snapshot().state != "finished" else 0)
 """
 
 
@@ -172,6 +173,7 @@ def drivers(cluster: Any, address: str, kills: int) -> None:
             ):
                 time.sleep(0.05)
             if process.poll() is not None:
+                assert process.returncode == 0, "a driver stopped by itself"
                 break
             time.sleep(random.uniform(0, 0.5))
             process.kill()
