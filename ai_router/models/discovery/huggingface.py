@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ai_router.models.discovery.describe import NOT_CAUSAL, describe
+from ai_router.models.discovery.folders import gguf_models
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import Workspace
 
@@ -27,3 +28,6 @@ def find(workspace: Workspace) -> Iterable[ModelSpec]:
         spec = describe(config.parent, id=name, name=name.split("/")[-1], source="found")
         if not spec.why.startswith(NOT_CAUSAL):
             yield spec
+    for folder in sorted(cache_folder().glob("models--*/snapshots/*")):
+        name = folder.parents[1].name.removeprefix("models--").replace("--", "/")
+        yield from gguf_models(folder, ("*.gguf", "*/*.gguf"), prefix=f"{name}/")

@@ -22,6 +22,7 @@ from ai_router.tui.widgets.text import count, harmless, one_line, plural
 if TYPE_CHECKING:
     from ai_router.models import ModelSpec
 
+WIDTH = 8  # answers at once that the memory is reckoned for
 _COMMAND = re.compile(r"pip install .+$")
 
 
@@ -179,6 +180,11 @@ def _row(spec: ModelSpec, chosen: bool) -> Row:
     )
 
 
+def _memory(spec: ModelSpec) -> str:
+    """What it takes to run, some answers at once."""
+    return f"{size_text(spec.memory(WIDTH))} with {WIDTH} answers at once" if spec.memory(WIDTH) else "—"
+
+
 def _details(spec: ModelSpec, chosen: bool) -> Content:
     rows = [
         ("name", one_line(spec.name) + ("   ● used when none is named" if chosen else ""), ""),
@@ -187,6 +193,9 @@ def _details(spec: ModelSpec, chosen: bool) -> Content:
         ("parameters", spec.parameters_text, ""),
         ("size", size_text(spec.size_bytes), ""),
         ("context", f"{count(spec.context)} tokens" if spec.context else "—", ""),
+        *((("quantised", spec.quantisation, ""),) if spec.quantisation else ()),
+        *((("licence", one_line(spec.license), ""),) if spec.license else ()),
+        ("memory", _memory(spec), ""),
         ("from", spec.source, ""),
         (
             "ready",

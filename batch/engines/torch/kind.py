@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
+from batch.engines.gguf.header import GgufError, read_header
 from batch.engines.places import read_config
 from batch.engines.registry import EngineKind, EngineOption
 from batch.options import PRECISIONS, TRUNCATE
@@ -13,20 +15,48 @@ def refuses(place: Path | str) -> str:
     """Why torch cannot run a folder although it is a model's."""
     if isinstance(place, str):
         return ""
+    if place.is_file():
+        return _refuses_gguf(place)
     said = read_config(place / "config.json")[0].get("quantization")
     if isinstance(said, dict) and "bits" in said and "group_size" in said:
         return f"its weights are quantised by MLX ({said['bits']} bits), which torch does not read: engine: mlx runs it"
     return ""
 
 
+# What transformers makes models of (`GGUF_CONFIG_MAPPING`), causal language models among them.
+GGUF_ARCHITECTURES = frozenset(
+    {
+        *("bloom", "falcon", "gemma2", "gemma3", "gpt2", "llama", "mamba", "mistral", "nemotron", "phi3"),
+        *("qwen2", "qwen2moe", "qwen3", "qwen3moe", "stablelm", "starcoder2"),
+    }
+)
+
+
+def _refuses_gguf(file: Path) -> str:
+    if importlib.util.find_spec("gguf") is None:
+        return 'needs gguf to read the file\'s weights: pip install "ai-router[local]"'
+    try:
+        architecture = read_header(file).architecture
+    except (GgufError, OSError) as error:
+        return f"{file}: {error}"
+    if architecture in GGUF_ARCHITECTURES:
+        return ""
+    return f"torch runs no {architecture} out of a GGUF file, llama.cpp does: engine: gguf"
+
+
+def suits(place: Path | str) -> bool:
+    """What lies on this machine."""
+    return not isinstance(place, str)
+
+
 KIND = EngineKind(
     "torch",
     "local",
-    "any Hugging Face causal language model, on CPUs and GPUs",
+    "any Hugging Face causal language model, GGUF files of the usual ones; on CPUs and GPUs",
     core="batch.engines.torch.engine:open_core",
     extra="local",
     modules=("torch", "transformers"),
-    forms=("folder",),
+    forms=("folder", "gguf"),
     options={
         "precision": EngineOption("numbers the model computes in", choices=PRECISIONS),
         "device": EngineOption("where it runs: auto, cpu, cuda"),
@@ -35,6 +65,6 @@ KIND = EngineKind(
         "cache_gb": EngineOption("most memory for keys and values, in GiB", float, minimum=0.001),
         "share_prefixes": EngineOption("compute what prompts have in common once", bool),
     },
-    suits=lambda place: not isinstance(place, str),
+    suits=suits,
     refuses=refuses,
 )

@@ -1,4 +1,4 @@
-"""A model's folder to a model: from safetensors or weights-only files, never with code of the folder's own."""
+"""A model's folder or GGUF file to a model, never with code of the folder's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch.engines.gguf.header import GgufHeader
+from batch.engines.gguf.memory import available
+from batch.engines.torch import gguf_file
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
 from batch.engines.torch.quantised import check_quantised
@@ -35,9 +38,14 @@ class Loaded:
 def load(
     path: str | Path, precision: str = "auto", device: str = "auto", adapter_path: str | Path | None = None
 ) -> Loaded:
-    """Load a Hugging Face causal language model; every way it can fail is a FatalError of one sentence."""
-    folder = Path(path).expanduser()
-    _check_folder(folder)
+    """Load a causal language model from a Hugging Face folder or a GGUF file.
+
+    Every way it can fail is a FatalError of one sentence.
+    """
+    place = Path(path).expanduser()
+    from_gguf = place.is_file()
+    if not from_gguf:
+        _check_folder(place)
     if precision not in PRECISIONS:
         raise FatalError(f"precision: {precision!r} is none of {', '.join(PRECISIONS)}")
     torch, transformers = _libraries()
@@ -47,28 +55,24 @@ def load(
         # fp16 for the GPUs from before bf16
         precision = "bf16" if not device.startswith("cuda") or torch.cuda.is_bf16_supported() else "fp16"
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    tokenizer = _tokenizer(folder, transformers)
-    adapter = None
+    adapter, header = None, None
     try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
-        )
-        model = model.to(device).eval()
-        if report["missing_keys"]:
-            # transformers would fill them with random numbers and go on
-            missing = sorted(report["missing_keys"])
-            raise FatalError(
-                f"{folder}: the weights lack {len(missing)} of the model's tensors, {missing[0]} among them"
-            )
+        if from_gguf:
+            header = gguf_file.open_header(place)
+            tokenizer, ends = gguf_file.load_tokenizer(place, header), gguf_file.end_ids(header)
+            model, precision = _from_gguf(place, header, precision, dtype, device, plain=bool(adapter_path))
+        else:
+            tokenizer = _tokenizer(place, transformers)
+            model, ends = _from_folder(place, dtype, device, transformers), frozenset()
         config = model.config.get_text_config()
-        parameters = sum(p.numel() for p in model.parameters())
+        parameters = sum(p.numel() for p in model.parameters()) if header is None else header.parameters
         if adapter_path:
             adapter = merge_adapter(model, Path(adapter_path).expanduser())
-        precision, quality, kernels = _quicken(model, tokenizer, precision, device, _stored(folder))
+        precision, quality, kernels = _quicken(model, tokenizer, precision, device, "" if from_gguf else _stored(place))
     except FatalError:
         raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
-        raise FatalError(f"{folder}: {_load_problem(error)}") from error
+        raise FatalError(f"{place}: {_load_problem(error)}") from error
     notes = [quality] if quality else []
     if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8"):
         notes.append(_without_kernels())
@@ -77,7 +81,7 @@ def load(
     return Loaded(
         model=model,
         tokenizer=tokenizer,
-        end_ids=_end_ids(model, tokenizer),
+        end_ids=_end_ids(model, tokenizer) | ends,
         context=context_of(config),
         about={
             "device": device,
@@ -91,6 +95,31 @@ def load(
             **({"adapter": adapter} if adapter else {}),
         },
     )
+
+
+def _from_folder(folder: Path, dtype: Any, device: str, transformers: Any) -> Any:
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
+    )
+    if report["missing_keys"]:
+        # transformers would fill them with random numbers and go on
+        missing = sorted(report["missing_keys"])
+        raise FatalError(f"{folder}: the weights lack {len(missing)} of the model's tensors, {missing[0]} among them")
+    return model.to(device).eval()
+
+
+def _from_gguf(
+    file: Path, header: GgufHeader, precision: str, dtype: Any, device: str, *, plain: bool
+) -> tuple[Any, str]:
+    """The model and the precision: int8 from the first layer on where that is wanted or fp32 would not fit memory."""
+    from batch.engines.torch import linear
+
+    tight = precision == "auto" and 4 * (header.parameters or 0) > available() * 0.6
+    if tight and device == "cpu" and linear.has_int8():
+        precision = "int8"
+    int8 = precision == "int8" and device == "cpu" and not plain and linear.has_int8()
+    model = gguf_file.load_model(file, header, dtype, device, int8=int8)
+    return model, precision
 
 
 def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str, str]:

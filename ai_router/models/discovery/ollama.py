@@ -1,0 +1,81 @@
+"""Models that Ollama has pulled, run without Ollama: a manifest names the blob that is the GGUF file. Read only.
+
+`manifests/<registry>/<namespace>/<model>/<tag>` is JSON whose layers have a media type and a digest `sha256:<hex>`; the
+blob is `blobs/sha256-<hex>`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ai_router.models.discovery.describe import describe
+from ai_router.models.spec import ModelSpec
+from ai_router.settings import Workspace
+
+MODEL = "application/vnd.ollama.image.model"
+ADAPTER = "application/vnd.ollama.image.adapter"
+SERVICE = Path("/usr/share/ollama/.ollama/models")  # where Ollama runs as a service of Linux
+_DIGEST = re.compile(r"^sha256[:-][0-9a-f]{64}$")
+_LONGEST_MANIFEST = 2**20
+_MOST = 1000
+
+
+def folders() -> list[Path]:
+    """Where Ollama keeps models: $OLLAMA_MODELS, else the user's folder and the service's."""
+    if named := os.environ.get("OLLAMA_MODELS"):
+        return [Path(named)]
+    try:
+        return [Path.home() / ".ollama" / "models", SERVICE]
+    except RuntimeError:  # nobody's home
+        return [SERVICE]
+
+
+def find(workspace: Workspace) -> Iterable[ModelSpec]:
+    """Each tag of each model; one whose blob is gone is not ready and says so."""
+    for root in folders():
+        yield from _in(root)
+
+
+def _in(root: Path) -> Iterator[ModelSpec]:
+    for count, manifest in enumerate(sorted((root / "manifests").glob("*/*/*/*"))):
+        if count >= _MOST:
+            return
+        *_, namespace, model, tag = manifest.parts
+        name = f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
+        spec_id = f"ollama/{name}"
+        try:
+            blob, adapter = _layers(root, manifest)
+        except (OSError, ValueError) as error:
+            said = f"Ollama's manifest {manifest} cannot be read: {error}"
+            yield ModelSpec(spec_id, name, "gguf", manifest, "Ollama", ready=False, why=said)
+            continue
+        if not blob.is_file():
+            said = f"its weights are gone ({blob}): ollama pull {name} fetches them again"
+            yield ModelSpec(spec_id, name, "gguf", blob, "Ollama", ready=False, why=said)
+            continue
+        spec = describe(blob, id=spec_id, name=name, source="Ollama")
+        if adapter is not None and spec.ready:
+            spec = replace(spec, ready=False, why="it has an adapter over its weights: ask Ollama's server for it")
+        yield spec
+
+
+def _layers(root: Path, manifest: Path) -> tuple[Path, Path | None]:
+    """The blobs of the weights and of an adapter; raises ValueError where there are no weights."""
+    if manifest.stat().st_size > _LONGEST_MANIFEST:
+        raise ValueError("it is too long")
+    said: Any = json.loads(manifest.read_bytes())
+    blobs: dict[str, Path] = {}
+    layers = said.get("layers") if isinstance(said, dict) else None
+    for layer in layers if isinstance(layers, list) else []:
+        kind, digest = (layer.get("mediaType"), layer.get("digest")) if isinstance(layer, dict) else (None, None)
+        if isinstance(kind, str) and isinstance(digest, str) and _DIGEST.match(digest):
+            blobs.setdefault(kind, root / "blobs" / digest.replace(":", "-"))
+    if MODEL not in blobs:
+        raise ValueError("it names no weights")
+    return blobs[MODEL], blobs.get(ADAPTER)

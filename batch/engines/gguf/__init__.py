@@ -1,0 +1,1 @@
+"""GGUF files: what their header says, and llama.cpp as an engine that runs them."""

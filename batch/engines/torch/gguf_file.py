@@ -1,0 +1,284 @@
+"""A GGUF file to a model of transformers: config, tokenizer and weights from the file, one tensor at a time.
+
+What becomes of a file's names and values is transformers' own mapping; the file is read by our header reader, which is
+a hundred times faster on large vocabularies, and no copy of the whole model is made beside the one that runs. What the
+mapping passes over although it changes answers is refused: llama.cpp runs such a file.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from batch.engines.gguf.header import GgufArray, GgufError, GgufHeader, GgufTensor, read_array, read_header
+from batch.engines.gguf.types import ARRAY, SCALARS, TENSOR_TYPES
+from batch.errors import FatalError, MissingExtraError
+
+# Splits of text before BPE that transformers leaves at GPT-2's, where that is right (llama.cpp, llama-vocab.cpp) …
+LIKE_GPT2 = frozenset({"gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo"})
+# … and those that cut every digit off first.
+DIGITS_ALONE = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
+# Control tokens that end a turn, whatever `eos` says: llama.cpp ends an answer at them too.
+TURN_ENDS = frozenset({"<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eom_id|>", "<|endoftext|>"})
+CONTROL = 3  # of tokenizer.ggml.token_type
+ELSEWHERE = "llama.cpp runs it: engine: gguf"
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def open_header(file: Path) -> GgufHeader:
+    """The header of a model's file; raises FatalError in words."""
+    try:
+        header = read_header(file)
+    except (GgufError, OSError) as error:
+        raise FatalError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    if why := header.why_not():
+        raise FatalError(f"{file} is {why}")
+    return header
+
+
+def load_tokenizer(file: Path, header: GgufHeader) -> Any:
+    """The tokenizer and chat template that the file carries."""
+    import transformers
+    from tokenizers import Regex, pre_tokenizers
+
+    try:
+        from transformers.integrations.gguf import convert_gguf_tokenizer, get_gguf_tokenizer
+        from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+    except ImportError:
+        raise FatalError(f"{file}: GGUF needs transformers 5.23 or newer; {ELSEWHERE}") from None
+    split = header.text("tokenizer.ggml.pre")
+    byte_level = header.text("tokenizer.ggml.model") == "gpt2"
+    if byte_level and split not in {*GGUF_PRE_TOKENIZER_SPLITS, *LIKE_GPT2, *DIGITS_ALONE}:
+        raise FatalError(f"{file}: how it splits text ({split or 'not said'}) is not known here; {ELSEWHERE}")
+    try:
+        architecture, parts, said = get_gguf_tokenizer(str(header.files[0]))
+        backend, more = convert_gguf_tokenizer(architecture, parts)
+    except Exception as error:  # the formats are many, and so are their errors
+        raise FatalError(f"{file}: its tokenizer cannot be read: {error}") from error
+    if byte_level and split in DIGITS_ALONE:
+        # As text is cut by Hugging Face's `Digits` in these models' own tokenizer.json.
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(r"\p{N}"), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
+        )
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **said, **more)
+
+
+def end_ids(header: GgufHeader) -> frozenset[int]:
+    """The tokens that end an answer by the file's own account."""
+    values = header.values
+    keys = ("eos_token_id", "eot_token_id", "eom_token_id")
+    named = {value for key in keys if isinstance(value := values.get(f"tokenizer.ggml.{key}"), int)}
+    tokens, kinds = (values.get(f"tokenizer.ggml.{key}") for key in ("tokens", "token_type"))
+    if isinstance(tokens, GgufArray) and isinstance(kinds, GgufArray):
+        control = [i for i, kind in enumerate(read_array(header.files[0], kinds)) if kind == CONTROL]
+        texts = read_array(header.files[0], tokens)
+        named |= {i for i in control if i < len(texts) and texts[i] in TURN_ENDS}
+    return frozenset(named)
+
+
+def load_model(file: Path, header: GgufHeader, dtype: Any, device: str, *, int8: bool) -> Any:
+    """The model with the file's weights, in that type; with `int8`, every layer quantised as soon as it is read."""
+    import torch
+    import transformers
+
+    config = _config(file, header)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model.eval()
+    _fill_buffers(model, device)
+    _fill(file, header, model, dtype, device, int8=int8)
+    model.tie_weights()
+    empty = [name for name, value in model.named_parameters() if value.device.type == "meta"]
+    empty += [name for name, value in model.named_buffers() if value.device.type == "meta"]
+    if empty:
+        raise FatalError(f"{file}: the weights lack {len(empty)} of the model's tensors, {empty[0]} among them")
+    return model
+
+
+def _config(file: Path, header: GgufHeader) -> Any:
+    """The model's config as transformers makes it of a file; refused where it passes over what changes answers."""
+    import transformers
+
+    try:
+        from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+        with _our_reader(header):
+            said = load_gguf_checkpoint(str(file), return_tensors=False)["config"]
+        config = transformers.AutoConfig.for_model(**said)
+    except ImportError as error:
+        raise MissingExtraError("local", "reading GGUF in the torch engine") from error
+    except Exception as error:
+        raise FatalError(f"{file}: {' '.join(str(error).split())[:300]}; {ELSEWHERE}") from error
+    if problem := _passed_over(header, config):
+        raise FatalError(f"{file}: {problem}, which the torch engine does not honour in a GGUF file; {ELSEWHERE}")
+    return config
+
+
+def _passed_over(header: GgufHeader, config: Any) -> str:
+    """What the file says and the config does not have, as a clause; "" where nothing is lost."""
+    arch = header.architecture
+    scaling = header.text(f"{arch}.rope.scaling.type")
+    if scaling not in ("", "none") and arch not in ("gpt-oss", "gpt_oss"):
+        return f"its positions are stretched ({scaling})"
+    heads = getattr(config, "num_attention_heads", None) or 1
+    wide = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
+    for key in ("attention.key_length", "attention.value_length"):
+        if (said := header.number(key)) is not None and said != wide and "gemma4" not in arch:
+            return f"its heads are {said} wide, and {wide} by the config"
+    turned = header.number("rope.dimension_count")
+    part = getattr(config, "partial_rotary_factor", None)
+    part = part or (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
+    if turned is not None and turned != int(wide * part) and "gemma4" not in arch:
+        return f"it turns {turned} of a head's {wide} dimensions"
+    base = header.values.get(f"{arch}.rope.freq_base")
+    known = (getattr(config, "rope_parameters", None) or {}).get("rope_theta") or getattr(config, "rope_theta", None)
+    if isinstance(base, float) and isinstance(known, float | int) and abs(base - known) > 1e-3 * base:
+        return f"its rotary base is {base:g}, and {known:g} by the config"
+    window = header.number("attention.sliding_window")
+    if window is not None and getattr(config, "sliding_window", None) != window:
+        return f"its layers see a window of {window} tokens"
+    return ""
+
+
+@contextmanager
+def _our_reader(header: GgufHeader) -> Iterator[None]:
+    """While it lasts, transformers reads this header instead of building the gguf library's own, token by token."""
+    import gguf
+
+    with _ONE_AT_A_TIME:
+        theirs = gguf.GGUFReader
+        gguf.GGUFReader = lambda path: _as_theirs(header)
+        try:
+            yield
+        finally:
+            gguf.GGUFReader = theirs
+
+
+def _as_theirs(header: GgufHeader) -> Any:
+    fields: dict[str, Any] = {}
+    for key, value in header.values.items():
+        fields[key] = _field(header.files[0], value)
+    names = [SimpleNamespace(name=tensor.name) for tensor in header.tensors]
+    return SimpleNamespace(fields=fields, tensors=names)
+
+
+def _field(file: Path, value: Any) -> Any:
+    if isinstance(value, GgufArray):
+        if value.type in SCALARS and value.count < 10_000:
+            numbers = read_array(file, value)
+            return SimpleNamespace(parts=[(n,) for n in numbers], types=[ARRAY, value.type], data=range(len(numbers)))
+        # Of the vocabulary a config needs the length alone.
+        return SimpleNamespace(parts=[b""], types=[ARRAY, 8], data=[0] * value.count)
+    if isinstance(value, str):
+        return SimpleNamespace(parts=[value.encode()], types=[8], data=[0])
+    kind = 7 if isinstance(value, bool) else 12 if isinstance(value, float) else 11
+    return SimpleNamespace(parts=[(value,)], types=[kind], data=[0])
+
+
+def _fill_buffers(model: Any, device: str) -> None:
+    """Give what a model computes for itself (rotary frequencies) its numbers, which it has none of on "meta"."""
+    import torch
+
+    for module in model.modules():
+        own = {name: value for name, value in module._buffers.items() if value is not None}
+        if not any(value.device.type == "meta" for value in own.values()):
+            continue
+        for name, value in own.items():
+            module._buffers[name] = torch.empty_like(value, device="cpu")
+        model._init_weights(module)
+        for name, value in list(module._buffers.items()):
+            module._buffers[name] = None if value is None else value.to(device)
+
+
+def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *, int8: bool) -> None:
+    """Put the file's tensors into the model, each dequantised by itself; every one must have a place there."""
+    import torch
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+    from batch.engines.torch import linear
+
+    arch = header.architecture
+    processor = TENSOR_PROCESSORS.get(arch, TensorProcessor)(config=model.config.to_dict())
+    places = get_gguf_hf_weights_map(model, processor)
+    collected: dict[str, Any] = {"tensors": {}}  # experts, which are put together of several tensors
+    waiting = _by_layer(header.tensors)
+    for tensor in header.tensors:
+        made = processor.process(
+            weights=_numbers(tensor), name=tensor.name, tensor_key_mapping=places, parsed_parameters=collected
+        )
+        if made.name is not None:
+            if made.name not in places:
+                raise FatalError(f"{file}: its tensor {made.name} has no place in the model; {ELSEWHERE}")
+            weights = torch.from_numpy(made.weights.copy() if not made.weights.flags.writeable else made.weights)
+            _put(file, model, places[made.name], weights.to(dtype).contiguous(), device)
+        layer = _layer(tensor.name)
+        waiting[layer] -= 1
+        if int8 and layer and not waiting[layer] and not collected["tensors"]:
+            part = model.get_submodule(_module_of(places, layer))
+            linear.fuse(part)
+            linear.quantise(part)
+    for name, weights in collected["tensors"].items():
+        _put(file, model, name, weights.to(dtype), device)
+
+
+def _by_layer(tensors: tuple[GgufTensor, ...]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for tensor in tensors:
+        counts[_layer(tensor.name)] = counts.get(_layer(tensor.name), 0) + 1
+    return counts
+
+
+def _layer(name: str) -> str:
+    """`blk.3.` of a tensor of that layer; "" of others."""
+    found = re.match(r"blk\.\d+\.", name)
+    return found[0] if found else ""
+
+
+def _module_of(places: Mapping[str, str], layer: str) -> str:
+    """The name of the module that a layer's tensors go into: what their names there have in common."""
+    names = [place for name, place in places.items() if name.startswith(layer)]
+    number = layer.split(".")[1]
+    head, _, _ = names[0].partition(f".{number}.")
+    return f"{head}.{number}"
+
+
+def _numbers(tensor: GgufTensor) -> Any:
+    """A tensor's numbers in fp32, from the mapped file."""
+    import numpy as np
+    from gguf import GGMLQuantizationType, dequantize
+
+    _, block, width = TENSOR_TYPES[tensor.type]
+    raw = np.memmap(tensor.file, np.uint8, "r", offset=tensor.offset, shape=(tensor.size,))
+    row = tensor.shape[-1] // block * width if tensor.shape else width
+    kind = GGMLQuantizationType(tensor.type)
+    if kind == GGMLQuantizationType.F32:
+        return raw.view(np.float32).reshape(tensor.shape)
+    if kind == GGMLQuantizationType.F16:
+        return raw.view(np.float16).reshape(tensor.shape).astype(np.float32)
+    return dequantize(raw.reshape(*tensor.shape[:-1], row), kind)
+
+
+def _put(file: Path, model: Any, name: str, weights: Any, device: str) -> None:
+    from torch import nn
+
+    module_name, _, leaf = name.rpartition(".")
+    try:
+        module = model.get_submodule(module_name)
+        old = getattr(module, leaf)
+    except AttributeError:
+        raise FatalError(f"{file}: the model has no {name}; {ELSEWHERE}") from None
+    if tuple(old.shape) != tuple(weights.shape):
+        said = "×".join(map(str, weights.shape))
+        raise FatalError(f"{file}: {name} is {said}, and the model has it {'×'.join(map(str, old.shape))}")
+    if leaf in module._buffers:
+        module._buffers[leaf] = weights.to(device)
+    else:
+        setattr(module, leaf, nn.Parameter(weights.to(device), requires_grad=False))

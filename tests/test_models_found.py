@@ -1,0 +1,122 @@
+"""Models of other programs, found where they lie: Ollama, LM Studio, llama.cpp, the Hugging Face cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from ai_router.models import Registry
+from ai_router.models.discovery import SECONDS, ollama
+from ai_router.models.spec import ModelSpec
+from ai_router.settings import Settings, Workspace
+from tests.engines.test_gguf_header import written
+
+pytest.importorskip("gguf")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def models(home: Path) -> dict[str, ModelSpec]:
+    registry = Registry(Workspace(home / "work", Settings()))
+    assert registry.skipped == []
+    return {spec.id: spec for spec in registry.all()}
+
+
+def pulled(home: Path, name: str, weights: Path | None, **layers: str) -> Path:
+    """A model as Ollama keeps it."""
+    root = home / ".ollama" / "models"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else "0" * 64
+    (root / "blobs").mkdir(parents=True, exist_ok=True)
+    if weights:
+        shutil.copy(weights, root / "blobs" / f"sha256-{digest}")
+    manifest = root / "manifests" / name
+    manifest.parent.mkdir(parents=True)
+    more = [{"mediaType": f"application/vnd.ollama.image.{kind}", "digest": said} for kind, said in layers.items()]
+    manifest.write_text(json.dumps({"layers": [{"mediaType": ollama.MODEL, "digest": f"sha256:{digest}"}, *more]}))
+    return manifest
+
+
+def test_each_place_and_the_same_weights_once(home: Path) -> None:
+    one = written(home / "one.gguf")
+    other = written(home / "other.gguf", tokens=9)
+    pulled(home, "registry.ollama.ai/library/tiny/latest", one)
+    pulled(home, "hf.co/someone/model-GGUF/Q8_0", other)
+    studio = home / ".lmstudio" / "models" / "maker" / "model"
+    studio.mkdir(parents=True)
+    shutil.copy(one, studio / "copy-of-one.gguf")
+    written(studio / "mmproj-model.gguf", "clip")
+    (home / ".cache" / "llama.cpp").mkdir(parents=True)
+    written(home / ".cache" / "llama.cpp" / "third.gguf", tokens=10)
+    snapshot = home / "hub" / "models--org--repo" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    written(snapshot / "fourth.gguf", tokens=11)
+    found = models(home)
+    assert set(found) == {"demo", "ollama/tiny:latest", "ollama/someone/model-GGUF:Q8_0", "llama.cpp/third"} | {
+        "org/repo/fourth"
+    }
+    tiny = found["ollama/tiny:latest"]
+    assert (tiny.context, tiny.license, tiny.quantisation, tiny.source) == (512, "mit", "F32", "Ollama")
+    assert tiny.ready and tiny.memory(4) and tiny.memory(8) > tiny.memory(4)
+
+
+def test_a_manifest_whose_blob_is_gone_and_others_that_are_none(home: Path) -> None:
+    pulled(home, "registry.ollama.ai/library/gone/1b", None)
+    pulled(home, "registry.ollama.ai/library/tuned/1b", written(home / "m.gguf"), adapter="sha256:" + "1" * 64)
+    for name, text in {"cut": '{"layers": [', "odd": "[]", "away": json.dumps({"layers": [{"digest": 3}, 7]})}.items():
+        pulled(home, f"registry.ollama.ai/library/{name}/1b", None).write_text(text)
+    outside = {"layers": [{"mediaType": ollama.MODEL, "digest": "sha256:../../../../etc/passwd"}]}
+    pulled(home, "registry.ollama.ai/library/out/1b", None).write_text(json.dumps(outside))
+    found = models(home)
+    assert "ollama pull gone:1b" in found["ollama/gone:1b"].why
+    assert "adapter" in found["ollama/tuned:1b"].why
+    for name in ("cut", "odd", "away", "out"):
+        spec = found[f"ollama/{name}:1b"]
+        assert not spec.ready and "cannot be read" in spec.why
+
+
+def test_a_place_that_takes_too_long_holds_nobody_up(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SECONDS < 10
+    monkeypatch.setattr("ai_router.models.discovery.SECONDS", 0.05)
+    done = []
+
+    def sleepy(workspace: Workspace) -> list[ModelSpec]:
+        while not done:
+            time.sleep(0.01)
+        return []
+
+    monkeypatch.setattr("ai_router.models.discovery.FINDERS", (("a sleeping disk", sleepy),))
+    registry = Registry(Workspace(home / "work", Settings()))
+    done.append(True)
+    assert "a sleeping disk took longer" in registry.skipped[0] and registry.get("demo").ready
+
+
+def test_larger_than_memory_says_both_numbers(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batch.engines.gguf.memory.total", lambda: 1000)
+    (home / "work" / "models").mkdir(parents=True)
+    written(home / "work" / "models" / "big.gguf")
+    assert "this machine has 0.0 GB" in models(home)["big"].why
+
+
+def test_the_chat_model_is_the_default_where_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ai_router import included
+
+    monkeypatch.setenv(included.VARIABLE, str(written(home / "chat.gguf")))
+    assert included.default_model() == included.CHAT
+    assert next(iter(models(home).values())).id == included.CHAT
+    monkeypatch.setenv(included.VARIABLE, "off")
+    assert included.default_model() == included.DEMO and included.CHAT not in models(home)
+    monkeypatch.setattr(included.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delenv(included.VARIABLE)
+    assert included.chat_model() is None
