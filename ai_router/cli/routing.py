@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ai_router.cli.flags import given
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, narrate, plural, table
-from batch.options import RunOptions, SamplingOptions
+from batch.options import SamplingOptions
 from batch.prices import dollars
 from batch.sources import Source
 
@@ -31,8 +30,9 @@ def add_routing_flags(parser: argparse.ArgumentParser, *, wishes: bool = True, b
     if not wishes:
         return
     if budget:
-        text = "dollars that the whole may cost at most, as expected"
-        group.add_argument("--budget", metavar="X", type=float, help=text)
+        group.add_argument(
+            "--budget", metavar="X", type=float, help="dollars that the whole may cost at most, as expected"
+        )
     group.add_argument(
         "--quality", metavar="X", type=float, help="share right that is wanted (0 to 1), for the least cost"
     )
@@ -46,16 +46,15 @@ def refuse_flags(args: argparse.Namespace) -> None:
         raise UsageError(f"--{said[0]} chooses among models, and one is named; it goes with --model auto")
 
 
-def wish_of(args: argparse.Namespace) -> Wish:
-    """What is wanted of the file, checked."""
+def wish_of(args: argparse.Namespace, budget: float | None = None) -> Wish:
+    """What is wanted of the file, checked; `budget` is that of the run, where there is one."""
     from ai_router.routing.planning import Wish
 
     for name in ("quality", "dial", "explore"):
         value = getattr(args, name)
         if value is not None and not 0 <= value <= 1:
             raise UsageError(f"--{name} is from 0 to 1, not {value:g}")
-    # Of a run it is what the job may not pass, and so what its plan aims at as well.
-    budget = args.budget if hasattr(args, "budget") else given(args, RunOptions).get("budget")
+    budget = getattr(args, "budget", None) if budget is None else budget
     if budget is not None and not 0 <= budget < 1e9:
         raise UsageError(f"--budget is a number of dollars, not {budget:g}")
     return Wish(budget, args.quality, args.dial, args.explore or 0.0)
@@ -81,6 +80,7 @@ def planned(
     busy: Callable[[str], None],
     *,
     curve: bool = False,
+    budget: float | None = None,
 ) -> FilePlan:
     """The plan of a file."""
     from ai_router.routing.planning import plan_file
@@ -88,7 +88,7 @@ def planned(
     def progress(count: int) -> None:
         busy(f"Routing… {count:,} prompts")
 
-    made = plan_file(router, source, wish_of(args), sampling=sampling, progress=progress, curve=curve)
+    made = plan_file(router, source, wish_of(args, budget), sampling=sampling, progress=progress, curve=curve)
     busy("")
     return made
 
