@@ -113,8 +113,8 @@ class AnthropicPage:
         if kind == "succeeded":
             try:
                 return Result(custom_id, self._wire.read(result.get("message") or {}))
-            except WireError as error:
-                return Result(custom_id, failure=Failure(ErrorClass.PERMANENT, str(error)))
+            except WireError as problem:
+                return Result(custom_id, failure=Failure(ErrorClass.PERMANENT, str(problem)))
         if kind in ("canceled", "expired"):
             return Result(custom_id)
         if kind == "errored":
