@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ |= {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_AUTH_TOKEN": os.environ.get("AI_ROUTER_BENCH_TOKEN") or secrets.token_hex(32),
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "engines"), os.environ.get("PYTHONPATH", "")]),
 }
@@ -164,7 +164,7 @@ def drivers(cluster: Any, address: str, kills: int) -> None:
         file = str(job.checkpoint_file)
         killed = 0
         until = time.monotonic() + MINUTES * 60
-        env = {**os.environ, "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
+        env = {**os.environ, "AI_ROUTER_BENCH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
         while True:
             process = subprocess.Popen([sys.executable, "-c", DRIVER, file, address], cwd=ROOT, env=env)
             before = _committed(file)
