@@ -530,7 +530,7 @@ class ProviderEngine:
         await desk.noted(watched.key, details)
 
     async def _note_state(self, desk: Desk, watched: Watched, remote: Remote) -> None:
-        now = {"state": remote.word, "done": remote.done, "failed": remote.failed}
+        now: dict[str, Any] = {"state": remote.word, "done": remote.done, "failed": remote.failed}
         if remote.expires:
             now["expires"] = remote.expires
         if any(watched.details.get(name) != value for name, value in now.items()):
@@ -548,7 +548,7 @@ class ProviderEngine:
         if settings.lane != "auto" or settings.deadline is None or self._rescuing is not None or not self._watched:
             return False
         began = min(w.details.get("at", self._clock()) for w in self._watched.values())
-        return self._clock() >= began + settings.deadline - min(3600.0, settings.deadline / 4)
+        return bool(self._clock() >= began + settings.deadline - min(3600.0, settings.deadline / 4))
 
     def _begin_rescue(self, desk: Desk, wake: asyncio.Event) -> None:
         if self._rescuing is not None and self._rescuing.alive:
