@@ -118,8 +118,8 @@ class AnthropicPage:
         if kind in ("canceled", "expired"):
             return Result(custom_id)
         if kind == "errored":
-            error = result.get("error") or {}
-            inner = error.get("error") or error
+            said = result.get("error") or {}
+            inner = said.get("error") or said
             status = _STATUS.get(str(inner.get("type")), 400)
             return Result(custom_id, failure=line_failure(status, orjson.dumps({"error": inner}), "anthropic"))
         return Result(
