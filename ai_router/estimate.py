@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ai_router.models import ModelSpec
@@ -33,13 +33,17 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        """`1,000 prompts, 40,000–67,000 tokens in, 1,000–256,000 out, $0.02–$0.31; time unknown`."""
-        cost = "cost unknown" if self.cost is None else _money(*self.cost)
+        """`1,000 prompts, 40,000–67,000 tokens in, 1,000–256,000 out, $0.02–$0.31, about 4m 10s`."""
         time = "" if self.seconds is None else f", about {format_duration(self.seconds)}"
         return (
             f"{self.items:,} prompts, {_span(*self.tokens_input)} tokens in, "
-            f"{_span(*self.tokens_output)} out, {cost}{time}"
+            f"{_span(*self.tokens_output)} out, {self.cost_text}{time}"
         )
+
+    @property
+    def cost_text(self) -> str:
+        """`$0.02–$0.31`, `free`, `cost unknown`."""
+        return "cost unknown" if self.cost is None else _money(*self.cost)
 
 
 def before(spec: ModelSpec, report: Report, sampling: SamplingOptions) -> Estimate | None:
@@ -60,7 +64,7 @@ def before(spec: ModelSpec, report: Report, sampling: SamplingOptions) -> Estima
     return Estimate(report.total, (low, high), outputs, known)
 
 
-def price_of(spec: ModelSpec):  # type: ignore[no-untyped-def]
+def price_of(spec: ModelSpec) -> Callable[[Usage], int | None] | None:
     """Billionths of a dollar of a usage, as a function; None where the price is not known."""
     from batch.engines.http.kind import server_of
 

@@ -8,15 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import directed, lanes_engine, named
-from ai_router.models import ModelSpec, Registry, make_job_engine, token_counter, with_choices
+from ai_router.models import ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
+from ai_router.shards import KEY as SHARD
+from ai_router.shards import shard_of
 from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
@@ -56,6 +57,7 @@ class JobPlan:
     details: dict[str, Any] = field(default_factory=dict)  # JSON that only this kind of job understands
     weights: dict[str, Any] | None = None  # the fingerprint of its model when it began
     table: dict[str, Any] | None = None  # where the items are rows of a table: which, and how they became prompts
+    shard: tuple[int, int] | None = None  # of an input that several jobs share: which of how many, from 1
     lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
     chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
     stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
@@ -71,6 +73,8 @@ class JobPlan:
             config["weights"] = self.weights
         if self.table is not None:
             config["table"] = self.table
+        if self.shard is not None:
+            config[SHARD] = list(self.shard)
         if self.lanes:
             config["lanes"] = self.lanes
         if self.chains:
@@ -155,6 +159,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         weights=config.get("weights"),
         stored=job.checkpoint_file,
         table=config.get("table"),
+        shard=shard_of(config),
         lanes=[str(lane) for lane in config.get("lanes", ())],
         chains=dict(config.get("chains", {})),
     )
@@ -192,7 +197,11 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
     spec = spec_of(registry, plan)
-    make = partial(make_job_engine, reuse=plan.run.reuse, answers=registry.workspace.checkpoints / ANSWERS_NAME)
+    answers = registry.workspace.checkpoints / ANSWERS_NAME
+
+    def make(spec: ModelSpec, sampling: SamplingOptions, **how: Any) -> Engine[Request, Answer]:
+        return reusing(make_engine(spec, sampling, **how), spec, sampling, plan.run.reuse, answers)
+
     if plan.lanes:
         return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
     spec = spec.configured(plan.run)

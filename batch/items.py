@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from batch.errors import Failure
 
 ItemId = int | str
 T = TypeVar("T")
 
+if TYPE_CHECKING:
+    from dataclasses import dataclass as value
+else:
+
+    def value(*, frozen, slots):
+        """As `dataclass`; but that a field is never set again is held by type checkers alone.
+
+        Guarded, each field costs a call when an object is made, and of these there are several for each item of a job.
+        """
+        return dataclass(slots=slots, unsafe_hash=frozen)
+
+
 NS_PER_MS = 1_000_000
 BODY_PARAMS = ("response_format", "logprobs")  # of a request in the OpenAI form, which sources leave as they are
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class BatchItem(Generic[T]):
     """One request and its id. Ids are unique within a job; nothing is ever matched by position."""
 
@@ -48,7 +60,7 @@ class Timing:
     total_ns: int  # until its response
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class BatchResponse(Generic[T]):
     """What became of one item: either `data` or `error` is set. Durations are nanoseconds.
 
@@ -210,7 +222,7 @@ class BatchResults(Sequence[BatchResponse[T]]):
         return f"<{type(self).__name__}: {self.success_count()} of {len(self)} succeeded>"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Request:
     """One thing to answer: the text a person reads, and what an engine needs beside it.
 
@@ -251,7 +263,7 @@ class Request:
         return self.extra.get("custom_id") if self.extra else None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Answer:
     """The text of an answer, and what an engine has to say beside it (`finish_reason`, `logprobs`, …; JSON)."""
 

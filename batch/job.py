@@ -33,7 +33,7 @@ def new_job_id() -> str:
 
 def check_job_id(job_id: str) -> str:
     """The id, if files can be named by it wherever it comes from; ValueError if it would lead to another folder."""
-    if not job_id or len(job_id) > LONGEST_ID or any(c in "/\\" or not c.isprintable() for c in job_id):
+    if not 0 < len(job_id) <= LONGEST_ID or not job_id.isprintable() or "/" in job_id or "\\" in job_id:
         raise ValueError(f"{job_id[:LONGEST_ID]!r} is no job id")
     return job_id
 
@@ -92,7 +92,7 @@ class BatchJob:
     updated_at: str | None = None
     tokens_input: int = 0
     tokens_output: int = 0
-    elapsed: float = 0.0  # seconds of running, over all resumes
+    elapsed: float = 0.0  # seconds of running, over all resumes; without those in which a model was loaded
     reason: str | None = None  # why the last run ended before the end
     config: dict[str, Any] = field(default_factory=dict)  # source, options, …; JSON
     cost: int = 0  # of what is known

@@ -22,6 +22,8 @@ _SPACED = '": '  # only the standard library writes a space there; format 1 kept
 
 def clean(text: str) -> str:
     """Text that UTF-8 can hold: a lone surrogate becomes U+FFFD."""
+    if text.isascii():  # known without a look at the text
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -142,6 +142,16 @@ class RunOptions:
         advanced=True,
         parse=parse_slo,
     )
+    lane: str = option(
+        AS_MODEL,
+        "of a provider's model: batch waits for half the price, now asks at once, auto asks at once for what is not "
+        "there near the deadline; model: as models.yaml has it, else batch",
+        choices=(AS_MODEL, "batch", "now", "auto"),
+        advanced=True,
+    )
+    deadline: str | None = option(
+        None, "with lane auto, when every answer has to be there, as in 6h", metavar="TIME", advanced=True
+    )
     precision: str = option(
         AS_MODEL,
         "numbers a local model computes in; model: as models.yaml has it, else auto: as the hardware has it",

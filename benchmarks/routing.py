@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_router.models import Registry, make_engine
+from ai_router.routing.categories import category_of
 from ai_router.routing.evidence import Evidence, Graded
 from ai_router.routing.planning import FilePlan, Wish, plan_file
 from ai_router.routing.predictor import fit
@@ -206,8 +207,8 @@ def resampled(bench: Bench, rows: Sequence[Row], times: int, file: Path) -> None
         test = order[count:]
         scores = {model: bench.result(test, lambda n, model=model: model) for model in MODELS}
         best = max(scores, key=lambda model: (scores[model][0], -scores[model][1]))
-        expected = sum(bench.cost_of(best, tokens(row), router.rates.overall[best].tokens_output) for row in test)
-        plan = bench.plan(router, test, Wish(budget=expected / 1e9))
+        spent = sum(bench.cost_of(best, tokens(row), written(router, best, row)) for row in test)
+        plan = bench.plan(router, test, Wish(budget=spent / 1e9))
         right, cost = bench.result(test, lambda n, plan=plan: plan.lanes[plan.lane_of[n]])
         held += right >= scores[best][0]
         budget_kept += cost <= scores[best][1]
@@ -217,6 +218,12 @@ def resampled(bench: Bench, rows: Sequence[Row], times: int, file: Path) -> None
         f"{held} (wanted: 95 %), mean gain {sum(gains) / len(gains):+.1%}, least {min(gains):+.1%}; "
         f"its real cost was not exceeded in {budget_kept}"
     )
+
+
+def written(router: Router, model: str, row: Row) -> float:
+    """Tokens of an answer, as the plan expects them."""
+    rate = router.rates.of(model, category_of(row.text).category) or router.rates.overall[model]
+    return rate.tokens_output
 
 
 def tokens(row: Row) -> int:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 
 from ai_router import jobs
-from ai_router.cli import output
+from ai_router.cli import metrics, output
 from ai_router.cli.display import Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, as_arguments, flag_name, given
@@ -106,6 +106,7 @@ def ending_of(args: argparse.Namespace, session: Session, job: BatchJob) -> Endi
     notify, notify_given = notify_options(args, session.workspace.settings)
     form = "format" in said
     ending = Ending(export, form or "path" in said, form, notify, notify_given, args.retry_failed)
+    ending.metrics = metrics.check(args.metrics)
     assert job.checkpoint_file is not None
     check_ending(ending, args, [job.checkpoint_file])
     return ending

@@ -11,7 +11,6 @@ from ai_router.cli.flags import add_flags, given
 from ai_router.cli.routing import add_routing_flags, curve_table, lines_of, planned, router_for
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit, emit_json, inert, narrate
-from batch.items import Request
 from batch.jobfile import JobFile, SourceOptions
 from batch.options import SamplingOptions, build_options
 from batch.sources import Source
@@ -82,8 +81,7 @@ def _explain(number: int, router: object, plan: object, source: Source) -> None:
     assert isinstance(plan, FilePlan) and isinstance(router, Router)
     if not 1 <= number <= len(plan):
         raise UsageError(f"There is no item {number}; the file has {len(plan):,}")
-    given = next(item for at, item in enumerate(source, 1) if at == number)
-    request = Request(given) if isinstance(given, str) else given
+    request = next(item for at, item in enumerate(source, 1) if at == number)
     emit(f"item      {number}: {inert(' '.join(request.text.split()))[:200]}")
     shares = sorted(zip(probabilities(request.text), CATEGORIES, strict=True), reverse=True)[:3]
     emit("category  " + ", ".join(f"{name} {share:.0%}" for share, name in shares))
@@ -96,7 +94,7 @@ def _explain(number: int, router: object, plan: object, source: Source) -> None:
         if rate is None or not rate.enough:
             narrate(f"{model}: not enough evidence for {category} ({rate.n if rate else 0} graded)")
         else:
-            chance = router.chances(request.text, category, [model]).get(model, rate.mean)
+            chance = router.chances(request.text, [model]).get(model, rate.mean)
             shown = f"{rate.right:g} of {rate.n} graded ({rate.low:.0%}–{rate.high:.0%})"
             emit(f"  {model}: {chance:.0%} right expected; {shown}")
 

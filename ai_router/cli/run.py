@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ai_router import estimate, jobs
-from ai_router.cli import output, tables
+from ai_router import estimate, jobs, shards
+from ai_router.cli import metrics, output, tables
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
@@ -21,6 +21,7 @@ from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
 from ai_router.cli.trying import try_first
 from ai_router.models import ModelSpec
+from ai_router.models.factory import check_cluster
 from ai_router.settings import Settings
 from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.errors import BatchError
@@ -74,6 +75,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--save-template", metavar="FILE", help="write all options to a YAML file, then run")
     add_flags(parser, SourceOptions, skip=["path", "template"])
+    parser.add_argument(
+        "--shard", metavar="I/N", help="take every N-th prompt only, from the I-th on; `ai-router merge` joins the jobs"
+    )
     add_flags(parser, SamplingOptions)
     add_flags(parser, RunOptions)
     add_flags(parser, ExportOptions)
@@ -97,6 +101,11 @@ def add_display_flags(parser: argparse.ArgumentParser) -> None:
         choices=KINDS,
         default="auto",
         help="plain: a progress line; log: lines with a time; json: an object a line; none: only errors (default auto)",
+    )
+    group.add_argument(
+        "--metrics",
+        metavar="[HOST]:PORT",
+        help="answer Prometheus there while it runs, as in :9400; without HOST to this machine alone",
     )
     group.add_argument("--detach", action="store_true", help="go on in the background, with a log file")
 
@@ -147,6 +156,11 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
     if not spec.ready and not args.check:
         raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
     jobfile.model = spec.id
+    if jobfile.run.cluster is not None and not args.check:
+        try:
+            check_cluster(spec)
+        except BatchError as error:
+            raise UsageError(str(error)) from None
     ErrorStrategy.parse(jobfile.run.on_error)
     notify, notify_given = notify_options(args, session.workspace.settings, jobfile.notify)
     source = tables.source_of(jobfile)
@@ -155,6 +169,7 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
         tables.check_merge(export, source, jobfile, spec)
         form = jobfile.export.format is not None
         ending = Ending(export, form or jobfile.export.path is not None, form, notify, notify_given)
+        ending.metrics = metrics.check(args.metrics)
         check_ending(ending, args, [source.path] if source.path else [])
     except BaseException:
         source.close()
@@ -214,6 +229,7 @@ def check_ending(ending: Ending, args: argparse.Namespace, forbidden: list[Path]
 def _run(task: _Task, args: argparse.Namespace, session: Session, display: Display, signals: Signals) -> int:
     jobfile, source, export = task.jobfile, task.source, task.ending.export
     plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
+    plan.shard = shards.parse_shard(args.shard) if args.shard else None
     report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
     display.busy("")
     planned = estimate.before(task.spec, report, jobfile.sampling)
@@ -234,6 +250,8 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     _mention_answers(source, display)
     _save_template(args, jobfile, display)
     requests = source if task.router is None else _routed(task, plan, args, display)
+    if plan.shard is not None:
+        requests = shards.of_shard(requests, plan.shard)
     new_stream = export.stream not in (None, output.STDOUT) and not os.path.exists(str(export.stream))
     _reserve_stream(export)
     try:
@@ -286,7 +304,7 @@ def _start(
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
     stream = output.Stream(ending.export.stream, job.checkpoint_file, new=True) if ending.export.stream else None
     try:
-        return run_job(session, job, plan, ending, display, signals, stream)
+        return run_job(session, job, plan, ending, display, signals, stream, wait=getattr(args, "wait", True))
     finally:
         if stream is not None:
             stream.close()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ai_router import jobs
-from ai_router.cli import output
+from ai_router.cli import metrics, output
 from ai_router.cli.display import Display, Outcome
 from ai_router.cli.errors import Exit, exit_code_of
 from ai_router.cli.flags import as_arguments
@@ -44,6 +44,7 @@ class Ending:
     notify: NotifyOptions = field(default_factory=NotifyOptions)
     notify_given: dict[str, object] = field(default_factory=dict)  # of it, what stands on the command line
     retry_failed: bool = False
+    metrics: str | None = None  # where Prometheus may ask how it goes
 
     def arguments(self) -> list[str]:
         """The flags that ask for the same again, for the command that resumes."""
@@ -84,7 +85,8 @@ def run_job(
                 wait=wait,
             )
             signals.guard(run)
-            follow(run, display, signals)
+            with metrics.serving(ending.metrics, run.snapshot):
+                follow(run, display, signals)
         finally:
             signals.release()
     if stream is not None and not isinstance(run.error, BrokenPipeError | ExportError):
@@ -275,7 +277,8 @@ def detach(
 ) -> int:
     """Go on in the background; `changes` are flags that change the job's options. The job's id is data."""
     open_said = {name: value for name, value in ending.notify_given.items() if name not in PRIVATE}
-    arguments = [*ending.arguments(), *as_arguments(NotifyOptions, open_said), *changes]
+    watched = [f"--metrics={ending.metrics}"] if ending.metrics else []
+    arguments = [*ending.arguments(), *watched, *as_arguments(NotifyOptions, open_said), *changes]
     private = {PRIVATE[name]: str(value) for name, value in ending.notify_given.items() if name in PRIVATE and value}
     pid = jobs.detach(session.workspace, job, arguments, private, verb=verb)
     assert job.checkpoint_file is not None

@@ -1,4 +1,4 @@
-"""`run --try N`: the first prompts are answered, what they say of the rest is shown; then it is asked whether to go on."""
+"""`run --try N`: the first prompts are answered, what they say of the rest is shown; then it is asked: go on?"""
 
 from __future__ import annotations
 

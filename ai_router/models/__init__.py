@@ -6,7 +6,7 @@
 
 from ai_router.included import DEMO_PATH
 from ai_router.models.discovery import describe, describe_folder
-from ai_router.models.factory import make_engine, make_job_engine, token_counter
+from ai_router.models.factory import make_engine, reusing, token_counter
 from ai_router.models.registry import Registry, UnknownModelError
 from ai_router.models.spec import ModelSpec, with_choices
 
@@ -18,7 +18,7 @@ __all__ = [
     "describe",
     "describe_folder",
     "make_engine",
-    "make_job_engine",
+    "reusing",
     "token_counter",
     "with_choices",
 ]

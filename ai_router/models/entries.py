@@ -263,7 +263,10 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ai-router models.yaml",
         "type": "object",
-        "properties": {"models": {"type": "object", "additionalProperties": {"anyOf": [entry, free]}}},
+        "properties": {
+            "models": {"type": "object", "additionalProperties": {"anyOf": [entry, free]}},
+            "routes": {"type": "array", "description": "which model answers what; the first that matches wins"},
+        },
         "additionalProperties": False,
     }
 

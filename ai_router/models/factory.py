@@ -43,21 +43,24 @@ def make_engine(
     return HostedEngine(spec.engine, described, sampling=sampling, max_batch=room, timeout=timeout)
 
 
-def make_job_engine(
-    spec: ModelSpec,
-    sampling: SamplingOptions,
-    *,
-    workers: int | None,
-    timeout: float | None = None,
-    reuse: str = "off",
-    answers: Path | None = None,
+def check_cluster(spec: ModelSpec) -> None:
+    """Raise where a model cannot be driven on a cluster from here: FatalError, or MissingExtraError without Ray."""
+    from batch.engines.ray.kind import KIND
+
+    if not engines.find(spec.engine).core or spec.engine == KIND.name:
+        raise FatalError(f"Model {spec.id} runs elsewhere already: --cluster is for models that run on this machine")
+    if KIND.missing():
+        raise MissingExtraError(KIND.extra, "--cluster")
+
+
+def reusing(
+    engine: Engine[Request, Answer], spec: ModelSpec, sampling: SamplingOptions, reuse: str, answers: Path
 ) -> Engine[Request, Answer]:
-    """The engine of a model for a job: over a server, equal requests are asked once, as `RunOptions.reuse` says.
+    """The engine of a job's model, over which equal requests to a server are asked once, as `RunOptions.reuse` says.
 
     `answers` is the file with the answers of other jobs.
     """
-    engine = make_engine(spec, sampling, workers=workers, timeout=timeout)
-    if reuse == "off" or engines.find(spec.engine).kind != "server":
+    if reuse == "off" or spec.engine not in engines.names() or engines.find(spec.engine).kind != "server":
         return engine
     from batch.engines.reuse import Answers, ReuseEngine
 
@@ -77,10 +80,7 @@ def _on_cluster(
     from batch.engines.local.host import HostedEngine
     from batch.engines.ray.kind import KIND
 
-    if not row.core:
-        raise FatalError(f"Model {spec.id} runs elsewhere already: --cluster is for models that run on this machine")
-    if KIND.missing():
-        raise MissingExtraError(KIND.extra, "--cluster")
+    check_cluster(spec)
     if path := described.get("path"):  # nodes stand in other folders
         described["path"] = str(Path(path).absolute())
     told = {"cluster": spec.cluster, "engine": row.name, "model": described, "resources": dict(spec.resources)}

@@ -13,6 +13,7 @@ from batch.errors import BatchError, FatalError
 from batch.options import AS_MODEL, RunOptions
 
 CHOICES = ("precision", "truncate")  # of a run, what goes over what models.yaml says
+PROVIDER_CHOICES = ("lane", "deadline")  # and that of a provider's model alone
 
 
 SMALL = 100_000_000  # parameters up to which the torch engine computes in fp32

@@ -180,10 +180,10 @@ def _choice(score: Floats, cost: Floats, price: float) -> Ints:
     import numpy as np
 
     worth = score - price * cost
-    best = worth.max(axis=1, keepdims=True)
-    if price > 0:
-        return worth.argmax(axis=1)
-    return np.where(worth >= best - 1e-12, cost, np.inf).argmin(axis=1)
+    if price == 0:
+        worth = np.where(worth >= worth.max(axis=1, keepdims=True) - 1e-12, -cost, -np.inf)
+    chosen: Ints = worth.argmax(axis=1)
+    return chosen
 
 
 def _sum(values: Floats, chosen: Ints) -> float:

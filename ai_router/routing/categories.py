@@ -42,7 +42,7 @@ def category_of(text: str) -> Guess:
 def probabilities(text: str) -> list[float]:
     """Of each of `CATEGORIES`; they add up to 1."""
     biases, rows, step = _weights()
-    scores = list(biases)
+    scores = [float(bias) for bias in biases]
     for bucket, weight in zip(*features(text), strict=True):
         for n, value in enumerate(rows[bucket]):
             scores[n] += weight * value
@@ -61,8 +61,8 @@ def _weights() -> tuple[Sequence[int], list[Sequence[int]], float]:
         raise ValueError(f"{WEIGHTS.name} was made for other categories or features; train it anew")
     values = array("h")
     values.frombytes(data[_HEAD.size :])
-    rows = [tuple(values[n : n + count]) for n in range(count, len(values), count)]
-    return tuple(values[:count]), rows, step
+    rows: list[Sequence[int]] = [tuple(values[n : n + count]) for n in range(count, len(values), count)]
+    return tuple(values[:count]), rows, float(step)
 
 
 def packed(biases: Sequence[float], rows: Sequence[Sequence[float]]) -> bytes:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 CATEGORIES = ("coding", "math", "reasoning", "creative", "research", "translation", "extraction", "general")
 TERM = "term"  # a word of programming, which does not make a prompt one of coding by itself
 
+# The vocabulary of the field.
 _TERMS = """abstract class|access control|acid |adjacency|agile|ajax|amortized|annotation|anonymous function|argument |
     assertion|asynchronous|attribute|authentication|authorization|b-tree|backend|backtracking|bandwidth|base case|
     big o|binary heap|binary number|binary search|bit |bitwise|bloom filter|boolean|branch |breadth-first|breakpoint|
@@ -56,7 +57,7 @@ _TERMS = """abstract class|access control|acid |adjacency|agile|ajax|amortized|a
     open source|cloud|cache|gpu |ssd |scrum|kanban|semantic version|firmware|malware|phishing|backup|latency|
     throughput|scalab|availab|fault toleran|eventual consisten|consisten|durab|atomic|commit |merge |fork |clone |
     diff |stash|cherry-pick|daemon|signal |swap |page table|paging|scheduler|context switch|assembly|opcode|register|
-    two's complement|hexadecimal|ascii|compression|lossless|huffman|dijkstra|prim|kruskal|heuristic|a* |minimax"""  # the vocabulary of the field
+    two's complement|hexadecimal|ascii|compression|lossless|huffman|dijkstra|prim|kruskal|heuristic|a* |minimax"""
 _WORDS: Mapping[str, str] = {
     "coding": """python|javascript|typescript|java |rust |golang|c++|c# |sql |bash|shell |script|function|funktion |
         función|fonction |código|code |codes |coding|compil|bug |debug|stack |queue|algorithm|algorithmus|algorithme|

@@ -13,8 +13,9 @@ from typing import Any
 from ai_router.models import ModelSpec
 from ai_router.routing.assign import AssignmentError, best_for_budget, cheapest_for_score, with_dial
 from ai_router.routing.categories import category_of
-from ai_router.routing.evidence import Rate, best_single, vector
-from ai_router.routing.router import Chain, Choice, Router, RoutingError
+from ai_router.routing.cues import CATEGORIES
+from ai_router.routing.evidence import ENOUGH, Rate, best_single, vector
+from ai_router.routing.router import SAME, Chain, Choice, Router, RoutingError
 from ai_router.routing.rules import about_tokens, known
 from batch import prices
 from batch.items import Request
@@ -217,11 +218,10 @@ def _expect(
     models = router.allowed
     score = np.full((len(page), len(models)), np.nan)
     cost = np.full((len(page), len(models)), np.nan)
-    categories = [choice.category for _, choice in page]
     vectors = np.array([vector(request.text) for request, _ in page], np.float32) if router.predictors else None
     for at, model in enumerate(models):
-        known = np.array([router.known(model, category) for category in categories])
-        if known.any():
+        if vectors is not None and model in router.predictors:
+            known = vectors[:, -len(CATEGORIES) :] @ np.array(router.graded(model), np.float32) >= ENOUGH
             chances = router.predictors[model].chances(vectors)
             score[known, at] = np.clip(chances[known], 0.0, 1.0)
         for row, (request, choice) in enumerate(page):
@@ -282,6 +282,9 @@ def _chosen(score: Any, cost: Any, sure: Any, wish: Wish, router: Router, best: 
     preferred = score.copy()
     unsure = np.flatnonzero(~sure)
     preferred[unsure, single] = np.where(np.isneginf(score[unsure, single]), -np.inf, 0.5)
+    if best is not None and (wish.budget is not None or wish.dial is not None):
+        # Chances are not known well enough to leave the best single model for less than this.
+        preferred[:, single] += SAME
     if wish.budget is not None:
         nanos = wish.budget * prices.NANOS
         try:
@@ -308,7 +311,7 @@ def _chosen(score: Any, cost: Any, sure: Any, wish: Wish, router: Router, best: 
         return with_dial(preferred, cost, wish.dial).models
     top = preferred.max(axis=1, keepdims=True)
     slow = np.array([_seconds(router, model) for model in router.allowed])
-    order = np.where(preferred >= top - 0.01, cost + slow * 1e-6, np.inf)
+    order = np.where(preferred >= top - SAME, cost + slow * 1e-6, np.inf)
     return order.argmin(axis=1)
 
 
@@ -341,10 +344,9 @@ def _write(
     """The lanes and reasons into the plan. Reasons are rounded, so that there are few of them."""
     for row, at in enumerate(left.at):
         model, category = router.allowed[chosen[row]], left.categories[row]
-        rate = router.rates.of(model, category)
         if row in explored:
             why = f"{category}: explores {model}"
-        elif sure[row] and rate is not None and rate.enough:
+        elif sure[row] and model in router.predictors:
             why = router.because(model, category, round(float(score[row, chosen[row]]) * 20) / 20)
         elif sure[row]:
             why = f"{category}: the cheapest that the wish allows"

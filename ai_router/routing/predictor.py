@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 LEAST = 40  # rows from which on features are tried; below, the category's rate is all
-PENALTIES = (math.inf, 30.0, 10.0, 3.0, 1.0, 0.3)  # inf: the category's rate alone
+PENALTIES = (math.inf, 30.0, 10.0, 3.0, 1.0, 0.3)
 GAIN = 0.002  # of the log loss, that features must bring to be used
 FOLDS = 5
 TRIED = 2000  # rows at most that choose the penalty
@@ -70,8 +70,9 @@ class Predictor:
 
 def fit(evidence: Evidence, model: str) -> Predictor | None:
     """The predictor of a model from all its rows; None where it has none."""
-    x, right, categories = evidence.rows(model)
-    return fit_rows(model, x, right, categories) if len(right) else None
+    if model not in evidence.rates().overall:
+        return None
+    return fit_rows(model, *evidence.rows(model))
 
 
 def fit_rows(model: str, x: Floats, right: Floats, categories: Sequence[str]) -> Predictor:

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ai_router.models import ModelSpec, Registry
-from ai_router.routing.categories import category_of
-from ai_router.routing.evidence import Evidence, Rates, best_single
+from ai_router.routing.categories import category_of, probabilities
+from ai_router.routing.cues import CATEGORIES
+from ai_router.routing.evidence import ENOUGH, Evidence, Rates, best_single
 from ai_router.routing.predictor import Predictor, fit
 from ai_router.routing.rules import Route, RouteError, about_tokens, known, read_routes
 from batch.errors import BatchError
 from batch.items import Request
 
 AUTO = "auto"
-SAME = 0.01  # of chances: what is no better than this is decided by cost, then by time
+SAME = 0.05  # of chances, about how far they are from the truth: what is no better is decided by cost, then time
 
 
 class RoutingError(BatchError):
@@ -99,7 +100,7 @@ class Router:
         if (choice := self.by_rule(request, category)) is not None:
             return choice
         able = self.able(request)
-        chances = self.chances(request.text, guess.category, able)
+        chances = self.chances(request.text, able)
         if not chances:
             return self.plainly(able, category)
         top = max(chances.values())
@@ -119,23 +120,31 @@ class Router:
         model = self.default if self.default in able else able[0]
         return Choice(model, (model,), "not enough evidence; the default model", *category, by="default")
 
-    def chances(self, text: str, category: str, models: Sequence[str]) -> dict[str, float]:
-        """Of each model that enough is known of in the category; empty where that is not so of any."""
-        found = {}
-        for model in models:
-            if self.known(model, category):
-                found[model] = self.predictors[model].chance(text)
-        return found
+    def chances(self, text: str, models: Sequence[str]) -> dict[str, float]:
+        """Of each model that enough is known of for such a prompt; empty where that is not so of any."""
+        shares = probabilities(text)
+        return {model: self.predictors[model].chance(text) for model in models if self.known(model, shares)}
 
-    def known(self, model: str, category: str) -> bool:
-        """Whether there is enough evidence of a model in a category."""
-        rate = self.rates.of(model, category)
-        return rate is not None and rate.enough and model in self.predictors
+    def known(self, model: str, shares: Sequence[float]) -> bool:
+        """Whether there is enough evidence of a model for a prompt with these shares of `CATEGORIES`.
+
+        What was graded in a category counts as far as the prompt is likely to belong there.
+        """
+        if model not in self.predictors:
+            return False
+        return sum(share * count for share, count in zip(shares, self.graded(model), strict=True)) >= ENOUGH
+
+    def graded(self, model: str) -> list[int]:
+        """How many graded answers of a model there are, for each of `CATEGORIES`."""
+        rates = (self.rates.of(model, category) for category in CATEGORIES)
+        return [0 if rate is None else rate.n for rate in rates]
 
     def because(self, model: str, category: str, chance: float) -> str:
         """Why evidence chose a model, in a few words."""
         rate = self.rates.of(model, category)
-        assert rate is not None
+        if rate is None or not rate.enough:
+            rate = self.rates.overall[model]
+            category = f"{category}, and what is like it"
         known = f"{rate.right:g} of {rate.n} graded, {rate.low:.0%}–{rate.high:.0%}"
         return f"{category}: {chance:.0%} right expected ({known})"
 

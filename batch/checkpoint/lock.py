@@ -67,7 +67,8 @@ class LockOwner:
 
 def lock_path(checkpoint: Path) -> Path:
     """`batch_<id>.lock` beside the checkpoint, or beside what it is a link to."""
-    return Path(os.path.realpath(checkpoint)).with_suffix(".lock")
+    real = Path(os.path.realpath(checkpoint)) if checkpoint.is_symlink() else checkpoint
+    return real.with_suffix(".lock")
 
 
 class JobLock:

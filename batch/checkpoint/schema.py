@@ -51,9 +51,14 @@ CREATE TABLE control (id INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT NOT NUL
 {migrations.FORMAT_2}
 """
 
+# The names of a row to be written, whose model comes as a number after them.
+RESULT_COLUMNS = (
+    *("id", "success", "tokens_input", "tokens_output", "duration", "attempts", "error_class"),
+    *("cost", "cached", "reasoning", "units"),
+)
 UPSERT_RESULT = """
-INSERT INTO results (id, success, tokens_input, tokens_output, duration, attempts, error_class, model, cost,
-    tokens_cached, tokens_reasoning, units)
+INSERT INTO results (id, success, tokens_input, tokens_output, duration, attempts, error_class, cost,
+    tokens_cached, tokens_reasoning, units, model)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET success = excluded.success, tokens_input = excluded.tokens_input,
     tokens_output = excluded.tokens_output, duration = excluded.duration,
@@ -92,7 +97,8 @@ def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3
     """
     if not path.is_file():
         raise CheckpointError(f"Checkpoint not found: {path}")
-    path = Path(os.path.realpath(path))  # the log stands beside the file, not beside a link to it
+    if path.is_symlink():  # the log stands beside the file, not beside a link to it
+        path = Path(os.path.realpath(path))
     write = mode == "write"
     options = "mode=rw"
     if not write:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import sqlite3
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from batch.checkpoint import migrations, schema
-from batch.checkpoint.lock import JobLock, lock_path
-from batch.checkpoint.placing import place
+from batch.checkpoint.creating import write_new
+from batch.checkpoint.lock import lock_path
 from batch.checkpoint.prompts import Prompts
 from batch.checkpoint.rows import FROM, FROM_FAILED, WHERE, Kind, columns, result_of
 from batch.errors import CheckpointError
 from batch.items import Request
-from batch.job import BatchJob, BatchResult, JobStatus, check_job_id, now_iso
-from batch.jsontext import clean, dump_json, load_json
+from batch.job import BatchJob, BatchResult, JobStatus, check_job_id
+from batch.jsontext import load_json
 
 PAGE = 512
 BLOCK = 8192
@@ -45,11 +44,6 @@ _COUNTS = """
     (SELECT max(id) FROM items), (SELECT count(*) FROM results),
     (SELECT count(*) FROM results WHERE success = 0)
 """
-
-
-def checkpoint_path(directory: Path, job_id: str) -> Path:
-    """Where the checkpoint of a job stands: `batch_<id>.db`."""
-    return directory / f"batch_{job_id}.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,60 +79,7 @@ class CheckpointStore:
         The file appears whole: it is filled under another name, synced and renamed. `progress` is called with the
         number of items written so far.
         """
-        try:
-            path = checkpoint_path(Path(directory), check_job_id(job.job_id))
-        except ValueError as error:
-            raise CheckpointError(str(error)) from error
-        temporary = path.with_name(f"{path.stem}.tmp")
-        lock = JobLock(path)  # who finds the temporary file without it knows that its writer is dead
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            if path.exists():
-                raise CheckpointError(f"Checkpoint {path} exists already; load it to go on with it")
-            temporary.unlink(missing_ok=True)
-            with schema.create_file(temporary) as connection:
-                total = 0
-
-                def rows() -> Iterator[tuple[int, str, str | None, int | None, str | None, str | None]]:
-                    nonlocal total
-                    for request in requests:
-                        if isinstance(request, str):
-                            yield total, clean(request), None, None, None, None
-                        else:
-                            yield (total, *_item_row(request, models))
-                        total += 1
-                        if progress and total % 10_000 == 0:
-                            progress(total)
-
-                models: dict[str, int] = {}
-                config = dump_json(job.config) or "{}"
-                connection.execute("BEGIN")
-                connection.executemany(
-                    "INSERT INTO items (id, text, extra, model, reason, columns) VALUES (?, ?, ?, ?, ?, ?)", rows()
-                )
-                connection.executemany("INSERT INTO models (name, id) VALUES (?, ?)", models.items())
-                job.total_prompts = total
-                job.updated_at = now_iso()
-                connection.execute(
-                    "INSERT INTO plan (id, job_id, model_id, total, created_at, config) VALUES (1, ?, ?, ?, ?, ?)",
-                    (job.job_id, job.model_id, total, job.created_at, config),
-                )
-                connection.execute(
-                    "INSERT INTO job (id, model_id, status, updated_at, config) VALUES (1, ?, ?, ?, ?)",
-                    (job.model_id, job.status, job.updated_at, config),
-                )
-                connection.execute("COMMIT")
-            place(temporary, path)
-        except (sqlite3.Error, OSError) as error:
-            raise schema.damaged(path, error) from error
-        finally:
-            if lock.held:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-            lock.release()
-        job.checkpoint_file, job.asked_model = path, job.model_id
-        return cls(path)
+        return cls(write_new(directory, job, requests, progress))
 
     def close(self) -> None:
         """Close the file."""
@@ -431,10 +372,3 @@ class CheckpointStore:
             raise schema.damaged(self.path, error) from error
         finally:
             connection.close()
-
-
-def _item_row(request: Request, models: dict[str, int]) -> tuple[str, str | None, int | None, str | None, str | None]:
-    """An item's columns after its id; a model that is met for the first time gets the next number."""
-    model = None if request.model is None else models.setdefault(clean(request.model), len(models) + 1)
-    reason = None if request.reason is None else clean(request.reason)
-    return clean(request.text), dump_json(request.extra), model, reason, dump_json(request.columns)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from itertools import chain
 
 from batch.checkpoint import schema
-from batch.checkpoint.written import AttemptRow, ResultRow
+from batch.checkpoint.written import AttemptRow, ResultRow, fields_of
 from batch.errors import CheckpointError
 from batch.job import BatchJob, now_iso
 from batch.jsontext import clean, dump_json
@@ -19,6 +19,10 @@ GROUP_SECONDS = 0.05
 LARGEST_SUM = 2**63 - 1
 
 Change = Callable[[sqlite3.Connection], None]
+
+_success, _old, _cost, _model = map(fields_of, ("success", "old", "cost", "model"))
+_tokens_input, _tokens_output = map(fields_of, ("tokens_input", "tokens_output"))
+_result_columns = fields_of(*schema.RESULT_COLUMNS)
 
 __all__ = ["AttemptRow", "Change", "ResultRow", "ResultWriter"]
 
@@ -46,7 +50,7 @@ class ResultWriter:
         self._path = job.checkpoint_file
         self._connection = schema.connect(self._path, "write")
         self._wake = threading.Condition()
-        self._rows: list[ResultRow] = []
+        self._rows: deque[ResultRow] = deque()  # put in at one end by one thread, taken at the other by ours: no lock
         self._attempts: list[AttemptRow] = []
         self._changes: list[tuple[Change, Future[None]]] = []
         self._models: dict[str, int] = {}  # name -> number, of those that are on the disk
@@ -63,11 +67,11 @@ class ResultWriter:
         self._thread.start()
 
     def put(self, row: ResultRow, *, urgent: bool = False) -> None:
-        """Queue a result; `urgent` ones do not wait for their group."""
-        with self._wake:
-            self._rows.append(row)
-            self._urgent |= urgent
-            if len(self._rows) == 1 or urgent:
+        """Queue a result; `urgent` ones do not wait for their group. Only one thread may put."""
+        self._rows.append(row)
+        if urgent or len(self._rows) == 1:  # else the writer is awake, or has been called
+            with self._wake:
+                self._urgent |= urgent
                 self._wake.notify()
 
     def attempt(self, row: AttemptRow) -> None:
@@ -125,7 +129,7 @@ class ResultWriter:
                 rest = last + GROUP_SECONDS - time.monotonic()
                 if rest > 0 and not self._closing and not self._urgent and not self._changes:
                     self._wake.wait(rest)
-                rows, self._rows = self._rows, []
+                rows = [self._rows.popleft() for _ in range(len(self._rows))]
                 attempts, self._attempts = self._attempts, []
                 changes, self._changes = self._changes, []
                 self._urgent = False
@@ -169,18 +173,21 @@ class ResultWriter:
 
     def _save(self, rows: Sequence[ResultRow], attempts: Sequence[AttemptRow]) -> None:
         job = self._job
-        new_failed = sum(not row.success for row in rows)
-        replaced = sum(row.old for row in rows)
+        new_failed = len(rows) - sum(map(_success, rows))
+        replaced = sum(map(_old, rows))
         completed = job.completed + len(rows) - new_failed
         failed = job.failed + new_failed - replaced
-        paid: Sequence[ResultRow | AttemptRow] = list(chain(rows, attempts)) if attempts else rows
-        tokens_input = _bounded(job.tokens_input + sum(row.tokens_input for row in paid))
-        tokens_output = _bounded(job.tokens_output + sum(row.tokens_output for row in paid))
-        cost = _bounded(job.cost + sum(row.cost or 0 for row in paid))
-        unknown = job.cost_unknown + sum(row.cost is None and row.charged for row in paid)
+        costs = list(map(_cost, rows))
+        free: Iterable[ResultRow] = (row for row in rows if not row.charged) if new_failed else ()
+        unknown = job.cost_unknown + costs.count(None) - sum(row.cost is None for row in free)
+        unknown += sum(row.cost is None and row.charged for row in attempts)
+        cost = _bounded(job.cost + sum(filter(None, costs)) + sum(row.cost or 0 for row in attempts))
+        tokens_input, tokens_output = sum(map(_tokens_input, rows)), sum(map(_tokens_output, rows))
+        tokens_input = _bounded(job.tokens_input + tokens_input + sum(row.tokens_input for row in attempts))
+        tokens_output = _bounded(job.tokens_output + tokens_output + sum(row.tokens_output for row in attempts))
         updated, elapsed = now_iso(), self._elapsed()
         with schema.transaction(self._connection):
-            models = self._numbers(paid)
+            models = self._numbers({*map(_model, rows), *(row.model for row in attempts)})
             if attempts:
                 self._connection.executemany(
                     schema.INSERT_ATTEMPT, [row.columns(models[row.model], updated) for row in attempts]
@@ -189,13 +196,7 @@ class ResultWriter:
                 self._connection.executemany(schema.KEEP_SUPERSEDED, [(updated, row.id) for row in rows if row.old])
             self._connection.executemany(
                 schema.UPSERT_RESULT,
-                [
-                    (
-                        *(r.id, r.success, r.tokens_input, r.tokens_output, r.duration, r.attempts, r.error_class),
-                        *(models[r.model], r.cost, r.cached, r.reasoning, r.units),
-                    )
-                    for r in rows
-                ],
+                [_result_columns(row) + (models[row.model],) for row in rows],  # noqa: RUF005 - unpacked it is slower
             )
             self._connection.executemany(
                 schema.UPSERT_ANSWER, [(r.id, clean(r.text), r.error and clean(r.error), r.extra) for r in rows]
@@ -225,9 +226,8 @@ class ResultWriter:
         job.tokens_input, job.tokens_output, job.elapsed = tokens_input, tokens_output, elapsed
         job.cost, job.cost_unknown = cost, unknown
 
-    def _numbers(self, rows: Sequence[ResultRow | AttemptRow]) -> dict[str | None, int]:
-        """The number of each model named in rows; None is the job's own. Names that are new are written."""
-        names = {row.model for row in rows}
+    def _numbers(self, names: set[str | None]) -> dict[str | None, int]:
+        """The number of each model; None is the job's own. Names that are new are written."""
         numbers: dict[str | None, int] = {}
         for given in names:
             name = clean(self._job.model_id if given is None else given)

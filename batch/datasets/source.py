@@ -5,7 +5,6 @@ A row that is no example is passed over with its line and its reason, and never 
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections import Counter
@@ -18,8 +17,8 @@ from batch.datasets.example import BadRow, Columns, Example, example_of
 from batch.datasets.extract import Template
 from batch.errors import SourceError
 from batch.sources import Entry, Source, Tally, user_path
-from batch.sources.readers import clean
-from batch.sources.text import encoding_of, read_head
+from batch.sources.readers import CsvTable, clean
+from batch.sources.text import GZIP_ERRORS, damaged_gzip, encoding_of, open_bytes, open_text, read_head
 
 FORMATS = ("jsonl", "json", "csv", "parquet")
 _SUFFIXES = {".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
@@ -68,11 +67,13 @@ class DatasetSource(Source):
             if self.format == "parquet":
                 yield from _parquet_rows(self.file)
             elif self.format == "jsonl":
-                with self.file.open("rb") as binary:
+                with open_bytes(self.file) as binary:
                     yield from _json_lines(binary, self.tally)
             else:
-                with self.file.open(encoding="utf-8-sig", newline="") as text:
+                with open_text(self.file, newline="") as text:
                     yield from _csv_rows(text) if self.format == "csv" else _json_rows(text)
+        except GZIP_ERRORS as error:
+            raise SourceError(damaged_gzip(self.name, error)) from None
         except UnicodeDecodeError as error:
             raise SourceError(f"{self.name} is not UTF-8 (byte {error.start + 1} of a part of it)") from None
         except SourceError as error:
@@ -129,11 +130,14 @@ def open_dataset(
         if not file.stat().st_size:
             raise SourceError(f"{given} is empty")
         head = read_head(file)
+    except GZIP_ERRORS as error:
+        raise SourceError(damaged_gzip(given, error)) from None
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise FileNotFoundError(f"Test file not found: {given}") from error
     except OSError as error:
         raise SourceError(f"{given} cannot be read: {error.strerror or error}") from error
-    kind = format or _SUFFIXES.get(file.suffix.lower(), "jsonl")
+    named = file.with_suffix("") if file.suffix.lower() in (".gz", ".gzip") else file
+    kind = format or _SUFFIXES.get(named.suffix.lower(), "jsonl")
     encoding = "" if kind == "parquet" else encoding_of(head)
     if encoding and not encoding.startswith("UTF-8"):
         raise SourceError(f"{given} is {encoding}, not UTF-8; convert it with: iconv -f {encoding} -t UTF-8 IN > OUT")
@@ -189,31 +193,17 @@ def _json_rows(file: TextIO) -> Iterator[tuple[int, object, str | None]]:
 
 
 def _csv_rows(file: TextIO) -> Iterator[tuple[int, object, str | None]]:
-    """A table with a header, between commas, semicolons or tabs."""
-    csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
-    head = file.readline()
-    delimiter = max(",;\t", key=head.count)
-    file.seek(0)
-    rows = csv.reader(file, delimiter=delimiter, strict=True)
-    try:
-        names = [name.strip() for name in next(rows, [])]
-    except csv.Error as error:
-        raise SourceError(f"line 1: {error}") from None
-    while True:
-        number = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number, None, f"not CSV: {error}"
+    """A table with a header, between commas, semicolons, tabs, or what a first line `sep=` says."""
+    table = CsvTable(file)
+    for number, row, problem in table:
+        if row is None:
+            yield number, None, problem
+        elif not any(cell.strip() for cell in row):
             continue
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(names):
-            yield number, None, f"{len(row)} fields where the header has {len(names)}"
+        elif len(row) < len(table.names):
+            yield number, None, f"{len(row)} fields where the header has {len(table.names)}"
         else:
-            yield number, dict(zip(names, row, strict=True)), None
+            yield number, dict(zip(table.names, row, strict=True)), None
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, object, str | None]]:

@@ -107,12 +107,8 @@ class ReuseEngine:
         self._identity = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS, default=str)
         self._first: dict[bytes, list[ItemId]] = {}  # key of what is being asked -> who waits for it
         self._keys: dict[ItemId, bytes] = {}  # of what is being asked
+        self.name = engine.name
         self.reused = 0
-
-    @property
-    def name(self) -> str:
-        """The engine's."""
-        return self._engine.name
 
     @property
     def status(self) -> str:

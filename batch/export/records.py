@@ -68,6 +68,9 @@ def line_record(result: BatchResult) -> dict[str, Any]:
         record["error_class"] = str(result.error_class)
     if result.model is not None:
         record["model"] = plain(result.model)
+    if result.meant_why is not None:
+        record["meant_for"] = plain(result.meant_for)
+        record["reason"] = plain(result.meant_why)
     record["attempts"] = result.attempts
     if reason := said(result, "finish_reason"):
         record["finish_reason"] = plain(str(reason))

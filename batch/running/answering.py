@@ -63,11 +63,8 @@ class Answering:
         """Whether the error strategy ends the run."""
         return self._strategy.stops(self.failures)
 
-    def answered(self, response: BatchResponse[Answer]) -> None:
+    def answered(self, response: BatchResponse[Answer], policy: RetryPolicy | None = None) -> None:
         """Take in a response. One that nobody awaits, a second one or to an unknown id, counts for nothing."""
-        self._answered(response, self.retry)
-
-    def _answered(self, response: BatchResponse[Answer], policy: RetryPolicy) -> None:
         if (bad := unfit(response)) is not None:
             response = BatchResponse(response.id, None, error=bad)
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
@@ -75,12 +72,13 @@ class Answering:
             return
         self._budget.settle(response)
         error = response.error
-        if error is None and (response.data is None or not response.data.text.strip()):
+        if error is None and (response.data is None or not response.data.text or response.data.text.isspace()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
         if error is not None:
             if error.error_class is ErrorClass.FATAL and response.retry_in is None:
                 self._feed.again(int(response.id), given.attempt, 0.0)  # nobody gave it up
                 raise FatalError(error.message)
+            policy = policy or self.retry
             delay = policy.delay(error, given.attempt) if response.retry_in is None else response.retry_in
             if delay is not None:
                 self._writer.attempt(AttemptRow.of(response, error, given.attempt))
@@ -95,23 +93,24 @@ class Answering:
     def unanswered(self, index: int) -> None:
         """The submission of an item has ended without an answer to it: a failed try, like one that timed out."""
         failure = Failure(ErrorClass.TRANSIENT, "its submission ended without an answer to it", cause=Cause.SERVER)
-        self._answered(BatchResponse(index, None, error=failure), self._handed_back)
+        self.answered(BatchResponse(index, None, error=failure), self._handed_back)
 
     def _put(self, response: BatchResponse[Answer], given: Given, error: Failure | None) -> None:
-        index = int(response.id)
-        old = index in self.old_failures  # failed in an earlier run, and was counted then
-        self.old_failures.discard(index)
+        old = response.id in self.old_failures  # failed in an earlier run, and was counted then
+        if old:
+            self.old_failures.discard(int(response.id))
         row = ResultRow.of(response, given.text, error, given.attempt, replaces=old, checked=True)
         self._writer.put(row, urgent=error is not None and self._urgent_errors)
 
     def committed(self, rows: Sequence[ResultRow], processed: int) -> None:
         """A group of results is on the disk, the last of them the `processed`th of the job."""
         self.saved_at = time.monotonic()
-        self.uncommitted_old -= sum(row.old for row in rows)
-        results = [row.result() for row in rows]
-        self._meter.record(results, len(results))
+        if self.uncommitted_old:
+            self.uncommitted_old -= sum(row.old for row in rows)
+        self._meter.record(rows)
         self._feed.wake()
+        results = [row.result() for row in rows] if self._listeners.hear_results else []
         # A failure that is tried again counts when it has its new result.
-        error = self._listeners.committed(self._job, results, processed - self.uncommitted_old)
+        error = self._listeners.committed(self._job, results, len(rows), processed - self.uncommitted_old)
         if error is not None:
             self._halt("now", error)

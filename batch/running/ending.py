@@ -59,8 +59,18 @@ class Listeners:
         self._observer, self._on_results, self._on_progress = observer, on_results, on_progress
         self._broken = False
 
-    def committed(self, job: BatchJob, results: Sequence[BatchResult], processed: int) -> BaseException | None:
-        """Tell of a group of results, the last of them the `processed`th; what a listener raised."""
+    @property
+    def hear_results(self) -> bool:
+        """Whether anyone wants the results themselves."""
+        return not self._broken and (self._observer is not None or self._on_results is not None)
+
+    def committed(
+        self, job: BatchJob, results: Sequence[BatchResult], count: int, processed: int
+    ) -> BaseException | None:
+        """Tell of a group of `count` results, the last of them the `processed`th; what a listener raised.
+
+        `results` may be empty where nobody wants to hear them.
+        """
         if self._broken:
             return None
         try:
@@ -69,8 +79,8 @@ class Listeners:
             if self._on_results:
                 self._on_results(results)
             if self._on_progress:
-                for count in range(processed - len(results) + 1, processed + 1):
-                    self._on_progress(job, count)
+                for current in range(processed - count + 1, processed + 1):
+                    self._on_progress(job, current)
         except (Exception, KeyboardInterrupt) as error:  # ends the run, with all answers safe
             self._broken = True
             return Interrupted("interrupted") if isinstance(error, KeyboardInterrupt) else error

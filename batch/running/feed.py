@@ -40,8 +40,9 @@ class Feed:
     `places`, so that an engine may hold any number of them.
 
     All of it belongs to the run's event loop, except `concurrency`, `given` and the counts, which any thread may read.
-    `held_up` says when answers wait for the disk; `on_give` is called with each item given; `awaits` says whether the
-    engine stays for the answers of items that are with a provider; `on_broke` is called when the budget is used up.
+    `held_up` says when answers wait for the disk; `on_begin` is called with the first item given, `on_first` with the
+    `first`th; `awaits` says whether the engine stays for the answers of items that are with a provider; `on_broke` is
+    called when the budget is used up.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class Feed:
         limit: RateLimit,
         concurrency: int | None,
         held_up: Callable[[], bool],
-        on_give: Callable[[], None],
+        on_begin: Callable[[], None],
         awaits: Callable[[], bool] = lambda: False,
         budget: Budget | None = None,
         on_broke: Callable[[], None] = lambda: None,
+        first: int = 0,
+        on_first: Callable[[], None] = lambda: None,
     ) -> None:
         self.concurrency = concurrency
         self.paused = False
@@ -71,10 +74,12 @@ class Feed:
         self._limit = limit
         self._limited = limit.active
         self._held_up = held_up
-        self._on_give = on_give
+        self._on_begin = on_begin
+        self._begun = False
         self._awaits = awaits
         self._budget = budget if budget is not None and budget.limit is not None else None
         self._on_broke = on_broke
+        self._first, self._on_first = first, on_first
         self._changed = asyncio.Event()
 
     def open(self, store: CheckpointStore, places: bytearray) -> None:
@@ -127,7 +132,7 @@ class Feed:
         It has its result now, unless `again` says otherwise.
         """
         place = self.place(item_id)
-        if place not in (GIVEN, WITH_PROVIDER):
+        if place != GIVEN and place != WITH_PROVIDER:
             if place in (DONE, RETRYING):
                 self.duplicates += 1
             else:
@@ -142,7 +147,7 @@ class Feed:
         else:
             self.in_hand -= 1
             held = self.given.pop(index, None)
-            given = Given(self.request(index).text, time.monotonic(), attempt) if held is None else held
+            given = held or Given(self.request(index).text, time.monotonic(), attempt)
             if self._limited:
                 self._limit.settle(given.reserved, tokens)
         self.wake()
@@ -184,9 +189,10 @@ class Feed:
         """
         held: tuple[int, Request] | None = None
         count = 0
+        behind = self._held_up()
         while not self.stopped:
             wait: float | None = None
-            if self._room and not self.paused and not self._held_up():
+            if self._room and not self.paused and not behind:
                 held = held or self._due_retry() or self._next_pending()
                 if held is None and self._over:
                     return
@@ -202,10 +208,12 @@ class Feed:
                     count += 1
                     if count % BREATH == 0:  # an engine that answers at once would never let the loop breathe
                         await asyncio.sleep(0)
+                        behind = self._held_up()
                     continue
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
+            behind = self._held_up()
 
     @property
     def _over(self) -> bool:
@@ -221,7 +229,13 @@ class Feed:
             self.given[index] = Given(request.text, time.monotonic(), attempt, self._limit.reserved)
         if self._budget is not None:
             self._budget.reserve(index, request)
-        self._on_give()
+        if not self._begun:
+            self._begun = True
+            self._on_begin()
+        if self._first:
+            self._first -= 1
+            if not self._first:
+                self._on_first()
         return BatchItem(index, request, attempt=attempt, model=request.model)
 
     def _due_retry(self) -> tuple[int, Request] | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from batch.checkpoint.written import ResultRow, fields_of
 from batch.engines.lane import LaneSnapshot
 from batch.items import ItemId
 from batch.job import BatchJob, BatchResult
@@ -17,6 +18,10 @@ from batch.prices import dollars
 from batch.slo import ServiceLevel
 
 BAR_WIDTH = 30
+RECENT = 50  # results that are kept to be shown
+
+_success, _duration = map(fields_of, ("success", "duration"))
+_tokens_input, _tokens_output = map(fields_of, ("tokens_input", "tokens_output"))
 
 
 class RunState(StrEnum):
@@ -93,7 +98,8 @@ class Snapshot:
     items_per_second: float = 0.0
     latency_p50: float | None = None
     latency_p95: float | None = None
-    elapsed: float = 0.0  # over all resumes
+    elapsed: float = 0.0  # over all resumes, from the moment when the engine took its first item
+    loading: float = 0.0  # before that moment, in this run: a local engine loads its model then
     eta: float | None = None
     concurrency: int = 0
     saved_ago: float | None = None  # since the last commit
@@ -270,23 +276,21 @@ class Meter:
         self.eta = EtaEstimator()
         self.tokens_input = 0
         self.tokens_output = 0
-        self.recent: deque[BatchResult] = deque(maxlen=50)
+        self.recent: deque[BatchResult] = deque(maxlen=RECENT)
         self.errors: Counter[str] = Counter()
         self._durations: deque[float] = deque(maxlen=1000)
         self._history: deque[tuple[int, int, int]] = deque(maxlen=self.HISTORY_SECONDS)  # second, items, tokens
 
-    def record(self, results: Iterable[BatchResult], count: int) -> None:
+    def record(self, rows: Sequence[ResultRow]) -> None:
         """A committed group."""
-        now = self.clock.now()
-        tokens = 0
-        for result in results:
-            self.tokens_input += result.tokens_input
-            self.tokens_output += result.tokens_output
-            tokens += result.tokens_output
-            self._durations.append(result.duration)
-            if not result.success:
-                self.errors[error_kind(result)] += 1
-            self.recent.appendleft(result)
+        now, count = self.clock.now(), len(rows)
+        tokens = sum(map(_tokens_output, rows))
+        self.tokens_input += sum(map(_tokens_input, rows))
+        self.tokens_output += tokens
+        self._durations.extend(map(_duration, rows))
+        if not all(map(_success, rows)):
+            self.errors.update(error_kind(row.result()) for row in rows if not row.success)
+        self.recent.extendleft(row.result() for row in rows[-RECENT:])
         self.eta.record(now, count)
         second = int(now)
         if self._history and self._history[-1][0] == second:

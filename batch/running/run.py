@@ -19,7 +19,7 @@ from batch.running.answering import Answering
 from batch.running.budget import Budget
 from batch.running.desk import StoreDesk
 from batch.running.ending import Listeners, ending_of
-from batch.running.feed import BREATH, PENDING, WITH_PROVIDER, Feed
+from batch.running.feed import PENDING, WITH_PROVIDER, Feed
 from batch.running.handle import RunHandle, RunObserver, StopMode
 from batch.running.live import Control, keep_house
 from batch.running.policy import ErrorStrategy, RateLimit, RetryPolicy
@@ -30,6 +30,7 @@ from batch.slo import job_levels
 log = logging.getLogger(__name__)
 
 MAX_BACKLOG = 20_000  # answers waiting for the disk before no more items are given out
+GULP = 256  # answers after which it is looked at, and the event loop gets a turn
 DISK_SECONDS = 0.02  # until more answers are taken then
 
 __all__ = ["Run", "RunHandle", "StopMode"]
@@ -77,16 +78,17 @@ class Run(Steering):
             limit,
             self.options.workers,
             self._disk_is_behind,
-            self._gave,
+            self._begun,
             self._awaits,
             self._budget,
             lambda: self._halt("drain"),
+            first or 0,
+            self._tried,
         )
         super().__init__(feed, clock, Meter(clock))
         self._desk: StoreDesk | None = None
         self._waits = wait_for_providers
         self._first = first
-        self._gave_out = 0
         self._elapsed_before = job.elapsed
         self._listeners = Listeners(observer, on_results, on_progress)
         self._answering = Answering(
@@ -203,12 +205,12 @@ class Run(Steering):
             self._answering,
             waits=self._waits,
             stopping=lambda: self._stop is not None,
-            begun=self._gave,
+            begun=self._begun,
         )
+        if not self._feed.paused:
+            self._load_clock.start()
         self._task = asyncio.create_task(self._consume())
         keeper = asyncio.create_task(keep_house(self.job.checkpoint_file, self._control, self))
-        if not self._feed.paused:
-            self._clock.start()
         if self._stop == "now":  # asked for before there was a loop
             self._task.cancel()
         try:
@@ -223,6 +225,7 @@ class Run(Steering):
             await self._desk.drain()
             self._take_error()
             self._clock.stop()
+            self._load_clock.stop()
             await asyncio.to_thread(writer.drain)
             self._finish()
             failed = self._listeners.ended(self)
@@ -287,7 +290,7 @@ class Run(Steering):
             async for response in answers:
                 self._answering.answered(response)
                 count += 1
-                if count % BREATH == 0:  # answers may come as a file of very many, faster than they can be kept
+                if count % GULP == 0:  # answers may come as a file of very many, faster than they can be kept
                     await asyncio.sleep(DISK_SECONDS if self._disk_is_behind() else 0)
 
     def _disk_is_behind(self) -> bool:
@@ -296,13 +299,18 @@ class Run(Steering):
     def _awaits(self) -> bool:
         return self._desk is not None and self._desk.awaits
 
-    def _gave(self) -> None:
+    def _begun(self) -> None:
+        if self._state is RunState.RUNNING:
+            return
         self._state = RunState.RUNNING
+        self._load_clock.stop()
+        if not self._feed.paused:
+            self._clock.start()
         self._meter.eta.start(self._clock.now())
-        self._gave_out += 1
-        if self._gave_out == self._first:
-            self._stop_reason = self._stop_reason or f"tried {self._first:,}"
-            self._halt("drain")
+
+    def _tried(self) -> None:
+        self._stop_reason = self._stop_reason or f"tried {self._first:,}"
+        self._halt("drain")
 
     # -- commits, called by the writer's thread -------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class Steering:
         self._stop: StopMode | None = None
         self._stop_reason: str | None = None
         self._elapsed_before = 0.0
+        self._load_clock = ActiveClock()  # until the engine takes its first item, from when on the other one runs
         self._levels: tuple[ServiceLevel, ...] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -113,6 +114,7 @@ class Steering:
             latency_p50=p50,
             latency_p95=p95,
             elapsed=self._elapsed(),
+            loading=self._load_clock.now(),
             eta=None if state.over and state is not RunState.FINISHED else meter.eta.eta(now, remaining),
             concurrency=self.concurrency or feed.in_hand,
             saved_ago=None if saved_at is None else time_now - saved_at,
@@ -163,8 +165,9 @@ class Steering:
         self._feed.paused = paused
         if paused:
             self._clock.stop()
+            self._load_clock.stop()
         elif self._loop is not None:
-            self._clock.start()
+            (self._clock if self._state is RunState.RUNNING else self._load_clock).start()
         self._feed.wake()
 
     def _halt(self, mode: StopMode, error: BaseException | None = None) -> None:

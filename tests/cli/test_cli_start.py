@@ -13,7 +13,19 @@ from ai_router import __version__
 from ai_router.cli.main import VERBS, main
 
 GOLDEN = Path(__file__).parent / "golden" / "help.txt"
-HEAVY = {"textual", "rich", "torch", "mlx", "mlx_lm", "transformers", "tokenizers", "openai", "google", "anthropic"}
+HEAVY = {
+    "textual",
+    "rich",
+    "torch",
+    "mlx",
+    "mlx_lm",
+    "transformers",
+    "tokenizers",
+    "openai",
+    "ray",
+    "google",
+    "anthropic",
+}
 
 
 def modules_after(program: Program, *words: str) -> set[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.job import BatchResult
+from batch.checkpoint import ResultRow
 from batch.running.progress import ActiveClock, EtaEstimator, Meter, RunState, Snapshot, format_duration, progress_line
 
 
@@ -155,6 +155,10 @@ def test_the_clock_stands_still_on_pause() -> None:
     assert clock.now() == 5
 
 
+def row(index: int, tokens: tuple[int, int] = (0, 0), error: str | None = None) -> ResultRow:
+    return ResultRow(index, "p", "a", error is None, *tokens, 0.5, 1, None, error, None, 0)
+
+
 def test_the_meter_on_pause_keeps_its_figures() -> None:
     now = 0.0
     clock = ActiveClock(lambda: now)
@@ -163,7 +167,7 @@ def test_the_meter_on_pause_keeps_its_figures() -> None:
     meter.eta.start(clock.now())
     for _ in range(20):
         now += 1.0
-        meter.record([BatchResult(0, "p", "a", 5, 10, 0.5)], 1)
+        meter.record([row(0, tokens=(5, 10))])
     figures = (meter.eta.eta(clock.now(), 30), meter.tokens_per_second(), meter.rates(), meter.latency())
     assert figures[0] == pytest.approx(30) and figures[1] == pytest.approx(10, rel=0.11) and figures[3] == (0.5, 0.5)
     clock.stop()
@@ -172,7 +176,7 @@ def test_the_meter_on_pause_keeps_its_figures() -> None:
     clock.start()
     for _ in range(20):
         now += 1.0
-        meter.record([BatchResult(0, "p", "a", 5, 10, 0.5)], 1)
+        meter.record([row(0, tokens=(5, 10))])
     assert meter.eta.eta(clock.now(), 10) == pytest.approx(10)
     assert all(rate == 10 for rate in meter.rates()[1:])
 
@@ -180,10 +184,8 @@ def test_the_meter_on_pause_keeps_its_figures() -> None:
 def test_errors_are_counted_by_class_and_first_line() -> None:
     clock = ActiveClock()
     meter = Meter(clock)
-    meter.record([BatchResult(i, "p", "", success=False, error_message=f"boom\nrow {i}") for i in range(3)], 3)
-    meter.record(
-        [BatchResult(4, "p", "", success=False, error_message="\n"), BatchResult(5, "p", "", success=False)], 2
-    )
+    meter.record([row(i, error=f"boom\nrow {i}") for i in range(3)])
+    meter.record([row(4, error="\n"), row(5, error="")])
     assert meter.errors == {"permanent: boom": 3, "permanent: ": 1, "permanent: failed": 1}
 
 

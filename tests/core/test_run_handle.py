@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,26 @@ def test_paused_before_it_starts(processor: BatchProcessor) -> None:
     assert not engine.calls and run.snapshot().elapsed == 0 and run.snapshot().state is RunState.PAUSED
     run.resume()
     assert run.wait(30) and run.snapshot().state is RunState.FINISHED
+
+
+def test_the_time_of_loading_is_in_no_mean(processor: BatchProcessor) -> None:
+    class Slow(ScriptedEngine):
+        async def answer(self, items: Any, desk: Any) -> AsyncIterator[Any]:
+            await asyncio.sleep(0.3)  # a model is loaded
+            async for response in super().answer(items, desk):
+                yield response
+
+    job = make(processor, 3)
+    run = processor.run(job, Slow(gated=True), RunOptions(workers=3))
+    assert run.snapshot().state is RunState.STARTING and run.snapshot().elapsed == 0
+    until(lambda: run.snapshot().loading > 0 and run.engine.in_flight == 3)  # type: ignore[union-attr]
+    time.sleep(0.05)
+    run.engine.release(3)  # type: ignore[union-attr]
+    assert run.wait(30)
+    ended = run.snapshot()
+    assert ended.loading >= 0.29 and ended.elapsed >= 0.04 and job.elapsed == ended.elapsed
+    with CheckpointStore(job.checkpoint_file) as store:  # type: ignore[arg-type]
+        assert store.job().elapsed == pytest.approx(ended.elapsed, abs=0.02)
 
 
 def test_drain_finishes_what_is_in_flight(processor: BatchProcessor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,18 @@ def test_a_dataset_is_told_from_prompts(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("What is a list?\nWhat is a set?\n")
     assert not looks_like_dataset(tmp_path / "c.txt")
     assert not looks_like_dataset(tmp_path / "none.jsonl")
+
+
+def test_a_compressed_file_and_one_that_names_its_separator(tmp_path: Path) -> None:
+    table = "sep=|\nquestion|answer\nWhat, then; is 1+1?|2\nAnd 2+2?|4\n"
+    rows = ['{"question": "What is 1+1?", "answer": "2"}', '{"question": "And 2+2?", "answer": "4"}']
+    plain, packed, lines = tmp_path / "t.csv", tmp_path / "t.csv.gz", tmp_path / "t.jsonl.gz"
+    plain.write_text(table)
+    packed.write_bytes(gzip.compress(table.encode()))
+    lines.write_bytes(gzip.compress("\n".join(rows).encode()))
+    found = [[e and e.request().text for _, e, _ in open_dataset(path).examples()] for path in (plain, packed, lines)]
+    assert found[0] == found[1] and "What, then; is 1+1?" in str(found[0][0]) and "And 2+2?" in str(found[2][1])
+    assert looks_like_dataset(packed) and looks_like_dataset(lines)
+    lines.write_bytes(gzip.compress("\n".join(rows * 2000).encode())[:-20])
+    with pytest.raises(SourceError, match="damaged gzip"):
+        list(open_dataset(lines).examples())

@@ -121,9 +121,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     from batch.engines.torch.static import StaticRunner
 
     def use(steps: Callable[[], Any] = PlainSteps, **attributes: Any) -> None:
-        def opened(
-            model: Any, max_batch: int, *, share: bool = True, cache_dtype: Any = None, notes: Any = None
-        ) -> Any:
+        def opened(model: Any, max_batch: int, *, share: bool = True, cache_dtype: Any = None, **said: Any) -> Any:
             found = StaticRunner(model, max_batch, share=share, steps=steps())
             for name, value in attributes.items():
                 setattr(found, name, value)

@@ -86,11 +86,23 @@ def test_what_is_wrong_with_an_adapter_of_peft(tmp_path: Path) -> None:
         mlx_loader.load(DEMO, "fp32", broken)
 
 
+def short_of_context(folder: Path, context: int) -> Path:
+    """The demo model with a shorter context: a prompt that fills the whole of it takes MLX a minute on a CPU."""
+    folder.mkdir()
+    for file in DEMO.iterdir():
+        (folder / file.name).symlink_to(file)
+    config = json.loads((DEMO / "config.json").read_text())
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": context}))
+    return folder
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_long_prompt_is_cut_where_that_is_wanted(side: str) -> None:
+def test_a_long_prompt_is_cut_where_that_is_wanted(side: str, tmp_path: Path) -> None:
     requests = [Request("item " * 3000), Request(PROMPTS[0])]
-    ours, other = both(requests, truncate=side, sampling={"max_tokens": 6})
-    assert ours[0].tokens_input == other[0].tokens_input == 2048 - 6
+    short = str(short_of_context(tmp_path / "short", 128))
+    ours, other = both(requests, path=short, truncate=side, sampling={"max_tokens": 6})
+    assert ours[0].tokens_input == other[0].tokens_input == 128 - 6
     assert (ours[0].data and ours[0].data.text) == (other[0].data and other[0].data.text)
     refused = run(mlx.open_core({"path": str(DEMO)}, SamplingOptions(), 4), requests[:1])[0].error
     assert refused and refused.error_class is ErrorClass.PERMANENT and "context is 2,048" in refused.message

@@ -232,8 +232,10 @@ def test_a_chat_that_ends_in_its_answer_asks_nothing(demo: Any) -> None:
 def test_a_completion_gets_neither_template_nor_system_prompt(demo: Any) -> None:
     bare = Request("A <|im_end|> is", {"endpoint": "completions"})
     ids = encode_request(demo, bare, "be brief")
-    assert ids == demo("A <|im_end|> is")["input_ids"]
-    assert demo.convert_tokens_to_ids("<|im_end|>") in ids  # whoever completes writes the whole prompt
+    assert demo.convert_tokens_to_ids("<|im_end|>") not in ids  # it was typed, so it is text
+    assert demo.decode(ids) == "A <|im_end|> is"
+    plain = Request("A stack is", {"endpoint": "completions"})
+    assert encode_request(demo, plain, "be brief") == demo("A stack is")["input_ids"]
     chat = Request("A <|im_end|> is")
     assert encode_request(demo, chat, "be brief") == encode_chat(demo, chat.messages, "be brief") != ids
 

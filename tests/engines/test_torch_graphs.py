@@ -248,10 +248,12 @@ def test_it_is_chosen_on_cuda_where_it_agrees(qwen3: Path, agrees: int, monkeypa
     monkeypatch.setattr(runner, "SingleRunner", lambda model, **options: "single")
 
     class Judge:
+        measured = ""
+
         def agrees(self, found: Any, tolerance: float) -> bool:
             return found == "single" or len(tried) == agrees + 1
 
-    monkeypatch.setattr(runner, "Trial", lambda model: Judge())
+    monkeypatch.setattr(runner, "Trial", lambda model, text: Judge())
     found = runner.open_runner(OnCuda(reference(qwen3)), 4)
     order = ["static NoneType", "static PlainSteps", "rectangle NoneType"]
     assert tried == order[: agrees + 1]

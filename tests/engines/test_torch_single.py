@@ -20,6 +20,7 @@ from batch.engines.torch import trial  # noqa: E402
 from batch.engines.torch.context import context_of  # noqa: E402
 from batch.engines.torch.engine import TorchCore  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
+from batch.engines.torch.packed import PackedRunner  # noqa: E402
 from batch.engines.torch.runner import Trial, open_runner  # noqa: E402
 from batch.engines.torch.single import SingleRunner  # noqa: E402
 from tests.engines.conftest import save_tokenizer  # noqa: E402
@@ -278,3 +279,28 @@ def test_stretched_contexts_are_counted(rope: dict[str, Any], written: int | Non
         max_position_embeddings = written
 
     assert context_of(Config()) == tokens
+
+
+def test_a_runner_that_rounds_is_judged_by_a_real_text(qwen3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured is said, of one that is taken and of one that is not."""
+    model, text = load(qwen3, "fp32").model, [3 + (5 * i) % 190 for i in range(260)]
+    seen: list[str] = []
+    noise: list[float] = []
+    real = PackedRunner._forward
+
+    def rounding(self: Any, *arguments: Any) -> Any:
+        logits = real(self, *arguments)
+        return logits + noise[-1] * logits.abs().max() * torch.randn(logits.shape, generator=random)
+
+    monkeypatch.setattr(PackedRunner, "_forward", rounding)
+    with torch.inference_mode():
+        for wrong, kind in ((0.0, "packed"), (0.02, "packed"), (2.0, "rectangle")):
+            noise.append(wrong)
+            random, notes = torch.Generator().manual_seed(1), []  # type: ignore[var-annotated]
+            options: dict[str, Any] = {"cache_dtype": torch.bfloat16, "notes": notes, "text": text}
+            found = open_runner(model, 4, **options)
+            assert found.name.startswith(kind)
+            seen.append(" ".join(notes))
+    assert seen[0] == ""
+    assert "runner by trial: logits differ by" in seen[1] and "of tokens the same after 260 of a text" in seen[1]
+    assert "packed runner is not used, its logits differ by" in seen[2] and "KL" in seen[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
-from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
 from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.results.data import (
     Counts,
@@ -25,12 +25,12 @@ from ai_router.tui.results.data import (
     Search,
     job_rows,
     read_counts,
-    read_errors,
     read_ids,
     read_job,
     read_result,
     table_row,
 )
+from ai_router.tui.results.dialogs import ask_for_item, show_errors
 from ai_router.tui.results.kinds import KINDS, KindTabs
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_json, result_title
@@ -389,32 +389,12 @@ class ResultsScreen(JobActions[None]):
 
     def action_errors(self) -> None:
         """Failures by kind."""
-        path = self.path
-
-        def show(errors: list[tuple[str, str, int]]) -> None:
-            text = "\n".join(f"{number:>9,}  {kind}: {message}" for kind, message, number in errors)
-            buttons = [("show", "Show failed", "primary"), ("close", "Close", "")]
-            self.app.push_screen(ConfirmDialog("Failures by kind", text, buttons), answered)
-
-        def answered(choice: str | None) -> None:
-            if choice == "show":
-                self.action_kind("failed")
-
-        self.in_thread(lambda: read_errors(path), show, busy="counting", group="errors")
+        show_errors(self, self.path, lambda: self.action_kind("failed"))
 
     def action_goto(self) -> None:
         """Go to an item by its number."""
 
-        def answered(text: str | None) -> None:
-            if text is None or not text.strip().lstrip("-").isdigit():
-                return
-            number = int(text) - 1
-            if self._ids is None:
-                self.query_one(VirtualTable).move_cursor(number)
-                return
-            from bisect import bisect_left
+        def go(item: int) -> None:
+            self.query_one(VirtualTable).move_cursor(item if self._ids is None else bisect_left(self._ids, item))
 
-            self.query_one(VirtualTable).move_cursor(bisect_left(self._ids, number))
-
-        dialog = PromptDialog("Go to an item", f"Its number, 1 to {count(self._counts.total)}:", kind="integer")
-        self.app.push_screen(dialog, answered)
+        ask_for_item(self, self._counts.total, go)

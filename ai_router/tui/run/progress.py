@@ -133,7 +133,9 @@ class ProgressPanel(Panel):
     @staticmethod
     def _time_fields(snapshot: Snapshot) -> list[Content]:
         saved = "—" if snapshot.saved_ago is None else f"{seconds(snapshot.saved_ago)} ago"
+        loads = snapshot.state is RunState.STARTING and snapshot.loading >= 1
+        label, passed = ("loading ", snapshot.loading) if loads else ("elapsed ", snapshot.elapsed)
         return [
-            Content.assemble(("elapsed ", "$text-muted"), right(format_duration(snapshot.elapsed), DURATION_WIDTH)),
+            Content.assemble((label, "$text-muted"), right(format_duration(passed), DURATION_WIDTH)),
             Content.assemble(("last saved ", "$text-muted"), saved.ljust(11)),
         ]

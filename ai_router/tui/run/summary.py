@@ -125,6 +125,8 @@ class SummaryPanel(Panel):
             text += f" · {rate(snapshot.processed / snapshot.elapsed)} {self.unit or 'item'}s/s"
             if snapshot.tokens_output:
                 text += f" · {rate(snapshot.tokens_output / snapshot.elapsed)} tok/s on average"
+        if snapshot.loading >= 1:
+            text += f" · {format_duration(snapshot.loading)} to load before"
         return text
 
     @staticmethod

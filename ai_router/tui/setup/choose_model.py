@@ -182,7 +182,7 @@ class ChooseModelScreen(FlowScreen):
             return
         from ai_router.tui.setup.options import OptionsScreen
 
-        self.app.push_screen(OptionsScreen(self.source, spec, self.total))
+        self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report))
 
     def on_unmount(self) -> None:
         """End a check that is under way."""

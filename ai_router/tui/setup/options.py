@@ -19,7 +19,7 @@ from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
 from ai_router.tui.widgets.text import plural
 from batch.job import BatchJob
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options
-from batch.sources import Source
+from batch.sources import Report, Source
 
 SHOWN_EVERY = 0.15  # seconds
 BACKGROUND_HELP = "go on when this terminal closes"
@@ -32,8 +32,9 @@ class OptionsScreen(FlowScreen):
     AUTO_FOCUS = "#start"
     BINDINGS: ClassVar[list[BindingType]] = bind("options.start")
 
-    def __init__(self, source: Source, spec: ModelSpec, total: int) -> None:
+    def __init__(self, source: Source, spec: ModelSpec, total: int, report: Report | None = None) -> None:
         super().__init__()
+        self.report = report  # of the prompts, where they were read with this model
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, spec.name, "Options"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -76,8 +77,22 @@ class OptionsScreen(FlowScreen):
         self._say_ready()
 
     def _say_ready(self) -> None:
-        text = f"{plural(self.total, 'prompt')} · {self.spec.name} · enter starts, tab changes something"
+        cost = self._cost()
+        begin = f"{plural(self.total, 'prompt')} · {self.spec.name}{f' · {cost}' if cost else ''}"
+        text = f"{begin} · enter starts, tab changes something"
         self.query_one("#busy", Static).update(text)
+
+    def _cost(self) -> str:
+        """What it will cost on a server, as far as that is known before it runs."""
+        if self.report is None:
+            return ""
+        from ai_router.estimate import before
+
+        try:
+            planned = before(self.spec, self.report, self.sampling_form.build())
+        except OptionError:
+            return ""
+        return planned.cost_text if planned is not None else ""
 
     @on(OptionField.Changed)
     def _changed(self) -> None:

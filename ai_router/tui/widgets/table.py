@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -18,28 +17,18 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ai_router.tui.actions import bind
+from ai_router.tui.widgets.columns import GAP, Column, laid_out
 from ai_router.tui.widgets.text import cut, one_line, pad
 
 PAGE = 64
 KEPT_PAGES = 32
 WHEEL_ROWS = 3
-GAP = 2  # cells between columns
-LEAST_FLEX = 8
 
 # A cell is its text, or text and the name of a style: muted, success, error, warning, accent, strong.
 Cell = str | tuple[str, str]
 Row = Sequence[Cell]
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`width` cells, or a share `flex` of what is left. Folded away where the table is narrower than `from_width`."""
-
-    title: str
-    width: int = 0
-    flex: int = 1
-    right: bool = False
-    from_width: int = 0
+__all__ = ["Cell", "Column", "Row", "VirtualTable"]
 
 
 class VirtualTable(ScrollView, can_focus=True):
@@ -204,19 +193,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def layout_columns(self, width: int) -> list[tuple[int, Column, int]]:
         """Index, column and cells of each column that is shown in a table of this width."""
-        shown = [(index, column) for index, column in enumerate(self.columns) if width >= column.from_width]
-        # A column cut by the edge would show another number: the last ones are folded away until all stand whole.
-        while len(shown) > 1 and sum(column.width for _, column in shown) + GAP * (len(shown) - 1) > width:
-            shown.pop()
-        left = width - sum(column.width for _, column in shown) - GAP * (len(shown) - 1)
-        flexible = [(index, column) for index, column in shown if not column.width]
-        shares: dict[int, int] = {}
-        # The narrowest share first, so that what it lacks is taken from the wider ones.
-        for place, (index, column) in enumerate(sorted(flexible, key=lambda pair: pair[1].flex)):
-            total = sum(other.flex for _, other in sorted(flexible, key=lambda pair: pair[1].flex)[place:])
-            shares[index] = max(min(LEAST_FLEX, left), left * column.flex // total, 0)
-            left -= shares[index]
-        return [(index, column, min(column.width, max(1, width)) or shares[index]) for index, column in shown]
+        return laid_out(self.columns, width)
 
     @property
     def _text_width(self) -> int:

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -99,6 +100,7 @@ class Alarms:
         return [("repeated", f"the same answer as to {count - 1} other prompts")] if count >= REPEATS else []
 
 
+@lru_cache(1024)
 def same_model(asked: str, answered: str) -> bool:
     """Whether a name that came back may stand for the one that was asked: a path to it, a dated version, a tag."""
     a, b = _plain(asked), _plain(answered)
@@ -135,3 +137,14 @@ def schema_problem(text: str, schema: Mapping[str, Any]) -> str | None:
     except Exception as problem:  # a schema that is none, or that refers to what is not there
         return f"the schema cannot be used: {type(problem).__name__}"
     return None if found is None else f"{found.json_path}: {found.message[:160]}"
+
+
+def said(about: Mapping[str, Any]) -> list[str]:
+    """What people should know of how a server was used and what it did, a few words each."""
+    words = [f"not sent: {about['not sent']}"] if "not sent" in about else []
+    if "rate limits met" in about:
+        words.append(f"rate limit met {about['rate limits met']:,} times")
+    words += [f"alarm: {kind} ({count:,})" for kind, count in about.get("alarms", {}).items()]
+    if "alarms" in about and "answered by" in about:
+        words.append(f"answered by {', '.join(about['answered by'])}")
+    return words

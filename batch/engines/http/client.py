@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,6 +66,7 @@ class Client:
         self._aiohttp = aiohttp
         self._server = server
         self._wire = wire
+        self._secret = key.encode() if key else b""
         headers = {"content-type": "application/json", "accept": "application/json", **server.headers}
         if key:
             headers[server.key_header] = f"Bearer {key}" if server.key_header.lower() == "authorization" else key
@@ -87,6 +88,14 @@ class Client:
         self, url: str, body: Mapping[str, Any], timeout: float, partial: Callable[[str], None] | None
     ) -> Outcome:
         """Ask; with `partial` as a stream whose text so far is told. Never raises for what a server may do."""
+        outcome = await self._posted(url, body, timeout, partial)
+        if self._secret and isinstance(outcome, Refused) and self._secret in outcome.body:  # some say what they got
+            return replace(outcome, body=outcome.body.replace(self._secret, b"[the key]"))
+        return outcome
+
+    async def _posted(
+        self, url: str, body: Mapping[str, Any], timeout: float, partial: Callable[[str], None] | None
+    ) -> Outcome:
         aiohttp = self._aiohttp
         try:
             async with asyncio.timeout(timeout):

@@ -11,19 +11,17 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
 
-import orjson
-
 from batch.engines.adaptive import AdaptiveLimit
 from batch.engines.base import closing_answers
 from batch.engines.desk import Desk
-from batch.engines.http.alarms import Alarms
+from batch.engines.http.alarms import Alarms, said
 from batch.engines.http.client import Client, Lost, NotSent, Outcome, Refused
 from batch.engines.http.errors import ServerError, failure_of, parse_error
 from batch.engines.http.headers import Limits
 from batch.engines.http.native import AnthropicWire, OllamaWire
 from batch.engines.http.pool import Endpoint, Pool
 from batch.engines.http.server import Server
-from batch.engines.http.wire import ChatWire, CompletionsWire, EmbeddingsWire, Reply, Wire
+from batch.engines.http.wire import ChatWire, CompletionsWire, EmbeddingsWire, Reply, Wire, prompt_bytes
 from batch.engines.local.core import item_sampling
 from batch.engines.pull import side_by_side
 from batch.errors import BatchError, Cause, ErrorClass, Failure, FatalError, PermanentError, classify
@@ -128,7 +126,7 @@ class HttpEngine:
         except PermanentError:
             return 0  # it will not be sent
         system = len(options.system.encode("utf-8", "replace")) if options.system else 0
-        prompt = len(_prompt_bytes(request)) + system + 64  # a template's own tokens
+        prompt = len(prompt_bytes(request)) + system + 64  # a template's own tokens
         return self.server.price.cost(Usage(prompt, options.max_tokens))
 
     def partial_texts(self) -> Mapping[ItemId, str]:
@@ -192,10 +190,10 @@ class HttpEngine:
                 self._adaptive.dropped(ticket)
                 endpoint.left()
                 raise
-            response = self._took(outcome, endpoint, ticket, item, options, queued - start)
+            response = self._took(outcome, endpoint, ticket, item, options, (start, queued))
             if isinstance(response, BatchResponse):
                 self._limit.settle(reserved, response.tokens_input + response.tokens_output)
-                return _timed(response, start)
+                return response if response.duration_ns else _timed(response, start)
             self._limit.settle(reserved, 0)
             if response is Again.LIMITED:
                 refusals += 1
@@ -258,7 +256,7 @@ class HttpEngine:
         ticket: int,
         item: BatchItem[Request],
         options: SamplingOptions,
-        queued: int,
+        times: tuple[int, int],
     ) -> BatchResponse[Answer] | Again:
         if isinstance(outcome, NotSent):
             self._adaptive.dropped(ticket)
@@ -277,7 +275,7 @@ class HttpEngine:
         self._adaptive.answered(ticket)
         endpoint.worked()
         self._hold = FIRST_HOLD
-        return self._answered(outcome.reply, item, options, queued)
+        return self._answered(outcome.reply, item, options, times)
 
     def _lost(self, outcome: Lost) -> Failure:
         again = self.server.retry_lost if self.server.retry_lost is not None else self.server.free
@@ -350,10 +348,10 @@ class HttpEngine:
         return f" (see {self.server.api_key_env})" if error.bad_key and self.server.api_key_env else ""
 
     def _answered(
-        self, reply: Reply, item: BatchItem[Request], options: SamplingOptions, queued: int
+        self, reply: Reply, item: BatchItem[Request], options: SamplingOptions, times: tuple[int, int]
     ) -> BatchResponse[Answer]:
         usage = reply.usage
-        alarms = self._alarms.look(_prompt_bytes(item.data), reply, options.json_schema)
+        alarms = self._alarms.look(prompt_bytes(item.data), reply, options.json_schema)
         price = self.server.price
         estimate = price.cost(usage) if price is not None and usage is not None else None
         if price is None and self.server.free:
@@ -367,17 +365,20 @@ class HttpEngine:
             extra["alarms"] = alarms
         if reply.cost is not None and estimate is not None and reply.cost != estimate:
             extra["cost_estimated"] = estimate
+        start, queued = times
+        duration = time.perf_counter_ns() - start
         return BatchResponse(
             item.id,
             Answer(reply.text, extra or None),
-            error=self._fault(reply, alarms),
+            duration,
+            self._fault(reply, alarms),
             tokens_input=usage.input if usage else 0,
             tokens_output=usage.output if usage else 0,
             tokens_cached=usage.cached if usage else 0,
             tokens_reasoning=usage.reasoning if usage else 0,
             cost=reply.cost if reply.cost is not None else estimate,
             model=reply.model or self.server.model,
-            timing=Timing(queued, None, 0),
+            timing=Timing(queued - start, None, duration),
         )
 
     def _fault(self, reply: Reply, alarms: list[str]) -> Failure | None:
@@ -390,27 +391,10 @@ class HttpEngine:
         return None
 
 
-def said(about: Mapping[str, Any]) -> list[str]:
-    """What people should know of how a server was used and what it did, a few words each."""
-    words = [f"not sent: {about['not sent']}"] if "not sent" in about else []
-    if "rate limits met" in about:
-        words.append(f"rate limit met {about['rate limits met']:,} times")
-    words += [f"alarm: {kind} ({count:,})" for kind, count in about.get("alarms", {}).items()]
-    if "alarms" in about and "answered by" in about:
-        words.append(f"answered by {', '.join(about['answered by'])}")
-    return words
-
-
 def _timed(response: BatchResponse[Answer], start: int) -> BatchResponse[Answer]:
     duration = time.perf_counter_ns() - start
     timing = response.timing and replace(response.timing, total_ns=duration)
     return replace(response, duration_ns=duration, timing=timing)
-
-
-def _prompt_bytes(request: Request) -> bytes:
-    if request.extra and "messages" in request.extra:
-        return orjson.dumps(request.extra["messages"], default=str)
-    return request.text.encode("utf-8", "replace")
 
 
 def _host(endpoint: Endpoint) -> str:

@@ -41,6 +41,9 @@ class Limits:
     retry_after: float | None = None  # seconds
 
 
+NONE = Limits()
+
+
 def duration(text: str) -> float | None:
     """Seconds of `6m0s`, `7.66s`, `20ms`, `59`; None where it is none, or negative."""
     text = text.strip()
@@ -89,6 +92,8 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
 
 def limits(headers: Mapping[str, str], body: str = "") -> Limits:
     """Everything that a response says about limits. Header names are looked up in lower case."""
+    if not body and not any("ratelimit" in name or name.startswith("retry-after") for name in headers):
+        return NONE
     return Limits(
         _allowance(headers, "requests"),
         _allowance(headers, "tokens"),

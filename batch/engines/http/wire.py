@@ -61,6 +61,13 @@ class Wire(Protocol):
         ...
 
 
+def prompt_bytes(request: Request) -> bytes:
+    """All that is sent as the prompt, for its length and to tell it from others."""
+    if request.extra and "messages" in request.extra:
+        return orjson.dumps(request.extra["messages"], default=str)
+    return request.text.encode("utf-8", "replace")
+
+
 def messages_of(request: Request, options: SamplingOptions) -> list[dict[str, Any]]:
     """The chat, under the system prompt of the options where it has none."""
     messages = request.messages
@@ -69,15 +76,17 @@ def messages_of(request: Request, options: SamplingOptions) -> list[dict[str, An
     return messages
 
 
+_PLAIN = SamplingOptions()
+
+
 def sampling(
     server: Server, options: SamplingOptions, names: Mapping[str, str], left_out: Callable[[str], None]
 ) -> dict[str, Any]:
     """The sampling options that differ from "as the model does", by the server's names; temperature always."""
-    plain = SamplingOptions()
     values: dict[str, Any] = {}
     for option in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop"):
         value = getattr(options, option)
-        if option != "temperature" and value == getattr(plain, option):
+        if option != "temperature" and value == getattr(_PLAIN, option):
             continue
         if option in server.accepts:
             values[names.get(option, option)] = value

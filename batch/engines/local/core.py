@@ -129,6 +129,8 @@ class CoreFactory(Protocol):
 
 def item_sampling(base: SamplingOptions, params: Mapping[str, Any]) -> tuple[SamplingOptions, list[str]]:
     """The engine's options with those of one item on top, and the names of parameters that no local engine has."""
+    if not params:
+        return base, []
     known = {spec.name for spec in fields(SamplingOptions)}
     params = dict(params)
     asked = "json_schema" in params or "response_format" in params

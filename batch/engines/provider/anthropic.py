@@ -146,7 +146,6 @@ def _read(batch: Any) -> Remote:
         batch.id,
         batch.processing_status,
         over=over,
-        untried=over,  # what has no answer was cancelled or has expired
         # They stay 0 until all is over, which is no count.
         done=counts.succeeded if over else None,
         failed=counts.errored if over else None,

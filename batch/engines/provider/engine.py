@@ -127,6 +127,7 @@ class ProviderEngine:
         self._hold, self._held_until, self._held_why = HOLD, 0.0, ""
         self._shard: Shard | None = None
         self._doing = ""
+        self._given_up = ""  # a batch that a person has cancelled
         self._filled = 0.0  # monotonic seconds of the last item
         self._rescuing: Rescue | None = None
 
@@ -188,7 +189,7 @@ class ProviderEngine:
         self, items: AsyncIterator[BatchItem[Request]], desk: Desk
     ) -> AsyncIterator[BatchResponse[Answer]]:
         """Yield one response for every item pulled, in this process or a later one."""
-        self.holds_back = False
+        self.holds_back, self._given_up = False, ""
         self._watched = {s.key: Watched.of(s) for s in desk.open_submissions()}
         wake = asyncio.Event()
         if self.settings.lane == "now":
@@ -196,6 +197,8 @@ class ProviderEngine:
         for watched in list(self._watched.values()):
             async for response in self._look(watched, desk):
                 yield response
+        if self._given_up:
+            raise FatalError(f"{self._given_up} was cancelled; what has no answer is handed over again on resuming")
         inbox = Inbox(items, wake)
         try:
             while not self._is_over(inbox, desk):
@@ -224,14 +227,28 @@ class ProviderEngine:
         waits = desk.waits and any(not w.unclear for w in self._watched.values())
         if desk.stopping:
             return True
-        if not inbox.ended and not (self._held and not desk.waits):
+        if not inbox.ended and not (self._held and not desk.waits) and not self._stuck(inbox, desk):
             return False
         if inbox.taken or self._shard is not None:
             if not self._held or desk.waits:
                 return False
-            self.holds_back = True
-            return True
-        return not waits
+        elif waits:
+            return False
+        self._leave_rest(inbox, desk)
+        return True
+
+    def _leave_rest(self, inbox: Inbox, desk: Desk) -> None:
+        """What a quota has no room for is handed over by a later run; raises FatalError where it has none at all."""
+        if not (inbox.taken or self._shard is not None or desk.pending):
+            return
+        if not self._watched:
+            raise FatalError(f"{self.settings.provider} takes nothing now: {self._held_why or 'no reason given'}")
+        self.holds_back = True
+
+    def _stuck(self, inbox: Inbox, desk: Desk) -> bool:
+        """Whether all that is left waits for a person."""
+        left = inbox.taken or self._shard is not None or desk.pending
+        return bool(self._watched) and not left and all(w.unclear for w in self._watched.values())
 
     def _rest(self) -> float:
         now = time.monotonic()
@@ -484,11 +501,13 @@ class ProviderEngine:
             self.duplicates += reading.duplicates
         ended = {"ended": remote.word, **reading.report}
         self._watched.pop(watched.key, None)
-        if remote.untried or reading.untried:
+        if reading.missing and (remote.untried or reading.untried):
             await desk.withdrawn(watched.key, details=ended)
         else:
             await desk.settled(watched.key, details=ended)
         self._held_until = 0.0  # there is room again
+        if watched.details.get("cancelled") and reading.missing:
+            self._given_up = f"batch {remote.id}"
         self._refused_batch(remote, reading)
 
     def _refused_batch(self, remote: Remote, reading: Reading) -> None:

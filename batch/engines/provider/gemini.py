@@ -207,6 +207,7 @@ class GeminiPage:
 class VertexPage(GeminiPage):
     """Vertex AI."""
 
+    buckets = True  # the one it is opened with counts
     limits = Limits(200_000, 500_000_000)
 
     def _made(self) -> Any:
@@ -216,11 +217,9 @@ class VertexPage(GeminiPage):
         for value, name, variable in (
             (project, "project", "GOOGLE_CLOUD_PROJECT"),
             (location, "location", "GOOGLE_CLOUD_LOCATION"),
-            (settings.bucket, "bucket", ""),
         ):
             if not value:
-                also = f", or set the environment variable {variable}" if variable else ""
-                raise FatalError(f"Vertex AI needs a {name}: say it in the entry{also}")
+                raise FatalError(f"Vertex AI needs a {name}: say it, or set the environment variable {variable}")
         credentials = None
         if settings.base_url:  # a gateway or a test: nobody asks Google who one is
             from google.oauth2.credentials import Credentials
@@ -243,6 +242,8 @@ class VertexPage(GeminiPage):
 
     def upload(self, path: Path, key: str) -> str:
         """Put the file into the bucket, where there is none of that name."""
+        if not self._settings.bucket:
+            raise FatalError("Vertex AI needs a bucket of Cloud Storage for its files: bucket")
         blob = self._storage.bucket(self._settings.bucket).blob(f"{PREFIX}/{key}/input.jsonl")
         blob.upload_from_filename(str(path), if_generation_match=0, timeout=self._settings.timeout * 10)
         return f"gs://{self._settings.bucket}/{blob.name}"

@@ -145,6 +145,10 @@ class OpenAIPage:
                     if line.strip():
                         yield self._result(line)
 
+    def chat(self, body: dict[str, Any]) -> Any:
+        """The answer to one request, at once."""
+        return self._client.post("/chat/completions", body=body, cast_to=object)
+
     def models(self) -> list[str]:
         """The models that the key may use."""
         return sorted(str(model.id) for model in self._client.models.list())

@@ -39,9 +39,14 @@ class Reading:
         return self._ids[position]
 
     @property
+    def missing(self) -> int:
+        """Items without an answer."""
+        return len(self._ids) - self.seen
+
+    @property
     def report(self) -> Mapping[str, int]:
         """What is kept with the submission."""
-        counts = {"answers": self.seen, "missing": len(self._ids) - self.seen}
+        counts = {"answers": self.seen, "missing": self.missing}
         return counts | {k: v for k, v in (("strangers", self.strangers), ("duplicates", self.duplicates)) if v}
 
 

@@ -91,7 +91,10 @@ def _why(address: str, error: Exception, version: str) -> str:
         return f"the cluster at {address} is of another version than here ({here}): {text[:400]}"
     if isinstance(error, ConnectionError) and address == "auto":
         return "no cluster runs on this machine; start one with: ray start --head"
-    return f"the cluster at {address} cannot be used: {type(error).__name__}: {text[:400]}"
+    hint = ""
+    if isinstance(error, ConnectionError) or "auth" in lowered:
+        hint = "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+    return f"the cluster at {address} cannot be used: {type(error).__name__}: {text[:400]}{hint}"
 
 
 def nodes(ray: Any) -> list[Node]:

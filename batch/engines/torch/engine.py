@@ -230,7 +230,15 @@ class TorchCore:
     def _open_runner(self, notes: list[str]) -> Any:
         from batch.engines.torch import runner
 
-        return runner.open_runner(self._loaded.model, self.room, notes=notes, **self._runner_options)
+        text = self._trial_text() if self._runner_options["cache_dtype"] is not None else None
+        return runner.open_runner(self._loaded.model, self.room, notes=notes, text=text, **self._runner_options)
+
+    def _trial_text(self) -> list[int]:
+        """A real text for runners that round, no longer than the context."""
+        from batch.engines.torch.precision import trial_text
+
+        text = trial_text(self._loaded.tokenizer)
+        return text if self._loaded.context is None else text[: self._loaded.context]
 
     def _limit_cache(self) -> None:
         if self._runner.reckons:

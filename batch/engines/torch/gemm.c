@@ -19,7 +19,7 @@
 #define OUTPUTS 32
 #define ROWS 12
 #define MOST_INPUTS 65536 /* 255 · 127 · this fits into 32 bits */
-#define LIMIT 6.0f     /* times the mean of a row's absolute inputs: larger ones may stay floats */
+#define LIMIT 8.0f     /* times the mean of a row's absolute inputs: larger ones may stay floats */
 #define KEPT 16        /* of a row, at most, and at most one of SPARSE */
 #define SPARSE 16
 #define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
@@ -55,10 +55,16 @@ typedef struct {
     float *out;
 } Product;
 
-/* The inputs that a block of rows keeps as floats, by their columns; zero for rows that keep another. */
+/* What a row keeps as floats: inputs by their columns, in ascending order. */
+typedef struct {
+    int count, columns[KEPT], at[KEPT]; /* at: of its columns, their place among those of the block */
+    float values[KEPT];
+} Few;
+
+/* What a block of rows keeps. */
 typedef struct {
     int count, columns[ROWS * KEPT];
-    float values[ROWS * KEPT][ROWS];
+    Few rows[ROWS];
 } Kept;
 
 static inline __mmask16 first_of(int64_t left) { return left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1; }
@@ -79,28 +85,26 @@ static inline Place place_of(const Product *p, int64_t column) {
         {column, column + 16}, p->outputs, {first_of(p->outputs - column), first_of(p->outputs - column - 16)}};
 }
 
-/* sums[rows, OUTPUTS] = what a block kept · its columns of a panel. */
+/* sums[rows, OUTPUTS] = what a block keeps · its columns of a panel. */
 static void multiply_kept(const Kept *kept, const int8_t *panel, int rows, float (*sums)[OUTPUTS]) {
-    for (int r = 0; r < rows; r += 4) { /* four rows in registers; `values` has zeros for rows beyond the last */
-        __m512 own[4][2];
-        for (int i = 0; i < 4; i++) own[i][0] = own[i][1] = _mm512_setzero_ps();
-        for (int c = 0; c < kept->count; c++) {
-            const float *values = kept->values[c] + r;
-            if (values[0] == 0 && values[1] == 0 && values[2] == 0 && values[3] == 0) continue;
-            const int8_t *four = panel + kept->columns[c] / 4 * 4 * OUTPUTS;
-            __m128i up = _mm_cvtsi32_si128(24 - kept->columns[c] % 4 * 8);
-            __m512 weights[2];
-#pragma GCC unroll 2
-            for (int v = 0; v < 2; v++)
-                weights[v] = _mm512_cvtepi32_ps(
-                    _mm512_srai_epi32(_mm512_sll_epi32(_mm512_loadu_si512(four + 64 * v), up), 24));
-#pragma GCC unroll 4
-            for (int i = 0; i < 4; i++)
-#pragma GCC unroll 2
-                for (int v = 0; v < 2; v++) own[i][v] = _mm512_fmadd_ps(_mm512_set1_ps(values[i]), weights[v], own[i][v]);
+    float wide[ROWS * KEPT][OUTPUTS];
+    for (int c = 0; c < kept->count; c++) {
+        const int8_t *four = panel + kept->columns[c] / 4 * 4 * OUTPUTS;
+        __m128i up = _mm_cvtsi32_si128(24 - kept->columns[c] % 4 * 8);
+        for (int v = 0; v < 2; v++) {
+            __m512i upper = _mm512_sll_epi32(_mm512_loadu_si512(four + 64 * v), up);
+            _mm512_storeu_ps(wide[c] + 16 * v, _mm512_cvtepi32_ps(_mm512_srai_epi32(upper, 24)));
         }
-        for (int i = 0; i < 4; i++)
-            for (int v = 0; v < 2; v++) _mm512_storeu_ps(sums[r + i] + 16 * v, own[i][v]);
+    }
+    for (int r = 0; r < rows; r++) {
+        const Few *few = kept->rows + r;
+        __m512 first = _mm512_setzero_ps(), second = first;
+        for (int i = 0; i < few->count; i++) {
+            __m512 value = _mm512_set1_ps(few->values[i]);
+            first = _mm512_fmadd_ps(value, _mm512_loadu_ps(wide[few->at[i]]), first);
+            second = _mm512_fmadd_ps(value, _mm512_loadu_ps(wide[few->at[i]] + 16), second);
+        }
+        _mm512_storeu_ps(sums[r], first), _mm512_storeu_ps(sums[r] + 16, second);
     }
 }
 
@@ -190,12 +194,6 @@ static int64_t beyond(const float *x, int64_t n, float limit, int64_t most, int 
     return count;
 }
 
-/* What the rows of a block keep, each for itself. */
-typedef struct {
-    int count, columns[KEPT];
-    float values[KEPT];
-} Few;
-
 /* LIMIT times the mean of a row's absolute inputs, those beyond `most` left out. */
 static float limit_of(const float *x, int64_t n, float most) {
     float sum = 0;
@@ -207,35 +205,28 @@ static float limit_of(const float *x, int64_t n, float most) {
 /* A row to 8 bits, apart from what it keeps; its scale. room, which may be x: [n]. */
 static float keep_row(const float *x, int64_t n, Few *few, float *room, uint8_t *bytes) {
     int64_t most = n / SPARSE < KEPT ? n / SPARSE : KEPT;
-    float limit = limit_of(x, n, INFINITY);
+    float limit = limit_of(x, n, INFINITY), largest = largest_size(x, n);
+    few->count = 0;
+    if (!(largest > limit)) return quantise_row(x, bytes, n, largest);
+    limit = limit_of(x, n, limit); /* the largest ones hide others in the mean */
     int64_t count = beyond(x, n, limit, most, few->columns);
-    for (int i = 0; i < 2 && count; i++) { /* the largest ones hide others in the mean */
-        limit = limit_of(x, n, limit);
-        count = beyond(x, n, limit, most, few->columns);
-    }
     while (count > most) count = beyond(x, n, limit *= 1.25f, most, few->columns);
     few->count = (int)count;
-    if (!count) return quantise_row(x, bytes, n);
+    if (!count) return quantise_row(x, bytes, n, largest);
     if (room != x) memcpy(room, x, n * sizeof(float));
     for (int64_t i = 0; i < count; i++) few->values[i] = room[few->columns[i]], room[few->columns[i]] = 0;
-    return quantise_row(room, bytes, n);
+    return quantise_row(room, bytes, n, largest_size(room, n));
 }
 
-/* In the order of the columns, so that a row's sums do not depend on its company. places: of every input, -1. */
-static void bring_together(const Few *few, int rows, Kept *kept, int *places) {
+/* Count each column that rows of a block keep once. places: of every input, -1. */
+static void count_columns(Kept *kept, int rows, int *places) {
     kept->count = 0;
     for (int r = 0; r < rows; r++)
-        for (int i = 0; i < few[r].count; i++) {
-            int column = few[r].columns[i], at = kept->count;
-            if (places[column] >= 0) continue;
-            places[column] = 0;
-            for (; at > 0 && kept->columns[at - 1] > column; at--) kept->columns[at] = kept->columns[at - 1];
-            kept->columns[at] = column, kept->count++;
+        for (int i = 0; i < kept->rows[r].count; i++) {
+            int *place = places + kept->rows[r].columns[i];
+            if (*place < 0) *place = kept->count, kept->columns[kept->count++] = kept->rows[r].columns[i];
+            kept->rows[r].at[i] = *place;
         }
-    for (int c = 0; c < kept->count; c++) places[kept->columns[c]] = c;
-    memset(kept->values, 0, kept->count * sizeof(kept->values[0]));
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < few[r].count; i++) kept->values[places[few[r].columns[i]]][r] = few[r].values[i];
     for (int c = 0; c < kept->count; c++) places[kept->columns[c]] = -1;
 }
 
@@ -295,13 +286,12 @@ int int8_linear(ARGUMENTS) {
         memset(places, -1, stride * sizeof(int));
         for (int64_t b; (b = take(early, threads, me)) >= 0; atomic_fetch_sub(&waiting, 1)) {
             int64_t first = rows * b / blocks, last = rows * (b + 1) / blocks;
-            Few few[ROWS];
             for (int64_t r = first; r < last; r++) {
                 const float *row = x + r * inputs;
                 if (norm) norm_row(row, norm, ready, inputs, eps), row = ready;
-                row_scales[r] = keep_row(row, inputs, few + r - first, ready, bytes + r * stride);
+                row_scales[r] = keep_row(row, inputs, kept[b].rows + r - first, ready, bytes + r * stride);
             }
-            bring_together(few, (int)(last - first), kept + b, places);
+            count_columns(kept + b, (int)(last - first), places);
         }
         /* Instead of a barrier, where all would wait for a thread that is only just waking up. */
         for (int spins = 0; atomic_load(&waiting); spins++)

@@ -7,14 +7,14 @@ from torch.nn import functional as F
 
 from batch.engines.torch.native import Kernels
 
-LIMIT, KEPT, SPARSE = 6.0, 16, 16  # of gemm.c
+LIMIT, KEPT, SPARSE = 8.0, 16, 16  # of gemm.c
 
 
 def keeps(x: torch.Tensor) -> torch.Tensor:
     """Which inputs gemm.c keeps as floats, a row for itself: those far beyond its mean. x: [rows, in]."""
     size = x.abs()
     limit = x.new_full((len(x), 1), float("inf"))
-    for _ in range(3):  # the largest ones hide others in the mean
+    for _ in range(2):  # the largest ones hide others in the mean
         limit = (size.masked_fill(size > limit, 0).mean(1, keepdim=True) * LIMIT).clamp(min=1e-12)
     most = min(x.shape[1] // SPARSE, KEPT)
     while bool((crowded := (size > limit).sum(1, keepdim=True) > most).any()):

@@ -82,8 +82,8 @@ static inline void gate_row(const float *x, float *out, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = x[i] / (1.0f + exp_fast(-x[i])) * x[n + i];
 }
 
-/* One row to 8 bits around 128; its scale. NaN among it makes the scale NaN. */
-static inline float quantise_row(const float *from, uint8_t *to, int64_t n) {
+/* The largest absolute value of a row; NaN where there is one among them. */
+static inline float largest_size(const float *from, int64_t n) {
     uint32_t most = 0; /* as whole numbers NaN is above all others */
     for (int64_t i = 0; i < n; i++) {
         uint32_t bits;
@@ -93,6 +93,11 @@ static inline float quantise_row(const float *from, uint8_t *to, int64_t n) {
     }
     float largest;
     memcpy(&largest, &most, 4);
+    return largest;
+}
+
+/* One row, whose largest size that is, to 8 bits around 128; its scale. NaN among it makes the scale NaN. */
+static inline float quantise_row(const float *from, uint8_t *to, int64_t n, float largest) {
     if (largest < 1e-12f) largest = 1e-12f;
     float inverse = 127.0f / largest;
     for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)(int32_t)(from[i] * inverse + 128.5f);

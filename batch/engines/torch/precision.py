@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from batch.engines.torch import int4, linear
+from batch.engines.torch.trial import agreement, divergence
 from batch.errors import FatalError
 
 LARGE = 100_000_000
-TRIAL_TOKENS = 128
+TRIAL_TOKENS, LEAST_TOKENS = 320, 64
 LEAST_AGREEMENT = 0.95  # of the likeliest next tokens
 MOST_PERPLEXITY = 1.01  # over that of fp32
 TRIAL = """\
@@ -30,6 +31,11 @@ def area(width: float, height: float) -> float:
 Q: What is the capital of France? A: Paris. 日本の首都は東京です。 Der Zug nach Köln fährt um 9:45 Uhr von Gleis 3 ab.
 {"name": "Ada", "languages": ["en", "fr"], "active": true}
 She closed the door quietly, put the letter back into its envelope and waited until the rain had stopped.
+La bibliothèque municipale est ouverte du mardi au samedi, de dix heures à dix-huit heures; le prêt est gratuit.
+SELECT name, COUNT(*) AS orders FROM customers JOIN orders USING (customer_id) GROUP BY name ORDER BY orders DESC;
+To make bread, mix flour, water, salt and yeast, let the dough rest for an hour, shape it, and bake it at 230 °C until
+the crust is brown. If the dough is too wet, add a spoon of flour; if it is too dry, add a little water.
+El tren de las ocho llega con retraso, así que los viajeros esperan en el andén y hablan del tiempo.
 """
 
 
@@ -61,17 +67,21 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
         candidates.append(("int8", lambda: _do(linear.quantise, model), before.restore))
     if _bf16_in_hardware() and stored == "bfloat16":
         candidates.append(("bf16", lambda: _do(model.to, torch.bfloat16), lambda: _do(model.to, torch.float32)))
-    ids = _trial_ids(tokenizer) if candidates else torch.empty(1, 0)
-    if ids.shape[1] < TRIAL_TOKENS // 2:
+    ids = torch.tensor([trial_text(tokenizer)]) if candidates else torch.empty(1, 0)
+    if ids.shape[1] < LEAST_TOKENS:
         return "fp32", ""  # the tokenizer knows little of this; nothing can be said of the model
     exact = _logits(model, ids)
+    refused: list[str] = []
     for name, change, undo in candidates:
         change()
-        agreement, perplexity = compare(exact, _logits(model, ids), ids[0])
-        if agreement >= LEAST_AGREEMENT and perplexity <= MOST_PERPLEXITY:
-            return name, f"{name} by auto: {agreement:.1%} of tokens as in fp32, perplexity ×{perplexity:.3f}"
+        found = _logits(model, ids)
+        same, perplexity = compare(exact, found, ids[0])
+        said = f"{same:.1%} of tokens as in fp32, perplexity ×{perplexity:.3f}, KL {divergence(exact, found):.4f}"
+        if same >= LEAST_AGREEMENT and perplexity <= MOST_PERPLEXITY:
+            return name, f"{name} by auto: {said}"
+        refused.append(f"{name} not taken by auto: {said}")
         undo()
-    return "fp32", ""
+    return "fp32", "; ".join(refused)
 
 
 def compare(exact: torch.Tensor, found: torch.Tensor, ids: torch.Tensor) -> tuple[float, float]:
@@ -79,10 +89,9 @@ def compare(exact: torch.Tensor, found: torch.Tensor, ids: torch.Tensor) -> tupl
 
     exact, found: [tokens, vocabulary]; ids: [tokens], which the logits at each position are to foretell the next of.
     """
-    agreement = float((exact.argmax(-1) == found.argmax(-1)).float().mean())
     losses = [nn.functional.cross_entropy(x[:-1], ids[1:]) for x in (exact, found)]
     ratio = float((losses[1] - losses[0]).exp())
-    return agreement, ratio if ratio == ratio else float("inf")  # NaN is no precision to run in
+    return agreement(exact, found), ratio if ratio == ratio else float("inf")  # NaN is no precision to run in
 
 
 class _Layers:
@@ -109,9 +118,10 @@ def _do(function: Callable[..., Any], *arguments: Any) -> None:
     function(*arguments)
 
 
-def _trial_ids(tokenizer: Any) -> torch.Tensor:
-    ids = tokenizer(TRIAL, add_special_tokens=True, verbose=False)["input_ids"][:TRIAL_TOKENS]
-    return torch.tensor([ids])
+def trial_text(tokenizer: Any) -> list[int]:
+    """A real text in tokens, languages and code: what a loss is measured on at load."""
+    ids: list[int] = tokenizer(TRIAL, add_special_tokens=True, verbose=False)["input_ids"][:TRIAL_TOKENS]
+    return ids
 
 
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:

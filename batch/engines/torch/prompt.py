@@ -90,10 +90,13 @@ def encode_request(tokenizer: Any, request: Request, system: str | None) -> list
     """The tokens of what a request asks: its chat, or of a completion its bare text.
 
     A completion is written whole by whoever asks, as its API has it: no template and no system prompt go around it, the
-    tokenizer adds what it always adds, and a special token's name in it is that token.
+    tokenizer adds what it always adds. A special token's name in it is text, as it is in a chat.
     """
     if request.endpoint != "completions":
         return encode_chat(tokenizer, request.messages, system)
+    specials, turn = _specials(tokenizer), {"role": "user", "content": request.text}
+    if marks := specials.marks_for([turn]):
+        return specials.encode(specials.marking(turn, marks)(request.text), marks, add_special=True)
     return list(tokenizer(request.text, add_special_tokens=True, verbose=False)["input_ids"])
 
 

@@ -120,23 +120,30 @@ def open_runner(
     share: bool = True,
     cache_dtype: torch.dtype | None = None,
     notes: list[str] | None = None,
+    text: list[int] | None = None,
 ) -> Runner:
     """The fastest runner that is right for this model: each must show in a trial what the whole model gives.
 
-    `notes` is added to where a faster one was passed over for want of memory, or where there is no cache. Raises
-    FatalError where the model gives no answer that could be relied on.
+    `notes` is added to where a faster one was passed over, for want of memory or for what it gave, and where there is
+    no cache. `text`: tokens of a real text, for the trial. Raises FatalError where the model gives no answer that could
+    be relied on.
     """
     said = notes if notes is not None else []
-    trial = _trial(model)
+    trial = _trial(model, text)
     tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
     failed = ""
     for name, make in _makers(model, max_batch, share, cache_dtype):
         runner, problem = _tried(make, trial, tolerance)
         if runner is not None:
+            if trial.measured:
+                said.append(f"{name} runner by trial: {trial.measured}")
             return runner
         if out_of_memory(problem):
             said.append(f"slower than it could be: no memory for the {name} runner ({first_line(problem)})")
-        elif not failed and problem.args:
+            continue
+        if trial.measured:
+            said.append(f"slower than it could be: the {name} runner is not used, its {trial.measured}")
+        if not failed and problem.args:
             failed = f"{name}: {first_line(problem)}"
     whole = SingleRunner(model, cached=False, positions=False)
     said.append("slow: what it keeps of a prompt is not right, so every token runs the whole text again")
@@ -169,6 +176,7 @@ def _makers(
 
 def _tried(make: Callable[[], Runner], trial: Trial, tolerance: float) -> tuple[Runner | None, Exception]:
     """A runner that agrees, or what is against it; nothing of it is kept."""
+    trial.measured = ""
     try:
         runner = make()
         if trial.agrees(runner, tolerance):
@@ -178,9 +186,9 @@ def _tried(make: Callable[[], Runner], trial: Trial, tolerance: float) -> tuple[
         return None, error.with_traceback(None)  # a model that does not take such a cache
 
 
-def _trial(model: Any) -> Trial:
+def _trial(model: Any, text: list[int] | None) -> Trial:
     try:
-        return Trial(model)
+        return Trial(model, text)
     except FatalError:
         raise
     except Exception as error:  # models raise what they like where they cannot be run

@@ -1,0 +1,38 @@
+"""What is asked and told above the results: failures by kind, and which item to go to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
+from ai_router.tui.results.data import read_errors
+from ai_router.tui.widgets.text import count
+
+
+def show_errors(screen: BaseScreen[Any], path: Path, show_failed: Callable[[], None]) -> None:
+    """Failures of a job by kind; `show_failed` is called where they are wanted in the table."""
+
+    def show(errors: list[tuple[str, str, int]]) -> None:
+        text = "\n".join(f"{number:>9,}  {kind}: {message}" for kind, message, number in errors)
+        buttons = [("show", "Show failed", "primary"), ("close", "Close", "")]
+        screen.app.push_screen(ConfirmDialog("Failures by kind", text, buttons), answered)
+
+    def answered(choice: str | None) -> None:
+        if choice == "show":
+            show_failed()
+
+    screen.in_thread(lambda: read_errors(path), show, busy="counting", group="errors")
+
+
+def ask_for_item(screen: BaseScreen[Any], total: int, go: Callable[[int], None]) -> None:
+    """Ask for an item's number; `go` gets its id."""
+
+    def answered(text: str | None) -> None:
+        if text is not None and text.strip().lstrip("-").isdigit():
+            go(int(text) - 1)
+
+    dialog = PromptDialog("Go to an item", f"Its number, 1 to {count(total)}:", kind="integer")
+    screen.app.push_screen(dialog, answered)

@@ -1,0 +1,223 @@
+"""A job on a real Ray cluster of two nodes on this machine: what it costs when warm, and what is lost when parts die.
+
+    python -m benchmarks.cluster [--kills N] [--minutes N] [instant] [overhead] [nodes] [drivers]
+
+Nodes and drivers are killed with SIGKILL at random moments. Not in `python -m benchmarks`, as it takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+# Clusters of the benchmark alone, on loopback, with a token of their own; before Ray is imported.
+os.environ |= {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "engines"), os.environ.get("PYTHONPATH", "")]),
+}
+
+from batch import BatchProcessor, Run  # noqa: E402
+from batch.checkpoint import CheckpointStore  # noqa: E402
+from batch.engines.desk import MemoryDesk  # noqa: E402
+from batch.engines.local.host import HostedEngine  # noqa: E402
+from batch.items import BatchItem, Request  # noqa: E402
+from batch.options import SamplingOptions  # noqa: E402
+
+DEMO = ROOT / "ai_router" / "demo"
+INSTANT = 100_000
+MINUTES = 60.0  # for the killing of each part
+SLOW = 5_000
+
+
+@contextlib.contextmanager
+def two_nodes() -> Iterator[tuple[Any, str]]:
+    """A head without CPUs, and a node with two."""
+    from ray.cluster_utils import Cluster
+
+    node: dict[str, Any] = {"object_store_memory": 80_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
+    try:
+        yield cluster, cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def on(address: str, engine: str, actors: int, model: dict[str, Any], tokens: int = 32) -> HostedEngine:
+    spec = {"cluster": address, "engine": engine, "model": model, "resources": {"cpus": 1, "actors": actors}}
+    return HostedEngine("ray", spec, SamplingOptions(max_tokens=tokens))
+
+
+def instant(cluster: Any, address: str, kills: int) -> None:
+    """Items a second through one driver, each committed."""
+    cluster.add_node(num_cpus=2)
+    engine = on(address, "ray_core:open_core", 2, {"room": 512})
+    with tempfile.TemporaryDirectory() as folder:
+        processor = BatchProcessor(Path(folder))
+        warm = processor.create_job("m", ["warm"] * 10)
+        Run(warm, engine, close_engine=False).start().wait()
+        job = processor.create_job("m", (f"item {n}" for n in range(INSTANT)))
+        start = time.monotonic()
+        Run(job, engine).start().wait()
+        seconds = time.monotonic() - start
+    assert job.completed == INSTANT, (job.completed, job.failed)
+    print(
+        f"instant actors, durable: {INSTANT / seconds:,.0f} items/s ({INSTANT:,} in {seconds:.1f} s; wanted 5,000)",
+        flush=True,
+    )
+
+
+async def _timed(engine: HostedEngine, count: int) -> float:
+    async def items() -> AsyncIterator[BatchItem[Request]]:
+        for number in range(count):
+            yield BatchItem(number, Request(f"Question {number}: what is a queue, and what is a stack?"))
+
+    start = time.monotonic()
+    got = [response async for response in engine.answer(items(), MemoryDesk())]
+    assert len(got) == count and all(response.error is None for response in got)
+    return time.monotonic() - start
+
+
+def overhead(cluster: Any, address: str, kills: int) -> None:
+    """One actor against the hosted engine, on the demo model's batch, alternately."""
+    cluster.add_node(num_cpus=2)
+
+    async def compare() -> tuple[list[float], list[float]]:
+        here = HostedEngine("torch", {"path": str(DEMO)}, SamplingOptions(max_tokens=64))
+        there = on(address, "torch", 1, {"path": str(DEMO)}, 64)
+        try:
+            await _timed(here, 20), await _timed(there, 20)
+            pairs = [(await _timed(here, 300), await _timed(there, 300)) for _ in range(5)]
+        finally:
+            await here.close()
+            await there.close()
+        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+    one, other = asyncio.run(compare())
+    share = min(other) / min(one) - 1
+    print(
+        f"one actor over the hosted engine: {share:+.1%} (best of 5: {min(other):.2f} s, {min(one):.2f} s; wanted 5 %)"
+    )
+
+
+def nodes(cluster: Any, address: str, kills: int) -> None:
+    """A node is killed at random, and another one comes, while a job runs."""
+    node = cluster.add_node(num_cpus=2)
+    killed = jobs = 0
+    until = time.monotonic() + MINUTES * 60
+    while killed < kills and time.monotonic() < until:
+        engine = on(address, "ray_core:open_core", 2, {"room": 8})
+        with tempfile.TemporaryDirectory() as folder:
+            job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW)))
+            run = Run(job, engine).start()
+            while not run.snapshot().state.over:
+                before = run.snapshot().completed
+                while run.snapshot().completed < before + 40 and not run.snapshot().state.over:
+                    time.sleep(0.05)
+                if run.snapshot().state.over or killed >= kills or time.monotonic() > until:
+                    break
+                time.sleep(random.uniform(0, 1.0))
+                cluster.remove_node(node, allow_graceful=False)
+                killed += 1
+                print(f"  {killed} nodes killed, {run.snapshot().processed:,} items done", flush=True)
+                node = cluster.add_node(num_cpus=2)
+            run.wait()
+            jobs += 1
+            said = run.snapshot()
+            _check(job.checkpoint_file, SLOW, "slow {}")
+            print(f"  {killed} nodes killed; {said.duplicates} doubled answers recognised", flush=True)
+    print(f"nodes killed: {killed}, over {jobs} jobs of {SLOW:,} items: 0 lost, 0 doubled, 0 failed")
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from batch import BatchProcessor, Run
+from benchmarks.cluster import on
+processor = BatchProcessor(Path(sys.argv[1]).parent)
+run = Run(processor.open_job(sys.argv[1]), on(sys.argv[2], "ray_core:open_core", 2, {"room": 8})).start()
+run.wait()
+"""
+
+
+def drivers(cluster: Any, address: str, kills: int) -> None:
+    """The whole program is killed at random and resumed."""
+    cluster.add_node(num_cpus=2)
+    with tempfile.TemporaryDirectory() as folder:
+        job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW)))
+        file = str(job.checkpoint_file)
+        killed = 0
+        until = time.monotonic() + MINUTES * 60
+        env = {**os.environ, "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
+        while True:
+            process = subprocess.Popen([sys.executable, "-c", DRIVER, file, address], cwd=ROOT, env=env)
+            before = _committed(file)
+            while process.poll() is None and (
+                killed >= kills or time.monotonic() > until or _committed(file) < before + 20
+            ):
+                time.sleep(0.05)
+            if process.poll() is not None:
+                break
+            time.sleep(random.uniform(0, 0.5))
+            process.kill()
+            process.wait()
+            killed += 1
+            print(f"  {killed} drivers killed, {_committed(file):,} items done", flush=True)
+        _check(file, SLOW, "slow {}")
+    print(f"drivers killed: {killed} over a job of {SLOW:,} items: 0 lost, 0 doubled, 0 failed")
+
+
+def _committed(file: str) -> int:
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return int(connection.execute("SELECT count(*) FROM results").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def _check(file: Any, total: int, text: str) -> None:
+    """Every item has its own answer, once."""
+    with CheckpointStore(Path(file)) as store:
+        rows = list(store.iter_results())
+    assert [row.prompt_index for row in rows] == list(range(total)), "lost or doubled"
+    for row in rows:
+        assert row.success and row.response_text == text.format(row.prompt_index % 9 + 1).upper(), row
+
+
+PARTS: dict[str, Callable[[Any, str, int], None]] = {
+    "instant": instant, "overhead": overhead, "nodes": nodes, "drivers": drivers,
+}  # fmt: skip
+
+
+def main() -> int:
+    """Run the parts that are asked for, each on a cluster of its own."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=60, help="end the killing after this, and check")
+    args = parser.parse_args()
+    global MINUTES
+    MINUTES = args.minutes
+    for name in args.parts or PARTS:
+        with two_nodes() as (cluster, address):
+            PARTS[name](cluster, address, args.kills)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

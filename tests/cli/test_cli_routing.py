@@ -1,0 +1,174 @@
+"""`--model auto`, `route` and `evidence`: what is said before, where items go, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from batch.checkpoint import CheckpointStore
+from tests.cli.program import Program
+
+
+def route(program: Program, *routes: dict[str, Any], text: str = "") -> None:
+    """Put routes into models.yaml, which JSON is enough for."""
+    lines = ["models: " + json.dumps(program.models)]
+    lines += ["routes:", *(f"  - {json.dumps(one)}" for one in routes)] if routes else []
+    (program.home / "models.yaml").write_text("\n".join(lines) + "\n" + text)
+
+
+def answered(program: Program) -> list[tuple[str | None, str | None, str | None, int]]:
+    path = program.job().checkpoint_file
+    assert path is not None
+    with CheckpointStore(path) as store:
+        return [(r.model, r.meant_for, r.meant_why, r.attempts) for r in store.iter_results()]
+
+
+@pytest.fixture
+def other(program: Program) -> Program:
+    program.add_model("other")
+    return program
+
+
+def test_routes_decide_and_every_row_says_why(other: Program) -> None:
+    route(other, {"match": {"language": "ja"}, "use": "other"}, {"name": "the rest", "use": "quick"})
+    path = other.prompts("What is a stack?", "駅はどこですか")
+    assert other("route", path) == 0
+    assert "route in line 3: language ja" in other.out and "the rest: all that is left" in other.out
+    assert not other.seen
+    assert other("run", path, "--model", "auto") == 0
+    assert answered(other) == [
+        ("quick", "quick", "the rest: all that is left", 1),
+        ("other", "other", "route in line 3: language ja", 1),
+    ]
+    assert other("export", other.job().job_id, "--format", "jsonl", "--output", "-") == 0
+    rows = [json.loads(line) for line in other.out.splitlines()]
+    assert [(row["model"], row["meant_for"], row["reason"]) for row in rows] == [row[:3] for row in answered(other)]
+
+
+def test_a_chain_goes_on_where_the_check_fails(other: Program) -> None:
+    other.answers = {"one": "no json", "two": "[2]"}
+    route(other, {"use": ["quick", "other"], "check": {"json": True}})
+    assert other("run", other.prompts("one", "two"), "--model", "auto") == 0
+    lane = "quick → other (checked: json)"
+    assert [row[:2] + row[3:] for row in answered(other)] == [("other", lane, 2), ("quick", lane, 1)]
+
+
+def test_explain_and_json(other: Program) -> None:
+    route(other, {"match": {"category": ["math"]}, "use": "other"}, {"use": "quick"})
+    path = other.prompts("Solve 2x + 3 = 9 for x.", "Hello!")
+    assert other("route", path, "--explain", "1") == 0
+    assert "model     other" in other.out and "category  math" in other.out
+    assert other("route", path, "--explain", "3") == 2 and "There is no item 3; the file has 2" in other.err
+    assert other("route", path, "--json") == 0
+    assert json.loads(other.out)["models"] == {"other": 1, "quick": 1}
+
+
+def test_ask_says_the_model_and_why(other: Program) -> None:
+    route(other, {"match": {"keywords": ["station"]}, "use": "other"}, {"use": "quick"})
+    assert other("ask", "--model", "auto", "Where is the station?") == 0
+    assert "Asking other (route in line 3: says 'station')…" in other.err
+    assert other.asked is not None and other.asked[0] == "other"
+
+
+def scored(program: Program, model: str, right: int, count: int = 24) -> None:
+    path = program.home / f"{model}.jsonl"
+    rows = [
+        {"input": f"What is {n} * 7?", "expected": f"{7 * n}", "predicted": f"{7 * n * (n <= right)}", "example_id": n}
+        for n in range(1, count + 1)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert program("evidence", "--add", path, "--model", model) == 0
+    assert f"Took in {count} graded answers" in program.err
+
+
+def test_evidence_decides_what_no_route_does(other: Program) -> None:
+    path = other.prompts("What is 3 * 8?", "Write a poem about the sea.")
+    assert other("evidence") == 0 and "There is no evidence yet" in other.out
+    scored(other, "quick", 4)
+    scored(other, "other", 22)
+    assert other("evidence", "--quality") == 0
+    assert "Brier" in other.out and "ECE" in other.out
+    assert other("evidence", "--json") == 0
+    known = {row["model"]: row["n"] for row in json.loads(other.out) if row["category"] == "math"}
+    assert known == {"quick": 24, "other": 24}
+    assert other("route", path, "--curve") == 0
+    assert "right expected (22 of 24 graded" in other.out
+    assert "not enough evidence for creative; best single model" in other.out
+    assert "all quick" in other.out and "all other" in other.out
+    assert other("run", path, "--model", "auto") == 0
+    assert [row[0] for row in answered(other)] == ["other", "other"]
+
+
+def test_models_that_are_gone_get_nothing(other: Program) -> None:
+    scored(other, "other", 24)
+    del other.models["other"]
+    route(other)
+    assert other("evidence") == 0
+    assert "other is no model of this workspace any more; nothing goes to it" in other.err
+    assert other("run", other.prompts("What is 3 * 8?"), "--model", "auto") == 0
+    assert answered(other)[0][0] == "quick"
+
+
+@pytest.mark.parametrize(
+    ("routes", "said"),
+    [
+        ([{"match": {"language": "ja"}}], "line 3: the route names no model; say which with use: MODEL"),
+        ([{"use": "othr"}], "line 3: there is no model othr (did you mean other?)"),
+        ([{"use": ["other", "quick", "other"]}], "line 3: the chain comes back to other: other → quick → other"),
+        ([{"use": "other", "chek": {}}], "line 3: unknown key chek (did you mean check?)"),
+        ([{"match": {"langage": "ja"}, "use": "other"}], "unknown key match.langage (did you mean match.language?)"),
+        ([{"match": {"language": "jp"}, "use": "other"}], "match.language"),
+        ([{"match": {"category": "codin"}, "use": "other"}], "did you mean coding?"),
+        ([{"match": {"regex": "("}, "use": "other"}], "line 3: regex: missing )"),
+        ([{"match": {"max_tokens": "many"}, "use": "other"}], "match.max_tokens is a whole number of tokens"),
+        ([{"use": "other", "check": {"json": True}}], "a check needs a second model"),
+        ([{"use": "other"}, {"use": "quick"}], "line 3: this route matches everything"),
+    ],
+)
+def test_routes_that_cannot_be(other: Program, routes: list[dict[str, Any]], said: str) -> None:
+    route(other, *routes)
+    for verb in (["route"], ["run", "--model", "auto"]):
+        assert other(*verb, other.prompts("What is a stack?")) == 2
+        assert said in other.err
+        assert other.err.count("Error:") == 1
+    assert not other.files()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--quality", "2"], "--quality is from 0 to 1"),
+        (["--budget", "-1"], "--budget is a number of dollars"),
+        (["--budget", "1", "--dial", "0.5"], "both at once say two things"),
+        (["--quality", "0.9"], "--quality needs evidence"),
+        (["--models", "nobody"], "Unknown model: nobody"),
+    ],
+)
+def test_wishes_that_cannot_be(other: Program, flags: list[str], said: str) -> None:
+    assert other("route", other.prompts("What is a stack?"), *flags) == 2
+    assert said in other.err
+
+
+def test_nothing_runs_on_a_model_that_is_not_allowed(other: Program) -> None:
+    route(other, {"match": {"language": "ja"}, "use": "other"}, {"use": "quick"})
+    assert other("run", other.prompts("駅はどこですか"), "--model", "auto", "--models", "quick") == 2
+    assert "uses other, which is not among the models that this job may use: quick" in other.err
+
+
+def test_routing_flags_go_with_auto_alone(other: Program) -> None:
+    assert other("run", other.prompts("a"), "--budget", "1") == 2
+    assert "--budget chooses among models, and one is named; it goes with --model auto" in other.err
+    assert other("ask", "a", "--models", "quick") == 2
+
+
+def test_a_regex_that_takes_too_long_is_said(other: Program) -> None:
+    route(other, {"match": {"regex": r"(?:a|aa|a?)*$"}, "use": "other"}, {"use": "quick"})
+    assert other("route", other.prompts("a" * 60 + "!")) == 2
+    assert "The regex of the route in line 3 takes over 0.25 s on an item" in other.err
+
+
+def test_an_empty_file_has_no_plan(other: Program) -> None:
+    assert other("route", other.prompts("# nothing")) == 2
+    assert "There are no prompts in" in other.err

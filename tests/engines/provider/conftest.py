@@ -1,0 +1,25 @@
+"""The servers that the provider tests talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from engines.provider.making import keys
+from servers.batches import Batches, serving
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> Batches:
+    """How the servers behave."""
+    made = Batches()
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    keys(monkeypatch.setenv, made)
+    return made
+
+
+@pytest.fixture
+def url(batches: Batches) -> Iterator[str]:
+    """Where they are."""
+    with serving(batches) as address:
+        yield address

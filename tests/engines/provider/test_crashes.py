@@ -1,0 +1,117 @@
+"""A process that dies before or after any step of submit → collect: nothing handed over twice, lost, or left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines.provider.making import PROVIDERS, again, all_right, engine_for, job_of, run
+from servers.batches import Batches
+
+from batch.engines.provider.engine import ProviderEngine
+from batch.job import BatchJob
+from batch.running.desk import StoreDesk
+from batch.running.progress import RunState
+
+COUNT = 4
+ON_DESK = ("submitting", "noted", "submitted", "settled", "withdrawn")
+ON_PAGE = ("upload", "create", "check", "results", "find")
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Steps:
+    """Counts the steps of a run, before and after each, and dies at one of them."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        self.count = 0
+        self._dies_at = dies_at
+
+    def step(self) -> None:
+        self.count += 1
+        if self.count == self._dies_at:
+            raise Killed
+
+    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any) -> Any:
+            self.step()
+            value = call(*args)
+            self.step()
+            return value
+
+        return wrapped
+
+    def watch(self, engine: ProviderEngine) -> None:
+        opened = engine._open_page
+
+        def open_page() -> Any:
+            page = opened()
+            for name in ON_PAGE:
+                setattr(page, name, self.around(getattr(page, name)))
+            return page
+
+        engine._open_page = open_page
+
+    def watch_desk(self, patch: pytest.MonkeyPatch) -> None:
+        for name in ON_DESK:
+            real = getattr(StoreDesk, name)
+
+            async def wrapped(desk: Any, *args: Any, _real: Any = real, **kw: Any) -> None:
+                self.step()
+                await _real(desk, *args, **kw)
+                self.step()
+
+            patch.setattr(StoreDesk, name, wrapped)
+
+
+def one_life(job: BatchJob, name: str, url: str, steps: Steps, *, wait: bool) -> Any:
+    """A process, until its end or its death."""
+    with pytest.MonkeyPatch.context() as patch:
+        steps.watch_desk(patch)
+        engine = engine_for(name, url, grace=0.15)
+        steps.watch(engine)
+        try:
+            return run(job, engine, wait=wait)
+        except Killed:
+            return None
+
+
+@pytest.mark.parametrize("outcome", ["completed", "expired"])
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_killed_at_every_step(name: str, outcome: str, tmp_path: Path, url: str, batches: Batches) -> None:
+    if outcome == "expired" and name not in ("openai", "anthropic"):
+        pytest.skip("it is the same there, or has no part of its results")
+
+    def fresh() -> None:
+        batches.made.clear()
+        batches.files.clear()
+        batches.creates.clear()
+        # The first batch is cut short; those after it are whole.
+        batches.outcome, batches.answered = outcome, 0.5
+
+    fresh()
+    whole = Steps()
+    assert one_life(job_of(tmp_path / "whole", COUNT), name, url, whole, wait=outcome == "completed") is not None
+    for at in range(1, whole.count + 1):
+        fresh()
+        job = job_of(tmp_path / str(at), COUNT)
+        one_life(job, name, url, Steps(at), wait=outcome == "completed")
+        if name == "anthropic":  # a batch of which nobody knows is known by its results, once they are there
+            for made in batches.made.values():
+                made.outcome = made.outcome or outcome
+        batches.outcome = "completed"
+        for _ in range(4):
+            job = again(job)
+            done = run(job, engine_for(name, url, grace=0.15))
+            assert done.error is None, at
+            if done.snapshot().state is not RunState.WAITING:
+                break
+        all_right(job, COUNT)
+        assert set(batches.paid.values()) == {1}, f"step {at}: paid twice"
+        assert outcome == "expired" or set(batches.asked.values()) == {1}, f"step {at}: handed over twice"
+        assert all(made.outcome for made in batches.made.values()), f"step {at}: left behind"
+        assert again(job).with_provider == 0

@@ -1,0 +1,64 @@
+"""A small Ray cluster on this machine, for as long as a test wants it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+START = 60.0  # seconds
+# Else Ray takes 127.0.0.1 for the address by which the machine is known to others.
+# The token is made for these clusters, so that one that lies on the machine for others is neither read nor needed.
+LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def cluster(cpus: int = 2) -> Iterator[str]:
+    """Its address. In a session of its own, which is ended with it: `ray stop` would end other people's as well."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={cpus}", "--object-store-memory=80000000"),
+        *("--include-dashboard=false", f"--ray-client-server-port={free_port()}"),
+    ]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, **LOOPBACK},
+    )
+    try:
+        deadline = time.monotonic() + START
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, "the cluster does not start"
+                time.sleep(0.2)
+        time.sleep(3)  # its other parts
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

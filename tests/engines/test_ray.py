@@ -1,0 +1,145 @@
+"""A job on a real Ray cluster of this machine: the same answers, and nothing lost or doubled when parts of it die."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines.ray_cluster import LOOPBACK, cluster, free_port
+
+from batch import BatchProcessor, Run
+from batch.engines.desk import MemoryDesk
+from batch.engines.local.host import HostedEngine
+from batch.errors import ErrorClass, FatalError
+from batch.items import Answer, BatchItem, BatchResponse, Request
+from batch.options import SamplingOptions
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None and "AI_ROUTER_CLUSTER_TESTS" not in os.environ,  # in CI they must run
+        reason="needs Ray: pip install 'ai-router[cluster]'",
+    ),
+    pytest.mark.skipif(sys.platform == "win32", reason="a session of processes is ended as POSIX has it"),
+]
+HERE = Path(__file__).parent
+DEMO = HERE.parents[1] / "ai_router" / "demo"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with cluster() as where:
+        yield where
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LOOPBACK.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])))
+
+
+def on(address: str, *, engine: str = "ray_core:open_core", actors: int = 2, **told: Any) -> HostedEngine:
+    model = told.pop("model", {})
+    resources = {"cpus": 1, "actors": actors, **told.pop("resources", {})}
+    spec = {"cluster": address, "engine": engine, "model": model, "resources": resources, **told}
+    return HostedEngine("ray", spec, SamplingOptions(max_tokens=16), backoff=(0.1,))
+
+
+async def answers(engine: HostedEngine, texts: Sequence[str]) -> list[BatchResponse[Answer]]:
+    async def items() -> AsyncIterator[BatchItem[Request]]:
+        for number, text in enumerate(texts):
+            yield BatchItem(number, Request(text))
+
+    got = [response async for response in engine.answer(items(), MemoryDesk())]
+    assert sorted(int(response.id) for response in got) == list(range(len(texts))), "lost or doubled"
+    return sorted(got, key=lambda response: int(response.id))
+
+
+def texts_of(got: Sequence[BatchResponse[Answer]]) -> list[str | None]:
+    return [response.data.text if response.data else None for response in got]
+
+
+async def test_an_actor_that_dies_costs_nothing_and_an_item_that_kills_only_itself(
+    address: str, tmp_path: Path
+) -> None:
+    prompts = [f"slow {n % 7 + 2}" for n in range(40)]
+    prompts[5] = f"die once {tmp_path / 'died'}"
+    prompts[20] = "die"
+    engine = on(address)
+    try:
+        got = await answers(engine, prompts)
+        assert engine.status.startswith("1 node")
+    finally:
+        await engine.close()
+    assert (tmp_path / "died").exists()
+    failure = got[20].error
+    assert failure is not None and failure.error_class is ErrorClass.EXHAUSTED and "actors died" in failure.message
+    assert [r.id for r in got if r.error] == [20]
+    assert texts_of(got)[:20] == [prompt.upper() for prompt in prompts[:20]]
+
+
+async def test_a_driver_that_dies_is_followed_by_another(address: str, tmp_path: Path) -> None:
+    """Within a job, whose answers are committed once each."""
+    processor = BatchProcessor(tmp_path)
+    job = processor.create_job("m", [f"slow {n % 5 + 5}" for n in range(60)])
+    engine = on(address)
+    run = Run(job, engine).start()
+    while run.snapshot().completed < 10:
+        await asyncio.sleep(0.05)
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)
+    await asyncio.to_thread(run.wait)
+    assert (job.completed, job.failed, run.snapshot().duplicates) == (60, 0, 0)
+
+
+@pytest.mark.model
+async def test_the_answers_are_those_of_one_machine(address: str) -> None:
+    pytest.importorskip("torch")
+    prompts = [f"What is number {n}?" for n in range(12)]
+    here = HostedEngine("torch", {"path": str(DEMO)}, SamplingOptions(max_tokens=16))
+    there = on(address, engine="torch", model={"path": str(DEMO)})
+    try:
+        assert texts_of(await answers(there, prompts)) == texts_of(await answers(here, prompts))
+        about = there.about["cluster"]
+        assert [actor["state"] for actor in about["actors"]] == ["ready", "ready"] and about["duplicates"] == 0
+    finally:
+        await here.close()
+        await there.close()
+
+
+async def test_a_model_that_a_node_lacks_is_said_of_that_node_or_sent_along(address: str, tmp_path: Path) -> None:
+    engine = on(address, model={"path": str(tmp_path / "gone")})
+    with pytest.raises(FatalError, match=r"node .+: the model's path .+ is not there; .+ --ship-model"):
+        await answers(engine, ["a"])
+    await engine.close()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text("{}")
+    engine = on(address, actors=1, model={"path": str(tmp_path / "weights")}, ship=True)
+    try:
+        (where,) = texts_of(await answers(engine, ["where"]))
+    finally:
+        await engine.close()
+    assert where is not None and not where.startswith(str(tmp_path)) and (Path(where) / "config.json").is_file()
+
+
+async def test_what_no_node_has_is_said_before_the_first_item(address: str) -> None:
+    engine = on(address, resources={"gpus": 3})
+    with pytest.raises(FatalError, match=r"no node has what an actor asks for \(1 CPU, 3 GPU\); there is .+: 2 CPUs"):
+        await answers(engine, ["a"])
+    await engine.close()
+
+
+async def test_an_address_where_nobody_listens(tmp_path: Path) -> None:
+    engine = on(f"ray://127.0.0.1:{free_port()}")
+    with pytest.raises(FatalError, match="there is no cluster at ray://127"):
+        await answers(engine, ["a"])
+    await engine.close()

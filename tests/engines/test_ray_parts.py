@@ -1,0 +1,115 @@
+"""The parts of the cluster engine that need no cluster: who is handed what, what fits, what is said otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.engines.ray import cluster, shipping
+from batch.engines.ray.cluster import GIB, Node
+from batch.engines.ray.crew import SUSPECT, Member, Queue
+from batch.engines.ray.kind import check_resources
+from batch.errors import FatalError
+from batch.items import BatchItem, Request
+
+
+def node(**resources: float) -> Node:
+    return Node("1", "big", "10.0.0.1", resources)
+
+
+CPU = node(CPU=8.0, memory=16.0 * GIB)
+GPU = node(CPU=8.0, GPU=4.0, memory=64.0 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("said", "there", "asked", "actors"),
+    [
+        ({}, [CPU, CPU], {"CPU": 8.0}, 2),  # an actor a node
+        ({}, [CPU, GPU], {"GPU": 1.0, "CPU": 1.0}, 4),  # an actor a GPU
+        ({"cpus": 2, "memory_gb": 5}, [CPU], {"CPU": 2.0, "memory": 5.0 * GIB}, 3),
+        ({"gpus": 0.5}, [GPU], {"GPU": 0.5, "CPU": 1.0}, 8),
+        ({"cpus": 1, "tpu": 1}, [CPU], {"CPU": 1.0, "tpu": 1.0}, 0),
+    ],
+)
+def test_what_an_actor_asks_for(said: dict[str, Any], there: list[Node], asked: dict[str, float], actors: int) -> None:
+    assert cluster.demand(said, there) == asked
+    assert cluster.fitting(asked, there) == actors
+
+
+def test_what_fits_no_node_is_refused_with_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match=r"\(1 CPU, 8 GPU\); there is big: 8 CPUs, 16.0 GiB; big: 8 CPUs, 4 GPUs"):
+        cluster.check_fits({"CPU": 1, "GPU": 8}, [CPU, GPU], None)
+    with pytest.raises(FatalError, match=r"32 GiB of memory"):
+        cluster.check_fits({"CPU": 1, "memory": 32 * GIB}, [CPU], None)
+    weights = tmp_path / "model.safetensors"
+    weights.touch()
+    os.truncate(weights, 17 * GIB)  # sparse
+    with pytest.raises(FatalError, match=r"weights \(17.0 GiB\) fit the memory of no node"):
+        cluster.check_fits({"CPU": 1}, [CPU], tmp_path)
+    cluster.check_fits({"CPU": 1}, [CPU, GPU], tmp_path)
+
+
+@pytest.mark.parametrize("address", ["here", "ray://", "ray://head", "head:0", "head:99999", ":10001", ""])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(FatalError, match="is no cluster; say auto"):
+        cluster._knock(address)
+
+
+def test_another_version_is_one_sentence() -> None:
+    """The text is the one of Ray 2.60."""
+    error = RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.1\nThis …")
+    said = cluster._why("head:6379", error, "2.60.0")
+    assert "is of another version than here (Ray 2.60.0 and Python 3" in said and "Ray: 2.9.0" in said
+    assert "\n" not in said
+    assert "ray start --head" in cluster._why("auto", ConnectionError("none"), "2.60.0")
+
+
+@pytest.mark.parametrize(
+    "said", [{"cpus": "two"}, {"gpus": -1}, {"actors": 0}, {"actors": 1.5}, {"cpus": True}, {"autoscale": 1}]
+)
+def test_resources_that_cannot_be(said: dict[str, Any]) -> None:
+    assert check_resources(said).startswith("resources: ")
+
+
+@given(
+    deaths=st.lists(st.integers(0, SUSPECT + 1), max_size=30),
+    rooms=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+)
+def test_every_item_is_handed_out_once_and_a_suspect_alone(deaths: list[int], rooms: list[int]) -> None:
+    queue = Queue()
+    members = [Member(number, None, "ready", room=room) for number, room in enumerate(rooms)]
+    for number in range(len(deaths)):
+        queue.add(BatchItem(number, Request("x")))
+    for held in list(queue._waiting):
+        held.deaths = deaths[int(held.item.id)]
+    seen: Counter[int] = Counter()
+    for _ in range(2 * len(deaths) + 1):
+        for member in members:
+            taken = queue.take(member)
+            member.held.update((held.item.id, held) for held in taken)
+            assert len(member.held) <= member.target
+            assert len(member.held) == 1 or all(held.deaths < SUSPECT for held in member.held.values())
+        for member in members:
+            seen.update(int(key) for key in member.held)
+            member.held.clear()
+    assert seen == Counter(range(len(deaths))) and not len(queue)
+
+
+def test_a_folder_arrives_as_it_was_and_once(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    (model / "deep").mkdir(parents=True)
+    (model / "deep" / "weights.bin").write_bytes(b"\0" * 1000)
+    (model / "config.json").write_text("{}")
+    packed = shipping.pack(model)
+    there = shipping.unpack(packed, tmp_path / "node")
+    assert (there / "deep" / "weights.bin").read_bytes() == b"\0" * 1000
+    assert shipping.unpack(packed, tmp_path / "node") == there
+    assert len(list((tmp_path / "node").iterdir())) == 1
+    with pytest.raises(FatalError, match="cannot be sent along"):
+        shipping.pack(tmp_path / "gone")
