@@ -82,7 +82,7 @@ class Run(Steering):
             self._awaits,
             self._budget,
             lambda: self._halt("drain"),
-            first or 0,
+            first,
             self._tried,
         )
         super().__init__(feed, clock, Meter(clock))
@@ -309,6 +309,7 @@ class Run(Steering):
         self._meter.eta.start(self._clock.now())
 
     def _tried(self) -> None:
+        """As many were given out as were to be tried."""
         self._stop_reason = self._stop_reason or f"tried {self._first:,}"
         self._halt("drain")
 
