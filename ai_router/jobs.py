@@ -21,10 +21,10 @@ from ai_router.shards import shard_of
 from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.errors import BatchError, CheckpointError
+from batch.errors import BatchError, CheckpointError, FatalError
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
-from batch.options import RunOptions, SamplingOptions, build_options, options_dict
+from batch.options import AS_MODEL, RunOptions, SamplingOptions, build_options, options_dict
 from batch.processor import BatchProcessor
 from batch.running.live import Watch
 from batch.running.policy import ErrorStrategy
@@ -204,6 +204,8 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
 
     if plan.lanes:
         return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
+    if spec.engine != "provider" and (plan.run.lane != AS_MODEL or plan.run.deadline):
+        raise FatalError(f"--lane and --deadline are for a provider's model; {spec.id} runs on {spec.engine}")
     spec = spec.configured(plan.run)
     return kind.wrapped(make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout))
 

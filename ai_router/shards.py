@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ai_router.settings import Workspace
-from batch.checkpoint import CheckpointStore, lock_owner
+from batch.checkpoint import CheckpointStore, checkpoint_path, lock_owner
 from batch.checkpoint.merging import merge_shards
-from batch.checkpoint.store import checkpoint_path
 from batch.errors import BatchError
 from batch.job import BatchJob, new_job_id
 

@@ -39,7 +39,9 @@ class Trial:
     answered: int = 0  # of those asked together
     tokens: int = 0  # of their answers
     load_seconds: float | None = None  # of a local model
-    first_token: float | None = None  # of a question asked alone, as screens see it: a tenth of a second is not seen
+    first_token: float | None = (
+        None  # of the first question, from when the model was loaded; None where it was over before it was seen
+    )
     peak_bytes: int | None = None  # most memory the model's process took
     failures: list[str] = field(default_factory=list)
     cost: int | None = 0
@@ -87,17 +89,19 @@ async def try_model(spec: ModelSpec) -> Trial:
 
 
 async def _watched(engine: Engine[Request, Answer], trial: Trial, *, local: bool) -> None:
-    """Look on while questions are asked alone: when the model was there, and when a first text was."""
+    """Look on while the first question is answered: when the model was there, and when its first text was."""
+    if not local:
+        return
     began = time.monotonic()
-    while local and not engine.about:
+    while not engine.about:
         await asyncio.sleep(LOOK)
-    trial.load_seconds = time.monotonic() - began if local else None
-    while not trial.latencies:  # the first has the loading in it
+    loaded = time.monotonic()
+    trial.load_seconds = loaded - began
+    while 0 not in engine.partial_texts():
+        if trial.latencies or trial.failures:
+            return  # it was answered before anything of it was seen
         await asyncio.sleep(LOOK)
-    began = time.monotonic()
-    while not engine.partial_texts():
-        await asyncio.sleep(LOOK)
-    trial.first_token = time.monotonic() - began
+    trial.first_token = time.monotonic() - loaded
 
 
 def _peak_of_children() -> int | None:

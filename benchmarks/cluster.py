@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ |= {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_AUTH_TOKEN": os.environ.get("AI_ROUTER_BENCH_TOKEN") or secrets.token_hex(32),
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "engines"), os.environ.get("PYTHONPATH", "")]),
 }
@@ -152,6 +152,7 @@ from benchmarks.cluster import on
 processor = BatchProcessor(Path(sys.argv[1]).parent)
 run = Run(processor.open_job(sys.argv[1]), on(sys.argv[2], "ray_core:open_core", 2, {"room": 8})).start()
 run.wait()
+sys.exit(str(run.error or run.snapshot().reason) if run.snapshot().state != "finished" else 0)
 """
 
 
@@ -163,7 +164,7 @@ def drivers(cluster: Any, address: str, kills: int) -> None:
         file = str(job.checkpoint_file)
         killed = 0
         until = time.monotonic() + MINUTES * 60
-        env = {**os.environ, "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
+        env = {**os.environ, "AI_ROUTER_BENCH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
         while True:
             process = subprocess.Popen([sys.executable, "-c", DRIVER, file, address], cwd=ROOT, env=env)
             before = _committed(file)
@@ -172,6 +173,7 @@ def drivers(cluster: Any, address: str, kills: int) -> None:
             ):
                 time.sleep(0.05)
             if process.poll() is not None:
+                assert process.returncode == 0, "a driver stopped by itself"
                 break
             time.sleep(random.uniform(0, 0.5))
             process.kill()

@@ -142,7 +142,7 @@ def _test(args: argparse.Namespace, session: Session) -> int:
         if trial.load_seconds is not None:
             emit(f"load         {trial.load_seconds:,.1f} s")
         if trial.first_token is not None:
-            emit(f"first token  {trial.first_token:,.2f} s after it was asked, loaded")
+            emit(f"first token  {trial.first_token:,.2f} s after it was loaded and asked")
         if trial.peak_bytes:
             emit(f"memory       {trial.peak_bytes / 1e9:,.2f} GB at most")
         emit(f"cost         {dollars(trial.cost)}")

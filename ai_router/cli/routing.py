@@ -21,15 +21,18 @@ MOST_REASONS = 12
 _FLAGS = ("models", "budget", "quality", "dial", "explore")
 
 
-def add_routing_flags(parser: argparse.ArgumentParser, *, wishes: bool = True) -> None:
-    """What may be said of a choice among models; `wishes` are of a whole file."""
+def add_routing_flags(parser: argparse.ArgumentParser, *, wishes: bool = True, budget: bool = True) -> None:
+    """What may be said of a choice among models; `wishes` are of a whole file. A run has a `budget` of its own."""
     group = parser.add_argument_group("routing (with --model auto)")
     group.add_argument(
         "--models", metavar="A,B,…", help="the only models that may answer (default: those of the routes)"
     )
     if not wishes:
         return
-    group.add_argument("--budget", metavar="X", type=float, help="dollars that the whole may cost at most, as expected")
+    if budget:
+        group.add_argument(
+            "--budget", metavar="X", type=float, help="dollars that the whole may cost at most, as expected"
+        )
     group.add_argument(
         "--quality", metavar="X", type=float, help="share right that is wanted (0 to 1), for the least cost"
     )
@@ -43,17 +46,18 @@ def refuse_flags(args: argparse.Namespace) -> None:
         raise UsageError(f"--{said[0]} chooses among models, and one is named; it goes with --model auto")
 
 
-def wish_of(args: argparse.Namespace) -> Wish:
-    """What is wanted of the file, checked."""
+def wish_of(args: argparse.Namespace, budget: float | None = None) -> Wish:
+    """What is wanted of the file, checked; `budget` is that of the run, where there is one."""
     from ai_router.routing.planning import Wish
 
     for name in ("quality", "dial", "explore"):
         value = getattr(args, name)
         if value is not None and not 0 <= value <= 1:
             raise UsageError(f"--{name} is from 0 to 1, not {value:g}")
-    if args.budget is not None and not 0 <= args.budget < 1e9:
-        raise UsageError(f"--budget is a number of dollars, not {args.budget:g}")
-    return Wish(args.budget, args.quality, args.dial, args.explore or 0.0)
+    budget = getattr(args, "budget", None) if budget is None else budget
+    if budget is not None and not 0 <= budget < 1e9:
+        raise UsageError(f"--budget is a number of dollars, not {budget:g}")
+    return Wish(budget, args.quality, args.dial, args.explore or 0.0)
 
 
 def router_for(session: Session, args: argparse.Namespace) -> Router:
@@ -76,6 +80,7 @@ def planned(
     busy: Callable[[str], None],
     *,
     curve: bool = False,
+    budget: float | None = None,
 ) -> FilePlan:
     """The plan of a file."""
     from ai_router.routing.planning import plan_file
@@ -83,7 +88,7 @@ def planned(
     def progress(count: int) -> None:
         busy(f"Routing… {count:,} prompts")
 
-    made = plan_file(router, source, wish_of(args), sampling=sampling, progress=progress, curve=curve)
+    made = plan_file(router, source, wish_of(args, budget), sampling=sampling, progress=progress, curve=curve)
     busy("")
     return made
 

@@ -82,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, RunOptions)
     add_flags(parser, ExportOptions)
     add_flags(parser, NotifyOptions, defaults=False)
-    add_routing_flags(parser)
+    add_routing_flags(parser, budget=False)
     add_display_flags(parser)
     parser.add_argument(
         "--try",
@@ -142,7 +142,7 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
     wanted = args.model or jobfile.model or session.workspace.settings.model
     router = None
     if wanted == AUTO:
-        wish_of(args)  # checked before anything is read
+        wish_of(args, jobfile.run.budget)  # checked before anything is read
         router = router_for(session, args)
         wanted = router.default if router.default in router.allowed else router.allowed[0]
     else:
@@ -274,7 +274,9 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
 def _routed(task: _Task, plan: jobs.JobPlan, args: argparse.Namespace, display: Display) -> Iterable[Request]:
     """The prompts with their models, after the plan was told, and asked about where it costs something."""
     assert task.router is not None
-    routed = planned(task.router, task.source, args, task.jobfile.sampling, display.busy)
+    routed = planned(
+        task.router, task.source, args, task.jobfile.sampling, display.busy, budget=task.jobfile.run.budget
+    )
     for line in lines_of(routed):
         display.note(line)
     figures = routed.figures

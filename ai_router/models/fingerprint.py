@@ -69,7 +69,8 @@ def _files(place: Path) -> Iterator[tuple[str, list[Any]]]:
     except OSError:
         return
     for file in files:
-        if file.suffix not in (*_WEIGHTS, *_SMALL) or file.name.startswith("."):
+        # The file itself counts whatever it is called: Ollama's have no suffix.
+        if file != place and (file.suffix not in (*_WEIGHTS, *_SMALL) or file.name.startswith(".")):
             continue
         try:
             if file.is_file():

@@ -32,7 +32,7 @@ class Registry:
         self._models: dict[str, ModelSpec] = {}
         for spec in self._said():
             self._models.setdefault(spec.id, spec)
-        for spec in found(workspace, self.skipped, list(self._models.values())):
+        for spec in found(workspace, self.skipped, [spec for spec in self._models.values() if spec.id != DEMO]):
             self._models.setdefault(spec.id, spec)
 
     def all(self) -> list[ModelSpec]:

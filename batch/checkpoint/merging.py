@@ -8,8 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from batch.checkpoint import schema
+from batch.checkpoint.creating import checkpoint_path
 from batch.checkpoint.placing import aside, place
-from batch.checkpoint.store import CheckpointStore, checkpoint_path
+from batch.checkpoint.store import CheckpointStore
 from batch.errors import CheckpointError
 from batch.items import Request
 from batch.job import BatchJob, JobStatus

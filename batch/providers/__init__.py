@@ -6,8 +6,8 @@
     job = pipeline.wait_for_completion(pipeline.create_batch_job(source, "gs://dess-llm-jobs"))
     df = pipeline.retrieve_and_merge_results(job, df, info)
 
-These steps keep nothing between them: a job (`ai-router submit`) is what survives a crash. Importing this package imports
-no provider's library.
+These steps keep nothing between them: a job (`ai-router submit`) is what survives a crash. Importing this package
+imports no provider's library.
 """
 
 from batch.providers.factory import BatchInferencePipelineFactory

@@ -40,8 +40,8 @@ class Feed:
     `places`, so that an engine may hold any number of them.
 
     All of it belongs to the run's event loop, except `concurrency`, `given` and the counts, which any thread may read.
-    `held_up` says when answers wait for the disk; `on_begin` is called with the first item given, `on_first` with the
-    `first`th; `awaits` says whether the engine stays for the answers of items that are with a provider; `on_broke` is
+    `held_up` says when answers wait for the disk; `on_begin` is called with the first item given, `on_enough` with the
+    `enough`th; `awaits` says whether the engine stays for the answers of items that are with a provider; `on_broke` is
     called when the budget is used up.
     """
 
@@ -54,8 +54,8 @@ class Feed:
         awaits: Callable[[], bool] = lambda: False,
         budget: Budget | None = None,
         on_broke: Callable[[], None] = lambda: None,
-        first: int = 0,
-        on_first: Callable[[], None] = lambda: None,
+        enough: int | None = None,
+        on_enough: Callable[[], None] = lambda: None,
     ) -> None:
         self.concurrency = concurrency
         self.paused = False
@@ -75,11 +75,11 @@ class Feed:
         self._limited = limit.active
         self._held_up = held_up
         self._on_begin = on_begin
-        self._begun = False
+        self._gave_out = 0
+        self._enough, self._on_enough = enough, on_enough
         self._awaits = awaits
         self._budget = budget if budget is not None and budget.limit is not None else None
         self._on_broke = on_broke
-        self._first, self._on_first = first, on_first
         self._changed = asyncio.Event()
 
     def open(self, store: CheckpointStore, places: bytearray) -> None:
@@ -229,13 +229,11 @@ class Feed:
             self.given[index] = Given(request.text, time.monotonic(), attempt, self._limit.reserved)
         if self._budget is not None:
             self._budget.reserve(index, request)
-        if not self._begun:
-            self._begun = True
+        self._gave_out += 1
+        if self._gave_out == 1:
             self._on_begin()
-        if self._first:
-            self._first -= 1
-            if not self._first:
-                self._on_first()
+        if self._gave_out == self._enough:
+            self._on_enough()
         return BatchItem(index, request, attempt=attempt, model=request.model)
 
     def _due_retry(self) -> tuple[int, Request] | None:

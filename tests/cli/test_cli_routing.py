@@ -158,8 +158,8 @@ def test_nothing_runs_on_a_model_that_is_not_allowed(other: Program) -> None:
 
 
 def test_routing_flags_go_with_auto_alone(other: Program) -> None:
-    assert other("run", other.prompts("a"), "--budget", "1") == 2
-    assert "--budget chooses among models, and one is named; it goes with --model auto" in other.err
+    assert other("run", other.prompts("a"), "--dial", "1") == 2
+    assert "--dial chooses among models, and one is named; it goes with --model auto" in other.err
     assert other("ask", "a", "--models", "quick") == 2
 
 

@@ -41,7 +41,7 @@ def test_shards_answered_apart_are_one_job_again(program: Program) -> None:
     prompts = [f"prompt {n}" if n != 4 else "fail on purpose" for n in range(11)]
     (program.home / "p.json").write_text(json.dumps(prompts))
     whole = program.home / "whole.jsonl"
-    assert program("run", "p.json", "--output", whole) == 1
+    assert program("run", "p.json", "--output", whole) == 1, program.err
     before = set(job_ids(program))
     for number in (2, 3, 1):
         program("run", "p.json", "--shard", f"{number}/3")

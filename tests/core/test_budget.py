@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
-from batch.engines.tasks import Answering
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.engines.base import closing_answers
 from batch.engines.desk import Desk, MemoryDesk
+from batch.engines.pull import side_by_side
 from batch.engines.reuse import Answers, ReuseEngine
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
@@ -54,7 +54,7 @@ class Paid:
                 return BatchResponse(item.id, None, error=Failure(ErrorClass.TRANSIENT, "once"))
             return BatchResponse(item.id, Answer(f"re {item.data.text}"), cost=cost, tokens_input=1, tokens_output=1)
 
-        async with closing_answers(Answering(lambda: 8).answers(items, one)) as answers:
+        async with closing_answers(side_by_side(items, one, 8)) as answers:
             async for response in answers:
                 yield response
 

@@ -147,7 +147,7 @@ def test_int8_layer_by_layer_is_int8_of_the_whole(file: Path) -> None:
     ("values", "says"),
     [
         ({"llama.rope.scaling.type": "yarn"}, "stretched (yarn)"),
-        ({"llama.rope.dimension_count": 32}, "32"),
+        ({"llama.attention.value_length": 32}, "32 wide"),
         ({"llama.attention.key_length": 128}, "128 wide"),
         ({"llama.attention.sliding_window": 512}, "window of 512"),
     ],
@@ -155,14 +155,12 @@ def test_int8_layer_by_layer_is_int8_of_the_whole(file: Path) -> None:
 def test_what_the_mapping_passes_over_is_refused(file: Path, values: dict[str, Any], says: str) -> None:
     from dataclasses import replace
 
-    import torch
-
     from batch.engines.torch import gguf_file
 
     header = gguf_file.open_header(file)
     header = replace(header, values={**header.values, **values})
     with pytest.raises(FatalError) as error:
-        gguf_file.load_model(file, header, torch.float32, "cpu", int8=False)
+        gguf_file._config(file, header)
     assert says in str(error.value) and "engine: gguf" in str(error.value)
 
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch.engines.local.core import ThreadedEngine, item_sampling
+from batch.engines.local.core import ThreadedEngine
+from batch.engines.local.intake import Intake, Row
 from batch.engines.mlx.loader import Loaded, load
 from batch.engines.mlx.prefixes import Prefixes
 from batch.engines.mlx.sampling import make_processors, make_sampler
-from batch.engines.schema import Constraint, Schemas, unfinished_json
-from batch.engines.torch.prompt import encode_request, noted, truncated  # which knows nothing of torch
-from batch.engines.torch.text import TextStream
-from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
+from batch.engines.schema import unfinished_json
+from batch.engines.torch.prompt import noted  # which knows nothing of torch
+from batch.errors import EngineError, ErrorClass, Failure, FatalError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import TRUNCATE, SamplingOptions
 
@@ -31,26 +31,12 @@ PREFILL_BATCH = 8  # prompts read at the same time, as in mlx-lm
 
 
 @dataclass(slots=True, eq=False)
-class _Row:
+class _Row(Row):
     """A prompt and its answer so far. `uid` is the generator's name for it, once it runs."""
 
-    id: ItemId
-    prompt: list[int]
-    sampling: SamplingOptions
-    max_tokens: int  # what the request allows, cut to what the context has left
-    text: TextStream
-    stop_ids: frozenset[int]
-    ignored: list[str] = field(default_factory=list)
-    constraint: Constraint | None = None  # the schema that the answer must fit
-    logprobs: list[float] | None = None  # of each token; None where nobody asked
     raw: deque[Any] = field(default_factory=deque)  # log probabilities to come, from before any processor
     uid: int = -1
     count: int = 0  # tokens, the end token among them
-
-    @property
-    def most_tokens(self) -> int:
-        """How long it can get, prompt included."""
-        return len(self.prompt) + self.max_tokens
 
 
 class MlxCore:
@@ -72,12 +58,8 @@ class MlxCore:
         # Not by an import statement, which would find the function of that name.
         self._library: Any = importlib.import_module("mlx_lm.generate")
         self._loaded = loaded
-        self._sampling = sampling or SamplingOptions()
         self.room = max_batch or BATCH
-        self._truncate = truncate
-        self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
-        self._schemas.check(self._sampling.json_schema)
-        self._special = loaded.tokenizer.get_added_vocab()
+        self._intake = Intake(loaded.tokenizer, loaded.end_ids, loaded.context, sampling, truncate)
         self._generator = self._open_generator()
         self._prefixes = Prefixes(loaded.model, self._generator.stream)
         per_token = self._prefixes.bytes_per_token
@@ -88,7 +70,7 @@ class MlxCore:
         self._rows: dict[int, _Row] = {}  # running, by uid
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a row
         self.about: Mapping[str, Any] = noted(
-            {**loaded.about, "batching": "together"}, loaded.tokenizer, self._sampling.system
+            {**loaded.about, "batching": "together"}, loaded.tokenizer, self._intake.sampling.system
         )
 
     @property
@@ -104,7 +86,7 @@ class MlxCore:
     def submit(self, item: BatchItem[Request]) -> None:
         """Take an item; what is wrong with it comes back from the next `step`."""
         try:
-            row = self._row(item)
+            row = self._intake.row(item, _Row)
         except EngineError as error:
             self._failed.append(BatchResponse(item.id, None, error=classify(error)))
         else:
@@ -154,38 +136,6 @@ class MlxCore:
             self._loaded.model,
             completion_batch_size=self.room,
             prefill_batch_size=min(PREFILL_BATCH, self.room) if self._loaded.pads else 1,
-        )
-
-    def _row(self, item: BatchItem[Request]) -> _Row:
-        """An item as a row; raises PermanentError where it cannot be answered."""
-        loaded, request = self._loaded, item.data
-        params = dict(request.params)
-        logprobs: list[float] | None = [] if params.pop("logprobs", None) else None
-        sampling, ignored = item_sampling(self._sampling, params)
-        prompt = encode_request(loaded.tokenizer, request, sampling.system)
-        if not prompt:
-            raise PermanentError("the prompt is empty")
-        room = sampling.max_tokens
-        if loaded.context is not None:
-            if len(prompt) >= loaded.context and self._truncate:
-                prompt = truncated(prompt, max(1, loaded.context - room), self._truncate)
-            if len(prompt) >= loaded.context:
-                raise PermanentError(
-                    f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
-                )
-            room = min(room, loaded.context - len(prompt))
-        # A stop text that is one special token never shows in the text; it stops as a token.
-        special = {self._special[text] for text in sampling.stop if text in self._special}
-        return _Row(
-            id=item.id,
-            prompt=prompt,
-            sampling=sampling,
-            max_tokens=room,
-            text=TextStream(loaded.tokenizer, sampling.stop),
-            stop_ids=loaded.end_ids | special,
-            ignored=ignored,
-            constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
-            logprobs=logprobs,
         )
 
     def _admit(self) -> None:

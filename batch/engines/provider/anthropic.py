@@ -113,13 +113,13 @@ class AnthropicPage:
         if kind == "succeeded":
             try:
                 return Result(custom_id, self._wire.read(result.get("message") or {}))
-            except WireError as error:
-                return Result(custom_id, failure=Failure(ErrorClass.PERMANENT, str(error)))
+            except WireError as problem:
+                return Result(custom_id, failure=Failure(ErrorClass.PERMANENT, str(problem)))
         if kind in ("canceled", "expired"):
             return Result(custom_id)
         if kind == "errored":
-            error = result.get("error") or {}
-            inner = error.get("error") or error
+            said = result.get("error") or {}
+            inner = said.get("error") or said
             status = _STATUS.get(str(inner.get("type")), 400)
             return Result(custom_id, failure=line_failure(status, orjson.dumps({"error": inner}), "anthropic"))
         return Result(

@@ -28,10 +28,11 @@ from batch.engines.pull import Puller
 from batch.errors import ErrorClass, FatalError, PermanentError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
+from batch.prices import Usage
 
 T = TypeVar("T")
 ROOM = 1024  # items taken ahead of the file that is filled
-CHUNK = 256  # results read at a time
+CHUNK = 1024  # results read at a time
 LINGER = 30.0  # seconds without a next item after which what is there goes
 HOLD = 60.0  # seconds after which an order that a quota refused is tried again; doubles
 LONGEST_HOLD = 1800.0
@@ -479,13 +480,14 @@ class ProviderEngine:
             return
         self._doing = f"reading the answers of {remote.id}"
         reading = Reading(watched.key, desk.submission_ids(watched.key))
+        costs: dict[Usage, int | None] = {}
         try:
             results = self._opened().results(remote)
             while chunk := await self._call(lambda: _some(results)):
                 for result in chunk:
                     item_id = reading.place(result)
                     if item_id is not None and (result.reply or result.failure):
-                        yield response_of(item_id, result, self.settings)
+                        yield response_of(item_id, result, self.settings, costs)
         except Lost as lost:
             watched.word = str(lost)  # what was read is kept; the rest is read at the next look
             return
@@ -528,7 +530,7 @@ class ProviderEngine:
         await desk.noted(watched.key, details)
 
     async def _note_state(self, desk: Desk, watched: Watched, remote: Remote) -> None:
-        now = {"state": remote.word, "done": remote.done, "failed": remote.failed}
+        now: dict[str, Any] = {"state": remote.word, "done": remote.done, "failed": remote.failed}
         if remote.expires:
             now["expires"] = remote.expires
         if any(watched.details.get(name) != value for name, value in now.items()):
@@ -546,7 +548,7 @@ class ProviderEngine:
         if settings.lane != "auto" or settings.deadline is None or self._rescuing is not None or not self._watched:
             return False
         began = min(w.details.get("at", self._clock()) for w in self._watched.values())
-        return self._clock() >= began + settings.deadline - min(3600.0, settings.deadline / 4)
+        return bool(self._clock() >= began + settings.deadline - min(3600.0, settings.deadline / 4))
 
     def _begin_rescue(self, desk: Desk, wake: asyncio.Event) -> None:
         if self._rescuing is not None and self._rescuing.alive:

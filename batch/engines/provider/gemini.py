@@ -224,7 +224,7 @@ class VertexPage(GeminiPage):
         if settings.base_url:  # a gateway or a test: nobody asks Google who one is
             from google.oauth2.credentials import Credentials
 
-            credentials = Credentials(token=os.environ.get("GOOGLE_ACCESS_TOKEN", "none"))  # type: ignore[no-untyped-call]
+            credentials = Credentials(token=os.environ.get("GOOGLE_ACCESS_TOKEN", "none"))
         storage = sdk("google.cloud.storage", "Vertex AI")
         self._storage: Any = _storage(storage, project)
         return self._sdk.Client(
@@ -284,7 +284,7 @@ def _storage(module: Any, project: str | None) -> Any:
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         from google.auth.credentials import AnonymousCredentials
 
-        return module.Client(project=project, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+        return module.Client(project=project, credentials=AnonymousCredentials())
     return module.Client(project=project)
 
 

@@ -141,9 +141,8 @@ class OpenAIPage:
             with self._client.files.with_streaming_response.content(
                 name, timeout=self._settings.timeout * 10
             ) as response:
-                for line in response.iter_lines():
-                    if line.strip():
-                        yield self._result(line)
+                for line in _lines(response.iter_bytes(1 << 18)):
+                    yield self._result(line)
 
     def chat(self, body: dict[str, Any]) -> Any:
         """The answer to one request, at once."""
@@ -216,6 +215,16 @@ def openai_result(line: str | bytes | Mapping[str, Any], wire: ChatWire, where: 
 
 
 _SERVER_KEYS = frozenset({"accepts", "max_tokens_name", "repetition_name", "schema"})
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of a stream, without empty ones; a library's own decoder is ten times as slow."""
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (line for line in whole if line.strip())
+    if rest.strip():
+        yield rest
 
 
 def _list(value: Any) -> list[Any]:

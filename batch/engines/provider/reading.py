@@ -9,6 +9,7 @@ from batch.engines.provider.base import Result, Settings
 from batch.engines.provider.shard import position_of
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchResponse, ItemId
+from batch.prices import Usage
 
 
 class Reading:
@@ -50,15 +51,19 @@ class Reading:
         return counts | {k: v for k, v in (("strangers", self.strangers), ("duplicates", self.duplicates)) if v}
 
 
-def response_of(item_id: ItemId, result: Result, settings: Settings) -> BatchResponse[Answer]:
-    """What became of an item."""
+def response_of(
+    item_id: ItemId, result: Result, settings: Settings, costs: dict[Usage, int | None]
+) -> BatchResponse[Answer]:
+    """What became of an item. `costs` keeps what was worked out before: usage repeats itself in a batch."""
     reply = result.reply
     if reply is None:
         return BatchResponse(item_id, None, error=result.failure, model=settings.model)
     usage, price = reply.usage, settings.price
     cost = reply.cost
     if cost is None and price is not None and usage is not None:
-        cost = price.cost(usage, batch=True)
+        if usage not in costs:
+            costs[usage] = price.cost(usage, batch=True)
+        cost = costs[usage]
     extra: dict[str, Any] = dict(reply.extra)
     if reply.finish:
         extra["finish_reason"] = reply.finish

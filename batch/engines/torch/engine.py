@@ -9,15 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batch.engines.local.core import ThreadedEngine, item_sampling
-from batch.engines.schema import Schemas, unfinished_json
+from batch.engines.local.core import ThreadedEngine
+from batch.engines.local.intake import Intake
+from batch.engines.schema import unfinished_json
 from batch.engines.torch.loader import Loaded, load
-from batch.engines.torch.prompt import encode_request, noted, truncated
+from batch.engines.torch.prompt import noted
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import TextStream
 from batch.engines.torch.troubles import first_line, out_of_memory
-from batch.errors import EngineError, ErrorClass, Failure, FatalError, PermanentError, classify
+from batch.errors import EngineError, ErrorClass, Failure, FatalError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import TRUNCATE, SamplingOptions
 
@@ -48,9 +49,8 @@ class TorchCore:
         from batch.engines.torch.packed import SIZES
 
         self._torch = torch
-        self._truncate = truncate
-        self._sampling = sampling or SamplingOptions()
-        about = noted(loaded.about, loaded.tokenizer, self._sampling.system)
+        self._intake = Intake(loaded.tokenizer, loaded.end_ids, loaded.context, sampling, truncate)
+        about = noted(loaded.about, loaded.tokenizer, self._intake.sampling.system)
         self._loaded = loaded = replace(loaded, about=about)
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else SIZES[-1])
@@ -71,9 +71,6 @@ class TorchCore:
         )
         self._limit_cache()
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
-        self._special = loaded.tokenizer.get_added_vocab()
-        self._schemas = Schemas(loaded.tokenizer, loaded.end_ids)
-        self._schemas.check(self._sampling.json_schema)
         self._generation = Generation(loaded.model)
         shown, more = self._runner.about()
         notes = [*loaded.about.get("notes", []), *self._generation.notes, *notes, *more]
@@ -162,38 +159,9 @@ class TorchCore:
         self._failed = []
 
     def _sequence(self, item: BatchItem[Request]) -> Sequence:
-        """An item as a sequence; raises PermanentError where it cannot be answered."""
-        loaded, request = self._loaded, item.data
-        params = dict(request.params)
-        logprobs: list[float] | None = [] if params.pop("logprobs", None) else None
-        sampling, ignored = item_sampling(self._sampling, params)
-        prompt = encode_request(loaded.tokenizer, request, sampling.system)
-        if not prompt:
-            raise PermanentError("the prompt is empty")
-        room = sampling.max_tokens
-        if loaded.context is not None:
-            if len(prompt) >= loaded.context and self._truncate:
-                prompt = truncated(prompt, max(1, loaded.context - room), self._truncate)
-            if len(prompt) >= loaded.context:
-                raise PermanentError(
-                    f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {loaded.context:,}"
-                )
-            room = min(room, loaded.context - len(prompt))
-        # A stop text that is one special token never shows in the text; it stops as a token.
-        special = {self._special[text] for text in sampling.stop if text in self._special}
-        return Sequence(
-            id=item.id,
-            prompt=prompt,
-            sampling=sampling,
-            max_tokens=room,
-            text=TextStream(loaded.tokenizer, sampling.stop),
-            stop_ids=loaded.end_ids | special,
-            priority=item.priority,
-            ignored=ignored,
-            constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
-            logprobs=logprobs,
-            processors=self._generation.processors(prompt, room, sampling),
-        )
+        sequence = self._intake.row(item, Sequence)
+        sequence.processors = self._generation.processors(sequence.prompt, sequence.max_tokens, sequence.sampling)
+        return sequence
 
     def _take(self, row: Sequence, token: int) -> str | None:
         """Add a token to a row; the reason why it is finished, if it is."""
@@ -253,7 +221,7 @@ class TorchCore:
             text=TextStream(self._loaded.tokenizer, sampling.stop),
             tokens=[],
             logprobs=None if row.logprobs is None else [],
-            constraint=None if sampling.json_schema is None else self._schemas.constraint(sampling.json_schema),
+            constraint=self._intake.constraint(sampling),
             generator=None,
             cache=None,
             filled=0,

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from batch.items import ItemId
-from batch.options import SamplingOptions
-
-if TYPE_CHECKING:
-    from batch.engines.schema import Constraint
-    from batch.engines.torch.text import TextStream
+from batch.engines.local.intake import Row
 
 
 @dataclass(slots=True, eq=False)
-class Sequence:
-    """A row of the batch: prompt tokens, sampling, and what was generated. Lengths are tokens."""
+class Sequence(Row):
+    """A row of the batch, and what was generated. Lengths are tokens."""
 
-    id: ItemId
-    prompt: list[int]
-    sampling: SamplingOptions
-    max_tokens: int  # what the request allows, cut to what the context has left
-    text: TextStream
-    stop_ids: frozenset[int] = frozenset()
-    priority: int = 0
-    ignored: list[str] = field(default_factory=list)  # names of parameters that had no effect
-    constraint: Constraint | None = None  # the schema that the answer must fit
     tokens: list[int] = field(default_factory=list)  # generated
     processors: Any = None  # what the model's generation config asks of logits: transformers' own list
-    logprobs: list[float] | None = None  # of each generated token; None where nobody asked
     generator: Any = None  # torch.Generator, made by the sampler at the first draw
     cache: Any = None  # the runner's own: a shared prefix, or all there is where rows share nothing
     filled: int = 0  # tokens whose keys and values are in the cache; kept by the packed runner
@@ -54,8 +39,3 @@ class Sequence:
     def cached(self) -> int:
         """Tokens whose keys and values are in the cache between two steps: all but the newest."""
         return len(self.prompt) + len(self.tokens) - 1
-
-    @property
-    def most_tokens(self) -> int:
-        """How long it can get, prompt included."""
-        return len(self.prompt) + self.max_tokens

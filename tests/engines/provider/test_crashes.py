@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 from engines.provider.making import PROVIDERS, again, all_right, engine_for, job_of, run
 from servers.batches import Batches
+from servers.waiting import until
 
 from batch.engines.provider.engine import ProviderEngine
 from batch.job import BatchJob
@@ -115,3 +119,32 @@ def test_killed_at_every_step(name: str, outcome: str, tmp_path: Path, url: str,
         assert outcome == "expired" or set(batches.asked.values()) == {1}, f"step {at}: handed over twice"
         assert all(made.outcome for made in batches.made.values()), f"step {at}: left behind"
         assert again(job).with_provider == 0
+
+
+VICTIM = """
+import sys
+from pathlib import Path
+from engines.provider.making import again, engine_for, run
+from batch import BatchProcessor
+job = BatchProcessor(Path(sys.argv[1]).parent).open_job(Path(sys.argv[1]))
+run(job, engine_for("openai", sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("moment", ["POST files", "POST batches"])
+def test_really_killed(moment: str, tmp_path: Path, url: str, batches: Batches) -> None:
+    batches.needed = 10**9
+    job = job_of(tmp_path, COUNT)
+    tests = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])}
+    process = subprocess.Popen([sys.executable, "-c", VICTIM, str(job.checkpoint_file), url], env=env)
+    try:
+        until(lambda: batches.calls[moment] > 0 or process.poll() is not None, 60)
+    finally:
+        process.kill()
+        process.wait()
+    batches.needed = 1
+    job = again(job)
+    assert run(job, engine_for("openai", url)).error is None
+    all_right(job, COUNT)
+    assert len(batches.creates) == 1 and set(batches.paid.values()) == {1}
