@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,20 @@ def _our_reader(header: GgufHeader) -> Iterator[None]:
             gguf.GGUFReader = theirs
 
 
+@contextmanager
+def _names_mapped_once() -> Iterator[None]:
+    """While it lasts, the gguf library makes its table of names once, and not anew for every module of a model."""
+    import gguf
+
+    with _ONE_AT_A_TIME:
+        theirs = gguf.get_tensor_name_map
+        gguf.get_tensor_name_map = cache(theirs)
+        try:
+            yield
+        finally:
+            gguf.get_tensor_name_map = theirs
+
+
 def _as_theirs(header: GgufHeader) -> Any:
     fields: dict[str, Any] = {}
     for key, value in header.values.items():
@@ -207,7 +222,8 @@ def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *
 
     arch = header.architecture
     processor = TENSOR_PROCESSORS.get(arch, TensorProcessor)(config=model.config.to_dict())
-    places = get_gguf_hf_weights_map(model, processor)
+    with _names_mapped_once():
+        places = get_gguf_hf_weights_map(model, processor)
     collected: dict[str, Any] = {"tensors": {}}  # experts, which are put together of several tensors
     waiting = _by_layer(header.tensors)
     for tensor in header.tensors:
