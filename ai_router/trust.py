@@ -97,6 +97,9 @@ def _entry_claims(name: str, entry: Mapping[str, Any]) -> Iterator[Claim]:
     addresses += map(str, urls if isinstance(urls, list) else [])
     if keys and not all(_LOOPBACK.match(address) for address in addresses):
         yield Claim(f"{name}", _KEY, f"({', '.join(keys)}) to {', '.join(addresses)}")
+    # What is written into a bucket goes there under the user's own sign-in, and is read by who owns it.
+    if bucket := _text(entry, "bucket"):
+        yield Claim(f"{name}.bucket", _KEY, f"(your sign-in) to gs://{bucket.removeprefix('gs://')}")
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:

@@ -112,6 +112,7 @@ def test_what_changes_nothing_of_it_keeps_the_trust(program: Program, clone: Clo
         {"url": "http://127.0.0.1.example.org/v1", "engine": "server", "model": "x", "provider": "openai"},
         {"base_urls": ["http://example.org"], "engine": "server", "model": "x", "api_key_keyring": "a/b"},
         {"engine": "server", "model": "x", "provider": "openai", "proxy": "http://example.org"},
+        {"engine": "provider", "model": "x", "provider": "vertex", "bucket": "gs://somebody-elses", "project": "p"},
     ],
 )
 def test_modules_and_keys_of_models(program: Program, clone: Clone, entry: dict[str, object]) -> None:
