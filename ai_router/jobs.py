@@ -75,8 +75,7 @@ class JobPlan:
             config["table"] = self.table
         if self.shard is not None:
             config[SHARD] = list(self.shard)
-        if self.lanes:
-            config["lanes"] = self.lanes
+        config["lanes"] = self.lanes
         if self.chains:
             config["chains"] = self.chains
         return {**config, **kind_of(self.kind).kept(self.details)}
@@ -131,8 +130,7 @@ def create_job(
     processor = BatchProcessor(workspace.checkpoints)
     config = plan.as_config()
     if registry is not None:
-        # Kept with the job, whose row is written after its items, when all have been seen.
-        config["lanes"] = plan.lanes
+        # `config` holds the plan's own list, and the job's row is written after its items, when all have been seen.
         requests = directed(requests, registry, plan.model, plan.lanes, plan.chains)
     job = processor.create_job(plan.model, requests, config=config, progress=progress)
     assert job.checkpoint_file is not None

@@ -20,6 +20,9 @@ USAGE = "JOB"
 DESCRIPTION = """\
 Ask the provider to end the batches of JOB. What it has answered by then is paid for, and `ai-router collect` takes it;
 the rest is handed over again only by `ai-router resume`.
+
+examples:
+  ai-router cancel 1a2b3c4d
 """
 
 

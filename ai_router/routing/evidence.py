@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS graded (
 CREATE TABLE IF NOT EXISTS taken (job TEXT PRIMARY KEY, state TEXT NOT NULL, note TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
+GRADED = frozenset({"dataset"})  # kinds of jobs whose answers are known
+
 
 class EvidenceError(BatchError):
     """The evidence cannot be read or written; the text names the file."""
@@ -241,7 +243,7 @@ def gather(workspace: Workspace, registry: Registry) -> list[str]:
     known = evidence.taken()
     notes = []
     for info in list_jobs(workspace.checkpoints):
-        if info.kind != "dataset" or info.file.suffix == ".json":
+        if info.kind not in GRADED or info.file.suffix == ".json":
             continue
         state = f"{info.completed}/{info.failed}"
         if known.get(info.job_id, ("", ""))[0] != state:

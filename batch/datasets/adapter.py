@@ -57,7 +57,9 @@ def check_adapter(adapter: Path, model: Path) -> str:
     try:
         settings = read_settings(adapter)
         for module, parts in sort_names(settings, tensors).modules.items():
-            for half in {"down", "up"} & parts.keys():
+            for half in ("down", "up"):
+                if half not in parts:
+                    continue
                 matrices.compare(adapter, module, parts[half], inner=half == "down")
         found = sort_tensors(settings, tensors)
     except FatalError as error:

@@ -102,7 +102,8 @@ def test_every_option_is_a_flag_and_reaches_the_engine_and_the_job(program: Prog
         "ship_model": True,
     }
     assert sampling.keys() == {f.name for f in fields(SamplingOptions)}
-    assert run.keys() == {f.name for f in fields(RunOptions)}
+    # `lane` and `deadline` are refused by a model that is no provider's (see test_cli_provider.py).
+    assert run.keys() | {"lane", "deadline"} == {f.name for f in fields(RunOptions)}
     words = []
     for cls, values in ((SamplingOptions, sampling), (RunOptions, run)):
         for name, value in values.items():

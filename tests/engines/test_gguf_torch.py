@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 
 from batch.errors import FatalError
+from batch.items import Request
 from batch.options import SamplingOptions
 from tests.engines import smollm2 as real
 from tests.engines.test_gguf_header import written
@@ -115,7 +116,7 @@ def test_greedy_answers_are_those_of_generate(file: Path, smollm2: Path) -> None
     tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2)
     wanted = real.generated(model, tokenizer, chats, TOKENS)
     core = TorchCore(loaded(file), SamplingOptions(max_tokens=TOKENS), 16)
-    texts = answered(core, chats)
+    texts = answered(core, [Request(chat[-1]["content"], {"messages": chat}) for chat in chats])
     wrong = [
         (text, tokenizer.decode(tokens))
         for text, (tokens, logits) in zip(texts, wanted, strict=True)

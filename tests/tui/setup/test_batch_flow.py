@@ -43,6 +43,9 @@ class Models:
 
     skipped: tuple[str, ...] = ()
 
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
     def all(self) -> list[ModelSpec]:
         return [READY, LACKING]
 
@@ -63,7 +66,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[PaceEngine]:
 def app(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> RouterApp:
     monkeypatch.chdir(workspace.root)
     app = RouterApp(workspace)
-    app._models = Models()  # type: ignore[assignment]
+    app._models = Models(workspace)  # type: ignore[assignment]
     return app
 
 
@@ -221,7 +224,7 @@ async def test_no_colour_still_says_everything(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = RouterApp(workspace)
-    app._models = Models()  # type: ignore[assignment]
+    app._models = Models(workspace)  # type: ignore[assignment]
     async with app.run_test(size=(80, 24)) as pilot:
         job = jobs.create_job(workspace, jobs.JobPlan("tiny"), ["a"])
         app.start_run(job)
