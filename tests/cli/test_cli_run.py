@@ -73,7 +73,10 @@ def test_an_engine_that_cannot_be_made_ends_with_exit_code_3(program: Program) -
     assert "no such device" in program.err and "Traceback" not in program.err
 
 
-def test_every_option_is_a_flag_and_reaches_the_engine_and_the_job(program: Program) -> None:
+def test_every_option_is_a_flag_and_reaches_the_engine_and_the_job(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch.engines.registry._installed", lambda module: True)  # Ray need not be there
     sampling = {
         "system": "Be brief.",
         "max_tokens": 7,
