@@ -66,7 +66,7 @@ def before(spec: ModelSpec, report: Report, sampling: SamplingOptions) -> Estima
 
 def price_of(spec: ModelSpec) -> Callable[[Usage], int | None] | None:
     """Billionths of a dollar of a usage, as a function; None where the price is not known."""
-    from batch.engines.http.kind import server_of
+    from batch.engines.http.row import server_of
 
     if spec.engine != "server":
         return None

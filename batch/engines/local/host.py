@@ -80,7 +80,7 @@ class _Run:
 
 
 class HostedEngine:
-    """Runs a kind of local engine ("torch", "mlx", or any `module:name` of a CoreFactory) in a process of its own.
+    """Runs a local engine ("torch", "mlx", or any `module:name` of a CoreFactory) in a process of its own.
 
     The process starts with the first `answer` and stays for the next ones. One that dies before it is ready is started
     again without native kernels, which its `about` says. When it dies, it is started again, and what
@@ -92,7 +92,7 @@ class HostedEngine:
 
     def __init__(
         self,
-        kind: str,
+        engine: str,
         spec: Mapping[str, Any],
         sampling: SamplingOptions | None = None,
         max_batch: int | None = None,
@@ -103,11 +103,11 @@ class HostedEngine:
         backoff: Sequence[float] = BACKOFF,
         timing: bool = False,
     ) -> None:
-        self.name = kind
+        self.name = engine
         self.timing = timing
         self._load = {
             "op": "load",
-            "kind": kind,
+            "engine": engine,
             "spec": {name: str(value) if isinstance(value, Path) else value for name, value in spec.items()},
             "sampling": options_dict(sampling or SamplingOptions()),
             "max_batch": max_batch,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from batch.engines.http.kind import make, server_of
+from batch.engines.http.row import make, server_of
 from batch.engines.http.probe import models_of
 from batch.errors import ErrorClass, FatalError
 from batch.options import RunOptions, SamplingOptions

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batch.engines.http.kind import make
+from batch.engines.http.row import make
 from batch.engines.http.probe import models_of
 from batch.errors import ErrorClass, FatalError
 from batch.options import RunOptions, SamplingOptions

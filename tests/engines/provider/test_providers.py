@@ -14,7 +14,7 @@ from servers.batches import Batches
 
 from batch.checkpoint import CheckpointStore
 from batch.checkpoint.submissions import all_submissions, open_submissions
-from batch.engines.provider.kind import seconds, settings_of
+from batch.engines.provider.row import seconds, settings_of
 from batch.errors import FatalError
 from batch.job import BatchJob
 from batch.options import RunOptions

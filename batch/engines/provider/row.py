@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batch import prices
 from batch.engines.base import Engine
 from batch.engines.provider.base import Page, Settings
-from batch.engines.registry import EngineKind, EngineOption
+from batch.engines.registry import EngineRow, EngineOption
 from batch.errors import BatchError, FatalError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions, nearest
@@ -53,11 +53,11 @@ def _check(spec: Mapping[str, Any]) -> str:
     return ""
 
 
-KIND = EngineKind(
+ROW = EngineRow(
     "provider",
     "provider",
     "a provider's batch API: half the price, answers within a day",
-    factory="batch.engines.provider.kind:make",
+    factory="batch.engines.provider.row:make",
     extra="providers",
     modules=("openai", "anthropic", "google.genai"),
     forms=("url",),
@@ -156,9 +156,9 @@ def make(
 def _rescue(
     spec: Mapping[str, Any], sampling: SamplingOptions, workers: int | None, timeout: float | None
 ) -> Callable[[], Engine[Request, Answer]]:
-    from batch.engines.http import kind as http
+    from batch.engines.http import row as http
 
-    names = set(http.KIND.options) - {"timeout"} | {"url"}
+    names = set(http.ROW.options) - {"timeout"} | {"url"}
     said = {name: value for name, value in spec.items() if name in names}
     said["provider"] = _AT_ONCE.get(said["provider"], said["provider"])
     if said["provider"] == "vertex":
