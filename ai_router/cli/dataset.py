@@ -183,7 +183,7 @@ def _run(
     notes = [f"Warning: {text}" for text in prepared.warnings]
     notes += _skipped(source, everything=args.log_level == "DEBUG")
     told = ("malformed", "empty_source")
-    problems = [problem for problem in report.problems if problem.kind not in told]
+    problems = [problem for problem in report.problems if problem.code not in told]
     notes += [f"Warning: {problem.text.replace('custom_id', 'id')}" for problem in problems]
     if args.check_only:
         return _tell_check(prepared, report.total, notes)

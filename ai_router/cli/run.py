@@ -320,7 +320,7 @@ def _judge(report: Report, ending: Ending, args: argparse.Namespace, display: Di
     doubtful = False
     for problem in report.problems:
         display.note(f"Warning: {problem.text}")
-        doubtful |= problem.kind == "too_long"
+        doubtful |= problem.code == "too_long"
     if args.yes or report.name == "standard input" or not can_ask():
         return
     if doubtful and not confirm("Run all the same?"):

@@ -24,7 +24,7 @@ from ai_router.settings import SettingsError
 from ai_router.trust import allowed, claims_in, withheld_text
 from batch.engines import registry as engines
 from batch.engines.ray.row import check_resources
-from batch.engines.registry import EngineRow, EngineOption, Place
+from batch.engines.registry import EngineOption, EngineRow, Place
 from batch.errors import FatalError
 from batch.options import OptionError, SamplingOptions, build_options
 from batch.sources.paths import user_path

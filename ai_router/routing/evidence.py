@@ -291,7 +291,7 @@ def _rows(job: BatchJob, model: str, match: str) -> Iterator[Graded]:
     score = RunningScore(match)  # type: ignore[arg-type]
     assert job.checkpoint_file is not None
     with CheckpointStore(job.checkpoint_file) as store:
-        for request, result in with_requests(store, store.iter_results(kind="done")):
+        for request, result in with_requests(store, store.iter_results(part="done")):
             right = score.add(pair_of(request, result))
             if right is not None:
                 answered = result.model if result.model not in (None, job.model_id) else model

@@ -119,8 +119,8 @@ _JOBS = (
 )
 
 _RESULTS = (
-    Action("results.kind", "f", "filter", "Show the next kind: all, done, failed, pending", "Results",
-           method="next_kind"),
+    Action("results.part", "f", "filter", "Show the next part: all, done, failed, pending", "Results",
+           method="next_part"),
     Action("results.all", "1", "all", "Show all items", "Results", False, method="kind('all')"),
     Action("results.done", "2", "done", "Show answered items", "Results", False, method="kind('done')"),
     Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="kind('failed')"),

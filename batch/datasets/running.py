@@ -75,7 +75,7 @@ class DatasetObserver:
         self._run = run
         assert self._job.checkpoint_file is not None
         with CheckpointStore(self._job.checkpoint_file) as store:
-            kept = store.iter_results(kind="done" if run.retry_failed else "all")
+            kept = store.iter_results(part="done" if run.retry_failed else "all")
             for request, result in with_requests(store, kept):
                 self._score.add(pair_of(request, result))
                 self._done += 1

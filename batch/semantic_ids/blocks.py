@@ -172,7 +172,7 @@ def stored_codes(checkpoint: Path, task: Task) -> StoredCodes:
     found: StoredCodes | None = None
     blocks = 0
     with CheckpointStore(checkpoint) as store:
-        for result in store.iter_results(kind="done"):
+        for result in store.iter_results(part="done"):
             extra = result.extra or {}
             part, rows = unpack(extra), task.block(result.prompt_index)
             if found is None:

@@ -24,7 +24,7 @@ class Problem:
     """One kind of trouble: an error keeps the job from starting, a warning does not. `text` is one sentence."""
 
     severity: str
-    kind: (
+    code: (
         str  # unreadable, empty_source, malformed, empty, duplicate, duplicate_id, too_long, replaced, not_passed_on, …
     )
     count: int

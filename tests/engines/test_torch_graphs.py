@@ -60,7 +60,7 @@ def test_a_key_is_recorded_once_and_inputs_come_before_it_is_replayed() -> None:
     assert len(recorder.recordings) == 2 and seen[-1] == (address, 0)
     steps.reset()
     steps("a", step, static_input, torch.ones(4, dtype=torch.long))
-    assert len(recorders) == 2 and seen[-1] == (address, 4) and steps.kind == "CUDA graphs"
+    assert len(recorders) == 2 and seen[-1] == (address, 4) and steps.how == "CUDA graphs"
 
 
 @pytest.mark.parametrize("refuses", [0, 2])
@@ -72,7 +72,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(qwen3: Path, on_gpu: Any, refuses
     seen = arrive(core, random.Random(4), 9, [12, 25])
     assert excused(qwen3, seen.values()) <= 1
     steps = core._runner.steps
-    assert steps.kind == "plain" and steps.problem == "operation not permitted when stream is capturing"
+    assert steps.how == "plain" and steps.problem == "operation not permitted when stream is capturing"
     if refuses == 0:
         assert core.about["decoding"] == "plain"
         assert f"decoding without CUDA graphs: {steps.problem}" in core.about["notes"]

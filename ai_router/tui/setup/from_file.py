@@ -302,7 +302,7 @@ class FromFileScreen(FlowScreen):
         report = self.report
         if report is None or report.ok or not report.total - (0 if report.skip_invalid else report.empty):
             return False
-        return all(p.kind in ("malformed", "empty") for p in report.problems if p.severity == "error")
+        return all(p.code in ("malformed", "empty") for p in report.problems if p.severity == "error")
 
     # -- onward ---------------------------------------------------------------------------------------------------
 

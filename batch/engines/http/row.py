@@ -9,7 +9,7 @@ from typing import Any
 from batch import prices
 from batch.engines.base import Engine
 from batch.engines.http.server import PRESETS, WIRE_NAMES, Server
-from batch.engines.registry import EngineRow, EngineOption
+from batch.engines.registry import EngineOption, EngineRow
 from batch.errors import BatchError, FatalError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions, nearest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batch import prices
 from batch.engines.base import Engine
 from batch.engines.provider.base import Page, Settings
-from batch.engines.registry import EngineRow, EngineOption
+from batch.engines.registry import EngineOption, EngineRow
 from batch.errors import BatchError, FatalError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions, nearest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batch.engines.gguf.header import GgufError, read_header
 from batch.engines.places import read_config
-from batch.engines.registry import EngineRow, EngineOption
+from batch.engines.registry import EngineOption, EngineRow
 from batch.options import PRECISIONS, TRUNCATE
 
 

@@ -12,7 +12,7 @@ from batch.engines.torch.graphs import PlainSteps
 from batch.engines.torch.native import kernels
 from batch.engines.torch.packed import PackedRunner
 from batch.engines.torch.sequence import Sequence
-from batch.engines.torch.single import SingleRunner, rope_kinds
+from batch.engines.torch.single import SingleRunner, rope_types
 from batch.engines.torch.static import StaticRunner
 from batch.engines.torch.trial import Trial
 from batch.engines.torch.troubles import first_line, out_of_memory
@@ -201,5 +201,5 @@ def _trial(model: Any, text: list[int] | None) -> Trial:
 def _rows_may_share(model: Any) -> bool:
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ())
-    changing = rope_kinds(model).keys() & LENGTH_DEPENDENT_ROPE
+    changing = rope_types(model).keys() & LENGTH_DEPENDENT_ROPE
     return layers <= SHARED_LAYERS and not changing and not getattr(model, "_is_stateful", False)

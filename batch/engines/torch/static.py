@@ -59,7 +59,7 @@ class StaticRunner:
     def about(self) -> tuple[dict[str, Any], list[str]]:
         """How steps are run, and a note where they should have been CUDA graphs."""
         problem = self.steps.problem
-        return {"decoding": self.steps.kind}, [f"decoding without CUDA graphs: {problem}"] if problem else []
+        return {"decoding": self.steps.how}, [f"decoding without CUDA graphs: {problem}"] if problem else []
 
     def find_sizes(self) -> int | None:
         """Not measured on a GPU."""
