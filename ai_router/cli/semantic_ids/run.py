@@ -10,7 +10,7 @@ from ai_router import jobs, semantic_jobs
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
-from ai_router.cli.running import Ending, run_job
+from ai_router.cli.following import Ending, run_job
 from ai_router.cli.semantic_ids.common import AnyHub, add_from, add_to, hub_of, may_upload, show_plan
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals

@@ -21,7 +21,7 @@ from batch.datasets.results import (
     write_summary,
 )
 from batch.evaluation.match import Match
-from batch.evaluation.running import RunningScore
+from batch.evaluation.tally import ScoreTally
 from batch.items import Request
 from batch.job import BatchJob, BatchResult
 from batch.running.handle import StoppableRun
@@ -56,7 +56,7 @@ class DatasetObserver:
         self._tell_all = details.get("log_level") == "DEBUG"
         match = details.get("match", "exact")
         self._match: Match = match if match in SCORE_NAMES else "exact"
-        self._score = RunningScore(self._match)
+        self._score = ScoreTally(self._match)
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._run: StoppableRun | None = None
         self._file: ResultsFile | None = None
