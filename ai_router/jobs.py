@@ -31,7 +31,7 @@ from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
 
 if TYPE_CHECKING:
-    from batch.sources import Report, Source
+    from batch.sources import Source, Validation
 
 
 ANSWERS_NAME = "answers.cache"  # beside the checkpoints: what `reuse: jobs` remembers
@@ -87,7 +87,7 @@ def check(
     plan: JobPlan,
     progress: Callable[[int], None] | None = None,
     registry: Registry | None = None,
-) -> Report:
+) -> Validation:
     """The validation report of a source against a model's context; reads the whole source once.
 
     Items that name a model of the `registry` are counted as that one's.

@@ -9,9 +9,9 @@ from ai_router import jobs
 from ai_router.cli import output
 from ai_router.cli.display import make_display
 from ai_router.cli.flags import add_flags
+from ai_router.cli.following import detach, run_job
 from ai_router.cli.resume import ending_of
 from ai_router.cli.run import add_display_flags
-from ai_router.cli.following import detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import plural

@@ -10,8 +10,8 @@ from ai_router import datasets, jobs
 from ai_router.cli.display import Both, Display, LogDisplay, WarningDisplay, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
-from ai_router.cli.run import add_display_flags, notify_options
 from ai_router.cli.following import Ending, detach, run_job
+from ai_router.cli.run import add_display_flags, notify_options
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural

@@ -14,8 +14,8 @@ from ai_router.cli import metrics, output, tables
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
-from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
 from ai_router.cli.following import PRIVATE, Ending, detach, run_job
+from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
@@ -31,7 +31,7 @@ from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, s
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
 from batch.running.policy import ErrorStrategy
-from batch.sources import Report, Source, user_path
+from batch.sources import Source, Validation, user_path
 
 if TYPE_CHECKING:
     from ai_router.routing.router import Router
@@ -312,7 +312,7 @@ def _start(
             stream.close()
 
 
-def _judge(report: Report, ending: Ending, args: argparse.Namespace, display: Display) -> None:
+def _judge(report: Validation, ending: Ending, args: argparse.Namespace, display: Display) -> None:
     """Refuse what cannot run; tell of what can, but may not be meant."""
     errors = [problem.text for problem in report.problems if problem.severity == "error"]
     if errors:
