@@ -10,7 +10,7 @@ from ai_router import datasets, jobs
 from ai_router.cli.display import Both, Display, LogDisplay, WarningDisplay, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
-from ai_router.cli.following import Ending, detach, run_job
+from ai_router.cli.following import AfterRun, detach, run_job
 from ai_router.cli.run import add_display_flags, notify_options
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
@@ -202,11 +202,11 @@ def _run(
         prepared.spec,
     )
     display.busy("")
-    ending = Ending(notify=notify, notify_given=notify_given)
+    after = AfterRun(notify=notify, notify_given=notify_given)
     if args.detach:
-        return detach(session, job, ending, display)
+        return detach(session, job, after, display)
     _tell_start(job, prepared, display)
-    return run_job(session, job, plan, ending, display, signals)
+    return run_job(session, job, plan, after, display, signals)
 
 
 def _tell_start(job: BatchJob, prepared: datasets.Prepared, display: Display) -> None:
