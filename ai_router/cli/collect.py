@@ -64,7 +64,9 @@ def main(args: argparse.Namespace, session: Session) -> int:
             return detach(session, job, after, display, _words(args), verb="collect")
         display.note(f"Job {job.job_id}: {plural(away, 'prompt')} with a provider, model {plan.model}")
         assert job.checkpoint_file is not None
-        stream = output.Stream(after.export.stream, job.checkpoint_file, new=False) if after.export.stream else None
+        stream = (
+            output.JsonlOutput(after.export.stream, job.checkpoint_file, new=False) if after.export.stream else None
+        )
         try:
             return run_job(session, job, plan, after, display, signals, stream, wait=args.wait)
         finally:

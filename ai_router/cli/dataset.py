@@ -186,7 +186,7 @@ def _run(
     problems = [problem for problem in report.problems if problem.code not in told]
     notes += [f"Warning: {problem.text.replace('custom_id', 'id')}" for problem in problems]
     if args.check_only:
-        return _tell_check(prepared, report.total, notes)
+        return _print_check(prepared, report.total, notes)
     for note in notes:
         display.note(note)
     if not report.total:
@@ -205,16 +205,16 @@ def _run(
     after = AfterRun(notify=notify, notify_given=notify_given)
     if args.detach:
         return detach(session, job, after, display)
-    _tell_start(job, prepared, display)
+    _print_start(job, prepared, display)
     return run_job(session, job, plan, after, display, signals)
 
 
-def _tell_start(job: BatchJob, prepared: datasets.Prepared, display: Display) -> None:
+def _print_start(job: BatchJob, prepared: datasets.Prepared, display: Display) -> None:
     adapter = f", {prepared.about_adapter}" if prepared.adapter else ""
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'example')}, model {prepared.model}{adapter}")
 
 
-def _tell_check(prepared: datasets.Prepared, total: int, notes: list[str]) -> int:
+def _print_check(prepared: datasets.Prepared, total: int, notes: list[str]) -> int:
     """What is there, on stdout: every setting, the examples, the adapter."""
     for line in prepared.lines():
         emit(line)

@@ -62,7 +62,7 @@ def run_job(
     after: AfterRun,
     display: Display,
     signals: Signals,
-    stream: output.Stream | None = None,
+    stream: output.JsonlOutput | None = None,
     *,
     allow_change: bool = False,
     wait: bool = True,
@@ -113,7 +113,7 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
                 display.note(line)
         if signals.interrupts > told:
             told = signals.interrupts
-            _tell_interrupt(run, told, display)
+            _print_interrupt(run, told, display)
 
 
 def _note_engine(snapshot: Snapshot, display: Display) -> None:
@@ -124,7 +124,7 @@ def _note_engine(snapshot: Snapshot, display: Display) -> None:
         display.note(" · ".join([snapshot.model_id, place, *map(str, notes)]))
 
 
-def _tell_interrupt(run: RunHandle, count: int, display: Display) -> None:
+def _print_interrupt(run: RunHandle, count: int, display: Display) -> None:
     """Say what Ctrl-C has done. The handler cannot: it may come in the middle of a line."""
     flying = run.snapshot().in_flight
     if count > 1:

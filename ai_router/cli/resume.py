@@ -142,7 +142,7 @@ def _go_on(
     display.note(
         f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, kind_of(job.kind).item)} left, model {plan.model}"
     )
-    stream = output.Stream(after.export.stream, job.checkpoint_file, new=False) if after.export.stream else None
+    stream = output.JsonlOutput(after.export.stream, job.checkpoint_file, new=False) if after.export.stream else None
     try:
         return run_job(session, job, plan, after, display, signals, stream, allow_change=args.yes)
     finally:
@@ -166,7 +166,7 @@ def _nothing_left(
     assert job.checkpoint_file is not None
     display.note(f"Job {job.job_id} is complete: {job.completed:,} done, {job.failed:,} failed.")
     if after.export.stream:
-        stream = output.Stream(after.export.stream, job.checkpoint_file, new=False)
+        stream = output.JsonlOutput(after.export.stream, job.checkpoint_file, new=False)
         try:
             stream.catch_up()
         finally:

@@ -304,7 +304,7 @@ def _start(
             return code
     assert job.checkpoint_file is not None
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
-    stream = output.Stream(after.export.stream, job.checkpoint_file, new=True) if after.export.stream else None
+    stream = output.JsonlOutput(after.export.stream, job.checkpoint_file, new=True) if after.export.stream else None
     try:
         return run_job(session, job, plan, after, display, signals, stream, wait=getattr(args, "wait", True))
     finally:

@@ -158,7 +158,7 @@ class _Entry:
         for key in self.values:
             if key in COMMON and key not in row.options:
                 continue
-            if row.own:  # of it nothing is known
+            if row.external:  # of it nothing is known
                 made[key] = plain(self.values[key])
             elif key not in row.options:
                 owners = [other.name for other in engines.rows() if key in other.options]

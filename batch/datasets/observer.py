@@ -53,7 +53,7 @@ class DatasetObserver:
         self._job = job
         self._details = details
         self._until: float | None = details.get("until_interval")
-        self._tell_all = details.get("log_level") == "DEBUG"
+        self._verbose = details.get("log_level") == "DEBUG"
         match = details.get("match", "exact")
         self._match: Match = match if match in SCORE_NAMES else "exact"
         self._score = ScoreTally(self._match)
@@ -109,7 +109,7 @@ class DatasetObserver:
     def _count(self, request: Request, row: dict[str, Any], right: bool | None, now: float) -> None:
         self._done += 1
         done, total = self._done, self._job.total_prompts
-        if self._tell_all:
+        if self._verbose:
             sign = {True: "right", False: "wrong", None: "failed"}[right]
             said = row.get("error") or row["predicted"]
             self._lines.append(

@@ -80,13 +80,13 @@ class EngineRow:
     lacks: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what it needs of this machine and has not: a key
 
     @property
-    def own(self) -> bool:
+    def external(self) -> bool:
         """Whether it is a module of the user's own, of which nothing is known."""
         return ":" in self.name
 
     def missing(self) -> str:
         """What has to be installed before it can run here, as a sentence with the command; else ""."""
-        if self.own:
+        if self.external:
             module = self.name.partition(":")[0]
             return "" if _installed(module) else f"there is no module {module!r} to take the engine from"
         if all(_installed(module) for module in self.modules):

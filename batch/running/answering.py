@@ -76,14 +76,14 @@ class Answering:
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
         if error is not None:
             if error.error_class is ErrorClass.FATAL and response.retry_in is None:
-                self._feed.again(int(response.id), given.attempt, 0.0)  # nobody gave it up
+                self._feed.retry(int(response.id), given.attempt, 0.0)  # nobody gave it up
                 raise FatalError(error.message)
             policy = policy or self.retry
             delay = policy.delay(error, given.attempt) if response.retry_in is None else response.retry_in
             if delay is not None:
                 self._writer.attempt(AttemptRow.of(response, error, given.attempt))
                 # While the run ends it stays where it is: the next run tries again.
-                self._feed.again(int(response.id), given.attempt + 1, delay)
+                self._feed.retry(int(response.id), given.attempt + 1, delay)
                 return
             self.failures += 1
         self._put(response, given, error)

@@ -129,7 +129,7 @@ class Feed:
     def take_back(self, item_id: ItemId, tokens: int) -> Given | None:
         """An item that was answered with so many tokens; None where no answer to it is awaited.
 
-        It has its result now, unless `again` says otherwise.
+        It has its result now, unless `retry` says otherwise.
         """
         place = self.place(item_id)
         if place != GIVEN and place != WITH_PROVIDER:
@@ -153,7 +153,7 @@ class Feed:
         self.wake()
         return given
 
-    def again(self, index: int, attempt: int, delay: float) -> None:
+    def retry(self, index: int, attempt: int, delay: float) -> None:
         """Give an item out once more, in `delay` seconds, as its `attempt`th try."""
         self._places[index] = RETRYING
         self._attempts[index] = attempt

@@ -78,7 +78,7 @@ class BlockCore:
         except (KeyError, TypeError, ValueError):
             raise SemanticIdError(f"{item.data.text!r} names no rows") from None
         table = self._table
-        table.expect(stop, min(2 * stop - first, table.rows))
+        table.prefetch(stop, min(2 * stop - first, table.rows))
         codes = self._encoder.encode(table.read(first, stop), reconstruction=True)
         table.release(first, stop)
         answer = pack(codes, self._codewords)

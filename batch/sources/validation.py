@@ -283,7 +283,7 @@ def validate(
     report.not_text_kinds = sorted(work.kinds)
     report.without_text = tally.without_text
     report.problems = _problems(report, unreadable, tally.taken_whole)
-    for severity, code, count, text in report.named.told(model, answers or (lambda name: False), report.unit):
+    for severity, code, count, text in report.named.findings(model, answers or (lambda name: False), report.unit):
         report.problems.append(Problem(severity, code, count, text))
     return report
 

@@ -25,7 +25,7 @@ from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.sampler import Sampler  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
 from batch.engines.torch.static import StaticRunner  # noqa: E402
-from batch.engines.torch.text import TextStream  # noqa: E402
+from batch.engines.torch.text import Detokenizer  # noqa: E402
 from tests.engines.recorders import Recorders, Recording  # noqa: E402
 from tests.engines.test_torch_packed import WORDS, arrive, excused, reference  # noqa: E402
 
@@ -83,7 +83,7 @@ def prepared(model: Any, rows: int, columns: int) -> StaticRunner:
     """A runner with so many rows at their first answer token."""
     found = StaticRunner(model, rows, share=False)
     sequences = [
-        Sequence(i, [3 + i] * columns, SamplingOptions(), 40, TextStream(None, []))
+        Sequence(i, [3 + i] * columns, SamplingOptions(), 40, Detokenizer(None, []))
         for i in range(rows)  # type: ignore[arg-type]
     ]
     found.prefill(sequences)
@@ -163,7 +163,7 @@ def test_a_greedy_step_comes_to_the_host_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.Tensor, "tolist", counted)
     for name in ("item", "__bool__", "__float__", "__int__", "numpy"):
         monkeypatch.setattr(torch.Tensor, name, lambda self: pytest.fail("another wait"))
-    rows = [Sequence(i, [1], SamplingOptions(), 4, TextStream(None, [])) for i in range(5)]  # type: ignore[arg-type]
+    rows = [Sequence(i, [1], SamplingOptions(), 4, Detokenizer(None, [])) for i in range(5)]  # type: ignore[arg-type]
     logits = torch.zeros(5, 30)
     logits[:, 3:8].fill_diagonal_(1.0)
     logits[2, 20] = float("nan")

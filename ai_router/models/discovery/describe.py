@@ -137,7 +137,7 @@ def _cannot_take(engine: str, form: str, place: Place) -> str:
         row = engines.find(engine)
     except FatalError as error:
         return str(error)
-    if form in row.forms or row.own:
+    if form in row.forms or row.external:
         return row.missing() or row.refuses(place)
     takers = engines.takers(form)
     here = FORMS[form]

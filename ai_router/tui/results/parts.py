@@ -1,4 +1,4 @@
-"""The kinds of items of a job, with their counts, one of them chosen."""
+"""The parts of a job's items, with their counts, one of them chosen."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class ResultsScreen(JobActions[None]):
         self.context_text = f"{state}{model}"
         self.refresh_bindings()
 
-    # -- kinds ----------------------------------------------------------------------------------------------------
+    # -- parts ----------------------------------------------------------------------------------------------------
 
     def action_next_part(self) -> None:
         """The next part that has items."""

@@ -179,7 +179,7 @@ class HostedEngine:
         finally:
             if ticker is not None:
                 ticker.cancel()
-            await self._leave(run)
+            await self._detach(run)
 
     def _room(self) -> int:
         """How many items the child should hold; what it was, while there is none."""
@@ -211,7 +211,7 @@ class HostedEngine:
         elif event.what == "failed":
             raise event.value
         elif event.what == "died":
-            return self._bury(run, event.value)
+            return self._crashed(run, event.value)
         elif event.what == "tick":
             return self._expire(run)
         else:
@@ -251,7 +251,7 @@ class HostedEngine:
             timing=_timing(frame.get("timing"), flight, duration),
         )
 
-    def _bury(self, run: _Run, how: str) -> list[BatchResponse[Answer]]:
+    def _crashed(self, run: _Run, how: str) -> list[BatchResponse[Answer]]:
         """The child is dead: what it held goes to the front of the queue, or is given up."""
         given_up: list[BatchResponse[Answer]] = []
         again: list[_Flight] = []
@@ -326,7 +326,7 @@ class HostedEngine:
         with self._lock:
             self._partials[n] = (item.id, [])
 
-    async def _leave(self, run: _Run) -> None:
+    async def _detach(self, run: _Run) -> None:
         """End a run, whatever ended it: a child that is well stays for the next one."""
         with self._lock:
             self._run = None

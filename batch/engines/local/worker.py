@@ -139,7 +139,7 @@ class Worker:
         self._sink.flush()
 
 
-def _own_streams() -> tuple[BinaryIO, BinaryIO]:
+def _take_stdio() -> tuple[BinaryIO, BinaryIO]:
     """stdin and stdout for frames alone: whoever prints from now on prints to stderr, whoever reads reads nothing."""
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -165,7 +165,7 @@ def _watch_parent() -> None:
 def main() -> int:
     """Serve one parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    source, sink = _own_streams()
+    source, sink = _take_stdio()
     if os.name == "posix":  # elsewhere a process keeps its dead parent's number
         _watch_parent()
     try:

@@ -92,7 +92,7 @@ async def test_how_one_text_looks(
         golden(app, "reading")
 
 
-async def test_kinds_by_key_and_mouse(workspace: Workspace, path: Path) -> None:
+async def test_parts_by_key_and_mouse(workspace: Workspace, path: Path) -> None:
     app = RouterApp(workspace)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
@@ -169,7 +169,7 @@ async def test_go_to_a_number(workspace: Workspace, path: Path) -> None:
         await until(pilot, lambda: screen.query_one(VirtualTable).cursor == 0)
 
 
-async def test_errors_by_kind(workspace: Workspace, path: Path) -> None:
+async def test_errors_by_cause(workspace: Workspace, path: Path) -> None:
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         screen = await opened(pilot, path)
