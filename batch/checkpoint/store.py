@@ -216,6 +216,8 @@ class CheckpointStore:
         return self._request(*rows[0])
 
     def _request(self, index: int, text: Any, extra: Any, model: Any, reason: Any, columns: Any) -> Request:
+        if type(text) is str and extra is model is reason is columns is None:  # as nearly all are
+            return Request(text)
         try:
             if not isinstance(text, str):
                 raise TypeError(f"the text of item {index} is not a text")

@@ -70,9 +70,10 @@ class Answering:
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
         if given is None:
             return
-        self._budget.settle(response)
-        error = response.error
-        if error is None and (response.data is None or not response.data.text or response.data.text.isspace()):
+        if self._budget.limit is not None:
+            self._budget.settle(response)
+        error, answer = response.error, response.data
+        if error is None and (answer is None or not answer.text or answer.text.isspace()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
         if error is not None:
             if error.error_class is ErrorClass.FATAL and response.retry_in is None:
@@ -96,7 +97,7 @@ class Answering:
         self.answered(BatchResponse(index, None, error=failure), self._handed_back)
 
     def _put(self, response: BatchResponse[Answer], given: Given, error: Failure | None) -> None:
-        old = response.id in self.old_failures  # failed in an earlier run, and was counted then
+        old = bool(self.old_failures) and response.id in self.old_failures  # of an earlier run, and was counted then
         if old:
             self.old_failures.discard(int(response.id))
         row = ResultRow.of(response, given.text, error, given.attempt, replaces=old, checked=True)
