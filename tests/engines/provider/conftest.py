@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -23,3 +25,11 @@ def url(batches: Batches) -> Iterator[str]:
     """Where they are."""
     with serving(batches) as address:
         yield address
+
+
+@pytest.fixture(scope="package", autouse=True)
+def certificates_once() -> Iterator[None]:
+    """Every client of a library reads all certificates anew, 80 ms each, also for servers on loopback."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
