@@ -20,6 +20,8 @@ from batch.job import BatchJob
 from batch.options import RunOptions
 from batch.running.progress import RunState
 
+GOOGLE = ("gemini", "vertex")
+
 
 def submissions(job: BatchJob) -> list[Any]:
     assert job.checkpoint_file is not None
@@ -37,7 +39,7 @@ def test_a_job_is_answered(name: str, tmp_path: Path, batches: Batches, url: str
     assert len(batches.creates) == 3 and set(batches.asked.values()) == {1}
     assert [s.state for s in submissions(job)] == ["settled"] * 3
     first = results(job)[0]
-    assert (first.tokens_input, first.tokens_output) == (10, 7 if name.startswith("gemini") else 5)
+    assert (first.tokens_input, first.tokens_output) == (10, 7 if name.startswith(GOOGLE) else 5)
     assert first.cost == 10 * 1000 + first.tokens_output * 4000  # the batch price
     if name.startswith("gemini"):
         assert bool(batches.uploads) == (name == "gemini-file")
