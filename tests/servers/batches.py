@@ -307,19 +307,8 @@ class Handler(GoogleBatches, BaseHTTPRequestHandler):
         made = self.batches.made[name]
         done, failed, left = self.batches.split(made)
         lines: list[dict[str, Any]] = [
-            {
-                "custom_id": key,
-                "result": {
-                    "type": "succeeded",
-                    "message": {
-                        "id": "m", "type": "message", "role": "assistant", "model": "claude-tiny",
-                        "content": [{"type": "text", "text": self.batches.reply(text)}], "stop_reason": "end_turn",
-                        "stop_sequence": None, "usage": {"input_tokens": 10, "output_tokens": 5},
-                    },
-                },
-            }
-            for key, text in done
-        ]  # fmt: skip
+            {"custom_id": key, "result": {"type": "succeeded", "message": self._message(text)}} for key, text in done
+        ]
         error = {"type": "error", "error": {"type": "api_error", "message": "oh"}}
         lines += [{"custom_id": key, "result": {"type": "errored", "error": error}} for key, _ in failed]
         word = "expired" if made.outcome == "expired" else "canceled"
@@ -327,6 +316,16 @@ class Handler(GoogleBatches, BaseHTTPRequestHandler):
         return b"".join(
             one if isinstance(one, bytes) else json.dumps(one).encode() + b"\n" for one in self.batches.lines(lines)
         )
+
+    def _message(self, text: str) -> dict[str, Any]:
+        return {
+            "id": "m", "type": "message", "role": "assistant", "model": "claude-tiny",
+            "content": [{"type": "text", "text": self.batches.reply(text)}], "stop_reason": "end_turn",
+            "stop_sequence": None, "usage": {"input_tokens": 10, "output_tokens": 5},
+        }  # fmt: skip
+
+    def anthropic_chat(self, *, query: dict[str, str], data: bytes) -> Any:
+        return self._message(_text(json.loads(data)["messages"]))
 
     def _anthropic(self, made: Made) -> dict[str, Any]:
         counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
@@ -356,6 +355,7 @@ ROUTES = [
     (r"GET /v1/files/([\w-]+)/content", "openai_content"),
     (r"POST /v1/chat/completions", "openai_chat"),
     (r"GET /v1/models", "openai_models"),
+    (r"POST /v1/messages", "anthropic_chat"),
     (r"POST /v1/messages/batches", "anthropic_create"),
     (r"GET /v1/messages/batches", "anthropic_list"),
     (r"GET /v1/messages/batches/(\w+)", "anthropic_get"),

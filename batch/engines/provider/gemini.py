@@ -16,9 +16,8 @@ from typing import Any
 import orjson
 
 from batch.engines.http.wire import Reply, WireError, _count, messages_of, text_of
-from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings
+from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings, key_of, project_of
 from batch.engines.provider.faults import line_failure, sdk
-from batch.engines.provider.openai import key_of
 from batch.errors import ErrorClass, Failure, FatalError, PermanentError
 from batch.items import Request
 from batch.options import SamplingOptions
@@ -110,9 +109,8 @@ class GeminiPage:
         self._client: Any = self._made()
 
     def _made(self) -> Any:
-        variable = "GOOGLE_API_KEY" if os.environ.get("GOOGLE_API_KEY") else "GEMINI_API_KEY"
         return self._sdk.Client(
-            vertexai=False, api_key=key_of(self._settings, variable), http_options=self._http(self._settings.base_url)
+            vertexai=False, api_key=key_of(self._settings), http_options=self._http(self._settings.base_url)
         )
 
     def _http(self, url: str | None) -> dict[str, Any]:
@@ -227,14 +225,7 @@ class VertexPage(GeminiPage):
 
     def _made(self) -> Any:
         settings = self._settings
-        project = settings.project or os.environ.get("GOOGLE_CLOUD_PROJECT")
-        location = settings.location or os.environ.get("GOOGLE_CLOUD_LOCATION")
-        for value, name, variable in (
-            (project, "project", "GOOGLE_CLOUD_PROJECT"),
-            (location, "location", "GOOGLE_CLOUD_LOCATION"),
-        ):
-            if not value:
-                raise FatalError(f"Vertex AI needs a {name}: say it, or set the environment variable {variable}")
+        project, location = project_of(settings)
         credentials = None
         if settings.base_url:  # a gateway or a test: nobody asks Google who one is
             from google.oauth2.credentials import Credentials

@@ -7,7 +7,6 @@ Sources: the API reference of OpenAI, Mistral, Together, Groq and Azure, and the
 from __future__ import annotations
 
 import calendar
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import orjson
 
 from batch.engines.http.server import PRESETS, Server
 from batch.engines.http.wire import ChatWire, WireError
-from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings
+from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings, key_of
 from batch.engines.provider.faults import line_failure, sdk
 from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Request
@@ -44,15 +43,6 @@ class Dialect:
     window: str = "24h"
 
 
-def key_of(settings: Settings, variable: str) -> str:
-    """The secret from the environment. Raises FatalError that names the variable."""
-    name = settings.api_key_env or variable
-    value = os.environ.get(name, "").strip()
-    if not value:
-        raise FatalError(f"{settings.model} needs a key: set the environment variable {name}")
-    return value
-
-
 class OpenAIPage:
     """A provider of OpenAI's shape."""
 
@@ -71,7 +61,7 @@ class OpenAIPage:
         parts = urlsplit(url)
         url = urlunsplit(parts._replace(query=""))
         self._server = Server(model=settings.model, base_urls=(url,), **values)
-        key = key_of(settings, str(preset.get("api_key_env") or "OPENAI_API_KEY"))
+        key = key_of(settings)
         own = {preset["key_header"]: key} if preset.get("key_header") else {}
         self._sdk = sdk("openai", "the batch API")
         self._client: Any = self._sdk.OpenAI(
