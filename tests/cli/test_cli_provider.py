@@ -131,7 +131,8 @@ def test_a_job_of_several_models_with_a_provider_among_them(
         file.write(f"  near: {{engine: server, model: tiny-1, url: {url}/v1}}\n")
     Path("table.csv").write_text("text,llm\none,near\ntwo,far\nthree,\nfour,far\n", "utf-8")
     batches.needed = 3
-    words = ["submit", "table.csv", "--column", "text", "--per-row", "model=llm", "--model", "near", "--display", "plain"]
+    table = ["table.csv", "--column", "text", "--per-row", "model=llm"]
+    words = ["submit", *table, "--model", "near", "--display", "plain"]
     assert program(*words) == Exit.WAITING
     job = program.job()
     assert (job.completed, job.with_provider, len(batches.creates)) == (2, 2, 1)
