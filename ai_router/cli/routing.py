@@ -13,7 +13,7 @@ from batch.prices import dollars
 from batch.sources import Source
 
 if TYPE_CHECKING:
-    from ai_router.routing.planning import Figures, FilePlan, Wish
+    from ai_router.routing.plan import Figures, FilePlan, Wish
     from ai_router.routing.router import Router
 
 AUTO = "auto"
@@ -48,7 +48,7 @@ def refuse_flags(args: argparse.Namespace) -> None:
 
 def wish_of(args: argparse.Namespace, budget: float | None = None) -> Wish:
     """What is wanted of the file, checked; `budget` is that of the run, where there is one."""
-    from ai_router.routing.planning import Wish
+    from ai_router.routing.plan import Wish
 
     for name in ("quality", "dial", "explore"):
         value = getattr(args, name)
