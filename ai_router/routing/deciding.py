@@ -14,6 +14,8 @@ from ai_router.routing.plan import FilePlan, Wish
 from ai_router.routing.router import SAME, Router, RoutingError
 from batch import prices
 
+ROUNDING = 1e-12  # of a budget: what sums of floats are out by, which would move an item
+
 
 @dataclass(slots=True)
 class Undecided:
@@ -90,7 +92,7 @@ def _chosen(score: Any, cautious: Any, cost: Any, sure: Any, wish: Wish, router:
         # Chances are not known well enough to leave the best single model for less than this.
         preferred[:, single] += SAME
     if wish.budget is not None:
-        nanos = wish.budget * prices.NANOS
+        nanos = wish.budget * prices.NANOS * (1 + ROUNDING)
         try:
             return best_for_budget(preferred, cost, nanos).models
         except AssignmentError:
