@@ -12,13 +12,18 @@ from ai_router.routing.plan import Figures
 from ai_router.routing.router import Router
 
 if TYPE_CHECKING:
-    from ai_router.routing.deciding import Undecided
+    from ai_router.routing.deciding import Items
 
 Z95 = 1.96
 
 
-def figures_of(name: str, router: Router, left: Undecided, chosen: Any, score: Any, cost: Any) -> Figures:
-    """What is expected of an assignment; its score is of the items whose model is known in their category."""
+def figures_of(
+    name: str, router: Router, left: Items, chosen: Any, score: Any, cost: Any, more: float = 0.0
+) -> Figures:
+    """What is expected of an assignment; its score is of the items whose model is known in their category.
+
+    `more` is what the further steps of chains may cost, which counts for the upper end alone.
+    """
     import numpy as np
 
     rows = np.arange(len(chosen))
@@ -30,15 +35,15 @@ def figures_of(name: str, router: Router, left: Undecided, chosen: Any, score: A
         expected = (mean, max(0.0, mean - reach), min(1.0, mean + reach))
     own = cost[rows, chosen]
     spent = None
-    if not np.isnan(own).any():
+    if not np.isnan(own).any() and more == more:
         total, doubt = float(own.sum()), _doubt(router, left, chosen, own)
-        spent = (total, max(0.0, total - doubt), total + doubt)
+        spent = (total, max(0.0, total - doubt), total + doubt + more)
     times = [_time(router, router.allowed[at], left.categories[row]) for row, at in enumerate(chosen)]
     seconds = None if any(one is None for one in times) else sum(one for one in times if one is not None)
     return Figures(name, expected, spent, seconds, len(known))
 
 
-def _variance(router: Router, left: Undecided, chosen: Any, known: Any) -> float:
+def _variance(router: Router, left: Items, chosen: Any, known: Any) -> float:
     """Of the mean score: what the rates' posteriors leave open, and that each answer is right or wrong."""
     groups = Counter((router.allowed[chosen[row]], left.categories[row]) for row in known)
     total = 0.0
@@ -51,7 +56,7 @@ def _variance(router: Router, left: Undecided, chosen: Any, known: Any) -> float
     return total
 
 
-def _doubt(router: Router, left: Undecided, chosen: Any, cost: Any) -> float:
+def _doubt(router: Router, left: Items, chosen: Any, cost: Any) -> float:
     """Half the width of the interval of a sum of costs.
 
     An answer is about as uncertain as it is long; where nothing is known of a model's answers, all of them together.
@@ -68,7 +73,7 @@ def _time(router: Router, model: str, category: str) -> float | None:
     return None if rate is None or not rate.seconds else rate.seconds
 
 
-def curve_of(router: Router, left: Undecided, score: Any, filled: Any, cost: Any, auto: Figures) -> list[Figures]:
+def curve_of(router: Router, left: Items, score: Any, filled: Any, cost: Any, auto: Figures) -> list[Figures]:
     """Each model alone, auto, and points of the dial between."""
     import numpy as np
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
-from ai_router.models import ModelSpec
 from ai_router.routing.categories import category_of
-from ai_router.routing.deciding import Undecided, decide
+from ai_router.routing.deciding import Items, decide
 from ai_router.routing.evidence import category_in, vector
 from ai_router.routing.plan import FilePlan, Wish
-from ai_router.routing.router import Choice, Router, RoutingError
+from ai_router.routing.price import Costs
+from ai_router.routing.router import Chain, Choice, Router, RoutingError
 from ai_router.routing.rules import about_tokens, known
-from batch import prices
 from batch.items import Request
 from batch.options import SamplingOptions
 
@@ -35,37 +35,32 @@ def plan_file(
     """
     wish = wish or Wish()
     plan = FilePlan()
-    cost = cost_of or Costs(router).of
+    cost = cost_of or Costs(router.registry, router.allowed).of
     limit = (sampling or SamplingOptions()).max_tokens
-    left = Undecided()
+    items = Items()
     page: list[tuple[Request, Choice]] = []
     models = list(router.allowed)
-    for number, given in enumerate(requests):
+    number = 0
+    for number, given in enumerate(requests, 1):
         request = Request(given) if isinstance(given, str) else given
         guess = category_in(vector(request.text)) if router.predictors else category_of(request.text)
         plan.categories[guess.category] += 1
         category = (guess.category, guess.probability)
         choice = _named(router, request, category) or router.by_rule(request, category)
-        if choice is not None:
-            plan.put(None, choice.lane, choice.reason)
-            continue
-        plan.put(None, models[0], "")
-        left.at.append(number)
-        left.categories.append(guess.category)
-        page.append((request, Choice("", tuple(router.able(request)), "", *category)))
+        items.categories.append(guess.category)
+        items.fixed.append(-1 if choice is None else models.index(choice.models[0]))
+        plan.put(None, choice.lane if choice else models[0], choice.reason if choice else "")
+        page.append((request, choice or Choice("", tuple(router.able(request)), "", *category)))
         if len(page) == PAGE:
-            _expect(router, page, left, cost, limit)
+            _expect(router, page, items, cost, limit)
             page = []
             if progress:
-                progress(number + 1)
+                progress(number)
     if page:
-        _expect(router, page, left, cost, limit)
-    if len(plan) == 0:
+        _expect(router, page, items, cost, limit)
+    if not number:
         raise RoutingError("There is nothing to route: the file has no prompts")
-    if left.at:
-        decide(router, plan, left, wish, curve=curve)
-    elif wish.budget is not None or wish.quality is not None:
-        plan.notes.append("Routes decide every item, so neither a budget nor a quality changes anything")
+    decide(router, plan, items, wish, curve=curve)
     plan.chains = {lane: chain for lane, chain in router.chains.items() if lane in plan.lanes}
     return plan
 
@@ -78,36 +73,10 @@ def _named(router: Router, request: Request, category: tuple[str, float]) -> Cho
     return Choice(spec.id, (spec.id,), "the input names it", *category)
 
 
-class Costs:
-    """What an answer of a model costs, from its price and its tokens."""
-
-    def __init__(self, router: Router) -> None:
-        self._prices = {model: price_of(router.registry.get(model)) for model in router.allowed}
-
-    def of(self, model: str, tokens_input: int, tokens_output: float) -> float | None:
-        """Billionths of a dollar; None where no price is known."""
-        price = self._prices[model]
-        if price is None:
-            return None
-        return price.cost(prices.Usage(tokens_input, round(tokens_output)))
-
-
-def price_of(spec: ModelSpec) -> prices.Price | None:
-    """A model's price: none of a local one's, a server's as its entry says or as the table knows it."""
-    if not spec.is_remote:
-        return prices.FREE
-    said = spec.engine_options.get("price")
-    name = str(spec.engine_options.get("model", spec.id))
-    provider = spec.engine_options.get("provider")
-    if isinstance(said, Mapping):
-        return prices.price_of(said, name, "models.yaml")
-    return prices.find(str(said) if said else name, provider) or prices.find(name)
-
-
 def _expect(
     router: Router,
     page: list[tuple[Request, Choice]],
-    left: Undecided,
+    items: Items,
     cost_of: Callable[[str, int, float], float | None],
     limit: int,
 ) -> None:
@@ -118,16 +87,29 @@ def _expect(
     score = np.full((len(page), len(models)), np.nan)
     cost = np.full((len(page), len(models)), np.nan)
     surely = np.zeros(score.shape, bool)
+
+    def priced(model: str, request: Request, category: str) -> float:
+        rate = router.rates.of(model, category) or router.rates.overall.get(model)
+        tokens = rate.tokens_output if rate is not None and rate.tokens_output else min(limit, UNKNOWN_OUTPUT)
+        found = cost_of(model, about_tokens(request.text), tokens)
+        return math.nan if found is None else found
+
     if router.predictors:
         score, surely = router.judged([vector(request.text) for request, _ in page], models)
-    for at, model in enumerate(models):
-        for row, (request, choice) in enumerate(page):
-            if model not in choice.models:
-                score[row, at] = -np.inf
-            rate = router.rates.of(model, choice.category) or router.rates.overall.get(model)
-            tokens = rate.tokens_output if rate is not None and rate.tokens_output else min(limit, UNKNOWN_OUTPUT)
-            priced = cost_of(model, about_tokens(request.text), tokens)
-            cost[row, at] = np.nan if priced is None else priced
-    left.scores.append(score)
-    left.surely.append(surely)
-    left.costs.append(cost)
+    for row, (request, choice) in enumerate(page):
+        each = {model: priced(model, request, choice.category) for model in {*models, *choice.models}}
+        cost[row] = [each[model] for model in models]
+        able = choice.models if choice.lane == "" else router.able(request, least=0)
+        score[row, [model not in able for model in models]] = -np.inf
+        items.more.append(_further(router.chains.get(choice.lane), each))
+    items.scores.append(score)
+    items.surely.append(surely)
+    items.costs.append(cost)
+
+
+def _further(chain: Chain | None, each: Mapping[str, float]) -> float:
+    """What the steps of a chain after the first answer may cost; a check by two samples asks its model twice."""
+    if chain is None:
+        return 0.0
+    again = each[chain.use[0]] if chain.check and chain.check.get("agree") else 0.0
+    return again + sum(each[model] for model in chain.use[1:])

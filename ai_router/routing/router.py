@@ -86,10 +86,16 @@ class Router:
         spec = self.registry.get(model)
         return spec.context is None or about_tokens(request.text) < spec.context
 
-    def able(self, request: Request) -> list[str]:
-        """The allowed models whose context takes the item. Raises RoutingError where there is none."""
+    @property
+    def widest(self) -> ModelSpec:
+        """The allowed model that takes the longest prompts."""
+        specs = [self.registry.get(model) for model in self.allowed]
+        return max(specs, key=lambda spec: float("inf") if spec.context is None else spec.context)
+
+    def able(self, request: Request, *, least: int = 1) -> list[str]:
+        """The allowed models whose context takes the item. Raises RoutingError where there are fewer than `least`."""
         found = [model for model in self.allowed if self._has_room(model, request)]
-        if not found:
+        if len(found) < least:
             raise RoutingError(
                 f"An item of about {about_tokens(request.text):,} tokens is too long for every model here"
             )
