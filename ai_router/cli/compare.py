@@ -126,7 +126,7 @@ def _asked(spec: ModelSpec, args: argparse.Namespace) -> Said:
 
 def _file(args: argparse.Namespace, session: Session, models: Sequence[ModelSpec]) -> int:
     display = make_display(args.display)
-    group = {"group": secrets.token_hex(4), "models": [spec.id for spec in models]}
+    group: dict[str, object] = {"group": secrets.token_hex(4), "models": [spec.id for spec in models]}
     made: list[tuple[BatchJob, jobs.JobPlan]] = []
     with Signals() as signals:
         for spec in models:

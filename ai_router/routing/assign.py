@@ -219,10 +219,11 @@ def _save(score: Floats, cost: Floats, chosen: Ints, cheaper: Ints, wanted: floa
     only = np.zeros(score.shape, bool)
     differ = np.flatnonzero(chosen != cheaper)
     only[differ, cheaper[differ]] = True
-    for allowed in (only, *[True] * _rounds(chosen)):
+    anything = np.ones(score.shape, bool)
+    for allowed in (only, *[anything] * _rounds(chosen)):
         spare = _sum(score, chosen) - wanted
         saved, loss = _below(cost, chosen), _below(score, chosen)
-        if not _stepped(chosen, saved, loss, (saved > 0) & (loss <= spare) & allowed, spare) and allowed is True:
+        if not _stepped(chosen, saved, loss, (saved > 0) & (loss <= spare) & allowed, spare) and allowed is anything:
             break
     return chosen
 

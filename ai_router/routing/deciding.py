@@ -75,7 +75,7 @@ def _priceless(router: Router, plan: FilePlan, usable: Any, cost: Any, left: Ite
 
     found = np.flatnonzero((np.isnan(cost) & usable).any(axis=0))
     if len(found):
-        return router.allowed[found[0]]
+        return router.allowed[int(found[0])]
     lanes = {plan.lanes[lane] for lane, more in zip(plan.lane_of, left.more, strict=True) if more != more}
     steps = [model for lane in lanes for model in router.chains[lane].use[1:]]
     return next((model for model in steps if price_of(router.registry.get(model)) is None), "")

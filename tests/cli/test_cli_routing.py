@@ -45,6 +45,10 @@ def test_routes_decide_and_every_row_says_why(other: Program) -> None:
     assert other("export", other.job().job_id, "--format", "jsonl", "--output", "-") == 0
     rows = [json.loads(line) for line in other.out.splitlines()]
     assert [(row["model"], row["meant_for"], row["reason"]) for row in rows] == [row[:3] for row in answered(other)]
+    for form, said in (("json", '"why": "route in line 3: language ja"'), ("csv", ",route in line 3: language ja\r")):
+        path = other.home / f"answers.{form}"
+        assert other("export", other.job().job_id, "--format", form, "--output", path) == 0
+        assert said in path.read_bytes().decode()
 
 
 def test_a_chain_goes_on_where_the_check_fails(other: Program) -> None:
