@@ -62,14 +62,12 @@ def wish_of(args: argparse.Namespace, budget: float | None = None) -> Wish:
 
 def router_for(session: Session, args: argparse.Namespace) -> Router:
     """The router of the workspace, after what its scored jobs have shown since was taken in."""
-    from ai_router.routing.evidence import gather
-    from ai_router.routing.router import make_router
+    from ai_router.routing.workspace import router_of
 
-    for note in gather(session.workspace, session.registry):
+    router, notes = router_of(session.registry, [n.strip() for n in (args.models or "").split(",") if n.strip()])
+    for note in notes:
         narrate(f"Evidence: {note}")
-    named = [name.strip() for name in (args.models or "").split(",") if name.strip()]
-    default = session.workspace.settings.model
-    return make_router(session.registry, named, default="" if default == AUTO else default)
+    return router
 
 
 def planned(

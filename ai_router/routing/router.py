@@ -121,6 +121,12 @@ class Router:
             model, (model,), self.because(model, guess.category, chances[model]), *category, chances[model], "evidence"
         )
 
+    def ranked(self, request: Request, choice: Choice) -> list[str]:
+        """The models to try one after the other: those of the choice, then the likeliest of the others."""
+        others = [model for model in self.able(request, least=0) if model not in choice.models]
+        chances = self.chances(request.text, others)
+        return [*choice.models, *sorted(others, key=lambda model: -chances.get(model, 0.0))]
+
     def plainly(self, able: Sequence[str], category: tuple[str, float]) -> Choice:
         """Where there is not enough evidence: the best single model, else the default."""
         best = best_single(self.rates, able)
