@@ -60,6 +60,7 @@ class JobPlan:
     shard: tuple[int, int] | None = None  # of an input that several jobs share: which of how many, from 1
     lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
     chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
+    compared: dict[str, Any] | None = None  # of a comparison: its own {"group": id, "models": [...]}
     stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
@@ -75,6 +76,8 @@ class JobPlan:
             config["table"] = self.table
         if self.shard is not None:
             config[SHARD] = list(self.shard)
+        if self.compared is not None:
+            config["compared"] = self.compared
         config["lanes"] = self.lanes
         if self.chains:
             config["chains"] = self.chains
@@ -162,6 +165,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         shard=shard_of(config),
         lanes=[str(lane) for lane in config.get("lanes", ())],
         chains=dict(config.get("chains", {})),
+        compared=config.get("compared"),
     )
 
 
