@@ -59,6 +59,8 @@ class HttpEngine:
     stops with its rows pending. A request whose answer was lost is asked again only where that costs nothing.
     """
 
+    many_sockets = True  # a run gives it an event loop that is quick with them
+
     def __init__(
         self, server: Server, sampling: SamplingOptions | None = None, *, timeout: float | None = None, name: str = ""
     ) -> None:
