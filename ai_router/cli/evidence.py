@@ -97,7 +97,7 @@ def _quality(evidence: Any, models: list[str]) -> Iterator[str]:
             by = "category and features" if made.weights is not None else "category alone"
             yield (
                 f"{inert(model)}: by {by}, Brier {good.brier:.3f} (the overall rate alone: {good.plain:.3f}), "
-                f"ECE {good.ece:.3f}, on {good.n:,} rows left out of the fit"
+                f"ECE {good.ece:.3f} ({good.by_chance:.3f} by chance alone), on {good.n:,} rows left out of the fit"
             )
 
 

@@ -40,6 +40,7 @@ VERBS = {
     "models": "list the models that can be chosen",
     "route": "which model would answer what, why, and for how much",
     "evidence": "what scored jobs have shown of each model",
+    "compare": "two to four models side by side, over one prompt or a file",
     "ask": "one prompt, its answer on stdout",
     "trust": "let a folder's files name commands, webhooks and modules",
 }

@@ -230,9 +230,11 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     jobfile, source, export = task.jobfile, task.source, task.after.export
     plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
     plan.shard = shards.parse_shard(args.shard) if args.shard else None
-    report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
+    # Among several models, what is too long for one goes to another: only what none can hold is too long.
+    widest = task.spec if task.router is None else task.router.widest
+    report = jobs.check(source, widest, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
     display.busy("")
-    planned = estimate.before(task.spec, report, jobfile.sampling)
+    planned = None if task.router is not None else estimate.before(task.spec, report, jobfile.sampling)
     if session.verbose and not args.check:
         for line in report.lines():
             display.note(line)

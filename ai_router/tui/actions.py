@@ -192,6 +192,8 @@ _ASK = (
     Action("ask.model", "f2", "model", "Choose another model", "Ask", method="choose_model"),
     Action("ask.options", "f3", "options", "Length and sampling of the answer", "Ask"),
     Action("ask.copy", "f4", "copy answer", "Copy the answer", "Ask"),
+    Action("ask.next", "f5", "next model", "Ask the next model the same", "Ask"),
+    Action("ask.best", "f8", "this is best", "Keep as evidence that this answer is the best of those given", "Ask"),
     Action("ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False),
 )
 

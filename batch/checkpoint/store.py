@@ -181,6 +181,10 @@ class CheckpointStore:
         sql = "SELECT m.name, n FROM (SELECT model, count(*) n FROM results GROUP BY model) LEFT JOIN models m"
         return dict(self.rows(f"{sql} ON m.id = model ORDER BY n DESC"))
 
+    def has_reasons(self) -> bool:
+        """Whether any item says why it is meant for its model."""
+        return bool(self.rows("SELECT EXISTS (SELECT 1 FROM items WHERE reason IS NOT NULL)")[0][0])
+
     def carried_names(self) -> list[str]:
         """The names of all columns that items carry through, in the order in which they come up."""
         names: dict[str, None] = {}
