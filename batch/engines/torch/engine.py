@@ -149,9 +149,12 @@ class TorchCore(RowCore):
         self._take_refused()
 
     def _add(self, item: BatchItem[Request]) -> None:
+        self._wait(self._sequence(item))
+
+    def _sequence(self, item: BatchItem[Request]) -> Sequence:
         sequence = self._intake.row(item, Sequence)
         sequence.processors = self._generation.processors(sequence.prompt, sequence.max_tokens, sequence.sampling)
-        self._wait(sequence)
+        return sequence
 
     def _wait(self, sequence: Sequence) -> None:
         self._runner.register(sequence)
