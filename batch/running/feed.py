@@ -215,6 +215,8 @@ class Feed:
                 elif self._budget is not None and not self._budget.affords(held[1]):
                     if self._budget.over:
                         self._on_broke()
+                        if self.stopped:
+                            return
                 elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
                     item = self._give(*held)
                     held = None
