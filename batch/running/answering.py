@@ -15,7 +15,7 @@ from batch.running.ending import Listeners
 from batch.running.feed import Feed, Given
 from batch.running.handle import StopMode
 from batch.running.policy import ErrorStrategy, RetryPolicy
-from batch.running.progress import Meter
+from batch.running.progress import RECENT, Meter
 
 
 class Answering:
@@ -105,6 +105,7 @@ class Answering:
     def committed(self, rows: Sequence[ResultRow], processed: int) -> None:
         """A group of results is on the disk, the last of them the `processed`th of the job."""
         self.saved_at = time.monotonic()
+        rows = self._feed.with_prompts(rows, None if self._listeners.hear_results else RECENT)
         if self.uncommitted_old:
             self.uncommitted_old -= sum(row.old for row in rows)
         self._meter.record(rows)

@@ -6,11 +6,12 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from batch.checkpoint import CheckpointStore
+from batch.checkpoint.written import ResultRow
 from batch.items import BatchItem, ItemId, Request
 from batch.running.budget import Budget
 from batch.running.policy import RateLimit, Taking
@@ -27,7 +28,7 @@ PENDING, DONE, WITH_PROVIDER, GIVEN, RETRYING = range(5)
 class Given:
     """An item in an engine's hands."""
 
-    text: str
+    text: str | None  # None where it is read only if somebody wants it
     since: float  # monotonic seconds
     attempt: int
     reserved: Taking | None = None  # tokens, by the rate limit
@@ -119,6 +120,18 @@ class Feed:
         """An item as the store has it."""
         return self._store.requests([index])[0][1]
 
+    def with_prompts(self, rows: Sequence[ResultRow], last: int | None = None) -> list[ResultRow]:
+        """The same rows, of which the `last` (None: all) have their prompts; those not in memory are read together."""
+        made = list(rows)
+        first = 0 if last is None else max(0, len(made) - last)
+        lacking = sorted(row.id for row in made[first:] if row.prompt is None)
+        for start in range(0, len(lacking), PAGE):
+            texts = {index: request.text for index, request in self._store.requests(lacking[start : start + PAGE])}
+            for place in range(first, len(made)):
+                if (text := texts.get(made[place].id)) is not None:
+                    made[place] = made[place]._replace(prompt=text)
+        return made
+
     # -- what comes back ----------------------------------------------------------------------------------------
 
     def place(self, item_id: ItemId) -> int | None:
@@ -143,11 +156,11 @@ class Feed:
         attempt = self._attempts.pop(index, 1) if self._attempts else 1
         if place == WITH_PROVIDER:
             self.with_provider -= 1
-            given = Given(self.request(index).text, time.monotonic(), attempt)
+            given = Given(None, time.monotonic(), attempt)
         else:
             self.in_hand -= 1
             held = self.given.pop(index, None)
-            given = held or Given(self.request(index).text, time.monotonic(), attempt)
+            given = held or Given(None, time.monotonic(), attempt)
             if self._limited:
                 self._limit.settle(given.reserved, tokens)
         self.wake()
