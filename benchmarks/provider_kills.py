@@ -182,7 +182,7 @@ def one_life(job: BatchJob, provider: Provider, steps: int) -> bool:
 
 
 def kills(count: int) -> tuple[int, int, int]:
-    """So many kills, over as many jobs as that takes: kills, prompts without an answer of theirs, prompts paid twice."""
+    """So many kills, over as many jobs as they take: kills, prompts without their answer, prompts paid twice."""
     chance = random.Random(20261128)
     _watch_desk()
     met = lost = twice = 0
