@@ -31,7 +31,7 @@ from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
 
 if TYPE_CHECKING:
-    from batch.sources import Report, Source
+    from batch.sources import Source, Validation
 
 
 ANSWERS_NAME = "answers.cache"  # beside the checkpoints: what `reuse: jobs` remembers
@@ -60,6 +60,7 @@ class JobPlan:
     shard: tuple[int, int] | None = None  # of an input that several jobs share: which of how many, from 1
     lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
     chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
+    compared: dict[str, Any] | None = None  # of a comparison: its own {"group": id, "models": [...]}
     stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
@@ -75,6 +76,8 @@ class JobPlan:
             config["table"] = self.table
         if self.shard is not None:
             config[SHARD] = list(self.shard)
+        if self.compared is not None:
+            config["compared"] = self.compared
         config["lanes"] = self.lanes
         if self.chains:
             config["chains"] = self.chains
@@ -87,7 +90,7 @@ def check(
     plan: JobPlan,
     progress: Callable[[int], None] | None = None,
     registry: Registry | None = None,
-) -> Report:
+) -> Validation:
     """The validation report of a source against a model's context; reads the whole source once.
 
     Items that name a model of the `registry` are counted as that one's.
@@ -162,6 +165,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         shard=shard_of(config),
         lanes=[str(lane) for lane in config.get("lanes", ())],
         chains=dict(config.get("chains", {})),
+        compared=config.get("compared"),
     )
 
 

@@ -30,7 +30,7 @@ TEXT = "Row {}: which department is this about? " + "The ferry carries many pass
 
 def engine(url: str) -> Any:
     """The engine of OpenAI's Batch API at an address, with the real library."""
-    from batch.engines.provider.kind import make
+    from batch.engines.provider.row import make
     from batch.options import SamplingOptions
 
     os.environ.setdefault("OPENAI_API_KEY", "none")

@@ -119,13 +119,13 @@ _JOBS = (
 )
 
 _RESULTS = (
-    Action("results.kind", "f", "filter", "Show the next kind: all, done, failed, pending", "Results",
-           method="next_kind"),
-    Action("results.all", "1", "all", "Show all items", "Results", False, method="kind('all')"),
-    Action("results.done", "2", "done", "Show answered items", "Results", False, method="kind('done')"),
-    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="kind('failed')"),
+    Action("results.part", "f", "filter", "Show the next part: all, done, failed, pending", "Results",
+           method="next_part"),
+    Action("results.all", "1", "all", "Show all items", "Results", False, method="part('all')"),
+    Action("results.done", "2", "done", "Show answered items", "Results", False, method="part('done')"),
+    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="part('failed')"),
     Action("results.pending", "4", "pending", "Show items without a result", "Results", False,
-           method="kind('pending')"),
+           method="part('pending')"),
     Action("results.search", "slash", "search", "Find text in prompts, answers and errors", "Results",
            key_display="/"),
     Action("results.copy", "c,y", "copy", "Copy the answer (of a failed item, the error)", "Results"),
@@ -192,6 +192,8 @@ _ASK = (
     Action("ask.model", "f2", "model", "Choose another model", "Ask", method="choose_model"),
     Action("ask.options", "f3", "options", "Length and sampling of the answer", "Ask"),
     Action("ask.copy", "f4", "copy answer", "Copy the answer", "Ask"),
+    Action("ask.next", "f5", "next model", "Ask the next model the same", "Ask"),
+    Action("ask.best", "f8", "this is best", "Keep as evidence that this answer is the best of those given", "Ask"),
     Action("ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False),
 )
 

@@ -106,7 +106,7 @@ class TogetherPage(OpenAIPage):
 
 
 def _hours(window: str) -> int:
-    from batch.engines.provider.kind import seconds
+    from batch.engines.provider.row import seconds
 
     try:
         hours = seconds(window) / 3600

@@ -12,7 +12,7 @@ from servers.batches import Batches
 from batch import BatchJob, BatchProcessor, BatchResult, Run
 from batch.checkpoint import CheckpointStore
 from batch.engines.provider.engine import ProviderEngine
-from batch.engines.provider.kind import make
+from batch.engines.provider.row import make
 from batch.options import RunOptions, SamplingOptions
 from batch.running.policy import RetryPolicy
 

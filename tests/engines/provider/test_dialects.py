@@ -11,7 +11,7 @@ import pytest
 from engines.provider.capture_wire import ANSWERS, FILE, REPLIES, Recorder, recording
 
 from batch.engines.provider.base import Lookup, Page, Remote
-from batch.engines.provider.kind import open_page, settings_of
+from batch.engines.provider.row import open_page, settings_of
 from batch.items import Request
 from batch.options import SamplingOptions
 

@@ -15,7 +15,7 @@ from servers.batches import Batches
 from batch import Run
 from batch.checkpoint import CheckpointStore
 from batch.checkpoint.submissions import all_submissions, open_submissions
-from batch.engines.provider.kind import KIND, seconds
+from batch.engines.provider.row import ROW, seconds
 from batch.job import BatchJob
 from batch.options import RunOptions
 from batch.running.progress import RunState
@@ -351,7 +351,7 @@ def test_status_says_age_counts_and_what_comes_next(tmp_path: Path, batches: Bat
     ],
 )
 def test_entries_that_cannot_be(entry: dict[str, Any], said: str) -> None:
-    assert re.search(said, KIND.check(entry))
+    assert re.search(said, ROW.check(entry))
 
 
 @pytest.mark.parametrize(("text", "value"), [("6h", 21600), ("90m", 5400), ("45", 45), ("1.5d", 129600)])

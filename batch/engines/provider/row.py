@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batch import prices
 from batch.engines.base import Engine
 from batch.engines.provider.base import Page, Settings, key_of, project_of
-from batch.engines.registry import EngineKind, EngineOption
+from batch.engines.registry import EngineOption, EngineRow
 from batch.errors import BatchError, FatalError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions, nearest
@@ -67,11 +67,11 @@ def _lacks(spec: Mapping[str, Any]) -> str:
         return str(error)
 
 
-KIND = EngineKind(
+ROW = EngineRow(
     "provider",
     "provider",
     "a provider's batch API: half the price, answers within a day",
-    factory="batch.engines.provider.kind:make",
+    factory="batch.engines.provider.row:make",
     extra="providers",
     modules=("openai", "anthropic", "google.genai"),
     forms=("url",),
@@ -171,7 +171,7 @@ def make(
 def _rescue(
     spec: Mapping[str, Any], sampling: SamplingOptions, workers: int | None, timeout: float | None
 ) -> Callable[[], Engine[Request, Answer]]:
-    from batch.engines.http import kind as http
+    from batch.engines.http import row as http
 
     said = _at_once(spec)
     if workers is not None:
@@ -181,9 +181,9 @@ def _rescue(
 
 def _at_once(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The entry of the server that answers at once, at the standard price. Raises FatalError where there is none."""
-    from batch.engines.http import kind as http
+    from batch.engines.http import row as http
 
-    names = set(http.KIND.options) - {"timeout"} | {"url"}
+    names = set(http.ROW.options) - {"timeout"} | {"url"}
     said = {name: value for name, value in spec.items() if name in names}
     if said["provider"] == "vertex":
         raise FatalError("lane: vertex is asked in batches only; use gemini for answers at once")
