@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from textual.content import Content
 
 from ai_router.kinds.base import PROMPTS, JobKind
+from ai_router.models import ModelSpec
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
 from ai_router.tui.widgets.text import one_line, plural
@@ -145,3 +147,13 @@ class SummaryPanel(Panel):
 
 def _row(label: str, text: str) -> Content:
     return Content.assemble((f"{label:<11}", "$text-muted"), text)
+
+
+def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:
+    """`demo · torch · cpu fp32 · 4.7 M` and what the engine has to say of it, of which only what is known."""
+    place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
+    parts = [spec.name if spec else model_id, spec.engine if spec else "", place]
+    if spec is not None and spec.parameters:
+        parts.append(spec.parameters_text)
+    parts += map(str, about.get("notes", ()))
+    return " · ".join(part for part in parts if part)
