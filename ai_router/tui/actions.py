@@ -231,6 +231,9 @@ _DOING = (
     Action("run.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Run"),
     Action("run.score", "v", "score", "How many are right so far, and what is wrong with the others", "Run"),
     Action("run.export", "e", "export", "Write the results to a file", "Run"),
+    Action("run.collect", "c", "collect", "Take the answers that the provider has by now", "Run"),
+    Action("run.look", "l", "ask", "Ask the provider how its batches stand", "Run", title="ask the provider"),
+    Action("run.end_batches", "k", "end batches", "Ask the provider to end its batches; what is answered stays", "Run"),
     Action("run.background", "b", "background", "Go on in a process of its own, away from this terminal", "Run"),
 )  # fmt: skip
 
