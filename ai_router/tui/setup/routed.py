@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ class Routed:
         router = self.router
         return router.registry.get(router.default if router.default in router.allowed else router.allowed[0])
 
-    def directed(self, source: Source, plan: JobPlan) -> Iterable[Request]:
+    def directed(self, source: Source, plan: JobPlan) -> Iterator[Request]:
         """The prompts with their models; the plan keeps the chains. Raises RoutingError where the budget is too small.
 
         Reads the source twice.
