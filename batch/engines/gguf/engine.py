@@ -19,7 +19,16 @@ from typing import Any
 from batch.engines.gguf.header import GgufArray, GgufError, GgufHeader, read_array, read_header
 from batch.engines.gguf.memory import available
 from batch.engines.local.core import item_sampling
-from batch.errors import EngineError, ErrorClass, Failure, FatalError, MissingExtraError, PermanentError, classify
+from batch.errors import (
+    Cause,
+    EngineError,
+    ErrorClass,
+    Failure,
+    FatalError,
+    MissingExtraError,
+    PermanentError,
+    classify,
+)
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
 
@@ -260,7 +269,7 @@ def _failed(error: Mapping[str, Any], context: int) -> Failure:
         sent = error.get("n_prompt_tokens")
         said = f"{sent:,} tokens" if isinstance(sent, int) else "more"
         text = f"the prompt is too long: {said}, and each answer's context is {context:,}"
-        return Failure(ErrorClass.PERMANENT, text)
+        return Failure(ErrorClass.PERMANENT, text, cause=Cause.REFUSED)
     message = " ".join(str(error.get("message") or error).split())[:400]
     code = error.get("code")
     refused = isinstance(code, int) and 400 <= code < 500
