@@ -34,7 +34,7 @@ from ai_router.routing.router import Router
 from ai_router.routing.rules import read_routes
 from ai_router.settings import Settings, Workspace
 from batch.engines.desk import MemoryDesk
-from batch.evaluation.running import wilson
+from batch.evaluation.tally import wilson
 from batch.items import BatchItem, Request
 from batch.options import SamplingOptions
 

@@ -104,7 +104,7 @@ def _quality(evidence: Any, models: list[str]) -> Iterator[str]:
 def _add(args: argparse.Namespace, session: Session, evidence: Any) -> int:
     from ai_router.routing.evidence import Graded
     from batch.evaluation.pairs import read_results
-    from batch.evaluation.running import RunningScore
+    from batch.evaluation.tally import ScoreTally
     from batch.sources import user_path
 
     if not args.model:
@@ -112,7 +112,7 @@ def _add(args: argparse.Namespace, session: Session, evidence: Any) -> int:
     model = session.registry.get(args.model).id
     if args.match not in ("exact", "contains", "regex", "number", "json", "choice"):
         raise UsageError(f"--match is exact, contains, regex, number, json or choice, not {args.match}")
-    score = RunningScore(args.match)
+    score = ScoreTally(args.match)
     path = user_path(args.add)
 
     def rows() -> Iterator[Graded]:

@@ -296,12 +296,12 @@ def _is(spec: Any, place: Any, adapter: str | None) -> bool:
 def _rows(job: BatchJob, model: str, match: str) -> Iterator[Graded]:
     from batch.checkpoint import CheckpointStore
     from batch.datasets.results import pair_of, with_requests
-    from batch.evaluation.running import RunningScore
+    from batch.evaluation.tally import ScoreTally
 
-    score = RunningScore(match)  # type: ignore[arg-type]
+    score = ScoreTally(match)  # type: ignore[arg-type]
     assert job.checkpoint_file is not None
     with CheckpointStore(job.checkpoint_file) as store:
-        for request, result in with_requests(store, store.iter_results(kind="done")):
+        for request, result in with_requests(store, store.iter_results(part="done")):
             right = score.add(pair_of(request, result))
             if right is not None:
                 answered = result.model if result.model not in (None, job.model_id) else model

@@ -119,13 +119,13 @@ _JOBS = (
 )
 
 _RESULTS = (
-    Action("results.kind", "f", "filter", "Show the next kind: all, done, failed, pending", "Results",
-           method="next_kind"),
-    Action("results.all", "1", "all", "Show all items", "Results", False, method="kind('all')"),
-    Action("results.done", "2", "done", "Show answered items", "Results", False, method="kind('done')"),
-    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="kind('failed')"),
+    Action("results.part", "f", "filter", "Show the next part: all, done, failed, pending", "Results",
+           method="next_part"),
+    Action("results.all", "1", "all", "Show all items", "Results", False, method="part('all')"),
+    Action("results.done", "2", "done", "Show answered items", "Results", False, method="part('done')"),
+    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="part('failed')"),
     Action("results.pending", "4", "pending", "Show items without a result", "Results", False,
-           method="kind('pending')"),
+           method="part('pending')"),
     Action("results.search", "slash", "search", "Find text in prompts, answers and errors", "Results",
            key_display="/"),
     Action("results.copy", "c,y", "copy", "Copy the answer (of a failed item, the error)", "Results"),

@@ -71,7 +71,7 @@ PLACES: Mapping[str, Place] = {
         Place("run", "Run", "How a job goes", _TUI + "run.screen:RunScreen", of_job=True),
         Place("results", "Results", "What came out of a job", _TUI + "results.screen:ResultsScreen", of_job=True),
         Place("failures", "Failures", "What failed of a job", _TUI + "results.screen:ResultsScreen", of_job=True,
-              arguments={"kind": "failed"}),
+              arguments={"part": "failed"}),
         Place("codes", "Codes", "The semantic IDs of a job", _TUI + "semantic.result:SemanticResultScreen",
               of_job=True),
         Place("export", "Export", "A job's results as a file", _TUI + "results.export:ExportDialog", of_job=True),

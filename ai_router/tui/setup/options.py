@@ -20,7 +20,7 @@ from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
 from ai_router.tui.widgets.text import plural
 from batch.job import BatchJob
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options
-from batch.sources import Report, Source
+from batch.sources import Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
 BACKGROUND_HELP = "go on when this terminal closes"
@@ -34,7 +34,12 @@ class OptionsScreen(FlowScreen):
     BINDINGS: ClassVar[list[BindingType]] = bind("options.start")
 
     def __init__(
-        self, source: Source, spec: ModelSpec, total: int, report: Report | None = None, routed: Routed | None = None
+        self,
+        source: Source,
+        spec: ModelSpec,
+        total: int,
+        report: Validation | None = None,
+        routed: Routed | None = None,
     ) -> None:
         super().__init__()
         self.routed = routed  # where each prompt gets a model of its own
