@@ -197,6 +197,20 @@ _ASK = (
     Action("ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False),
 )
 
+_COMPARE = (
+    Action("compare.models", "f2", "models", "Choose the models", "Compare"),
+    Action("compare.export", "e", "export", "Write the comparison as JSON and Markdown", "Compare"),
+    *(
+        Action(f"compare.{at + 1}", str(at + 1), f"best: {at + 1}", f"Keep as evidence that answer {at + 1} is best",
+               "Compare", False, method=f"choose('{at}')")
+        for at in range(4)
+    ),
+    Action("compare.all", "a", "all right", "Keep as evidence that all answers are right", "Compare", False,
+           method="choose('all')"),
+    Action("compare.none", "n", "none right", "Keep as evidence that no answer is right", "Compare", False,
+           method="choose('none')"),
+)  # fmt: skip
+
 _SETTINGS = (
     Action("settings.save", "f2,ctrl+s", "save", "Write the settings to ai-router.yaml", "Settings"),
     Action("settings.reset", "f4", "undo changes", "Back to what the file says", "Settings"),
@@ -216,6 +230,10 @@ _DOING = (
     Action("manual.undo", "u,ctrl+z", "undo", "Take back the last change", "Typed prompts"),
     Action("manual.add", "a,i", "add", "Type another prompt", "Typed prompts"),
     Action("choose.next", "f2", "choose", "Run with the model under the cursor", "Model", method="proceed",
+           key_display="enter"),
+    Action("choose.auto", "a", "auto", "A model for each prompt: what it brings and costs, beside each model alone",
+           "Model"),
+    Action("auto.next", "f2", "choose", "Go on with the plan under the cursor", "Auto", method="proceed",
            key_display="enter"),
     Action("options.start", "f2", "start", "Create the job and run it", "Options"),
     Action("run.pause", "p,space", "pause", "Give out no further prompts for now", "Run"),
@@ -255,7 +273,7 @@ ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
         *(_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
-        *(_MODELS, _ASK, _SETTINGS, _DOING, _SEMANTIC),
+        *(_MODELS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group
 }

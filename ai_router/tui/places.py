@@ -45,6 +45,8 @@ PLACES: Mapping[str, Place] = {
     place.name: place
     for place in (
         Place("ask", "Ask", "One prompt, answered while you watch", _TUI + "ask.screen:AskScreen", HOME, "1"),
+        Place("compare", "Compare", "One prompt, two to four models side by side",
+              _TUI + "compare.screen:CompareScreen"),
         Place("models", "Models", "The models there are, and which are ready", _TUI + "models.screen:ModelsScreen",
               HOME, "2"),
         Place("jobs", "Jobs and results", "All jobs: read, export, resume, delete", _TUI + "jobs.screen:JobsScreen",
