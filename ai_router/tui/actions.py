@@ -69,6 +69,8 @@ _EVERYWHERE = (
            method="app.command_palette"),
     Action("app.quit", "q", "quit", "Leave ai-router; asks first while a job is running", "Everywhere", False,
            method="app.quit"),
+    Action("app.runs", "ctrl+b", "running job", "To what is running; again: to the next of them", "Everywhere", False,
+           method="app.next_run", priority=True),
     Action("app.mouse", "m", "mouse", "Give the mouse to the terminal, to select text with it, or take it back",
            "Everywhere", False, method="app.toggle_mouse"),
     Action("app.up", "0", "back", "Back, on menus", "Everywhere", False, method="back"),
