@@ -192,12 +192,16 @@ class RouterApp(App[int]):
         if ended:
             self.jobs_changed.publish(None)
         self.turns.tick()
-        self.in_sight.tick()
+        self.in_sight.tick(self._show_runs)
 
     @property
     def running(self) -> list[Running]:
         """What runs just now, here and elsewhere."""
         return self.in_sight.running
+
+    def _show_runs(self, running: list[Running], waiting: int) -> None:
+        if isinstance(self.screen, BaseScreen):
+            self.screen.show_runs(running, waiting)
 
     def action_next_run(self) -> None:
         """To what is running; from a run, to the next."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from ai_router.tui.widgets.runs_strip import Running
 ELSEWHERE_EVERY = 5  # looks at our own runs
 
 if TYPE_CHECKING:
-    from ai_router.tui.app import RouterApp
+    from ai_router.tui.services import Services
     from batch.running.run import Run
 
 
@@ -67,7 +68,7 @@ def next_after(jobs: Iterable[Running], watched: Path | None) -> Path | None:
 class RunsInSight:
     """Keeps the line of running jobs on the screen that is shown; the app ticks it."""
 
-    def __init__(self, app: RouterApp) -> None:
+    def __init__(self, app: Services) -> None:
         self._app = app
         self._elsewhere: list[Running] = []  # as last looked at
         self._ticks = 0
@@ -77,21 +78,20 @@ class RunsInSight:
         """What runs just now, here and elsewhere."""
         return [*running_here(self._app.runs), *self._elsewhere]
 
-    def tick(self) -> None:
-        """Look at our own runs; other processes are looked for now and then, in a thread."""
-        from ai_router.tui.base import BaseScreen
-
+    def tick(self, show: Callable[[list[Running], int], object]) -> None:
+        """Look at our own runs and `show` all; other processes are looked for now and then, in a thread."""
         app = self._app
         self._ticks += 1
         if self._ticks % ELSEWHERE_EVERY == 1:
             folder, here = app.workspace.checkpoints, list(app.runs)
 
             def look() -> None:
-                app.call_later(self._take, running_elsewhere(folder, here))
+                found = running_elsewhere(folder, here)
+                if app.is_running:
+                    app.call_later(self._take, found)
 
-            app.run_worker(look, thread=True, group="elsewhere", exclusive=True, exit_on_error=False)
-        if isinstance(app.screen, BaseScreen):
-            app.screen.show_runs(self.running, app.turns.waiting)
+            threading.Thread(target=look, name="runs-elsewhere", daemon=True).start()
+        show(self.running, app.turns.waiting)
 
     def _take(self, found: list[Running]) -> None:
         runs = self._app.runs
