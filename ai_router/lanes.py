@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ai_router.models import ModelSpec, Registry, UnknownModelError
+from ai_router.models.factory import describe_for_engine
+from batch.engines import registry as engines
 from batch.engines.base import Engine
 from batch.engines.lane import Lane
-from batch.errors import FatalError
+from batch.errors import BatchError, FatalError
 from batch.items import Answer, Request
-from batch.options import RunOptions, SamplingOptions, build_options, options_dict
+from batch.options import AS_MODEL, RunOptions, SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
     from batch.engines.lanes import LanesEngine
@@ -27,6 +29,33 @@ def named(registry: Registry, name: str) -> ModelSpec | None:
         if wanted in (spec.id.lower(), spec.name.lower()):
             return spec if spec.ready else None
     return None
+
+
+class LaneChoiceError(BatchError):
+    """`--lane` or `--deadline` is for none of a job's models, or not for one of them."""
+
+
+def check_choices(specs: Iterable[ModelSpec], run: RunOptions) -> None:
+    """Raise LaneChoiceError where a run's lane or deadline is for none of these models, or cannot be for one."""
+    if run.lane == AS_MODEL and run.deadline is None:
+        return
+    found = list(specs)
+    far = [spec for spec in found if spec.engine == "provider"]
+    if not far:
+        which = ", ".join(f"{spec.id} runs on {spec.engine}" for spec in found)
+        raise LaneChoiceError(f"--lane and --deadline are for a provider's model; {which}")
+    for spec in far:
+        said = describe_for_engine(spec.place, spec.configured(run).engine_options)
+        if problem := engines.find(spec.engine).check(said):
+            raise LaneChoiceError(f"Model {spec.id}: {problem}")
+
+
+def checked(
+    requests: Iterable[Request | str], run: RunOptions, specs: Callable[[], Iterable[ModelSpec]]
+) -> Iterator[Request | str]:
+    """The same requests; at their end, when it is known which models they are meant for, `check_choices`."""
+    yield from requests
+    check_choices(specs(), run)
 
 
 def directed(
@@ -81,16 +110,9 @@ def lanes_engine(
     from batch.engines.lanes import LanesEngine
 
     chosen = {name: value for name, value in options_dict(sampling).items() if default.sampling.get(name) != value}
-    specs = [default]
     chains = dict(chains or {})
-    wanted = [model for lane in lanes for model in (chains[lane]["use"] if lane in chains else [lane])]
-    for model in dict.fromkeys(wanted):
-        if model == default.id:
-            continue
-        try:
-            specs.append(registry.get(model))
-        except UnknownModelError as error:
-            raise FatalError(f"Some items are meant for a model that is gone. {error}") from None
+    specs = models_of(registry, default, lanes, chains)
+    check_choices(specs, run)
     made: dict[str, Lane] = {}
     for spec in specs:
         if not spec.ready:
@@ -99,6 +121,22 @@ def lanes_engine(
         made[spec.id] = _lane(spec.configured(run), own, run, make)
     chained = [_chain(name, chain, made) for name, chain in chains.items()]
     return LanesEngine([*made.values(), *chained], default.id)
+
+
+def models_of(
+    registry: Registry, default: ModelSpec, lanes: Iterable[str], chains: Mapping[str, Any]
+) -> list[ModelSpec]:
+    """Every model that answers in a job. Raises FatalError for one that is gone."""
+    specs = [default]
+    wanted = [model for lane in lanes for model in (chains[lane]["use"] if lane in chains else [lane])]
+    for model in dict.fromkeys(wanted):
+        if model == default.id:
+            continue
+        try:
+            specs.append(registry.get(model))
+        except UnknownModelError as error:
+            raise FatalError(f"Some items are meant for a model that is gone. {error}") from None
+    return specs
 
 
 def _chain(name: str, chain: Mapping[str, Any], made: Mapping[str, Lane]) -> Lane:

@@ -12,7 +12,7 @@ from batch.checkpoint import CheckpointStore
 from batch.checkpoint.submissions import open_submissions
 from batch.engines.desk import Submission
 from batch.engines.provider.base import Page, Settings
-from batch.engines.provider.kind import open_page, settings_of
+from batch.engines.provider.row import open_page, settings_of
 from batch.job import BatchJob
 
 

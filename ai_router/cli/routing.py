@@ -13,7 +13,7 @@ from batch.prices import dollars
 from batch.sources import Source
 
 if TYPE_CHECKING:
-    from ai_router.routing.planning import Figures, FilePlan, Wish
+    from ai_router.routing.plan import Figures, FilePlan, Wish
     from ai_router.routing.router import Router
 
 AUTO = "auto"
@@ -48,7 +48,7 @@ def refuse_flags(args: argparse.Namespace) -> None:
 
 def wish_of(args: argparse.Namespace, budget: float | None = None) -> Wish:
     """What is wanted of the file, checked; `budget` is that of the run, where there is one."""
-    from ai_router.routing.planning import Wish
+    from ai_router.routing.plan import Wish
 
     for name in ("quality", "dial", "explore"):
         value = getattr(args, name)
@@ -62,14 +62,12 @@ def wish_of(args: argparse.Namespace, budget: float | None = None) -> Wish:
 
 def router_for(session: Session, args: argparse.Namespace) -> Router:
     """The router of the workspace, after what its scored jobs have shown since was taken in."""
-    from ai_router.routing.evidence import gather
-    from ai_router.routing.router import make_router
+    from ai_router.routing.workspace import router_of
 
-    for note in gather(session.workspace, session.registry):
+    router, notes = router_of(session.registry, [n.strip() for n in (args.models or "").split(",") if n.strip()])
+    for note in notes:
         narrate(f"Evidence: {note}")
-    named = [name.strip() for name in (args.models or "").split(",") if name.strip()]
-    default = session.workspace.settings.model
-    return make_router(session.registry, named, default="" if default == AUTO else default)
+    return router
 
 
 def planned(

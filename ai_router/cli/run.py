@@ -14,8 +14,8 @@ from ai_router.cli import metrics, output, tables
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
+from ai_router.cli.following import PRIVATE, AfterRun, detach, run_job
 from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
-from ai_router.cli.running import PRIVATE, Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
@@ -31,7 +31,7 @@ from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, s
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
 from batch.running.policy import ErrorStrategy
-from batch.sources import Report, Source, user_path
+from batch.sources import Source, Validation, user_path
 
 if TYPE_CHECKING:
     from ai_router.routing.router import Router
@@ -127,7 +127,7 @@ class _Task:
     jobfile: JobFile
     spec: ModelSpec
     source: Source
-    ending: Ending
+    after: AfterRun
     router: Router | None = None  # of a job whose items each have a model of their own
 
 
@@ -168,13 +168,13 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
         export = output.resolved(jobfile.export, openai_batch=source.openai_batch)
         tables.check_merge(export, source, jobfile, spec)
         form = jobfile.export.format is not None
-        ending = Ending(export, form or jobfile.export.path is not None, form, notify, notify_given)
-        ending.metrics = metrics.check(args.metrics)
-        check_ending(ending, args, [source.path] if source.path else [])
+        after = AfterRun(export, form or jobfile.export.path is not None, form, notify, notify_given)
+        after.metrics = metrics.check(args.metrics)
+        check_after(after, args, [source.path] if source.path else [])
     except BaseException:
         source.close()
         raise
-    return _Task(jobfile, spec, source, ending, router)
+    return _Task(jobfile, spec, source, after, router)
 
 
 def _template(path: Path, display: Display) -> JobFile:
@@ -219,20 +219,22 @@ def notify_options(
     return options, said
 
 
-def check_ending(ending: Ending, args: argparse.Namespace, forbidden: list[Path]) -> None:
+def check_after(after: AfterRun, args: argparse.Namespace, forbidden: list[Path]) -> None:
     """Raise where the answers could not be written, or a background run has nowhere to write them."""
-    if args.detach and output.STDOUT in (ending.export.path, ending.export.stream):
+    if args.detach and output.STDOUT in (after.export.path, after.export.stream):
         raise UsageError("A background run has no stdout; name a file with --output")
-    output.check(ending.export, forbidden)
+    output.check(after.export, forbidden)
 
 
 def _run(task: _Task, args: argparse.Namespace, session: Session, display: Display, signals: Signals) -> int:
-    jobfile, source, export = task.jobfile, task.source, task.ending.export
+    jobfile, source, export = task.jobfile, task.source, task.after.export
     plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
     plan.shard = shards.parse_shard(args.shard) if args.shard else None
-    report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
+    # Among several models, what is too long for one goes to another: only what none can hold is too long.
+    widest = task.spec if task.router is None else task.router.widest
+    report = jobs.check(source, widest, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
     display.busy("")
-    planned = estimate.before(task.spec, report, jobfile.sampling)
+    planned = None if task.router is not None else estimate.before(task.spec, report, jobfile.sampling)
     if session.verbose and not args.check:
         for line in report.lines():
             display.note(line)
@@ -244,7 +246,7 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
         tables.show_preview(source)
         _save_template(args, jobfile, display)
         return Exit.DONE if report.ok else Exit.USAGE
-    _judge(report, task.ending, args, display)
+    _judge(report, task.after, args, display)
     _afford(task, planned, display)
     plan.table = tables.kept(source)
     _mention_answers(source, display)
@@ -268,7 +270,7 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
             output.remove_empty(export.stream)
         raise
     display.busy("")
-    return _start(session, job, plan, task.ending, args, display, signals)
+    return _start(session, job, plan, task.after, args, display, signals)
 
 
 def _routed(task: _Task, plan: jobs.JobPlan, args: argparse.Namespace, display: Display) -> Iterable[Request]:
@@ -290,13 +292,13 @@ def _start(
     session: Session,
     job: BatchJob,
     plan: jobs.JobPlan,
-    ending: Ending,
+    after: AfterRun,
     args: argparse.Namespace,
     display: Display,
     signals: Signals,
 ) -> int:
     if args.detach:
-        return detach(session, job, ending, display)
+        return detach(session, job, after, display)
     count = _tries(args)
     if count is not None and count < job.total_prompts:
         code = try_first(session, job, plan, count, display, signals, yes=args.yes)
@@ -304,15 +306,15 @@ def _start(
             return code
     assert job.checkpoint_file is not None
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
-    stream = output.Stream(ending.export.stream, job.checkpoint_file, new=True) if ending.export.stream else None
+    stream = output.JsonlOutput(after.export.stream, job.checkpoint_file, new=True) if after.export.stream else None
     try:
-        return run_job(session, job, plan, ending, display, signals, stream, wait=getattr(args, "wait", True))
+        return run_job(session, job, plan, after, display, signals, stream, wait=getattr(args, "wait", True))
     finally:
         if stream is not None:
             stream.close()
 
 
-def _judge(report: Report, ending: Ending, args: argparse.Namespace, display: Display) -> None:
+def _judge(report: Validation, after: AfterRun, args: argparse.Namespace, display: Display) -> None:
     """Refuse what cannot run; tell of what can, but may not be meant."""
     errors = [problem.text for problem in report.problems if problem.severity == "error"]
     if errors:
@@ -320,12 +322,12 @@ def _judge(report: Report, ending: Ending, args: argparse.Namespace, display: Di
     doubtful = False
     for problem in report.problems:
         display.note(f"Warning: {problem.text}")
-        doubtful |= problem.kind == "too_long"
+        doubtful |= problem.code == "too_long"
     if args.yes or report.name == "standard input" or not can_ask():
         return
     if doubtful and not confirm("Run all the same?"):
         raise UsageError("Nothing was run")
-    target = ending.export.path
+    target = after.export.path
     exists = target not in (None, output.STDOUT) and os.path.isfile(str(target))
     if exists and not confirm(f"{target} exists. Replace it when the job ends?"):
         raise UsageError("Nothing was run; name another file with --output")

@@ -89,8 +89,9 @@ class ModelSpec:
         return (self.cache_bytes_per_token or 0) * min(self.context or 4096, 32_768) // 4 * width
 
     def configured(self, run: RunOptions) -> ModelSpec:
-        """This model with a run's own precision, truncation and place to run, where it says any."""
-        changes = {name: value for name in CHOICES if (value := getattr(run, name)) != AS_MODEL}
+        """This model with a run's own choices, where it says any; a provider's lane is one."""
+        names = (*CHOICES, *PROVIDER_CHOICES) if self.engine == "provider" else CHOICES
+        changes = {name: value for name in names if (value := getattr(run, name)) not in (AS_MODEL, None)}
         made = replace(self, engine_options={**self.engine_options, **changes}) if changes else self
         return replace(made, cluster=run.cluster, ship=run.ship_model) if run.cluster else made
 

@@ -127,13 +127,13 @@ _JOBS = (
 )
 
 _RESULTS = (
-    Action("results.kind", "f", "filter", "Show the next kind: all, done, failed, pending", "Results",
-           method="next_kind"),
-    Action("results.all", "1", "all", "Show all items", "Results", False, method="kind('all')"),
-    Action("results.done", "2", "done", "Show answered items", "Results", False, method="kind('done')"),
-    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="kind('failed')"),
+    Action("results.part", "f", "filter", "Show the next part: all, done, failed, pending", "Results",
+           method="next_part"),
+    Action("results.all", "1", "all", "Show all items", "Results", False, method="part('all')"),
+    Action("results.done", "2", "done", "Show answered items", "Results", False, method="part('done')"),
+    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="part('failed')"),
     Action("results.pending", "4", "pending", "Show items without a result", "Results", False,
-           method="kind('pending')"),
+           method="part('pending')"),
     Action("results.search", "slash", "search", "Find text in prompts and answers, or filter: failed tokens>200",
            "Results", key_display="/"),
     Action("results.copy", "c,y", "copy", "Copy the answer (of a failed item, the error)", "Results"),
@@ -196,7 +196,7 @@ _EVALUATION = (
            "Scores"),
     Action("evaluation.options", "o", "options", "How predictions are scored; scores them again", "Scores"),
     Action("evaluation.export", "e", "export", "Write the report as JSON, Markdown or HTML", "Scores"),
-    Action("evaluation.kind", "f", "filter", "Show the next kind of rows", "Scores", False, method="next_tab"),
+    Action("evaluation.kind", "f", "filter", "Show the next part of rows", "Scores", False, method="next_tab"),
     Action("evaluation.marks", "d", "marks", "Mark differences by [-signs-] {+too+}, or by colours alone", "Scores",
            False),
     Action("evaluation.about", "i", "about", "How it was measured, and what was left out", "Scores", False),
@@ -221,7 +221,28 @@ _ASK = (
     Action("ask.model", "f2", "model", "Choose another model", "Ask", method="choose_model"),
     Action("ask.options", "f3", "options", "Length and sampling of the answer", "Ask"),
     Action("ask.copy", "f4", "copy answer", "Copy the answer", "Ask"),
-    Action("ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False),
+    Action("ask.next", "f5", "next model", "Ask the next model the same", "Ask"),
+    Action("ask.best", "f8", "this is best", "Keep as evidence that this answer is the best of those given", "Ask"),
+    Action("ask.new_chat", "ctrl+n", "new chat", "Begin anew; what was said is kept among the chats", "Ask", False),
+    Action(
+        "ask.chats", "f7", "chats", "Find a chat of before by its words, and go on with it", "Ask", False, priority=True
+    ),
+    Action(
+        "ask.rendered",
+        "f9",
+        "Markdown",
+        "Show the chat as Markdown, with code in colours; again: as it came",
+        "Ask",
+        False,
+    ),
+    Action("ask.code", "f10", "code", "Copy a block of code of the last answer, or write it to a file", "Ask", False),
+    Action("ask.batch", "f12", "make a batch", "A batch of what was asked here, each prompt by itself", "Ask", False),
+    Action(
+        "ask.thinking", "ctrl+t", "thinking", "Show what a model thought before it answered, or fold it", "Ask", False
+    ),
+    Action(
+        "ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False, priority=True
+    ),
 )
 
 _SETTINGS = (

@@ -187,7 +187,7 @@ class RouterApp(App[int]):
         ended = [run for name, run in self.runs.items() if name not in self._reported and run.wait(0)]
         for run in ended:
             self._reported.add(run.job.job_id)
-            self._tell(run)
+            self._notify_end(run)
             self.turns.ended(run)
         if ended:
             self.jobs_changed.publish(None)
@@ -214,7 +214,7 @@ class RouterApp(App[int]):
             return bool(self.running) and isinstance(self.screen, BaseScreen)
         return super().check_action(action, parameters)
 
-    def _tell(self, run: Run) -> None:
+    def _notify_end(self, run: Run) -> None:
         """Say that a run has ended, here and in the ways the settings name."""
         from batch.notify import Notifier, NotifyOptions, describe
         from batch.running.progress import RunState

@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Literal
 
-from batch.checkpoint.rows import FROM, WHERE, Kind
+from batch.checkpoint.rows import FROM, WHERE, Part
 from batch.checkpoint.store import CheckpointStore
 
 Operator = Literal["=", "!=", ">", ">=", "<", "<=", "~"]
@@ -42,18 +42,18 @@ class Condition:
 
 def select_ids(
     store: CheckpointStore,
-    kind: Kind = "all",
+    part: Part = "all",
     conditions: tuple[Condition, ...] = (),
     *,
     by: str = "id",
     descending: bool = False,
 ) -> array[int]:
-    """The ids of a kind that meet all conditions, by a field; what has no value comes last. 8 MB a million."""
-    if by == "id" and not conditions and kind == "failed":  # through the index
+    """The ids of a part that meet all conditions, by a field; what has no value comes last. 8 MB a million."""
+    if by == "id" and not conditions and part == "failed":  # through the index
         rows = store.rows(f"SELECT id FROM results WHERE success = 0 ORDER BY id {'DESC' if descending else ''}")
         return array("q", (row[0] for row in rows))
     asked = [condition.sql() for condition in conditions]
-    where = " AND ".join([WHERE[kind], *(sql for sql, _ in asked)])
+    where = " AND ".join([WHERE[part], *(sql for sql, _ in asked)])
     order = {**NUMBERS, **TEXTS}[by]
     direction = "DESC" if descending else "ASC"
     ordering = f"i.id {direction}" if by == "id" else f"{order} IS NULL, {order} {direction}, i.id"

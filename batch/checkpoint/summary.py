@@ -44,7 +44,8 @@ class Sums:
             if number and seen + number >= wanted:
                 low = EDGES[place - 1] if place else 0.0
                 high = EDGES[place] if place < len(EDGES) else 2 * EDGES[-1]
-                return low + (high - low) * max(0.0, wanted - seen) / number
+                share = max(0.0, wanted - seen) / number
+                return float(low + (high - low) * share)
             seen += number
         return None
 

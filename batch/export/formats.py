@@ -84,8 +84,8 @@ def _beside(job: BatchJob, result: BatchResult) -> str:
 def csv_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOptions) -> Iterator[str]:
     """A table with a header; lines end in CR LF, as RFC 4180 and the csv module have it.
 
-    Behind the columns of every table: `model` where it was not always the job's, `cost` (dollars) where there was any,
-    and the columns carried through from the input.
+    Behind the columns of every table: `model` where it was not always the job's, `why` where items were routed, `cost`
+    (dollars) where there was any, and the columns carried through from the input.
     """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)

@@ -70,20 +70,21 @@ class Answering:
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
         if given is None:
             return
-        self._budget.settle(response)
-        error = response.error
-        if error is None and (response.data is None or not response.data.text or response.data.text.isspace()):
+        if self._budget.limit is not None:
+            self._budget.settle(response)
+        error, answer = response.error, response.data
+        if error is None and (answer is None or not answer.text or answer.text.isspace()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
         if error is not None:
             if error.error_class is ErrorClass.FATAL and response.retry_in is None:
-                self._feed.again(int(response.id), given.attempt, 0.0)  # nobody gave it up
+                self._feed.retry(int(response.id), given.attempt, 0.0)  # nobody gave it up
                 raise FatalError(error.message)
             policy = policy or self.retry
             delay = policy.delay(error, given.attempt) if response.retry_in is None else response.retry_in
             if delay is not None:
                 self._writer.attempt(AttemptRow.of(response, error, given.attempt))
                 # While the run ends it stays where it is: the next run tries again.
-                self._feed.again(int(response.id), given.attempt + 1, delay)
+                self._feed.retry(int(response.id), given.attempt + 1, delay)
                 return
             self.failures += 1
         self._put(response, given, error)
@@ -96,7 +97,7 @@ class Answering:
         self.answered(BatchResponse(index, None, error=failure), self._handed_back)
 
     def _put(self, response: BatchResponse[Answer], given: Given, error: Failure | None) -> None:
-        old = response.id in self.old_failures  # failed in an earlier run, and was counted then
+        old = bool(self.old_failures) and response.id in self.old_failures  # of an earlier run, and was counted then
         if old:
             self.old_failures.discard(int(response.id))
         row = ResultRow.of(response, given.text, error, given.attempt, replaces=old, checked=True)

@@ -289,7 +289,7 @@ class Meter:
         self.tokens_output += tokens
         self._durations.extend(map(_duration, rows))
         if not all(map(_success, rows)):
-            self.errors.update(error_kind(row.result()) for row in rows if not row.success)
+            self.errors.update(error_label(row.result()) for row in rows if not row.success)
         self.recent.extendleft(row.result() for row in rows[-RECENT:])
         self.eta.record(now, count)
         second = int(now)
@@ -330,7 +330,7 @@ class Meter:
         return (percentile(ordered, 0.5), percentile(ordered, 0.95)) if ordered else (None, None)
 
 
-def error_kind(result: BatchResult) -> str:
+def error_label(result: BatchResult) -> str:
     """What failures are counted by: the class and the first line of the message, shortened."""
     message = (result.error_message or "failed").splitlines()[0] if result.error_message else "failed"
     return f"{result.error_class or 'permanent'}: {message[:80]}"

@@ -99,7 +99,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class EpochReport:
+class Epoch:
     """What an epoch (from 1) came to: losses are means over its batches, `quality` is of the whole table.
 
     `baseline` is the error of predicting the mean; `quality` is None where it was not looked at, and before there are
@@ -126,7 +126,7 @@ def train(
     features: NDArray[Any],
     config: TrainConfig,
     *,
-    progress: Callable[[EpochReport], None] | None = None,
+    progress: Callable[[Epoch], None] | None = None,
     folder: Path | None = None,
     resume: bool = False,
     strict: bool = True,
@@ -210,7 +210,7 @@ class _Training:
                 level.keep(torch.arange(len(table)), self.config.batch_size / len(table))
         self.settled_at = epoch - 1
 
-    def step(self, epoch: int) -> EpochReport:
+    def step(self, epoch: int) -> Epoch:
         """One pass over all rows, in an order that depends on the seed and the epoch alone."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + epoch)
@@ -239,7 +239,7 @@ class _Training:
             self.model.eval()
             quality = quality_of(self.model, self.features, self.baseline)
             best = self._judge(quality)
-        return EpochReport(
+        return Epoch(
             epoch, config.epochs, loss, reconstruction, quantization, diversity, self.baseline.error, quality, best
         )
 
@@ -260,7 +260,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
-    def save(self, folder: Path, report: EpochReport) -> None:
+    def save(self, folder: Path, report: Epoch) -> None:
         """Both files, each whole."""
         state = {"model_state_dict": self.model.state_dict(), "epoch": report.epoch, "loss": report.loss}
         if report.best:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from city import NYC, TKY, City, write
 
-from batch.semantic_ids.collisions import collision_report
+from batch.semantic_ids.collisions import count_collisions
 from batch.semantic_ids.encode import Encoder
 from batch.semantic_ids.features import open_features
 from batch.semantic_ids.hub import FolderHub
 from batch.semantic_ids.manager import BatchInferenceManager
 from batch.semantic_ids.task import CodebookOptions
-from batch.semantic_ids.train import EpochReport, TrainConfig, train
+from batch.semantic_ids.train import Epoch, TrainConfig, train
 
 ORG = "comp5331poi"
 QUICK = TrainConfig(lr=1e-3, batch_size=256, kmeans_n_init=3, check_every=4)
@@ -39,7 +39,7 @@ def train_model(name: str, city: City, config: TrainConfig, folder: Path) -> Non
     print(f"{name}: {len(table):,} places × {table.width:,} features")
     start = time.monotonic()
 
-    def show(report: EpochReport) -> None:
+    def show(report: Epoch) -> None:
         mark, quality = " *" if report.best else "", report.quality
         found = f"  {quality.gain:.1f} × the mean, collisions {quality.collision_rate:.1%}" if quality else ""
         print(
@@ -50,7 +50,7 @@ def train_model(name: str, city: City, config: TrainConfig, folder: Path) -> Non
 
     model = train(features, config, progress=show, folder=folder / "models" / name, resume=True)
     encoder = Encoder(model)
-    report = collision_report(encoder.encode(features).codes, model.codewords)
+    report = count_collisions(encoder.encode(features).codes, model.codewords)
     used = ", ".join(f"{level.used}/{model.codewords}" for level in report.levels)
     print(f"  {report.unique:,} unique SIDs for {report.items:,} places, collision rate {report.rate:.1%}; ", end="")
     print(f"codewords used {used}; {time.monotonic() - start:.0f} s")

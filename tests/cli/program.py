@@ -36,6 +36,7 @@ class Program:
         self.out = self.err = ""
         self.seen: list[str] = []  # prompts answered in this process
         self.answers: dict[str, str] = {}  # where the answer is not the prompt in capitals
+        self.answers_of: dict[str, dict[str, str]] = {}  # the same of one model alone
         self.asked: tuple[str, SamplingOptions, int] | None = None
         self.asked_for: dict[str, Any] = {}  # of the engine, beside that
         self.engine_error = ""
@@ -76,7 +77,8 @@ class Program:
                 raise FatalError(rest)
             if order == "slow":
                 time.sleep(float(rest))
-            return SimpleNamespace(text=self.answers.get(text, text.upper()), tokens_input=3, tokens_output=5)
+            told = {**self.answers, **self.answers_of.get(spec.id, {})}
+            return SimpleNamespace(text=told.get(text, text.upper()), tokens_input=3, tokens_output=5)
 
         return FunctionEngine(answer, workers=workers or 8)
 

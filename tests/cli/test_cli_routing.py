@@ -45,6 +45,10 @@ def test_routes_decide_and_every_row_says_why(other: Program) -> None:
     assert other("export", other.job().job_id, "--format", "jsonl", "--output", "-") == 0
     rows = [json.loads(line) for line in other.out.splitlines()]
     assert [(row["model"], row["meant_for"], row["reason"]) for row in rows] == [row[:3] for row in answered(other)]
+    for form, said in (("json", '"why": "route in line 3: language ja"'), ("csv", ",route in line 3: language ja\r")):
+        path = other.home / f"answers.{form}"
+        assert other("export", other.job().job_id, "--format", form, "--output", path) == 0
+        assert said in path.read_bytes().decode()
 
 
 def test_a_chain_goes_on_where_the_check_fails(other: Program) -> None:
@@ -172,3 +176,20 @@ def test_a_regex_that_takes_too_long_is_said(other: Program) -> None:
 def test_an_empty_file_has_no_plan(other: Program) -> None:
     assert other("route", other.prompts("# nothing")) == 2
     assert "There are no prompts in" in other.err
+
+
+def test_a_budget_is_held_against_the_plans_own_prices(other: Program) -> None:
+    prices = {"quick": {}, "dear": {"price": {"input": 100, "output": 100}}}
+    for name, said in prices.items():
+        other.models[name + "-server"] = {"url": "http://127.0.0.1:9/v1", "model": name, **said}
+    route(other, {"match": {"keywords": ["long"]}, "use": "dear-server"}, {"use": ["other", "quick"]})
+    path = other.prompts("a long story", "a short one")
+    assert other("route", path, "--budget", "0.001") == 2
+    assert "The budget of $0.0010 is below" in other.err
+    assert other("run", path, "--model", "auto", "--budget", "0.001") == 2
+    assert "The budget of $0.0010 is below" in other.err and not other.files()
+    assert other("route", path, "--budget", "1") == 0
+    assert "$0.03 ($0.00–$0.05)" in other.out
+    route(other, {"use": ["other", "quick-server"]})
+    assert other("route", path, "--budget", "1") == 2
+    assert "No price of quick-server is known, so --budget cannot be held" in other.err

@@ -167,7 +167,7 @@ def test_rows_are_put_back_where_the_cache_is_full(
     forward = runner._forward
 
     def within(*args: Any, **kwargs: Any) -> Any:
-        used = [runner._cache.takes(packed._own(row, row.filled)) for row in runner.rows]
+        used = [runner._cache.takes(packed._unshared(row, row.filled)) for row in runner.rows]
         taken = sum(used) if runner.ragged else len(used) * max(used, default=0)
         assert len(runner.rows) <= 1 or taken <= budget
         return forward(*args, **kwargs)

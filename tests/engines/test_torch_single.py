@@ -110,7 +110,7 @@ def answers(core: TorchCore, asked: list[list[int]], limit: int) -> list[list[in
         sequence.prompt = prompt
         if sequence.processors is not None:
             sequence.processors = core._generation.processors(prompt, limit, sequence.sampling)
-        core._runner.expect(sequence)
+        core._runner.register(sequence)
         core._scheduler.add(sequence)
     while core.busy:
         core.step()

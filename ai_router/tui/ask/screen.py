@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Button, OptionList, Static, TextArea
-from textual.widgets.option_list import Option
+from textual.widgets import Button, Static, TextArea
 
 from ai_router.tui.actions import bind
-from ai_router.tui.base import BaseScreen
+from ai_router.tui.ask.auto import Auto
+from ai_router.tui.ask.chatting import ChattingAsk
+from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
+from ai_router.tui.ask.remembering import answer_blocks
 from ai_router.tui.clipboard import copy_from
-from ai_router.tui.dialogs import Dialog
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
-from ai_router.tui.widgets.form import OptionForm
-from ai_router.tui.widgets.text import count, harmless, one_line, plural
+from ai_router.tui.widgets.text import harmless, one_line, plural
 from ai_router.tui.widgets.text_view import Block, TextView
-from batch.options import OptionError, SamplingOptions, build_options, options_dict
+from batch.options import SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
@@ -60,20 +60,21 @@ class PromptArea(TextArea):
 
     def action_recall(self) -> None:
         """Up; in an empty field, the last prompt."""
-        if self.text:
+        if self.text and self.cursor_location[0]:
             self.action_cursor_up()
         else:
             self.post_message(self.Recalled())
 
 
-class AskScreen(BaseScreen[None]):
+class AskScreen(ChattingAsk):
     """The engine stays warm between questions; its failures are messages, and the prompt is kept to try again."""
 
     CSS_PATH = "screen.tcss"
     AUTO_FOCUS = "PromptArea"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
-        *bind("ask.model", "ask.options", "ask.copy", "ask.again", "app.back"),
+        *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "app.back"),
+        *bind("ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch", "ask.thinking"),
     ]
 
     def __init__(self, model: str | None = None) -> None:
@@ -81,9 +82,11 @@ class AskScreen(BaseScreen[None]):
         self.crumbs = ("Ask",)
         self._wanted = model
         self._spec: ModelSpec | None = None
+        self._auto: Auto | None = None  # where each prompt gets a model of its own
         self._asking: Asking | None = None
         self._shown = ""
-        self._last_prompt = ""
+        self._recalled = -1  # how far back the prompt in the field is
+        self._warmed = ""
         self._tick = 0
 
     def compose_body(self) -> ComposeResult:
@@ -105,21 +108,34 @@ class AskScreen(BaseScreen[None]):
 
     def on_mount(self) -> None:
         """Find the model in a thread."""
+        self.begin_memory()
+        self._put(self.conversation.draft())
         self._show_buttons()
         self.set_interval(POLL_SECONDS, self._poll)
         self._find(self._wanted or self.services.workspace.settings.model)
 
     def on_unmount(self) -> None:
-        """What is being answered is of no use any more."""
+        """What is being answered is of no use any more; what is typed is kept."""
+        self.conversation.keep_draft(self._typed)
         if self._asking is not None and not self._asking.over:
             self.services.engines.stop()
 
     def _find(self, name: str) -> None:
+        if name == AUTO:
+            self.in_thread(lambda: Auto(self.services.registry), self._take_auto, busy="reading the evidence")
+            return
+        self._auto = None
         self.in_thread(lambda: self.services.registry.get(name), self._take_model, busy="looking for the model")
 
     def _take_model(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._show_context()
+
+    def _take_auto(self, auto: Auto) -> None:
+        self._auto, self._spec = auto, None
+        self.context_text = f"{AUTO} · {plural(len(auto.router.allowed), 'model')}"
+        for note in auto.notes:
+            self.notify(note, severity="warning", markup=False)
 
     def _show_context(self) -> None:
         spec = self._spec
@@ -147,15 +163,25 @@ class AskScreen(BaseScreen[None]):
         if not prompt:
             self.notify("Type a prompt first", timeout=2)
             return
+        if self._auto is not None:
+            auto = self._auto
+            self.in_thread(lambda: auto.begin(prompt), lambda spec: self._ask(spec, prompt), group="route")
+            return
         if self._spec is None:
             self._find(self._wanted or self.services.workspace.settings.model)
             return
-        if not self._spec.ready:
-            self._say_error(f"{self._spec.id} is not ready: {self._spec.why}")
+        self._ask(self._spec, prompt)
+
+    def _ask(self, spec: ModelSpec, prompt: str, *, again: bool = False) -> None:
+        if not spec.ready:
+            self._say_error(f"{spec.id} is not ready: {spec.why}")
             return
-        self._last_prompt = prompt
-        area.text = ""
-        self._asking = self.services.engines.ask(self._spec, prompt, self._options())
+        self._spec = spec
+        self._recalled = -1
+        self.query_one(PromptArea).text = ""
+        before = self.conversation.context(prompt, again=again)
+        self._asking = self.services.engines.ask(spec, prompt, self._options(), before)
+        self.run_worker(self.raw_again(), group="render", exclusive=True)
         self._shown = ""
         self._show_answer()
         self.query_one(TextView).scroll_home(animate=False)
@@ -163,12 +189,36 @@ class AskScreen(BaseScreen[None]):
 
     @on(PromptArea.Recalled)
     def action_again(self) -> None:
-        """Put the last prompt back."""
+        """Put the last prompt back; again: the one before that, of any chat."""
         area = self.query_one(PromptArea)
-        if self._last_prompt:
-            area.text = self._last_prompt
-            area.move_cursor(area.document.end)
+        if area.text and area.text != self.conversation.older(self._recalled):
+            self._recalled = -1
+        if (prompt := self.conversation.older(self._recalled + 1)) is not None:
+            self._recalled += 1
+            self._put(prompt)
         area.focus()
+
+    def _put(self, prompt: str) -> None:
+        area = self.query_one(PromptArea)
+        area.text = prompt
+        area.move_cursor(area.document.end)
+
+    @on(PromptArea.Changed)
+    def _typing(self, event: PromptArea.Changed) -> None:
+        """Keep what is typed in mind, and load the model meanwhile."""
+        self._typed = event.text_area.text
+        spec = self._spec
+        if (
+            self._typed
+            and spec is not None
+            and spec.ready
+            and self._warmed != spec.id
+            and not self.services.live_runs()
+        ):
+            self._warmed = spec.id
+            self.services.engines.warm_up(spec)
+
+    _typed = ""
 
     def _poll(self) -> None:
         asking = self._asking
@@ -177,10 +227,14 @@ class AskScreen(BaseScreen[None]):
         self._tick += 1
         text = self.services.engines.partial(asking)
         if asking.over:
+            if self._auto is not None:
+                self._auto.heard(asking)
+            self.conversation.take(asking, options_dict(self._options()))
+            self._shown = "over"
             self._show_answer()
             self._show_end(asking)
-            self._shown = "over"
             self._show_buttons()
+            self.crumbs = ("Ask", one_line(self.conversation.title, 40))
             return
         if text != self._shown:
             self._shown = text
@@ -188,12 +242,14 @@ class AskScreen(BaseScreen[None]):
         self._show_status(asking, text)
 
     def _show_answer(self) -> None:
-        asking = self._asking
-        if asking is None:
-            return
-        view = self.query_one(TextView)
+        view, asking = self.query_one(TextView), self._asking
         at_end = view.max_scroll_y - view.scroll_offset.y <= 1
-        view.show(Block(f"❯ {asking.prompt}", "accent"), Block(""), Block(asking.text), home=False)
+        blocks = self.conversation.blocks(unfolded=self.unfolded)
+        if asking is not None and self._shown != "over":
+            why = [Block(f"→ {self._auto.why}", "muted")] if self._auto is not None and self._auto.why else []
+            blocks += [Block(f"❯ {asking.prompt}", "accent"), *why, Block("")]
+            blocks += answer_blocks(asking.text, unfolded=self.unfolded)
+        view.show(*(blocks or [Block(HINT, "muted")]), home=False)
         if at_end:
             view.scroll_end(animate=False)
 
@@ -212,8 +268,7 @@ class AskScreen(BaseScreen[None]):
             self._say_error(asking.error)
             area = self.query_one(PromptArea)
             if not area.text:
-                area.text = asking.prompt  # enter tries again
-                area.move_cursor(area.document.end)
+                self._put(asking.prompt)  # enter tries again
             return
         parts = [plural(asking.tokens_output, "token")] if asking.tokens_output else []
         if asking.tokens_per_second:
@@ -237,6 +292,7 @@ class AskScreen(BaseScreen[None]):
         self.query_one("#ask-send").display = not running
         self.query_one("#ask-stop").display = running
         self.query_one("#ask-copy", Button).disabled = self._asking is None
+        self.refresh_bindings()
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
@@ -269,7 +325,32 @@ class AskScreen(BaseScreen[None]):
                 self._find(name)
 
         models = self.services.registry.all()
-        self.app.push_screen(ModelDialog(models, self._spec.id if self._spec else ""), chosen)
+        now = AUTO if self._auto is not None else self._spec.id if self._spec else ""
+        self.app.push_screen(ModelDialog(models, now, auto=True), chosen)
+
+    def action_next(self) -> None:
+        """Ask the next model the same."""
+        auto, asking = self._auto, self._asking
+        if auto is None or asking is None:
+            return
+        if (spec := auto.next()) is None:
+            self.notify("Every model that may answer was asked", timeout=3)
+            return
+        self._ask(spec, asking.prompt, again=True)
+
+    def action_best(self) -> None:
+        """Keep that this answer is the best, for the models that were asked the same."""
+        auto, asking = self._auto, self._asking
+        if auto is None or asking is None or not asking.over or asking.error or asking.stopped:
+            return
+        self.in_thread(auto.choose, lambda count: self.notify(f"Kept as evidence: {plural(count, 'graded answer')}"))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What is of a choice among models stands there where there is one."""
+        if action in ("next", "best"):
+            over = self._asking is not None and self._asking.over
+            return self._auto is not None and over and (action == "next" or not self._asking.error)  # type: ignore[union-attr]
+        return True
 
     @on(Button.Pressed, "#ask-options")
     def action_options(self) -> None:
@@ -281,61 +362,3 @@ class AskScreen(BaseScreen[None]):
                 self._show_context()
 
         self.app.push_screen(OptionsDialog(self._options()), chosen)
-
-
-class ModelDialog(Dialog[str]):
-    """The models; answers with an id."""
-
-    CSS_PATH = "screen.tcss"
-    title_text = "Model"
-
-    def __init__(self, models: list[ModelSpec], chosen: str) -> None:
-        super().__init__()
-        self._models, self._chosen = models, chosen
-
-    def compose_dialog(self) -> ComposeResult:
-        """The list."""
-        options = []
-        for spec in self._models:
-            state = ("✓ ready", "$text-success") if spec.ready else (f"✗ {one_line(spec.why)}", "$text-error")
-            facts = f"  {spec.engine} · {spec.parameters_text} · {count(spec.context or 0)} tokens  "
-            options.append(Option(Content.assemble((spec.id, "bold"), (facts, "$text-muted"), state), id=None))
-        menu = OptionList(*options, id="model-list")
-        names = [spec.id for spec in self._models]
-        menu.highlighted = names.index(self._chosen) if self._chosen in names else 0
-        yield menu
-
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._models[event.option_index].id)
-
-
-class OptionsDialog(Dialog[SamplingOptions]):
-    """The sampling options; answers with them."""
-
-    CSS_PATH = "screen.tcss"
-    title_text = "Options"
-
-    def __init__(self, options: SamplingOptions) -> None:
-        super().__init__()
-        self._options = options
-
-    def compose_dialog(self) -> ComposeResult:
-        """The form."""
-        with VerticalScroll(id="options-box", can_focus=False):
-            yield OptionForm(SamplingOptions, self._options)
-        with Horizontal(id="dialog-buttons"):
-            yield Button("Use these", id="options-use", variant="primary", compact=True)
-            yield Button("As they come", id="options-default", compact=True)
-
-    @on(Button.Pressed, "#options-use")
-    def _use(self) -> None:
-        form: OptionForm[SamplingOptions] = self.query_one(OptionForm)
-        try:
-            self.dismiss(form.build())
-        except OptionError:
-            form.focus_error()
-
-    @on(Button.Pressed, "#options-default")
-    def _default(self) -> None:
-        self.dismiss(SamplingOptions())

@@ -21,9 +21,7 @@ def run_again(
         return JobItems(path, ids_of(path, ids) if isinstance(ids, str) else ids, edits)
 
     def choose(source: JobItems) -> None:
-        from ai_router.tui.setup.choose_model import ChooseModelScreen
-
-        screen.app.push_screen(ChooseModelScreen(source, len(source.ids), source.job.model_id))
+        screen.services.go("again", source, len(source.ids), source.job.model_id)
 
     screen.in_thread(read, choose, busy="reading the job", group="again")
 

@@ -59,7 +59,12 @@ class KeepingJobs(JobActions[None]):
         def answered(about: About | None) -> None:
             if about is not None:
                 changes = [(line.info.file, about if single else _joined(line.info.about, about)) for line in lines]
-                self._change(lambda: [write_about(path, said) for path, said in changes])
+
+                def write() -> None:
+                    for path, said in changes:
+                        write_about(path, said)
+
+                self._change(write)
 
         title = lines[0].info.job_id if single else plural(len(lines), "job")
         self.app.push_screen(LabelDialog(title, lines[0].info.about if single else About()), answered)

@@ -19,7 +19,7 @@ from batch.prices import dollars
 
 if TYPE_CHECKING:
     from batch.checkpoint import CheckpointStore
-    from batch.checkpoint.rows import Kind
+    from batch.checkpoint.rows import Part
     from batch.job import BatchJob, BatchResult
 
 SHOWN = 600  # characters of a text kept for one line
@@ -36,10 +36,10 @@ class Counts:
     failed: int
     running: bool
 
-    def of(self, kind: str) -> int:
-        """How many items are of a kind."""
+    def of(self, part: str) -> int:
+        """How many items are of a part."""
         pending = self.total - self.completed - self.failed
-        return {"all": self.total, "done": self.completed, "failed": self.failed}.get(kind, pending)
+        return {"all": self.total, "done": self.completed, "failed": self.failed}.get(part, pending)
 
 
 def read_job(path: Path) -> BatchJob:
@@ -58,13 +58,13 @@ def read_counts(path: Path) -> Counts:
     return Counts(job.total_prompts, job.completed, job.failed, lock_owner(path) is not None)
 
 
-def read_ids(path: Path, kind: Kind) -> array[int]:
-    """The ids of a kind; eight megabytes a million."""
+def read_ids(path: Path, part: Part) -> array[int]:
+    """The ids of a part; eight megabytes a million."""
     from batch.checkpoint import CheckpointStore
     from batch.checkpoint.selecting import select_ids
 
     with CheckpointStore(path) as store:
-        return select_ids(store, kind)
+        return select_ids(store, part)
 
 
 def read_errors(path: Path) -> list[tuple[str, str, int]]:
@@ -121,8 +121,8 @@ COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("Prompt", flex=2), ""),
     (Column("Answer", flex=3), ""),
     (Column("Model", 14, from_width=110), "model"),
-    (Column("Tokens", 8, right=True, from_width=70), "tokens"),
-    (Column("Tries", 7, right=True, from_width=120), "tries"),
+    (Column("Tokens", 7, right=True, from_width=70), "tokens"),
+    (Column("Tries", 6, right=True, from_width=120), "tries"),
     (Column("Cost", 8, right=True, from_width=130), "cost"),
     (Column("Time", 8, right=True, from_width=60), "time"),
 )
@@ -204,10 +204,10 @@ class Order:
 class Search:
     """The items that a filter holds, in an order: found in a thread, readable while it goes on."""
 
-    def __init__(self, path: Path, kind: Kind, text: str, total: int, order: Order = Order()) -> None:
+    def __init__(self, path: Path, part: Part, text: str, total: int, order: Order = Order()) -> None:
         self.path, self.text, self.total, self.order = path, text, total, order
         self.query = parse_query(text)
-        self.kind: Kind = self.query.kind or kind
+        self.part: Part = self.query.part or part
         self.found: array[int] = array("q")
         self.position = 0  # items looked at
         self.stopped = False
@@ -226,12 +226,12 @@ class Search:
         with CheckpointStore(self.path) as store:
             if query.conditions or not self.order.natural:
                 order = self.order
-                ids = select_ids(store, self.kind, query.conditions, by=order.by, descending=order.descending)
+                ids = select_ids(store, self.part, query.conditions, by=order.by, descending=order.descending)
                 if not (query.texts or query.without):
                     self.found, self.position = ids, self.total
                     return self
                 self.total = len(ids)
-                pages = (
+                pages: Iterator[list[BatchResult]] = (
                     sorted(store.results(ids=page), key=_places(page))
                     for start in range(0, len(ids), SEARCH_PAGE)
                     for page in [list(ids[start : start + SEARCH_PAGE])]
@@ -251,7 +251,7 @@ class Search:
 
     def _in_order(self, store: CheckpointStore) -> Iterator[list[BatchResult]]:
         start = 0
-        while not self.stopped and (page := store.results(kind=self.kind, start=start, limit=SEARCH_PAGE)):
+        while not self.stopped and (page := store.results(part=self.part, start=start, limit=SEARCH_PAGE)):
             start = page[-1].prompt_index + 1
             yield page
 

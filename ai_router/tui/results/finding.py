@@ -6,6 +6,7 @@ from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -21,7 +22,7 @@ from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import harmless, plural
 
 if TYPE_CHECKING:
-    from batch.checkpoint.rows import Kind
+    from batch.checkpoint.rows import Part
 
 HIDDEN_KEY = "results.hidden"
 NOT_FOUND = "Nothing holds that text.\n\nEscape ends the search."
@@ -32,7 +33,7 @@ SORTED_BY = [place for place, (_, by) in enumerate(COLUMNS) if by]
 class FindingResults(JobActions[None]):
     """A list of results that is filtered and sorted; what stands in it is the subclass's."""
 
-    kind: Kind = "all"
+    part: Part = "all"
     _counts: Counts
     _ids: Sequence[int] | None
     _search: Search | None
@@ -40,16 +41,16 @@ class FindingResults(JobActions[None]):
     order = Order()
 
     @abstractmethod
-    def _show_kind(self, *, keep: bool) -> None:
-        """Fill the table with all items of the kind."""
+    def _show_part(self, *, keep: bool) -> None:
+        """Fill the table with all items of the part."""
 
     @abstractmethod
     def _show_text(self) -> None:
         """Show the row under the cursor."""
 
     @abstractmethod
-    def action_kind(self, kind: str) -> None:
-        """Show items of one kind."""
+    def action_part(self, part: str) -> None:
+        """Show items of one part."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -74,17 +75,16 @@ class FindingResults(JobActions[None]):
 
     def _begin_search(self, text: str) -> bool:
         """Show what a line asks for; False where it is no filter, which is said."""
-        assert self._job_path is not None
         try:
-            search = Search(self._job_path, self.kind, text, self._counts.total, self.order)
+            search = Search(self._job_path, self.part, text, self._counts.total, self.order)
         except QueryError as error:
             self.services.show_error(str(error))
             return False
         if self._search is not None:
             self._search.stop()
         self._search = search
-        if search.kind != self.kind:  # said in the line
-            self.kind = search.kind
+        if search.part != self.part:  # said in the line
+            self.part = search.part
             self._show_counts()
         table = self.query_one(VirtualTable)
         table.empty = "Searching…"
@@ -103,12 +103,12 @@ class FindingResults(JobActions[None]):
 
     @property
     @abstractmethod
-    def _job_path(self) -> object:
+    def _job_path(self) -> Path:
         """The job's checkpoint, once it is open."""
 
     @abstractmethod
     def _show_counts(self) -> None:
-        """Bring kinds and context up to date."""
+        """Bring parts and context up to date."""
 
     def _found_more(self, search: Search) -> None:
         if search is self._search and self.alive:
@@ -164,7 +164,7 @@ class FindingResults(JobActions[None]):
             self._begin_search(text)
         else:
             self._search = None
-            self._show_kind(keep=False)
+            self._show_part(keep=False)
 
     # -- order and columns ----------------------------------------------------------------------------------------
 

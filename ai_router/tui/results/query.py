@@ -13,10 +13,10 @@ from batch.options import nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batch.checkpoint.rows import Kind
+    from batch.checkpoint.rows import Part
     from batch.job import BatchResult
 
-KINDS = ("failed", "done", "pending", "all")
+PARTS = ("failed", "done", "pending", "all")
 # What else a person may call a field.
 NAMES = {"out": "tokens", "seconds": "time", "s": "time", "attempts": "tries", "#": "id", "n": "id"}
 HELP = 'failed tokens>200 time>=1.5 model=qwen error~timeout "some text" -without'
@@ -30,9 +30,9 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A filter: the kind of items (None: as it is), conditions on fields, texts that must and must not occur."""
+    """A filter: the part of items (None: as it is), conditions on fields, texts that must and must not occur."""
 
-    kind: Kind | None = None
+    part: Part | None = None
     conditions: tuple[Condition, ...] = ()
     texts: tuple[str, ...] = ()  # casefolded
     without: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def parse_query(line: str) -> Query:
 
     A word that begins like a condition on no known field is a text, unless it is nearly the name of one.
     """
-    kind: str | None = None
+    part: str | None = None
     conditions: list[Condition] = []
     texts: list[str] = []
     without: list[str] = []
@@ -60,15 +60,15 @@ def parse_query(line: str) -> Query:
         minus, quoted, word = match.groups()
         if word is None:
             (without if minus else texts).append(quoted.casefold())
-        elif word in KINDS:
-            kind = word
+        elif word in PARTS:
+            part = word
         elif (found := _CONDITION.fullmatch(word)) and (condition := _condition(*found.groups())):
             conditions.append(condition)
         elif len(word) > 1 and word[0] == "-":
             without.append(word[1:].casefold())
         else:
             texts.append(word.casefold())
-    return Query(cast("Kind | None", kind), tuple(conditions), tuple(filter(None, texts)), tuple(filter(None, without)))
+    return Query(cast("Part | None", part), tuple(conditions), tuple(filter(None, texts)), tuple(filter(None, without)))
 
 
 def _condition(name: str, operator: str, text: str) -> Condition | None:

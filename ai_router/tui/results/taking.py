@@ -48,7 +48,7 @@ def as_csv(results: Sequence[BatchResult]) -> str:
 
 
 def as_markdown(results: Sequence[BatchResult]) -> str:
-    """A table of GitHub's kind."""
+    """A table of GitHub's part."""
 
     def cell(text: str) -> str:
         return text.replace("\\", "\\\\").replace("|", "\\|").replace("\r\n", "\n").replace("\n", "<br>")
@@ -111,8 +111,8 @@ class TakingResults(FindingResults):
             table.border_title = f"Results · {plural(len(self.marked), 'row')} marked" if self.marked else "Results"
 
     def action_again(self) -> None:
-        """A new job of the marked rows, of the rows that are shown, or of a kind."""
-        counts = {kind: self._counts.of(kind) for kind in ("all", "done", "failed", "pending")}
+        """A new job of the marked rows, of the rows that are shown, or of a part."""
+        counts = {part: self._counts.of(part) for part in ("all", "done", "failed", "pending")}
         shown = list(self.shown_ids()) if self.filter_text and not self.marked else ()
         ask_which(self, self.path, counts, sorted(self.marked) or shown)
 

@@ -37,7 +37,7 @@ class RowReadingScreen(ScrollingScreen[int]):
 
     STEP = 2
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("reading.next", "reading.previous"),
+        *bind("reading.next", "reading.previous", "reading.next_item", "reading.previous_item"),
         *shown("evaluation.marks", "evaluation.copy"),
         *bind("evaluation.copy_json", "app.back"),
     ]
@@ -91,6 +91,8 @@ class RowReadingScreen(ScrollingScreen[int]):
     def action_next(self) -> None:
         """The next row."""
         self._go(self.place + 1)
+
+    action_next_hit = action_next  # nothing is looked for here
 
     def action_previous(self) -> None:
         """The row before."""

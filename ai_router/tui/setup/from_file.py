@@ -17,13 +17,13 @@ from textual.widgets import Button, Input, Static
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
-from ai_router.tui.setup.source_view import PreviewPanel, ReportView
+from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.file_tree import FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from batch.datasets.source import DatasetSource, looks_like_dataset, open_dataset
 from batch.errors import BatchError
-from batch.sources import FILE_ENDINGS, Entry, Report, Source, open_source, validate
+from batch.sources import FILE_ENDINGS, Entry, Source, Validation, open_source, validate
 
 TYPING_SECONDS = 0.3  # after the last key before a typed path is looked at
 FRAME_SECONDS = 0.15
@@ -49,7 +49,7 @@ class FromFileScreen(FlowScreen):
         self.set_reactive(FlowScreen.crumbs, ("Batch", "From file"))
         self.path_text = path
         self.source: Source | None = None
-        self.report: Report | None = None
+        self.report: Validation | None = None
         self.checking = False
         self.skip_invalid = False
         self._number = 0  # of the latest check; an older one sees that and ends
@@ -82,7 +82,7 @@ class FromFileScreen(FlowScreen):
             with Vertical(id="right"):
                 with VerticalScroll(id="report-box", classes="panel", can_focus=False) as box:
                     box.border_title = "Check"
-                    yield ReportView(id="report")
+                    yield ValidationView(id="report")
                 with Horizontal(id="column-line"):
                     yield Static("column with the prompts", classes="muted")
                     yield Input(placeholder="prompt", id="column")
@@ -109,7 +109,7 @@ class FromFileScreen(FlowScreen):
     def on_mount(self) -> None:
         """Look at a path that was given."""
         self.set_interval(FRAME_SECONDS, self._frame)
-        self.query_one("#report", ReportView).show_text(EMPTY)
+        self.query_one("#report", ValidationView).show_text(EMPTY)
         self._show_buttons()
         if self.path_text:
             self.look()
@@ -194,7 +194,7 @@ class FromFileScreen(FlowScreen):
         self._number += 1
         number, self._read = self._number, 0
         self.source, self.report, self.checking = None, None, bool(self.path_text.strip())
-        report_view = self.query_one("#report", ReportView)
+        report_view = self.query_one("#report", ValidationView)
         if not self.checking:
             report_view.show_text(EMPTY)
             self.query_one(PreviewPanel).show(())
@@ -256,7 +256,7 @@ class FromFileScreen(FlowScreen):
         if number != self._number:
             return
         self.checking = False
-        view = self.query_one("#report", ReportView)
+        view = self.query_one("#report", ValidationView)
         folder = resolve(self.path_text, self.bases).is_dir()
         if folder and not self._submitted:
             view.show_text("A folder: choose a file in it, or press enter to see it in the tree.")
@@ -267,7 +267,7 @@ class FromFileScreen(FlowScreen):
         self.query_one(PreviewPanel).show(())
         self._show_buttons()
 
-    def _take_report(self, number: int, source: Source, report: Report) -> None:
+    def _take_report(self, number: int, source: Source, report: Validation) -> None:
         if number != self._number:
             return
         self.checking = False
@@ -276,7 +276,7 @@ class FromFileScreen(FlowScreen):
 
     def _checked(self) -> None:
         assert self.report is not None
-        self.query_one("#report", ReportView).show_report(self.report)
+        self.query_one("#report", ValidationView).show_report(self.report)
         self._show_buttons()
         if self._submitted:
             self._submitted = False
@@ -287,7 +287,7 @@ class FromFileScreen(FlowScreen):
 
     def _frame(self) -> None:
         if self.checking:
-            self.query_one("#report", ReportView).show_checking(self._read)
+            self.query_one("#report", ValidationView).show_checking(self._read)
 
     def _show_buttons(self) -> None:
         self.query_one("#continue", Button).disabled = not (self.report and self.report.ok and self.source)
@@ -302,7 +302,7 @@ class FromFileScreen(FlowScreen):
         report = self.report
         if report is None or report.ok or not report.total - (0 if report.skip_invalid else report.empty):
             return False
-        return all(p.kind in ("malformed", "empty") for p in report.problems if p.severity == "error")
+        return all(p.code in ("malformed", "empty") for p in report.problems if p.severity == "error")
 
     # -- onward ---------------------------------------------------------------------------------------------------
 

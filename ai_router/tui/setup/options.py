@@ -19,7 +19,7 @@ from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
 from ai_router.tui.widgets.text import plural
 from batch.job import BatchJob
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options
-from batch.sources import Report, Source
+from batch.sources import Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
 BACKGROUND_HELP = "go on when this terminal closes"
@@ -32,7 +32,7 @@ class OptionsScreen(FlowScreen):
     AUTO_FOCUS = "#start"
     BINDINGS: ClassVar[list[BindingType]] = bind("options.start")
 
-    def __init__(self, source: Source, spec: ModelSpec, total: int, report: Report | None = None) -> None:
+    def __init__(self, source: Source, spec: ModelSpec, total: int, report: Validation | None = None) -> None:
         super().__init__()
         self.report = report  # of the prompts, where they were read with this model
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, spec.name, "Options"))

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from ai_router.tui.widgets.panel import SPINNER, Panel, right
 from ai_router.tui.widgets.text import harmless, one_line, pad, plural
-from batch.sources import Entry, Report
+from batch.sources import Entry, Validation
 
 
 class PreviewPanel(Panel):
@@ -48,16 +48,16 @@ class PreviewPanel(Panel):
         return lines
 
 
-class ReportView(Static):
+class ValidationView(Static):
     """The validation report in sentences, or how far the check has come."""
 
     DEFAULT_CSS = """
-    ReportView { height: auto; width: 1fr; }
+    ValidationView { height: auto; width: 1fr; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
         super().__init__("", id=id, markup=False)
-        self.report: Report | None = None
+        self.report: Validation | None = None
         self.text = ""  # what is shown, for whoever reads rather than sees
 
     def show_text(self, text: str, style: str = "$text-muted") -> None:
@@ -77,7 +77,7 @@ class ReportView(Static):
         counted = f" · {plural(read, 'entry', 'entries')} read" if read else ""
         self._put(Content.styled(f"{spinner} {what}…{counted}", "$text-muted"))
 
-    def show_report(self, report: Report) -> None:
+    def show_report(self, report: Validation) -> None:
         """Counts, then problems: errors first."""
         self.report = report
         self._put(Content("\n").join(report_lines(report)))
@@ -87,7 +87,7 @@ class ReportView(Static):
         self.update(content)
 
 
-def report_lines(report: Report) -> list[Content]:
+def report_lines(report: Validation) -> list[Content]:
     """The report as lines, each with a sign: ✓ all well, ! a warning, ✗ an error."""
     lines: list[Content] = []
     if report.total:

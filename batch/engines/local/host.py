@@ -80,7 +80,7 @@ class _Run:
 
 
 class HostedEngine:
-    """Runs a kind of local engine ("torch", "mlx", or any `module:name` of a CoreFactory) in a process of its own.
+    """Runs a local engine ("torch", "mlx", or any `module:name` of a CoreFactory) in a process of its own.
 
     The process starts with the first `answer` and stays for the next ones. One that dies before it is ready is started
     again without native kernels, which its `about` says. When it dies, it is started again, and what
@@ -92,7 +92,7 @@ class HostedEngine:
 
     def __init__(
         self,
-        kind: str,
+        engine: str,
         spec: Mapping[str, Any],
         sampling: SamplingOptions | None = None,
         max_batch: int | None = None,
@@ -103,11 +103,11 @@ class HostedEngine:
         backoff: Sequence[float] = BACKOFF,
         timing: bool = False,
     ) -> None:
-        self.name = kind
+        self.name = engine
         self.timing = timing
         self._load = {
             "op": "load",
-            "kind": kind,
+            "engine": engine,
             "spec": {name: str(value) if isinstance(value, Path) else value for name, value in spec.items()},
             "sampling": options_dict(sampling or SamplingOptions()),
             "max_batch": max_batch,
@@ -179,7 +179,7 @@ class HostedEngine:
         finally:
             if ticker is not None:
                 ticker.cancel()
-            await self._leave(run)
+            await self._detach(run)
 
     def _room(self) -> int:
         """How many items the child should hold; what it was, while there is none."""
@@ -211,7 +211,7 @@ class HostedEngine:
         elif event.what == "failed":
             raise event.value
         elif event.what == "died":
-            return self._bury(run, event.value)
+            return self._crashed(run, event.value)
         elif event.what == "tick":
             return self._expire(run)
         else:
@@ -251,7 +251,7 @@ class HostedEngine:
             timing=_timing(frame.get("timing"), flight, duration),
         )
 
-    def _bury(self, run: _Run, how: str) -> list[BatchResponse[Answer]]:
+    def _crashed(self, run: _Run, how: str) -> list[BatchResponse[Answer]]:
         """The child is dead: what it held goes to the front of the queue, or is given up."""
         given_up: list[BatchResponse[Answer]] = []
         again: list[_Flight] = []
@@ -326,7 +326,7 @@ class HostedEngine:
         with self._lock:
             self._partials[n] = (item.id, [])
 
-    async def _leave(self, run: _Run) -> None:
+    async def _detach(self, run: _Run) -> None:
         """End a run, whatever ended it: a child that is well stays for the next one."""
         with self._lock:
             self._run = None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from batch.engines.local.core import item_sampling
 from batch.engines.schema import Constraint, Schemas
 from batch.engines.torch.prompt import encode_request, truncated  # which knows nothing of torch
-from batch.engines.torch.text import TextStream
+from batch.engines.torch.text import Detokenizer
 from batch.errors import PermanentError
 from batch.items import BatchItem, ItemId, Request
 from batch.options import SamplingOptions
@@ -23,7 +23,7 @@ class Row:
     prompt: list[int]
     sampling: SamplingOptions
     max_tokens: int  # what the request allows, cut to what the context has left
-    text: TextStream
+    text: Detokenizer
     stop_ids: frozenset[int] = frozenset()
     priority: int = 0
     ignored: list[str] = field(default_factory=list)  # names of parameters that had no effect
@@ -85,7 +85,7 @@ class Intake:
             prompt=prompt,
             sampling=sampling,
             max_tokens=room,
-            text=TextStream(self._tokenizer, sampling.stop),
+            text=Detokenizer(self._tokenizer, sampling.stop),
             stop_ids=self._end_ids | special,
             priority=item.priority,
             ignored=ignored,

@@ -100,7 +100,7 @@ class MlxCore:
         heapq.heapify(self._waiting)
         gone = [uid for uid, row in self._rows.items() if row.id == item_id]
         if gone:
-            self._leave(gone)
+            self._remove(gone)
 
     def step(self) -> list[BatchResponse[Answer]]:
         """Advance every running row by one token and prompts by one chunk; return what has finished."""
@@ -201,7 +201,7 @@ class MlxCore:
             else:
                 stopped.append(row.uid)
         if stopped:
-            self._leave(stopped)
+            self._remove(stopped)
         return done
 
     def _are_numbers(self, tokens: list[Any]) -> list[bool]:
@@ -214,7 +214,7 @@ class MlxCore:
             for first, token in zip(firsts, tokens, strict=True)
         ]
 
-    def _leave(self, uids: list[int]) -> None:
+    def _remove(self, uids: list[int]) -> None:
         self._generator.remove(uids)
         for uid in uids:
             del self._rows[uid]

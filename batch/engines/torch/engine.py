@@ -16,7 +16,7 @@ from batch.engines.torch.loader import Loaded, load
 from batch.engines.torch.prompt import noted
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
-from batch.engines.torch.text import TextStream
+from batch.engines.torch.text import Detokenizer
 from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.errors import EngineError, ErrorClass, Failure, FatalError, classify
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
@@ -65,9 +65,10 @@ class TorchCore:
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token = self._runner.bytes_per_token
         tokens = budget // per_token if per_token else 2**62
-        own = (lambda row: self._runner.own(row)) if self._runner.reckons else None  # of whichever runner there is
+        # Of whichever runner there is then.
+        footprint = (lambda row: self._runner.footprint(row)) if self._runner.reckons else None
         self._scheduler = Scheduler(
-            self.room, tokens, longest_first=order == "longest", own=own, ragged=self._runner.ragged
+            self.room, tokens, longest_first=order == "longest", footprint=footprint, ragged=self._runner.ragged
         )
         self._limit_cache()
         self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
@@ -91,7 +92,7 @@ class TorchCore:
         """Take an item; what is wrong with it comes back from the next `step`."""
         try:
             sequence = self._sequence(item)
-            self._runner.expect(sequence)
+            self._runner.register(sequence)
             self._scheduler.add(sequence)
         except EngineError as error:
             self._failed.append(BatchResponse(item.id, None, error=classify(error)))
@@ -102,7 +103,7 @@ class TorchCore:
         running = self._scheduler.cancel(item_id)
         if running is not None:
             with self._torch.inference_mode():
-                self._leave([running])
+                self._release([running])
 
     def step(self) -> list[BatchResponse[Answer]]:
         """Advance every running sequence by one token, or by a part of its prompt; return what has finished."""
@@ -141,8 +142,8 @@ class TorchCore:
                 elif reason := self._take(row, token):
                     finished.append(row)
                     done.append(_response(row, reason))
-            self._leave(broken, broken=True)
-            self._leave(finished)
+            self._release(broken, broken=True)
+            self._release(finished)
         return done
 
     def partial_texts(self) -> dict[ItemId, str]:
@@ -191,7 +192,7 @@ class TorchCore:
             failure = Failure(ErrorClass.EXHAUSTED, f"out of memory with this prompt alone: {problem}")
             return [BatchResponse(rows[0].id, None, error=failure, tokens_input=len(rows[0].prompt))]
         for row in map(self._anew, rows):
-            self._runner.expect(row)
+            self._runner.register(row)
             self._scheduler.add(row)
         return []
 
@@ -218,7 +219,7 @@ class TorchCore:
         sampling = row.sampling
         return replace(
             row,
-            text=TextStream(self._loaded.tokenizer, sampling.stop),
+            text=Detokenizer(self._loaded.tokenizer, sampling.stop),
             tokens=[],
             logprobs=None if row.logprobs is None else [],
             constraint=self._intake.constraint(sampling),
@@ -227,7 +228,7 @@ class TorchCore:
             filled=0,
         )
 
-    def _leave(self, rows: list[Sequence], *, broken: bool = False) -> None:
+    def _release(self, rows: list[Sequence], *, broken: bool = False) -> None:
         self._runner.release(rows, broken=broken)
         self._scheduler.finish(rows)
 

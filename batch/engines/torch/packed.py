@@ -75,17 +75,17 @@ class PackedRunner:
         if self.prefixes is not None:
             self.prefixes.budget = min(PREFIX_TOKENS, tokens // 4)
 
-    def expect(self, sequence: Sequence) -> None:
+    def register(self, sequence: Sequence) -> None:
         """Hear of a sequence that will come, so that what it shares is known before the first of its kind runs."""
         if self.prefixes is not None:
             self.prefixes.add(sequence.prompt)
 
-    def own(self, sequence: Sequence) -> int:
+    def footprint(self, sequence: Sequence) -> int:
         """Columns of the cache that it takes with all its tokens run; what it shares is not counted, or not again."""
         tokens = len(sequence.prompt) + len(sequence.tokens)
         if sequence.cache is None and self.prefixes is not None and not sequence.filled:
             return self._cache.takes(tokens - self.prefixes.choose(sequence.prompt)[1])
-        return self._cache.takes(_own(sequence, tokens))
+        return self._cache.takes(_unshared(sequence, tokens))
 
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
         """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
@@ -167,11 +167,11 @@ class PackedRunner:
     def _run_alone(self, tokens: list[int], first: int) -> None:
         """Tokens of a row beyond all others, from this column on, in a pass of their own."""
         row, end = len(self.rows), first + len(tokens)
-        self._cache.grow([*(_own(other, other.filled) for other in self.rows), end])
+        self._cache.grow([*(_unshared(other, other.filled) for other in self.rows), end])
         columns = list(range(first, end))
         native, segments = None, []
         if self._kernels is not None:
-            native = self._tell([(row, first, len(tokens), -1)], end, [])
+            native = self._step([(row, first, len(tokens), -1)], end, [])
         else:
             segments.append(Segment(0, len(tokens), row, [end], decode=False, width=end))
         self._forward(tokens, columns, [row] * len(tokens), columns, segments, [], [len(tokens) - 1], native)
@@ -203,7 +203,7 @@ class PackedRunner:
 
     def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
         """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
-        needed = [_own(row, row.filled) for row in self.rows]
+        needed = [_unshared(row, row.filled) for row in self.rows]
         for i, count in parts:
             needed[i] += count
         self._cache.grow(needed)
@@ -224,14 +224,14 @@ class PackedRunner:
             at = len(tokens)
             if native is None:
                 if not single:
-                    end = _own(row, first + count)
+                    end = _unshared(row, first + count)
                     segments.append(Segment(at, at + count, i, [end], decode=False, width=end))
                 if row.cache is not None:
                     shared.setdefault(row.cache, []).extend(range(at, at + count))
             tokens += row.known(first, first + count)
             positions += range(first, first + count)
             places += [i] * count
-            columns += range(_own(row, first), _own(row, first + count))
+            columns += range(_unshared(row, first), _unshared(row, first + count))
             row.filled += count
             if not row.pending:
                 ends.append(len(tokens) - 1)
@@ -252,17 +252,17 @@ class PackedRunner:
         for i, count in parts:
             row = self.rows[i]
             place = prefixes.setdefault(row.cache, len(prefixes) - 1)
-            runs.append((i, _own(row, row.filled), count, place))
+            runs.append((i, _unshared(row, row.filled), count, place))
         longest = max(self.rows[i].filled + count for i, count in parts)
-        return self._tell(runs, longest, [prefix for prefix in prefixes if prefix is not None])
+        return self._step(runs, longest, [prefix for prefix in prefixes if prefix is not None])
 
-    def _tell(self, runs: list[tuple[int, int, int, int]], longest: int, prefixes: list[Prefix]) -> Native:
+    def _step(self, runs: list[tuple[int, int, int, int]], longest: int, prefixes: list[Prefix]) -> Native:
         assert self._kernels is not None and isinstance(self._cache, PageCache)
         table = torch.from_numpy(self._cache.table)
         return Native(self._kernels, table, runs, longest, prefixes)
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
-        lengths = [_own(self.rows[i], self.rows[i].filled + 1) for i in slots]
+        lengths = [_unshared(self.rows[i], self.rows[i].filled + 1) for i in slots]
         # Products of bf16 copy what is not in one piece, so they read whole slots.
         whole = self._cache.dtype is not None
         call_cost = CALL_BYTES * len(self._cache.layers) / max(self._cache.bytes_per_token(), 1)
@@ -318,6 +318,6 @@ def _decodes(row: Sequence) -> bool:
     return bool(row.tokens) and row.pending == 1
 
 
-def _own(sequence: Sequence, tokens: int) -> int:
+def _unshared(sequence: Sequence, tokens: int) -> int:
     """So many tokens of a sequence, without those of its shared prefix."""
     return tokens - (sequence.cache.length if sequence.cache is not None else 0)

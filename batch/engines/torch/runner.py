@@ -12,7 +12,7 @@ from batch.engines.torch.graphs import PlainSteps
 from batch.engines.torch.native import kernels
 from batch.engines.torch.packed import PackedRunner
 from batch.engines.torch.sequence import Sequence
-from batch.engines.torch.single import SingleRunner, rope_kinds
+from batch.engines.torch.single import SingleRunner, rope_types
 from batch.engines.torch.static import StaticRunner
 from batch.engines.torch.trial import Trial
 from batch.engines.torch.troubles import first_line, out_of_memory
@@ -46,7 +46,7 @@ class BatchRunner(InTurns):
     def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
         """Take sequences in, left-padded to the longest, as new rows that end where the others do."""
         longest = max(len(s.prompt) for s in sequences)
-        self._make_room(len(sequences), longest)
+        self._reserve(len(sequences), longest)
         first = len(self.rows)
         self.rows += sequences
         # [rows, longest]
@@ -55,7 +55,7 @@ class BatchRunner(InTurns):
 
     def decode(self) -> torch.Tensor:
         """One more column: the newest token of every row."""
-        self._make_room(0, 0, columns=1)
+        self._reserve(0, 0, columns=1)
         self._end += 1
         lengths = [s.cached + 1 for s in self.rows]
         ids = torch.tensor([[s.last_token] for s in self.rows])  # [rows, 1]
@@ -97,7 +97,7 @@ class BatchRunner(InTurns):
         logits: torch.Tensor = out.logits[:, -1].float()
         return logits
 
-    def _make_room(self, rows: int, longest: int, columns: int = 0) -> None:
+    def _reserve(self, rows: int, longest: int, columns: int = 0) -> None:
         """Room for more rows, for prompts as long as the window's columns, and for more columns at its end."""
         start = self._end - max((s.cached for s in self.rows), default=0)
         width, held = self._end - start, len(self.rows)
@@ -201,5 +201,5 @@ def _trial(model: Any, text: list[int] | None) -> Trial:
 def _rows_may_share(model: Any) -> bool:
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ())
-    changing = rope_kinds(model).keys() & LENGTH_DEPENDENT_ROPE
+    changing = rope_types(model).keys() & LENGTH_DEPENDENT_ROPE
     return layers <= SHARED_LAYERS and not changing and not getattr(model, "_is_stateful", False)

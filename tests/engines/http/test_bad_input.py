@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from batch.engines.http.kind import make, server_of
 from batch.engines.http.probe import models_of
+from batch.engines.http.row import make, server_of
 from batch.errors import ErrorClass, FatalError
 from batch.options import RunOptions, SamplingOptions
 from batch.processor import BatchProcessor

@@ -18,10 +18,10 @@ from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.from_file import FromFileScreen
-from ai_router.tui.setup.source_view import PreviewPanel, ReportView
+from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
 from ai_router.tui.widgets.file_tree import FileTree, read_folder
 from ai_router.tui.widgets.path_input import PathInput, complete, resolve
-from batch.sources import FILE_ENDINGS, Report, Source, validate
+from batch.sources import FILE_ENDINGS, Source, Validation, validate
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def screen_of(pilot: Pilot[int]) -> FromFileScreen:
 
 
 def report(pilot: Pilot[int]) -> str:
-    return screen_of(pilot).query_one(ReportView).text
+    return screen_of(pilot).query_one(ValidationView).text
 
 
 async def enter_path(pilot: Pilot[int], text: str) -> None:
@@ -206,7 +206,7 @@ async def test_a_big_file_is_previewed_at_once_and_a_newer_choice_ends_its_check
     (files / "big.txt").write_text("".join(f"question number {n}\n" for n in range(300)))
     ended = []
 
-    def endless(source: Source, *, progress: Callable[[int], None]) -> Report:
+    def endless(source: Source, *, progress: Callable[[int], None]) -> Validation:
         if source.name != "big.txt":
             return validate(source, progress=progress)
         try:
