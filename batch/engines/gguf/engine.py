@@ -271,7 +271,7 @@ def _sampling_body(sampling: SamplingOptions, context: int) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
-        "repeat_penalty": sampling.repetition_penalty,
+        "repeat_penalty": 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty,
         "repeat_last_n": context,
         "seed": -1 if sampling.seed is None else sampling.seed % 2**32,
         "stop": list(sampling.stop),
