@@ -204,6 +204,7 @@ class Feed:
         count = 0
         behind = self._held_up()
         while not self.stopped:
+            self._changed.clear()  # before the looking: what changes meanwhile wakes it
             wait: float | None = None
             if not behind and not self.paused and self._room:
                 if held is None:
@@ -225,7 +226,6 @@ class Feed:
                         await asyncio.sleep(0)
                         behind = self._held_up()
                     continue
-            self._changed.clear()
             self._waits = True
             try:
                 await asyncio.wait_for(self._changed.wait(), wait)

@@ -274,6 +274,15 @@ def test_generation_config_is_honoured(tmp_path: Path, name: str) -> None:
     same(path, core, 12)
 
 
+@pytest.mark.parametrize(("given", "wanted"), [(None, 1.4), (1.0, 1.0), (1.9, 1.9)])
+def test_a_penalty_that_the_model_asks_for_is_the_users_where_one_is_given(
+    tmp_path: Path, given: float | None, wanted: float
+) -> None:
+    path = save(tmp_path, t.LlamaConfig(**COMMON, **SHAPE, **KV), repetition_penalty=1.4)
+    core = TorchCore(load(path, "fp32"), SamplingOptions(repetition_penalty=given), 3)
+    same(path, core, 12, repetition_penalty=wanted)
+
+
 def test_what_of_it_is_not_honoured_is_said(tmp_path: Path) -> None:
     path = save(tmp_path, t.LlamaConfig(**COMMON, **SHAPE, **KV), num_beams=4, do_sample=True, temperature=0.6)
     notes = TorchCore(load(path, "fp32"), SamplingOptions(), 1).about["notes"]
