@@ -77,4 +77,4 @@ def penalty_alone(folder: Path) -> tuple[float, list[str]]:
     notes = [f"as the model asks: repetition_penalty {penalty}"] if good else []
     if lost := [name for name in asked if not (good and name == "repetition_penalty")]:
         notes.append(f"not done though the model asks: {said(config, lost)}")
-    return float(penalty) if good else 1.0, notes + sampled(config)
+    return float(penalty) if good and penalty is not None else 1.0, notes + sampled(config)
