@@ -52,12 +52,12 @@ def plan_file(
         plan.put(None, choice.lane if choice else models[0], choice.reason if choice else "")
         page.append((request, choice or Choice("", tuple(router.able(request)), "", *category)))
         if len(page) == PAGE:
-            _expect(router, page, items, cost, limit)
+            _estimate(router, page, items, cost, limit)
             page = []
             if progress:
                 progress(number)
     if page:
-        _expect(router, page, items, cost, limit)
+        _estimate(router, page, items, cost, limit)
     if not number:
         raise RoutingError("There is nothing to route: the file has no prompts")
     decide(router, plan, items, wish, curve=curve)
@@ -74,7 +74,7 @@ def _named(router: Router, request: Request, category: tuple[str, float]) -> Cho
     return Choice(spec.id, (spec.id,), "the input names it", *category)
 
 
-def _expect(
+def _estimate(
     router: Router,
     page: list[tuple[Request, Choice]],
     items: Items,
