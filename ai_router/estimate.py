@@ -13,7 +13,7 @@ from batch.job import BatchResult
 from batch.options import SamplingOptions
 from batch.prices import Usage, dollars
 from batch.running.progress import format_duration
-from batch.sources import Report
+from batch.sources import Validation
 
 FEWEST, MOST = 1 / 5, 1 / 3  # tokens a character of plain text, for a tokenizer that is not at hand
 FEWEST_EXTRA, MOST_EXTRA = 1 / 6, 1 / 2  # and for each further byte of a character that has several
@@ -46,7 +46,7 @@ class Estimate:
         return "cost unknown" if self.cost is None else _money(*self.cost)
 
 
-def before(spec: ModelSpec, report: Report, sampling: SamplingOptions) -> Estimate | None:
+def before(spec: ModelSpec, report: Validation, sampling: SamplingOptions) -> Estimate | None:
     """What is known before anything has run; None for a model that runs here, which costs nothing."""
     price = price_of(spec)
     if not spec.is_remote:
@@ -66,7 +66,7 @@ def before(spec: ModelSpec, report: Report, sampling: SamplingOptions) -> Estima
 
 def price_of(spec: ModelSpec) -> Callable[[Usage], int | None] | None:
     """Billionths of a dollar of a usage, as a function; None where the price is not known."""
-    from batch.engines.http.kind import server_of
+    from batch.engines.http.row import server_of
 
     if spec.engine != "server":
         return None

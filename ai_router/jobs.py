@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
-from ai_router.lanes import directed, lanes_engine, named
+from ai_router.lanes import check_choices, checked, directed, lanes_engine, models_of, named
 from ai_router.models import ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
@@ -21,17 +21,17 @@ from ai_router.shards import shard_of
 from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
-from batch.errors import BatchError, CheckpointError, FatalError
+from batch.errors import BatchError, CheckpointError
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
-from batch.options import AS_MODEL, RunOptions, SamplingOptions, build_options, options_dict
+from batch.options import RunOptions, SamplingOptions, build_options, options_dict
 from batch.processor import BatchProcessor
 from batch.running.live import Watch
 from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
 
 if TYPE_CHECKING:
-    from batch.sources import Report, Source
+    from batch.sources import Source, Validation
 
 
 ANSWERS_NAME = "answers.cache"  # beside the checkpoints: what `reuse: jobs` remembers
@@ -60,6 +60,8 @@ class JobPlan:
     shard: tuple[int, int] | None = None  # of an input that several jobs share: which of how many, from 1
     lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
     chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
+    only: list[str] = field(default_factory=list)  # the only models that may answer, where that was said
+    compared: dict[str, Any] | None = None  # of a comparison: its own {"group": id, "models": [...]}
     stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
 
     def as_config(self) -> dict[str, Any]:
@@ -75,9 +77,13 @@ class JobPlan:
             config["table"] = self.table
         if self.shard is not None:
             config[SHARD] = list(self.shard)
+        if self.compared is not None:
+            config["compared"] = self.compared
         config["lanes"] = self.lanes
         if self.chains:
             config["chains"] = self.chains
+        if self.only:
+            config["only"] = self.only
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -87,7 +93,7 @@ def check(
     plan: JobPlan,
     progress: Callable[[int], None] | None = None,
     registry: Registry | None = None,
-) -> Report:
+) -> Validation:
     """The validation report of a source against a model's context; reads the whole source once.
 
     Items that name a model of the `registry` are counted as that one's.
@@ -132,6 +138,8 @@ def create_job(
     if registry is not None:
         # `config` holds the plan's own list, and the job's row is written after its items, when all have been seen.
         requests = directed(requests, registry, plan.model, plan.lanes, plan.chains)
+        if spec is not None:
+            requests = checked(requests, plan.run, lambda: models_of(registry, spec, plan.lanes, plan.chains))
     job = processor.create_job(plan.model, requests, config=config, progress=progress)
     assert job.checkpoint_file is not None
     remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
@@ -160,6 +168,8 @@ def plan_of(job: BatchJob) -> JobPlan:
         shard=shard_of(config),
         lanes=[str(lane) for lane in config.get("lanes", ())],
         chains=dict(config.get("chains", {})),
+        only=[str(model) for model in config.get("only", ())],
+        compared=config.get("compared"),
     )
 
 
@@ -200,10 +210,10 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     def make(spec: ModelSpec, sampling: SamplingOptions, **how: Any) -> Engine[Request, Answer]:
         return reusing(make_engine(spec, sampling, **how), spec, sampling, plan.run.reuse, answers)
 
-    if plan.lanes:
-        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
-    if spec.engine != "provider" and (plan.run.lane != AS_MODEL or plan.run.deadline):
-        raise FatalError(f"--lane and --deadline are for a provider's model; {spec.id} runs on {spec.engine}")
+    if plan.lanes or spec.fallback:
+        made = lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains, plan.only)
+        return kind.wrapped(made)
+    check_choices([spec], plan.run)
     spec = spec.configured(plan.run)
     return kind.wrapped(make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout))
 
@@ -265,12 +275,14 @@ def start(
 
 
 def spare_collector() -> None:
-    """Leave what is loaded by now out of garbage collection, once: it lives as long as the process.
+    """Leave what is loaded by now out of garbage collection, once: it lives as long as the process; and look less often
+    for cycles among what is made later, of which a run leaves next to none.
 
     Beside a fast run, walking it again and again took a fifth of the time.
     """
     if not gc.get_freeze_count():
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
 
 
 def check_free(job: BatchJob) -> None:

@@ -221,9 +221,9 @@ def quantiser(folder: str, rows: int, which: str) -> dict[str, Any]:
 
 def collisions(folder: str, rows: int) -> dict[str, Any]:
     """The report on so many IDs."""
-    from batch.semantic_ids.collisions import collision_report
+    from batch.semantic_ids.collisions import count_collisions
 
     codes = np.load(Path(folder) / "codes.npy")[:rows]
     clock = Clock()
-    report = collision_report(codes, CODEWORDS)
+    report = count_collisions(codes, CODEWORDS)
     return {**clock.read(), "unique": report.unique, "items": report.items}

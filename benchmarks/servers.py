@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from batch.engines.http.kind import make
+from batch.engines.http.row import make
 from batch.options import RunOptions, SamplingOptions
 from batch.processor import BatchProcessor
 from batch.running.run import Run

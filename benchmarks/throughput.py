@@ -8,7 +8,7 @@ from batch import Run
 from batch.options import RunOptions
 from benchmarks.common import InstantEngine, Row, in_process, make_job, workspace
 
-TARGET = 20_000
+TARGET = 80_000
 
 
 def rates(count: int) -> tuple[float, float]:

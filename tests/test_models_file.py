@@ -245,11 +245,11 @@ def test_a_folder_quantised_by_mlx_names_its_engine(tmp_path: Path) -> None:
 
 
 def test_every_row_of_the_table_is_whole() -> None:
-    for row in engines.kinds():
-        assert row.name in engines.TABLE and row.kind in ("local", "server", "provider", "cluster")
+    for row in engines.rows():
+        assert row.name in engines.TABLE and row.where in ("local", "server", "provider", "cluster")
         assert bool(row.core) != bool(row.factory) and row.describes
         # What a cluster runs is another engine's, which says so with --cluster and not with `engine`.
-        assert bool(row.forms) != (row.kind == "cluster")
+        assert bool(row.forms) != (row.where == "cluster")
         assert set(row.forms) <= set(FORMS) and set(row.needs) <= {*COMMON, *row.options}
     with pytest.raises(FatalError, match="unknown engine 'torhc'; did you mean torch"):
         find_core("torhc")

@@ -9,9 +9,9 @@ from ai_router import jobs
 from ai_router.cli import output
 from ai_router.cli.display import make_display
 from ai_router.cli.flags import add_flags
-from ai_router.cli.resume import ending_of
+from ai_router.cli.following import detach, run_job
+from ai_router.cli.resume import after_of
 from ai_router.cli.run import add_display_flags
-from ai_router.cli.running import detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import plural
@@ -59,14 +59,16 @@ def main(args: argparse.Namespace, session: Session) -> int:
             raise UsageError(problem)
         for warning in session.workspace.withheld:
             display.note(f"Warning: {warning}")
-        ending = ending_of(args, session, job)
+        after = after_of(args, session, job)
         if args.detach:
-            return detach(session, job, ending, display, _words(args), verb="collect")
+            return detach(session, job, after, display, _words(args), verb="collect")
         display.note(f"Job {job.job_id}: {plural(away, 'prompt')} with a provider, model {plan.model}")
         assert job.checkpoint_file is not None
-        stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False) if ending.export.stream else None
+        stream = (
+            output.JsonlOutput(after.export.stream, job.checkpoint_file, new=False) if after.export.stream else None
+        )
         try:
-            return run_job(session, job, plan, ending, display, signals, stream, wait=args.wait)
+            return run_job(session, job, plan, after, display, signals, stream, wait=args.wait)
         finally:
             if stream is not None:
                 stream.close()

@@ -10,8 +10,8 @@ from ai_router import datasets, jobs
 from ai_router.cli.display import Both, Display, LogDisplay, WarningDisplay, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
+from ai_router.cli.following import AfterRun, detach, run_job
 from ai_router.cli.run import add_display_flags, notify_options
-from ai_router.cli.running import Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
@@ -183,10 +183,10 @@ def _run(
     notes = [f"Warning: {text}" for text in prepared.warnings]
     notes += _skipped(source, everything=args.log_level == "DEBUG")
     told = ("malformed", "empty_source")
-    problems = [problem for problem in report.problems if problem.kind not in told]
+    problems = [problem for problem in report.problems if problem.code not in told]
     notes += [f"Warning: {problem.text.replace('custom_id', 'id')}" for problem in problems]
     if args.check_only:
-        return _tell_check(prepared, report.total, notes)
+        return _print_check(prepared, report.total, notes)
     for note in notes:
         display.note(note)
     if not report.total:
@@ -202,19 +202,19 @@ def _run(
         prepared.spec,
     )
     display.busy("")
-    ending = Ending(notify=notify, notify_given=notify_given)
+    after = AfterRun(notify=notify, notify_given=notify_given)
     if args.detach:
-        return detach(session, job, ending, display)
-    _tell_start(job, prepared, display)
-    return run_job(session, job, plan, ending, display, signals)
+        return detach(session, job, after, display)
+    _print_start(job, prepared, display)
+    return run_job(session, job, plan, after, display, signals)
 
 
-def _tell_start(job: BatchJob, prepared: datasets.Prepared, display: Display) -> None:
+def _print_start(job: BatchJob, prepared: datasets.Prepared, display: Display) -> None:
     adapter = f", {prepared.about_adapter}" if prepared.adapter else ""
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'example')}, model {prepared.model}{adapter}")
 
 
-def _tell_check(prepared: datasets.Prepared, total: int, notes: list[str]) -> int:
+def _print_check(prepared: datasets.Prepared, total: int, notes: list[str]) -> int:
     """What is there, on stdout: every setting, the examples, the adapter."""
     for line in prepared.lines():
         emit(line)

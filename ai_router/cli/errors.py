@@ -42,7 +42,7 @@ def exit_code_of(error: BaseException) -> int:
     return Exit.FAILED
 
 
-def tell(error: BaseException, *, verbose: bool) -> int:
+def print_error(error: BaseException, *, verbose: bool) -> int:
     """Say on stderr what is wrong, with a traceback only if asked for one; returns the exit code."""
     from batch.errors import BatchError
 

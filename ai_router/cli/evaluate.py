@@ -115,18 +115,20 @@ def _options(args: argparse.Namespace) -> EvaluationOptions:
 
 
 def _evaluated(ours: Scored, theirs: Scored | None, options: EvaluationOptions) -> tuple[Report, Comparison | None]:
-    with _progress() as told:
+    with _progress() as progress:
         if theirs is None:
             from batch.evaluation.evaluate import evaluate
 
-            return evaluate(ours.pairs(told), options, name=ours.name), None
+            return evaluate(ours.pairs(progress), options, name=ours.name), None
         from batch.evaluation.compare import compare
 
         name, against = ours.name, theirs.name
         if name == against:
             # base/results.jsonl and tuned/results.jsonl
             name, against = (f"{run.path.absolute().parent.name}/{run.name}" for run in (ours, theirs))
-        return compare(lambda: ours.pairs(told), lambda: theirs.pairs(told), options, name=name, against=against)
+        return compare(
+            lambda: ours.pairs(progress), lambda: theirs.pairs(progress), options, name=name, against=against
+        )
 
 
 @contextmanager
@@ -137,7 +139,7 @@ def _progress() -> Iterator[Callable[[int], None] | None]:
         return
     begin = shown = time.monotonic()
 
-    def told(line: int) -> None:
+    def progress(line: int) -> None:
         nonlocal shown
         now = time.monotonic()
         if now - begin > 0.5 and now - shown > 0.1:
@@ -146,7 +148,7 @@ def _progress() -> Iterator[Callable[[int], None] | None]:
             sys.stderr.flush()
 
     try:
-        yield told
+        yield progress
     finally:
         if shown > begin:
             sys.stderr.write("\r\x1b[K")

@@ -97,14 +97,14 @@ def _quality(evidence: Any, models: list[str]) -> Iterator[str]:
             by = "category and features" if made.weights is not None else "category alone"
             yield (
                 f"{inert(model)}: by {by}, Brier {good.brier:.3f} (the overall rate alone: {good.plain:.3f}), "
-                f"ECE {good.ece:.3f}, on {good.n:,} rows left out of the fit"
+                f"ECE {good.ece:.3f} ({good.by_chance:.3f} by chance alone), on {good.n:,} rows left out of the fit"
             )
 
 
 def _add(args: argparse.Namespace, session: Session, evidence: Any) -> int:
     from ai_router.routing.evidence import Graded
     from batch.evaluation.pairs import read_results
-    from batch.evaluation.running import RunningScore
+    from batch.evaluation.tally import ScoreTally
     from batch.sources import user_path
 
     if not args.model:
@@ -112,7 +112,7 @@ def _add(args: argparse.Namespace, session: Session, evidence: Any) -> int:
     model = session.registry.get(args.model).id
     if args.match not in ("exact", "contains", "regex", "number", "json", "choice"):
         raise UsageError(f"--match is exact, contains, regex, number, json or choice, not {args.match}")
-    score = RunningScore(args.match)
+    score = ScoreTally(args.match)
     path = user_path(args.add)
 
     def rows() -> Iterator[Graded]:

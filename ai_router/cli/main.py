@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from ai_router import __version__
-from ai_router.cli.errors import Exit, Terminated, tell
+from ai_router.cli.errors import Exit, Terminated, print_error
 from ai_router.cli.text import is_terminal, narrate
 
 VERBS = {
@@ -40,6 +40,7 @@ VERBS = {
     "models": "list the models that can be chosen",
     "route": "which model would answer what, why, and for how much",
     "evidence": "what scored jobs have shown of each model",
+    "compare": "two to four models side by side, over one prompt or a file",
     "ask": "one prompt, its answer on stdout",
     "trust": "let a folder's files name commands, webhooks and modules",
 }
@@ -127,7 +128,7 @@ def _add_globals(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    _prepare_streams()
+    _prepare_stdio()
     verbose = False
     try:
         unknown = _unknown_verb(words)
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         return Exit.PIPE
     except Exception as error:
-        return tell(error, verbose=verbose)
+        return print_error(error, verbose=verbose)
 
 
 def _verb(args: argparse.Namespace) -> int:
@@ -193,7 +194,7 @@ def _unknown_verb(words: Sequence[str]) -> str | None:
     return None
 
 
-def _prepare_streams() -> None:
+def _prepare_stdio() -> None:
     """Whatever the locale, data in a pipe is UTF-8, and no character is a reason to fail."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -82,7 +82,7 @@ def merge(job: BatchJob, options: ExportOptions) -> int:
     return merge_file(job, options.merge, names=names, inert_csv=options.inert_csv)
 
 
-class Stream:
+class JsonlOutput:
     """A JSONL file that grows with the run. It first gets what the job has already."""
 
     def __init__(self, path: str, checkpoint: Path, *, new: bool) -> None:

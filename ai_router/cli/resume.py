@@ -10,8 +10,8 @@ from ai_router.cli import metrics, output
 from ai_router.cli.display import Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, as_arguments, flag_name, given
-from ai_router.cli.run import add_display_flags, check_ending, notify_options
-from ai_router.cli.running import Ending, detach, run_job
+from ai_router.cli.following import AfterRun, detach, run_job
+from ai_router.cli.run import add_display_flags, check_after, notify_options
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, plural
@@ -58,13 +58,13 @@ def main(args: argparse.Namespace, session: Session) -> int:
         plan = _plan(args, session, job, display)
         for problem in session.workspace.withheld:
             display.note(f"Warning: {problem}")
-        ending = ending_of(args, session, job)
+        after = after_of(args, session, job)
         if job.processed >= job.total_prompts and not (args.retry_failed and job.failed):
-            return _nothing_left(session, job, plan, ending, args, display, signals)
+            return _nothing_left(session, job, plan, after, args, display, signals)
         if problem := jobs.why_not_ready(session.registry, plan):
             raise UsageError(problem)
         _allow_change(args, session, job, plan, display)
-        return _go_on(session, job, plan, ending, args, display, signals)
+        return _go_on(session, job, plan, after, args, display, signals)
 
 
 def _plan(args: argparse.Namespace, session: Session, job: BatchJob, display: Display) -> jobs.JobPlan:
@@ -96,7 +96,7 @@ def _allow_change(
     args.yes = True
 
 
-def ending_of(args: argparse.Namespace, session: Session, job: BatchJob) -> Ending:
+def after_of(args: argparse.Namespace, session: Session, job: BatchJob) -> AfterRun:
     """What is to happen with the answers, as the flags say; refused where a job of this kind has no use for them."""
     said = given(args, ExportOptions)
     if kind_of(job.kind).files and said:
@@ -105,11 +105,11 @@ def ending_of(args: argparse.Namespace, session: Session, job: BatchJob) -> Endi
     export = output.resolved(ExportOptions(**said), openai_batch=is_openai_batch(job))
     notify, notify_given = notify_options(args, session.workspace.settings)
     form = "format" in said
-    ending = Ending(export, form or "path" in said, form, notify, notify_given, args.retry_failed)
-    ending.metrics = metrics.check(args.metrics)
+    after = AfterRun(export, form or "path" in said, form, notify, notify_given, args.retry_failed)
+    after.metrics = metrics.check(args.metrics)
     assert job.checkpoint_file is not None
-    check_ending(ending, args, [job.checkpoint_file])
-    return ending
+    check_after(after, args, [job.checkpoint_file])
+    return after
 
 
 def is_openai_batch(job: BatchJob) -> bool:
@@ -126,7 +126,7 @@ def _go_on(
     session: Session,
     job: BatchJob,
     plan: jobs.JobPlan,
-    ending: Ending,
+    after: AfterRun,
     args: argparse.Namespace,
     display: Display,
     signals: Signals,
@@ -136,15 +136,15 @@ def _go_on(
         changes += as_arguments(RunOptions, given(args, RunOptions))
         model = [] if kind_of(job.kind).own_engine else ["--model", plan.model]
         agreed = ["--yes"] if args.yes else []
-        return detach(session, job, ending, display, [*changes, *model, *agreed])
+        return detach(session, job, after, display, [*changes, *model, *agreed])
     assert job.checkpoint_file is not None
     left = job.total_prompts - job.processed + (job.failed if args.retry_failed else 0)
     display.note(
         f"Job {job.job_id}: {left:,} of {plural(job.total_prompts, kind_of(job.kind).item)} left, model {plan.model}"
     )
-    stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False) if ending.export.stream else None
+    stream = output.JsonlOutput(after.export.stream, job.checkpoint_file, new=False) if after.export.stream else None
     try:
-        return run_job(session, job, plan, ending, display, signals, stream, allow_change=args.yes)
+        return run_job(session, job, plan, after, display, signals, stream, allow_change=args.yes)
     finally:
         if stream is not None:
             stream.close()
@@ -154,7 +154,7 @@ def _nothing_left(
     session: Session,
     job: BatchJob,
     plan: jobs.JobPlan,
-    ending: Ending,
+    after: AfterRun,
     args: argparse.Namespace,
     display: Display,
     signals: Signals,
@@ -162,23 +162,23 @@ def _nothing_left(
     """Every prompt has a result; what was asked for with them is done all the same."""
     if job.status != JobStatus.COMPLETED:  # killed between its last answer and its end
         args.detach = False
-        return _go_on(session, job, plan, ending, args, display, signals)
+        return _go_on(session, job, plan, after, args, display, signals)
     assert job.checkpoint_file is not None
     display.note(f"Job {job.job_id} is complete: {job.completed:,} done, {job.failed:,} failed.")
-    if ending.export.stream:
-        stream = output.Stream(ending.export.stream, job.checkpoint_file, new=False)
+    if after.export.stream:
+        stream = output.JsonlOutput(after.export.stream, job.checkpoint_file, new=False)
         try:
             stream.catch_up()
         finally:
             stream.close()
-    if ending.wanted:
-        target, _ = output.write(job, ending.export, session.workspace.outputs)
+    if after.wanted:
+        target, _ = output.write(job, after.export, session.workspace.outputs)
         if target != output.STDOUT:
             display.note(f"Wrote {target}")
-    if ending.export.merge:
-        output.merge(job, ending.export)
-        display.note(f"Wrote {ending.export.merge}")
-    if not (ending.wanted or ending.export.merge or ending.export.stream):
+    if after.export.merge:
+        output.merge(job, after.export)
+        display.note(f"Wrote {after.export.merge}")
+    if not (after.wanted or after.export.merge or after.export.stream):
         display.note(f"Results: {session.command('show', job)}")
     if job.failed:
         display.note(f"Try the failed ones again with: {session.command('resume', job, ['--retry-failed'])}")

@@ -74,7 +74,7 @@ def _explain(number: int, router: object, plan: object, source: Source) -> None:
     from ai_router.routing.categories import probabilities
     from ai_router.routing.cues import CATEGORIES
     from ai_router.routing.language import language_of
-    from ai_router.routing.planning import FilePlan
+    from ai_router.routing.plan import FilePlan
     from ai_router.routing.router import Router
     from ai_router.routing.rules import about_tokens
 
@@ -102,7 +102,7 @@ def _explain(number: int, router: object, plan: object, source: Source) -> None:
 def _facts(plan: object) -> dict[str, object]:
     from dataclasses import asdict
 
-    from ai_router.routing.planning import FilePlan
+    from ai_router.routing.plan import FilePlan
 
     assert isinstance(plan, FilePlan)
     return {

@@ -14,8 +14,9 @@ from ai_router.cli import metrics, output, tables
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
+from ai_router.cli.following import PRIVATE, AfterRun, detach, run_job
+from ai_router.cli.jobfiles import save_template, trusted_template
 from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
-from ai_router.cli.running import PRIVATE, Ending, detach, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
@@ -23,15 +24,14 @@ from ai_router.cli.trying import try_first
 from ai_router.models import ModelSpec
 from ai_router.models.factory import check_cluster
 from ai_router.settings import Settings
-from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.errors import BatchError
 from batch.items import Request
 from batch.job import BatchJob
-from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, save_jobfile
+from batch.jobfile import ExportOptions, JobFile, SourceOptions
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
 from batch.running.policy import ErrorStrategy
-from batch.sources import Report, Source, user_path
+from batch.sources import Source, Validation, user_path
 
 if TYPE_CHECKING:
     from ai_router.routing.router import Router
@@ -127,13 +127,13 @@ class _Task:
     jobfile: JobFile
     spec: ModelSpec
     source: Source
-    ending: Ending
+    after: AfterRun
     router: Router | None = None  # of a job whose items each have a model of their own
 
 
 def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _Task:
     whole, prompt = tables.split_templates(args.template)
-    jobfile = _template(user_path(whole), display) if whole else JobFile()
+    jobfile = trusted_template(user_path(whole), display) if whole else JobFile()
     _take_flags(jobfile, args)
     if prompt is not None:
         jobfile.source.template = prompt
@@ -168,24 +168,13 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
         export = output.resolved(jobfile.export, openai_batch=source.openai_batch)
         tables.check_merge(export, source, jobfile, spec)
         form = jobfile.export.format is not None
-        ending = Ending(export, form or jobfile.export.path is not None, form, notify, notify_given)
-        ending.metrics = metrics.check(args.metrics)
-        check_ending(ending, args, [source.path] if source.path else [])
+        after = AfterRun(export, form or jobfile.export.path is not None, form, notify, notify_given)
+        after.metrics = metrics.check(args.metrics)
+        check_after(after, args, [source.path] if source.path else [])
     except BaseException:
         source.close()
         raise
-    return _Task(jobfile, spec, source, ending, router)
-
-
-def _template(path: Path, display: Display) -> JobFile:
-    """The template, without the command and the webhook that it is not trusted with."""
-    jobfile = load_jobfile(path)
-    notify = jobfile.notify
-    claims = claims_in({"notify": {"command": notify.command, "webhook": notify.webhook}})
-    if not allowed(path, claims):
-        display.note(f"Warning: {withheld_text(path, claims, folder=False)}")
-        jobfile.notify = replace(notify, command=None, webhook=None)
-    return jobfile
+    return _Task(jobfile, spec, source, after, router)
 
 
 def _take_flags(jobfile: JobFile, args: argparse.Namespace) -> None:
@@ -219,20 +208,22 @@ def notify_options(
     return options, said
 
 
-def check_ending(ending: Ending, args: argparse.Namespace, forbidden: list[Path]) -> None:
+def check_after(after: AfterRun, args: argparse.Namespace, forbidden: list[Path]) -> None:
     """Raise where the answers could not be written, or a background run has nowhere to write them."""
-    if args.detach and output.STDOUT in (ending.export.path, ending.export.stream):
+    if args.detach and output.STDOUT in (after.export.path, after.export.stream):
         raise UsageError("A background run has no stdout; name a file with --output")
-    output.check(ending.export, forbidden)
+    output.check(after.export, forbidden)
 
 
 def _run(task: _Task, args: argparse.Namespace, session: Session, display: Display, signals: Signals) -> int:
-    jobfile, source, export = task.jobfile, task.source, task.ending.export
+    jobfile, source, export = task.jobfile, task.source, task.after.export
     plan = jobs.JobPlan(task.spec.id, jobfile.sampling, jobfile.run, source.name)
     plan.shard = shards.parse_shard(args.shard) if args.shard else None
-    report = jobs.check(source, task.spec, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
+    # Among several models, what is too long for one goes to another: only what none can hold is too long.
+    widest = task.spec if task.router is None else task.router.widest
+    report = jobs.check(source, widest, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
     display.busy("")
-    planned = estimate.before(task.spec, report, jobfile.sampling)
+    planned = None if task.router is not None else estimate.before(task.spec, report, jobfile.sampling)
     if session.verbose and not args.check:
         for line in report.lines():
             display.note(line)
@@ -242,13 +233,13 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
         if planned is not None:
             emit(f"plan: {planned.text}")
         tables.show_preview(source)
-        _save_template(args, jobfile, display)
+        save_template(args, jobfile, display)
         return Exit.DONE if report.ok else Exit.USAGE
-    _judge(report, task.ending, args, display)
+    _judge(report, task.after, args, display)
     _afford(task, planned, display)
     plan.table = tables.kept(source)
     _mention_answers(source, display)
-    _save_template(args, jobfile, display)
+    save_template(args, jobfile, display)
     requests = source if task.router is None else _routed(task, plan, args, display)
     if plan.shard is not None:
         requests = shards.of_shard(requests, plan.shard)
@@ -268,7 +259,7 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
             output.remove_empty(export.stream)
         raise
     display.busy("")
-    return _start(session, job, plan, task.ending, args, display, signals)
+    return _start(session, job, plan, task.after, args, display, signals)
 
 
 def _routed(task: _Task, plan: jobs.JobPlan, args: argparse.Namespace, display: Display) -> Iterable[Request]:
@@ -283,6 +274,7 @@ def _routed(task: _Task, plan: jobs.JobPlan, args: argparse.Namespace, display: 
     if not args.yes and figures and figures.cost and figures.cost[0] and can_ask() and not confirm("Run it so?"):
         raise UsageError("Nothing was run")
     plan.chains = {lane: asdict(chain) for lane, chain in routed.chains.items()}
+    plan.only = list(task.router.only)
     return routed.directed(task.source)
 
 
@@ -290,13 +282,13 @@ def _start(
     session: Session,
     job: BatchJob,
     plan: jobs.JobPlan,
-    ending: Ending,
+    after: AfterRun,
     args: argparse.Namespace,
     display: Display,
     signals: Signals,
 ) -> int:
     if args.detach:
-        return detach(session, job, ending, display)
+        return detach(session, job, after, display)
     count = _tries(args)
     if count is not None and count < job.total_prompts:
         code = try_first(session, job, plan, count, display, signals, yes=args.yes)
@@ -304,15 +296,15 @@ def _start(
             return code
     assert job.checkpoint_file is not None
     display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
-    stream = output.Stream(ending.export.stream, job.checkpoint_file, new=True) if ending.export.stream else None
+    stream = output.JsonlOutput(after.export.stream, job.checkpoint_file, new=True) if after.export.stream else None
     try:
-        return run_job(session, job, plan, ending, display, signals, stream, wait=getattr(args, "wait", True))
+        return run_job(session, job, plan, after, display, signals, stream, wait=getattr(args, "wait", True))
     finally:
         if stream is not None:
             stream.close()
 
 
-def _judge(report: Report, ending: Ending, args: argparse.Namespace, display: Display) -> None:
+def _judge(report: Validation, after: AfterRun, args: argparse.Namespace, display: Display) -> None:
     """Refuse what cannot run; tell of what can, but may not be meant."""
     errors = [problem.text for problem in report.problems if problem.severity == "error"]
     if errors:
@@ -320,12 +312,12 @@ def _judge(report: Report, ending: Ending, args: argparse.Namespace, display: Di
     doubtful = False
     for problem in report.problems:
         display.note(f"Warning: {problem.text}")
-        doubtful |= problem.kind == "too_long"
+        doubtful |= problem.code == "too_long"
     if args.yes or report.name == "standard input" or not can_ask():
         return
     if doubtful and not confirm("Run all the same?"):
         raise UsageError("Nothing was run")
-    target = ending.export.path
+    target = after.export.path
     exists = target not in (None, output.STDOUT) and os.path.isfile(str(target))
     if exists and not confirm(f"{target} exists. Replace it when the job ends?"):
         raise UsageError("Nothing was run; name another file with --output")
@@ -374,42 +366,3 @@ def _reserve_stream(export: ExportOptions) -> None:
         from batch.export import JsonlStream
 
         JsonlStream(path, new=True).close()
-
-
-def _save_template(args: argparse.Namespace, jobfile: JobFile, display: Display) -> None:
-    if not args.save_template:
-        return
-    target = user_path(args.save_template).absolute()
-    saved = replace(
-        jobfile,
-        source=replace(
-            jobfile.source,
-            path=_relative(jobfile.source.path, target.parent),
-            template=_relative(jobfile.source.template, target.parent),
-        ),
-        export=replace(
-            jobfile.export,
-            path=_relative(jobfile.export.path, target.parent),
-            stream=_relative(jobfile.export.stream, target.parent),
-            merge=_relative(jobfile.export.merge, target.parent),
-        ),
-        notify=replace(jobfile.notify, **given(args, NotifyOptions)),
-    )
-    try:
-        save_jobfile(target, saved)
-        # What it names was said on this command line, or was allowed already.
-        remember(target, claims_in({"notify": {"command": saved.notify.command, "webhook": saved.notify.webhook}}))
-    except BatchError as error:
-        raise UsageError(str(error)) from None
-    display.note(f"Wrote the template {target}")
-
-
-def _relative(path: str | None, folder: Path) -> str | None:
-    """A path as a template in this folder has it; paths in a template are relative to it."""
-    if path is None or path == output.STDOUT:
-        return path
-    absolute = user_path(path).absolute()
-    try:
-        return os.path.relpath(absolute, folder).replace(os.sep, "/")
-    except ValueError:  # another drive
-        return str(absolute)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SQLITE = b"SQLite format 3\0"
 
-Told = Callable[[int], None]  # is told how many rows were read
+Progress = Callable[[int], None]  # is told how many rows were read
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Scored:
     name: str
     path: Path  # where it lies, so that nothing is written over it
     page: Path  # where its report goes if nobody says
-    pairs: Callable[[Told | None], Iterable[Pair]]
+    pairs: Callable[[Progress | None], Iterable[Pair]]
 
 
 def find(name: str, session: Session) -> Scored:
@@ -47,7 +47,7 @@ def _file(path: Path) -> Scored:
 
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a results file in it")
-    return Scored(path.name, path, path.with_suffix(".html"), lambda told: read_results(path, told))
+    return Scored(path.name, path, path.with_suffix(".html"), lambda progress: read_results(path, progress))
 
 
 def _job(name: str, session: Session) -> Scored:
@@ -71,10 +71,10 @@ def _job(name: str, session: Session) -> Scored:
         )
     assert job.checkpoint_file is not None
     page = session.workspace.outputs / f"evaluation_{job.job_id}.html"
-    return Scored(f"job {job.job_id}", job.checkpoint_file, page, lambda told: _pairs(job, told))
+    return Scored(f"job {job.job_id}", job.checkpoint_file, page, lambda progress: _pairs(job, progress))
 
 
-def _pairs(job: BatchJob, told: Told | None) -> Iterator[Pair]:
+def _pairs(job: BatchJob, progress: Progress | None) -> Iterator[Pair]:
     from batch.checkpoint import CheckpointStore
     from batch.datasets.results import pair_of, with_requests
 
@@ -82,5 +82,5 @@ def _pairs(job: BatchJob, told: Told | None) -> Iterator[Pair]:
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         for count, (request, result) in enumerate(with_requests(store, store.iter_results()), 1):
             yield pair_of(request, result)
-            if told is not None and count % 500 == 0:
-                told(count)
+            if progress is not None and count % 500 == 0:
+                progress(count)

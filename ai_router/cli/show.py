@@ -14,7 +14,7 @@ from ai_router.cli.session import Session
 from ai_router.cli.text import emit, emit_json, is_terminal, one_line, width_of
 from ai_router.kinds import counted, kind_of
 from batch.checkpoint import CheckpointStore, lock_owner
-from batch.checkpoint.rows import Kind
+from batch.checkpoint.rows import Part
 from batch.job import BatchJob, BatchResult
 from batch.running.progress import RunState, format_duration, job_snapshot
 from batch.slo import ServiceLevel, job_levels
@@ -67,10 +67,10 @@ def _limit(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
 
 
-def _first(store: CheckpointStore, kind: Kind, limit: int) -> list[BatchResult]:
+def _first(store: CheckpointStore, part: Part, limit: int) -> list[BatchResult]:
     if limit == 0:
-        return list(store.iter_results(kind=kind))
-    return store.results(kind=kind, limit=limit)
+        return list(store.iter_results(part=part))
+    return store.results(part=part, limit=limit)
 
 
 def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> list[tuple[str, str]]:

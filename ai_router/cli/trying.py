@@ -5,7 +5,7 @@ from __future__ import annotations
 from ai_router import estimate, jobs
 from ai_router.cli.display import Display
 from ai_router.cli.errors import Exit
-from ai_router.cli.running import follow
+from ai_router.cli.following import follow
 from ai_router.cli.session import Session
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, clip, confirm, inert, plural

@@ -26,7 +26,7 @@ class Dataset(JobKind):
 
     def observer(self, job: BatchJob) -> RunObserver | None:
         """Writes the rows and counts the score."""
-        from batch.datasets.running import DatasetObserver
+        from batch.datasets.observer import DatasetObserver
 
         return DatasetObserver(job)
 

@@ -17,7 +17,7 @@ from batch.semantic_ids.errors import SemanticIdError
 from batch.semantic_ids.task import Task
 
 if TYPE_CHECKING:
-    from batch.semantic_ids.report import Report
+    from batch.semantic_ids.report import CodesReport
 
 NAME = "semantic-ids"
 ENGINE = "batch.semantic_ids.blocks:open_core"
@@ -108,7 +108,7 @@ def task_of(job: BatchJob) -> Task:
     return Task.of_details(job.config.get("details", {}))
 
 
-def read_report(job: BatchJob) -> Report:
+def read_report(job: BatchJob) -> CodesReport:
     """The report of a job's stored codes; needs numpy, not torch."""
     from batch.semantic_ids.blocks import stored_codes
     from batch.semantic_ids.report import report_of

@@ -23,8 +23,8 @@ from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError
 from ai_router.trust import allowed, claims_in, withheld_text
 from batch.engines import registry as engines
-from batch.engines.ray.kind import check_resources
-from batch.engines.registry import EngineKind, EngineOption, Place
+from batch.engines.ray.row import check_resources
+from batch.engines.registry import EngineOption, EngineRow, Place
 from batch.errors import FatalError
 from batch.options import OptionError, SamplingOptions, build_options
 from batch.sources.paths import user_path
@@ -41,6 +41,8 @@ COMMON: Mapping[str, EngineOption] = {
     "notes": EngineOption("a remark shown with it"),
     "sampling": EngineOption("its own defaults of sampling", dict),
     "adapter": EngineOption("a folder with a LoRA adapter to put over the weights"),
+    "fallback": EngineOption("models that answer where this one is down, refuses or has no room, in this order", list),
+    "pass_filtered": EngineOption("whether these may have what a content filter of this one holds back", bool),
     "resources": EngineOption(
         "what one copy takes of a cluster's node: cpus, gpus, memory_gb, and the most copies, actors", dict
     ),
@@ -96,7 +98,7 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
     except FatalError as error:
         raise read.error("engine", str(error)) from None
     place = read.place(row)
-    row = row or engines.find(engines.default_kind(place))
+    row = row or engines.find(engines.default_engine(place))
     options = read.options(row)
     if isinstance(place, str) and (problem := row.check(describe_for_engine(place, options))):
         raise read.error("engine", problem)
@@ -113,7 +115,9 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
         engine_options=options,
         context=read.value("context", COMMON["context"]),
     )
-    return replace(made, resources=read.resources())
+    fallback = tuple(map(str, read.value("fallback", COMMON["fallback"]) or ()))
+    passed = bool(read.value("pass_filtered", COMMON["pass_filtered"]))
+    return replace(made, resources=read.resources(), fallback=fallback, pass_filtered=passed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class _Entry:
         except YamlError as error:
             raise self.error(key, str(error)) from None
 
-    def place(self, row: EngineKind | None) -> Place:
+    def place(self, row: EngineRow | None) -> Place:
         """Where the model is; "" for an engine that needs neither path nor url (a provider's)."""
         path, url = self.text("path"), self.text("url")
         if path and url:
@@ -152,16 +156,16 @@ class _Entry:
             raise self.error("path", f"{path} is an address: give it as url")
         return self.file.parent / user_path(path)
 
-    def options(self, row: EngineKind) -> dict[str, Any]:
+    def options(self, row: EngineRow) -> dict[str, Any]:
         """What the engine is told, each checked."""
         made: dict[str, Any] = {}
         for key in self.values:
             if key in COMMON and key not in row.options:
                 continue
-            if row.own:  # of it nothing is known
+            if row.external:  # of it nothing is known
                 made[key] = plain(self.values[key])
             elif key not in row.options:
-                owners = [other.name for other in engines.kinds() if key in other.options]
+                owners = [other.name for other in engines.rows() if key in other.options]
                 if owners:
                     raise self.error(key, f"{key} is nothing the {row.name} engine can be told, but {owners[0]}")
                 raise self.error(key, unknown_key(key, [*COMMON, *row.options]))
@@ -247,7 +251,7 @@ def json_schema() -> dict[str, Any]:
     common = {key: _schema(option) for key, option in COMMON.items()}
     common["engine"] = {**known, "description": COMMON["engine"].help}
     common["sampling"] = {"type": "object", "properties": sampling, "additionalProperties": False}
-    own = {key: _schema(option) for row in engines.kinds() for key, option in row.options.items()}
+    own = {key: _schema(option) for row in engines.rows() for key, option in row.options.items()}
     entry: dict[str, Any] = {
         "type": "object",
         "properties": {**own, **common},
@@ -255,7 +259,7 @@ def json_schema() -> dict[str, Any]:
         "if": {"not": {"required": ["engine"]}},
         "then": {"anyOf": [{"required": ["path"]}, {"required": ["url"]}]},
         "additionalProperties": False,
-        "allOf": [_engine_schema(row) for row in engines.kinds()],
+        "allOf": [_engine_schema(row) for row in engines.rows()],
     }
     # An engine of the user's own may be told anything.
     free = {"type": "object", "properties": {"engine": known["anyOf"][1]}, "required": ["engine"]}
@@ -271,7 +275,7 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _engine_schema(row: EngineKind) -> dict[str, Any]:
+def _engine_schema(row: EngineRow) -> dict[str, Any]:
     """Where this engine is named, what it does not know is wrong and what it needs is there."""
     named = {"properties": {"engine": {"const": row.name}}, "required": ["engine"]}
     keys = [*COMMON, *row.options]

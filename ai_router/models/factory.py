@@ -45,12 +45,12 @@ def make_engine(
 
 def check_cluster(spec: ModelSpec) -> None:
     """Raise where a model cannot be driven on a cluster from here: FatalError, or MissingExtraError without Ray."""
-    from batch.engines.ray.kind import KIND
+    from batch.engines.ray.row import ROW
 
-    if not engines.find(spec.engine).core or spec.engine == KIND.name:
+    if not engines.find(spec.engine).core or spec.engine == ROW.name:
         raise FatalError(f"Model {spec.id} runs elsewhere already: --cluster is for models that run on this machine")
-    if KIND.missing():
-        raise MissingExtraError(KIND.extra, "--cluster")
+    if ROW.missing():
+        raise MissingExtraError(ROW.extra, "--cluster")
 
 
 def reusing(
@@ -60,7 +60,7 @@ def reusing(
 
     `answers` is the file with the answers of other jobs.
     """
-    if reuse == "off" or spec.engine not in engines.names() or engines.find(spec.engine).kind != "server":
+    if reuse == "off" or spec.engine not in engines.names() or engines.find(spec.engine).where != "server":
         return engine
     from batch.engines.reuse import Answers, ReuseEngine
 
@@ -70,7 +70,7 @@ def reusing(
 
 def _on_cluster(
     spec: ModelSpec,
-    row: engines.EngineKind,
+    row: engines.EngineRow,
     described: dict[str, Any],
     sampling: SamplingOptions,
     workers: int | None,
@@ -78,13 +78,13 @@ def _on_cluster(
 ) -> Engine[Request, Answer]:
     """The engine whose process drives a cluster's actors, each of which holds this model."""
     from batch.engines.local.host import HostedEngine
-    from batch.engines.ray.kind import KIND
+    from batch.engines.ray.row import ROW
 
     check_cluster(spec)
     if path := described.get("path"):  # nodes stand in other folders
         described["path"] = str(Path(path).absolute())
     told = {"cluster": spec.cluster, "engine": row.name, "model": described, "resources": dict(spec.resources)}
-    return HostedEngine(KIND.name, {**told, "ship": spec.ship}, sampling=sampling, max_batch=workers, timeout=timeout)
+    return HostedEngine(ROW.name, {**told, "ship": spec.ship}, sampling=sampling, max_batch=workers, timeout=timeout)
 
 
 def describe_for_engine(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from batch.errors import BatchError, MissingExtraError
 
 SPARE = 2**30  # bytes of the disk that stay free
 _WANTED = re.compile(r"\.(safetensors|json|jinja|model|txt)$")
-Told = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 class PullError(BatchError):
@@ -31,10 +31,10 @@ class HubFile:
     sha256: str | None
 
 
-def pull(name: str, told: Told) -> Path:
+def pull(name: str, progress: Progress) -> Path:
     """Fetch `ORG/MODEL`, or `ORG/MODEL:Q4_K_M` or `ORG/MODEL/FILE.gguf` of a GGUF repository; where it lies then.
 
-    What has come already is not fetched again, and half a file is gone on with. `told` hears a line a file.
+    What has come already is not fetched again, and half a file is gone on with. `progress` hears a line a file.
     """
     try:
         import huggingface_hub as hub
@@ -46,10 +46,10 @@ def pull(name: str, told: Told) -> Path:
     try:
         listed = hub.HfApi(endpoint=endpoint).list_repo_tree(repo, recursive=True)
         files = chosen(_files(listed), wanted, repo)
-        _check_room(files, told)
+        _check_disk(files, progress)
         place = Path()
         for number, file in enumerate(files, 1):
-            told(f"{number} of {len(files)}: {file.path} ({file.size / 1e6:,.1f} MB)")
+            progress(f"{number} of {len(files)}: {file.path} ({file.size / 1e6:,.1f} MB)")
             place = Path(hub.hf_hub_download(repo, file.path, endpoint=endpoint, cache_dir=str(cache_folder())))
             _check(place, file)
     except errors.RepositoryNotFoundError:
@@ -103,11 +103,11 @@ def _each(listed: Iterable[object]) -> Iterator[HubFile]:
             yield HubFile(path, size, sha if isinstance(sha, str) else None)
 
 
-def _check_room(files: list[HubFile], told: Told) -> None:
+def _check_disk(files: list[HubFile], progress: Progress) -> None:
     root = cache_folder()
     root.mkdir(parents=True, exist_ok=True)
     needed, free = sum(file.size for file in files), shutil.disk_usage(root).free
-    told(f"{needed / 1e6:,.1f} MB to {root}, {free / 1e9:,.1f} GB free")
+    progress(f"{needed / 1e6:,.1f} MB to {root}, {free / 1e9:,.1f} GB free")
     if needed + SPARE > free:
         raise PullError(f"It takes {needed / 1e9:.1f} GB, and {root} has {free / 1e9:.1f} GB free")
 

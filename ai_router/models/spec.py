@@ -49,6 +49,8 @@ class ModelSpec:
     engine_options: Mapping[str, Any] = field(default_factory=dict)  # of the engine's options, what models.yaml says
 
     resources: Mapping[str, Any] = field(default_factory=dict)  # of a cluster's node, what one copy of it takes
+    fallback: tuple[str, ...] = ()  # models that answer where this one cannot, in this order
+    pass_filtered: bool = False  # whether they may have what its content filter holds back
     cluster: str | None = None  # of a run: where it runs instead of here
     ship: bool = False  # of a run: whether its folder is sent to the nodes
 
@@ -89,8 +91,9 @@ class ModelSpec:
         return (self.cache_bytes_per_token or 0) * min(self.context or 4096, 32_768) // 4 * width
 
     def configured(self, run: RunOptions) -> ModelSpec:
-        """This model with a run's own precision, truncation and place to run, where it says any."""
-        changes = {name: value for name in CHOICES if (value := getattr(run, name)) != AS_MODEL}
+        """This model with a run's own choices, where it says any; a provider's lane is one."""
+        names = (*CHOICES, *PROVIDER_CHOICES) if self.engine == "provider" else CHOICES
+        changes = {name: value for name in names if (value := getattr(run, name)) not in (AS_MODEL, None)}
         made = replace(self, engine_options={**self.engine_options, **changes}) if changes else self
         return replace(made, cluster=run.cluster, ship=run.ship_model) if run.cluster else made
 

@@ -198,55 +198,58 @@ def _made(score: Floats, cost: Floats, chosen: Ints, bound: float) -> Assignment
 
 
 def _spend(score: Floats, cost: Floats, chosen: Ints, budget: float) -> Ints:
-    """Spend what is left: each round every item offers its best step up that still fits, the best offers are taken."""
-    import numpy as np
-
+    """Spend what is left on steps up, those with the most score for their money first."""
     chosen = chosen.copy()
-    rows = np.arange(len(chosen))
     for _ in range(_rounds(chosen)):
         left = budget - _sum(cost, chosen)
-        gain = score - score[rows, chosen][:, None]
-        extra = cost - cost[rows, chosen][:, None]
-        fits = (gain > 1e-12) & (extra <= left)
-        if not fits.any():
+        gain, extra = -_below(score, chosen), -_below(cost, chosen)
+        if not _stepped(chosen, gain, extra, (gain > 1e-12) & (extra <= left), left):
             break
-        rate = np.where(fits, gain / np.maximum(extra, 1e-300), -1.0)
-        offer = rate.argmax(axis=1)
-        able = np.flatnonzero(fits[rows, offer])
-        able = able[np.argsort(-rate[able, offer[able]], kind="stable")]
-        total = np.cumsum(np.maximum(extra[able, offer[able]], 0.0))
-        taken = able[: max(1, int(np.searchsorted(total, left, side="right")))]
-        chosen[taken] = offer[taken]
     return chosen
 
 
 def _save(score: Floats, cost: Floats, chosen: Ints, cheaper: Ints, wanted: float) -> Ints:
-    """Save what is not needed: steps down, those that save most for the score they lose first."""
+    """Save what is not needed: steps down, those that save most for the score they lose first.
+
+    At first only to the `cheaper` assignment, then to anything.
+    """
     import numpy as np
 
     chosen = chosen.copy()
-    rows = np.arange(len(chosen))
+    only = np.zeros(score.shape, bool)
     differ = np.flatnonzero(chosen != cheaper)
-    for options in (cheaper, None):
-        for _ in range(_rounds(chosen) if options is None else 1):
-            spare = _sum(score, chosen) - wanted
-            loss = score[rows, chosen][:, None] - score
-            saved = cost[rows, chosen][:, None] - cost
-            fits = (saved > 0) & (loss <= spare)
-            if options is not None:
-                only = np.zeros_like(fits)
-                only[differ, options[differ]] = True
-                fits &= only
-            if not fits.any():
-                break
-            rate = np.where(fits, saved / np.maximum(loss, 1e-12), -1.0)
-            offer = rate.argmax(axis=1)
-            able = np.flatnonzero(fits[rows, offer])
-            able = able[np.argsort(-rate[able, offer[able]], kind="stable")]
-            total = np.cumsum(np.maximum(loss[able, offer[able]], 0.0))
-            taken = able[: max(1, int(np.searchsorted(total, spare, side="right")))]
-            chosen[taken] = offer[taken]
+    only[differ, cheaper[differ]] = True
+    anything = np.ones(score.shape, bool)
+    for allowed in (only, *[anything] * _rounds(chosen)):
+        spare = _sum(score, chosen) - wanted
+        saved, loss = _below(cost, chosen), _below(score, chosen)
+        if not _stepped(chosen, saved, loss, (saved > 0) & (loss <= spare) & allowed, spare) and allowed is anything:
+            break
     return chosen
+
+
+def _below(values: Floats, chosen: Ints) -> Floats:
+    """How far each model's value is below the chosen one's."""
+    import numpy as np
+
+    return np.take_along_axis(values, chosen[:, None], axis=1) - values
+
+
+def _stepped(chosen: Ints, worth: Floats, price: Floats, fits: Any, left: float) -> bool:
+    """Change `chosen` by one step an item at most: each offers its best that fits, the best offers are taken."""
+    import numpy as np
+
+    if not fits.any():
+        return False
+    rate = np.where(fits, worth / np.maximum(price, 1e-12), -1.0)
+    offer = rate.argmax(axis=1)
+    rows = np.arange(len(chosen))
+    able = np.flatnonzero(fits[rows, offer])
+    able = able[np.argsort(-rate[able, offer[able]], kind="stable")]
+    total = np.cumsum(np.maximum(price[able, offer[able]], 0.0))
+    taken = able[: max(1, int(np.searchsorted(total, left, side="right")))]
+    chosen[taken] = offer[taken]
+    return True
 
 
 def _rounds(chosen: Ints) -> int:

@@ -32,7 +32,11 @@ class Guess:
 
 def category_of(text: str) -> Guess:
     """The category of a prompt; `general` where none is likely."""
-    shares = probabilities(text)
+    return guess_of(probabilities(text))
+
+
+def guess_of(shares: Sequence[float]) -> Guess:
+    """The category that these probabilities say."""
     best = max(range(len(CATEGORIES)), key=shares.__getitem__)
     if shares[best] < UNSURE:
         best = CATEGORIES.index("general")
@@ -41,9 +45,14 @@ def category_of(text: str) -> Guess:
 
 def probabilities(text: str) -> list[float]:
     """Of each of `CATEGORIES`; they add up to 1."""
+    return shares_of(features(text))
+
+
+def shares_of(found: tuple[Sequence[int], Sequence[float]]) -> list[float]:
+    """The same of a prompt's `features`."""
     biases, rows, step = _weights()
     scores = [float(bias) for bias in biases]
-    for bucket, weight in zip(*features(text), strict=True):
+    for bucket, weight in zip(*found, strict=True):
         for n, value in enumerate(rows[bucket]):
             scores[n] += weight * value
     top = max(scores)

@@ -13,11 +13,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_router.routing.beta import interval
-from ai_router.routing.categories import category_of, probabilities
+from ai_router.routing.categories import Guess, guess_of, shares_of
+from ai_router.routing.cues import CATEGORIES
 from ai_router.routing.features import features, plain_features
 from batch.errors import BatchError
 
@@ -160,7 +162,8 @@ class Evidence:
             found = database.execute(
                 "SELECT features, right, category FROM graded WHERE model = ? ORDER BY id", (model,)
             ).fetchall()
-        x = np.frombuffer(b"".join(row[0] for row in found), dtype="<f2").reshape(len(found), -1)
+        width = len(found[0][0]) // 2 if found else 0
+        x = np.frombuffer(b"".join(row[0] for row in found), dtype="<f2").reshape(len(found), width)
         return x.astype(np.float32), np.array([row[1] for row in found], np.float32), [row[2] for row in found]
 
     @contextmanager
@@ -203,7 +206,7 @@ def _insert(database: sqlite3.Connection, rows: Iterable[Graded]) -> int:
         if key not in seen:
             if len(seen) >= _PAGE:
                 seen.clear()
-            seen[key] = (category_of(row.prompt).category, packed(row.prompt))
+            seen[key] = (category_in(vector(row.prompt)).category, packed(row.prompt))
         category, made = seen[key]
         database.execute(
             "INSERT OR REPLACE INTO graded (prompt, category, model, right, cost, tokens_input, tokens_output, seconds,"
@@ -215,14 +218,21 @@ def _insert(database: sqlite3.Connection, rows: Iterable[Graded]) -> int:
     return count
 
 
-def vector(text: str) -> list[float]:
+@lru_cache(maxsize=1024)
+def vector(text: str) -> tuple[float, ...]:
     """A prompt in few numbers: its features folded into `HASHED`, with signs, and the shares of its categories."""
     folded = [0.0] * HASHED
-    for bucket, weight in zip(*features(text), strict=True):
+    found = features(text)
+    for bucket, weight in zip(*found, strict=True):
         # Fibonacci hashing; the sign from another bit, so that what falls together cancels on average.
         mixed = bucket * 2654435761 & 0xFFFFFFFF
         folded[(mixed >> 8) % HASHED] += weight if mixed >> 31 else -weight
-    return folded + plain_features(text) + probabilities(text)
+    return (*folded, *plain_features(text), *shares_of(found))
+
+
+def category_in(numbers: Sequence[float]) -> Guess:
+    """The category of a prompt that is there as `vector`."""
+    return guess_of(numbers[-len(CATEGORIES) :])
 
 
 def packed(text: str) -> bytes:
@@ -286,12 +296,12 @@ def _is(spec: Any, place: Any, adapter: str | None) -> bool:
 def _rows(job: BatchJob, model: str, match: str) -> Iterator[Graded]:
     from batch.checkpoint import CheckpointStore
     from batch.datasets.results import pair_of, with_requests
-    from batch.evaluation.running import RunningScore
+    from batch.evaluation.tally import ScoreTally
 
-    score = RunningScore(match)  # type: ignore[arg-type]
+    score = ScoreTally(match)  # type: ignore[arg-type]
     assert job.checkpoint_file is not None
     with CheckpointStore(job.checkpoint_file) as store:
-        for request, result in with_requests(store, store.iter_results(kind="done")):
+        for request, result in with_requests(store, store.iter_results(part="done")):
             right = score.add(pair_of(request, result))
             if right is not None:
                 answered = result.model if result.model not in (None, job.model_id) else model

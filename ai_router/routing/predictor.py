@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 LEAST = 40  # rows from which on features are tried; below, the category's rate is all
-PENALTIES = (math.inf, 30.0, 10.0, 3.0, 1.0, 0.3)
+PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3)
 GAIN = 0.002  # of the log loss, that features must bring to be used
 FOLDS = 5
 TRIED = 2000  # rows at most that choose the penalty
@@ -40,6 +40,7 @@ class Quality:
     brier: float
     plain: float
     ece: float
+    by_chance: float = 0.0  # the ECE that probabilities without any fault would show on so few rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +53,26 @@ class Predictor:
     weights: Any  # one a feature, or None where features say nothing
     mean: Any
     quality: Quality
+    doubt: Mapping[str, float]  # of `base`, a variance each
+    other_doubt: float
+    root: Any = None  # of the weights' covariance (Laplace's approximation): root @ root.T
 
     def chances(self, vectors: Any) -> Any:
         """Of each prompt, 0 to 1; `vectors` are as of `evidence.vector`, a row each."""
+        return _sigmoid(self.odds(vectors)[0])
+
+    def odds(self, vectors: Any) -> tuple[Any, Any]:
+        """The log odds of each prompt's chance, and their variance: how little is known of it."""
         import numpy as np
 
         x = np.asarray(vectors, np.float32)
         odds = _odds(self.base, self.other, x)
+        shares = x[:, -len(CATEGORIES) :]
+        doubt = shares**2 @ np.array([self.doubt.get(name, self.other_doubt) for name in CATEGORIES], np.float32)
         if self.weights is not None:
             odds = odds + (x - self.mean) @ self.weights
-        return _sigmoid(odds)
+            doubt = doubt + (((x - self.mean) @ self.root) ** 2).sum(axis=1)
+        return odds, doubt
 
     def chance(self, text: str) -> float:
         """Of one prompt."""
@@ -70,9 +81,8 @@ class Predictor:
 
 def fit(evidence: Evidence, model: str) -> Predictor | None:
     """The predictor of a model from all its rows; None where it has none."""
-    if model not in evidence.rates().overall:
-        return None
-    return fit_rows(model, *evidence.rows(model))
+    x, right, categories = evidence.rows(model)
+    return fit_rows(model, x, right, categories) if categories else None
 
 
 def fit_rows(model: str, x: Floats, right: Floats, categories: Sequence[str]) -> Predictor:
@@ -82,41 +92,82 @@ def fit_rows(model: str, x: Floats, right: Floats, categories: Sequence[str]) ->
     names = np.array(categories)
     penalty, quality = _tried(x, right, names)
     base, other = _base(right, names)
-    weights = mean = None
+    weights = mean = root = None
     if math.isfinite(penalty):
         mean = x.mean(axis=0)
-        weights = _newton(x - mean, right, _odds(base, other, x), penalty)
-    return Predictor(model, base, other, weights, mean, quality)
+        odds = _odds(base, other, x)
+        weights = _newton(x - mean, right, odds, penalty)
+        bent = _bent(x - mean, odds, weights, penalty)
+        # The inverse of a matrix L Lᵀ is L⁻ᵀ L⁻¹.
+        root = np.linalg.inv(np.linalg.cholesky(bent)).T.astype(np.float32)
+    doubt = {name: _doubt(odds, int((names == name).sum())) for name, odds in base.items()}
+    return Predictor(model, base, other, weights, mean, quality, doubt, _doubt(other, 0), root)
+
+
+def _doubt(odds: float, n: int) -> float:
+    """The variance of log odds that so many rows, and those of the prior, say."""
+    share = float(_sigmoid(odds))
+    return 1 / ((n + PRIOR) * share * (1 - share))
 
 
 def _tried(x: Floats, right: Floats, names: Any) -> tuple[float, Quality]:
-    """The penalty with the least log loss on rows left out, and how good its probabilities are there."""
+    """The penalty with the least log loss on rows left out, and how good its probabilities are there.
+
+    Weaker and weaker ones are tried, until one is worse than that before.
+    """
     import numpy as np
 
     rows = np.random.default_rng(0).permutation(len(right))[:TRIED]
     x, right, names = x[rows], right[rows], names[rows]
-    fold = np.arange(len(right)) % FOLDS
-    tried = PENALTIES if len(right) >= LEAST else (math.inf,)
-    stated = {penalty: np.zeros(len(right), np.float32) for penalty in tried}
-    for part in range(FOLDS):
-        inside, outside = fold != part, fold == part
-        if not inside.any() or not outside.any():
-            inside = outside = fold >= 0
-        base, other = _base(right[inside], names[inside])
-        own = _odds(base, other, x[outside])
-        mean = x[inside].mean(axis=0)
-        centred, given, weights = x[inside] - mean, _odds(base, other, x[inside]), None
-        for penalty in tried:
-            odds = own
-            if math.isfinite(penalty):
-                weights = _newton(centred, right[inside], given, penalty, weights)
-                odds = own + (x[outside] - mean) @ weights
-            stated[penalty][outside] = _sigmoid(odds)
-    losses = {penalty: _log_loss(stated[penalty], right) for penalty in tried}
-    best = min(losses, key=lambda penalty: losses[penalty])
-    if losses[best] > losses[math.inf] - GAIN:
-        best = math.inf
-    return best, _quality(stated[best], right)
+    folds = [made for part in range(FOLDS) if (made := _fold(x, right, names, np.arange(len(right)) % FOLDS == part))]
+    best, stated = math.inf, _left_out(folds, right, math.inf)
+    loss = _log_loss(stated, right)
+    last = least = loss
+    for penalty in PENALTIES if len(right) >= LEAST else ():
+        tried = _left_out(folds, right, penalty)
+        if (now := _log_loss(tried, right)) > last:
+            break
+        last = now
+        if now < min(least, loss - GAIN):
+            best, stated, least = penalty, tried, now
+    return best, quality_of(stated, right)
+
+
+@dataclass(slots=True)
+class _Fold:
+    """Rows that are left out of a fit, and those that it is made of, about their mean."""
+
+    inside: Any
+    right: Any
+    odds: Any
+    outside: Any
+    outside_odds: Any
+    rows: Any  # which are left out
+    weights: Any = None
+
+
+def _fold(x: Floats, right: Floats, names: Any, outside: Any) -> _Fold | None:
+    if not outside.any():
+        return None
+    inside = ~outside if not outside.all() else outside
+    base, other = _base(right[inside], names[inside])
+    mean = x[inside].mean(axis=0)
+    own, left = x[inside], x[outside]
+    return _Fold(own - mean, right[inside], _odds(base, other, own), left - mean, _odds(base, other, left), outside)
+
+
+def _left_out(folds: Sequence[_Fold], right: Floats, penalty: float) -> Floats:
+    """What is stated of each row by a fit without it."""
+    import numpy as np
+
+    stated = np.zeros(len(right), np.float32)
+    for fold in folds:
+        odds = fold.outside_odds
+        if math.isfinite(penalty):
+            fold.weights = _newton(fold.inside, fold.right, fold.odds, penalty, fold.weights)
+            odds = odds + fold.outside @ fold.weights
+        stated[fold.rows] = _sigmoid(odds)
+    return stated
 
 
 def _base(right: Floats, names: Any) -> tuple[dict[str, float], float]:
@@ -143,21 +194,26 @@ def _newton(x: Floats, right: Floats, odds: Floats, penalty: float, weights: Flo
     """The weights, from these or from none on. Of many rows, a part of them says how the loss is curved."""
     import numpy as np
 
-    width = x.shape[1]
-    weights = np.zeros(width, np.float32) if weights is None else weights
-    part = slice(None, None, -(-len(x) // _CURVED))
-    scale = len(x) / len(x[part])
-    shrink = penalty * np.eye(width, dtype=np.float32)
+    weights = np.zeros(x.shape[1], np.float32) if weights is None else weights
     for _ in range(_STEPS):
         stated = _sigmoid(odds + x @ weights)
         slope = x.T @ (right - stated) - penalty * weights
-        bend = np.sqrt(scale * stated[part] * (1 - stated[part]))
-        bent = x[part] * bend[:, None]
-        step = np.linalg.solve(bent.T @ bent + shrink, slope).astype(np.float32)
+        step = np.linalg.solve(_bent(x, odds, weights, penalty), slope).astype(np.float32)
         weights = weights + step
         if float(np.abs(step).max()) < _SMALL:
             break
     return weights
+
+
+def _bent(x: Floats, odds: Floats, weights: Floats, penalty: float) -> Floats:
+    """How the penalised loss is curved at these weights, a matrix."""
+    import numpy as np
+
+    part = slice(None, None, -(-len(x) // _CURVED))
+    stated = _sigmoid(odds[part] + x[part] @ weights)
+    bent = x[part] * np.sqrt(len(x) / len(x[part]) * stated * (1 - stated))[:, None]
+    made: Floats = bent.T @ bent + penalty * np.eye(x.shape[1], dtype=np.float32)
+    return made
 
 
 def _sigmoid(odds: Any) -> Any:
@@ -177,12 +233,16 @@ def _log_loss(stated: Any, right: Any) -> float:
     return float(-(right * np.log(safe) + (1 - right) * np.log(1 - safe)).mean())
 
 
-def _quality(stated: Any, right: Any) -> Quality:
+def quality_of(stated: Any, right: Any) -> Quality:
+    """How good stated probabilities are, beside what came true (0 to 1)."""
     import numpy as np
 
     at = np.minimum((stated * _BINS).astype(int), _BINS - 1)
-    gaps = [
-        abs(float(right[at == n].mean() - stated[at == n].mean())) * float((at == n).mean()) for n in set(at.tolist())
-    ]
+    gap = chance = 0.0
+    for n in set(at.tolist()):
+        own = stated[at == n]
+        gap += abs(float(right[at == n].sum() - own.sum()))
+        chance += math.sqrt(2 / math.pi * float((own * (1 - own)).sum()))  # mean of |N(0, s²)|: s √(2/π)
+    count = len(right)
     brier = float(((stated - right) ** 2).mean())
-    return Quality(len(right), brier, float(right.mean() * (1 - right.mean())), sum(gaps))
+    return Quality(count, brier, float(right.mean() * (1 - right.mean())), gap / count, chance / count)

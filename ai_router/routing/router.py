@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ai_router.models import ModelSpec, Registry
-from ai_router.routing.categories import category_of, probabilities
+from ai_router.routing.categories import category_of
 from ai_router.routing.cues import CATEGORIES
-from ai_router.routing.evidence import ENOUGH, Evidence, Rates, best_single
+from ai_router.routing.evidence import ENOUGH, Evidence, Rates, best_single, vector
 from ai_router.routing.predictor import Predictor, fit
-from ai_router.routing.rules import Route, RouteError, about_tokens, known, read_routes
+from ai_router.routing.rules import Route, RouteError, about_tokens, known, lane_of, read_routes
 from batch.errors import BatchError
 from batch.items import Request
 
 AUTO = "auto"
+SURE = 1.2816  # standard deviations: better with a probability of 0.9, from which on the best single model is left
 SAME = 0.05  # of chances, about how far they are from the truth: what is no better is decided by cost, then time
 
 
@@ -28,6 +30,7 @@ class Chain:
 
     use: tuple[str, ...]
     check: Mapping[str, object] | None = None
+    pass_filtered: bool = False  # whether what a content filter holds back goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Router:
     predictors: dict[str, Predictor] = field(default_factory=dict)
     default: str = ""
     chains: dict[str, Chain] = field(default_factory=dict)
+    only: tuple[str, ...] = ()  # the models that were named as the only ones, fallbacks included
 
     def by_rule(self, request: Request, category: tuple[str, float]) -> Choice | None:
         """What the routes say; None where none matches."""
@@ -69,7 +73,7 @@ class Router:
                 lane = route.lane
                 if models != route.use:
                     why = f"{why}; too long for {', '.join(m for m in route.use if m not in models)}"
-                    lane = " → ".join(models) + (f" ({route.check.text})" if route.check and len(models) > 1 else "")
+                    lane = lane_of(models, route)
                 self._remember(lane, models, route)
                 return Choice(lane, models, f"{where}: {why}", *category, by="rule")
         return None
@@ -78,16 +82,33 @@ class Router:
         if len(models) > 1 and lane not in self.chains:
             import json
 
-            self.chains[lane] = Chain(models, json.loads(route.check.said) if route.check else None)
+            said = json.loads(route.check.said) if route.check else None
+            self.chains[lane] = Chain(models, said, route.pass_filtered)
 
     def _has_room(self, model: str, request: Request) -> bool:
         spec = self.registry.get(model)
         return spec.context is None or about_tokens(request.text) < spec.context
 
-    def able(self, request: Request) -> list[str]:
-        """The allowed models whose context takes the item. Raises RoutingError where there is none."""
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each fallback that models.yaml gives to a model and this job may not use."""
+        return [
+            f"{model} does not fall back to {other}, which is not among the models that this job may use"
+            for model in self.only
+            for other in self.registry.get(model).fallback
+            if other not in self.only
+        ]
+
+    @property
+    def widest(self) -> ModelSpec:
+        """The allowed model that takes the longest prompts."""
+        specs = [self.registry.get(model) for model in self.allowed]
+        return max(specs, key=lambda spec: float("inf") if spec.context is None else spec.context)
+
+    def able(self, request: Request, *, least: int = 1) -> list[str]:
+        """The allowed models whose context takes the item. Raises RoutingError where there are fewer than `least`."""
         found = [model for model in self.allowed if self._has_room(model, request)]
-        if not found:
+        if len(found) < least:
             raise RoutingError(
                 f"An item of about {about_tokens(request.text):,} tokens is too long for every model here"
             )
@@ -100,15 +121,24 @@ class Router:
         if (choice := self.by_rule(request, category)) is not None:
             return choice
         able = self.able(request)
-        chances = self.chances(request.text, able)
+        chances, surely = self._one(request.text, able)
         if not chances:
             return self.plainly(able, category)
-        top = max(chances.values())
-        near = [model for model, chance in chances.items() if chance >= top - SAME]
+        single = best_single(self.rates, able)
+        most = chances.get(single or "", 1.0)
+        counted = {model: chance if model in surely else min(chance, most) for model, chance in chances.items()}
+        top = max(counted.values())
+        near = [model for model, chance in counted.items() if chance >= top - SAME]
         model = min(near, key=lambda name: (self._cost(name), self._seconds(name)))
         return Choice(
             model, (model,), self.because(model, guess.category, chances[model]), *category, chances[model], "evidence"
         )
+
+    def ranked(self, request: Request, choice: Choice) -> list[str]:
+        """The models to try one after the other: those of the choice, then the likeliest of the others."""
+        others = [model for model in self.able(request, least=0) if model not in choice.models]
+        chances = self.chances(request.text, others)
+        return [*choice.models, *sorted(others, key=lambda model: -chances.get(model, 0.0))]
 
     def plainly(self, able: Sequence[str], category: tuple[str, float]) -> Choice:
         """Where there is not enough evidence: the best single model, else the default."""
@@ -122,19 +152,37 @@ class Router:
 
     def chances(self, text: str, models: Sequence[str]) -> dict[str, float]:
         """Of each model that enough is known of for such a prompt; empty where that is not so of any."""
-        shares = probabilities(text)
-        return {model: self.predictors[model].chance(text) for model in models if self.known(model, shares)}
+        return self._one(text, models)[0]
 
-    def known(self, model: str, shares: Sequence[float]) -> bool:
-        """Whether there is enough evidence of a model for a prompt with these shares of `CATEGORIES`.
+    def _one(self, text: str, models: Sequence[str]) -> tuple[dict[str, float], set[str]]:
+        """Chances by model, and the models that are surely better than the best single one of them."""
+        if not any(model in self.predictors for model in models):
+            return {}, set()
+        chances, surely = self.judged([vector(text)], models)
+        known = {model: float(chances[0, at]) for at, model in enumerate(models) if chances[0, at] == chances[0, at]}
+        return known, {model for at, model in enumerate(models) if surely[0, at]}
 
-        What was graded in a category counts as far as the prompt is likely to belong there.
+    def judged(self, vectors: Any, models: Sequence[str]) -> tuple[Any, Any]:
+        """Of prompts (rows as of `evidence.vector`) and models: chances, nan where not enough is known, and which
+        models are better than the best single one of them with a probability of 0.9 or more. Needs numpy.
+
+        What was graded in a category counts as far as a prompt is likely to belong there.
         """
-        if model not in self.predictors:
-            return False
-        return sum(share * count for share, count in zip(shares, self.graded(model), strict=True)) >= ENOUGH
+        import numpy as np
 
-    def graded(self, model: str) -> list[int]:
+        x = np.asarray(vectors, np.float32)
+        odds, doubt = np.full((len(x), len(models)), np.nan), np.zeros((len(x), len(models)))
+        for at, model in enumerate(models):
+            if model in self.predictors:
+                known = x[:, -len(CATEGORIES) :] @ np.array(self._graded(model), np.float32) >= ENOUGH
+                odds[known, at], doubt[known, at] = self.predictors[model].odds(x[known])
+        surely = np.zeros(odds.shape, bool)
+        if (single := best_single(self.rates, models)) is not None:
+            own = [models.index(single)]
+            surely = odds - odds[:, own] > SURE * np.sqrt(doubt + doubt[:, own])
+        return 1 / (1 + np.exp(-odds)), surely
+
+    def _graded(self, model: str) -> list[int]:
         """How many graded answers of a model there are, for each of `CATEGORIES`."""
         rates = (self.rates.of(model, category) for category in CATEGORIES)
         return [0 if rate is None else rate.n for rate in rates]
@@ -172,7 +220,7 @@ def make_router(registry: Registry, models: Sequence[str] = (), *, default: str 
         rates = evidence.rates()
         if _has_numpy():
             predictors = {model: made for model in allowed if (made := fit(evidence, model)) is not None}
-    return Router(registry, tuple(allowed), routes, rates, predictors, default)
+    return Router(registry, tuple(allowed), routes, rates, predictors, default, only=tuple(allowed) if models else ())
 
 
 def _allowed(registry: Registry, models: Sequence[str], routes: Sequence[Route], default: str) -> list[str]:

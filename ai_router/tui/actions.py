@@ -119,13 +119,13 @@ _JOBS = (
 )
 
 _RESULTS = (
-    Action("results.kind", "f", "filter", "Show the next kind: all, done, failed, pending", "Results",
-           method="next_kind"),
-    Action("results.all", "1", "all", "Show all items", "Results", False, method="kind('all')"),
-    Action("results.done", "2", "done", "Show answered items", "Results", False, method="kind('done')"),
-    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="kind('failed')"),
+    Action("results.part", "f", "filter", "Show the next part: all, done, failed, pending", "Results",
+           method="next_part"),
+    Action("results.all", "1", "all", "Show all items", "Results", False, method="part('all')"),
+    Action("results.done", "2", "done", "Show answered items", "Results", False, method="part('done')"),
+    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="part('failed')"),
     Action("results.pending", "4", "pending", "Show items without a result", "Results", False,
-           method="kind('pending')"),
+           method="part('pending')"),
     Action("results.search", "slash", "search", "Find text in prompts, answers and errors", "Results",
            key_display="/"),
     Action("results.copy", "c,y", "copy", "Copy the answer (of a failed item, the error)", "Results"),
@@ -192,8 +192,24 @@ _ASK = (
     Action("ask.model", "f2", "model", "Choose another model", "Ask", method="choose_model"),
     Action("ask.options", "f3", "options", "Length and sampling of the answer", "Ask"),
     Action("ask.copy", "f4", "copy answer", "Copy the answer", "Ask"),
+    Action("ask.next", "f5", "next model", "Ask the next model the same", "Ask"),
+    Action("ask.best", "f8", "this is best", "Keep as evidence that this answer is the best of those given", "Ask"),
     Action("ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False),
 )
+
+_COMPARE = (
+    Action("compare.models", "f2", "models", "Choose the models", "Compare"),
+    Action("compare.export", "e", "export", "Write the comparison as JSON and Markdown", "Compare"),
+    *(
+        Action(f"compare.{at + 1}", str(at + 1), f"best: {at + 1}", f"Keep as evidence that answer {at + 1} is best",
+               "Compare", False, method=f"choose('{at}')")
+        for at in range(4)
+    ),
+    Action("compare.all", "a", "all right", "Keep as evidence that all answers are right", "Compare", False,
+           method="choose('all')"),
+    Action("compare.none", "n", "none right", "Keep as evidence that no answer is right", "Compare", False,
+           method="choose('none')"),
+)  # fmt: skip
 
 _SETTINGS = (
     Action("settings.save", "f2,ctrl+s", "save", "Write the settings to ai-router.yaml", "Settings"),
@@ -215,6 +231,10 @@ _DOING = (
     Action("manual.add", "a,i", "add", "Type another prompt", "Typed prompts"),
     Action("choose.next", "f2", "choose", "Run with the model under the cursor", "Model", method="proceed",
            key_display="enter"),
+    Action("choose.auto", "a", "auto", "A model for each prompt: what it brings and costs, beside each model alone",
+           "Model"),
+    Action("auto.next", "f2", "choose", "Go on with the plan under the cursor", "Auto", method="proceed",
+           key_display="enter"),
     Action("options.start", "f2", "start", "Create the job and run it", "Options"),
     Action("run.pause", "p,space", "pause", "Give out no further prompts for now", "Run"),
     Action("run.unpause", "p,space", "go on", "Go on after a pause", "Run"),
@@ -229,6 +249,9 @@ _DOING = (
     Action("run.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Run"),
     Action("run.score", "v", "score", "How many are right so far, and what is wrong with the others", "Run"),
     Action("run.export", "e", "export", "Write the results to a file", "Run"),
+    Action("run.collect", "c", "collect", "Take the answers that the provider has by now", "Run"),
+    Action("run.look", "l", "ask", "Ask the provider how its batches stand", "Run", title="ask the provider"),
+    Action("run.end_batches", "k", "end batches", "Ask the provider to end its batches; what is answered stays", "Run"),
     Action("run.background", "b", "background", "Go on in a process of its own, away from this terminal", "Run"),
 )  # fmt: skip
 
@@ -250,7 +273,7 @@ ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
         *(_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
-        *(_MODELS, _ASK, _SETTINGS, _DOING, _SEMANTIC),
+        *(_MODELS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group
 }

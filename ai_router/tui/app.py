@@ -150,7 +150,13 @@ class RouterApp(App[int]):
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def start_run(
-        self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False, allow_change: bool = False
+        self,
+        job: BatchJob,
+        plan: JobPlan | None = None,
+        *,
+        retry_failed: bool = False,
+        allow_change: bool = False,
+        wait: bool = True,
     ) -> Run:
         """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
 
@@ -160,7 +166,7 @@ class RouterApp(App[int]):
 
         if self._engines is not None:
             self._engines.close(wait=2.0)  # two copies of a model may not fit
-        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed, allow_change=allow_change)
+        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed, allow_change=allow_change, wait=wait)
         self._reported.discard(job.job_id)
         self.runs[job.job_id] = run
         return run
@@ -183,13 +189,13 @@ class RouterApp(App[int]):
         ended = [run for name, run in self.runs.items() if name not in self._reported and run.wait(0)]
         for run in ended:
             self._reported.add(run.job.job_id)
-            self._tell(run)
+            self._notify_end(run)
             self.turns.ended(run)
         if ended:
             self.jobs_changed.publish(None)
         self.turns.tick()
 
-    def _tell(self, run: Run) -> None:
+    def _notify_end(self, run: Run) -> None:
         """Say that a run has ended, here and in the ways the settings name."""
         from batch.notify import Notifier, NotifyOptions, describe
         from batch.running.progress import RunState

@@ -45,6 +45,8 @@ PLACES: Mapping[str, Place] = {
     place.name: place
     for place in (
         Place("ask", "Ask", "One prompt, answered while you watch", _TUI + "ask.screen:AskScreen", HOME, "1"),
+        Place("compare", "Compare", "One prompt, two to four models side by side",
+              _TUI + "compare.screen:CompareScreen"),
         Place("models", "Models", "The models there are, and which are ready", _TUI + "models.screen:ModelsScreen",
               HOME, "2"),
         Place("jobs", "Jobs and results", "All jobs: read, export, resume, delete", _TUI + "jobs.screen:JobsScreen",
@@ -69,7 +71,7 @@ PLACES: Mapping[str, Place] = {
         Place("run", "Run", "How a job goes", _TUI + "run.screen:RunScreen", of_job=True),
         Place("results", "Results", "What came out of a job", _TUI + "results.screen:ResultsScreen", of_job=True),
         Place("failures", "Failures", "What failed of a job", _TUI + "results.screen:ResultsScreen", of_job=True,
-              arguments={"kind": "failed"}),
+              arguments={"part": "failed"}),
         Place("codes", "Codes", "The semantic IDs of a job", _TUI + "semantic.result:SemanticResultScreen",
               of_job=True),
         Place("export", "Export", "A job's results as a file", _TUI + "results.export:ExportDialog", of_job=True),

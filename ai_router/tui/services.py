@@ -86,9 +86,18 @@ class Services(Protocol):
         ...
 
     def start_run(
-        self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False, allow_change: bool = False
+        self,
+        job: BatchJob,
+        plan: JobPlan | None = None,
+        *,
+        retry_failed: bool = False,
+        allow_change: bool = False,
+        wait: bool = True,
     ) -> Run:
-        """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read."""
+        """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
+
+        Without `wait` it does not stay for answers from a provider.
+        """
         ...
 
     def handle_of(self, path: Path) -> RunHandle:

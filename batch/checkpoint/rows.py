@@ -8,7 +8,7 @@ from typing import Any, Literal
 from batch.job import BatchResult
 from batch.jsontext import load_json
 
-Kind = Literal["all", "done", "failed", "pending"]
+Part = Literal["all", "done", "failed", "pending"]
 
 _NAMES = "LEFT JOIN models m ON m.id = r.model LEFT JOIN models g ON g.id = i.model"
 FROM = f"FROM items i LEFT JOIN results r ON r.id = i.id LEFT JOIN answers a ON a.id = i.id {_NAMES}"

@@ -56,18 +56,19 @@ RESULT_COLUMNS = (
     *("id", "success", "tokens_input", "tokens_output", "duration", "attempts", "error_class"),
     *("cost", "cached", "reasoning", "units"),
 )
-UPSERT_RESULT = """
+INSERT_RESULT = """
 INSERT INTO results (id, success, tokens_input, tokens_output, duration, attempts, error_class, cost,
     tokens_cached, tokens_reasoning, units, model)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+REPLACE_RESULT = """
 ON CONFLICT (id) DO UPDATE SET success = excluded.success, tokens_input = excluded.tokens_input,
     tokens_output = excluded.tokens_output, duration = excluded.duration,
     attempts = attempts + excluded.attempts, error_class = excluded.error_class, model = excluded.model,
     cost = excluded.cost, tokens_cached = excluded.tokens_cached, tokens_reasoning = excluded.tokens_reasoning,
     units = excluded.units
 """
-UPSERT_ANSWER = """
-INSERT INTO answers (id, text, error, extra) VALUES (?, ?, ?, ?)
+INSERT_ANSWER = "INSERT INTO answers (id, text, error, extra)"
+REPLACE_ANSWER = """
 ON CONFLICT (id) DO UPDATE SET text = excluded.text, error = excluded.error, extra = excluded.extra
 """
 # A result that is about to be replaced was a try too, and was paid for.

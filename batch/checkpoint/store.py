@@ -14,7 +14,7 @@ from batch.checkpoint import migrations, schema
 from batch.checkpoint.creating import write_new
 from batch.checkpoint.lock import lock_path
 from batch.checkpoint.prompts import Prompts
-from batch.checkpoint.rows import FROM, FROM_FAILED, WHERE, Kind, columns, result_of
+from batch.checkpoint.rows import FROM, FROM_FAILED, WHERE, Part, columns, result_of
 from batch.errors import CheckpointError
 from batch.items import Request
 from batch.job import BatchJob, BatchResult, JobStatus, check_job_id
@@ -122,8 +122,8 @@ class CheckpointStore:
             raise CheckpointError(f"Damaged checkpoint {self.path}: it holds no job")
         row = rows[0]
         try:
-            for value, kind in zip(row[: len(_JOB_TYPES)], _JOB_TYPES, strict=True):
-                if not isinstance(value, kind):
+            for value, type_ in zip(row[: len(_JOB_TYPES)], _JOB_TYPES, strict=True):
+                if not isinstance(value, type_):
                     raise TypeError(f"{value!r} in the job's row")
             datetime.fromisoformat(row[9])
             config = load_json(row[14])
@@ -181,6 +181,10 @@ class CheckpointStore:
         sql = "SELECT m.name, n FROM (SELECT model, count(*) n FROM results GROUP BY model) LEFT JOIN models m"
         return dict(self.rows(f"{sql} ON m.id = model ORDER BY n DESC"))
 
+    def has_reasons(self) -> bool:
+        """Whether any item says why it is meant for its model."""
+        return bool(self.rows("SELECT EXISTS (SELECT 1 FROM items WHERE reason IS NOT NULL)")[0][0])
+
     def carried_names(self) -> list[str]:
         """The names of all columns that items carry through, in the order in which they come up."""
         names: dict[str, None] = {}
@@ -216,6 +220,8 @@ class CheckpointStore:
         return self._request(*rows[0])
 
     def _request(self, index: int, text: Any, extra: Any, model: Any, reason: Any, columns: Any) -> Request:
+        if type(text) is str and extra is model is reason is columns is None:  # as nearly all are
+            return Request(text)
         try:
             if not isinstance(text, str):
                 raise TypeError(f"the text of item {index} is not a text")
@@ -272,7 +278,7 @@ class CheckpointStore:
     def results(
         self,
         *,
-        kind: Kind = "all",
+        part: Part = "all",
         start: int = 0,
         limit: int = PAGE,
         ids: Sequence[int] | None = None,
@@ -286,26 +292,26 @@ class CheckpointStore:
         if ids is not None:
             marks = ",".join("?" * len(ids))
             rows = self.rows(f"SELECT {wanted} {FROM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
-        elif kind == "failed":  # through the index of failures
+        elif part == "failed":  # through the index of failures
             rows = self.rows(
                 f"SELECT {wanted} {FROM_FAILED} WHERE r.success = 0 AND r.id >= ? ORDER BY r.id LIMIT ?",
                 (start, limit),
             )
         else:
             rows = self.rows(
-                f"SELECT {wanted} {FROM} WHERE i.id >= ? AND {WHERE[kind]} ORDER BY i.id LIMIT ?", (start, limit)
+                f"SELECT {wanted} {FROM} WHERE i.id >= ? AND {WHERE[part]} ORDER BY i.id LIMIT ?", (start, limit)
             )
         try:
             return [result_of(row, preview) for row in rows]
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
 
-    def iter_results(self, *, kind: Kind = "all") -> Iterator[BatchResult]:
-        """Every item of a kind in input order; without `pending` ones for `all`, as exports want it."""
+    def iter_results(self, *, part: Part = "all") -> Iterator[BatchResult]:
+        """Every item of a part in input order; without `pending` ones for `all`, as exports want it."""
         start = 0
-        while page := self.results(kind=kind, start=start):
+        while page := self.results(part=part, start=start):
             start = page[-1].prompt_index + 1
-            yield from (r for r in page if r.attempts or kind == "pending")
+            yield from (r for r in page if r.attempts or part == "pending")
 
     def result(self, index: int) -> BatchResult:
         """One item with its result; attempts is 0 while it is pending."""
@@ -314,16 +320,16 @@ class CheckpointStore:
             raise IndexError(index)
         return page[0]
 
-    def ids(self, kind: Kind = "all", *, search: str = "") -> list[int]:
-        """The ids of a kind in input order, where prompt, answer or error contains `search` (case-insensitive)."""
+    def ids(self, part: Part = "all", *, search: str = "") -> list[int]:
+        """The ids of a part in input order, where prompt, answer or error contains `search` (case-insensitive)."""
         if not search:
-            sql = "SELECT id FROM results WHERE success = 0 ORDER BY id" if kind == "failed" else None
-            sql = sql or f"SELECT i.id {FROM} WHERE {WHERE[kind]} ORDER BY i.id"
+            sql = "SELECT id FROM results WHERE success = 0 ORDER BY id" if part == "failed" else None
+            sql = sql or f"SELECT i.id {FROM} WHERE {WHERE[part]} ORDER BY i.id"
             return [row[0] for row in self.rows(sql)]
         escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         like = f"%{escaped}%"
         sql = (
-            f"SELECT i.id {FROM} WHERE {WHERE[kind]} AND (i.text LIKE ?1 ESCAPE '\\'"
+            f"SELECT i.id {FROM} WHERE {WHERE[part]} AND (i.text LIKE ?1 ESCAPE '\\'"
             " OR a.text LIKE ?1 ESCAPE '\\' OR a.error LIKE ?1 ESCAPE '\\') ORDER BY i.id"
         )
         return [row[0] for row in self.rows(sql, (like,))]

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 
-from batch.checkpoint import schema
+from batch.checkpoint import bulk, schema
 from batch.checkpoint.written import AttemptRow, ResultRow, fields_of
 from batch.errors import CheckpointError
 from batch.job import BatchJob, now_iso
@@ -194,13 +194,14 @@ class ResultWriter:
                 )
             if replaced:
                 self._connection.executemany(schema.KEEP_SUPERSEDED, [(updated, row.id) for row in rows if row.old])
-            self._connection.executemany(
-                schema.UPSERT_RESULT,
-                [_result_columns(row) + (models[row.model],) for row in rows],  # noqa: RUF005 - unpacked it is slower
-            )
-            self._connection.executemany(
-                schema.UPSERT_ANSWER, [(r.id, clean(r.text), r.error and clean(r.error), r.extra) for r in rows]
-            )
+            numbers = {name: (number,) for name, number in models.items()}
+            results = [_result_columns(row) + numbers[row.model] for row in rows]
+            bulk.insert(self._connection, schema.INSERT_RESULT, results, schema.REPLACE_RESULT)
+            answers = [
+                (r.id, r.text if r.text.isascii() else clean(r.text), r.error and clean(r.error), r.extra) for r in rows
+            ]
+            characters = sum([len(r.text) for r in rows])
+            bulk.insert(self._connection, schema.INSERT_ANSWER, answers, schema.REPLACE_ANSWER, characters=characters)
             self._connection.execute(
                 schema.UPDATE_JOB,
                 (

@@ -21,13 +21,8 @@ _counts = attrgetter(*_COUNTS)
 
 def unfit(response: BatchResponse[Answer]) -> Failure | None:
     """Why an engine's response cannot be kept as it is: figures that are none, or a text that is no text."""
-    counts = _counts(response)
-    for value in counts:  # as a loop over names it would be half of what a run does for an item
-        if type(value) is not int or not 0 <= value <= LARGEST_COUNT:
-            for name, found in zip(_COUNTS, counts, strict=True):
-                if not isinstance(found, int) or not 0 <= found <= LARGEST_COUNT:
-                    return _nonsense(name, found)
-            break
+    if (bad := _unfit_counts(response)) is not None:
+        return bad
     cost: Any = response.cost
     if cost is not None and (not isinstance(cost, int) or not 0 <= cost <= LARGEST_COST):
         return _nonsense("cost", cost)
@@ -51,6 +46,21 @@ def unfit(response: BatchResponse[Answer]) -> Failure | None:
     return None
 
 
+def _unfit_counts(response: BatchResponse[Answer]) -> Failure | None:
+    counts = _counts(response)
+    a, b, c, d, e = counts
+    try:  # all at once: a look at each would be a good part of what a run does for an item
+        all_bits = a | b | c | d | e
+        if type(all_bits) is int and 0 <= all_bits < LARGEST_COUNT:
+            return None
+    except TypeError:
+        pass
+    for name, found in zip(_COUNTS, counts, strict=True):
+        if not isinstance(found, int) or not 0 <= found <= LARGEST_COUNT:
+            return _nonsense(name, found)
+    return None
+
+
 def _nonsense(name: str, value: object) -> Failure:
     try:
         shown = repr(value)
@@ -63,7 +73,7 @@ class ResultRow(NamedTuple):
     """One result on its way to the disk."""
 
     id: int
-    prompt: str  # not written; for whoever hears of the commit
+    prompt: str | None  # not written; for whoever hears of the commit. None: as the store has it
     text: str
     success: bool
     tokens_input: int
@@ -84,7 +94,7 @@ class ResultRow(NamedTuple):
     def of(
         cls,
         response: BatchResponse[Answer],
-        prompt: str,
+        prompt: str | None,
         error: Failure | None,
         attempt: int,
         *,
@@ -98,18 +108,19 @@ class ResultRow(NamedTuple):
         if not checked and (bad := unfit(response)) is not None:
             response, error = BatchResponse(response.id, None), error or bad
         answer = response.data
-        return cls(
+        # As a tuple: to call the class is twice the work, and there is one for every item.
+        values = (
             int(response.id),
             prompt,
-            answer.text if answer and error is None else "",
+            answer.text if answer is not None and error is None else "",
             error is None,
             response.tokens_input,
             response.tokens_output,
             response.duration_ns / 1e9,
             attempt,
-            error.error_class if error else None,
-            str(error.message) if error else None,
-            dump_json(answer.extra) if answer and answer.extra else None,
+            None if error is None else error.error_class,
+            None if error is None else str(error.message),
+            dump_json(answer.extra) if answer is not None and answer.extra else None,
             int(replaces),
             response.model,
             response.cost,
@@ -117,6 +128,7 @@ class ResultRow(NamedTuple):
             response.tokens_reasoning,
             response.units,
         )
+        return tuple.__new__(cls, values)
 
     @property
     def charged(self) -> bool:
@@ -127,7 +139,7 @@ class ResultRow(NamedTuple):
         """The same as the library hands it out; attempts and cost are those of this run."""
         return BatchResult(
             self.id,
-            self.prompt,
+            self.prompt or "",
             self.text,
             self.tokens_input,
             self.tokens_output,

@@ -68,7 +68,7 @@ def check_adapter(adapter: Path, model: Path) -> str:
     if not pairs:
         return f"{len(tensors)} tensors"
     ranks = sorted({parts["down"].shape[0] for parts in pairs})
-    kind = "DoRA" if settings.kind == "dora" else "LoRA"
+    kind = "DoRA" if settings.method == "dora" else "LoRA"
     return f"{kind} rank {'/'.join(map(str, ranks))} on {len(pairs)} matrices"
 
 

@@ -84,7 +84,7 @@ def example_of(
 ) -> Example:
     """A row as an example; raises BadRow for one without a question or without a known answer."""
     if not isinstance(row, Mapping):
-        raise BadRow(f"{_kind(row)} instead of an object")
+        raise BadRow(f"{_type_name(row)} instead of an object")
     columns = columns or Columns()
     turns, bare, schema = _turns(row, columns, template)
     place = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=-1)
@@ -165,17 +165,17 @@ def _chat(value: object) -> Messages:
         except ValueError:
             raise BadRow("the messages are a text that is no JSON") from None
     if not isinstance(value, list):
-        raise BadRow(f"the messages are {_kind(value)}, not a list")
+        raise BadRow(f"the messages are {_type_name(value)}, not a list")
     turns = []
     for number, message in enumerate(value, 1):
         if not isinstance(message, dict):
-            raise BadRow(f"message {number} is {_kind(message)}, not an object")
+            raise BadRow(f"message {number} is {_type_name(message)}, not an object")
         role = message.get("role", message.get("from"))
         if not isinstance(role, str):
             raise BadRow(f"message {number} has no role")
         content = message.get("content", message.get("value"))
         if not isinstance(content, str | list | None):
-            raise BadRow(f"the content of message {number} is {_kind(content)}, not a text")
+            raise BadRow(f"the content of message {number} is {_type_name(content)}, not a text")
         turns.append({"role": role_name(role), "content": text_of({"content": content})})
     return turns
 
@@ -185,7 +185,7 @@ def _text(row: Mapping[str, Any], key: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadRow(f'"{key}" is {_kind(value)}, not a text')
+        raise BadRow(f'"{key}" is {_type_name(value)}, not a text')
     return str(value)
 
 
@@ -196,6 +196,6 @@ def _error_type(row: Mapping[str, Any]) -> str | None:
     return str(value) if isinstance(value, str | int) and str(value) else None
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

@@ -118,7 +118,7 @@ class Gate:
             self._limit.settle(begun.reserved, tokens)
         self._pay(response, tokens)
         if begun is not None and self._adaptive:
-            _tell(self._adaptive, begun.number, response.error)
+            _feed_back(self._adaptive, begun.number, response.error)
         self._judge(response.error)
 
     def _pay(self, response: BatchResponse[Answer], tokens: int) -> None:
@@ -152,7 +152,7 @@ class Gate:
         self._not_before = max(self._not_before, self._clock() + min(LONGEST_REST, REST * 2 ** (self._rests - 1)))
 
 
-def _tell(limit: AdaptiveLimit, number: int, error: Failure | None) -> None:
+def _feed_back(limit: AdaptiveLimit, number: int, error: Failure | None) -> None:
     """What an answer says about how many at once the other side bears."""
     if error is None:
         limit.answered(number)

@@ -15,7 +15,7 @@ from batch.engines.desk import Desk, LaneDesk
 from batch.engines.gate import Gate
 from batch.engines.lane import Lane, LaneSnapshot, chains
 from batch.engines.pull import Puller
-from batch.errors import Cause, EngineError, ErrorClass, ExhaustedError, FatalError
+from batch.errors import Cause, EngineError, ErrorClass, ExhaustedError, Failure, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.running.policy import RetryPolicy
 from batch.running.progress import EtaEstimator
@@ -36,7 +36,7 @@ class _Way:
     tries: int = 0
 
 
-class _Running:
+class _LaneRun:
     """One lane while it runs: what waits for it, and what it lets begin."""
 
     def __init__(self, lane: Lane) -> None:
@@ -91,7 +91,7 @@ class LanesEngine:
     def __init__(self, lanes: Sequence[Lane], default: str, *, local_at_once: int = 1, held: int = HELD) -> None:
         self._chains = chains(lanes, default)
         self._default = default
-        self._lanes = {lane.name: _Running(lane) for lane in lanes}
+        self._lanes = {lane.name: _LaneRun(lane) for lane in lanes}
         self._local_at_once = max(1, local_at_once)
         self._most_held = held
         self._ways: dict[ItemId, _Way] = {}  # of items that are not on their first try of their first lane
@@ -190,7 +190,7 @@ class LanesEngine:
         # A model that no lane is for is the default's to answer: who made the plan has asked before.
         return self._chains[model if model in self._chains else self._default]
 
-    def _start(self, lane: _Running) -> None:
+    def _start(self, lane: _LaneRun) -> None:
         """Have it run, if it does not, and unless it must wait for another local lane to end."""
         if lane.task is not None or lane.gate.down:
             return
@@ -203,7 +203,7 @@ class LanesEngine:
         lane.leaving = False
         lane.task = asyncio.create_task(self._serve(lane))
 
-    async def _serve(self, lane: _Running) -> None:
+    async def _serve(self, lane: _LaneRun) -> None:
         """Run a lane until nothing is left for it."""
         try:
             if lane.engine is None:
@@ -222,7 +222,7 @@ class LanesEngine:
         except Exception as error:  # the store cannot be read, say: nobody else would hear of it
             self._out.put_nowait(error)
 
-    async def _left(self, lane: _Running) -> None:
+    async def _left(self, lane: _LaneRun) -> None:
         """A lane has ended: what it had goes on elsewhere, and another local lane may begin."""
         flying = list(lane.gate.flying)
         for item_id in flying:
@@ -250,7 +250,7 @@ class LanesEngine:
 
     # -- one lane ------------------------------------------------------------------------------------------------
 
-    async def _items(self, lane: _Running) -> Items:
+    async def _items(self, lane: _LaneRun) -> Items:
         """What a lane's engine pulls from."""
         while self._goes_on(lane):
             wait: float | None = LOOK if self._desk.paused else None
@@ -274,10 +274,10 @@ class LanesEngine:
             with suppress(TimeoutError):
                 await asyncio.wait_for(lane.changed.wait(), wait)
 
-    def _goes_on(self, lane: _Running) -> bool:
+    def _goes_on(self, lane: _LaneRun) -> bool:
         return not (self._done or lane.leaving or lane.gate.down)
 
-    def _wanted_elsewhere(self, lane: _Running) -> bool:
+    def _wanted_elsewhere(self, lane: _LaneRun) -> bool:
         return lane.lane.local and any(
             other.lane.local and other.waiting and other.task is None and not other.gate.down
             for other in self._lanes.values()
@@ -298,13 +298,13 @@ class LanesEngine:
         if self._done:
             self._wake()
 
-    def _heard(self, lane: _Running, response: Response) -> None:
+    def _heard(self, lane: _LaneRun, response: Response) -> None:
         """Pass a response on: an answer, a try that failed and is tried again, here or elsewhere, or a failure."""
         mine = lane.gate.holds(response.id)
         lane.gate.end(response)
         lane.changed.set()
         if response.model is None:
-            response = replace(response, model=lane.lane.name)
+            response = replace(response, model=lane.lane.model or lane.lane.name)
         error = response.error
         if error is None:
             lane.done += 1
@@ -317,7 +317,7 @@ class LanesEngine:
             self._let_go(1)
         self._out.put_nowait(response)
 
-    def _tried(self, lane: _Running, response: Response) -> Response:
+    def _tried(self, lane: _LaneRun, response: Response) -> Response:
         """A failed try: whether, where and when there is another one."""
         error = response.error
         assert error is not None
@@ -326,8 +326,9 @@ class LanesEngine:
             return replace(response, retry_in=0.0)  # which finds the next lane, or none
         way = self._ways.get(response.id) or _Way()
         way.tries += 1
-        delay = lane.retry.delay(error, way.tries) if error.cause is not Cause.REFUSED else None
-        if delay is None and self._moves(error.error_class, error.cause):
+        refused = error.cause in (Cause.REFUSED, Cause.FILTERED)
+        delay = None if refused else lane.retry.delay(error, way.tries)
+        if delay is None and self._moves(response.id, lane, error):
             delay = self._next_step(lane, way, response.id)
         if delay is None:
             self._ways.pop(response.id, None)
@@ -335,11 +336,18 @@ class LanesEngine:
         self._ways[response.id] = way
         return replace(response, retry_in=delay)
 
-    def _moves(self, error_class: ErrorClass, cause: Cause) -> bool:
-        """Whether another model may answer what failed so: a fault of the item itself goes nowhere."""
-        return cause is not Cause.OTHER or error_class is not ErrorClass.PERMANENT
+    def _moves(self, item_id: ItemId, lane: _LaneRun, error: Failure) -> bool:
+        """Whether another model may answer what failed so: a fault of the item itself goes nowhere.
 
-    def _next_step(self, lane: _Running, way: _Way, item_id: ItemId) -> float | None:
+        What a content filter holds back goes on where the item's chain allows it, by its first lane or the one it is
+        at.
+        """
+        if error.cause is Cause.FILTERED:
+            first = self._lanes[self._chain(self._desk.request(item_id).model)[0]]
+            return lane.lane.pass_filtered or first.lane.pass_filtered
+        return error.cause is not Cause.OTHER or error.error_class is not ErrorClass.PERMANENT
+
+    def _next_step(self, lane: _LaneRun, way: _Way, item_id: ItemId) -> float | None:
         """Where the item's chain goes on after this lane, it is given out again at once."""
         chain = self._chain(self._desk.request(item_id).model)
         if lane.lane.name not in chain:

@@ -1,6 +1,6 @@
 """The one table of engines: what each is called, how it is made, what it needs, what it may be told.
 
-Adding an engine is one file with an `EngineKind` in it and one line in `TABLE`. Importing this, and the files that the
+Adding an engine is one file with an `EngineRow` in it and one line in `TABLE`. Importing this, and the files that the
 table names, imports nothing heavy.
 """
 
@@ -23,12 +23,12 @@ Place = Path | str  # a folder or a file; a text is a URL
 
 # Where each engine describes itself, the first that suits a model's place is what it runs on where nobody says.
 TABLE: Mapping[str, str] = {
-    "mlx": "batch.engines.mlx.kind:KIND",
-    "ray": "batch.engines.ray.kind:KIND",
-    "server": "batch.engines.http.kind:KIND",
-    "gguf": "batch.engines.gguf.kind:KIND",
-    "provider": "batch.engines.provider.kind:KIND",
-    "torch": "batch.engines.torch.kind:KIND",
+    "mlx": "batch.engines.mlx.row:ROW",
+    "ray": "batch.engines.ray.row:ROW",
+    "server": "batch.engines.http.row:ROW",
+    "gguf": "batch.engines.gguf.row:ROW",
+    "provider": "batch.engines.provider.row:ROW",
+    "torch": "batch.engines.torch.row:ROW",
 }
 
 
@@ -54,7 +54,7 @@ class EngineFactory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class EngineKind:
+class EngineRow:
     """What is to be known of an engine before it is imported.
 
     `core` ("module:name" of a `CoreFactory`) is opened in a process of its own; `factory` ("module:name" of an
@@ -65,7 +65,7 @@ class EngineKind:
     """
 
     name: str
-    kind: str  # "local", "server", "provider" or "cluster"
+    where: str  # "local", "server", "provider" or "cluster"
     describes: str
     core: str = ""
     factory: str = ""
@@ -80,13 +80,13 @@ class EngineKind:
     lacks: Callable[[Mapping[str, Any]], str] = lambda spec: ""  # what it needs of this machine and has not: a key
 
     @property
-    def own(self) -> bool:
+    def external(self) -> bool:
         """Whether it is a module of the user's own, of which nothing is known."""
         return ":" in self.name
 
     def missing(self) -> str:
         """What has to be installed before it can run here, as a sentence with the command; else ""."""
-        if self.own:
+        if self.external:
             module = self.name.partition(":")[0]
             return "" if _installed(module) else f"there is no module {module!r} to take the engine from"
         if all(_installed(module) for module in self.modules):
@@ -100,22 +100,22 @@ def names() -> list[str]:
 
 
 @cache
-def _described(place: str) -> EngineKind:
+def _described(place: str) -> EngineRow:
     module, _, name = place.partition(":")
-    return cast(EngineKind, getattr(importlib.import_module(module), name))
+    return cast(EngineRow, getattr(importlib.import_module(module), name))
 
 
-def kinds() -> list[EngineKind]:
+def rows() -> list[EngineRow]:
     """All rows of the table."""
     return [_described(place) for place in TABLE.values()]
 
 
-def find(name: str) -> EngineKind:
+def find(name: str) -> EngineRow:
     """An engine by its name, or one of the user's own as `package.module:name`. Raises FatalError."""
     if name in TABLE:
         return _described(TABLE[name])
     if ":" in name:
-        return EngineKind(name, "local", "an engine of your own", core=name, forms=("folder", "gguf"))
+        return EngineRow(name, "local", "an engine of your own", core=name, forms=("folder", "gguf"))
     near = nearest(name, TABLE)
     raise FatalError(f"unknown engine {name!r}; " + (f"did you mean {near}?" if near else f"known: {', '.join(TABLE)}"))
 
@@ -126,19 +126,19 @@ def load(place: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def default_kind(place: Place) -> str:
+def default_engine(place: Place) -> str:
     """The name of the engine that suits a model best where nobody says; the last of the table where none does."""
-    return next((row.name for row in kinds() if row.suits(place)), names()[-1])
+    return next((row.name for row in rows() if row.suits(place)), names()[-1])
 
 
-def takers(form: str) -> list[EngineKind]:
+def takers(form: str) -> list[EngineRow]:
     """The engines that take a form of model."""
-    return [row for row in kinds() if form in row.forms]
+    return [row for row in rows() if form in row.forms]
 
 
-def option_names(rows: Iterable[EngineKind] | None = None) -> list[str]:
+def option_names(engines: Iterable[EngineRow] | None = None) -> list[str]:
     """The options of these engines, or of all, each once."""
-    return list(dict.fromkeys(name for row in (kinds() if rows is None else rows) for name in row.options))
+    return list(dict.fromkeys(name for row in (rows() if engines is None else engines) for name in row.options))
 
 
 def _installed(module: str) -> bool:

@@ -15,7 +15,7 @@ from batch.evaluation.measure import Measured, measure
 from batch.evaluation.options import EvaluationOptions
 from batch.evaluation.pairs import Pair, ResultsReader
 from batch.evaluation.report import LengthBin, Report, Score, TypeScore
-from batch.evaluation.running import wilson
+from batch.evaluation.tally import wilson
 from batch.evaluation.tokens import EXTRA
 
 _BINS = 8

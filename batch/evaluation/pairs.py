@@ -107,7 +107,7 @@ def read_results(path: str | os.PathLike[str], progress: Callable[[int], None] |
 def pair_of(row: Any) -> Pair:
     """A pair from a row of a results file. Raises ValueError with a sentence where it is none."""
     if not isinstance(row, dict):
-        raise ValueError(f"a row must be an object, not {_kind(row)}")
+        raise ValueError(f"a row must be an object, not {_type_name(row)}")
     for name in ("expected", "predicted", "example_id"):
         if name not in row:
             raise ValueError(f'the row has no "{name}"')
@@ -117,10 +117,10 @@ def pair_of(row: Any) -> Pair:
         if text is None and (name != "predicted" or error):
             texts[name] = ""
         elif not isinstance(text, str):
-            raise ValueError(f'"{name}" must be a text, not {_kind(text)}')
+            raise ValueError(f'"{name}" must be a text, not {_type_name(text)}')
     name = row["example_id"]
     if isinstance(name, bool) or not isinstance(name, str | int):
-        raise ValueError(f'"example_id" must be a number or a text, not {_kind(name)}')
+        raise ValueError(f'"example_id" must be a number or a text, not {_type_name(name)}')
     kind = row.get("error_type")
     return Pair(
         texts["input"] or "",
@@ -162,6 +162,6 @@ def _error(value: Any) -> str | None:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _kind(value: Any) -> str:
+def _type_name(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

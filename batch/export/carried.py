@@ -22,6 +22,8 @@ class Carried:
         for name in self.extra:
             if name == "model":
                 yield result.model or ""
+            elif name == "why":
+                yield result.meant_why or ""
             else:
                 yield "" if result.cost is None else f"{result.cost / NANOS:.9f}".rstrip("0").rstrip(".")
         columns = result.columns or {}
@@ -42,6 +44,7 @@ def carried_columns(job: BatchJob, taken: Sequence[str]) -> Carried:
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         by_others = any(name not in (None, job.model_id) for name in store.answered_by())
         names = store.carried_names()
-    extra = (*(("model",) if by_others else ()), *(("cost",) if job.cost else ()))
+        routed = store.has_reasons()
+    extra = tuple(name for name, there in (("model", by_others), ("why", routed), ("cost", bool(job.cost))) if there)
     held = {*taken, *extra}
     return Carried(extra, {name: f"{name}_input" if name in held else name for name in names})

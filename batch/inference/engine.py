@@ -11,7 +11,7 @@ from batch.engines.base import Engine, closing_answers
 from batch.engines.desk import Desk, MemoryDesk
 from batch.engines.local.core import ThreadedEngine
 from batch.engines.local.host import HostedEngine
-from batch.engines.registry import default_kind
+from batch.engines.registry import default_engine
 from batch.inference.limits import BatchRequestError
 from batch.inference.metrics import InferenceResults
 from batch.inference.runner import BatchRunner, Event
@@ -56,7 +56,7 @@ class BatchInferenceEngine:
         engine: Engine[Request, Answer]
         if isinstance(model, str | Path):
             folder = Path(model).expanduser()
-            engine = HostedEngine(kind or default_kind(folder), {"path": folder, **spec}, sampling, max_batch)
+            engine = HostedEngine(kind or default_engine(folder), {"path": folder, **spec}, sampling, max_batch)
         elif kind or sampling or max_batch or spec:
             raise BatchRequestError("kind, sampling, max_batch and spec are for a model's folder, not for an engine")
         else:

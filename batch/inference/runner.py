@@ -138,7 +138,7 @@ class BatchRunner(Generic[Q, A]):
                     response: BatchResponse[A] | None = coming.result()
                     if response is None:
                         return
-                    for final in _ending(shown, response):
+                    for final in _last_events(shown, response):
                         yield final
                     coming = asyncio.create_task(_next(responses))
             finally:
@@ -160,7 +160,7 @@ def _growth(shown: dict[ItemId, str], item_id: ItemId, text: str) -> TokenEvent 
     return TokenEvent(item_id, text[len(before) :])
 
 
-def _ending(shown: dict[ItemId, str], response: BatchResponse[A]) -> list[Event[A]]:
+def _last_events(shown: dict[ItemId, str], response: BatchResponse[A]) -> list[Event[A]]:
     """The last events of an item."""
     item_id = response.id
     if response.error is not None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from batch.engines.provider.base import Page
-from batch.engines.provider.kind import open_page, settings_of
+from batch.engines.provider.row import open_page, settings_of
 from batch.errors import BatchError
 from batch.providers.pipeline import BatchInferencePipeline, ProviderPipeline
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from batch.checkpoint import ResultWriter
 from batch.checkpoint.written import AttemptRow, ResultRow, unfit
-from batch.errors import Cause, ErrorClass, Failure, FatalError
+from batch.errors import Cause, CheckpointError, ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchResponse
 from batch.job import BatchJob
 from batch.running.budget import Budget
@@ -15,7 +15,7 @@ from batch.running.ending import Listeners
 from batch.running.feed import Feed, Given
 from batch.running.handle import StopMode
 from batch.running.policy import ErrorStrategy, RetryPolicy
-from batch.running.progress import Meter
+from batch.running.progress import RECENT, Meter
 
 
 class Answering:
@@ -70,20 +70,21 @@ class Answering:
         given = self._feed.take_back(response.id, response.tokens_input + response.tokens_output)
         if given is None:
             return
-        self._budget.settle(response)
-        error = response.error
-        if error is None and (response.data is None or not response.data.text or response.data.text.isspace()):
+        if self._budget.limit is not None:
+            self._budget.settle(response)
+        error, answer = response.error, response.data
+        if error is None and (answer is None or not answer.text or answer.text.isspace()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
         if error is not None:
             if error.error_class is ErrorClass.FATAL and response.retry_in is None:
-                self._feed.again(int(response.id), given.attempt, 0.0)  # nobody gave it up
+                self._feed.retry(int(response.id), given.attempt, 0.0)  # nobody gave it up
                 raise FatalError(error.message)
             policy = policy or self.retry
             delay = policy.delay(error, given.attempt) if response.retry_in is None else response.retry_in
             if delay is not None:
                 self._writer.attempt(AttemptRow.of(response, error, given.attempt))
                 # While the run ends it stays where it is: the next run tries again.
-                self._feed.again(int(response.id), given.attempt + 1, delay)
+                self._feed.retry(int(response.id), given.attempt + 1, delay)
                 return
             self.failures += 1
         self._put(response, given, error)
@@ -96,7 +97,7 @@ class Answering:
         self.answered(BatchResponse(index, None, error=failure), self._handed_back)
 
     def _put(self, response: BatchResponse[Answer], given: Given, error: Failure | None) -> None:
-        old = response.id in self.old_failures  # failed in an earlier run, and was counted then
+        old = bool(self.old_failures) and response.id in self.old_failures  # of an earlier run, and was counted then
         if old:
             self.old_failures.discard(int(response.id))
         row = ResultRow.of(response, given.text, error, given.attempt, replaces=old, checked=True)
@@ -107,10 +108,21 @@ class Answering:
         self.saved_at = time.monotonic()
         if self.uncommitted_old:
             self.uncommitted_old -= sum(row.old for row in rows)
-        self._meter.record(rows)
+        heard = self._listeners.hear_results
+        shown = self._with_prompts(rows if heard else rows[-RECENT:])
+        self._meter.record(rows, shown[-RECENT:])
         self._feed.wake()
-        results = [row.result() for row in rows] if self._listeners.hear_results else []
+        results = [row.result() for row in shown] if heard else []
         # A failure that is tried again counts when it has its new result.
         error = self._listeners.committed(self._job, results, len(rows), processed - self.uncommitted_old)
         if error is not None:
             self._halt("now", error)
+
+    def _with_prompts(self, rows: Sequence[ResultRow]) -> Sequence[ResultRow]:
+        """The rows with their prompts, which are read again where an engine held too many for them to be kept."""
+        try:
+            texts = self._feed.texts([row.id for row in rows if row.prompt is None])
+        except CheckpointError as error:  # the answers are safe, but the file cannot be read any more
+            self._halt("now", error)
+            return rows
+        return [row._replace(prompt=texts[row.id]) if row.id in texts else row for row in rows] if texts else rows

@@ -6,9 +6,9 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from batch.checkpoint import CheckpointStore
 from batch.items import BatchItem, ItemId, Request
@@ -16,21 +16,23 @@ from batch.running.budget import Budget
 from batch.running.policy import RateLimit, Taking
 
 PAGE = 512
-BREATH = 64  # items after which the event loop gets a turn, whatever the engine does
+BREATH = 256  # items after which the event loop gets a turn, whatever the engine does
 KEPT = 4096  # items in an engine's hands whose texts are kept; of more than that, only where they are
 
 # Where an item is. The first three are what the store says; the map is one byte an item.
 PENDING, DONE, WITH_PROVIDER, GIVEN, RETRYING = range(5)
 
 
-@dataclass(slots=True)
-class Given:
+class Given(NamedTuple):
     """An item in an engine's hands."""
 
-    text: str
+    text: str | None  # None: as the store has it
     since: float  # monotonic seconds
     attempt: int
     reserved: Taking | None = None  # tokens, by the rate limit
+
+
+_given = partial(tuple.__new__, Given)  # of a tuple of all four; the class would be a call of Python's for each item
 
 
 class Feed:
@@ -81,6 +83,7 @@ class Feed:
         self._budget = budget if budget is not None and budget.limit is not None else None
         self._on_broke = on_broke
         self._changed = asyncio.Event()
+        self._waits = False  # for a change
 
     def open(self, store: CheckpointStore, places: bytearray) -> None:
         """The job's items, and where each of them is."""
@@ -113,11 +116,18 @@ class Feed:
 
     def wake(self) -> None:
         """Look again: something has changed."""
-        self._changed.set()
+        if self._waits:
+            self._changed.set()
 
     def request(self, index: int) -> Request:
         """An item as the store has it."""
         return self._store.requests([index])[0][1]
+
+    def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """The texts of items, as the store has them."""
+        wanted = sorted(ids)
+        pages = (wanted[at : at + PAGE] for at in range(0, len(wanted), PAGE))
+        return {index: request.text for page in pages for index, request in self._store.requests(page)}
 
     # -- what comes back ----------------------------------------------------------------------------------------
 
@@ -129,8 +139,17 @@ class Feed:
     def take_back(self, item_id: ItemId, tokens: int) -> Given | None:
         """An item that was answered with so many tokens; None where no answer to it is awaited.
 
-        It has its result now, unless `again` says otherwise.
+        It has its result now, unless `retry` says otherwise.
         """
+        if type(item_id) is int and (held := self.given.pop(item_id, None)) is not None:  # as nearly all are
+            self._places[item_id] = DONE
+            self.in_hand -= 1
+            if self._attempts:
+                self._attempts.pop(item_id, None)
+            if self._limited:
+                self._limit.settle(held.reserved, tokens)
+            self.wake()
+            return held
         place = self.place(item_id)
         if place != GIVEN and place != WITH_PROVIDER:
             if place in (DONE, RETRYING):
@@ -140,20 +159,14 @@ class Feed:
             return None
         index = int(item_id)
         self._places[index] = DONE
-        attempt = self._attempts.pop(index, 1) if self._attempts else 1
         if place == WITH_PROVIDER:
             self.with_provider -= 1
-            given = Given(self.request(index).text, time.monotonic(), attempt)
         else:
             self.in_hand -= 1
-            held = self.given.pop(index, None)
-            given = held or Given(self.request(index).text, time.monotonic(), attempt)
-            if self._limited:
-                self._limit.settle(given.reserved, tokens)
         self.wake()
-        return given
+        return Given(None, time.monotonic(), self._attempts.pop(index, 1))
 
-    def again(self, index: int, attempt: int, delay: float) -> None:
+    def retry(self, index: int, attempt: int, delay: float) -> None:
         """Give an item out once more, in `delay` seconds, as its `attempt`th try."""
         self._places[index] = RETRYING
         self._attempts[index] = attempt
@@ -192,8 +205,9 @@ class Feed:
         behind = self._held_up()
         while not self.stopped:
             wait: float | None = None
-            if self._room and not self.paused and not behind:
-                held = held or self._due_retry() or self._next_pending()
+            if not behind and not self.paused and self._room:
+                if held is None:
+                    held = (self._due_retry() if self._retries else None) or self._next_pending()
                 if held is None and self._over:
                     return
                 if held is None:
@@ -201,6 +215,8 @@ class Feed:
                 elif self._budget is not None and not self._budget.affords(held[1]):
                     if self._budget.over:
                         self._on_broke()
+                        if self.stopped:
+                            return
                 elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
                     item = self._give(*held)
                     held = None
@@ -211,8 +227,13 @@ class Feed:
                         behind = self._held_up()
                     continue
             self._changed.clear()
-            with suppress(TimeoutError):
+            self._waits = True
+            try:
                 await asyncio.wait_for(self._changed.wait(), wait)
+            except TimeoutError:
+                pass
+            finally:
+                self._waits = False
             behind = self._held_up()
 
     @property
@@ -226,7 +247,8 @@ class Feed:
         self._pending -= 1
         self.in_hand += 1
         if self._limited or len(self.given) < KEPT:
-            self.given[index] = Given(request.text, time.monotonic(), attempt, self._limit.reserved)
+            reserved = self._limit.reserved if self._limited else None
+            self.given[index] = _given((request.text, time.monotonic(), attempt, reserved))
         if self._budget is not None:
             self._budget.reserve(index, request)
         self._gave_out += 1
@@ -234,7 +256,7 @@ class Feed:
             self._on_begin()
         if self._gave_out == self._enough:
             self._on_enough()
-        return BatchItem(index, request, attempt=attempt, model=request.model)
+        return BatchItem(index, request, 0, attempt, request.model)
 
     def _due_retry(self) -> tuple[int, Request] | None:
         if self._retries and self._retries[0][0] <= time.monotonic():
@@ -247,17 +269,18 @@ class Feed:
 
     def _next_pending(self) -> tuple[int, Request] | None:
         """The next item without a result, in input order, read a page at a time."""
+        page, places = self._page, self._places
         while True:
-            while self._page:
-                index, request = self._page.popleft()
-                if self._places[index] == PENDING:
-                    return index, request
+            while page:
+                found = page.popleft()
+                if places[found[0]] == PENDING:
+                    return found
             ids: list[int] = []
             position = self._position
-            while len(ids) < PAGE and (position := self._places.find(PENDING, position)) >= 0:
+            while len(ids) < PAGE and (position := places.find(PENDING, position)) >= 0:
                 ids.append(position)
                 position += 1
             if not ids:
                 return None
             self._position = ids[-1] + 1
-            self._page.extend(self._store.requests(ids))
+            page.extend(self._store.requests(ids))

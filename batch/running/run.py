@@ -177,7 +177,7 @@ class Run(Steering):
 
     def _run_loop(self) -> None:
         try:
-            with asyncio.Runner() as runner:
+            with asyncio.Runner(loop_factory=_fast_loop() if says(self.engine, "many_sockets") else None) as runner:
                 runner.run(self._main())
         except (Exception, KeyboardInterrupt) as error:
             self.error = self.error or error
@@ -194,7 +194,7 @@ class Run(Steering):
         try:
             writer = self._writer = ResultWriter(self.job, self._from_writer, self._writer_failed, self._elapsed)
         except CheckpointError:
-            await self._leave_engine()
+            await self._release_engine()
             raise
         assert self.job.checkpoint_file is not None
         self._answering.begin(writer)
@@ -234,10 +234,10 @@ class Run(Steering):
             if writer.failed is not None:
                 self._state, self.job.reason = RunState.FAILED, str(writer.failed)
             self._levels = job_levels(self.options.slo, self._store.performance(), self._elapsed())
-            await self._leave_engine()
+            await self._release_engine()
             await asyncio.gather(keeper, return_exceptions=True)
 
-    async def _leave_engine(self) -> None:
+    async def _release_engine(self) -> None:
         engine = self.engine or self._given_engine  # one that was given whole is closed though nothing was asked of it
         if self._close_engine and isinstance(engine, Engine):
             await engine.close()
@@ -334,3 +334,12 @@ def _engine(given: Engine[Request, Answer] | Callable[[], Engine[Request, Answer
         ]
         raise EngineError(f"{type(made).__name__} is no engine: it has no {', '.join(lacking)}")
     return made
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop, which spends less on each socket, where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

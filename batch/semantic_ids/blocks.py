@@ -78,7 +78,7 @@ class BlockCore:
         except (KeyError, TypeError, ValueError):
             raise SemanticIdError(f"{item.data.text!r} names no rows") from None
         table = self._table
-        table.expect(stop, min(2 * stop - first, table.rows))
+        table.prefetch(stop, min(2 * stop - first, table.rows))
         codes = self._encoder.encode(table.read(first, stop), reconstruction=True)
         table.release(first, stop)
         answer = pack(codes, self._codewords)
@@ -172,7 +172,7 @@ def stored_codes(checkpoint: Path, task: Task) -> StoredCodes:
     found: StoredCodes | None = None
     blocks = 0
     with CheckpointStore(checkpoint) as store:
-        for result in store.iter_results(kind="done"):
+        for result in store.iter_results(part="done"):
             extra = result.extra or {}
             part, rows = unpack(extra), task.block(result.prompt_index)
             if found is None:

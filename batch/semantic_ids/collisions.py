@@ -23,7 +23,7 @@ class LevelUse:
 
 
 @dataclass(frozen=True, slots=True)
-class CollisionReport:
+class Collisions:
     """What N items' codes amount to; rows of −1 (not encoded) are left out and counted in `skipped`.
 
     `unique` SIDs; `collided_sids` held by two items or more; `collided_items` that share theirs with another;
@@ -40,14 +40,14 @@ class CollisionReport:
     levels: tuple[LevelUse, ...]
 
 
-def collision_report(codes: NDArray[np.integer], codewords: int) -> CollisionReport:
+def count_collisions(codes: NDArray[np.integer], codewords: int) -> Collisions:
     """The report of `codes` [items, levels] with `codewords` per level; codes are 0 … codewords − 1."""
     kept = codes[encoded_rows(codes)]
     keys = np.sort(pack(kept, codewords))
     starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else np.empty(0, np.int64)
     sizes = np.diff(starts, append=len(keys))
     shared = sizes[sizes > 1]
-    return CollisionReport(
+    return Collisions(
         items=len(keys),
         skipped=len(codes) - len(keys),
         unique=len(sizes),

@@ -207,7 +207,7 @@ def encode_table(
     """(first row, codes) of each block of a table on disk, from row `start` on; memory is bounded by the block."""
     for first in range(start, len(table), block):
         stop = min(first + block, len(table))
-        table.expect(stop, min(stop + block, len(table)))
+        table.prefetch(stop, min(stop + block, len(table)))
         codes = encoder.encode(table.read(first, stop), reconstruction=reconstruction)
         table.release(first, stop)
         yield first, codes

@@ -44,7 +44,7 @@ class FeatureTable:
         if self._advise is not None:
             self._advise(start, stop, False)
 
-    def expect(self, start: int, stop: int) -> None:
+    def prefetch(self, start: int, stop: int) -> None:
         """Let the system begin to read these rows while others are worked on."""
         if self._advise is not None:
             self._advise(start, stop, True)

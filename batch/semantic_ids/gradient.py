@@ -28,7 +28,7 @@ from batch.semantic_ids.model import RQVAE
 from batch.semantic_ids.quality import Quality, UnusableModelError, baseline_of, quality_of
 from batch.semantic_ids.quantizer import squared_distances
 from batch.semantic_ids.solve import solve_decoder
-from batch.semantic_ids.training import BEST, CHECKPOINT, EpochReport, TrainConfig, held_training, write_training
+from batch.semantic_ids.training import BEST, CHECKPOINT, Epoch, TrainConfig, held_training, write_training
 
 Tensor: TypeAlias = Any  # torch is not followed by the type checker
 
@@ -92,7 +92,7 @@ class GradientTraining:
                 level.keep(torch.arange(len(table)), self.config.batch_size / len(table))
         self.settled_at = epoch - 1
 
-    def step(self, epoch: int) -> EpochReport:
+    def step(self, epoch: int) -> Epoch:
         """One pass over all rows, in an order that depends on the seed and the epoch alone."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + epoch)
@@ -121,7 +121,7 @@ class GradientTraining:
             self.model.eval()
             quality = quality_of(self.model, self.features, self.baseline)
             best = self._judge(quality)
-        return EpochReport(
+        return Epoch(
             epoch, config.epochs, loss, reconstruction, quantization, diversity, self.baseline.error, quality, best
         )
 
@@ -142,7 +142,7 @@ class GradientTraining:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
-    def save(self, folder: Path, report: EpochReport) -> None:
+    def save(self, folder: Path, report: Epoch) -> None:
         """Both files, each whole."""
         state = {"model_state_dict": self.model.state_dict(), "epoch": report.epoch, "loss": report.loss}
         if report.best:

@@ -16,7 +16,7 @@ from batch.semantic_ids.task import CodebookOptions, Task, open_task, prepare
 
 if TYPE_CHECKING:
     from batch.semantic_ids.blocks import StoredCodes
-    from batch.semantic_ids.report import Report
+    from batch.semantic_ids.report import CodesReport
 
 Progress = Callable[[str, int, int], object]  # what is done ("encode", "write"), rows done, rows in all
 
@@ -26,7 +26,7 @@ class ModelResult:
     """What became of one model: either `report` or `error` is set."""
 
     model: str
-    report: Report | None = None
+    report: CodesReport | None = None
     files: tuple[Path, ...] = ()  # that are kept
     uploaded: tuple[str, ...] = ()  # addresses
     error: str | None = None

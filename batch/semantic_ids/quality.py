@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.semantic_ids.collisions import collision_report
+from batch.semantic_ids.collisions import count_collisions
 from batch.semantic_ids.encode import Encoder
 from batch.semantic_ids.errors import SemanticIdError
 from batch.semantic_ids.layers import as_float32
@@ -92,7 +92,7 @@ def quality_of(model: RQVAE, features: NDArray[Any], baseline: Baseline) -> Qual
         codes = encoder.encode(features, reconstruction=True)
     finally:
         encoder.close()
-    report = collision_report(codes.codes, model.codewords)
+    report = count_collisions(codes.codes, model.codewords)
     error = float(codes.reconstruction_error_sum or 0.0) / max(1, codes.encoded)
     possible = min(baseline.distinct, model.codewords**model.levels)
     return Quality(error, baseline.error, report.rate, report.unique, possible)

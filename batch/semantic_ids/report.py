@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from batch.semantic_ids.blocks import StoredCodes
-    from batch.semantic_ids.collisions import CollisionReport, LevelUse
+    from batch.semantic_ids.collisions import Collisions, LevelUse
 
 BARS = " ▁▂▃▄▅▆▇█"
 UNUSED = "·"
@@ -25,13 +25,13 @@ SHOWN_BAD = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CodesReport:
     """The figures of one model. The errors are means over the encoded rows, None where they are not known."""
 
     name: str
     rows: int
     codewords: int
-    collisions: CollisionReport
+    collisions: Collisions
     bad: tuple[int, ...]  # rows of the features with NaN or infinite numbers; row + 1 is the Pid
     missing: int = 0  # blocks not encoded yet
     quantization_error: float | None = None
@@ -100,16 +100,16 @@ class Report:
         return [line if len(line) <= width else line[: max(0, width - 1)] + "…" for line in lines]
 
 
-def report_of(name: str, stored: StoredCodes) -> Report:
+def report_of(name: str, stored: StoredCodes) -> CodesReport:
     """The report of a job's codes."""
-    from batch.semantic_ids.collisions import collision_report
+    from batch.semantic_ids.collisions import count_collisions
 
     encoded = max(1, stored.encoded)
-    return Report(
+    return CodesReport(
         name=name,
         rows=len(stored.codes),
         codewords=stored.codewords,
-        collisions=collision_report(stored.codes, stored.codewords),
+        collisions=count_collisions(stored.codes, stored.codewords),
         bad=tuple(stored.bad),
         missing=stored.missing,
         quantization_error=stored.quantization_error_sum / encoded,
@@ -117,19 +117,19 @@ def report_of(name: str, stored: StoredCodes) -> Report:
     )
 
 
-def report_of_file(path: Path, codewords: int | None = None) -> Report:
+def report_of_file(path: Path, codewords: int | None = None) -> CodesReport:
     """The report of a file of codebooks, whoever wrote it; without `codewords`, the least power of two that holds all.
 
     A fourth number, which tells items of one SID apart, is left out. SemanticIdError where the file is no such table.
     """
-    from batch.semantic_ids.collisions import collision_report
+    from batch.semantic_ids.collisions import count_collisions
 
     codes = read_codebooks(path)
     highest = int(codes.max()) + 1
     size = codewords or 1 << max(0, math.ceil(math.log2(max(2, highest))))
     if highest > size:
         raise SemanticIdError(f"{path} holds the code {highest - 1}, so there are more than {size} codewords")
-    return Report(path.stem.removeprefix("codebooks-"), len(codes), size, collision_report(codes, size), ())
+    return CodesReport(path.stem.removeprefix("codebooks-"), len(codes), size, count_collisions(codes, size), ())
 
 
 def read_codebooks(path: Path) -> NDArray[np.int32]:

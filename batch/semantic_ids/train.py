@@ -16,9 +16,9 @@ from batch.semantic_ids.layers import as_float32
 from batch.semantic_ids.model import RQVAE
 from batch.semantic_ids.quality import Quality, UnusableModelError, baseline_of, quality_of
 from batch.semantic_ids.staged import build
-from batch.semantic_ids.training import BEST, CHECKPOINT, EpochReport, TrainConfig, held_training, write_training
+from batch.semantic_ids.training import BEST, CHECKPOINT, Epoch, TrainConfig, held_training, write_training
 
-__all__ = ["BEST", "CHECKPOINT", "EpochReport", "TrainConfig", "train"]
+__all__ = ["BEST", "CHECKPOINT", "Epoch", "TrainConfig", "train"]
 
 BLOCK = 4096
 
@@ -27,7 +27,7 @@ def train(
     features: NDArray[Any],
     config: TrainConfig,
     *,
-    progress: Callable[[EpochReport], None] | None = None,
+    progress: Callable[[Epoch], None] | None = None,
     folder: Path | None = None,
     resume: bool = False,
     strict: bool = True,
@@ -60,7 +60,7 @@ def train(
 def _staged(
     features: NDArray[Any],
     config: TrainConfig,
-    progress: Callable[[EpochReport], None] | None,
+    progress: Callable[[Epoch], None] | None,
     folder: Path | None,
     *,
     resume: bool,
@@ -103,9 +103,9 @@ def _kept(path: Path, features: NDArray[Any], config: TrainConfig) -> RQVAE:
     return model
 
 
-def _report(quality: Quality, *, best: bool) -> EpochReport:
+def _report(quality: Quality, *, best: bool) -> Epoch:
     lost = quality.error / quality.baseline
-    return EpochReport(1, 1, lost, quality.error, 0.0, 0.0, quality.baseline, quality, best)
+    return Epoch(1, 1, lost, quality.error, 0.0, 0.0, quality.baseline, quality, best)
 
 
 def _check(features: NDArray[Any]) -> None:

@@ -101,7 +101,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class EpochReport:
+class Epoch:
     """What an epoch (from 1) came to: losses are means over its batches, `quality` is of the whole table.
 
     `baseline` is the error of predicting the mean; `quality` is None where it was not looked at, and before there are

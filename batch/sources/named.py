@@ -20,7 +20,9 @@ class NamedModels:
         kept = name if name in self.counts or len(self.counts) < MOST else ""
         self.counts[kept] = self.counts.get(kept, 0) + 1
 
-    def told(self, model: str | None, answers: Callable[[str], bool], unit: str) -> Iterator[tuple[str, str, int, str]]:
+    def findings(
+        self, model: str | None, answers: Callable[[str], bool], unit: str
+    ) -> Iterator[tuple[str, str, int, str]]:
         """(severity, code, count, sentence): first those whose own model answers, then those that `model` answers."""
         own = {name: count for name, count in self.counts.items() if name and answers(name)}
         others = {name: count for name, count in self.counts.items() if name not in own}

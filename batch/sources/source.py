@@ -20,10 +20,10 @@ from batch.sources.paths import user_path
 from batch.sources.readers import READERS, Entry, Tally, read_list
 from batch.sources.text import (
     GZIP_ERRORS,
+    binary_form,
     damaged_gzip,
     describe_bad_bytes,
     encoding_of,
-    kind_of,
     open_bytes,
     open_text,
     read_head,
@@ -272,7 +272,7 @@ def _by_name(file: Path) -> Callable[[], str]:
 
 def _format_of(name: str, given: str | None, head: bytes, guess: Callable[[], str]) -> tuple[str, str]:
     """Format and encoding: the format given, else what the first bytes say, else a guess. SourceError for the rest."""
-    kind = None if given else kind_of(head)
+    kind = None if given else binary_form(head)
     if kind is not None and kind not in TABLES:
         raise SourceError(f"{name} is {kind}")
     found = given or kind or guess()

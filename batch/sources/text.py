@@ -105,7 +105,7 @@ def read_head(path: Path) -> bytes:
         return file.read(_SNIFFED)
 
 
-def kind_of(head: bytes) -> str | None:
+def binary_form(head: bytes) -> str | None:
     """What bytes that are no text are, from how they begin: "parquet", "arrow", or a sentence's end; None for text."""
     return next((kind for mark, kind in _MARKS.items() if head.startswith(mark)), None)
 

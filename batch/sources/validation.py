@@ -24,7 +24,7 @@ class Problem:
     """One kind of trouble: an error keeps the job from starting, a warning does not. `text` is one sentence."""
 
     severity: str
-    kind: (
+    code: (
         str  # unreadable, empty_source, malformed, empty, duplicate, duplicate_id, too_long, replaced, not_passed_on, …
     )
     count: int
@@ -32,7 +32,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Report:
+class Validation:
     """What one pass over a source found. Positions count from 1 in `unit`s; lengths are in characters."""
 
     name: str
@@ -162,7 +162,7 @@ class _Pass:
 
     def __init__(
         self,
-        report: Report,
+        report: Validation,
         limit: int,
         count_tokens: Callable[[Request], int] | None,
         context: int | None,
@@ -238,7 +238,7 @@ def validate(
     system: str | None = None,
     limit_examples: int = 5,
     progress: Callable[[int], None] | None = None,
-) -> Report:
+) -> Validation:
     """Read a source once and report on it; memory grows by some 25 bytes a prompt.
 
     `model` is the one that will answer: items that name another are counted by name; `answers(name)` says of which of
@@ -247,7 +247,7 @@ def validate(
     `count_tokens` with `context` (tokens) finds prompts that the model cannot take. `progress` is told the number of
     entries read, now and then. A file that cannot be read to its end is a problem in the report, not an exception.
     """
-    report = Report(
+    report = Validation(
         source.name,
         source.format,
         source.encoding,
@@ -283,12 +283,12 @@ def validate(
     report.not_text_kinds = sorted(work.kinds)
     report.without_text = tally.without_text
     report.problems = _problems(report, unreadable, tally.taken_whole)
-    for severity, code, count, text in report.named.told(model, answers or (lambda name: False), report.unit):
+    for severity, code, count, text in report.named.findings(model, answers or (lambda name: False), report.unit):
         report.problems.append(Problem(severity, code, count, text))
     return report
 
 
-def _problems(report: Report, unreadable: str | None, taken_whole: bool) -> list[Problem]:
+def _problems(report: Validation, unreadable: str | None, taken_whole: bool) -> list[Problem]:
     found: list[Problem] = []
 
     def add(severity: str, kind: str, count: int, text: str) -> None:
@@ -319,7 +319,7 @@ def _problems(report: Report, unreadable: str | None, taken_whole: bool) -> list
     return found
 
 
-def _add_warnings(report: Report, add: Callable[[str, str, int, str], None]) -> None:
+def _add_warnings(report: Validation, add: Callable[[str, str, int, str], None]) -> None:
     tokens = [f"{report.unit} {position} ({count:,} tokens)" for position, count in report.too_long_at]
     at = ", ".join(tokens) + (", …" if report.too_long > len(tokens) else "")
     what = f"{_count(report.too_long, 'prompt')} {_are(report.too_long)} longer than the model's context"

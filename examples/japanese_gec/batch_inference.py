@@ -20,10 +20,10 @@ from ai_router.models import DEMO_PATH
 from batch import BatchProcessor
 from batch.datasets import CleaningEngine, open_dataset
 from batch.datasets.adapter import check_adapter
-from batch.datasets.running import DatasetObserver
+from batch.datasets.observer import DatasetObserver
 from batch.engines.local.host import HostedEngine
 from batch.evaluation.pairs import read_results
-from batch.evaluation.running import RunningScore
+from batch.evaluation.tally import ScoreTally
 from batch.options import RunOptions, SamplingOptions
 
 HERE = Path(__file__).resolve().parent
@@ -49,9 +49,9 @@ def predict(test_file: Path, adapter: Path | None, output: Path, sampling: Sampl
             raise SystemExit(f"Error: {run.error}")
 
 
-def scores(results: Path) -> dict[str, RunningScore]:
+def scores(results: Path) -> dict[str, ScoreTally]:
     """Exact match by kind of error."""
-    found = {name: RunningScore() for name in (*NEW_TYPES, "known types", "nothing to correct", "all")}
+    found = {name: ScoreTally() for name in (*NEW_TYPES, "known types", "nothing to correct", "all")}
     for pair in read_results(results):
         kind = pair.error_type if pair.error_type in NEW_TYPES else "known types"
         found["nothing to correct" if pair.error_type == "none" else str(kind)].add(pair)
@@ -59,7 +59,7 @@ def scores(results: Path) -> dict[str, RunningScore]:
     return found
 
 
-def table(columns: dict[str, dict[str, RunningScore]]) -> str:
+def table(columns: dict[str, dict[str, ScoreTally]]) -> str:
     """A Markdown table: right answers, their share, and the 95 % interval (Wilson)."""
     lines = ["| Error type | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for kind in next(iter(columns.values())):

@@ -18,6 +18,7 @@ def program(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         monkeypatch.setenv(name, made.env[name])
     monkeypatch.setattr("ai_router.jobs.make_engine", made.make_engine)
     monkeypatch.setattr("ai_router.cli.ask.make_engine", made.make_engine)
+    monkeypatch.setattr("ai_router.cli.compare.make_engine", made.make_engine)
     yield made
     for process in made.started:
         if process.poll() is None:

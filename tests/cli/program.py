@@ -36,9 +36,11 @@ class Program:
         self.out = self.err = ""
         self.seen: list[str] = []  # prompts answered in this process
         self.answers: dict[str, str] = {}  # where the answer is not the prompt in capitals
+        self.answers_of: dict[str, dict[str, str]] = {}  # the same of one model alone
         self.asked: tuple[str, SamplingOptions, int] | None = None
         self.asked_for: dict[str, Any] = {}  # of the engine, beside that
         self.engine_error = ""
+        self.down: set[str] = set()  # models whose engine cannot be made
         self.env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
@@ -64,6 +66,8 @@ class Program:
         """Stands in for the engine in this process, where nothing of a worker is under test."""
         self.asked = (spec.id, sampling, workers)
         self.asked_for = dict(spec.engine_options)
+        if spec.id in self.down:
+            raise FatalError(f"{spec.id} is down")
         if self.engine_error:
             raise FatalError(self.engine_error)
 
@@ -76,7 +80,8 @@ class Program:
                 raise FatalError(rest)
             if order == "slow":
                 time.sleep(float(rest))
-            return SimpleNamespace(text=self.answers.get(text, text.upper()), tokens_input=3, tokens_output=5)
+            told = {**self.answers, **self.answers_of.get(spec.id, {})}
+            return SimpleNamespace(text=told.get(text, text.upper()), tokens_input=3, tokens_output=5)
 
         return FunctionEngine(answer, workers=workers or 8)
 

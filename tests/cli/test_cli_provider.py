@@ -92,5 +92,68 @@ def test_a_person_says_what_became_of_an_order(program: Program, batches: Batche
 
 
 def test_lane_and_deadline_are_for_providers(program: Program) -> None:
-    assert program("run", program.prompts("one"), "--lane", "now", "--display", "plain") == Exit.FAILED
-    assert "are for a provider's model" in program.err
+    for flags in (["--lane", "now"], ["--lane", "auto", "--deadline", "6h"], ["--deadline", "6h"]):
+        assert program("run", program.prompts("one"), *flags, "--display", "plain") == Exit.USAGE
+        assert "are for a provider's model" in program.err
+    assert not list(Path("checkpoints").glob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--lane", "auto"], "needs a deadline"),
+        (["--lane", "auto", "--deadline", "soon"], "no length of time"),
+    ],
+)
+def test_lanes_that_cannot_be(flags: list[str], said: str, program: Program, batches: Batches, url: str) -> None:
+    models("openai", f"{url}/v1")
+    assert program("submit", program.prompts("one"), "--model", "far", *flags, "--display", "plain") == Exit.USAGE
+    assert said in program.err and not list(Path("checkpoints").glob("*.db")) and not batches.creates
+
+
+def test_lanes_of_a_run_are_those_of_its_model(program: Program, batches: Batches, url: str) -> None:
+    pytest.importorskip("aiohttp")
+    models("openai", f"{url}/v1")
+    batches.needed = 10**9
+    assert program("run", program.prompts("one", "two"), "--model", "far", "--lane", "now", "--display", "plain") == 0
+    assert not batches.creates and program.job().cost == 2 * (10 * 2000 + 5 * 8000)  # the standard price
+    flags = ["--lane", "auto", "--deadline", "0.4s", "--display", "plain"]
+    assert program("run", program.prompts("three", "four"), "--model", "far", *flags) == 0
+    assert len(batches.creates) == 1 and batches.made["batch_1"].cancelled
+
+
+def test_a_job_of_several_models_with_a_provider_among_them(
+    program: Program, batches: Batches, url: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("aiohttp")
+    models("openai", f"{url}/v1")
+    with Path("models.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"  near: {{engine: server, model: tiny-1, url: {url}/v1}}\n")
+    Path("table.csv").write_text("text,llm\none,near\ntwo,far\nthree,\nfour,far\n", "utf-8")
+    batches.needed = 3
+    table = ["table.csv", "--column", "text", "--per-row", "model=llm"]
+    words = ["submit", *table, "--model", "near", "--display", "plain"]
+    assert program(*words) == Exit.WAITING
+    job = program.job()
+    assert (job.completed, job.with_provider, len(batches.creates)) == (2, 2, 1)
+    assert program("poll", job.job_id) == Exit.WAITING and "batch_1  openai  2 requests" in program.out
+    assert program("collect", job.job_id, "--wait", "--output", "answers.jsonl", "--display", "plain") == 0
+    lines = Path("answers.jsonl").read_text("utf-8").splitlines()
+    assert [text in line for text, line in zip(("o one", "o two", "o three", "o four"), lines, strict=True)] == [
+        True
+    ] * 4
+    assert len(batches.creates) == 1 and program.job().with_provider == 0
+    # A lane is for the provider's model among them.
+    batches.needed = 10**9
+    Path("checkpoints").joinpath(f"batch_{job.job_id}.db").unlink()
+    assert program(*words, "--lane", "now") == 0 and len(batches.creates) == 1
+
+
+def test_no_key_names_the_variable_before_anything_is_written(
+    program: Program, batches: Batches, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models("openai", f"{url}/v1")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert program("submit", program.prompts("one"), "--model", "far") == Exit.USAGE
+    assert "set the environment variable OPENAI_API_KEY" in program.err
+    assert not list(Path("checkpoints").glob("*.db")) and not batches.calls

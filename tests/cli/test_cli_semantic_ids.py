@@ -206,14 +206,14 @@ def test_a_killed_job_goes_on_by_block_and_gives_the_same_file(program: Program,
     job = program.job()
     assert 20 <= job.processed < 1500 and outputs(program) == []
     with CheckpointStore(job.checkpoint_file) as store:  # type: ignore[arg-type]
-        before = {result.prompt_index: result.extra for result in store.iter_results(kind="done")}
+        before = {result.prompt_index: result.extra for result in store.iter_results(part="done")}
     assert program("semantic-ids", "report", job.job_id) == 1 and "blocks of rows" in program.out
     assert program("export", job.job_id) == 1
     assert f"{1500 - job.processed:,} blocks of rows are not encoded yet" in program.err
     assert program("resume", job.job_id) == 0
     assert f"{1500 - len(before):,} of 1,500 blocks left" in program.err
     with CheckpointStore(job.checkpoint_file) as store:  # type: ignore[arg-type]
-        after = {result.prompt_index: result for result in store.iter_results(kind="done")}
+        after = {result.prompt_index: result for result in store.iter_results(part="done")}
     assert all(after[index].extra == extra and after[index].attempts == 1 for index, extra in before.items())
     assert (program.home / "outputs" / f"codebooks-{NYC}.csv").read_bytes() == whole
 

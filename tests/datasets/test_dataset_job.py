@@ -13,8 +13,8 @@ import pytest
 
 from batch import BatchProcessor
 from batch.datasets import CleaningEngine, open_dataset
+from batch.datasets.observer import DatasetObserver
 from batch.datasets.results import check_output, summary_path
-from batch.datasets.running import DatasetObserver
 from batch.engines.function import FunctionEngine
 from batch.errors import ExportError, FatalError, PermanentError
 from batch.evaluation.pairs import read_results

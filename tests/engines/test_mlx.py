@@ -20,7 +20,7 @@ from batch.engines.desk import MemoryDesk
 from batch.engines.mlx import prefixes as mlx_prefixes
 from batch.engines.mlx.engine import MlxCore, MlxEngine, open_core
 from batch.engines.mlx.loader import load
-from batch.engines.registry import default_kind
+from batch.engines.registry import default_engine
 from batch.errors import ErrorClass, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
@@ -419,15 +419,15 @@ def test_which_engine_a_model_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from ai_router.models import describe_folder
 
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    assert default_kind(DEMO) == describe_folder(DEMO, source="found").engine == "torch"
+    assert default_engine(DEMO) == describe_folder(DEMO, source="found").engine == "torch"
     monkeypatch.setattr("platform.system", lambda: "Darwin")
     monkeypatch.setattr("platform.machine", lambda: "arm64")
-    assert default_kind(DEMO) == describe_folder(DEMO, source="found").engine == "mlx"
+    assert default_engine(DEMO) == describe_folder(DEMO, source="found").engine == "mlx"
     assert describe_folder(DEMO, source="found", engine="torch").engine == "torch"
     (tmp_path / "config.json").write_text('{"model_type": "unheard_of"}')
     (tmp_path / "model.safetensors").touch()
-    assert default_kind(tmp_path) == "torch"
+    assert default_engine(tmp_path) == "torch"
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None)
-    assert default_kind(DEMO) == "torch"
+    assert default_engine(DEMO) == "torch"
     spec = describe_folder(DEMO, source="found", engine="mlx")
     assert not spec.ready and spec.why == 'needs mlx: pip install "ai-router[mlx]"'

@@ -18,7 +18,7 @@ pytest.importorskip("transformers")
 
 from batch.engines.torch import prompt as module  # noqa: E402
 from batch.engines.torch.prompt import encode_chat, encode_request  # noqa: E402
-from batch.engines.torch.text import UNFINISHED, TextStream  # noqa: E402
+from batch.engines.torch.text import UNFINISHED, Detokenizer  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
 NAMES = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -244,7 +244,7 @@ def test_a_completion_gets_neither_template_nor_system_prompt(demo: Any) -> None
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12))
 def test_the_pieces_of_an_answer_are_its_text(text: str) -> None:
     tokenizer = _tokenizer()
-    stream = TextStream(tokenizer, [])
+    stream = Detokenizer(tokenizer, [])
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     for token in tokens:
         stream.push(token)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batch.engines.ray import cluster, shipping
 from batch.engines.ray.cluster import GIB, Node
 from batch.engines.ray.crew import SUSPECT, Member, Queue
-from batch.engines.ray.kind import check_resources
+from batch.engines.ray.row import check_resources
 from batch.errors import FatalError
 from batch.items import BatchItem, Request
 

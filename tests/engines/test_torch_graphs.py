@@ -25,7 +25,7 @@ from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.sampler import Sampler  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
 from batch.engines.torch.static import StaticRunner  # noqa: E402
-from batch.engines.torch.text import TextStream  # noqa: E402
+from batch.engines.torch.text import Detokenizer  # noqa: E402
 from tests.engines.recorders import Recorders, Recording  # noqa: E402
 from tests.engines.test_torch_packed import WORDS, arrive, excused, reference  # noqa: E402
 
@@ -60,7 +60,7 @@ def test_a_key_is_recorded_once_and_inputs_come_before_it_is_replayed() -> None:
     assert len(recorder.recordings) == 2 and seen[-1] == (address, 0)
     steps.reset()
     steps("a", step, static_input, torch.ones(4, dtype=torch.long))
-    assert len(recorders) == 2 and seen[-1] == (address, 4) and steps.kind == "CUDA graphs"
+    assert len(recorders) == 2 and seen[-1] == (address, 4) and steps.how == "CUDA graphs"
 
 
 @pytest.mark.parametrize("refuses", [0, 2])
@@ -72,7 +72,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(qwen3: Path, on_gpu: Any, refuses
     seen = arrive(core, random.Random(4), 9, [12, 25])
     assert excused(qwen3, seen.values()) <= 1
     steps = core._runner.steps
-    assert steps.kind == "plain" and steps.problem == "operation not permitted when stream is capturing"
+    assert steps.how == "plain" and steps.problem == "operation not permitted when stream is capturing"
     if refuses == 0:
         assert core.about["decoding"] == "plain"
         assert f"decoding without CUDA graphs: {steps.problem}" in core.about["notes"]
@@ -83,7 +83,7 @@ def prepared(model: Any, rows: int, columns: int) -> StaticRunner:
     """A runner with so many rows at their first answer token."""
     found = StaticRunner(model, rows, share=False)
     sequences = [
-        Sequence(i, [3 + i] * columns, SamplingOptions(), 40, TextStream(None, []))
+        Sequence(i, [3 + i] * columns, SamplingOptions(), 40, Detokenizer(None, []))
         for i in range(rows)  # type: ignore[arg-type]
     ]
     found.prefill(sequences)
@@ -163,7 +163,7 @@ def test_a_greedy_step_comes_to_the_host_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.Tensor, "tolist", counted)
     for name in ("item", "__bool__", "__float__", "__int__", "numpy"):
         monkeypatch.setattr(torch.Tensor, name, lambda self: pytest.fail("another wait"))
-    rows = [Sequence(i, [1], SamplingOptions(), 4, TextStream(None, [])) for i in range(5)]  # type: ignore[arg-type]
+    rows = [Sequence(i, [1], SamplingOptions(), 4, Detokenizer(None, [])) for i in range(5)]  # type: ignore[arg-type]
     logits = torch.zeros(5, 30)
     logits[:, 3:8].fill_diagonal_(1.0)
     logits[2, 20] = float("nan")

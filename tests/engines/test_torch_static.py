@@ -25,7 +25,7 @@ from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
 from batch.engines.torch.static import StaticRunner  # noqa: E402
 from batch.engines.torch.static_cache import COLUMNS, ROUND, ROWS, StaticSlots, bucket, rounded  # noqa: E402
-from batch.engines.torch.text import TextStream  # noqa: E402
+from batch.engines.torch.text import Detokenizer  # noqa: E402
 from tests.engines.recorders import Recorders  # noqa: E402
 from tests.engines.test_torch_packed import SYSTEMS, WORDS, arrive, excused, reference  # noqa: E402
 
@@ -57,7 +57,7 @@ def add(core: TorchCore, name: int, prompt: list[int], limit: int) -> Any:
     """A sequence of these very tokens, submitted."""
     sequence = core._sequence(BatchItem(name, Request("fox", {"params": {"max_tokens": limit}})))
     sequence.prompt = prompt
-    core._runner.expect(sequence)
+    core._runner.register(sequence)
     core._scheduler.add(sequence)
     return sequence
 
@@ -224,7 +224,7 @@ def test_out_of_memory_makes_the_batch_smaller(qwen3: Path, on_gpu: Any) -> None
 def test_prompts_wait_for_each_other_but_not_long(qwen3: Path) -> None:
     found = StaticRunner(reference(qwen3), 8, share=False)
     with torch.inference_mode():
-        rows = [Sequence(i, [3 + i] * 9, SamplingOptions(), 99, TextStream(None, [])) for i in range(6)]  # type: ignore[arg-type]
+        rows = [Sequence(i, [3 + i] * 9, SamplingOptions(), 99, Detokenizer(None, [])) for i in range(6)]  # type: ignore[arg-type]
         done, _ = found.advance(rows[:5])
         assert done == rows[:5]  # nobody decodes yet: nothing is gained by waiting
         waited = 0
@@ -246,7 +246,7 @@ def test_long_prompts_run_in_passes_of_bounded_masks(qwen3: Path, monkeypatch: p
     found.step_tokens = 300
     found._group = 2  # as the trial's passes show
     lengths = [100, 3, 90, 20, 60]
-    rows = [Sequence(i, [3] * n, SamplingOptions(), 9, TextStream(None, [])) for i, n in enumerate(lengths)]  # type: ignore[arg-type]
+    rows = [Sequence(i, [3] * n, SamplingOptions(), 9, Detokenizer(None, [])) for i, n in enumerate(lengths)]  # type: ignore[arg-type]
     with torch.inference_mode():
         found._admit(rows)
         passes = found._passes(list(range(5)))

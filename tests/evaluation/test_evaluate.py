@@ -16,7 +16,7 @@ from batch.evaluation.measure import Setup
 from batch.evaluation.options import EvaluationOptions
 from batch.evaluation.pairs import Pair, read_results
 from batch.evaluation.report import Report
-from batch.evaluation.running import RunningScore, wilson
+from batch.evaluation.tally import ScoreTally, wilson
 from batch.evaluation.verdicts import Verdict
 
 QUICK = {"samples": 0, "fluency": False, "tokeniser": "script"}
@@ -242,7 +242,7 @@ def test_a_verdict_alone() -> None:
 def test_the_running_score_agrees_with_the_report(match: Match) -> None:
     texts = ["B", "(B) 12", '{"a": 1}', "no", "12", "^B", ""]
     rows = [pair("?", w, m, f"{w}{m}", error="x" if m == "no" else None) for w in texts for m in texts]
-    running = RunningScore(match)
+    running = ScoreTally(match)
     for row in rows:
         running.add(row)
     report = evaluate(rows, EvaluationOptions(match=match, samples=0))

@@ -10,7 +10,7 @@ import pytest
 
 from batch.errors import SourceError
 from batch.evaluation.pairs import Pair, read_results
-from batch.evaluation.running import RunningScore, wilson
+from batch.evaluation.tally import ScoreTally, wilson
 
 
 def row(name: Any, **more: Any) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_running_score_counts_failures_apart() -> None:
-    score = RunningScore()
+    score = ScoreTally()
     assert (score.score, score.interval) == (0.0, (0.0, 1.0))
     for pair, right in [
         (Pair("i", "e", "e", "1"), True),

@@ -22,7 +22,7 @@ from batch.evaluation.options import EvaluationOptions
 from batch.evaluation.pairs import Pair
 from batch.evaluation.reading import pattern
 from batch.evaluation.reading.pattern import SlowPatternError, found_by
-from batch.evaluation.running import RunningScore
+from batch.evaluation.tally import ScoreTally
 from batch.evaluation.verdicts import Verdict
 
 ENDLESS = r"(?:a|aa|a?)*$"  # on many letters a with another one behind them
@@ -65,7 +65,7 @@ def test_the_verdict_of_such_a_row_is_that_it_cannot_be_scored(monkeypatch: pyte
     report = evaluate(rows, EvaluationOptions(match="regex", samples=0))
     assert report.verdicts == {Verdict.UNSCORABLE: 1, Verdict.RIGHT: 1, Verdict.WRONG: 1}
     assert "Not scored: 1 × the pattern takes longer than 0.05 s." in report.notes
-    running = RunningScore("regex")
+    running = ScoreTally("regex")
     assert [running.add(row) for row in rows] == [None, True, False]
     assert (running.n, running.unscorable) == (2, 1)
     assert pattern.SECONDS <= 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.semantic_ids.collisions import collision_report, pack, sid_text, suffixes
+from batch.semantic_ids.collisions import count_collisions, pack, sid_text, suffixes
 from batch.semantic_ids.errors import SemanticIdError
 
 CODES = st.lists(
@@ -24,7 +24,7 @@ CODES = st.lists(
 def test_the_report_is_what_counting_gives(codes: np.ndarray) -> None:
     rows = [tuple(row) for row in codes.tolist() if row[0] >= 0]
     buckets = Counter(rows)
-    report = collision_report(codes, 4)
+    report = count_collisions(codes, 4)
     assert report.items == len(rows)
     assert report.skipped == len(codes) - len(rows)
     assert report.unique == len(buckets)
@@ -70,14 +70,14 @@ def test_texts_have_a_letter_a_level() -> None:
 
 def test_an_even_use_has_all_the_entropy_there_is() -> None:
     codes = np.repeat(np.arange(32), 5)[:, None].astype(np.int32)
-    use = collision_report(codes, 32).levels[0]
+    use = count_collisions(codes, 32).levels[0]
     assert (use.used, use.entropy, use.perplexity) == (32, pytest.approx(5), pytest.approx(32))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.int64])
 def test_small_integer_types_do_not_overflow(dtype: type) -> None:
     codes = np.array([[99, 99, 98], [99, 99, 99], [99, 99, 98]]).astype(dtype)
-    report = collision_report(codes, 100)
+    report = count_collisions(codes, 100)
     assert (report.unique, report.collided_items) == (2, 2)
 
 
@@ -86,10 +86,10 @@ def test_more_ids_than_a_number_can_hold_are_told_apart_too() -> None:
     codes = rng.integers(0, 4096, (50, 8)).astype(np.int32)
     codes[7] = codes[31]
     assert len(np.unique(pack(codes, 4096))) == 49
-    assert collision_report(codes, 4096).collided_items == 2
+    assert count_collisions(codes, 4096).collided_items == 2
     assert np.flatnonzero(suffixes(codes, 4096) >= 0).tolist() == [7, 31]
 
 
 def test_codes_of_another_model_are_refused() -> None:
     with pytest.raises(SemanticIdError, match="outside 0 to 31"):
-        collision_report(np.array([[1, 40, 2]], dtype=np.int32), 32)
+        count_collisions(np.array([[1, 40, 2]], dtype=np.int32), 32)

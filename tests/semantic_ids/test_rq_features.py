@@ -45,7 +45,7 @@ def test_rows_come_as_they_are_stored(suffix: str, dtype: type, tmp_path: Path) 
 def test_rows_that_were_given_back_are_read_again(tmp_path: Path) -> None:
     table = open_features(write(tmp_path / "features.npy", TABLE.astype(np.float32)))
     for start in range(0, 5000, 1000):
-        table.expect(start, start + 1000)
+        table.prefetch(start, start + 1000)
         first = table.read(start, start + 1000).copy()
         table.release(start, start + 1000)
         assert (table.read(start, start + 1000) == first).all()

@@ -22,7 +22,7 @@ from batch.semantic_ids.errors import SemanticIdError
 from batch.semantic_ids.model import Stack
 from batch.semantic_ids.quality import UnusableModelError, baseline_of, quality_of
 from batch.semantic_ids.staged import components, randomise
-from batch.semantic_ids.train import BEST, EpochReport, TrainConfig, train
+from batch.semantic_ids.train import BEST, Epoch, TrainConfig, train
 
 pytestmark = pytest.mark.model
 
@@ -35,14 +35,14 @@ CONFIG = TrainConfig(codewords=20, vector_dim=32, kmeans_n_init=2)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[EpochReport]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Epoch]]:
     folder, reports = tmp_path_factory.mktemp("staged"), []
     train(TOWN, CONFIG, folder=folder, progress=reports.append)
     return folder, reports
 
 
 def test_a_town_comes_back_ten_times_better_than_its_mean_with_few_collisions(
-    trained: tuple[Path, list[EpochReport]],
+    trained: tuple[Path, list[Epoch]],
 ) -> None:
     folder, reports = trained
     model = load_rqvae(folder / BEST)  # what a user encodes with: nothing but the file
@@ -66,7 +66,7 @@ def test_a_town_comes_back_ten_times_better_than_its_mean_with_few_collisions(
 
 
 def test_the_same_seed_gives_the_same_model_and_what_is_there_is_kept(
-    trained: tuple[Path, list[EpochReport]],
+    trained: tuple[Path, list[Epoch]],
 ) -> None:
     folder, _ = trained
     here = load_rqvae(folder / BEST).state_dict()

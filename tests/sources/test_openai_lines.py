@@ -134,18 +134,18 @@ def test_lines_for_other_models_are_counted_by_name(names: list[str | None]) -> 
     report = validate(Given("x", "list"), model="demo")
     others = Counter(name for name in names if name not in ("demo", None))
     assert report.named.counts == others
-    told = [problem for problem in report.problems if problem.kind == "other_model"]
+    told = [problem for problem in report.problems if problem.code == "other_model"]
     assert sum(problem.count for problem in told) == others.total()
     for name, count in others.items():
         assert f"{name} ({count})" in told[0].text
     assert report.ok
-    assert not [p for p in validate(Given("x", "list")).problems if p.kind == "other_model"]
+    assert not [p for p in validate(Given("x", "list")).problems if p.code == "other_model"]
 
 
 def test_names_without_end_are_counted_together(tmp_path: Path) -> None:
     values = [{"custom_id": str(i), "body": {"model": f"m{i}", "prompt": f"p{i}"}} for i in range(1500)]
     report = validate(source_of(tmp_path, values), model="demo")
-    (problem,) = [p for p in report.problems if p.kind == "other_model"]
+    (problem,) = [p for p in report.problems if p.code == "other_model"]
     assert problem.count == 1500 and len(report.named.counts) == 1001
     assert problem.text.startswith("1,500 lines name another model, and demo answers them: m0 (1), ")
     assert problem.text.endswith(", …")
@@ -163,7 +163,7 @@ def test_parts_that_are_no_text_and_prompts_without_a_place_for_system_are_said(
         "type": "image_url",
         "image_url": {"url": "https://example.org/x.png", "detail": "low"},
     }
-    found = {problem.kind: problem.text for problem in validate(source, system="be brief").problems}
+    found = {problem.code: problem.text for problem in validate(source, system="be brief").problems}
     assert found["not_text"].endswith("image_url")
     assert "the system prompt is not in it" in found["without_system"]
-    assert "without_system" not in {problem.kind for problem in validate(source).problems}
+    assert "without_system" not in {problem.code for problem in validate(source).problems}

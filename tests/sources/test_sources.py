@@ -128,7 +128,7 @@ def test_openai_batch_lines(write: Write) -> None:
     assert request.extra["body"] == {"logit_bias": {"1": 2}}
     assert source.openai_batch
     (problem,) = validate(source).problems
-    assert (problem.kind, problem.severity) == ("not_passed_on", "warning")
+    assert (problem.code, problem.severity) == ("not_passed_on", "warning")
     assert "logit_bias" in problem.text
 
 
@@ -306,14 +306,14 @@ def test_nothing_in_it(write: Write, name: str, content: str) -> None:
     if content:
         report = validate(open_source(path))
         assert not report.ok
-        assert report.problems[0].kind == "empty_source"
+        assert report.problems[0].code == "empty_source"
 
 
 def test_not_utf8_names_line_and_byte(write: Write) -> None:
     path = write("p.txt", b"fine\ncaf\xe9\n")
     assert fails(path) == f"{path} is not UTF-8: line 2, byte 4 (offset 8) is 0xe9, which is not UTF-8"
     report = validate(open_source(path))
-    assert [problem.kind for problem in report.problems] == ["unreadable"]
+    assert [problem.code for problem in report.problems] == ["unreadable"]
     assert not report.ok
 
 
@@ -420,7 +420,7 @@ def test_many_prompts_in_flat_memory(write: Write) -> None:
 def test_json_taken_whole_is_said(write: Write) -> None:
     report = validate(open_source(write("p.json", '{"prompt": "x"}')))
     assert report.ok
-    assert report.problems[0].kind == "taken_whole"
+    assert report.problems[0].code == "taken_whole"
 
 
 # --- properties ----------------------------------------------------------------------------------------------------

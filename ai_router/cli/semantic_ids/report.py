@@ -10,7 +10,7 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session
 from ai_router.cli.text import emit, emit_json, is_terminal, width_of
 from ai_router.kinds.semantic_ids import read_report
-from batch.semantic_ids.report import Report, report_of_file
+from batch.semantic_ids.report import CodesReport, report_of_file
 from batch.sources import user_path
 
 USAGE = "JOB|FILE … [options]"
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     return Exit.SOME_FAILED if any(report.bad or report.missing for report in reports) else Exit.DONE
 
 
-def _read(thing: str, codewords: int | None, session: Session) -> Report:
+def _read(thing: str, codewords: int | None, session: Session) -> CodesReport:
     path = user_path(thing)
     if path.suffix in (".csv", ".parquet"):
         return report_of_file(path, codewords)

@@ -10,7 +10,7 @@ from ai_router import jobs, semantic_jobs
 from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
-from ai_router.cli.running import Ending, run_job
+from ai_router.cli.following import AfterRun, run_job
 from ai_router.cli.semantic_ids.common import AnyHub, add_from, add_to, hub_of, may_upload, show_plan
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
@@ -131,7 +131,7 @@ def _run_all(ready: list[_Ready], target: AnyHub | None, session: Session, displ
         rows = plural(entry.task.rows, "row")
         display.note(f"[{number + 1}/{len(ready)}] Job {job.job_id}: {rows} of {entry.task.config.dataset_name}, "
                      f"model {entry.task.config.run_name}")  # fmt: skip
-        code = run_job(session, job, jobs.plan_of(job), Ending(), display, signals)
+        code = run_job(session, job, jobs.plan_of(job), AfterRun(), display, signals)
         if code in INTERRUPTED:
             for left in ready[number + 1 :]:
                 assert left.job is not None

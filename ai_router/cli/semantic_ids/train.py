@@ -25,7 +25,7 @@ from batch.semantic_ids.parser import ModelConfig, ModelConfigParser
 from batch.sources import user_path
 
 if TYPE_CHECKING:
-    from batch.semantic_ids.train import EpochReport, TrainConfig
+    from batch.semantic_ids.train import Epoch, TrainConfig
 
 USAGE = "NAME --from DIR [options]"
 DESCRIPTION = """\
@@ -192,7 +192,7 @@ class _Progress:
         self._display = display
         self._began = self._noted = time.monotonic()
 
-    def __call__(self, report: EpochReport) -> None:
+    def __call__(self, report: Epoch) -> None:
         self.epoch = report.epoch
         now = time.monotonic()
         left = (now - self._began) / max(1, report.epoch) * (report.epochs - report.epoch)

@@ -11,10 +11,10 @@ from typing import Any
 
 from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
-from batch.engines.gguf import memory
 from batch.engines.gguf.header import GgufError, GgufHeader
 from batch.engines.gguf.header import read_header as read_gguf
-from batch.engines.gguf.kind import why as gguf_why
+from batch.engines.gguf.row import why as gguf_why
+from batch.engines.local import memory
 from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, read_config
 from batch.engines.registry import Place
 from batch.errors import FatalError
@@ -43,7 +43,7 @@ def describe(
     What cannot be read, or run here, is not ready, and `why` names it and says what would help.
     """
     form = form_of(place)
-    engine = engine or engines.default_kind(place)
+    engine = engine or engines.default_engine(place)
     why, config, weights = _look(place, form) if isinstance(place, Path) else _nothing("")
     header = None
     if form == "gguf" and isinstance(place, Path):
@@ -137,7 +137,7 @@ def _cannot_take(engine: str, form: str, place: Place) -> str:
         row = engines.find(engine)
     except FatalError as error:
         return str(error)
-    if form in row.forms or row.own:
+    if form in row.forms or row.external:
         return row.missing() or row.refuses(place)
     takers = engines.takers(form)
     here = FORMS[form]

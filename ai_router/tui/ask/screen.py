@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Button, OptionList, Static, TextArea
-from textual.widgets.option_list import Option
+from textual.widgets import Button, Static, TextArea
 
 from ai_router.tui.actions import bind
+from ai_router.tui.ask.auto import Auto
+from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.clipboard import copy_from
-from ai_router.tui.dialogs import Dialog
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
-from ai_router.tui.widgets.form import OptionForm
-from ai_router.tui.widgets.text import count, harmless, one_line, plural
+from ai_router.tui.widgets.text import harmless, one_line, plural
 from ai_router.tui.widgets.text_view import Block, TextView
-from batch.options import OptionError, SamplingOptions, build_options, options_dict
+from batch.options import SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
@@ -73,7 +72,7 @@ class AskScreen(BaseScreen[None]):
     AUTO_FOCUS = "PromptArea"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
-        *bind("ask.model", "ask.options", "ask.copy", "ask.again", "app.back"),
+        *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "app.back"),
     ]
 
     def __init__(self, model: str | None = None) -> None:
@@ -81,6 +80,7 @@ class AskScreen(BaseScreen[None]):
         self.crumbs = ("Ask",)
         self._wanted = model
         self._spec: ModelSpec | None = None
+        self._auto: Auto | None = None  # where each prompt gets a model of its own
         self._asking: Asking | None = None
         self._shown = ""
         self._last_prompt = ""
@@ -115,11 +115,21 @@ class AskScreen(BaseScreen[None]):
             self.services.engines.stop()
 
     def _find(self, name: str) -> None:
+        if name == AUTO:
+            self.in_thread(lambda: Auto(self.services.registry), self._take_auto, busy="reading the evidence")
+            return
+        self._auto = None
         self.in_thread(lambda: self.services.registry.get(name), self._take_model, busy="looking for the model")
 
     def _take_model(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._show_context()
+
+    def _take_auto(self, auto: Auto) -> None:
+        self._auto, self._spec = auto, None
+        self.context_text = f"{AUTO} · {plural(len(auto.router.allowed), 'model')}"
+        for note in auto.notes:
+            self.notify(note, severity="warning", markup=False)
 
     def _show_context(self) -> None:
         spec = self._spec
@@ -147,15 +157,23 @@ class AskScreen(BaseScreen[None]):
         if not prompt:
             self.notify("Type a prompt first", timeout=2)
             return
+        if self._auto is not None:
+            auto = self._auto
+            self.in_thread(lambda: auto.begin(prompt), lambda spec: self._ask(spec, prompt), group="route")
+            return
         if self._spec is None:
             self._find(self._wanted or self.services.workspace.settings.model)
             return
-        if not self._spec.ready:
-            self._say_error(f"{self._spec.id} is not ready: {self._spec.why}")
+        self._ask(self._spec, prompt)
+
+    def _ask(self, spec: ModelSpec, prompt: str) -> None:
+        if not spec.ready:
+            self._say_error(f"{spec.id} is not ready: {spec.why}")
             return
+        self._spec = spec
         self._last_prompt = prompt
-        area.text = ""
-        self._asking = self.services.engines.ask(self._spec, prompt, self._options())
+        self.query_one(PromptArea).text = ""
+        self._asking = self.services.engines.ask(spec, prompt, self._options())
         self._shown = ""
         self._show_answer()
         self.query_one(TextView).scroll_home(animate=False)
@@ -179,6 +197,8 @@ class AskScreen(BaseScreen[None]):
         if asking.over:
             self._show_answer()
             self._show_end(asking)
+            if self._auto is not None:
+                self._auto.heard(asking)
             self._shown = "over"
             self._show_buttons()
             return
@@ -193,7 +213,8 @@ class AskScreen(BaseScreen[None]):
             return
         view = self.query_one(TextView)
         at_end = view.max_scroll_y - view.scroll_offset.y <= 1
-        view.show(Block(f"❯ {asking.prompt}", "accent"), Block(""), Block(asking.text), home=False)
+        why = [Block(f"→ {self._auto.why}", "muted")] if self._auto is not None and self._auto.why else []
+        view.show(Block(f"❯ {asking.prompt}", "accent"), *why, Block(""), Block(asking.text), home=False)
         if at_end:
             view.scroll_end(animate=False)
 
@@ -237,6 +258,7 @@ class AskScreen(BaseScreen[None]):
         self.query_one("#ask-send").display = not running
         self.query_one("#ask-stop").display = running
         self.query_one("#ask-copy", Button).disabled = self._asking is None
+        self.refresh_bindings()
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
@@ -269,7 +291,32 @@ class AskScreen(BaseScreen[None]):
                 self._find(name)
 
         models = self.services.registry.all()
-        self.app.push_screen(ModelDialog(models, self._spec.id if self._spec else ""), chosen)
+        now = AUTO if self._auto is not None else self._spec.id if self._spec else ""
+        self.app.push_screen(ModelDialog(models, now, auto=True), chosen)
+
+    def action_next(self) -> None:
+        """Ask the next model the same."""
+        auto, asking = self._auto, self._asking
+        if auto is None or asking is None:
+            return
+        if (spec := auto.next()) is None:
+            self.notify("Every model that may answer was asked", timeout=3)
+            return
+        self._ask(spec, asking.prompt)
+
+    def action_best(self) -> None:
+        """Keep that this answer is the best, for the models that were asked the same."""
+        auto, asking = self._auto, self._asking
+        if auto is None or asking is None or not asking.over or asking.error or asking.stopped:
+            return
+        self.in_thread(auto.choose, lambda count: self.notify(f"Kept as evidence: {plural(count, 'graded answer')}"))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What is of a choice among models stands there where there is one."""
+        if action in ("next", "best"):
+            over = self._asking is not None and self._asking.over
+            return self._auto is not None and over and (action == "next" or not self._asking.error)  # type: ignore[union-attr]
+        return True
 
     @on(Button.Pressed, "#ask-options")
     def action_options(self) -> None:
@@ -281,61 +328,3 @@ class AskScreen(BaseScreen[None]):
                 self._show_context()
 
         self.app.push_screen(OptionsDialog(self._options()), chosen)
-
-
-class ModelDialog(Dialog[str]):
-    """The models; answers with an id."""
-
-    CSS_PATH = "screen.tcss"
-    title_text = "Model"
-
-    def __init__(self, models: list[ModelSpec], chosen: str) -> None:
-        super().__init__()
-        self._models, self._chosen = models, chosen
-
-    def compose_dialog(self) -> ComposeResult:
-        """The list."""
-        options = []
-        for spec in self._models:
-            state = ("✓ ready", "$text-success") if spec.ready else (f"✗ {one_line(spec.why)}", "$text-error")
-            facts = f"  {spec.engine} · {spec.parameters_text} · {count(spec.context or 0)} tokens  "
-            options.append(Option(Content.assemble((spec.id, "bold"), (facts, "$text-muted"), state), id=None))
-        menu = OptionList(*options, id="model-list")
-        names = [spec.id for spec in self._models]
-        menu.highlighted = names.index(self._chosen) if self._chosen in names else 0
-        yield menu
-
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._models[event.option_index].id)
-
-
-class OptionsDialog(Dialog[SamplingOptions]):
-    """The sampling options; answers with them."""
-
-    CSS_PATH = "screen.tcss"
-    title_text = "Options"
-
-    def __init__(self, options: SamplingOptions) -> None:
-        super().__init__()
-        self._options = options
-
-    def compose_dialog(self) -> ComposeResult:
-        """The form."""
-        with VerticalScroll(id="options-box", can_focus=False):
-            yield OptionForm(SamplingOptions, self._options)
-        with Horizontal(id="dialog-buttons"):
-            yield Button("Use these", id="options-use", variant="primary", compact=True)
-            yield Button("As they come", id="options-default", compact=True)
-
-    @on(Button.Pressed, "#options-use")
-    def _use(self) -> None:
-        form: OptionForm[SamplingOptions] = self.query_one(OptionForm)
-        try:
-            self.dismiss(form.build())
-        except OptionError:
-            form.focus_error()
-
-    @on(Button.Pressed, "#options-default")
-    def _default(self) -> None:
-        self.dismiss(SamplingOptions())

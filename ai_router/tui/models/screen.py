@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
+from textual.containers import Container, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -16,11 +16,13 @@ from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.jobs.view import home
+from ai_router.tui.models.rates import rate_lines, read_rates
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, harmless, one_line, plural
 
 if TYPE_CHECKING:
     from ai_router.models import ModelSpec
+    from ai_router.routing.evidence import Rates
 
 WIDTH = 8  # answers at once that the memory is reckoned for
 _COMMAND = re.compile(r"pip install .+$")
@@ -38,6 +40,7 @@ class ModelsScreen(BaseScreen[None]):
         super().__init__()
         self.crumbs = ("Models",)
         self._models: list[ModelSpec] = []
+        self._rates: Rates | None = None  # what scored jobs have shown
 
     def compose_body(self) -> ComposeResult:
         """Table and details."""
@@ -59,9 +62,9 @@ class ModelsScreen(BaseScreen[None]):
             )
             table.border_title = "Models"
             yield table
-            details = Static(id="models-details", classes="panel")
-            details.border_title = "Details"
-            yield details
+            with VerticalScroll(id="models-box", classes="panel", can_focus=False) as box:
+                box.border_title = "Details"
+                yield Static(id="models-details")
 
     def on_mount(self) -> None:
         """Read the registry in a thread."""
@@ -77,6 +80,11 @@ class ModelsScreen(BaseScreen[None]):
         ready = sum(spec.ready for spec in self._models)
         table.border_subtitle = f"{ready} of {plural(len(self._models), 'model')} ready"
         self.context_text = home(registry.workspace.models_dir)
+        self._show_details()
+        self.in_thread(lambda: read_rates(registry), self._take_rates, group="rates")
+
+    def _take_rates(self, rates: Rates) -> None:
+        self._rates = rates
         self._show_details()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
@@ -107,6 +115,11 @@ class ModelsScreen(BaseScreen[None]):
         spec = self.model_at_hand()
         skipped = self.services.registry.skipped
         content = _details(spec, spec.id == self.services.workspace.settings.model) if spec else Content("")
+        if spec is not None and self._rates is not None and (lines := list(rate_lines(self._rates, spec.id))):
+            shown = [Content.assemble((f"{name:<11} ", "$text-muted"), text) for name, text in lines]
+            content = Content.assemble(
+                content, "\n\n", ("shown by scored jobs", "bold"), "\n", Content("\n").join(shown)
+            )
         if skipped:
             said = "\n".join(harmless(text) for text in skipped)
             content = Content.assemble(content, "\n\n", (f"✗ {said}", "$text-error"))

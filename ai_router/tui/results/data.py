@@ -15,7 +15,7 @@ from ai_router.tui.widgets.table import Row
 from ai_router.tui.widgets.text import count
 
 if TYPE_CHECKING:
-    from batch.checkpoint.rows import Kind
+    from batch.checkpoint.rows import Part
     from batch.job import BatchJob, BatchResult
 
 SHOWN = 600  # characters of a text kept for one line
@@ -32,10 +32,10 @@ class Counts:
     failed: int
     running: bool
 
-    def of(self, kind: str) -> int:
-        """How many items are of a kind."""
+    def of(self, part: str) -> int:
+        """How many items are of a part."""
         pending = self.total - self.completed - self.failed
-        return {"all": self.total, "done": self.completed, "failed": self.failed}.get(kind, pending)
+        return {"all": self.total, "done": self.completed, "failed": self.failed}.get(part, pending)
 
 
 def read_job(path: Path) -> BatchJob:
@@ -54,12 +54,12 @@ def read_counts(path: Path) -> Counts:
     return Counts(job.total_prompts, job.completed, job.failed, lock_owner(path) is not None)
 
 
-def read_ids(path: Path, kind: Kind) -> array[int]:
-    """The ids of a kind; eight megabytes a million."""
+def read_ids(path: Path, part: Part) -> array[int]:
+    """The ids of a part; eight megabytes a million."""
     from batch.checkpoint import CheckpointStore
 
     with CheckpointStore(path) as store:
-        return array("q", store.ids(kind))
+        return array("q", store.ids(part))
 
 
 def read_errors(path: Path) -> list[tuple[str, str, int]]:
@@ -130,10 +130,10 @@ def job_rows(path: Path) -> Iterator[Rows[RowData]]:
 
 
 class Search:
-    """Which items of a kind hold a text: found in a thread, in input order, readable while it goes on."""
+    """Which items of a part hold a text: found in a thread, in input order, readable while it goes on."""
 
-    def __init__(self, path: Path, kind: Kind, text: str, total: int) -> None:
-        self.path, self.kind, self.text, self.total = path, kind, text, total
+    def __init__(self, path: Path, part: Part, text: str, total: int) -> None:
+        self.path, self.part, self.text, self.total = path, part, text, total
         self.found: array[int] = array("q")
         self.position = 0  # items looked at, by their ids
         self.stopped = False
@@ -151,7 +151,7 @@ class Search:
         reported = time.monotonic()
         with CheckpointStore(self.path) as store:
             while not self.stopped:
-                page = store.results(kind=self.kind, start=self.position, limit=SEARCH_PAGE)
+                page = store.results(part=self.part, start=self.position, limit=SEARCH_PAGE)
                 if not page:
                     break
                 self.found.extend(r.prompt_index for r in page if _holds(r, needle))

@@ -22,7 +22,7 @@ from ai_router.tui.widgets.text import count, harmless, plural
 from batch.sources.paths import user_path
 
 if TYPE_CHECKING:
-    from batch.checkpoint.rows import Kind
+    from batch.checkpoint.rows import Part
     from batch.job import BatchJob, BatchResult
 
 PARTS = {"all results": "all", "answers": "done", "failures": "failed"}
@@ -202,7 +202,7 @@ class ExportDialog(Dialog[Path]):
 
         try:
             with CheckpointStore(self.path) as store:
-                results = self._watched(store.iter_results(kind=cast("Kind", part)))
+                results = self._watched(store.iter_results(part=cast("Part", part)))
                 fresh = store.job()
                 rows = export(fresh, results, target, kind, clip=clip, inert_csv=inert_csv)
         except (BatchError, OSError, ValueError) as error:

@@ -31,15 +31,15 @@ from ai_router.tui.results.data import (
     table_row,
 )
 from ai_router.tui.results.dialogs import ask_for_item, show_errors
-from ai_router.tui.results.kinds import KINDS, KindTabs
 from ai_router.tui.results.pages import PageReader
+from ai_router.tui.results.parts import PARTS, PartTabs
 from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_json, result_title
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, plural
 from ai_router.tui.widgets.text_view import TextView
 
 if TYPE_CHECKING:
-    from batch.checkpoint.rows import Kind
+    from batch.checkpoint.rows import Part
     from batch.job import BatchJob, BatchResult
 
 LIVE_SECONDS = 1.0
@@ -57,16 +57,16 @@ class ResultsScreen(JobActions[None]):
 
     CSS_PATH = "screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("results.kind", "results.search", "results.copy", "results.score", "results.export"),
+        *bind("results.part", "results.search", "results.copy", "results.score", "results.export"),
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "app.back"),
     ]
 
-    def __init__(self, path: Path, kind: Kind = "all") -> None:
+    def __init__(self, path: Path, part: Part = "all") -> None:
         super().__init__()
         self.path = path
-        self.kind: Kind = kind
+        self.part: Part = part
         self.crumbs = ("Jobs and results", path.stem.removeprefix("batch_"))
         self._job: BatchJob | None = None
         self._counts = Counts(0, 0, 0, False)
@@ -77,7 +77,7 @@ class ResultsScreen(JobActions[None]):
 
     def compose_body(self) -> ComposeResult:
         """Kinds, search, table, the text of the row under the cursor."""
-        yield KindTabs(id="kinds")
+        yield PartTabs(id="parts")
         field = Input(placeholder="text in a prompt, an answer or an error; enter searches", id="results-search")
         field.display = False
         yield field
@@ -148,7 +148,7 @@ class ResultsScreen(JobActions[None]):
             Column("Time", 8, right=True, from_width=60),
         ]
         self._show_counts()
-        self._show_kind(keep=False)
+        self._show_part(keep=False)
         self.set_interval(LIVE_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
@@ -166,68 +166,68 @@ class ResultsScreen(JobActions[None]):
         self._stale = False
         if self._pages is not None:
             self._pages.forget()
-        if self.kind == "all":
+        if self.part == "all":
             self.query_one(VirtualTable).refresh_rows()
         else:
-            self._show_kind(keep=True)
+            self._show_part(keep=True)
 
     def _show_counts(self) -> None:
         counts = self._counts
-        self.query_one(KindTabs).show({kind: counts.of(kind) for kind in KINDS}, self.kind)
+        self.query_one(PartTabs).show({part: counts.of(part) for part in PARTS}, self.part)
         state = "▶ running · " if counts.running else ""
         model = self._job.model_id if self._job else ""
         self.context_text = f"{state}{model}"
         self.refresh_bindings()
 
-    # -- kinds ----------------------------------------------------------------------------------------------------
+    # -- parts ----------------------------------------------------------------------------------------------------
 
-    def action_next_kind(self) -> None:
-        """The next kind that has items."""
-        start = KINDS.index(self.kind)
-        for step in range(1, len(KINDS) + 1):
-            kind = KINDS[(start + step) % len(KINDS)]
-            if self._counts.of(kind) or kind == "all":
-                self.action_kind(kind)
+    def action_next_part(self) -> None:
+        """The next part that has items."""
+        start = PARTS.index(self.part)
+        for step in range(1, len(PARTS) + 1):
+            part = PARTS[(start + step) % len(PARTS)]
+            if self._counts.of(part) or part == "all":
+                self.action_part(part)
                 return
 
-    def action_kind(self, kind: str) -> None:
-        """Show items of one kind."""
-        self.kind = cast("Kind", kind)
-        self.query_one(KindTabs).show({k: self._counts.of(k) for k in KINDS}, kind)
+    def action_part(self, part: str) -> None:
+        """Show items of one part."""
+        self.part = cast("Part", part)
+        self.query_one(PartTabs).show({k: self._counts.of(k) for k in PARTS}, part)
         if self._search is not None:
             self._begin_search(self._search.text)
         else:
-            self._show_kind(keep=False)
+            self._show_part(keep=False)
 
-    @on(KindTabs.Chosen)
-    def _tab(self, event: KindTabs.Chosen) -> None:
-        self.action_kind(event.kind)
+    @on(PartTabs.Chosen)
+    def _tab(self, event: PartTabs.Chosen) -> None:
+        self.action_part(event.part)
 
-    def _show_kind(self, *, keep: bool) -> None:
-        """Fill the table with the items of the kind; their ids are read in a thread."""
+    def _show_part(self, *, keep: bool) -> None:
+        """Fill the table with the items of the part; their ids are read in a thread."""
         table = self.query_one(VirtualTable)
-        if self.kind == "all":
+        if self.part == "all":
             self._take_ids(None, self._counts.total, keep=keep)
             return
         if not keep:
             table.empty = "Reading…"
             table.set_count(0, keep=False)
-        path, kind = self.path, self.kind
+        path, part = self.path, self.part
 
         def take(ids: Sequence[int]) -> None:
-            if kind == self.kind and self._search is None:  # else another view was chosen meanwhile
+            if part == self.part and self._search is None:  # else another view was chosen meanwhile
                 self._take_ids(ids, len(ids), keep=keep)
 
-        self.in_thread(lambda: read_ids(path, kind), take, busy="reading", group="ids")
+        self.in_thread(lambda: read_ids(path, part), take, busy="reading", group="ids")
 
     def _take_ids(self, ids: Sequence[int] | None, length: int, *, keep: bool) -> None:
         self._ids = ids
         if self._pages is not None:
             self._pages.forget()
         table = self.query_one(VirtualTable)
-        table.empty = EMPTY[self.kind]
+        table.empty = EMPTY[self.part]
         table.set_count(length, keep=keep)
-        table.border_title = f"Results · {self.kind}" if self.kind != "all" else "Results"
+        table.border_title = f"Results · {self.part}" if self.part != "all" else "Results"
         table.border_subtitle = plural(length, "item")
         self._show_text()
         self.refresh_bindings()
@@ -315,7 +315,7 @@ class ResultsScreen(JobActions[None]):
     def _begin_search(self, text: str) -> None:
         if self._search is not None:
             self._search.stop()
-        search = self._search = Search(self.path, self.kind, text, self._counts.total)
+        search = self._search = Search(self.path, self.part, text, self._counts.total)
         table = self.query_one(VirtualTable)
         table.empty = "Searching…"
         self._ids = search.found
@@ -368,7 +368,7 @@ class ResultsScreen(JobActions[None]):
         field.value = ""
         field.display = False
         self.query_one(VirtualTable).focus()
-        self._show_kind(keep=False)
+        self._show_part(keep=False)
 
     # -- copy, errors, go to --------------------------------------------------------------------------------------
 
@@ -388,8 +388,8 @@ class ResultsScreen(JobActions[None]):
         copy_from(self, lambda: part(read_result(path, item)))  # type: ignore[operator]
 
     def action_errors(self) -> None:
-        """Failures by kind."""
-        show_errors(self, self.path, lambda: self.action_kind("failed"))
+        """Failures by what was the matter."""
+        show_errors(self, self.path, lambda: self.action_part("failed"))
 
     def action_goto(self) -> None:
         """Go to an item by its number."""

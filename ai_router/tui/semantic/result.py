@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from batch.semantic_ids.report import Report
+    from batch.semantic_ids.report import CodesReport
 
 LIVE_SECONDS = 1.0
 
@@ -34,7 +34,7 @@ LIVE_SECONDS = 1.0
 class Outcome:
     """What is read of a job: the codes themselves, four bytes a level, and what they amount to."""
 
-    report: Report
+    report: CodesReport
     codes: NDArray[np.int32]
     numbers: NDArray[np.int32]  # by the GNPR rule, −1 for SIDs that one item has
     files: tuple[Path, ...]
@@ -108,10 +108,10 @@ class UsePanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
         super().__init__(id=id)
-        self.report: Report | None = None
+        self.report: CodesReport | None = None
         self.set_title("Codebook use")
 
-    def show(self, report: Report) -> None:
+    def show(self, report: CodesReport) -> None:
         """Draw another report."""
         self.report = report
         self.redraw()

@@ -16,12 +16,12 @@ from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
-from ai_router.tui.setup.source_view import ReportView
+from ai_router.tui.setup.source_view import ValidationView
 from ai_router.tui.widgets.file_tree import size_text
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import inert, plural
 from batch.errors import BatchError
-from batch.sources import Report, Source
+from batch.sources import Source, Validation
 
 FRAME_SECONDS = 0.15
 LOOK_SECONDS = 0.2  # the cursor rests on a model this long before the prompts are measured with it
@@ -36,7 +36,7 @@ class ChooseModelScreen(FlowScreen):
 
     CSS_PATH = "choose_model.tcss"
     AUTO_FOCUS = "VirtualTable"
-    BINDINGS: ClassVar[list[BindingType]] = bind("choose.next")
+    BINDINGS: ClassVar[list[BindingType]] = bind("choose.next", "choose.auto")
 
     def __init__(self, source: Source, total: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ChooseModelScreen(FlowScreen):
         self.source = source
         self.total = total
         self.models: list[ModelSpec] = []
-        self.report: Report | None = None
+        self.report: Validation | None = None
         self.checking: str | None = None  # id of the model that is measured
         self._number = 0
         self._read = 0
@@ -69,7 +69,7 @@ class ChooseModelScreen(FlowScreen):
         table.border_title = "Choose a model"
         yield table
         with VerticalScroll(id="fit-box", classes="panel", can_focus=False):
-            yield ReportView(id="fit")
+            yield ValidationView(id="fit")
             yield Static("", id="about")
 
     def on_mount(self) -> None:
@@ -113,7 +113,7 @@ class ChooseModelScreen(FlowScreen):
         spec = self.chosen
         self._number += 1
         number, self._read, self.report = self._number, 0, None
-        view = self.query_one(ReportView)
+        view = self.query_one(ValidationView)
         if spec is None:
             view.show_text("")
             return
@@ -143,11 +143,11 @@ class ChooseModelScreen(FlowScreen):
 
         self.run_worker(work, thread=True, group="measure", exit_on_error=False)
 
-    def _take_report(self, number: int, spec: ModelSpec, report: Report) -> None:
+    def _take_report(self, number: int, spec: ModelSpec, report: Validation) -> None:
         if number != self._number:
             return
         self.checking, self.report = None, report
-        view = self.query_one(ReportView)
+        view = self.query_one(ValidationView)
         if report.ok and not report.too_long:
             within = (
                 f" the context of {spec.context:,} tokens" if spec.context else f" {spec.name}; its context is unknown"
@@ -159,11 +159,11 @@ class ChooseModelScreen(FlowScreen):
     def _take_problem(self, number: int, problem: str) -> None:
         if number == self._number:
             self.checking = None
-            self.query_one(ReportView).show_problem(problem)
+            self.query_one(ValidationView).show_problem(problem)
 
     def _frame(self) -> None:
         if self.checking:
-            self.query_one(ReportView).show_checking(self._read, f"measuring with {self.checking}'s tokenizer")
+            self.query_one(ValidationView).show_checking(self._read, f"measuring with {self.checking}'s tokenizer")
 
     # -- onward ---------------------------------------------------------------------------------------------------
 
@@ -183,6 +183,12 @@ class ChooseModelScreen(FlowScreen):
         from ai_router.tui.setup.options import OptionsScreen
 
         self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report))
+
+    def action_auto(self) -> None:
+        """To the plan of a model for each prompt."""
+        from ai_router.tui.setup.auto import AutoScreen
+
+        self.app.push_screen(AutoScreen(self.source, self.total))
 
     def on_unmount(self) -> None:
         """End a check that is under way."""

@@ -14,21 +14,22 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Button, Input, Static
 
+from ai_router.templates import first_prompts, open_with
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
-from ai_router.tui.setup.source_view import PreviewPanel, ReportView
+from ai_router.tui.setup.source_view import Pieces, PreviewPanel, ValidationView
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.file_tree import FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from batch.datasets.source import DatasetSource, looks_like_dataset, open_dataset
 from batch.errors import BatchError
-from batch.sources import FILE_ENDINGS, Entry, Report, Source, open_source, validate
+from batch.sources import FILE_ENDINGS, Entry, Source, Validation, validate
 
 TYPING_SECONDS = 0.3  # after the last key before a typed path is looked at
 FRAME_SECONDS = 0.15
 PREVIEW = 100
-WITH_COLUMN = ("csv", "json", "jsonl")
+WITH_COLUMN = ("csv", "tsv", "json", "jsonl", "parquet", "arrow")
 SCORED, UNSCORED = "score with them", "ignore"
 EMPTY = "Choose a file in the tree, or type its path."
 
@@ -49,7 +50,7 @@ class FromFileScreen(FlowScreen):
         self.set_reactive(FlowScreen.crumbs, ("Batch", "From file"))
         self.path_text = path
         self.source: Source | None = None
-        self.report: Report | None = None
+        self.report: Validation | None = None
         self.checking = False
         self.skip_invalid = False
         self._number = 0  # of the latest check; an older one sees that and ends
@@ -82,10 +83,12 @@ class FromFileScreen(FlowScreen):
             with Vertical(id="right"):
                 with VerticalScroll(id="report-box", classes="panel", can_focus=False) as box:
                     box.border_title = "Check"
-                    yield ReportView(id="report")
+                    yield ValidationView(id="report")
                 with Horizontal(id="column-line"):
-                    yield Static("column with the prompts", classes="muted")
-                    yield Input(placeholder="prompt", id="column")
+                    yield Static("column or template", classes="muted")
+                    yield Input(
+                        placeholder="prompt, or Is this good? {{ title }}: {{ text }}, or a .j2 file", id="column"
+                    )
                 with Horizontal(id="answers-line"):
                     yield Static("known answers", classes="muted")
                     yield ChoiceLine((SCORED, UNSCORED), id="answers")
@@ -109,7 +112,7 @@ class FromFileScreen(FlowScreen):
     def on_mount(self) -> None:
         """Look at a path that was given."""
         self.set_interval(FRAME_SECONDS, self._frame)
-        self.query_one("#report", ReportView).show_text(EMPTY)
+        self.query_one("#report", ValidationView).show_text(EMPTY)
         self._show_buttons()
         if self.path_text:
             self.look()
@@ -194,7 +197,7 @@ class FromFileScreen(FlowScreen):
         self._number += 1
         number, self._read = self._number, 0
         self.source, self.report, self.checking = None, None, bool(self.path_text.strip())
-        report_view = self.query_one("#report", ReportView)
+        report_view = self.query_one("#report", ValidationView)
         if not self.checking:
             report_view.show_text(EMPTY)
             self.query_one(PreviewPanel).show(())
@@ -215,7 +218,7 @@ class FromFileScreen(FlowScreen):
                 if known and scored:
                     source: Source = open_dataset(path)
                 else:
-                    source = open_source(path, column=column or None, skip_invalid=skip)
+                    source = open_with(path, column, self.bases, skip_invalid=skip)
                 source.name = text
                 self._first_entries(source, number)
                 report = validate(source, progress=progress)
@@ -231,22 +234,24 @@ class FromFileScreen(FlowScreen):
 
     def _first_entries(self, source: Source, number: int) -> None:
         entries: list[Entry] = []
+        marked: Sequence[Pieces] = ()
         try:
             entries = list(islice(source.entries(), PREVIEW))
+            marked = first_prompts(source, PREVIEW)
         except BatchError:
             return  # the check will say it better
         finally:
-            self.deliver(lambda: self._take_preview(number, source, entries))
+            self.deliver(lambda: self._take_preview(number, source, entries, marked))
 
     def _take_known(self, number: int, known: bool) -> None:
         """Offer to score the answers where the file holds those that are right."""
         if number == self._number:
             self.query_one("#answers-line").set_class(known, "-shown")
 
-    def _take_preview(self, number: int, source: Source, entries: Sequence[Entry]) -> None:
+    def _take_preview(self, number: int, source: Source, entries: Sequence[Entry], marked: Sequence[Pieces]) -> None:
         if number == self._number:
             preview = self.query_one(PreviewPanel)
-            preview.show(entries)
+            preview.show(entries, marked=marked)
             title = "First prompts" if len(entries) >= PREVIEW else "Prompts"
             preview.set_title(title, f"{source.format} · {size_text(source.bytes)}")
             with_column = source.format in WITH_COLUMN and not isinstance(source, DatasetSource)
@@ -256,7 +261,7 @@ class FromFileScreen(FlowScreen):
         if number != self._number:
             return
         self.checking = False
-        view = self.query_one("#report", ReportView)
+        view = self.query_one("#report", ValidationView)
         folder = resolve(self.path_text, self.bases).is_dir()
         if folder and not self._submitted:
             view.show_text("A folder: choose a file in it, or press enter to see it in the tree.")
@@ -267,7 +272,7 @@ class FromFileScreen(FlowScreen):
         self.query_one(PreviewPanel).show(())
         self._show_buttons()
 
-    def _take_report(self, number: int, source: Source, report: Report) -> None:
+    def _take_report(self, number: int, source: Source, report: Validation) -> None:
         if number != self._number:
             return
         self.checking = False
@@ -276,7 +281,7 @@ class FromFileScreen(FlowScreen):
 
     def _checked(self) -> None:
         assert self.report is not None
-        self.query_one("#report", ReportView).show_report(self.report)
+        self.query_one("#report", ValidationView).show_report(self.report)
         self._show_buttons()
         if self._submitted:
             self._submitted = False
@@ -287,7 +292,7 @@ class FromFileScreen(FlowScreen):
 
     def _frame(self) -> None:
         if self.checking:
-            self.query_one("#report", ReportView).show_checking(self._read)
+            self.query_one("#report", ValidationView).show_checking(self._read)
 
     def _show_buttons(self) -> None:
         self.query_one("#continue", Button).disabled = not (self.report and self.report.ok and self.source)
@@ -302,7 +307,7 @@ class FromFileScreen(FlowScreen):
         report = self.report
         if report is None or report.ok or not report.total - (0 if report.skip_invalid else report.empty):
             return False
-        return all(p.kind in ("malformed", "empty") for p in report.problems if p.severity == "error")
+        return all(p.code in ("malformed", "empty") for p in report.problems if p.severity == "error")
 
     # -- onward ---------------------------------------------------------------------------------------------------
 

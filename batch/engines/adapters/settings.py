@@ -72,7 +72,7 @@ class Settings:
     folder: Path
     config: Mapping[str, Any]
     mlx: bool  # mlx-lm's format, else PEFT's
-    kind: str  # "lora", "dora", or "full", whose tensors are whole weights
+    method: str  # "lora", "dora", or "full", whose tensors are whole weights
 
     @property
     def init(self) -> str | None:

@@ -74,7 +74,7 @@ def sort_names(settings: Settings, tensors: Mapping[str, Any]) -> Tensors:
         _sort(settings, found, name.removeprefix(PREFIX), tensor)
     if not found.modules and not found.whole:
         raise FatalError(f"{settings.folder}: the adapter has no tensors")
-    if settings.kind == "full" and found.modules:
+    if settings.method == "full" and found.modules:
         raise FatalError(f"{settings.folder}: the adapter says that it holds whole weights, and holds LoRA's halves")
     return found
 
@@ -117,8 +117,10 @@ def _check(settings: Settings, module: str, parts: Mapping[str, Any]) -> None:
             f"{folder}: the adapter's {module} has the shapes {tuple(parts['down'].shape)} and "
             f"{tuple(parts['up'].shape)}; LoRA over experts or convolutions cannot be applied"
         )
-    if ("magnitude" in parts) != (settings.kind == "dora"):
-        there = "has no magnitudes" if settings.kind == "dora" else "has magnitudes of DoRA, and its settings say LoRA"
+    if ("magnitude" in parts) != (settings.method == "dora"):
+        there = (
+            "has no magnitudes" if settings.method == "dora" else "has magnitudes of DoRA, and its settings say LoRA"
+        )
         raise FatalError(f"{folder}: the adapter's {module} {there}")
     if "up_bias" in parts and not settings.config.get("lora_bias"):
         raise FatalError(f"{folder}: the adapter's {module} has a bias, and its settings say no lora_bias")

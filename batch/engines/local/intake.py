@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from batch.engines.local.core import item_sampling
 from batch.engines.schema import Constraint, Schemas
 from batch.engines.torch.prompt import encode_request, truncated  # which knows nothing of torch
-from batch.engines.torch.text import TextStream
-from batch.errors import PermanentError
+from batch.engines.torch.text import Detokenizer
+from batch.errors import Cause, PermanentError
 from batch.items import BatchItem, ItemId, Request
 from batch.options import SamplingOptions
 
@@ -23,7 +23,7 @@ class Row:
     prompt: list[int]
     sampling: SamplingOptions
     max_tokens: int  # what the request allows, cut to what the context has left
-    text: TextStream
+    text: Detokenizer
     stop_ids: frozenset[int] = frozenset()
     priority: int = 0
     ignored: list[str] = field(default_factory=list)  # names of parameters that had no effect
@@ -75,7 +75,8 @@ class Intake:
                 prompt = truncated(prompt, max(1, self._context - room), self._truncate)
             if len(prompt) >= self._context:
                 raise PermanentError(
-                    f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {self._context:,}"
+                    f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {self._context:,}",
+                    cause=Cause.REFUSED,
                 )
             room = min(room, self._context - len(prompt))
         # A stop text that is one special token never shows in the text; it stops as a token.
@@ -85,7 +86,7 @@ class Intake:
             prompt=prompt,
             sampling=sampling,
             max_tokens=room,
-            text=TextStream(self._tokenizer, sampling.stop),
+            text=Detokenizer(self._tokenizer, sampling.stop),
             stop_ids=self._end_ids | special,
             priority=item.priority,
             ignored=ignored,

@@ -1,9 +1,10 @@
 """The child of a hosted engine: `python -m batch.engines.local.worker` answers frames on stdin with frames on stdout.
 
-In:  {"op": "load", "kind", "spec", "sampling", "max_batch", "timing"}, once and first;
+In:  {"op": "load", "engine", "spec", "sampling", "max_batch", "timing"}, once and first;
      {"op": "add", "n", "text", "extra", "priority"} and {"op": "cancel", "n"}, `n` the number of the sending.
 Out: {"op": "status", "text"}, {"op": "ready", "room", "about"} or {"op": "fatal", "message", "extra"};
-     {"op": "done", "n", "text", "extra", "in", "out"} or {"op": "failed", "n", "class", "message", "in", "out"},
+     {"op": "done", "n", "text", "extra", "in", "out"} or
+     {"op": "failed", "n", "class", "cause", "message", "in", "out"},
      both with "timing", [queue, first token] in ns, where `load` asked for it;
      {"op": "about", "room", "about"} where either has changed since;
      {"op": "partial", "texts": {n: new text}}, ten times a second at most.
@@ -32,11 +33,11 @@ from batch.options import SamplingOptions, build_options
 PARENT_SECONDS = 1.0
 
 
-def find_core(kind: str) -> CoreFactory:
-    """What opens a kind of core: a known name, or any `package.module:name`."""
-    row = registry.find(kind)
+def find_core(engine: str) -> CoreFactory:
+    """What opens an engine's core: a known name, or any `package.module:name`."""
+    row = registry.find(engine)
     if not row.core:
-        raise FatalError(f"the {kind} engine is no local one: it does not run in a process of its own")
+        raise FatalError(f"the {engine} engine is no local one: it does not run in a process of its own")
     return cast(CoreFactory, registry.load(row.core))
 
 
@@ -67,7 +68,7 @@ class Worker:
             return 3
         except Exception as error:  # a second try would meet it again, so it is told rather than died of
             traceback.print_exc()
-            text = f"the {load['kind']} engine cannot start: {type(error).__name__}: {error}"
+            text = f"the {load['engine']} engine cannot start: {type(error).__name__}: {error}"
             self._send({"op": "fatal", "message": text, "extra": None})
             return 3
         self._told = core.room, dict(core.about)
@@ -95,7 +96,7 @@ class Worker:
     def _open(self, load: frames.Frame, sampling: SamplingOptions) -> LocalCore:
         # For as long as it lives: what runs elsewhere has more to say than that it is ready.
         notices.listen(lambda text: self._send({"op": "status", "text": text}))
-        return find_core(load["kind"])(load["spec"], sampling, load["max_batch"])
+        return find_core(load["engine"])(load["spec"], sampling, load["max_batch"])
 
     def _read(self) -> None:
         while (frame := frames.read(self._source)) is not None:
@@ -122,7 +123,8 @@ class Worker:
             self._send({"op": "done", **frame, "text": response.data.text, "extra": response.data.extra})
         elif response.error is not None:
             error = response.error
-            self._send({"op": "failed", **frame, "class": error.error_class.value, "message": error.message})
+            said = {"class": error.error_class.value, "cause": error.cause.value, "message": error.message}
+            self._send({"op": "failed", **frame, **said})
 
     def _show(self, core: LocalCore) -> None:
         texts: dict[str, str] = {}
@@ -139,7 +141,7 @@ class Worker:
         self._sink.flush()
 
 
-def _own_streams() -> tuple[BinaryIO, BinaryIO]:
+def _take_stdio() -> tuple[BinaryIO, BinaryIO]:
     """stdin and stdout for frames alone: whoever prints from now on prints to stderr, whoever reads reads nothing."""
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -165,7 +167,7 @@ def _watch_parent() -> None:
 def main() -> int:
     """Serve one parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    source, sink = _own_streams()
+    source, sink = _take_stdio()
     if os.name == "posix":  # elsewhere a process keeps its dead parent's number
         _watch_parent()
     try:

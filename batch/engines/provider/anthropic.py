@@ -15,9 +15,8 @@ import orjson
 from batch.engines.http.native import AnthropicWire
 from batch.engines.http.server import PRESETS, Server
 from batch.engines.http.wire import WireError
-from batch.engines.provider.base import Found, Limits, Lookup, Remote, Result, Settings
+from batch.engines.provider.base import Found, Limits, Lookup, Remote, Result, Settings, key_of
 from batch.engines.provider.faults import line_failure, sdk
-from batch.engines.provider.openai import key_of
 from batch.errors import Cause, ErrorClass, Failure
 from batch.items import Request
 from batch.options import SamplingOptions
@@ -40,7 +39,7 @@ class AnthropicPage:
             model=settings.model, base_urls=(url,), accepts=PRESETS["anthropic"]["accepts"], schema="native"
         )
         self._client: Any = sdk("anthropic", "the batch API").Anthropic(
-            api_key=key_of(settings, "ANTHROPIC_API_KEY"),
+            api_key=key_of(settings),
             base_url=url,
             max_retries=0,
             timeout=settings.timeout,

@@ -6,13 +6,15 @@ block, and let their library's exceptions go through: `faults` knows them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from batch.engines.http.server import PRESETS, is_loopback
 from batch.engines.http.wire import Reply
-from batch.errors import Failure
+from batch.errors import Failure, FatalError
 from batch.items import Request
 from batch.options import SamplingOptions
 from batch.prices import Price
@@ -42,6 +44,35 @@ class Settings:
     grace: float = 120.0  # until a batch whose creation was not answered is taken for not made
     timeout: float = 60.0  # of one call; uploads have ten times as long
     price: Price | None = None
+
+
+def key_of(settings: Settings) -> str:
+    """The secret from the environment. Raises FatalError that names the variable.
+
+    A gateway on this machine needs none, and is sent none that was not named.
+    """
+    name = settings.api_key_env
+    if name is None and settings.provider == "gateway" and is_loopback(str(settings.base_url)):
+        return "none"
+    if name is None and settings.provider == "gemini":
+        name = "GOOGLE_API_KEY" if os.environ.get("GOOGLE_API_KEY") else "GEMINI_API_KEY"
+    name = name or str(PRESETS.get(settings.provider, {}).get("api_key_env") or "OPENAI_API_KEY")
+    value = os.environ.get(name, "").strip()
+    if not value:
+        raise FatalError(f"{settings.model} needs a key: set the environment variable {name}")
+    return value
+
+
+def project_of(settings: Settings) -> tuple[str, str]:
+    """Vertex AI's project and location. Raises FatalError that names what is missing."""
+    found = []
+    for name, said in (("project", settings.project), ("location", settings.location)):
+        variable = f"GOOGLE_CLOUD_{name.upper()}"
+        value = said or os.environ.get(variable, "").strip()
+        if not value:
+            raise FatalError(f"Vertex AI needs a {name}: say it, or set the environment variable {variable}")
+        found.append(value)
+    return found[0], found[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ Vertex has none, but gives each request's labels back.
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,9 @@ from typing import Any
 import orjson
 
 from batch.engines.http.wire import Reply, WireError, _count, messages_of, text_of
-from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings
+from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings, key_of, project_of
 from batch.engines.provider.faults import line_failure, sdk
-from batch.engines.provider.openai import key_of
-from batch.errors import ErrorClass, Failure, FatalError
+from batch.errors import ErrorClass, Failure, FatalError, PermanentError
 from batch.items import Request
 from batch.options import SamplingOptions
 from batch.prices import Usage
@@ -35,11 +36,7 @@ def body_of(request: Request, options: SamplingOptions, left_out: Callable[[str]
     """A request as JSON."""
     messages = messages_of(request, options)
     system = "\n\n".join(text_of(m.get("content")) for m in messages if m.get("role") in ("system", "developer"))
-    turns = [
-        {"role": "model" if m.get("role") == "assistant" else "user", "parts": [{"text": text_of(m.get("content"))}]}
-        for m in messages
-        if m.get("role") not in ("system", "developer")
-    ]
+    turns = [_turn(m) for m in messages if m.get("role") not in ("system", "developer")]
     plain = SamplingOptions()
     config: dict[str, Any] = {"maxOutputTokens": options.max_tokens}
     for option in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop"):
@@ -56,6 +53,21 @@ def body_of(request: Request, options: SamplingOptions, left_out: Callable[[str]
     if system:
         body["systemInstruction"] = {"parts": [{"text": system}]}
     return body
+
+
+def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn of the chat. Raises PermanentError for what Gemini would not be told: it is refused, not dropped."""
+    role, content = message.get("role"), message.get("content")
+    kinds = (
+        [part.get("type") if isinstance(part, Mapping) else part for part in content or ()]
+        if isinstance(content, list)
+        else []
+    )
+    strange = [str(kind) for kind in kinds if kind != "text"]
+    if role not in ("user", "assistant") or strange or message.get("tool_calls"):
+        what = ", ".join(strange) or ("tool calls" if role == "assistant" else f"role {role!r}")
+        raise PermanentError(f"a batch of Gemini is sent texts of user and assistant only, no {what}")
+    return {"role": "model" if role == "assistant" else "user", "parts": [{"text": text_of(content)}]}
 
 
 def reply_of(data: Any) -> Reply:
@@ -87,7 +99,7 @@ def reply_of(data: Any) -> Reply:
 class GeminiPage:
     """The Developer API."""
 
-    limits = Limits(200_000, 100_000_000)  # a file may have 2 GB; its answers are read into memory
+    limits = Limits(200_000, 1_900_000_000)
     uploads = True
     cancels = True
 
@@ -97,9 +109,8 @@ class GeminiPage:
         self._client: Any = self._made()
 
     def _made(self) -> Any:
-        variable = "GOOGLE_API_KEY" if os.environ.get("GOOGLE_API_KEY") else "GEMINI_API_KEY"
         return self._sdk.Client(
-            vertexai=False, api_key=key_of(self._settings, variable), http_options=self._http(self._settings.base_url)
+            vertexai=False, api_key=key_of(self._settings), http_options=self._http(self._settings.base_url)
         )
 
     def _http(self, url: str | None) -> dict[str, Any]:
@@ -162,10 +173,12 @@ class GeminiPage:
         """Its answers."""
         for entry in remote.inline or ():
             yield self._from_inline(entry)
-        for name in remote.results:
-            for line in self._client.files.download(file=name).splitlines():
-                if line.strip():
-                    yield self._result(line)
+        for name in remote.results:  # by way of the disk: they may be more than memory has room for
+            with tempfile.TemporaryDirectory(prefix="ai-router-batch-") as folder:
+                path = Path(folder) / "answers.jsonl"
+                self._client.files.download(file=name, destination=str(path))
+                with path.open("rb") as lines:
+                    yield from (self._result(line) for line in lines if line.strip())
 
     def models(self) -> list[str]:
         """The models that the key may use."""
@@ -212,14 +225,7 @@ class VertexPage(GeminiPage):
 
     def _made(self) -> Any:
         settings = self._settings
-        project = settings.project or os.environ.get("GOOGLE_CLOUD_PROJECT")
-        location = settings.location or os.environ.get("GOOGLE_CLOUD_LOCATION")
-        for value, name, variable in (
-            (project, "project", "GOOGLE_CLOUD_PROJECT"),
-            (location, "location", "GOOGLE_CLOUD_LOCATION"),
-        ):
-            if not value:
-                raise FatalError(f"Vertex AI needs a {name}: say it, or set the environment variable {variable}")
+        project, location = project_of(settings)
         credentials = None
         if settings.base_url:  # a gateway or a test: nobody asks Google who one is
             from google.oauth2.credentials import Credentials
@@ -276,7 +282,8 @@ class VertexPage(GeminiPage):
         labels = request.get("labels") if isinstance(request, Mapping) else None
         custom_id = str(labels.get(LABEL) or "") if isinstance(labels, Mapping) else ""
         if data.get("status") and not data.get("response"):
-            data = {**data, "error": {"message": str(data["status"])}}
+            said = str(data["status"])
+            data = {**data, "error": {"message": said, "code": _status_of(said)}}
         return _result_of(custom_id, data)
 
 
@@ -294,6 +301,13 @@ def _json(line: bytes | str) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {"error": {"message": "a result line that is no JSON"}}
     return data if isinstance(data, dict) else {"error": {"message": "a result line that is no object"}}
+
+
+def _status_of(text: str) -> int:
+    """The HTTP status in the words that Vertex has for a line; 500 without one, as asking again costs nothing."""
+    if match := re.search(r"\b([45]\d\d)\b", text):
+        return int(match[1])
+    return next((status for name, status in _NAMED.items() if name in text), 500)
 
 
 def _inline(line: dict[str, Any]) -> dict[str, Any]:
@@ -317,4 +331,13 @@ def _result_of(custom_id: str, data: Mapping[str, Any]) -> Result:
         return Result(custom_id, failure=Failure(ErrorClass.PERMANENT, str(problem)))
 
 
+_NAMED = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "Bad Request": 400,
+    "NOT_FOUND": 404,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+}
 _GRPC: Mapping[Any, int] = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 13: 500, 14: 503, 16: 401}

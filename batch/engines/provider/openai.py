@@ -7,18 +7,18 @@ Sources: the API reference of OpenAI, Mistral, Together, Groq and Azure, and the
 from __future__ import annotations
 
 import calendar
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import orjson
 
 from batch.engines.http.server import PRESETS, Server
-from batch.engines.http.wire import ChatWire, WireError
-from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings
+from batch.engines.http.wire import ChatWire, WireError, messages_of
+from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings, key_of
 from batch.engines.provider.faults import line_failure, sdk
 from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Request
@@ -43,15 +43,6 @@ class Dialect:
     window: str = "24h"
 
 
-def key_of(settings: Settings, variable: str) -> str:
-    """The secret from the environment. Raises FatalError that names the variable."""
-    name = settings.api_key_env or variable
-    value = os.environ.get(name, "").strip()
-    if not value:
-        raise FatalError(f"{settings.model} needs a key: set the environment variable {name}")
-    return value
-
-
 class OpenAIPage:
     """A provider of OpenAI's shape."""
 
@@ -67,21 +58,33 @@ class OpenAIPage:
         if url is None:
             raise FatalError(f"{settings.provider}: no address; give it as url")
         values = {name: value for name, value in preset.items() if name in _SERVER_KEYS}
+        parts = urlsplit(url)
+        url = urlunsplit(parts._replace(query=""))
         self._server = Server(model=settings.model, base_urls=(url,), **values)
-        self._client: Any = sdk("openai", "the batch API").OpenAI(
-            api_key=key_of(settings, str(preset.get("api_key_env") or "OPENAI_API_KEY")),
+        key = key_of(settings)
+        own = {preset["key_header"]: key} if preset.get("key_header") else {}
+        self._sdk = sdk("openai", "the batch API")
+        self._client: Any = self._sdk.OpenAI(
+            api_key=key,
             base_url=url,
             max_retries=0,
             timeout=settings.timeout,
-            default_headers=dict(settings.headers) or None,
+            default_headers={**own, **settings.headers} or None,
+            default_query=dict(parse_qsl(parts.query)) or None,  # Azure's api-version
         )
         self._wire = ChatWire()
+        self._options: SamplingOptions | None = None  # of the last request, and its body
+        self._body: dict[str, Any] = {}
 
     def line(self, custom_id: str, request: Request, options: SamplingOptions, left_out: Any) -> dict[str, Any]:
         """A request as its line."""
-        body = {**self._wire.body(self._server, request, options, left_out), **self._settings.body}
+        if self._options is not options:  # all but a few requests of a job have the same
+            body = {**self._wire.body(self._server, request, options, left_out), **self._settings.body}
+            if self.dialect.bare:
+                body.pop("model", None)
+            self._options, self._body = options, body
+        body = {**self._body, "messages": messages_of(request, options)}
         if self.dialect.bare:
-            body.pop("model", None)
             return {"custom_id": custom_id, "body": body}
         return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
 
@@ -166,7 +169,7 @@ class OpenAIPage:
         counts = data.get("request_counts") if isinstance(data.get("request_counts"), Mapping) else {}
         assert isinstance(counts, Mapping)
         errors = data.get("errors")
-        first = _first_error(errors)
+        first = _first_error(errors) if errors else ("", str(data.get("error") or ""))
         files = [
             data.get("output_file_id") or data.get("output_file"),
             data.get("error_file_id") or data.get("error_file"),
@@ -252,5 +255,6 @@ def _first_error(errors: Any) -> tuple[str, str]:
     for row in _list(rows):
         if isinstance(row, Mapping):
             line = f" (line {row['line']})" if row.get("line") else ""
+            line = f" ({row['count']} lines)" if row.get("count") else line  # Mistral's
             return str(row.get("code") or ""), f"{row.get('message') or row.get('code') or 'no reason'}{line}"
     return "", ""

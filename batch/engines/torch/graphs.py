@@ -22,7 +22,7 @@ class Steps(Protocol):
     problem: str  # why steps are not recorded after all; "" where they are, or were never to be
 
     @property
-    def kind(self) -> str:
+    def how(self) -> str:
         """How steps are run, for display."""
         ...
 
@@ -38,7 +38,7 @@ class Steps(Protocol):
 class PlainSteps:
     """Every step as it is."""
 
-    kind = "plain"
+    how = "plain"
     problem = ""
 
     def __call__(self, key: Hashable, function: Function, static: torch.Tensor, fresh: torch.Tensor) -> None:
@@ -113,7 +113,7 @@ class GraphSteps:
         self._graphs: dict[Hashable, Recorded] = {}
 
     @property
-    def kind(self) -> str:
+    def how(self) -> str:
         """What is used."""
         return "plain" if self.problem else "CUDA graphs"
 

@@ -25,7 +25,7 @@ def merge_adapter(model: Any, folder: Path) -> str:
         else:
             ranks.add(_merge(target, module, parts))
     _check_saved(target, tensors)
-    kind = "DoRA" if settings.kind == "dora" else "LoRA"
+    kind = "DoRA" if settings.method == "dora" else "LoRA"
     pairs = sum(ROWS not in parts for parts in tensors.modules.values())
     rows = len(tensors.modules) - pairs
     said = [f"{kind} rank {'/'.join(map(str, sorted(ranks)))} on {pairs} matrices"] if pairs else []

@@ -17,10 +17,10 @@ Rank = tuple[int, int, int]  # least first: highest priority, longest answer whe
 class Scheduler:
     """Holds waiting and running sequences.
 
-    The KV cache is a rectangle, rows times the longest row; or `ragged`, as much as each row takes. `own`, where given,
-    says how many columns a sequence takes at least now, without what it shares: then a newcomer is admitted while all
-    fits `cache_tokens`, grown by a little, and `evict` puts rows back when it does not. Without it a newcomer is
-    admitted when all fits even at the full length of every row. One row is always admitted.
+    The KV cache is a rectangle, rows times the longest row; or `ragged`, as much as each row takes. `footprint`, where
+    given, says how many columns a sequence takes at least now, without what it shares: then a newcomer is admitted
+    while all fits `cache_tokens`, grown by a little, and `evict` puts rows back when it does not. Without it a newcomer
+    is admitted when all fits even at the full length of every row. One row is always admitted.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Scheduler:
         prefill_tokens: int = PREFILL_TOKENS,
         *,
         longest_first: bool = False,
-        own: Callable[[Sequence], int] | None = None,
+        footprint: Callable[[Sequence], int] | None = None,
         ragged: bool = False,
     ) -> None:
         self.max_batch = max_batch
@@ -39,7 +39,7 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.evicted = 0  # rows put back so far
         self._longest_first = longest_first
-        self._own = own
+        self._footprint = footprint
         self._ragged = ragged
         self._waiting: list[tuple[Rank, Sequence]] = []  # a heap
         self._ranks: dict[Sequence, Rank] = {}
@@ -68,7 +68,7 @@ class Scheduler:
             longest_prompt = max(longest_prompt, len(candidate.prompt))
             if self.running and self._takes(lengths) > self.cache_tokens:
                 break
-            if self._own is None and newcomers and (len(newcomers) + 1) * longest_prompt > self.prefill_tokens:
+            if self._footprint is None and newcomers and (len(newcomers) + 1) * longest_prompt > self.prefill_tokens:
                 break
             heapq.heappop(self._waiting)
             newcomers.append(candidate)
@@ -78,9 +78,9 @@ class Scheduler:
     def evict(self) -> list[Sequence]:
         """Rows that no longer fit, the last in rank first; they wait again, and keep their tokens."""
         gone: list[Sequence] = []
-        if self._own is None:
+        if self._footprint is None:
             return gone
-        lengths = {sequence: self._own(sequence) + 1 for sequence in self.running}
+        lengths = {sequence: self._footprint(sequence) + 1 for sequence in self.running}
         while len(lengths) > 1 and self._takes(lengths.values()) > self.cache_tokens:
             last = max(lengths, key=self._ranks.__getitem__)
             del lengths[last]
@@ -113,7 +113,7 @@ class Scheduler:
 
     def _length(self, sequence: Sequence) -> int:
         """Columns to reckon with when someone is let in."""
-        if self._own is None:
+        if self._footprint is None:
             return sequence.most_tokens
         left = sequence.max_tokens - len(sequence.tokens)
-        return self._own(sequence) + min(HEADROOM, left)
+        return self._footprint(sequence) + min(HEADROOM, left)

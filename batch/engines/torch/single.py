@@ -83,7 +83,7 @@ class SingleRunner(InTurns):
         return logits
 
 
-def rope_kinds(model: Any) -> dict[str, int | None]:
+def rope_types(model: Any) -> dict[str, int | None]:
     """The kinds of rotary embeddings, each with the length that they were first trained for."""
     config = model.config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
@@ -100,7 +100,7 @@ def rope_kinds(model: Any) -> dict[str, int | None]:
 
 def rope_border(model: Any) -> tuple[int | None, bool]:
     """The length beyond which rotary embeddings are others, and whether they change with every token from there on."""
-    kinds = rope_kinds(model)
+    kinds = rope_types(model)
     changing = {kind: border for kind, border in kinds.items() if kind in ("longrope", "dynamic")}
     borders = [border for border in changing.values() if border]
     return (min(borders) if borders else None), "dynamic" in changing

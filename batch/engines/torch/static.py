@@ -59,7 +59,7 @@ class StaticRunner:
     def about(self) -> tuple[dict[str, Any], list[str]]:
         """How steps are run, and a note where they should have been CUDA graphs."""
         problem = self.steps.problem
-        return {"decoding": self.steps.kind}, [f"decoding without CUDA graphs: {problem}"] if problem else []
+        return {"decoding": self.steps.how}, [f"decoding without CUDA graphs: {problem}"] if problem else []
 
     def find_sizes(self) -> int | None:
         """Not measured on a GPU."""
@@ -74,13 +74,13 @@ class StaticRunner:
         if self.prefixes is not None:
             self.prefixes.budget = min(PREFIX_TOKENS, tokens // 16)
 
-    def expect(self, sequence: Sequence) -> None:
+    def register(self, sequence: Sequence) -> None:
         """Hear of a sequence that will come: how long it may get, and what it begins with."""
         self._expected = max(self._expected, sequence.most_tokens)
         if self.prefixes is not None:
             self.prefixes.add(sequence.prompt)
 
-    def own(self, sequence: Sequence) -> int:
+    def footprint(self, sequence: Sequence) -> int:
         """One less than the columns that it takes of a slot with all its tokens run; the scheduler adds it."""
         return rounded(_total(sequence)) - 1
 

@@ -8,7 +8,7 @@ UNFINISHED = "\ufffd"  # what a decoder makes of the first bytes of a character 
 _NEIGHBOURS = 4  # tokens before one that its text may depend on: a space, the bytes of a character
 
 
-class TextStream:
+class Detokenizer:
     """The text of a growing list of tokens.
 
     Decoding is put off until someone looks: once at the end, at each `read`, and with stop strings at every token. A

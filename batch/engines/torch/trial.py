@@ -10,7 +10,7 @@ import torch
 
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.single import reset_rope, rope_border
-from batch.engines.torch.text import TextStream
+from batch.engines.torch.text import Detokenizer
 from batch.engines.torch.turns import Runner
 from batch.errors import FatalError
 from batch.options import SamplingOptions
@@ -168,4 +168,4 @@ def _narrowed(model: Any) -> tuple[frozenset[int], int]:
 
 
 def _row(prompt: list[int], steps: int = STEPS) -> Sequence:
-    return Sequence("trial", prompt, SamplingOptions(), steps, TextStream(None, []))
+    return Sequence("trial", prompt, SamplingOptions(), steps, Detokenizer(None, []))

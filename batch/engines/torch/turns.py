@@ -39,7 +39,7 @@ class Runner(Protocol):
         """Measure how many rows are worth a pass, where that can be said."""
         ...
 
-    def own(self, sequence: Sequence) -> int:
+    def footprint(self, sequence: Sequence) -> int:
         """Columns of the cache that a row is to be reckoned with."""
         ...
 
@@ -47,7 +47,7 @@ class Runner(Protocol):
         """Hear how many tokens the cache may hold, and bytes of it to take now."""
         ...
 
-    def expect(self, sequence: Sequence) -> None:
+    def register(self, sequence: Sequence) -> None:
         """Hear of a sequence that will come."""
         ...
 
@@ -83,10 +83,10 @@ class InTurns(ABC):
         """Not measured."""
         return None
 
-    def expect(self, sequence: Sequence) -> None:  # noqa: B027 - optional
+    def register(self, sequence: Sequence) -> None:  # noqa: B027 - optional
         """Nothing is prepared."""
 
-    def own(self, sequence: Sequence) -> int:
+    def footprint(self, sequence: Sequence) -> int:
         """Columns to reckon with where such a runner takes the place of one that shares: all it may come to."""
         return sequence.most_tokens
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from batch.engines.desk import MemoryDesk
 from batch.engines.http.engine import HttpEngine
-from batch.engines.http.kind import make
+from batch.engines.http.row import make
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
 

@@ -12,11 +12,11 @@ from servers.batches import Batches
 from batch import BatchJob, BatchProcessor, BatchResult, Run
 from batch.checkpoint import CheckpointStore
 from batch.engines.provider.engine import ProviderEngine
-from batch.engines.provider.kind import make
+from batch.engines.provider.row import make
 from batch.options import RunOptions, SamplingOptions
 from batch.running.policy import RetryPolicy
 
-PROVIDERS = ("openai", "anthropic", "gemini", "gemini-file", "openrouter")
+PROVIDERS = ("openai", "anthropic", "gemini", "gemini-file", "vertex", "openrouter")
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "GOOGLE_API_KEY", "GROQ_API_KEY")
 PRICE = {"input": 2, "output": 8, "batch": {"input": 1, "output": 4}}
 
@@ -24,7 +24,7 @@ PRICE = {"input": 2, "output": 8, "batch": {"input": 1, "output": 4}}
 def engine_for(name: str, url: str, **more: Any) -> ProviderEngine:
     """An engine of a provider, quick to look and quick to give up."""
     provider = name.partition("-")[0]
-    ends = {"anthropic": "", "gemini": "/g"}
+    ends = {"anthropic": "", "gemini": "/g", "vertex": "/x"}
     spec: dict[str, Any] = {
         "provider": provider,
         "model": "tiny-1",
@@ -34,6 +34,8 @@ def engine_for(name: str, url: str, **more: Any) -> ProviderEngine:
         "timeout": 20.0,
         "price": PRICE,
     }
+    if provider == "vertex":
+        spec |= {"bucket": "jobs", "project": "p", "location": "l"}
     # Answers that may be long go through files.
     most = {"max_tokens": 90_000} if name == "gemini-file" else {"max_tokens": 64}
     sampling = SamplingOptions(**{**most, **more.pop("sampling", {})})

@@ -50,7 +50,7 @@ class Steps:
         return wrapped
 
     def watch(self, engine: ProviderEngine) -> None:
-        opened = engine._open_page
+        opened = engine._line.open_page
 
         def open_page() -> Any:
             page = opened()
@@ -58,7 +58,7 @@ class Steps:
                 setattr(page, name, self.around(getattr(page, name)))
             return page
 
-        engine._open_page = open_page
+        engine._line.open_page = open_page
 
     def watch_desk(self, patch: pytest.MonkeyPatch) -> None:
         for name in ON_DESK:
@@ -76,7 +76,7 @@ def one_life(job: BatchJob, name: str, url: str, steps: Steps, *, wait: bool) ->
     """A process, until its end or its death."""
     with pytest.MonkeyPatch.context() as patch:
         steps.watch_desk(patch)
-        engine = engine_for(name, url, grace=0.15)
+        engine = engine_for(name, url, grace=0.05)
         steps.watch(engine)
         try:
             return run(job, engine, wait=wait)
@@ -110,7 +110,7 @@ def test_killed_at_every_step(name: str, outcome: str, tmp_path: Path, url: str,
         batches.outcome = "completed"
         for _ in range(4):
             job = again(job)
-            done = run(job, engine_for(name, url, grace=0.15))
+            done = run(job, engine_for(name, url, grace=0.05))
             assert done.error is None, at
             if done.snapshot().state is not RunState.WAITING:
                 break

@@ -110,3 +110,19 @@ async def test_a_broken_models_file_is_said(workspace: Workspace) -> None:
     async with app.run_test(size=(100, 40)) as pilot:
         screen = await opened(pilot, app, 1)
         assert "Cannot read" in details(screen)
+
+
+async def test_what_scored_jobs_have_shown(workspace: Workspace) -> None:
+    from ai_router.routing.evidence import Evidence, Graded
+
+    evidence = Evidence.of(workspace)
+    evidence.add(Graded(f"What is {n} * 7?", "demo", float(n < 30), "job") for n in range(40))
+    evidence.add(Graded(f"Write a poem about {n} cats", "demo", 1.0, "job") for n in range(3))
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        screen = await opened(pilot, app, len(app.registry.all()))
+        await until(pilot, lambda: "shown by scored jobs" in details(screen))
+        rate = evidence.rates().of("demo", "math")
+        assert rate is not None
+        assert f"math        {rate.mean:.0%} right ({rate.low:.0%}–{rate.high:.0%}), n=40" in details(screen)
+        assert "creative    not enough evidence, n=3" in details(screen)

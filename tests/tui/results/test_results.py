@@ -23,7 +23,7 @@ from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
 from ai_router.tui.help import HelpScreen
 from ai_router.tui.results.data import Search
 from ai_router.tui.results.export import ExportDialog
-from ai_router.tui.results.kinds import KindTabs
+from ai_router.tui.results.parts import PartTabs
 from ai_router.tui.results.reading import ReadingScreen
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.run.screen import RunScreen
@@ -92,7 +92,7 @@ async def test_how_one_text_looks(
         golden(app, "reading")
 
 
-async def test_kinds_by_key_and_mouse(workspace: Workspace, path: Path) -> None:
+async def test_parts_by_key_and_mouse(workspace: Workspace, path: Path) -> None:
     app = RouterApp(workspace)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
@@ -100,8 +100,8 @@ async def test_kinds_by_key_and_mouse(workspace: Workspace, path: Path) -> None:
         for key, wanted in (("f", "1346"), ("f", "2"), ("f", "5"), ("f", "123456"), ("3", "2"), ("2", "1346")):
             await pilot.press(key)
             await numbers(pilot, screen, list(wanted))
-        await pilot.click(KindTabs, offset=(45, 0))
-        await until(pilot, lambda: screen.kind == "pending")
+        await pilot.click(PartTabs, offset=(45, 0))
+        await until(pilot, lambda: screen.part == "pending")
         await numbers(pilot, screen, ["5"])
         assert column(screen, 1) == ["◌ pending"]
 
@@ -169,7 +169,7 @@ async def test_go_to_a_number(workspace: Workspace, path: Path) -> None:
         await until(pilot, lambda: screen.query_one(VirtualTable).cursor == 0)
 
 
-async def test_errors_by_kind(workspace: Workspace, path: Path) -> None:
+async def test_errors_by_cause(workspace: Workspace, path: Path) -> None:
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         screen = await opened(pilot, path)

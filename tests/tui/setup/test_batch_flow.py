@@ -27,7 +27,7 @@ from ai_router.tui.setup.from_file import FromFileScreen
 from ai_router.tui.setup.manual import ManualScreen
 from ai_router.tui.setup.menu import BatchMenuScreen
 from ai_router.tui.setup.options import OptionsScreen
-from ai_router.tui.setup.source_view import ReportView
+from ai_router.tui.setup.source_view import ValidationView
 from ai_router.tui.widgets.choice import ChoiceLine
 from batch.checkpoint import list_jobs
 from batch.errors import FatalError
@@ -90,7 +90,7 @@ async def test_from_menu_to_results_by_keyboard_alone(workspace: Workspace, app:
         await until(pilot, lambda: isinstance(app.focused, Button))
         await pilot.press("enter")
         choose = await on_screen(pilot, ChooseModelScreen)
-        await until(pilot, lambda: "3 prompts fit" in choose.query_one(ReportView).text)
+        await until(pilot, lambda: "3 prompts fit" in choose.query_one(ValidationView).text)
         await pilot.press("enter")
         await on_screen(pilot, OptionsScreen)
         await pilot.press("enter")
@@ -124,7 +124,9 @@ async def test_model_that_is_not_ready_says_why(app: RouterApp, engine: PaceEngi
         await until(pilot, lambda: "✗ not ready" in shown(app) and "✓ ready" in shown(app))
         await until(pilot, lambda: "1 prompt fits the context of 512 tokens" in shown(app))
         await pilot.press("down")
-        await until(pilot, lambda: "lacking is not ready: no weights in lacking" in screen.query_one(ReportView).text)
+        await until(
+            pilot, lambda: "lacking is not ready: no weights in lacking" in screen.query_one(ValidationView).text
+        )
         await pilot.press("enter")
         await pilot.pause()
         assert app.screen is screen

@@ -18,10 +18,10 @@ from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.from_file import FromFileScreen
-from ai_router.tui.setup.source_view import PreviewPanel, ReportView
+from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
 from ai_router.tui.widgets.file_tree import FileTree, read_folder
 from ai_router.tui.widgets.path_input import PathInput, complete, resolve
-from batch.sources import FILE_ENDINGS, Report, Source, validate
+from batch.sources import FILE_ENDINGS, Source, Validation, validate
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def screen_of(pilot: Pilot[int]) -> FromFileScreen:
 
 
 def report(pilot: Pilot[int]) -> str:
-    return screen_of(pilot).query_one(ReportView).text
+    return screen_of(pilot).query_one(ValidationView).text
 
 
 async def enter_path(pilot: Pilot[int], text: str) -> None:
@@ -164,6 +164,31 @@ async def test_the_column_of_a_table_can_be_named(workspace: Workspace, files: P
         await until(pilot, lambda: "2 prompts" in report(pilot))
 
 
+async def test_a_template_shows_the_first_rows_with_their_values_marked(workspace: Workspace, files: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"title": ["Sea", "", "Hill"], "note": ["wet", "", None]}), files / "rows.parquet")
+    (files / "ask.j2").write_text("About {{ title }}: {{ note }}", "utf-8")
+    async with from_file(workspace) as pilot:
+        await enter_path(pilot, "rows.parquet")
+        column = screen_of(pilot).query_one("#column", Input)
+        await until(pilot, lambda: column.display)
+        column.focus()
+        await paste(pilot, "Is {{ title }} good?")
+        await pilot.press("enter")
+        await until(pilot, lambda: "2 prompts" in report(pilot))
+        assert "Is «Sea» good?" in shown(pilot.app) and "Is «Hill» good?" in shown(pilot.app)
+        column.value = "ask.j2"
+        await until(pilot, lambda: "About «Sea»: «wet»" in shown(pilot.app))
+        await until(pilot, lambda: screen_of(pilot).source is not None)
+        source = screen_of(pilot).source
+        assert source is not None and [r.text for r in source.requests()] == ["About Sea: wet", "About Hill: "]
+        column.value = "Is {{ titel }} good?"
+        await until(pilot, lambda: "title" in report(pilot))
+        assert screen_of(pilot).query_one("#continue", Button).disabled
+
+
 async def test_tab_completes_a_path(workspace: Workspace, files: Path) -> None:
     async with from_file(workspace) as pilot:
         field = screen_of(pilot).query_one(PathInput)
@@ -206,7 +231,7 @@ async def test_a_big_file_is_previewed_at_once_and_a_newer_choice_ends_its_check
     (files / "big.txt").write_text("".join(f"question number {n}\n" for n in range(300)))
     ended = []
 
-    def endless(source: Source, *, progress: Callable[[int], None]) -> Report:
+    def endless(source: Source, *, progress: Callable[[int], None]) -> Validation:
         if source.name != "big.txt":
             return validate(source, progress=progress)
         try:

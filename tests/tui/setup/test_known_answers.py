@@ -16,7 +16,7 @@ from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.setup.from_file import FromFileScreen
 from ai_router.tui.setup.options import OptionsScreen
-from ai_router.tui.setup.source_view import ReportView
+from ai_router.tui.setup.source_view import ValidationView
 from ai_router.tui.widgets.choice import ChoiceLine
 from batch.datasets import DatasetSource
 from batch.running.progress import RunState, Score, Snapshot
@@ -46,8 +46,8 @@ async def test_known_answers_are_offered_and_scored(
         await until(pilot, lambda: screen.report is not None)
         assert isinstance(screen.source, DatasetSource)
         await until(pilot, lambda: "known answers" in shown(app))
-        assert "12 prompts" in screen.query_one(ReportView).text
-        assert "1 line is malformed and left out" in screen.query_one(ReportView).text
+        assert "12 prompts" in screen.query_one(ValidationView).text
+        assert "1 line is malformed and left out" in screen.query_one(ValidationView).text
         screen.action_proceed()
         await pilot.pause()
         await until(pilot, lambda: "ready" in shown(app))

@@ -21,7 +21,7 @@ from batch.datasets.results import (
     write_summary,
 )
 from batch.evaluation.match import Match
-from batch.evaluation.running import RunningScore
+from batch.evaluation.tally import ScoreTally
 from batch.items import Request
 from batch.job import BatchJob, BatchResult
 from batch.running.handle import StoppableRun
@@ -53,10 +53,10 @@ class DatasetObserver:
         self._job = job
         self._details = details
         self._until: float | None = details.get("until_interval")
-        self._tell_all = details.get("log_level") == "DEBUG"
+        self._verbose = details.get("log_level") == "DEBUG"
         match = details.get("match", "exact")
         self._match: Match = match if match in SCORE_NAMES else "exact"
-        self._score = RunningScore(self._match)
+        self._score = ScoreTally(self._match)
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._run: StoppableRun | None = None
         self._file: ResultsFile | None = None
@@ -75,7 +75,7 @@ class DatasetObserver:
         self._run = run
         assert self._job.checkpoint_file is not None
         with CheckpointStore(self._job.checkpoint_file) as store:
-            kept = store.iter_results(kind="done" if run.retry_failed else "all")
+            kept = store.iter_results(part="done" if run.retry_failed else "all")
             for request, result in with_requests(store, kept):
                 self._score.add(pair_of(request, result))
                 self._done += 1
@@ -109,7 +109,7 @@ class DatasetObserver:
     def _count(self, request: Request, row: dict[str, Any], right: bool | None, now: float) -> None:
         self._done += 1
         done, total = self._done, self._job.total_prompts
-        if self._tell_all:
+        if self._verbose:
             sign = {True: "right", False: "wrong", None: "failed"}[right]
             said = row.get("error") or row["predicted"]
             self._lines.append(

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.gguf.header import GgufError, GgufHeader, read_header
-from batch.engines.gguf.memory import available
+from batch.engines.local.memory import available
 from batch.engines.places import form_of
-from batch.engines.registry import EngineKind, EngineOption
-from batch.engines.torch.kind import GGUF_ARCHITECTURES
+from batch.engines.registry import EngineOption, EngineRow
+from batch.engines.torch.row import GGUF_ARCHITECTURES
 from batch.options import PRECISIONS, TRUNCATE
 
 MODULE = "xllamacpp"
@@ -53,7 +53,7 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-KIND = EngineKind(
+ROW = EngineRow(
     "gguf",
     "local",
     "llama.cpp: any GGUF file, as it is quantised; CPUs, Metal, CUDA",

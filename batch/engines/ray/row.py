@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from batch.engines.registry import EngineKind
+from batch.engines.registry import EngineRow
 
 # What an actor may ask of a node, and how many actors there are; anything else is a custom resource of the cluster.
 RESOURCES: Mapping[str, str] = {
@@ -16,7 +16,7 @@ RESOURCES: Mapping[str, str] = {
     "autoscale": "true: wait for nodes that the cluster adds, where none fits yet",
 }
 
-KIND = EngineKind(
+ROW = EngineRow(
     "ray",
     "cluster",
     "a model of this list on the nodes of a Ray cluster: ai-router run --cluster",

@@ -11,7 +11,7 @@ from batch.evaluation.pairs import Pair
 Z95 = 1.959963984540054  # of the standard normal distribution, 95 % lies within this on both sides
 
 
-class RunningScore:
+class ScoreTally:
     """The share of right predictions among those that can be judged. Takes the same memory after any number of pairs.
 
     `n` pairs were judged and `right` of them are right. Pairs with an error are in `failed`, those that cannot be

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from batch.engines.places import read_config
-from batch.engines.registry import EngineKind, EngineOption
+from batch.engines.registry import EngineOption, EngineRow
 from batch.options import PRECISIONS, TRUNCATE
 
 
@@ -25,7 +25,7 @@ def suits(place: Path | str) -> bool:
     return any((Path(root) / "models" / f"{model_type}.py").is_file() for root in found.submodule_search_locations)
 
 
-KIND = EngineKind(
+ROW = EngineRow(
     "mlx",
     "local",
     "mlx-lm's models, on Apple silicon; quantised checkpoints of MLX",

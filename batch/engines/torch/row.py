@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batch.engines.gguf.header import GgufError, read_header
 from batch.engines.places import read_config
-from batch.engines.registry import EngineKind, EngineOption
+from batch.engines.registry import EngineOption, EngineRow
 from batch.options import PRECISIONS, TRUNCATE
 
 
@@ -49,7 +49,7 @@ def suits(place: Path | str) -> bool:
     return not isinstance(place, str)
 
 
-KIND = EngineKind(
+ROW = EngineRow(
     "torch",
     "local",
     "any Hugging Face causal language model, GGUF files of the usual ones; on CPUs and GPUs",

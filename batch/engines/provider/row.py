@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from batch import prices
 from batch.engines.base import Engine
-from batch.engines.provider.base import Page, Settings
-from batch.engines.registry import EngineKind, EngineOption
+from batch.engines.provider.base import Page, Settings, key_of, project_of
+from batch.engines.registry import EngineOption, EngineRow
 from batch.errors import BatchError, FatalError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions, nearest
@@ -47,17 +47,31 @@ def seconds(text: str) -> float:
 
 def _check(spec: Mapping[str, Any]) -> str:
     try:
-        settings_of(spec)
+        if settings_of(spec).lane != "batch":
+            _at_once(spec)
     except (BatchError, TypeError, ValueError) as error:
         return str(error)
     return ""
 
 
-KIND = EngineKind(
+def _lacks(spec: Mapping[str, Any]) -> str:
+    """The key, project or bucket that is not there, as a sentence."""
+    try:
+        settings = settings_of(spec)
+        if settings.provider != "vertex":
+            key_of(settings)
+            return ""
+        project_of(settings)
+        return "" if settings.bucket else "Vertex AI needs a bucket of Cloud Storage for its files: bucket"
+    except (BatchError, TypeError, ValueError) as error:
+        return str(error)
+
+
+ROW = EngineRow(
     "provider",
     "provider",
     "a provider's batch API: half the price, answers within a day",
-    factory="batch.engines.provider.kind:make",
+    factory="batch.engines.provider.row:make",
     extra="providers",
     modules=("openai", "anthropic", "google.genai"),
     forms=("url",),
@@ -92,6 +106,7 @@ KIND = EngineKind(
     },
     suits=lambda place: False,
     check=_check,
+    lacks=_lacks,
 )
 
 
@@ -156,18 +171,29 @@ def make(
 def _rescue(
     spec: Mapping[str, Any], sampling: SamplingOptions, workers: int | None, timeout: float | None
 ) -> Callable[[], Engine[Request, Answer]]:
-    from batch.engines.http import kind as http
+    from batch.engines.http import row as http
 
-    names = set(http.KIND.options) - {"timeout"} | {"url"}
-    said = {name: value for name, value in spec.items() if name in names}
-    said["provider"] = _AT_ONCE.get(said["provider"], said["provider"])
-    if said["provider"] == "vertex":
-        raise FatalError("lane: vertex is asked in batches only; use gemini for answers at once")
-    if not said["provider"]:
-        del said["provider"]
+    said = _at_once(spec)
     if workers is not None:
         said.setdefault("concurrency", workers)
     return lambda: http.make(said, sampling, workers=workers, timeout=timeout)
+
+
+def _at_once(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of the server that answers at once, at the standard price. Raises FatalError where there is none."""
+    from batch.engines.http import row as http
+
+    names = set(http.ROW.options) - {"timeout"} | {"url"}
+    said = {name: value for name, value in spec.items() if name in names}
+    if said["provider"] == "vertex":
+        raise FatalError("lane: vertex is asked in batches only; use gemini for answers at once")
+    if said["provider"] == "gemini" and said.get("url"):  # where Google itself speaks OpenAI's language
+        said["url"] = f"{str(said['url']).rstrip('/')}/v1beta/openai"
+    said["provider"] = _AT_ONCE.get(said["provider"], said["provider"])
+    if not said["provider"]:
+        del said["provider"]
+    http.server_of(said)
+    return said
 
 
 def _price(said: Any, model: str, provider: str) -> prices.Price | None:

@@ -20,6 +20,7 @@ from ai_router.cli.signals import Signals
 from ai_router.cli.text import emit, plural
 from ai_router.kinds import Output, counted, kind_of
 from ai_router.kinds.base import SCORE
+from ai_router.models.line import place_of, words_of
 from batch.checkpoint import CheckpointStore
 from batch.errors import BatchError, ExportError, MissingExtraError
 from batch.job import BatchJob
@@ -35,7 +36,7 @@ SIGNAL_SECONDS = 0.1  # until Ctrl-C is answered
 
 
 @dataclass(slots=True)
-class Ending:
+class AfterRun:
     """What is to happen with a job's answers, and who hears that it has ended."""
 
     export: ExportOptions = field(default_factory=ExportOptions)
@@ -59,10 +60,10 @@ def run_job(
     session: Session,
     job: BatchJob,
     plan: jobs.JobPlan,
-    ending: Ending,
+    after: AfterRun,
     display: Display,
     signals: Signals,
-    stream: output.Stream | None = None,
+    stream: output.JsonlOutput | None = None,
     *,
     allow_change: bool = False,
     wait: bool = True,
@@ -79,19 +80,19 @@ def run_job(
                 session.registry,
                 job,
                 plan,
-                retry_failed=ending.retry_failed,
+                retry_failed=after.retry_failed,
                 on_results=stream,
                 allow_change=allow_change,
                 wait=wait,
             )
             signals.guard(run)
-            with metrics.serving(ending.metrics, run.snapshot):
+            with metrics.serving(after.metrics, run.snapshot):
                 follow(run, display, signals)
         finally:
             signals.release()
     if stream is not None and not isinstance(run.error, BrokenPipeError | ExportError):
         stream.catch_up()
-    return _end(session, run, ending, display, signals, before)
+    return _end(session, run, after, display, signals, before)
 
 
 def follow(run: RunHandle, display: Display, signals: Signals) -> None:
@@ -113,18 +114,17 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
                 display.note(line)
         if signals.interrupts > told:
             told = signals.interrupts
-            _tell_interrupt(run, told, display)
+            _print_interrupt(run, told, display)
 
 
 def _note_engine(snapshot: Snapshot, display: Display) -> None:
     """The model's line, where its engine has something to say beside the ordinary."""
     about = snapshot.engine_about
-    if notes := about.get("notes"):
-        place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
-        display.note(" · ".join([snapshot.model_id, place, *map(str, notes)]))
+    if about.get("notes"):
+        display.note(" · ".join([snapshot.model_id, place_of(about), *words_of(about)]))
 
 
-def _tell_interrupt(run: RunHandle, count: int, display: Display) -> None:
+def _print_interrupt(run: RunHandle, count: int, display: Display) -> None:
     """Say what Ctrl-C has done. The handler cannot: it may come in the middle of a line."""
     flying = run.snapshot().in_flight
     if count > 1:
@@ -138,7 +138,7 @@ def _tell_interrupt(run: RunHandle, count: int, display: Display) -> None:
 def _end(
     session: Session,
     run: Run,
-    ending: Ending,
+    after: AfterRun,
     display: Display,
     signals: Signals,
     before: tuple[int, int, float],
@@ -152,12 +152,12 @@ def _end(
         problem = problem or run.out_of_budget
     if error is not None and session.verbose:
         display.alert("".join(traceback.format_exception(error)).rstrip())
-    to_stdout = ending.export.path == output.STDOUT
+    to_stdout = after.export.path == output.STDOUT
     kind = kind_of(job.kind)
     written = Output(())
     if finished:
         try:
-            written = _write(session, job, ending, display)
+            written = _write(session, job, after, display)
         except BatchError as failure:
             problem = f"{failure}; the answers are safe: {session.command('export', job)}"
             code = exit_code_of(failure) if isinstance(failure, MissingExtraError) else Exit.FAILED
@@ -166,7 +166,7 @@ def _end(
     if not error and (made := kind.written(job)).files:
         written = made
     waiting = snapshot.state is RunState.WAITING
-    resume = None if finished or waiting else session.command("resume", job, ending.arguments())
+    resume = None if finished or waiting else session.command("resume", job, after.arguments())
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
     display.end(
@@ -180,7 +180,7 @@ def _end(
             results=None if finished and to_stdout else session.command("show", job),
             export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
             resume=resume,
-            collect=session.command("collect", job, ending.arguments()) if waiting else None,
+            collect=session.command("collect", job, after.arguments()) if waiting else None,
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
             output=" and ".join(map(str, written.files)) or None,
@@ -195,14 +195,14 @@ def _end(
         display.note(f"The server: {words}")
     if reused := about.get("answers used again"):
         display.note(f"Answered again without asking: {plural(int(reused), 'equal prompt')} (--reuse off asks each)")
-    if finished and ending.wanted and to_stdout:
-        output.write(job, ending.export, session.workspace.outputs)
+    if finished and after.wanted and to_stdout:
+        output.write(job, after.export, session.workspace.outputs)
     if signals.exit_code is None and not waiting and (snapshot.state is not RunState.STOPPED or run.satisfied):
-        _notify(job, ending.notify, display)
+        _notify(job, after.notify, display)
     return code
 
 
-def _write(session: Session, job: BatchJob, ending: Ending, display: Display) -> Output:
+def _write(session: Session, job: BatchJob, after: AfterRun, display: Display) -> Output:
     """Write what is wanted at the end: the files that jobs of this kind make, else the export that was asked for."""
     kind, outputs = kind_of(job.kind), session.workspace.outputs
     if kind.files:
@@ -214,11 +214,11 @@ def _write(session: Session, job: BatchJob, ending: Ending, display: Display) ->
         display.busy("")
         return written
     files = []
-    if ending.export.merge is not None:
-        output.merge(job, ending.export)
-        files.append(Path(ending.export.merge))
-    if ending.wanted and ending.export.path != output.STDOUT:
-        files.append(Path(output.write(job, ending.export, outputs)[0]))
+    if after.export.merge is not None:
+        output.merge(job, after.export)
+        files.append(Path(after.export.merge))
+    if after.wanted and after.export.path != output.STDOUT:
+        files.append(Path(output.write(job, after.export, outputs)[0]))
     return Output(tuple(files))
 
 
@@ -269,17 +269,17 @@ def _quiet_threads() -> Iterator[None]:
 def detach(
     session: Session,
     job: BatchJob,
-    ending: Ending,
+    after: AfterRun,
     display: Display,
     changes: Sequence[str] = (),
     *,
     verb: str = "resume",
 ) -> int:
     """Go on in the background; `changes` are flags that change the job's options. The job's id is data."""
-    open_said = {name: value for name, value in ending.notify_given.items() if name not in PRIVATE}
-    watched = [f"--metrics={ending.metrics}"] if ending.metrics else []
-    arguments = [*ending.arguments(), *watched, *as_arguments(NotifyOptions, open_said), *changes]
-    private = {PRIVATE[name]: str(value) for name, value in ending.notify_given.items() if name in PRIVATE and value}
+    open_said = {name: value for name, value in after.notify_given.items() if name not in PRIVATE}
+    watched = [f"--metrics={after.metrics}"] if after.metrics else []
+    arguments = [*after.arguments(), *watched, *as_arguments(NotifyOptions, open_said), *changes]
+    private = {PRIVATE[name]: str(value) for name, value in after.notify_given.items() if name in PRIVATE and value}
     pid = jobs.detach(session.workspace, job, arguments, private, verb=verb)
     assert job.checkpoint_file is not None
     log = jobs.log_path(job.checkpoint_file)

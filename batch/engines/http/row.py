@@ -9,7 +9,7 @@ from typing import Any
 from batch import prices
 from batch.engines.base import Engine
 from batch.engines.http.server import PRESETS, WIRE_NAMES, Server
-from batch.engines.registry import EngineKind, EngineOption
+from batch.engines.registry import EngineOption, EngineRow
 from batch.errors import BatchError, FatalError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions, nearest
@@ -35,11 +35,11 @@ def _lacks(spec: Mapping[str, Any]) -> str:
     return ""
 
 
-KIND = EngineKind(
+ROW = EngineRow(
     "server",
     "server",
     "a server that speaks OpenAI's, Anthropic's or Ollama's language",
-    factory="batch.engines.http.kind:make",
+    factory="batch.engines.http.row:make",
     extra="servers",
     modules=("aiohttp",),
     forms=("url",),

@@ -1,4 +1,4 @@
-"""The kinds of items of a job, with their counts, one of them chosen."""
+"""The parts of a job's items, with their counts, one of them chosen."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from textual.widget import Widget
 
 from ai_router.tui.widgets.text import count
 
-KINDS = ("all", "done", "failed", "pending")
+PARTS = ("all", "done", "failed", "pending")
 SIGNS = {"all": "≡", "done": "✓", "failed": "✗", "pending": "◌"}
 STYLES = {"all": "", "done": "$text-success", "failed": "$text-error", "pending": "$text-muted"}
 
 
-class KindTabs(Widget):
+class PartTabs(Widget):
     """` 1 ≡ all 25   2 ✓ done 17   3 ✗ failed 0   4 ◌ pending 8 `; the chosen one is in brackets."""
 
     DEFAULT_CSS = """
-    KindTabs { height: 1; padding: 0 1; text-wrap: nowrap; }
+    PartTabs { height: 1; padding: 0 1; text-wrap: nowrap; }
     """
     ALLOW_SELECT = False
 
     class Chosen(Message):
-        """A kind was clicked."""
+        """A part was clicked."""
 
-        def __init__(self, kind: str) -> None:
+        def __init__(self, part: str) -> None:
             super().__init__()
-            self.kind = kind
+            self.part = part
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
@@ -42,27 +42,27 @@ class KindTabs(Widget):
         self.refresh()
 
     def _tabs(self) -> list[tuple[str, str]]:
-        """Kind and text of each."""
+        """Part and text of each."""
         tabs = []
-        for number, kind in enumerate(KINDS, 1):
-            text = f"{SIGNS[kind]} {kind} {count(self._counts.get(kind, 0))}"
-            tabs.append((kind, f"[{number} {text}]" if kind == self._chosen else f" {number} {text} "))
+        for number, part in enumerate(PARTS, 1):
+            text = f"{SIGNS[part]} {part} {count(self._counts.get(part, 0))}"
+            tabs.append((part, f"[{number} {text}]" if part == self._chosen else f" {number} {text} "))
         return tabs
 
     def render(self) -> Content:
         """The line."""
         parts: list[tuple[str, str]] = []
-        for kind, text in self._tabs():
-            style = "bold" if kind == self._chosen else ""
-            parts += [(text, f"{style} {STYLES[kind]}".strip()), (" ", "")]
+        for part, text in self._tabs():
+            style = "bold" if part == self._chosen else ""
+            parts += [(text, f"{style} {STYLES[part]}".strip()), (" ", "")]
         return Content.assemble(*parts)
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""
         offset = event.get_content_offset(self)
         end = 0
-        for kind, text in self._tabs():
+        for part, text in self._tabs():
             end += len(text) + 1
             if offset is not None and offset.x < end:
-                self.post_message(self.Chosen(kind))
+                self.post_message(self.Chosen(part))
                 return

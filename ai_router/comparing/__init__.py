@@ -1,0 +1,1 @@
+"""Models over the same prompts, side by side."""

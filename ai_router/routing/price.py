@@ -1,0 +1,34 @@
+"""What an answer of a model costs, before it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ai_router.models import ModelSpec, Registry
+from batch import prices
+
+
+class Costs:
+    """What an answer of a model costs, from its price and its tokens."""
+
+    def __init__(self, registry: Registry, models: Iterable[str]) -> None:
+        self._prices = {model: price_of(registry.get(model)) for model in models}
+
+    def of(self, model: str, tokens_input: int, tokens_output: float) -> float | None:
+        """Billionths of a dollar; None where no price is known."""
+        price = self._prices[model]
+        if price is None:
+            return None
+        return price.cost(prices.Usage(tokens_input, round(tokens_output)))
+
+
+def price_of(spec: ModelSpec) -> prices.Price | None:
+    """A model's price: none of a local one's, a server's as its entry says or as the table knows it."""
+    if not spec.is_remote:
+        return prices.FREE
+    said = spec.engine_options.get("price")
+    name = str(spec.engine_options.get("model", spec.id))
+    provider = spec.engine_options.get("provider")
+    if isinstance(said, Mapping):
+        return prices.price_of(said, name, "models.yaml")
+    return prices.find(str(said) if said else name, provider) or prices.find(name)

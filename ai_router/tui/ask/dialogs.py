@@ -1,0 +1,84 @@
+"""What the Ask screen lets one choose: the model, and the options of an answer."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.widgets import Button, OptionList
+from textual.widgets.option_list import Option
+
+from ai_router.models import ModelSpec
+from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.form import OptionForm
+from ai_router.tui.widgets.text import count, one_line
+from batch.options import OptionError, SamplingOptions
+
+AUTO = "auto"
+AUTO_HELP = "a model for each prompt, by your routes and what scored jobs have shown"
+
+
+class ModelDialog(Dialog[str]):
+    """The models; answers with an id."""
+
+    CSS_PATH = "screen.tcss"
+    title_text = "Model"
+
+    def __init__(self, models: list[ModelSpec], chosen: str, *, auto: bool = False) -> None:
+        super().__init__()
+        self._models, self._chosen = models, chosen
+        self._auto = auto
+
+    def compose_dialog(self) -> ComposeResult:
+        """The list."""
+        options = []
+        for spec in self._models:
+            state = ("✓ ready", "$text-success") if spec.ready else (f"✗ {one_line(spec.why)}", "$text-error")
+            facts = f"  {spec.engine} · {spec.parameters_text} · {count(spec.context or 0)} tokens  "
+            options.append(Option(Content.assemble((spec.id, "bold"), (facts, "$text-muted"), state), id=None))
+        menu = OptionList(*options, id="model-list")
+        if self._auto:
+            options.append(Option(Content.assemble((AUTO, "bold"), (f"  {AUTO_HELP}", "$text-muted")), id=None))
+        names = self._names
+        menu.highlighted = names.index(self._chosen) if self._chosen in names else 0
+        yield menu
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._names[event.option_index])
+
+    @property
+    def _names(self) -> list[str]:
+        return [spec.id for spec in self._models] + [AUTO] * self._auto
+
+
+class OptionsDialog(Dialog[SamplingOptions]):
+    """The sampling options; answers with them."""
+
+    CSS_PATH = "screen.tcss"
+    title_text = "Options"
+
+    def __init__(self, options: SamplingOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    def compose_dialog(self) -> ComposeResult:
+        """The form."""
+        with VerticalScroll(id="options-box", can_focus=False):
+            yield OptionForm(SamplingOptions, self._options)
+        with Horizontal(id="dialog-buttons"):
+            yield Button("Use these", id="options-use", variant="primary", compact=True)
+            yield Button("As they come", id="options-default", compact=True)
+
+    @on(Button.Pressed, "#options-use")
+    def _use(self) -> None:
+        form: OptionForm[SamplingOptions] = self.query_one(OptionForm)
+        try:
+            self.dismiss(form.build())
+        except OptionError:
+            form.focus_error()
+
+    @on(Button.Pressed, "#options-default")
+    def _default(self) -> None:
+        self.dismiss(SamplingOptions())

@@ -1,0 +1,63 @@
+"""Rows by the thousand in one statement: the same table as one row after the other gives."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch.checkpoint import bulk
+from batch.checkpoint.written import LARGEST_COUNT, unfit
+from batch.items import Answer, BatchResponse
+
+CONFLICT = "ON CONFLICT (id) DO UPDATE SET text = excluded.text, times = times + excluded.times"
+values = st.text(st.characters(exclude_categories=("Cs",)), max_size=5) | st.none()
+
+
+def filled(groups: list[list[tuple[int, str | None, int]]], limit: int | None, characters: int = 0) -> list[Any]:
+    """The table after the groups, each in one `bulk.insert`; with a limit of None one row at a time."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT, times INTEGER)")
+        for rows in groups:
+            if limit is None:
+                connection.executemany(f"INSERT INTO t (id, text, times) VALUES (?, ?, ?) {CONFLICT}", rows)
+            else:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, limit)
+                bulk.insert(connection, "INSERT INTO t (id, text, times)", rows, CONFLICT, characters=characters)
+        return connection.execute("SELECT * FROM t ORDER BY id").fetchall()
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 40), values, st.integers(0, 9)), max_size=70), max_size=4),
+    st.sampled_from([3, 8, 50, 999, 250_000]),
+)
+@settings(max_examples=60, deadline=None)
+def test_as_one_row_after_the_other(groups: list[list[tuple[int, str | None, int]]], limit: int) -> None:
+    """Whatever is replaced, within a group too, and however few values a statement may have."""
+    assert filled(groups, limit) == filled(groups, None)
+
+
+def test_more_rows_than_one_statement_holds() -> None:
+    rows = [(i, str(i), 1) for i in range(2 * bulk.LARGEST + 5)]
+    for characters in (0, 10 * bulk.MOST_TEXT, 10**12):
+        assert filled([rows], 250_000, characters) == rows
+
+
+odd = st.sampled_from([None, 1.0, True, False, "1", [], -1, -(2**70), 2**70, LARGEST_COUNT + 1, float("nan")])
+count = st.integers(0, LARGEST_COUNT) | odd
+
+
+@pytest.mark.parametrize("name", ["tokens_input", "tokens_output", "tokens_cached", "tokens_reasoning", "units"])
+@given(count, st.integers(0, LARGEST_COUNT))
+@settings(max_examples=40, deadline=None)
+def test_counts_are_looked_at_one_by_one_and_all_at_once(name: str, found: Any, other: int) -> None:
+    """What is no count is found whatever the others are."""
+    others = dict.fromkeys(("tokens_input", "tokens_output", "tokens_cached", "tokens_reasoning", "units"), other)
+    problem = unfit(BatchResponse(0, Answer("x"), **{**others, name: found}))
+    fits = isinstance(found, int) and 0 <= found <= LARGEST_COUNT
+    assert (problem is None) == fits
+    assert fits or (problem is not None and f"said {name} =" in problem.message)
