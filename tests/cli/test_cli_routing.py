@@ -234,6 +234,12 @@ def test_fallbacks_that_cannot_be(other: Program, fallback: dict[str, list[str]]
     assert said in other.err and not other.files()
 
 
+def test_a_category_that_no_route_serves_is_said(other: Program) -> None:
+    route(other, {"match": {"category": "creative"}, "use": "other"})
+    assert other("route", other.prompts("Write a poem about the sea.", "What is 3 * 8?")) == 0
+    assert "No route serves math (1): evidence decides" in other.out
+
+
 def test_all_lanes_down(other: Program) -> None:
     route(other, {"use": ["quick", "other"]})
     other.down = {"quick", "other"}
