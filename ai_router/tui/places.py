@@ -18,7 +18,8 @@ class Place:
     """One screen to go to; `screen` is `module:class`, imported when somebody goes there.
 
     `key` is its number on the menu `menu`, "" where it stands on none. A place of a job is made with the job's
-    checkpoint and stands on no menu. What a dialog answers is a job to go to `then`. The palette finds what is `found`.
+    checkpoint (with what is to be run, where it makes a new one) and stands on no menu. What a dialog answers is a job
+    to go to `then`. The palette finds what is `found`.
     """
 
     name: str
@@ -74,6 +75,8 @@ PLACES: Mapping[str, Place] = {
               arguments={"part": "failed"}),
         Place("codes", "Codes", "The semantic IDs of a job", _TUI + "semantic.result:SemanticResultScreen",
               of_job=True),
+        Place("again", "Run again", "Items of a job, or of a chat, as a new job",
+              _TUI + "setup.choose_model:ChooseModelScreen", of_job=True),
         Place("export", "Export", "A job's results as a file", _TUI + "results.export:ExportDialog", of_job=True),
         Place("evaluation", "Scores", "How many answers of a job are right", _TUI + "scoring.screen:EvaluationScreen",
               of_job=True),

@@ -139,9 +139,7 @@ class OptionsScreen(FlowScreen):
             self.services.show_error(error)
             _ = self.sampling_form.focus_error() or self.run_form.focus_error()
             return
-        from ai_router.datasets import plan_for
-
-        plan = plan_for(self.source, self.spec, sampling, run, self.services.workspace)
+        plan = self._plan(sampling, run)
         background = self.query_one("#background", ChoiceLine).value == YES
         self._set_busy("writing prompts")
         app = self.services
@@ -164,6 +162,14 @@ class OptionsScreen(FlowScreen):
             return job
 
         self.in_thread(work, self._started, failed=self._failed, group="start")
+
+    def _plan(self, sampling: SamplingOptions, run: RunOptions) -> jobs.JobPlan:
+        from ai_router.again import JobItems
+        from ai_router.datasets import plan_for
+
+        if isinstance(self.source, JobItems):
+            return self.source.plan(self.spec, sampling, run, self.services.workspace)
+        return plan_for(self.source, self.spec, sampling, run, self.services.workspace)
 
     def _progress(self, written: int) -> None:
         self._written = written
