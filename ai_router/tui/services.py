@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
     from ai_router.settings import Settings, Workspace
+    from ai_router.tui.widgets.runs_strip import Running
     from batch.job import BatchJob
     from batch.options import SamplingOptions
     from batch.running.run import Run, RunHandle
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 class JobQueue(Protocol):
     """Jobs that wait for their turn, and the files that are written when one ends."""
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        ...
+
+    def add(self, job: BatchJob) -> None:
+        """Run a job when what runs here, and what waits already, is through."""
+        ...
 
     def start(self, jobs: list[BatchJob]) -> None:
         """Run some jobs one after the other; from any thread. Raises where the first cannot begin."""
@@ -54,6 +64,11 @@ class Services(Protocol):
     @property
     def runs(self) -> dict[str, Run]:
         """The runs of this process by job id; they go on while screens change."""
+        ...
+
+    @property
+    def running(self) -> Sequence[Running]:
+        """What runs just now, here and elsewhere."""
         ...
 
     @property

@@ -73,7 +73,7 @@ class ResultRow(NamedTuple):
     """One result on its way to the disk."""
 
     id: int
-    prompt: str | None  # not written; for whoever hears of the commit, None until it is read for them
+    prompt: str | None  # not written; for whoever hears of the commit. None: as the store has it
     text: str
     success: bool
     tokens_input: int

@@ -11,7 +11,6 @@ from functools import partial
 from typing import NamedTuple
 
 from batch.checkpoint import CheckpointStore
-from batch.checkpoint.written import ResultRow
 from batch.items import BatchItem, ItemId, Request
 from batch.running.budget import Budget
 from batch.running.policy import RateLimit, Taking
@@ -27,7 +26,7 @@ PENDING, DONE, WITH_PROVIDER, GIVEN, RETRYING = range(5)
 class Given(NamedTuple):
     """An item in an engine's hands."""
 
-    text: str | None  # None where it is read only if somebody wants it
+    text: str | None  # None: as the store has it
     since: float  # monotonic seconds
     attempt: int
     reserved: Taking | None = None  # tokens, by the rate limit
@@ -124,17 +123,11 @@ class Feed:
         """An item as the store has it."""
         return self._store.requests([index])[0][1]
 
-    def with_prompts(self, rows: Sequence[ResultRow], last: int | None = None) -> list[ResultRow]:
-        """The same rows, of which the `last` (None: all) have their prompts; those not in memory are read together."""
-        made = list(rows)
-        first = 0 if last is None else max(0, len(made) - last)
-        lacking = sorted(row.id for row in made[first:] if row.prompt is None)
-        for start in range(0, len(lacking), PAGE):
-            texts = {index: request.text for index, request in self._store.requests(lacking[start : start + PAGE])}
-            for place in range(first, len(made)):
-                if (text := texts.get(made[place].id)) is not None:
-                    made[place] = made[place]._replace(prompt=text)
-        return made
+    def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """The texts of items, as the store has them."""
+        wanted = sorted(ids)
+        pages = (wanted[at : at + PAGE] for at in range(0, len(wanted), PAGE))
+        return {index: request.text for page in pages for index, request in self._store.requests(page)}
 
     # -- what comes back ----------------------------------------------------------------------------------------
 
@@ -211,6 +204,7 @@ class Feed:
         count = 0
         behind = self._held_up()
         while not self.stopped:
+            self._changed.clear()  # before the looking: what changes meanwhile wakes it
             wait: float | None = None
             if not behind and not self.paused and self._room:
                 if held is None:
@@ -222,6 +216,7 @@ class Feed:
                 elif self._budget is not None and not self._budget.affords(held[1]):
                     if self._budget.over:
                         self._on_broke()
+                        return
                 elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
                     item = self._give(*held)
                     held = None
@@ -231,7 +226,6 @@ class Feed:
                         await asyncio.sleep(0)
                         behind = self._held_up()
                     continue
-            self._changed.clear()
             self._waits = True
             try:
                 await asyncio.wait_for(self._changed.wait(), wait)

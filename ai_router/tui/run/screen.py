@@ -23,7 +23,7 @@ from ai_router.tui.actions import bind
 from ai_router.tui.jobs.changed import ask_for_change
 from ai_router.tui.run.away import AWAY, AwayActions, AwayPanel
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
-from ai_router.tui.run.leave import LeaveDialog, StopDialog
+from ai_router.tui.run.leave import StopDialog
 from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
 from ai_router.tui.run.summary import JobDetails, SummaryPanel, load_details, model_line
@@ -375,19 +375,9 @@ class RunScreen(AwayActions):
         self.services.turns.export(self.path)
 
     def action_back(self) -> None:
-        """Leave; asks first while the job runs in this process."""
-        if not self.owned or self.snapshot is None or self.snapshot.state.over or self.busy:
-            super().action_back()
-            return
-        self.app.push_screen(
-            LeaveDialog(quitting=False, in_flight=self.snapshot.in_flight, unit=self._unit), self._leave
-        )
-
-    def _leave(self, choice: str | None) -> None:
-        if choice in (None, "stay"):
-            return
-        if choice in ("drain", "now"):
-            self._stop(choice)
+        """Leave; a job of this process goes on while other screens are shown."""
+        if self.owned and self.snapshot is not None and not self.snapshot.state.over and not self.busy:
+            self.services.notify("It goes on; ^b comes back to it", timeout=3)
         super().action_back()
 
     @on(events.Click, "RecentPanel")

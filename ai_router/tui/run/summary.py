@@ -11,6 +11,7 @@ from textual.content import Content
 
 from ai_router.kinds.base import PROMPTS, JobKind
 from ai_router.models import ModelSpec
+from ai_router.models.line import place_of, words_of
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
 from ai_router.tui.widgets.text import one_line, plural
@@ -151,9 +152,8 @@ def _row(label: str, text: str) -> Content:
 
 def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:
     """`demo · torch · cpu fp32 · 4.7 M` and what the engine has to say of it, of which only what is known."""
-    place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
-    parts = [spec.name if spec else model_id, spec.engine if spec else "", place]
+    parts = [spec.name if spec else model_id, spec.engine if spec else "", place_of(about)]
     if spec is not None and spec.parameters:
         parts.append(spec.parameters_text)
-    parts += map(str, about.get("notes", ()))
+    parts += words_of(about)
     return " · ".join(part for part in parts if part)

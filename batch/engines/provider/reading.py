@@ -7,7 +7,7 @@ from typing import Any
 
 from batch.engines.provider.base import Result, Settings
 from batch.engines.provider.shard import position_of
-from batch.errors import ErrorClass, Failure
+from batch.errors import Cause, ErrorClass, Failure
 from batch.items import Answer, BatchResponse, ItemId
 
 Costs = dict[tuple[int, ...], int | None]  # by the figures of a usage, which is slower to look up
@@ -73,7 +73,7 @@ def response_of(item_id: ItemId, result: Result, settings: Settings, costs: Cost
         extra["reasoning"] = reply.reasoning
     failure = None
     if reply.finish == "content_filter":
-        failure = Failure(ErrorClass.PERMANENT, "a content filter ended the answer")
+        failure = Failure(ErrorClass.PERMANENT, "a content filter ended the answer", cause=Cause.FILTERED)
     elif not reply.text.strip() and reply.finish == "length":
         failure = Failure(ErrorClass.PERMANENT, "no text came before max_tokens was used up (by thinking?)")
     return BatchResponse(
