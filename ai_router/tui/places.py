@@ -18,7 +18,8 @@ class Place:
     """One screen to go to; `screen` is `module:class`, imported when somebody goes there.
 
     `key` is its number on the menu `menu`, "" where it stands on none. A place of a job is made with the job's
-    checkpoint (with what is to be run, where it makes a new one) and stands on no menu. What a dialog answers is a job to go to `then`. The palette finds what is `found`.
+    checkpoint (one that begins a job, with its items) and stands on no menu. What a dialog answers is a job to go to
+    `then`. The palette finds what is `found`.
     """
 
     name: str
@@ -55,6 +56,8 @@ PLACES: Mapping[str, Place] = {
               _TUI + "setup.menu:BatchMenuScreen", HOME, "5"),
         Place("semantic", "Semantic IDs", "Item features to codes, with trained RQ-VAE models",
               _TUI + "semantic.screen:SemanticIdsScreen", HOME, "6"),
+        Place("stats", "Statistics", "All jobs together: items, tokens, cost, latency, failures",
+              _TUI + "stats.screen:StatsScreen", HOME, "7"),
         Place("file", "Process prompts from file", "One prompt a line, or JSON, JSONL, CSV",
               _TUI + "setup.from_file:FromFileScreen", "batch", "1"),
         Place("manual", "Enter prompts manually", "Type or paste them", _TUI + "setup.manual:ManualScreen",
