@@ -253,6 +253,20 @@ _ASK = (
     ),
 )
 
+_COMPARE = (
+    Action("compare.models", "f2", "models", "Choose the models", "Compare"),
+    Action("compare.export", "e", "export", "Write the comparison as JSON and Markdown", "Compare"),
+    *(
+        Action(f"compare.{at + 1}", str(at + 1), f"best: {at + 1}", f"Keep as evidence that answer {at + 1} is best",
+               "Compare", False, method=f"choose('{at}')")
+        for at in range(4)
+    ),
+    Action("compare.all", "a", "all right", "Keep as evidence that all answers are right", "Compare", False,
+           method="choose('all')"),
+    Action("compare.none", "n", "none right", "Keep as evidence that no answer is right", "Compare", False,
+           method="choose('none')"),
+)  # fmt: skip
+
 _SETTINGS = (
     Action("settings.save", "f2,ctrl+s", "save", "Write the settings to ai-router.yaml", "Settings"),
     Action("settings.reset", "f4", "undo changes", "Back to what the file says", "Settings"),
@@ -273,6 +287,10 @@ _DOING = (
     Action("manual.add", "a,i", "add", "Type another prompt", "Typed prompts"),
     Action("choose.next", "f2", "choose", "Run with the model under the cursor", "Model", method="proceed",
            key_display="enter"),
+    Action("choose.auto", "a", "auto", "A model for each prompt: what it brings and costs, beside each model alone",
+           "Model"),
+    Action("auto.next", "f2", "choose", "Go on with the plan under the cursor", "Auto", method="proceed",
+           key_display="enter"),
     Action("options.start", "f2", "start", "Create the job and run it", "Options"),
     Action("options.presets", "f3", "presets", "Take options that were kept: last time's, the model's, or by name",
            "Options"),
@@ -290,6 +308,9 @@ _DOING = (
     Action("run.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Run"),
     Action("run.score", "v", "score", "How many are right so far, and what is wrong with the others", "Run"),
     Action("run.export", "e", "export", "Write the results to a file", "Run"),
+    Action("run.collect", "c", "collect", "Take the answers that the provider has by now", "Run"),
+    Action("run.look", "l", "ask", "Ask the provider how its batches stand", "Run", title="ask the provider"),
+    Action("run.end_batches", "k", "end batches", "Ask the provider to end its batches; what is answered stays", "Run"),
     Action("run.background", "b", "background", "Go on in a process of its own, away from this terminal", "Run"),
 )  # fmt: skip
 
@@ -311,7 +332,7 @@ ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
         *(_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
-        *(_MODELS, _STATS, _ASK, _SETTINGS, _DOING, _SEMANTIC),
+        *(_MODELS, _STATS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group
 }

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
-    from ai_router.tui.widgets.runs_strip import Running
     from batch.job import BatchJob
     from batch.options import SamplingOptions
     from batch.running.run import Run, RunHandle
@@ -154,7 +153,13 @@ class RouterApp(App[int]):
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def start_run(
-        self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False, allow_change: bool = False
+        self,
+        job: BatchJob,
+        plan: JobPlan | None = None,
+        *,
+        retry_failed: bool = False,
+        allow_change: bool = False,
+        wait: bool = True,
     ) -> Run:
         """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
 
@@ -164,7 +169,7 @@ class RouterApp(App[int]):
 
         if self._engines is not None:
             self._engines.close(wait=2.0)  # two copies of a model may not fit
-        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed, allow_change=allow_change)
+        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed, allow_change=allow_change, wait=wait)
         self._reported.discard(job.job_id)
         self.runs[job.job_id] = run
         return run
@@ -194,20 +199,15 @@ class RouterApp(App[int]):
         self.turns.tick()
         self.in_sight.tick(self.screen)
 
-    @property
-    def running(self) -> list[Running]:
-        """What runs just now, here and elsewhere."""
-        return self.in_sight.running
-
     def action_next_run(self) -> None:
         """To what is running; from a run, to the next."""
-        if path := next_after(self.running, self.watched):
+        if path := next_after(self.in_sight.running, self.watched):
             self.open_run(path)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Where nothing runs, the key is the screen's own."""
         if action == "next_run":
-            return bool(self.running) and hasattr(self.screen, "show_runs")
+            return bool(self.in_sight.running) and hasattr(self.screen, "show_runs")
         return super().check_action(action, parameters)
 
     def _notify_end(self, run: Run) -> None:

@@ -18,8 +18,8 @@ class Place:
     """One screen to go to; `screen` is `module:class`, imported when somebody goes there.
 
     `key` is its number on the menu `menu`, "" where it stands on none. A place of a job is made with the job's
-    checkpoint (one that begins a job, with its items) and stands on no menu. What a dialog answers is a job to go to
-    `then`. The palette finds what is `found`.
+    checkpoint (with what is to be run, where it makes a new one) and stands on no menu. What a dialog answers is a job
+    to go to `then`. The palette finds what is `found`.
     """
 
     name: str
@@ -46,6 +46,8 @@ PLACES: Mapping[str, Place] = {
     place.name: place
     for place in (
         Place("ask", "Ask", "One prompt, answered while you watch", _TUI + "ask.screen:AskScreen", HOME, "1"),
+        Place("compare", "Compare", "One prompt, two to four models side by side",
+              _TUI + "compare.screen:CompareScreen"),
         Place("models", "Models", "The models there are, and which are ready", _TUI + "models.screen:ModelsScreen",
               HOME, "2"),
         Place("jobs", "Jobs and results", "All jobs: read, export, resume, delete", _TUI + "jobs.screen:JobsScreen",

@@ -53,6 +53,15 @@ class JobQueue(Protocol):
         ...
 
 
+class InSight(Protocol):
+    """The jobs that run."""
+
+    @property
+    def running(self) -> Sequence[Running]:
+        """Those of just now, here and elsewhere."""
+        ...
+
+
 class Services(Protocol):
     """What lives as long as the program: the workspace, the models, the runs, the ways to other screens."""
 
@@ -67,8 +76,8 @@ class Services(Protocol):
         ...
 
     @property
-    def running(self) -> Sequence[Running]:
-        """What runs just now, here and elsewhere."""
+    def in_sight(self) -> InSight:
+        """What every screen says of the jobs that run."""
         ...
 
     @property
@@ -101,9 +110,18 @@ class Services(Protocol):
         ...
 
     def start_run(
-        self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False, allow_change: bool = False
+        self,
+        job: BatchJob,
+        plan: JobPlan | None = None,
+        *,
+        retry_failed: bool = False,
+        allow_change: bool = False,
+        wait: bool = True,
     ) -> Run:
-        """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read."""
+        """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
+
+        Without `wait` it does not stay for answers from a provider.
+        """
         ...
 
     def handle_of(self, path: Path) -> RunHandle:

@@ -20,10 +20,10 @@ from textual.widgets import Input
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.jobs.again import run_again
+from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.results.data import read_result
 from ai_router.tui.results.dialogs import EditDialog
 from ai_router.tui.results.query import hits
-from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.widgets.rendered import Rendered
 from ai_router.tui.widgets.text import count, harmless, one_line, plural
 from ai_router.tui.widgets.text_view import Block, TextView
@@ -36,13 +36,12 @@ if TYPE_CHECKING:
 MOST_RENDERED = 60_000  # characters shown as Markdown: its widgets are made all at once
 
 
-class ReadingScreen(ScrollingScreen[int]):
-    """The text of one item of a list; arrows go through the list. Answers with the place it ended at.
+class ReadingScreen(ListReadingScreen):
+    """The text of one item of a job.
 
     `words` (casefolded) are marked in it, and `n` and `N` go from one to the next.
     """
 
-    STEP = 2
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "reading.next",
         "reading.previous",
@@ -63,9 +62,8 @@ class ReadingScreen(ScrollingScreen[int]):
     def __init__(
         self, path: Path, ids: Sequence[int], place: int, crumbs: tuple[str, ...], words: tuple[str, ...] = ()
     ) -> None:
-        super().__init__()
-        self.path, self.ids, self.place, self.words = path, ids, place, words
-        self._above = crumbs
+        super().__init__(ids, place, crumbs)
+        self.path, self.words = path, words
         self.crumbs = (*crumbs, f"# {count(ids[place] + 1)}")
         self._result: BatchResult | None = None
         self._rendered = False
@@ -77,15 +75,10 @@ class ReadingScreen(ScrollingScreen[int]):
         yield field
         yield TextView(id="reading", classes="panel")
 
-    def on_mount(self) -> None:
-        """Read it."""
-        self.query_one("#reading").focus()
-        self._read()
-
-    def _read(self) -> None:
-        item, path = self.ids[self.place], self.path
+    def read(self, item: int) -> None:
+        """Read an item of the job."""
+        path = self.path
         self.crumbs = (*self._above, f"# {count(item + 1)}")
-        self.context_text = f"{count(self.place + 1)} of {count(len(self.ids))}"
         self.in_thread(lambda: read_result(path, item), self._show, busy="reading")
 
     def _show(self, result: BatchResult) -> None:
@@ -104,7 +97,7 @@ class ReadingScreen(ScrollingScreen[int]):
             self._look_for("")
             self.query_one("#reading").focus()
         else:
-            self.dismiss(self.place)
+            super().action_back()
 
     # -- finding --------------------------------------------------------------------------------------------------
 
@@ -183,23 +176,6 @@ class ReadingScreen(ScrollingScreen[int]):
             box.border_title = f"{result_title(result)} · Markdown"
             await self.query_one("#body").mount(box)
         self.scroller.focus()
-
-    # -- going ----------------------------------------------------------------------------------------------------
-
-    def action_next(self) -> None:
-        """The next item."""
-        self._go(self.place + 1)
-
-    def action_previous(self) -> None:
-        """The item before."""
-        self._go(self.place - 1)
-
-    def _go(self, place: int) -> None:
-        if 0 <= place < len(self.ids):
-            self.place = place
-            self._read()
-        else:
-            self.notify("That was the last item" if place > 0 else "This is the first item", timeout=2)
 
     def action_copy(self) -> None:
         """Copy the answer, or the error."""

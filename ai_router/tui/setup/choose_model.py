@@ -36,7 +36,7 @@ class ChooseModelScreen(FlowScreen):
 
     CSS_PATH = "choose_model.tcss"
     AUTO_FOCUS = "VirtualTable"
-    BINDINGS: ClassVar[list[BindingType]] = bind("choose.next")
+    BINDINGS: ClassVar[list[BindingType]] = bind("choose.next", "choose.auto")
 
     def __init__(self, source: Source, total: int = 0, wanted: str = "") -> None:
         super().__init__()
@@ -184,6 +184,12 @@ class ChooseModelScreen(FlowScreen):
         from ai_router.tui.setup.options import OptionsScreen
 
         self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report))
+
+    def action_auto(self) -> None:
+        """To the plan of a model for each prompt."""
+        from ai_router.tui.setup.auto import AutoScreen
+
+        self.app.push_screen(AutoScreen(self.source, self.total))
 
     def on_unmount(self) -> None:
         """End a check that is under way."""

@@ -15,6 +15,7 @@ from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.remembering import RememberingOptions
+from ai_router.tui.setup.routed import Routed
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
 from ai_router.tui.widgets.text import plural
@@ -35,10 +36,18 @@ class OptionsScreen(RememberingOptions):
     AUTO_FOCUS = "#start"
     BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep")
 
-    def __init__(self, source: Source, spec: ModelSpec, total: int, report: Validation | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        spec: ModelSpec,
+        total: int,
+        report: Validation | None = None,
+        routed: Routed | None = None,
+    ) -> None:
         super().__init__()
+        self.routed = routed  # where each prompt gets a model of its own
         self.report = report  # of the prompts, where they were read with this model
-        self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, spec.name, "Options"))
+        self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, routed.name if routed else spec.name, "Options"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
         self.spec = spec
@@ -88,7 +97,8 @@ class OptionsScreen(RememberingOptions):
 
     def _say_ready(self) -> None:
         cost = self._cost()
-        begin = f"{plural(self.total, 'prompt')} · {self.spec.name}{f' · {cost}' if cost else ''}"
+        model = self.routed.name if self.routed else self.spec.name
+        begin = f"{plural(self.total, 'prompt')} · {model}{f' · {cost}' if cost else ''}"
         text = f"{begin} · {self._from}enter starts, tab changes something"
         self.query_one("#busy", Static).update(text)
 
@@ -151,6 +161,8 @@ class OptionsScreen(RememberingOptions):
             plan.weights = job.config.get("weights") if job is not None else None
             if job is None or job.config != plan.as_config():
                 requests = self.source.requests()
+                if self.routed is not None:
+                    requests = self.routed.directed(self.source, plan)
                 job = self._job = jobs.create_job(
                     app.workspace, plan, requests, self._progress, self.spec, app.registry
                 )

@@ -138,6 +138,7 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
     app = RouterApp(workspace)
     async with app.run_test(size=(140, 24)) as pilot:
         screen = await opened(pilot, path)
+        await pilot.press("z")  # the whole width for the table
         assert column(screen, 4)[1] == "Llama" and column(screen, 7)[1] == "$0.0010"
         await pilot.press("slash", *"failed", "space", *"tokens", "greater_than_sign", *"100", "enter")
         await numbers(pilot, screen, ["5", "9"])
@@ -161,6 +162,8 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
     again = RouterApp(workspace)
     async with again.run_test(size=(140, 24)) as pilot:
         await opened(pilot, path)
+        await pilot.press("z")
+        await until(pilot, lambda: "Model" in shown(again))
         assert "Cost" not in shown(again) and "Model" in shown(again)
 
 
