@@ -25,14 +25,14 @@ from batch.engines.local.process import KERNELS
 
 OFF = {"0": f"switched off by {KERNELS}=0", "died": "the engine died before it was ready when it had them"}
 HERE = Path(__file__).parent
-HEADERS = ("kernels.h", "block.h", "pairs.h")
-# What is compiled by itself: a source and its definitions. The cases are those of block.h; they take the longest.
+HEADERS = ("kernels.h", "block.h", "pairs.h", "rows.h")
+# What is compiled by itself: a source, and flags or definitions of its own. The cases are those of block.h; they take the longest.
 CASES = ((2, 64), (2, 128), (4, 64), (4, 128))
 PARTS: tuple[tuple[str, ...], ...] = (
     *(("cases.c", f"-DGROUP={group}", f"-DSIZE={size}") for group, size in CASES),
     ("attention.c",),
     ("kernels.c",),
-    ("gemm.c",),
+    ("gemm.c", "-fno-tree-pre"),  # which would move sums from registers to memory, and a third of the speed with them
 )
 # Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.
 FLAGS = (
@@ -145,6 +145,8 @@ def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, timeout=COMPILE_SECONDS, check=False)
     if done.returncode < 0:
         raise OSError(f"the compiler was ended by signal {-done.returncode}")
+    if done.returncode and not Path(command[-1 if command[-1] != "-lm" else -2]).parent.is_dir():
+        raise OSError("the folder they are compiled in is gone")  # with a process that has ended meanwhile
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise BuildError(f"{Path(command[0]).name} cannot compile them{': ' + said[0][:200] if said else ''}")

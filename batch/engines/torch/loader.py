@@ -74,7 +74,7 @@ def load(
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{place}: {_load_problem(error)}") from error
     notes = [quality] if quality else []
-    if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8"):
+    if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8", "int4"):
         notes.append(_without_kernels())
     if not tokenizer.chat_template:
         notes.append("no chat template: it continues the text of a prompt")
@@ -91,7 +91,7 @@ def load(
             "architecture": type(model).__name__,
             "threads": torch.get_num_threads(),
             "kernels": kernels,
-            **({"kv_cache": "bf16"} if precision == "int8" and _has_bf16(torch) else {}),
+            **({"kv_cache": "bf16"} if precision in ("int8", "int4") and _has_bf16(torch) else {}),
             **({"adapter": adapter} if adapter else {}),
         },
     )
@@ -137,7 +137,7 @@ def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) 
         precision.apply(model, wanted, device)
     if settled == "fp32" and device == "cpu" and linear.packs_faster():
         linear.pack(model)
-    quick = native.kernels() if device == "cpu" and settled in ("fp32", "int8") else None
+    quick = native.kernels() if device == "cpu" and settled in ("fp32", "int8", "int4") else None
     if quick is not None:
         fused.use_kernels(model, quick)
     return settled, quality, "torch" if quick is None else "native"
