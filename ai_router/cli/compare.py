@@ -13,8 +13,8 @@ from ai_router.asking import ask_once
 from ai_router.cli.display import make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
+from ai_router.cli.following import AfterRun, run_job
 from ai_router.cli.run import add_display_flags
-from ai_router.cli.running import Ending, run_job
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, emit, emit_json, inert, narrate, one_line, plural, table
@@ -136,7 +136,7 @@ def _file(args: argparse.Namespace, session: Session, models: Sequence[ModelSpec
         narrate(f"Comparison {group['group']}: jobs {', '.join(ids)}")
         for job, plan in made:
             display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
-            code = run_job(session, job, plan, Ending(), display, signals)
+            code = run_job(session, job, plan, AfterRun(), display, signals)
             if code not in (Exit.DONE, Exit.SOME_FAILED):
                 narrate(f"Go on with ai-router resume, for each of {', '.join(ids)}; then: ai-router compare {ids[0]}")
                 return code

@@ -18,7 +18,7 @@ from batch.datasets.results import pair_of, with_requests
 from batch.errors import BatchError
 from batch.evaluation.bootstrap import mcnemar_p
 from batch.evaluation.diff import marked, spans
-from batch.evaluation.running import RunningScore, wilson
+from batch.evaluation.tally import ScoreTally, wilson
 from batch.items import Request
 from batch.job import BatchJob, BatchResult
 
@@ -186,7 +186,7 @@ _Head = tuple[int, str, str | None, Said]
 
 def _answers(job: BatchJob, store: CheckpointStore) -> Iterator[_Head]:
     known = SCORE in kind_of(job.kind).actions
-    score = RunningScore(str(job.config.get("details", {}).get("match", "exact")))  # type: ignore[arg-type]
+    score = ScoreTally(str(job.config.get("details", {}).get("match", "exact")))  # type: ignore[arg-type]
     for request, result in with_requests(store, store.iter_results()):
         right = score.add(pair_of(request, result)) if known else None
         expected = str((request.extra or {}).get("expected", "")) if known else None

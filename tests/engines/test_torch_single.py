@@ -218,7 +218,8 @@ def test_no_memory_for_the_faster_runner_is_said(monkeypatch: pytest.MonkeyPatch
     def full(*args: Any, **options: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(runner, "PackedRunner", full)
+    for name in ("NativePackedRunner", "PlainPackedRunner"):
+        monkeypatch.setattr(runner, name, full)
     model = t.AutoModelForCausalLM.from_config(t.LlamaConfig(**COMMON, **SHAPE, **KV)).eval()
     notes: list[str] = []
     with torch.inference_mode():

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
+from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.results.data import read_result
-from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import count, harmless
 from ai_router.tui.widgets.text_view import Block, TextView
 
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
     from batch.job import BatchResult
 
 
-class ReadingScreen(ScrollingScreen[int]):
-    """The text of one item of a list; `n` and `p` go through the list. Answers with the place it ended at."""
+class ReadingScreen(ListReadingScreen):
+    """The text of one item of a job."""
 
-    STEP = 2
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "reading.next",
         "reading.previous",
@@ -40,25 +38,15 @@ class ReadingScreen(ScrollingScreen[int]):
     )
 
     def __init__(self, path: Path, ids: Sequence[int], place: int, crumbs: tuple[str, ...]) -> None:
-        super().__init__()
-        self.path, self.ids, self.place = path, ids, place
-        self._above = crumbs
+        super().__init__(ids, place, crumbs)
+        self.path = path
         self.crumbs = (*crumbs, f"# {count(ids[place] + 1)}")
         self._result: BatchResult | None = None
 
-    def compose_body(self) -> ComposeResult:
-        """The text."""
-        yield TextView(id="reading", classes="panel")
-
-    def on_mount(self) -> None:
-        """Read it."""
-        self.query_one("#reading").focus()
-        self._read()
-
-    def _read(self) -> None:
-        item, path = self.ids[self.place], self.path
+    def read(self, item: int) -> None:
+        """Read an item of the job."""
+        path = self.path
         self.crumbs = (*self._above, f"# {count(item + 1)}")
-        self.context_text = f"{count(self.place + 1)} of {count(len(self.ids))}"
         self.in_thread(lambda: read_result(path, item), self._show, busy="reading")
 
     def _show(self, result: BatchResult) -> None:
@@ -66,25 +54,6 @@ class ReadingScreen(ScrollingScreen[int]):
         view = self.query_one(TextView)
         view.show(*result_blocks(result))
         view.border_title = result_title(result)
-
-    def action_back(self) -> None:
-        """Back to the list, at this place."""
-        self.dismiss(self.place)
-
-    def action_next(self) -> None:
-        """The next item."""
-        self._go(self.place + 1)
-
-    def action_previous(self) -> None:
-        """The item before."""
-        self._go(self.place - 1)
-
-    def _go(self, place: int) -> None:
-        if 0 <= place < len(self.ids):
-            self.place = place
-            self._read()
-        else:
-            self.notify("That was the last item" if place > 0 else "This is the first item", timeout=2)
 
     def action_copy(self) -> None:
         """Copy the answer, or the error."""

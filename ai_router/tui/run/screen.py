@@ -19,6 +19,7 @@ from ai_router import jobs
 from ai_router.kinds import counted, kind_of
 from ai_router.kinds.base import PROMPTS, SCORE, JobKind
 from ai_router.models import ModelSpec
+from ai_router.models.line import place_of, words_of
 from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.jobs.changed import ask_for_change
@@ -390,9 +391,8 @@ class RunScreen(BaseScreen[None]):
 
 def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:
     """`demo · torch · cpu fp32 · 4.7 M` and what the engine has to say of it, of which only what is known."""
-    place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
-    parts = [spec.name if spec else model_id, spec.engine if spec else "", place]
+    parts = [spec.name if spec else model_id, spec.engine if spec else "", place_of(about)]
     if spec is not None and spec.parameters:
         parts.append(spec.parameters_text)
-    parts += map(str, about.get("notes", ()))
+    parts += words_of(about)
     return " · ".join(part for part in parts if part)
