@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -262,6 +263,12 @@ def why_not() -> str:
 def origin() -> str:
     """Where the kernels are from, in words; "" without any."""
     return _found.origin if kernels() is not None and _found else ""
+
+
+def files() -> list[Path]:
+    """The library's file; nothing where there is none."""
+    kernels()
+    return [_found.path] if _found and _found.path else []
 
 
 def forget() -> None:
