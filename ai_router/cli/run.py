@@ -274,6 +274,7 @@ def _routed(task: _Task, plan: jobs.JobPlan, args: argparse.Namespace, display: 
     if not args.yes and figures and figures.cost and figures.cost[0] and can_ask() and not confirm("Run it so?"):
         raise UsageError("Nothing was run")
     plan.chains = {lane: asdict(chain) for lane, chain in routed.chains.items()}
+    plan.only = list(task.router.only)
     return routed.directed(task.source)
 
 

@@ -11,6 +11,7 @@ from ai_router.included import CHAT, CHAT_NAME, CHAT_NOTES, DEMO, DEMO_PATH, cha
 from ai_router.models.discovery import describe, found
 from ai_router.models.discovery.describe import SUFFIXES
 from ai_router.models.entries import read_entries
+from ai_router.models.fallbacks import with_fallbacks
 from ai_router.models.remote import remote_spec
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError, Workspace
@@ -34,6 +35,7 @@ class Registry:
             self._models.setdefault(spec.id, spec)
         for spec in found(workspace, self.skipped, [spec for spec in self._models.values() if spec.id != DEMO]):
             self._models.setdefault(spec.id, spec)
+        self._models = with_fallbacks(self._models)
 
     def all(self) -> list[ModelSpec]:
         """Every model, ready or not."""

@@ -52,6 +52,8 @@ class ListReadingScreen(ScrollingScreen[int]):
         """The one before."""
         self._go(self.place - 1)
 
+    action_next_hit = action_next  # where nothing can be looked for
+
     def _go(self, place: int) -> None:
         if 0 <= place < len(self.ids):
             self.place = place

@@ -204,6 +204,7 @@ class Feed:
         count = 0
         behind = self._held_up()
         while not self.stopped:
+            self._changed.clear()  # before the looking: what changes meanwhile wakes it
             wait: float | None = None
             if not behind and not self.paused and self._room:
                 if held is None:
@@ -215,8 +216,7 @@ class Feed:
                 elif self._budget is not None and not self._budget.affords(held[1]):
                     if self._budget.over:
                         self._on_broke()
-                        if self.stopped:
-                            return
+                        return
                 elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
                     item = self._give(*held)
                     held = None
@@ -226,7 +226,6 @@ class Feed:
                         await asyncio.sleep(0)
                         behind = self._held_up()
                     continue
-            self._changed.clear()
             self._waits = True
             try:
                 await asyncio.wait_for(self._changed.wait(), wait)

@@ -345,6 +345,7 @@ def job_snapshot(
         model_id=job.model_id,
         state=state,
         total=job.total_prompts,
+        with_provider=job.with_provider,
         completed=job.completed,
         failed=job.failed,
         tokens_input=job.tokens_input,

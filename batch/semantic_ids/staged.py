@@ -43,7 +43,8 @@ def build(features: NDArray[Any], config: TrainConfig) -> RQVAE:
     SemanticIdError where a hidden layer before the last is too narrow for the components.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    model = RQVAE(config.layout(features.shape[1]), dropout=config.dropout).eval()
+    model = RQVAE(config.layout(features.shape[1]), dropout=config.dropout)
+    model.eval()
     with torch.no_grad():
         mean, directions = components(features, config.vector_dim, generator)
         points = torch.cat([(part - mean) @ directions for part in _blocks(features)])

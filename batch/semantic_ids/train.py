@@ -99,7 +99,8 @@ def _kept(path: Path, features: NDArray[Any], config: TrainConfig) -> RQVAE:
         model.load_state_dict(held["model_state_dict"])
     except RuntimeError:
         raise SemanticIdError(f"{path} was trained on features of another width than {features.shape[1]}") from None
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _report(quality: Quality, *, best: bool) -> Epoch:

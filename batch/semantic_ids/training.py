@@ -126,7 +126,7 @@ class Epoch:
 
 def held_training(path: Path, config: TrainConfig) -> dict[str, Any]:
     """What a training left in `path`; SemanticIdError where it went by another config, but for the number of epochs."""
-    held = read_pt(path)
+    held: dict[str, Any] = read_pt(path)
     there = held.get("config") if isinstance(held, dict) else None
     if not isinstance(there, dict):
         raise SemanticIdError(f"{path} is not a checkpoint of a training that can go on")

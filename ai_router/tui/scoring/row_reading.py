@@ -35,7 +35,7 @@ class RowReadingScreen(ListReadingScreen):
 
     thing = "row"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("reading.next", "reading.previous"),
+        *bind("reading.next", "reading.previous", "reading.next_item", "reading.previous_item"),
         *shown("evaluation.marks", "evaluation.copy"),
         *bind("evaluation.copy_json", "app.back"),
     ]

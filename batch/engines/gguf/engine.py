@@ -21,7 +21,7 @@ from batch.engines.local.core import item_sampling
 from batch.engines.local.folder import NO_TEMPLATE
 from batch.engines.local.memory import available
 from batch.engines.local.rows import RowCore
-from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError, PermanentError
+from batch.errors import Cause, ErrorClass, Failure, FatalError, MissingExtraError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
 
@@ -256,7 +256,7 @@ def _failed(error: Mapping[str, Any], context: int) -> Failure:
         sent = error.get("n_prompt_tokens")
         said = f"{sent:,} tokens" if isinstance(sent, int) else "more"
         text = f"the prompt is too long: {said}, and each answer's context is {context:,}"
-        return Failure(ErrorClass.PERMANENT, text)
+        return Failure(ErrorClass.PERMANENT, text, cause=Cause.REFUSED)
     message = " ".join(str(error.get("message") or error).split())[:400]
     code = error.get("code")
     refused = isinstance(code, int) and 400 <= code < 500
@@ -271,7 +271,7 @@ def _sampling_body(sampling: SamplingOptions, context: int) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
-        "repeat_penalty": sampling.repetition_penalty,
+        "repeat_penalty": 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty,
         "repeat_last_n": context,
         "seed": -1 if sampling.seed is None else sampling.seed % 2**32,
         "stop": list(sampling.stop),

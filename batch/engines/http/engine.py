@@ -387,7 +387,7 @@ class HttpEngine:
 
     def _fault(self, reply: Reply, alarms: list[str]) -> Failure | None:
         if reply.finish == "content_filter":
-            return Failure(ErrorClass.PERMANENT, "a content filter ended the answer")
+            return Failure(ErrorClass.PERMANENT, "a content filter ended the answer", cause=Cause.FILTERED)
         if alarms and self.server.on_alarm == "fail":
             return Failure(ErrorClass.PERMANENT, f"alarm: {alarms[0]}")
         if not reply.text.strip() and reply.finish == "length":

@@ -14,7 +14,7 @@ from batch.engines.desk import Desk
 from batch.engines.local import frames
 from batch.engines.local.flight import Event, Flight, HostedRun, tick, timing_of
 from batch.engines.local.process import ChildProcess, worker_env
-from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError
+from batch.errors import Cause, ErrorClass, Failure, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions, options_dict
 
@@ -190,7 +190,9 @@ class HostedEngine:
             flight.item.id,
             Answer(frame["text"], frame["extra"]) if done else None,
             duration_ns=duration,
-            error=None if done else Failure(ErrorClass(frame["class"]), frame["message"]),
+            error=None
+            if done
+            else Failure(ErrorClass(frame["class"]), frame["message"], cause=Cause(frame.get("cause", ""))),
             tokens_input=frame["in"],
             tokens_output=frame["out"],
             cost=0,

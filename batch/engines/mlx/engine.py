@@ -160,7 +160,12 @@ class MlxCore(RowCore):
             samplers=[make_sampler(self._mx, row.sampling) for row in rows],
             logits_processors=[
                 make_processors(
-                    self._mx, row.sampling, len(row.prompt), row.constraint, None if row.logprobs is None else row.raw
+                    self._mx,
+                    row.sampling,
+                    len(row.prompt),
+                    row.constraint,
+                    None if row.logprobs is None else row.raw,
+                    self._loaded.penalty,
                 )
                 for row in rows
             ],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, read_config, stay_offline
+from batch.engines.torch.asked import penalty_alone  # which knows nothing of torch
 from batch.engines.torch.troubles import whole  # which knows nothing of torch
 from batch.errors import FatalError, MissingExtraError
 
@@ -28,6 +29,7 @@ class Loaded:
     context: int | None  # most tokens, prompt and answer together; None where the config names no limit
     pads: bool  # whether prompts of different lengths can be read together
     about: Mapping[str, Any]
+    penalty: float = 1.0  # of repetition, as the model's generation config asks
 
 
 def load(path: str | Path, precision: str = "auto", adapter: str | Path | None = None) -> Loaded:
@@ -67,7 +69,9 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
     except Exception as error:  # mlx, mlx-lm, safetensors and transformers each raise their own
         raise FatalError(f"{folder}: {_problem(error)}") from error
     pads = _check_caches(folder, model)
-    notes = [] if tokenizer._tokenizer.chat_template else [NO_TEMPLATE]
+    penalty, notes = penalty_alone(folder)
+    if not tokenizer._tokenizer.chat_template:
+        notes.append(NO_TEMPLATE)
     if longest is not None and longest < (_context(config) or 0):
         notes.append(f"at most {longest:,} tokens: mlx-lm knows one of its two scales of positions (longrope)")
     return Loaded(
@@ -76,6 +80,7 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
         end_ids=frozenset(tokenizer.eos_token_ids),
         context=min(filter(None, (_context(config), longest)), default=None),
         pads=pads,
+        penalty=penalty,
         about={
             "device": "gpu" if on_gpu else "cpu",
             "precision": f"int{bits}" if bits else _precision(model),

@@ -1,0 +1,231 @@
+"""Every architecture of transformers as a tiny random model: its runner, and whether it answers as `generate`.
+
+`python -m tests.engines.architectures [--docs FILE] [NAME ...]` compares them and prints the
+documentation's table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from batch.engines.torch.runner import open_runner
+from batch.engines.torch.sequence import Sequence
+from batch.engines.torch.text import Detokenizer
+from batch.errors import FatalError
+from batch.options import SamplingOptions
+
+TOKENS = 12  # of each answer
+NEAR = 2e-3  # where the reference's two best logits are closer, either token is right
+PARAMETERS = 30_000_000  # a config that is larger has a size that SMALL does not know
+LENGTHS = (50, 3, 27, 50)
+# A size of a config, by all the names it goes by; only those that a config has are set.
+_SIZES: dict[int, str] = {
+    64: "hidden_size n_embd d_model dim lru_width",
+    96: "intermediate_size ffn_dim n_inner d_inner ffn_hidden_size shared_expert_intermediate_size block_ff_dim "
+    "shared_intermediate_size encoder_ffn_dim decoder_ffn_dim moe_shared_expert_intermediate_size d_ff "
+    "intermediate_size_mlp",
+    4: "num_hidden_layers n_layer n_layers num_layers num_attention_heads n_head n_heads num_heads decoder_layers "
+    "encoder_layers decoder_attention_heads encoder_attention_heads linear_num_value_heads mamba_n_heads "
+    "mamba_d_conv num_experts num_local_experts n_routed_experts moe_num_experts moe_k_dense",
+    2: "num_key_value_heads num_kv_heads linear_num_key_heads num_experts_per_tok num_experts_per_token moe_topk "
+    "moe_k top_k_experts moe_num_experts_per_tok num_global_key_value_heads mamba_expand "
+    "num_query_groups",
+    1: "n_group topk_group n_groups mamba_n_groups first_k_dense_replace n_shared_experts num_shared_experts "
+    "first_k_dense_layers moe_layer_start_index",
+    16: "head_dim kv_channels q_lora_rank kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim qk_head_dim "
+    "linear_key_head_dim linear_value_head_dim global_head_dim mamba_chunk_size chunk_size block_size "
+    "hidden_size_per_layer_input swa_head_dim swa_v_head_dim",
+    32: "moe_intermediate_size mamba_d_head mamba_head_dim expert_ffn_hidden_size moe_ffn_hidden_size",
+    8: "mamba_d_state state_size mamba_num_heads ssm_state_size mamba_dt_rank time_step_rank",
+    12: "sliding_window attention_window_size window_size attention_chunk_size",
+    320: "vocab_size vocab_size_per_layer_input",
+    160: "max_position_embeddings n_positions n_ctx seq_length max_seq_len",
+}
+SMALL = {name: size for size, names in _SIZES.items() for name in names.split()}
+# What one family wants otherwise.
+_ALL_HEADS = {"num_key_value_heads": 4}
+OWN: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(
+        ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note", "dots3_note_text"), _ALL_HEADS
+    ),
+    **dict.fromkeys(("glm4_moe_lite", "glm_moe_dsa", "longcat_flash", "youtu", "minicpm3", "kimi_linear"), _ALL_HEADS),
+    "codegen": {"rotary_dim": 8},
+    "gptj": {"rotary_dim": 8},
+    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "mamba2": {"num_heads": 8, "head_dim": 16, "expand": 2},
+    "bamba": {"mamba_n_heads": 8, "mamba_d_head": 16, "attn_layer_indices": [1, 3]},
+    "falcon_h1": {"mamba_n_heads": 4, "mamba_d_ssm": 64, "mamba_d_head": 16},
+    "granitemoehybrid": {
+        "mamba_n_heads": 8,
+        "mamba_d_head": 16,
+        "layer_types": ["mamba", "attention", "mamba", "attention"],
+    },
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False},
+    "lfm2": {"full_attn_idxs": [1, 3]},
+    "nemotron_h": {"hybrid_override_pattern": "M*-M", "mamba_num_heads": 8, "mamba_head_dim": 16},
+    "zamba": {"n_mamba_heads": 2, "mamba_dt_rank": 8},
+    "zamba2": {"mamba_ngroups": 1, "n_mamba_heads": 8, "mamba_headdim": 16, "num_mem_blocks": 1},
+    "llama4_text": {"no_rope_layers": [1, 1, 1, 0]},
+    "rwkv": {"attention_hidden_size": 64, "context_length": 160},
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "openai-gpt": {"n_positions": 160},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of an architecture: its runner and whether it is equal, or why it is refused."""
+
+    name: str
+    runner: str
+    said: str
+
+
+def make(name: str) -> Any:
+    """A tiny random model of an architecture; raises what transformers raises."""
+    made = CONFIG_MAPPING[name]
+    known = made().get_text_config(decoder=True).to_dict()
+    small: dict[str, Any] = {key: size for key, size in SMALL.items() if isinstance(known.get(key), int)}
+    small |= OWN.get(name, {})
+    small["pad_token_id"] = 0
+    if "is_decoder" in known:
+        small["is_decoder"] = True
+    config = type(made().get_text_config(decoder=True))(**small)
+    torch.manual_seed(7)
+    with contextlib.suppress(TypeError), torch.device("meta"):  # some make tensors that cannot be made there
+        size = sum(p.numel() for p in transformers.AutoModelForCausalLM.from_config(config).parameters())
+        if size > PARAMETERS:
+            raise ValueError(f"{size:,} parameters: its config has a size that the table does not name")
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for key in ("bos_token_id", "eos_token_id", "forced_eos_token_id"):
+        setattr(model.generation_config, key, None)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1 and parameter.is_floating_point():  # wide enough for answers that differ
+                parameter.normal_(0.0, 0.15, generator=generator)
+    return model
+
+
+def compare(name: str) -> Found:
+    """Rows of several lengths, joined and released one after the other, beside `generate` of each alone."""
+    try:
+        model = make(name)
+    except Exception as error:  # each family's own
+        return Found(name, "", f"not made: {type(error).__name__}: {' '.join(str(error).split())[:90]}")
+    with torch.inference_mode():
+        try:
+            runner = open_runner(model, 8)
+        except FatalError as error:
+            return Found(name, "", f"refused: {' '.join(str(error).split())[:90]}")
+        prompts = [[3 + (i * i * 7 + seed * i) % 300 for i in range(n)] for seed, n in enumerate(LENGTHS)]
+        ours = answers(runner, prompts)
+        try:
+            theirs = [expected(model, prompt) for prompt in prompts]
+            why = "`generate` is not what the model says without a cache"
+        except Exception as error:
+            theirs, why = [], f"`generate` fails: {type(error).__name__}"
+        if theirs and not wrong(ours, theirs):
+            return Found(name, runner.name, "equal")
+        if not wrong(ours, [whole(model, prompt) for prompt in prompts]):
+            return Found(name, runner.name, f"equal to whole passes ({why})")
+    return Found(name, runner.name, "differs")
+
+
+def answers(runner: Any, prompts: list[list[int]]) -> list[list[int]]:
+    """Greedy answers of rows that come two by two and end one by one."""
+    rows = [Sequence(i, p, SamplingOptions(), TOKENS + i, Detokenizer(None, [])) for i, p in enumerate(prompts)]
+    for row in rows:
+        runner.register(row)
+    waiting = list(rows)
+    while waiting or runner.rows:
+        coming, waiting = (waiting[:2], waiting[2:]) if waiting else ([], [])
+        if coming:
+            for row, logits in zip(coming, runner.prefill(coming), strict=True):
+                row.tokens.append(int(logits.argmax()))
+        for row, logits in zip(list(runner.rows), runner.decode(), strict=True):
+            row.tokens.append(int(logits.argmax()))
+        runner.release([row for row in runner.rows if len(row.tokens) >= row.max_tokens])
+    return [row.tokens[:TOKENS] for row in rows]
+
+
+def expected(model: Any, prompt: list[int]) -> tuple[list[int], list[float]]:
+    """By transformers, and how far apart the two best logits are at each token."""
+    out = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        **{"do_sample": False, "max_new_tokens": TOKENS, "pad_token_id": 0},
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    best = [scores[0].topk(2).values for scores in out.scores]
+    return out.sequences[0, len(prompt) :].tolist(), [float(two[0] - two[1]) for two in best]
+
+
+def whole(model: Any, prompt: list[int]) -> tuple[list[int], list[float]]:
+    """By passes over the whole text, without a cache."""
+    tokens, gaps = list(prompt), []
+    for _ in range(TOKENS):
+        two = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1].topk(2)
+        tokens.append(int(two.indices[0]))
+        gaps.append(float(two.values[0] - two.values[1]))
+    return tokens[len(prompt) :], gaps
+
+
+def wrong(ours: list[list[int]], theirs: list[tuple[list[int], list[float]]]) -> bool:
+    """Whether any answer differs."""
+    return any(differs(mine, *reference) for mine, reference in zip(ours, theirs, strict=True))
+
+
+def differs(ours: list[int], theirs: list[int], gaps: list[float]) -> bool:
+    """Whether a token is another where the reference was sure."""
+    at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    return len(ours) != len(theirs) if at is None else gaps[at] >= NEAR
+
+
+def names() -> list[str]:
+    """All that transformers has for causal language models."""
+    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def table(found: list[Found]) -> str:
+    """The table of the documentation."""
+    rows = [f"| {one.name} | {one.runner or '—'} | {one.said} |" for one in found]
+    return "\n".join(["| architecture | runner | beside `generate` |", "|---|---|---|", *rows])
+
+
+def main() -> int:
+    """Compare, print, and end with 1 where one differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="architectures; all where none is named")
+    parser.add_argument("--docs", type=Path, help="write the table into this file too, between its two marks")
+    args = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    found = []
+    for name in args.names or names():
+        found.append(compare(name))
+        sys.stderr.write(f"{found[-1].name}: {found[-1].runner or '—'}: {found[-1].said}\n")
+        gc.collect()
+    sys.stdout.write(table(found) + "\n")
+    if args.docs:
+        before, _, rest = args.docs.read_text().partition("<!-- architectures -->")
+        after = rest.partition("<!-- /architectures -->")[2]
+        marked = f"<!-- architectures -->\n\n{table(found)}\n\n<!-- /architectures -->"
+        args.docs.write_text(before + marked + after)
+    return int(any(one.said == "differs" for one in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
