@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -92,6 +92,12 @@ async def ask_once(
         await engine.close()
 
 
+async def _nothing() -> AsyncIterator[BatchItem[Request]]:
+    none: tuple[BatchItem[Request], ...] = ()
+    for item in none:
+        yield item
+
+
 class EnginePool:
     """Keeps one engine open for the last model asked; closed when another is asked, on idle, and by `close`."""
 
@@ -118,13 +124,25 @@ class EnginePool:
         """The id of the model that is open, or nothing."""
         return self._model if self._engine is not None else ""
 
-    def ask(self, spec: ModelSpec, prompt: str, sampling: SamplingOptions) -> Asking:
-        """Begin to answer; what was being answered before is stopped."""
+    def warm_up(self, spec: ModelSpec) -> None:
+        """Load a local model ahead of its first question; what goes wrong is said when that is asked."""
+        if not spec.is_remote and self.warm != spec.id and (self._asking is None or self._asking.over):
+            self._submit(self._load(spec))
+
+    def ask(
+        self, spec: ModelSpec, prompt: str, sampling: SamplingOptions, before: Sequence[tuple[str, str]] = ()
+    ) -> Asking:
+        """Begin to answer; what was being answered before is stopped. `before` are questions and answers so far."""
         self.stop()
         self._number += 1
         asking = self._asking = Asking(prompt, spec.id, self._number)
         params = {name: value for name, value in options_dict(sampling).items() if name != "system"}
-        messages = [{"role": "user", "content": prompt}]
+        messages = [
+            {"role": role, "content": text}
+            for turn in (*before, (prompt, None))
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+            if text is not None
+        ]
         if sampling.system:
             messages.insert(0, {"role": "system", "content": sampling.system})
         extra = {"messages": messages, "params": params}
@@ -169,6 +187,22 @@ class EnginePool:
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
+
+    async def _load(self, spec: ModelSpec) -> None:
+        if self._task is not None and not self._task.done():
+            return
+
+        async def load() -> None:
+            with suppress(Exception):
+                if self._engine is None or self._model != spec.id:
+                    await self._close_now()
+                    self._engine, self._model = self._make(spec), spec.id
+                answers: AsyncIterator[BatchResponse[Answer]] = self._engine.answer(_nothing(), MemoryDesk())
+                async with aclosing(answers) as responses:  # type: ignore[type-var]
+                    async for _ in responses:
+                        pass
+
+        self._task = asyncio.create_task(load())
 
     # -- on the loop ----------------------------------------------------------------------------------------------
 

@@ -78,7 +78,8 @@ def plan_for(
 ) -> JobPlan:
     """The plan of a job over any source; a dataset's is scored, and its rows go to the workspace's outputs."""
     if not isinstance(source, DatasetSource):
-        return JobPlan(spec.id, sampling, run, source.name)
+        kept = getattr(source, "kept", None)  # of a table, so that its answers find their rows
+        return JobPlan(spec.id, sampling, run, source.name, table=kept() if kept is not None else None)
     output = free_output(workspace.outputs, source.file.stem)
     details = {**dataset_details(source), "output_file": str(output), "output_name": str(output)}
     if spec.adapter is not None:

@@ -60,6 +60,7 @@ class JobPlan:
     shard: tuple[int, int] | None = None  # of an input that several jobs share: which of how many, from 1
     lanes: list[str] = field(default_factory=list)  # models beside its own that items are meant for
     chains: dict[str, Any] = field(default_factory=dict)  # lanes of several models: {name: {use: [...], check: {...}}}
+    only: list[str] = field(default_factory=list)  # the only models that may answer, where that was said
     compared: dict[str, Any] | None = None  # of a comparison: its own {"group": id, "models": [...]}
     stored: Path | None = field(default=None, compare=False)  # the job's file, where the plan was read from one
 
@@ -81,6 +82,8 @@ class JobPlan:
         config["lanes"] = self.lanes
         if self.chains:
             config["chains"] = self.chains
+        if self.only:
+            config["only"] = self.only
         return {**config, **kind_of(self.kind).kept(self.details)}
 
 
@@ -165,6 +168,7 @@ def plan_of(job: BatchJob) -> JobPlan:
         shard=shard_of(config),
         lanes=[str(lane) for lane in config.get("lanes", ())],
         chains=dict(config.get("chains", {})),
+        only=[str(model) for model in config.get("only", ())],
         compared=config.get("compared"),
     )
 
@@ -206,8 +210,9 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
     def make(spec: ModelSpec, sampling: SamplingOptions, **how: Any) -> Engine[Request, Answer]:
         return reusing(make_engine(spec, sampling, **how), spec, sampling, plan.run.reuse, answers)
 
-    if plan.lanes:
-        return kind.wrapped(lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains))
+    if plan.lanes or spec.fallback:
+        made = lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains, plan.only)
+        return kind.wrapped(made)
     check_choices([spec], plan.run)
     spec = spec.configured(plan.run)
     return kind.wrapped(make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout))
@@ -270,12 +275,14 @@ def start(
 
 
 def spare_collector() -> None:
-    """Leave what is loaded by now out of garbage collection, once: it lives as long as the process.
+    """Leave what is loaded by now out of garbage collection, once: it lives as long as the process; and look less often
+    for cycles among what is made later, of which a run leaves next to none.
 
     Beside a fast run, walking it again and again took a fifth of the time.
     """
     if not gc.get_freeze_count():
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
 
 
 def check_free(job: BatchJob) -> None:

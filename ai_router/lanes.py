@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ai_router.models import ModelSpec, Registry, UnknownModelError
 from ai_router.models.factory import describe_for_engine
+from ai_router.models.fallbacks import chain_of
 from batch.engines import registry as engines
 from batch.engines.base import Engine
 from batch.engines.lane import Lane
@@ -99,13 +100,15 @@ def lanes_engine(
     lanes: Iterable[str],
     make: Callable[..., Engine[Request, Answer]],
     chains: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
 ) -> LanesEngine:
     """One lane for the job's own model and one for each of `lanes`, by their ids.
 
     What was chosen for the job holds on every lane; under it, each model has its own sampling. `make` makes a
     model's engine, as `ai_router.models.make_engine` does. A lane of `chains` (`use`: models, `check`) is its first
-    model; what that cannot answer, or answers in a way that fails the check, goes on to the others. Raises FatalError
-    for a model that is gone or not ready.
+    model; what that cannot answer, or answers in a way that fails the check, goes on to the others; and from each model
+    to the fallbacks that models.yaml gives it, of which `only` these may answer. Raises FatalError for a model that is
+    gone or not ready; a fallback that is not ready is a lane that is down.
     """
     from batch.engines.lanes import LanesEngine
 
@@ -114,11 +117,13 @@ def lanes_engine(
     specs = models_of(registry, default, lanes, chains)
     check_choices(specs, run)
     made: dict[str, Lane] = {}
-    for spec in specs:
-        if not spec.ready:
+    found = {spec.id: spec for spec in registry.all()}
+    for number, spec in enumerate(chain_of(specs, found, only)):
+        if not spec.ready and number < len(specs):
             raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
         own = build_options(SamplingOptions, {**spec.sampling, **chosen})
         made[spec.id] = _lane(spec.configured(run), own, run, make)
+    made = {name: replace(lane, fallback=tuple(n for n in lane.fallback if n in made)) for name, lane in made.items()}
     chained = [_chain(name, chain, made) for name, chain in chains.items()]
     return LanesEngine([*made.values(), *chained], default.id)
 
@@ -142,7 +147,8 @@ def models_of(
 def _chain(name: str, chain: Mapping[str, Any], made: Mapping[str, Lane]) -> Lane:
     """A lane of its own for the first model of a chain; the others are the models' own lanes."""
     first, *rest = (str(model) for model in chain["use"])
-    lane = replace(made[first], name=name, fallback=tuple(rest))
+    passed = bool(chain.get("pass_filtered")) or made[first].pass_filtered
+    lane = replace(made[first], name=name, fallback=(*rest, *made[first].fallback), pass_filtered=passed, model=first)
     if not (said := chain.get("check")):
         return lane
 
@@ -158,6 +164,9 @@ def _lane(
     spec: ModelSpec, sampling: SamplingOptions, run: RunOptions, make: Callable[..., Engine[Request, Answer]]
 ) -> Lane:
     def made() -> Engine[Request, Answer]:
+        if not spec.ready:
+            raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
         return make(spec, sampling, workers=run.workers, timeout=run.timeout)
 
-    return Lane(spec.id, made, retries=run.retries, local=not spec.is_remote)
+    return Lane(spec.id, made, retries=run.retries, fallback=spec.fallback, pass_filtered=spec.pass_filtered,
+                local=not spec.is_remote)  # fmt: skip

@@ -31,6 +31,7 @@ class Cause(StrEnum):
     RATE = "rate"  # too many requests or tokens: the other side asks to go slower
     SERVER = "server"  # the other side is overloaded, slow or unreachable; nothing is wrong with the item
     REFUSED = "refused"  # this model will not or cannot answer the item; another one may
+    FILTERED = "filtered"  # a content filter holds it back; another model may have it where the user allows that
 
 
 @dataclass(frozen=True, slots=True)

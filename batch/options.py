@@ -89,8 +89,12 @@ class SamplingOptions:
     top_p: float = option(1.0, "keep the smallest set of tokens with this much probability", minimum=0, maximum=1)
     top_k: int = option(0, "keep the K likeliest tokens; 0 keeps all", minimum=0, metavar="K", advanced=True)
     min_p: float = option(0.0, "drop tokens below this share of the likeliest one", minimum=0, maximum=1, advanced=True)
-    repetition_penalty: float = option(
-        1.0, "above 1 discourages tokens that were used already", minimum=0.01, maximum=10, advanced=True
+    repetition_penalty: float | None = option(
+        None,
+        "above 1 discourages tokens that were used already; 1 switches off what the model's own configuration asks for",
+        minimum=0.01,
+        maximum=10,
+        advanced=True,
     )
     seed: int | None = option(None, "same seed, same answers at temperature above 0", minimum=0, metavar="N")
     stop: list[str] = option([], "end the answer before this text (may be repeated)", metavar="TEXT", advanced=True)

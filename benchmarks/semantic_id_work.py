@@ -56,7 +56,10 @@ def prepare(folder: str, rows: int, kind: str) -> None:
     path = Path(folder) / "features.npy"
     write_rows(path, rows, kind)
     sample = np.load(path, mmap_mode="r")[:8192]
-    save_rqvae(train(sample, TrainConfig(epochs=1, kmeans_n_init=2), strict=False), Path(folder) / "model.pt")
+    save_rqvae(
+        train(sample, TrainConfig(method="gradient", epochs=1, kmeans_n_init=2), strict=False),
+        Path(folder) / "model.pt",
+    )
 
 
 class Clock:

@@ -103,7 +103,7 @@ def test_a_place_that_takes_too_long_holds_nobody_up(home: Path, monkeypatch: py
 
 
 def test_larger_than_memory_says_both_numbers(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.engines.gguf.memory.total", lambda: 1000)
+    monkeypatch.setattr("batch.engines.local.memory.total", lambda: 1000)
     (home / "work" / "models").mkdir(parents=True)
     written(home / "work" / "models" / "big.gguf")
     assert "this machine has 0.0 GB" in models(home)["big"].why

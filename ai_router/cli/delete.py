@@ -10,6 +10,7 @@ from ai_router.cli.text import can_ask, confirm, narrate
 from batch.checkpoint import delete_checkpoint, find_job
 from batch.checkpoint.listing import read_info
 from batch.checkpoint.lock import lock_owner
+from batch.checkpoint.trash import throw_away
 from batch.errors import CheckpointError
 
 USAGE = "JOB [options]"
@@ -24,6 +25,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb."""
     parser.add_argument("job", metavar="JOB", help="id, beginning of an id, or file of a job")
+    parser.add_argument("--trash", action="store_true", help="into the trash, from where restore takes it back")
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -40,6 +42,10 @@ def main(args: argparse.Namespace, session: Session) -> int:
         what = f"the damaged checkpoint {path}"
     if owner := lock_owner(path):
         raise CheckpointError(f"Job {name} is being run by process {owner.pid}; stop it with: ai-router stop {name}")
+    if args.trash:
+        throw_away(path)
+        narrate(f"Moved {what} to the trash; to take it back: ai-router restore {name}")
+        return Exit.DONE
     if not args.yes:
         if not can_ask():
             raise UsageError(f"Nobody can be asked here; to delete {what}, add --yes")

@@ -20,6 +20,7 @@ from ai_router.cli.signals import Signals
 from ai_router.cli.text import emit, plural
 from ai_router.kinds import Output, counted, kind_of
 from ai_router.kinds.base import SCORE
+from ai_router.models.line import place_of, words_of
 from batch.checkpoint import CheckpointStore
 from batch.errors import BatchError, ExportError, MissingExtraError
 from batch.job import BatchJob
@@ -119,9 +120,8 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
 def _note_engine(snapshot: Snapshot, display: Display) -> None:
     """The model's line, where its engine has something to say beside the ordinary."""
     about = snapshot.engine_about
-    if notes := about.get("notes"):
-        place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
-        display.note(" · ".join([snapshot.model_id, place, *map(str, notes)]))
+    if about.get("notes"):
+        display.note(" · ".join([snapshot.model_id, place_of(about), *words_of(about)]))
 
 
 def _print_interrupt(run: RunHandle, count: int, display: Display) -> None:

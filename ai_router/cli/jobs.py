@@ -22,6 +22,7 @@ HEADS = ("ID", "STATUS", "PROGRESS", "FAILED", "MODEL", "AGE", "SOURCE")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb."""
+    parser.add_argument("--tag", metavar="TAG", default="", help="only jobs with this tag")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -29,6 +30,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     folder = session.workspace.checkpoints
     found = list_jobs(folder)
+    if args.tag:
+        found[:] = [info for info in found if args.tag in info.about.tags]
     if args.json:
         emit_json([facts(info) for info in found])
     elif found:
@@ -55,6 +58,9 @@ def facts(info: CheckpointInfo) -> dict[str, object]:
         "elapsed": round(info.elapsed, 3),
         "source": info.source,
         "reason": info.reason,
+        "name": info.about.name,
+        "tags": list(info.about.tags),
+        "note": info.about.note,
     }
 
 
@@ -75,5 +81,5 @@ def _row(info: CheckpointInfo) -> list[str]:
         f"{info.failed:,}",
         info.model_id,
         age(info.timestamp),
-        info.source or "—",
+        " ".join([info.about.name or info.source or "—", *(f"#{tag}" for tag in info.about.tags)]),
     ]

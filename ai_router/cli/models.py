@@ -13,7 +13,7 @@ from ai_router.cli.text import emit, emit_json, is_terminal, narrate, plural, ta
 from ai_router.models import ModelSpec
 from ai_router.models.discovery.servers import find_servers
 from ai_router.models.entries import json_schema
-from batch.engines.gguf import memory
+from batch.engines.local import memory
 
 USAGE = "[test MODEL | pull HUB-ID | add PATH-OR-URL] [options]"
 DESCRIPTION = """\

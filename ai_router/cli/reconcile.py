@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ai_router import jobs
-from ai_router.cli.cancel import change
+from ai_router.batches import change, open_of
 from ai_router.cli.errors import Exit
-from ai_router.cli.remote import open_of
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import can_ask, confirm, emit, narrate
 from batch.checkpoint import submissions

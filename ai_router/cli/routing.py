@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, narrate, plural, table
 from batch.options import SamplingOptions
-from batch.prices import dollars
 from batch.sources import Source
 
 if TYPE_CHECKING:
-    from ai_router.routing.plan import Figures, FilePlan, Wish
+    from ai_router.routing.plan import FilePlan, Wish
     from ai_router.routing.router import Router
 
 AUTO = "auto"
@@ -93,6 +92,8 @@ def planned(
 
 def lines_of(plan: FilePlan) -> list[str]:
     """A plan, for people to read."""
+    from ai_router.routing.words import sentence
+
     rows = [[inert(lane), f"{count:,}", inert(why)] for lane, why, count in plan.why()[:MOST_REASONS]]
     found = table(("MODEL", "ITEMS", "WHY"), rows, right=("ITEMS",)).splitlines()
     if (more := len(plan.why()) - MOST_REASONS) > 0:
@@ -102,31 +103,10 @@ def lines_of(plan: FilePlan) -> list[str]:
     return found + plan.notes
 
 
-def sentence(figures: Figures, total: int) -> str:
-    """What is expected, in one line."""
-    said = []
-    if figures.score is not None:
-        mean, low, high = figures.score
-        of = "" if figures.known == total else f" of the {figures.known:,} items that are known of"
-        said.append(f"{mean:.0%} right expected{of} ({low:.0%}–{high:.0%})")
-    else:
-        said.append("no evidence of how much will be right")
-    said.append(f"cost {cost_text(figures)}")
-    if figures.seconds is not None:
-        said.append(f"{figures.seconds:,.0f} s of answering, one after the other")
-    return ", ".join(said)
-
-
-def cost_text(figures: Figures) -> str:
-    """`$6.10 ($5.80–$6.40)`; `unknown` where a price is not known."""
-    if figures.cost is None:
-        return "unknown"
-    mean, low, high = (round(value) for value in figures.cost)
-    return dollars(mean) if high - low < 1 else f"{dollars(mean)} ({dollars(low)}–{dollars(high)})"
-
-
 def curve_table(plan: FilePlan) -> str:
     """Each model alone, auto, and what lies between."""
+    from ai_router.routing.words import cost_text
+
     rows = []
     for one in plan.curve:
         score = "unknown" if one.score is None else f"{one.score[0]:.1%} ({one.score[1]:.1%}–{one.score[2]:.1%})"

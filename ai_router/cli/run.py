@@ -15,6 +15,7 @@ from ai_router.cli.display import KINDS, Display, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
 from ai_router.cli.following import PRIVATE, AfterRun, detach, run_job
+from ai_router.cli.jobfiles import save_template, trusted_template
 from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
@@ -23,11 +24,10 @@ from ai_router.cli.trying import try_first
 from ai_router.models import ModelSpec
 from ai_router.models.factory import check_cluster
 from ai_router.settings import Settings
-from ai_router.trust import allowed, claims_in, remember, withheld_text
 from batch.errors import BatchError
 from batch.items import Request
 from batch.job import BatchJob
-from batch.jobfile import ExportOptions, JobFile, SourceOptions, load_jobfile, save_jobfile
+from batch.jobfile import ExportOptions, JobFile, SourceOptions
 from batch.notify import NotifyOptions, check_options
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
 from batch.running.policy import ErrorStrategy
@@ -133,7 +133,7 @@ class _Task:
 
 def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _Task:
     whole, prompt = tables.split_templates(args.template)
-    jobfile = _template(user_path(whole), display) if whole else JobFile()
+    jobfile = trusted_template(user_path(whole), display) if whole else JobFile()
     _take_flags(jobfile, args)
     if prompt is not None:
         jobfile.source.template = prompt
@@ -175,17 +175,6 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
         source.close()
         raise
     return _Task(jobfile, spec, source, after, router)
-
-
-def _template(path: Path, display: Display) -> JobFile:
-    """The template, without the command and the webhook that it is not trusted with."""
-    jobfile = load_jobfile(path)
-    notify = jobfile.notify
-    claims = claims_in({"notify": {"command": notify.command, "webhook": notify.webhook}})
-    if not allowed(path, claims):
-        display.note(f"Warning: {withheld_text(path, claims, folder=False)}")
-        jobfile.notify = replace(notify, command=None, webhook=None)
-    return jobfile
 
 
 def _take_flags(jobfile: JobFile, args: argparse.Namespace) -> None:
@@ -244,13 +233,13 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
         if planned is not None:
             emit(f"plan: {planned.text}")
         tables.show_preview(source)
-        _save_template(args, jobfile, display)
+        save_template(args, jobfile, display)
         return Exit.DONE if report.ok else Exit.USAGE
     _judge(report, task.after, args, display)
     _afford(task, planned, display)
     plan.table = tables.kept(source)
     _mention_answers(source, display)
-    _save_template(args, jobfile, display)
+    save_template(args, jobfile, display)
     requests = source if task.router is None else _routed(task, plan, args, display)
     if plan.shard is not None:
         requests = shards.of_shard(requests, plan.shard)
@@ -285,6 +274,7 @@ def _routed(task: _Task, plan: jobs.JobPlan, args: argparse.Namespace, display: 
     if not args.yes and figures and figures.cost and figures.cost[0] and can_ask() and not confirm("Run it so?"):
         raise UsageError("Nothing was run")
     plan.chains = {lane: asdict(chain) for lane, chain in routed.chains.items()}
+    plan.only = list(task.router.only)
     return routed.directed(task.source)
 
 
@@ -376,42 +366,3 @@ def _reserve_stream(export: ExportOptions) -> None:
         from batch.export import JsonlStream
 
         JsonlStream(path, new=True).close()
-
-
-def _save_template(args: argparse.Namespace, jobfile: JobFile, display: Display) -> None:
-    if not args.save_template:
-        return
-    target = user_path(args.save_template).absolute()
-    saved = replace(
-        jobfile,
-        source=replace(
-            jobfile.source,
-            path=_relative(jobfile.source.path, target.parent),
-            template=_relative(jobfile.source.template, target.parent),
-        ),
-        export=replace(
-            jobfile.export,
-            path=_relative(jobfile.export.path, target.parent),
-            stream=_relative(jobfile.export.stream, target.parent),
-            merge=_relative(jobfile.export.merge, target.parent),
-        ),
-        notify=replace(jobfile.notify, **given(args, NotifyOptions)),
-    )
-    try:
-        save_jobfile(target, saved)
-        # What it names was said on this command line, or was allowed already.
-        remember(target, claims_in({"notify": {"command": saved.notify.command, "webhook": saved.notify.webhook}}))
-    except BatchError as error:
-        raise UsageError(str(error)) from None
-    display.note(f"Wrote the template {target}")
-
-
-def _relative(path: str | None, folder: Path) -> str | None:
-    """A path as a template in this folder has it; paths in a template are relative to it."""
-    if path is None or path == output.STDOUT:
-        return path
-    absolute = user_path(path).absolute()
-    try:
-        return os.path.relpath(absolute, folder).replace(os.sep, "/")
-    except ValueError:  # another drive
-        return str(absolute)

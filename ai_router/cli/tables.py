@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.cli.session import UsageError
 from ai_router.cli.text import emit
+from ai_router.templates import read_template
 from batch.jobfile import ExportOptions, JobFile
-from batch.sources import Source, open_source, user_path
+from batch.sources import Source, open_source
 
 if TYPE_CHECKING:
     from ai_router.models import ModelSpec
 
 _OPTIONS = (".yaml", ".yml")
 _SHOWN_ROWS = 3
-_LONGEST_TEMPLATE = 1 << 20  # bytes
 _VALUE = "«{}»"
 
 
@@ -45,21 +45,6 @@ def source_of(jobfile: JobFile) -> Source:
         skip_invalid=asked.skip_invalid,
         format=asked.format,
     )
-
-
-def read_template(name: str) -> str:
-    """The text of a template's file."""
-    path = user_path(name)
-    try:
-        if path.stat().st_size > _LONGEST_TEMPLATE:
-            raise UsageError(f"{name} is too long for a template")
-        return path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"Template not found: {name}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"The template {name} is not UTF-8") from None
-    except OSError as error:
-        raise UsageError(f"The template {name} cannot be read: {error.strerror or error}") from None
 
 
 def check_merge(export: ExportOptions, source: Source, jobfile: JobFile, spec: ModelSpec) -> None:

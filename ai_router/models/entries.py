@@ -41,6 +41,8 @@ COMMON: Mapping[str, EngineOption] = {
     "notes": EngineOption("a remark shown with it"),
     "sampling": EngineOption("its own defaults of sampling", dict),
     "adapter": EngineOption("a folder with a LoRA adapter to put over the weights"),
+    "fallback": EngineOption("models that answer where this one is down, refuses or has no room, in this order", list),
+    "pass_filtered": EngineOption("whether these may have what a content filter of this one holds back", bool),
     "resources": EngineOption(
         "what one copy takes of a cluster's node: cpus, gpus, memory_gb, and the most copies, actors", dict
     ),
@@ -113,7 +115,9 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
         engine_options=options,
         context=read.value("context", COMMON["context"]),
     )
-    return replace(made, resources=read.resources())
+    fallback = tuple(map(str, read.value("fallback", COMMON["fallback"]) or ()))
+    passed = bool(read.value("pass_filtered", COMMON["pass_filtered"]))
+    return replace(made, resources=read.resources(), fallback=fallback, pass_filtered=passed)
 
 
 @dataclass(frozen=True, slots=True)

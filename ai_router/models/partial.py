@@ -18,7 +18,7 @@ def fetch(repo: str, path: str, size: int, cache: Path, endpoint: str | None, ba
     import huggingface_hub as hub
     from filelock import FileLock, Timeout
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     url = hub.hf_hub_url(repo, path, endpoint=endpoint)
     found = hub.get_hf_file_metadata(url, endpoint=endpoint)

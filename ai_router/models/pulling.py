@@ -78,9 +78,9 @@ def pull(name: str, progress: Progress, moved: Moved | None = None) -> Path:
 
 def _bar(moved: Moved, before: int, whole: int) -> Any:
     """A progress bar, as the library asks for one, that shows nothing and tells `moved`."""
-    from tqdm.auto import tqdm
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-    class Bar(tqdm):  # type: ignore[misc, type-arg]
+    class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             self.came = int(kwargs.get("initial") or 0)

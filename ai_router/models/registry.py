@@ -12,6 +12,7 @@ from ai_router.models.discovery import describe, found
 from ai_router.models.discovery.adapters import with_adapters
 from ai_router.models.discovery.describe import SUFFIXES
 from ai_router.models.entries import read_entries
+from ai_router.models.fallbacks import with_fallbacks
 from ai_router.models.remote import remote_spec
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError, Workspace
@@ -37,6 +38,7 @@ class Registry:
             self._models.setdefault(spec.id, spec)
         for spec in with_adapters(workspace, self._models.values(), self.skipped):
             self._models.setdefault(spec.id, spec)
+        self._models = with_fallbacks(self._models)
 
     def all(self) -> list[ModelSpec]:
         """Every model, ready or not."""

@@ -81,7 +81,7 @@ def _first(url: str, ollama: bool) -> Found:
     try:
         found = ollama_models(url) if ollama else models_of(url)
     except FatalError as error:
-        raise ServerModelError(f"{error}; to name the model yourself: {url}#NAME") from None
+        raise FatalError(f"{error}; to name the model yourself: {url}#NAME") from None
     if not found:
         raise ServerModelError(f"{url} lists no models; name one: {url}#NAME")
     return found[0]

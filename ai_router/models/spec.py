@@ -49,6 +49,8 @@ class ModelSpec:
     engine_options: Mapping[str, Any] = field(default_factory=dict)  # of the engine's options, what models.yaml says
 
     resources: Mapping[str, Any] = field(default_factory=dict)  # of a cluster's node, what one copy of it takes
+    fallback: tuple[str, ...] = ()  # models that answer where this one cannot, in this order
+    pass_filtered: bool = False  # whether they may have what its content filter holds back
     cluster: str | None = None  # of a run: where it runs instead of here
     ship: bool = False  # of a run: whether its folder is sent to the nodes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ai_router.routing.assign import with_dial
@@ -81,9 +82,11 @@ def curve_of(router: Router, left: Items, score: Any, filled: Any, cost: Any, au
     made = [auto]
     for at, model in enumerate(router.allowed):
         if usable[:, at].all():
-            made.append(figures_of(f"all {model}", router, left, np.full(len(score), at), score, cost))
+            alone = figures_of(f"all {model}", router, left, np.full(len(score), at), score, cost)
+            made.append(replace(alone, model=model))
     if not np.isnan(cost[usable]).any() and np.ptp(np.where(usable, cost, 0.0)) > 0:
         for dial in (0.1, 0.25, 0.5, 0.75):
             chosen = with_dial(filled, np.nan_to_num(cost), dial).models
-            made.append(figures_of(f"auto, dial {dial:g}", router, left, chosen, score, cost))
+            between = figures_of(f"auto, dial {dial:g}", router, left, chosen, score, cost)
+            made.append(replace(between, dial=dial))
     return sorted(made, key=lambda one: (one.cost is None, one.cost or (0.0,), one.seconds or 0.0))

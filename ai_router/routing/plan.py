@@ -31,6 +31,8 @@ class Figures:
     cost: tuple[float, float, float] | None  # billionths of a dollar; None where a price is not known
     seconds: float | None
     known: int = 0  # items whose score is known
+    model: str = ""  # where one model answers all
+    dial: float | None = None  # where the dial stands there
 
 
 @dataclass(slots=True)

@@ -61,6 +61,7 @@ def plan_file(
     if not number:
         raise RoutingError("There is nothing to route: the file has no prompts")
     decide(router, plan, items, wish, curve=curve)
+    plan.notes += router.left_out
     plan.chains = {lane: chain for lane, chain in router.chains.items() if lane in plan.lanes}
     return plan
 

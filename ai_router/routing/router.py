@@ -11,7 +11,7 @@ from ai_router.routing.categories import category_of
 from ai_router.routing.cues import CATEGORIES
 from ai_router.routing.evidence import ENOUGH, Evidence, Rates, best_single, vector
 from ai_router.routing.predictor import Predictor, fit
-from ai_router.routing.rules import Route, RouteError, about_tokens, known, read_routes
+from ai_router.routing.rules import Route, RouteError, about_tokens, known, lane_of, read_routes
 from batch.errors import BatchError
 from batch.items import Request
 
@@ -30,6 +30,7 @@ class Chain:
 
     use: tuple[str, ...]
     check: Mapping[str, object] | None = None
+    pass_filtered: bool = False  # whether what a content filter holds back goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Router:
     predictors: dict[str, Predictor] = field(default_factory=dict)
     default: str = ""
     chains: dict[str, Chain] = field(default_factory=dict)
+    only: tuple[str, ...] = ()  # the models that were named as the only ones, fallbacks included
 
     def by_rule(self, request: Request, category: tuple[str, float]) -> Choice | None:
         """What the routes say; None where none matches."""
@@ -71,7 +73,7 @@ class Router:
                 lane = route.lane
                 if models != route.use:
                     why = f"{why}; too long for {', '.join(m for m in route.use if m not in models)}"
-                    lane = " → ".join(models) + (f" ({route.check.text})" if route.check and len(models) > 1 else "")
+                    lane = lane_of(models, route)
                 self._remember(lane, models, route)
                 return Choice(lane, models, f"{where}: {why}", *category, by="rule")
         return None
@@ -80,11 +82,22 @@ class Router:
         if len(models) > 1 and lane not in self.chains:
             import json
 
-            self.chains[lane] = Chain(models, json.loads(route.check.said) if route.check else None)
+            said = json.loads(route.check.said) if route.check else None
+            self.chains[lane] = Chain(models, said, route.pass_filtered)
 
     def _has_room(self, model: str, request: Request) -> bool:
         spec = self.registry.get(model)
         return spec.context is None or about_tokens(request.text) < spec.context
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each fallback that models.yaml gives to a model and this job may not use."""
+        return [
+            f"{model} does not fall back to {other}, which is not among the models that this job may use"
+            for model in self.only
+            for other in self.registry.get(model).fallback
+            if other not in self.only
+        ]
 
     @property
     def widest(self) -> ModelSpec:
@@ -207,7 +220,7 @@ def make_router(registry: Registry, models: Sequence[str] = (), *, default: str 
         rates = evidence.rates()
         if _has_numpy():
             predictors = {model: made for model in allowed if (made := fit(evidence, model)) is not None}
-    return Router(registry, tuple(allowed), routes, rates, predictors, default)
+    return Router(registry, tuple(allowed), routes, rates, predictors, default, only=tuple(allowed) if models else ())
 
 
 def _allowed(registry: Registry, models: Sequence[str], routes: Sequence[Route], default: str) -> list[str]:

@@ -33,7 +33,7 @@ REGEX_SECONDS = 0.25
 MATCH_KEYS = (
     "regex", "keywords", "language", "min_tokens", "max_tokens", "code", "schema", "column", "category", "likely",
 )  # fmt: skip
-ROUTE_KEYS = ("name", "match", "use", "check")
+ROUTE_KEYS = ("name", "match", "use", "check", "pass_filtered")
 _ARROW = " → "
 
 
@@ -77,12 +77,12 @@ class Route:
     use: tuple[str, ...]
     name: str = ""
     check: Check | None = None
+    pass_filtered: bool = False  # whether the chain goes on where a content filter holds an answer back
 
     @property
     def lane(self) -> str:
         """What an item's model is called: the model, or the whole chain."""
-        checked = f" ({self.check.text})" if self.check else ""
-        return _ARROW.join(self.use) + checked
+        return lane_of(self.use, self)
 
     def fits(self, request: Request, category: tuple[str, float] | None) -> str | None:
         """Why an item falls under it, in a few words; None where it does not. Raises RouteError on a slow regex."""
@@ -153,6 +153,13 @@ class Route:
         return bool(found)
 
 
+def lane_of(models: Sequence[str], route: Route) -> str:
+    """What the lane of these models of a route is called; of two lanes with one name, both do the same."""
+    beside = [route.check.text] if route.check and len(models) > 1 else []
+    beside += ["past filters"] if route.pass_filtered and len(models) > 1 else []
+    return _ARROW.join(models) + (f" ({'; '.join(beside)})" if beside else "")
+
+
 def _wants_schema(request: Request) -> bool:
     params = request.params
     return bool(params.get("response_format") or params.get("json_schema") or params.get("schema"))
@@ -207,7 +214,10 @@ class _Reader:
         if check is not None and len(use) < 2:
             raise self.error(self.entry, "check", "a check needs a second model that answers where it fails")
         name = self.entry.get("name")
-        return Route(self.entry.line, self.match(), use, str(name) if name is not None else "", check)
+        passed = self.flag(self.entry, "pass_filtered") or False
+        if passed and len(use) < 2:
+            raise self.error(self.entry, "pass_filtered", "pass_filtered needs a second model that answers then")
+        return Route(self.entry.line, self.match(), use, str(name) if name is not None else "", check, passed)
 
     def use(self) -> tuple[str, ...]:
         said = self.entry.get("use")
@@ -289,7 +299,8 @@ class _Reader:
     def flag(self, said: YamlMap, key: str) -> bool | None:
         value = said.get(key)
         if value is not None and not isinstance(value, bool):
-            raise self.error(said, key, f"match.{key} is true or false")
+            where = key if said is self.entry else f"match.{key}"
+            raise self.error(said, key, f"{where} is true or false")
         return value
 
     def columns(self, said: YamlMap) -> dict[str, tuple[str, ...]]:

@@ -69,6 +69,8 @@ _EVERYWHERE = (
            method="app.command_palette"),
     Action("app.quit", "q", "quit", "Leave ai-router; asks first while a job is running", "Everywhere", False,
            method="app.quit"),
+    Action("app.runs", "ctrl+b", "running job", "To what is running; again: to the next of them", "Everywhere", False,
+           method="app.next_run", priority=True),
     Action("app.mouse", "m", "mouse", "Give the mouse to the terminal, to select text with it, or take it back",
            "Everywhere", False, method="app.toggle_mouse"),
     Action("app.up", "0", "back", "Back, on menus", "Everywhere", False, method="back"),
@@ -98,7 +100,13 @@ _JOBS = (
     Action("jobs.resume", "r", "resume", "Run what is missing; of a running job, watch it", "Jobs"),
     Action("jobs.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Jobs"),
     Action("jobs.export", "e", "export", "Write the results to a file", "Jobs"),
-    Action("jobs.delete", "d,delete", "delete", "Delete this job and its answers, after asking", "Jobs"),
+    Action("jobs.again", "a", "again", "A new job of its items, with another model or other options", "Jobs"),
+    Action("jobs.label", "n", "name", "Give this job, or the marked ones, a name, tags or a note", "Jobs", False),
+    Action("jobs.mark", "space", "mark", "Mark this job, or take its mark away", "Jobs", False),
+    Action("jobs.delete", "d,delete", "delete", "Move this job, or the marked ones, to the trash", "Jobs"),
+    Action(
+        "jobs.undo", "ctrl+z,U,shift+u", "undo", "Take back from the trash what was thrown away last", "Jobs", False
+    ),
     Action("jobs.filter", "slash", "filter", "Show only jobs with this text", "Jobs", key_display="/"),
     Action("jobs.sort", "s", "sort", "Sort by the next column", "Jobs", False),
     Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
@@ -126,8 +134,8 @@ _RESULTS = (
     Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="part('failed')"),
     Action("results.pending", "4", "pending", "Show items without a result", "Results", False,
            method="part('pending')"),
-    Action("results.search", "slash", "search", "Find text in prompts, answers and errors", "Results",
-           key_display="/"),
+    Action("results.search", "slash", "search", "Find text in prompts and answers, or filter: failed tokens>200",
+           "Results", key_display="/"),
     Action("results.copy", "c,y", "copy", "Copy the answer (of a failed item, the error)", "Results"),
     Action("results.copy_json", "Y,shift+y", "copy JSON", "Copy the row as JSON", "Results", False),
     Action("results.export", "e", "export", "Write the results to a file", "Results"),
@@ -137,12 +145,33 @@ _RESULTS = (
     Action("results.errors", "x", "errors", "Failures by kind, with counts", "Results", False),
     Action("results.goto", "number_sign,ctrl+g", "go to", "Go to an item by its number", "Results", False,
            key_display="#"),
+    Action("results.sort", "s", "sort", "Sort by the next column", "Results", False),
+    Action("results.reverse", "S,shift+s", "reverse", "Turn the order round", "Results", False),
+    Action("results.mark", "space", "mark", "Mark the row, or take its mark away", "Results", False),
+    Action("results.copy_as", "w", "copy as", "Copy rows, as text, CSV, Markdown or JSON", "Results", False),
+    Action("results.again", "a", "again", "A new job of the marked or failed rows, with another model or other options",
+           "Results", False),
+    Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
     Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip
 
 _READING = (
-    Action("reading.next", "n,right", "next", "The next item of the list", "Reading"),
-    Action("reading.previous", "p,left", "previous", "The item before", "Reading"),
+    Action("reading.next", "n", "next", "The next item; while something is looked for, its next place", "Reading",
+           method="next_hit"),
+    Action("reading.previous", "p", "previous", "The item before", "Reading"),
+    Action("reading.next_item", "right_square_bracket,right", "next item", "The next item of the list", "Reading",
+           False, method="next"),
+    Action("reading.previous_item", "left_square_bracket,left", "item before", "The item before, of the list",
+           "Reading", False, method="previous"),
+    Action("reading.find", "slash", "find", "Find text in this item", "Reading", key_display="/"),
+    Action("reading.hit_back", "N,shift+n", "hit before", "To the place before", "Reading", False,
+           method="previous_hit"),
+    Action("reading.rendered", "m", "Markdown", "Show the answer as Markdown, with code in colours; again: as it came",
+           "Reading"),
+    Action("reading.edit", "e", "edit, run again", "Change the prompt, and run it again with a model and options",
+           "Reading", False),
+    Action("reading.editor", "E,shift+e", "open in editor", "Open the text in $EDITOR", "Reading", False,
+           method="open_editor"),
     Action("reading.copy", "c,y", "copy answer", "Copy the whole answer", "Reading"),
     Action("reading.copy_prompt", "P,shift+p", "copy prompt", "Copy the whole prompt", "Reading", False),
     Action("reading.copy_json", "Y,shift+y", "copy JSON", "Copy prompt, answer and figures as JSON", "Reading", False),
@@ -167,7 +196,7 @@ _EVALUATION = (
            "Scores"),
     Action("evaluation.options", "o", "options", "How predictions are scored; scores them again", "Scores"),
     Action("evaluation.export", "e", "export", "Write the report as JSON, Markdown or HTML", "Scores"),
-    Action("evaluation.kind", "f", "filter", "Show the next kind of rows", "Scores", False, method="next_tab"),
+    Action("evaluation.kind", "f", "filter", "Show the next part of rows", "Scores", False, method="next_tab"),
     Action("evaluation.marks", "d", "marks", "Mark differences by [-signs-] {+too+}, or by colours alone", "Scores",
            False),
     Action("evaluation.about", "i", "about", "How it was measured, and what was left out", "Scores", False),
@@ -198,8 +227,41 @@ _ASK = (
     Action("ask.copy", "f4", "copy answer", "Copy the answer", "Ask"),
     Action("ask.next", "f5", "next model", "Ask the next model the same", "Ask"),
     Action("ask.best", "f8", "this is best", "Keep as evidence that this answer is the best of those given", "Ask"),
-    Action("ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False),
+    Action("ask.new_chat", "ctrl+n", "new chat", "Begin anew; what was said is kept among the chats", "Ask", False),
+    Action(
+        "ask.chats", "f7", "chats", "Find a chat of before by its words, and go on with it", "Ask", False, priority=True
+    ),
+    Action(
+        "ask.rendered",
+        "f9",
+        "Markdown",
+        "Show the chat as Markdown, with code in colours; again: as it came",
+        "Ask",
+        False,
+    ),
+    Action("ask.code", "f10", "code", "Copy a block of code of the last answer, or write it to a file", "Ask", False),
+    Action("ask.batch", "f12", "make a batch", "A batch of what was asked here, each prompt by itself", "Ask", False),
+    Action(
+        "ask.thinking", "ctrl+t", "thinking", "Show what a model thought before it answered, or fold it", "Ask", False
+    ),
+    Action(
+        "ask.again", "f6", "ask again", "Put the last prompt back to change or repeat it", "Ask", False, priority=True
+    ),
 )
+
+_COMPARE = (
+    Action("compare.models", "f2", "models", "Choose the models", "Compare"),
+    Action("compare.export", "e", "export", "Write the comparison as JSON and Markdown", "Compare"),
+    *(
+        Action(f"compare.{at + 1}", str(at + 1), f"best: {at + 1}", f"Keep as evidence that answer {at + 1} is best",
+               "Compare", False, method=f"choose('{at}')")
+        for at in range(4)
+    ),
+    Action("compare.all", "a", "all right", "Keep as evidence that all answers are right", "Compare", False,
+           method="choose('all')"),
+    Action("compare.none", "n", "none right", "Keep as evidence that no answer is right", "Compare", False,
+           method="choose('none')"),
+)  # fmt: skip
 
 _SETTINGS = (
     Action("settings.save", "f2,ctrl+s", "save", "Write the settings to ai-router.yaml", "Settings"),
@@ -221,7 +283,14 @@ _DOING = (
     Action("manual.add", "a,i", "add", "Type another prompt", "Typed prompts"),
     Action("choose.next", "f2", "choose", "Run with the model under the cursor", "Model", method="proceed",
            key_display="enter"),
+    Action("choose.auto", "a", "auto", "A model for each prompt: what it brings and costs, beside each model alone",
+           "Model"),
+    Action("auto.next", "f2", "choose", "Go on with the plan under the cursor", "Auto", method="proceed",
+           key_display="enter"),
     Action("options.start", "f2", "start", "Create the job and run it", "Options"),
+    Action("options.presets", "f3", "presets", "Take options that were kept: last time's, the model's, or by name",
+           "Options"),
+    Action("options.keep", "f4", "keep as", "Keep these options by a name", "Options"),
     Action("run.pause", "p,space", "pause", "Give out no further prompts for now", "Run"),
     Action("run.unpause", "p,space", "go on", "Go on after a pause", "Run"),
     Action("run.resume", "p", "resume", "Run what is missing", "Run"),
@@ -235,6 +304,9 @@ _DOING = (
     Action("run.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Run"),
     Action("run.score", "v", "score", "How many are right so far, and what is wrong with the others", "Run"),
     Action("run.export", "e", "export", "Write the results to a file", "Run"),
+    Action("run.collect", "c", "collect", "Take the answers that the provider has by now", "Run"),
+    Action("run.look", "l", "ask", "Ask the provider how its batches stand", "Run", title="ask the provider"),
+    Action("run.end_batches", "k", "end batches", "Ask the provider to end its batches; what is answered stays", "Run"),
     Action("run.background", "b", "background", "Go on in a process of its own, away from this terminal", "Run"),
 )  # fmt: skip
 
@@ -256,7 +328,7 @@ ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
         *(_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
-        *(_MODELS, _ASK, _SETTINGS, _DOING, _SEMANTIC),
+        *(_MODELS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group
 }

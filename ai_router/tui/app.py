@@ -14,8 +14,10 @@ from textual.signal import Signal
 from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
+from ai_router.tui.base import BaseScreen
 from ai_router.tui.palette import ActionProvider
 from ai_router.tui.places import PLACES
+from ai_router.tui.running import RunsInSight, next_after
 from ai_router.tui.turns import Turns
 from ai_router.tui.widgets.text import harmless
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
+    from ai_router.tui.widgets.runs_strip import Running
     from batch.job import BatchJob
     from batch.options import SamplingOptions
     from batch.running.run import Run, RunHandle
@@ -42,7 +45,7 @@ class RouterApp(App[int]):
     CSS_PATH = "app.tcss"
     COMMANDS = {ActionProvider}  # noqa: RUF012 - no ClassVar in the base class
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("app.help", "app.palette", "app.mouse", "app.quit"),
+        *bind("app.help", "app.palette", "app.mouse", "app.runs", "app.quit"),
         Binding("ctrl+q", "quit", show=False, priority=True),
         Binding("ctrl+c", "help_quit", show=False, system=True),
     ]
@@ -56,6 +59,7 @@ class RouterApp(App[int]):
         self.jobs_changed: Signal[None] = Signal(self, "jobs-changed")
         self.models_changed: Signal[None] = Signal(self, "models-changed")
         self.turns = Turns(self)
+        self.in_sight = RunsInSight(self)
         self._models: Registry | None = None
         self._engines: EnginePool | None = None
         self._reported: set[str] = set()  # runs whose end was told
@@ -150,7 +154,13 @@ class RouterApp(App[int]):
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def start_run(
-        self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False, allow_change: bool = False
+        self,
+        job: BatchJob,
+        plan: JobPlan | None = None,
+        *,
+        retry_failed: bool = False,
+        allow_change: bool = False,
+        wait: bool = True,
     ) -> Run:
         """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
 
@@ -160,7 +170,7 @@ class RouterApp(App[int]):
 
         if self._engines is not None:
             self._engines.close(wait=2.0)  # two copies of a model may not fit
-        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed, allow_change=allow_change)
+        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed, allow_change=allow_change, wait=wait)
         self._reported.discard(job.job_id)
         self.runs[job.job_id] = run
         return run
@@ -188,6 +198,27 @@ class RouterApp(App[int]):
         if ended:
             self.jobs_changed.publish(None)
         self.turns.tick()
+        self.in_sight.tick(self._show_runs)
+
+    @property
+    def running(self) -> list[Running]:
+        """What runs just now, here and elsewhere."""
+        return self.in_sight.running
+
+    def _show_runs(self, running: list[Running], waiting: int) -> None:
+        if isinstance(self.screen, BaseScreen):
+            self.screen.show_runs(running, waiting)
+
+    def action_next_run(self) -> None:
+        """To what is running; from a run, to the next."""
+        if path := next_after(self.running, self.watched):
+            self.open_run(path)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where nothing runs, the key is the screen's own."""
+        if action == "next_run":
+            return bool(self.running) and isinstance(self.screen, BaseScreen)
+        return super().check_action(action, parameters)
 
     def _notify_end(self, run: Run) -> None:
         """Say that a run has ended, here and in the ways the settings name."""

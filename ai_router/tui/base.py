@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -16,6 +16,7 @@ from textual.screen import Screen
 from ai_router.tui.actions import bind
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
+from ai_router.tui.widgets.runs_strip import Running, RunsStrip
 
 T = TypeVar("T")
 
@@ -61,7 +62,20 @@ class BaseScreen(Served, Screen[T]):
         yield Breadcrumb()
         with Vertical(id="body"):
             yield from self.compose_body()
+        strip = RunsStrip()
+        strip.set_reactive(RunsStrip.jobs, self._others(self.services.running))
+        strip.set_reactive(RunsStrip.waiting, self.services.turns.waiting)
+        strip.display = bool(strip.jobs)
+        yield strip
         yield KeyFooter()
+
+    def show_runs(self, running: Sequence[Running], waiting: int) -> None:
+        """Bring the line of running jobs to this moment; the one that fills the screen is left out."""
+        for strip in self.query(RunsStrip):
+            strip.jobs, strip.waiting = self._others(running), waiting
+
+    def _others(self, running: Sequence[Running]) -> tuple[Running, ...]:
+        return tuple(job for job in running if job.path != self.watched)
 
     def compose_body(self) -> ComposeResult:
         """What stands between the two lines."""

@@ -33,7 +33,7 @@ class MenuScreen(JobActions[None]):
     CSS_PATH = "menu.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind(*(f"menu.{place}" for place in ENTRIES)),
-        *bind("menu.jobs_list", "jobs.resume"),
+        *bind("menu.jobs_list", "jobs.resume", "jobs.open", "jobs.again"),
         *shown("app.palette", "app.quit"),
     ]
 
@@ -160,9 +160,9 @@ class MenuScreen(JobActions[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is nothing before this; a job is resumed where something of it is left, or watched."""
-        if action == "resume":
+        if action in ("resume", "open_results", "again"):
             line = self._line_at_hand()
-            return line is not None and (line.running or line.left > 0)
+            return line is not None and (action != "resume" or line.running or line.left > 0)
         return action != "back"
 
 
@@ -170,7 +170,7 @@ def _row(line: JobLine) -> Row:
     status = line.status
     return (
         status,
-        line.source,
+        line.title,
         (line.info.model_id, "muted"),
         line.progress,
         line.percent,

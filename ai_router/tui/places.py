@@ -18,7 +18,8 @@ class Place:
     """One screen to go to; `screen` is `module:class`, imported when somebody goes there.
 
     `key` is its number on the menu `menu`, "" where it stands on none. A place of a job is made with the job's
-    checkpoint and stands on no menu. What a dialog answers is a job to go to `then`. The palette finds what is `found`.
+    checkpoint (with what is to be run, where it makes a new one) and stands on no menu. What a dialog answers is a job
+    to go to `then`. The palette finds what is `found`.
     """
 
     name: str
@@ -45,6 +46,8 @@ PLACES: Mapping[str, Place] = {
     place.name: place
     for place in (
         Place("ask", "Ask", "One prompt, answered while you watch", _TUI + "ask.screen:AskScreen", HOME, "1"),
+        Place("compare", "Compare", "One prompt, two to four models side by side",
+              _TUI + "compare.screen:CompareScreen"),
         Place("models", "Models", "The models there are, and which are ready", _TUI + "models.screen:ModelsScreen",
               HOME, "2"),
         Place("jobs", "Jobs and results", "All jobs: read, export, resume, delete", _TUI + "jobs.screen:JobsScreen",
@@ -72,6 +75,8 @@ PLACES: Mapping[str, Place] = {
               arguments={"part": "failed"}),
         Place("codes", "Codes", "The semantic IDs of a job", _TUI + "semantic.result:SemanticResultScreen",
               of_job=True),
+        Place("again", "Run again", "Items of a job, or of a chat, as a new job",
+              _TUI + "setup.choose_model:ChooseModelScreen", of_job=True),
         Place("export", "Export", "A job's results as a file", _TUI + "results.export:ExportDialog", of_job=True),
         Place("evaluation", "Scores", "How many answers of a job are right", _TUI + "scoring.screen:EvaluationScreen",
               of_job=True),

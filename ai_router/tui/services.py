@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
     from ai_router.settings import Settings, Workspace
+    from ai_router.tui.widgets.runs_strip import Running
     from batch.job import BatchJob
     from batch.options import SamplingOptions
     from batch.running.run import Run, RunHandle
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 class JobQueue(Protocol):
     """Jobs that wait for their turn, and the files that are written when one ends."""
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        ...
+
+    def add(self, job: BatchJob) -> None:
+        """Run a job when what runs here, and what waits already, is through."""
+        ...
 
     def start(self, jobs: list[BatchJob]) -> None:
         """Run some jobs one after the other; from any thread. Raises where the first cannot begin."""
@@ -57,6 +67,11 @@ class Services(Protocol):
         ...
 
     @property
+    def running(self) -> Sequence[Running]:
+        """What runs just now, here and elsewhere."""
+        ...
+
+    @property
     def turns(self) -> JobQueue:
         """What follows the end of a run."""
         ...
@@ -86,9 +101,18 @@ class Services(Protocol):
         ...
 
     def start_run(
-        self, job: BatchJob, plan: JobPlan | None = None, *, retry_failed: bool = False, allow_change: bool = False
+        self,
+        job: BatchJob,
+        plan: JobPlan | None = None,
+        *,
+        retry_failed: bool = False,
+        allow_change: bool = False,
+        wait: bool = True,
     ) -> Run:
-        """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read."""
+        """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
+
+        Without `wait` it does not stay for answers from a provider.
+        """
         ...
 
     def handle_of(self, path: Path) -> RunHandle:

@@ -37,6 +37,10 @@ class Turns:
         self._app.start_run(first)
         self._waiting.extend(others)
 
+    def add(self, job: BatchJob) -> None:
+        """Run a job when what runs here, and what waits already, is through."""
+        self._waiting.append(job)
+
     def ended(self, run: Run) -> None:
         """A run is over."""
         from ai_router.kinds import kind_of

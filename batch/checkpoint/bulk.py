@@ -12,14 +12,28 @@ from functools import cache
 from itertools import chain
 
 LARGEST = 2048  # rows of a statement; a power of two
+MOST_TEXT = 2**22  # characters of a statement, which SQLite copies; rows of longer texts come in smaller groups
 
 
-def insert(connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]], conflict: str = "") -> None:
-    """Insert rows, all of one width. `table` is the statement's text up to VALUES, `conflict` what follows the rows."""
+def insert(
+    connection: sqlite3.Connection,
+    table: str,
+    rows: Sequence[Sequence[object]],
+    conflict: str = "",
+    *,
+    characters: int = 0,
+) -> None:
+    """Insert rows, all of one width. `table` is the statement's text up to VALUES, `conflict` what follows the rows.
+
+    `characters` is about how many there are in all of them.
+    """
     if not rows:
         return
     width = len(rows[0])
-    most = min(LARGEST, max(1, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width))
+    most = min(LARGEST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
+    if characters > MOST_TEXT:
+        most = min(most, len(rows) * MOST_TEXT // characters)
+    most = max(1, most)
     start = 0
     while left := len(rows) - start:
         count = 1 << (min(left, most).bit_length() - 1)  # powers of two: few statements, and each is compiled once

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from batch.checkpoint import legacy
+from batch.checkpoint.about import SUFFIX, About, read_about
 from batch.checkpoint.lock import LockOwner, lock_owner
 from batch.checkpoint.store import CheckpointStore
 from batch.errors import CheckpointError
 
 log = logging.getLogger(__name__)
+NOTHING_SAID = About()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class CheckpointInfo:
     reason: str | None
     owner: LockOwner | None  # who runs it now
     kind: str = "prompts"  # of job
+    about: About = NOTHING_SAID  # name, tags and note, as a person gave them
 
     def as_dict(self) -> dict[str, Any]:
         """The reference's keys, for the library's `list_checkpoints`."""
@@ -86,6 +89,7 @@ def read_info(path: Path) -> CheckpointInfo:
         reason=job.reason,
         owner=owner,
         kind=job.kind,
+        about=read_about(path),
     )
 
 
@@ -139,6 +143,6 @@ def delete_checkpoint(path: Path) -> None:
         raise CheckpointError(f"Cannot delete {path}: {error.strerror}") from error
     if path.suffix == ".db":
         # The JSON file too, where the job began as one: it would stand in the list again, as it was then.
-        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log", ".json"):
+        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log", ".json", SUFFIX):
             with suppress(OSError):
                 path.with_suffix(suffix).unlink()

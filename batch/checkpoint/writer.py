@@ -200,7 +200,8 @@ class ResultWriter:
             answers = [
                 (r.id, r.text if r.text.isascii() else clean(r.text), r.error and clean(r.error), r.extra) for r in rows
             ]
-            bulk.insert(self._connection, schema.INSERT_ANSWER, answers, schema.REPLACE_ANSWER)
+            characters = sum([len(r.text) for r in rows])
+            bulk.insert(self._connection, schema.INSERT_ANSWER, answers, schema.REPLACE_ANSWER, characters=characters)
             self._connection.execute(
                 schema.UPDATE_JOB,
                 (

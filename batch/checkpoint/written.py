@@ -73,7 +73,7 @@ class ResultRow(NamedTuple):
     """One result on its way to the disk."""
 
     id: int
-    prompt: str  # not written; for whoever hears of the commit
+    prompt: str | None  # not written; for whoever hears of the commit. None: as the store has it
     text: str
     success: bool
     tokens_input: int
@@ -94,7 +94,7 @@ class ResultRow(NamedTuple):
     def of(
         cls,
         response: BatchResponse[Answer],
-        prompt: str,
+        prompt: str | None,
         error: Failure | None,
         attempt: int,
         *,
@@ -139,7 +139,7 @@ class ResultRow(NamedTuple):
         """The same as the library hands it out; attempts and cost are those of this run."""
         return BatchResult(
             self.id,
-            self.prompt,
+            self.prompt or "",
             self.text,
             self.tokens_input,
             self.tokens_output,

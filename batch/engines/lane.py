@@ -37,6 +37,8 @@ class Lane:
     spent: int = 0
     price: Callable[[Request], int] | None = None
     local: bool = False  # it needs this machine's memory
+    pass_filtered: bool = False  # whether another lane may have what a content filter of this one holds back
+    model: str = ""  # who answers, where that is not what the lane is called, as of a chain
     adaptive: bool = False  # without `workers`: find out how many the other side can take
 
 

@@ -15,7 +15,7 @@ from batch.engines.desk import Desk, LaneDesk
 from batch.engines.gate import Gate
 from batch.engines.lane import Lane, LaneSnapshot, chains
 from batch.engines.pull import Puller
-from batch.errors import Cause, EngineError, ErrorClass, ExhaustedError, FatalError
+from batch.errors import Cause, EngineError, ErrorClass, ExhaustedError, Failure, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.running.policy import RetryPolicy
 from batch.running.progress import EtaEstimator
@@ -304,7 +304,7 @@ class LanesEngine:
         lane.gate.end(response)
         lane.changed.set()
         if response.model is None:
-            response = replace(response, model=lane.lane.name)
+            response = replace(response, model=lane.lane.model or lane.lane.name)
         error = response.error
         if error is None:
             lane.done += 1
@@ -326,8 +326,9 @@ class LanesEngine:
             return replace(response, retry_in=0.0)  # which finds the next lane, or none
         way = self._ways.get(response.id) or _Way()
         way.tries += 1
-        delay = lane.retry.delay(error, way.tries) if error.cause is not Cause.REFUSED else None
-        if delay is None and self._moves(error.error_class, error.cause):
+        refused = error.cause in (Cause.REFUSED, Cause.FILTERED)
+        delay = None if refused else lane.retry.delay(error, way.tries)
+        if delay is None and self._moves(response.id, lane, error):
             delay = self._next_step(lane, way, response.id)
         if delay is None:
             self._ways.pop(response.id, None)
@@ -335,9 +336,16 @@ class LanesEngine:
         self._ways[response.id] = way
         return replace(response, retry_in=delay)
 
-    def _moves(self, error_class: ErrorClass, cause: Cause) -> bool:
-        """Whether another model may answer what failed so: a fault of the item itself goes nowhere."""
-        return cause is not Cause.OTHER or error_class is not ErrorClass.PERMANENT
+    def _moves(self, item_id: ItemId, lane: _LaneRun, error: Failure) -> bool:
+        """Whether another model may answer what failed so: a fault of the item itself goes nowhere.
+
+        What a content filter holds back goes on where the item's chain allows it, by its first lane or the one it is
+        at.
+        """
+        if error.cause is Cause.FILTERED:
+            first = self._lanes[self._chain(self._desk.request(item_id).model)[0]]
+            return lane.lane.pass_filtered or first.lane.pass_filtered
+        return error.cause is not Cause.OTHER or error.error_class is not ErrorClass.PERMANENT
 
     def _next_step(self, lane: _LaneRun, way: _Way, item_id: ItemId) -> float | None:
         """Where the item's chain goes on after this lane, it is given out again at once."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
+from batch.errors import ExportError
 from batch.export.atomic import atomic_file, explained, is_checkpoint
 from batch.export.formats import CSV_COLUMNS, FORMATS, ExportOptions, Format, find_format
 from batch.export.stream import JsonlStream
@@ -46,7 +47,9 @@ def export(
     instead. `forbidden` are files never to replace,
     beside any checkpoint. Raises ValueError for an unknown format, ExportError for what cannot be written.
     """
-    kind = find_format(format)
+    chosen = find_format(format)
+    if chosen.kind and (job.kind != chosen.kind or job.checkpoint_file is None):
+        raise ExportError(f"Job {job.job_id} {chosen.lacks}; choose jsonl")
     if clip is not None and clip < 1:
         raise ValueError(f"clip: {clip} is below the least allowed, 1")
     kept = [path for path in (*forbidden, job.checkpoint_file) if path is not None]
@@ -56,10 +59,10 @@ def export(
         explained("standard output" if to_stdout else output),
         nullcontext(sys.stdout.buffer) if to_stdout else atomic_file(Path(output), forbidden=kept) as file,
     ):
-        shown = kind.inert if file.isatty() else None  # "-", /dev/stdout or /dev/tty: a terminal obeys what it gets
+        shown = chosen.inert if file.isatty() else None  # "-", /dev/stdout or /dev/tty: a terminal obeys what it gets
         pending: list[str] = []
         size = 0
-        for piece in kind.pieces(job, results, ExportOptions(clip, inert_csv)):
+        for piece in chosen.pieces(job, results, ExportOptions(clip, inert_csv)):
             rows += 1
             pending.append(shown(piece) if shown else piece)
             size += len(piece)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from batch.errors import ExportError, UnknownFormatError
+from batch.errors import UnknownFormatError
 from batch.export.carried import carried_columns
 from batch.export.openai import openai_record
 from batch.export.records import (
@@ -49,6 +49,8 @@ class Format(NamedTuple):
     suffix: str
     about: str
     inert: Callable[[str], str] = inert_json  # a piece as a terminal may have it
+    kind: str = ""  # of jobs that it is for; all where it names none
+    lacks: str = ""  # what other jobs do not have for it, as a clause
 
 
 def json_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOptions) -> Iterator[str]:
@@ -146,12 +148,11 @@ FORMATS: dict[str, Format] = {
 
 
 def dataset_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOptions) -> Iterator[str]:
-    """The rows of a dataset job's results file: input, expected, predicted. Raises ExportError for another job."""
+    """The rows of a dataset job's results file: input, expected, predicted."""
     from batch.checkpoint import CheckpointStore
     from batch.datasets.results import line_of, row_of, with_requests
 
-    if job.kind != "dataset" or job.checkpoint_file is None:
-        raise ExportError(f"Job {job.job_id} has no known answers to put beside its own; choose jsonl")
+    assert job.checkpoint_file is not None
     yield ""
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         for request, result in with_requests(store, results):
@@ -161,7 +162,13 @@ def dataset_pieces(job: BatchJob, results: Iterable[BatchResult], options: Expor
 
 # Formats of one kind of job alone.
 KIND_FORMATS: dict[str, Format] = {
-    "dataset": Format(dataset_pieces, ".dataset.jsonl", "input, expected and predicted of a dataset job"),
+    "dataset": Format(
+        dataset_pieces,
+        ".dataset.jsonl",
+        "input, expected and predicted of a dataset job",
+        kind="dataset",
+        lacks="has no known answers to put beside its own",
+    ),
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from batch.checkpoint import ResultWriter
 from batch.checkpoint.written import AttemptRow, ResultRow, unfit
-from batch.errors import Cause, ErrorClass, Failure, FatalError
+from batch.errors import Cause, CheckpointError, ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchResponse
 from batch.job import BatchJob
 from batch.running.budget import Budget
@@ -15,7 +15,7 @@ from batch.running.ending import Listeners
 from batch.running.feed import Feed, Given
 from batch.running.handle import StopMode
 from batch.running.policy import ErrorStrategy, RetryPolicy
-from batch.running.progress import Meter
+from batch.running.progress import RECENT, Meter
 
 
 class Answering:
@@ -108,10 +108,21 @@ class Answering:
         self.saved_at = time.monotonic()
         if self.uncommitted_old:
             self.uncommitted_old -= sum(row.old for row in rows)
-        self._meter.record(rows)
+        heard = self._listeners.hear_results
+        shown = self._with_prompts(rows if heard else rows[-RECENT:])
+        self._meter.record(rows, shown[-RECENT:])
         self._feed.wake()
-        results = [row.result() for row in rows] if self._listeners.hear_results else []
+        results = [row.result() for row in shown] if heard else []
         # A failure that is tried again counts when it has its new result.
         error = self._listeners.committed(self._job, results, len(rows), processed - self.uncommitted_old)
         if error is not None:
             self._halt("now", error)
+
+    def _with_prompts(self, rows: Sequence[ResultRow]) -> Sequence[ResultRow]:
+        """The rows with their prompts, which are read again where an engine held too many for them to be kept."""
+        try:
+            texts = self._feed.texts([row.id for row in rows if row.prompt is None])
+        except CheckpointError as error:  # the answers are safe, but the file cannot be read any more
+            self._halt("now", error)
+            return rows
+        return [row._replace(prompt=texts[row.id]) if row.id in texts else row for row in rows] if texts else rows

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ PENDING, DONE, WITH_PROVIDER, GIVEN, RETRYING = range(5)
 class Given(NamedTuple):
     """An item in an engine's hands."""
 
-    text: str
+    text: str | None  # None: as the store has it
     since: float  # monotonic seconds
     attempt: int
     reserved: Taking | None = None  # tokens, by the rate limit
@@ -123,6 +123,12 @@ class Feed:
         """An item as the store has it."""
         return self._store.requests([index])[0][1]
 
+    def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """The texts of items, as the store has them."""
+        wanted = sorted(ids)
+        pages = (wanted[at : at + PAGE] for at in range(0, len(wanted), PAGE))
+        return {index: request.text for page in pages for index, request in self._store.requests(page)}
+
     # -- what comes back ----------------------------------------------------------------------------------------
 
     def place(self, item_id: ItemId) -> int | None:
@@ -158,7 +164,7 @@ class Feed:
         else:
             self.in_hand -= 1
         self.wake()
-        return Given(self.request(index).text, time.monotonic(), self._attempts.pop(index, 1))
+        return Given(None, time.monotonic(), self._attempts.pop(index, 1))
 
     def retry(self, index: int, attempt: int, delay: float) -> None:
         """Give an item out once more, in `delay` seconds, as its `attempt`th try."""
@@ -198,6 +204,7 @@ class Feed:
         count = 0
         behind = self._held_up()
         while not self.stopped:
+            self._changed.clear()  # before the looking: what changes meanwhile wakes it
             wait: float | None = None
             if not behind and not self.paused and self._room:
                 if held is None:
@@ -209,6 +216,7 @@ class Feed:
                 elif self._budget is not None and not self._budget.affords(held[1]):
                     if self._budget.over:
                         self._on_broke()
+                        return
                 elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
                     item = self._give(*held)
                     held = None
@@ -218,7 +226,6 @@ class Feed:
                         await asyncio.sleep(0)
                         behind = self._held_up()
                     continue
-            self._changed.clear()
             self._waits = True
             try:
                 await asyncio.wait_for(self._changed.wait(), wait)

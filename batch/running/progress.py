@@ -281,8 +281,8 @@ class Meter:
         self._durations: deque[float] = deque(maxlen=1000)
         self._history: deque[tuple[int, int, int]] = deque(maxlen=self.HISTORY_SECONDS)  # second, items, tokens
 
-    def record(self, rows: Sequence[ResultRow]) -> None:
-        """A committed group."""
+    def record(self, rows: Sequence[ResultRow], shown: Sequence[ResultRow] | None = None) -> None:
+        """A committed group, and those of it that are to be shown, with their prompts; None: the last of the group."""
         now, count = self.clock.now(), len(rows)
         tokens = sum(map(_tokens_output, rows))
         self.tokens_input += sum(map(_tokens_input, rows))
@@ -290,7 +290,7 @@ class Meter:
         self._durations.extend(map(_duration, rows))
         if not all(map(_success, rows)):
             self.errors.update(error_label(row.result()) for row in rows if not row.success)
-        self.recent.extendleft(row.result() for row in rows[-RECENT:])
+        self.recent.extendleft(row.result() for row in (rows[-RECENT:] if shown is None else shown))
         self.eta.record(now, count)
         second = int(now)
         if self._history and self._history[-1][0] == second:
@@ -345,6 +345,7 @@ def job_snapshot(
         model_id=job.model_id,
         state=state,
         total=job.total_prompts,
+        with_provider=job.with_provider,
         completed=job.completed,
         failed=job.failed,
         tokens_input=job.tokens_input,

@@ -120,7 +120,9 @@ class Steering:
             saved_ago=None if saved_at is None else time_now - saved_at,
             rates=meter.rates(),
             errors=tuple(meter.errors.copy().most_common(10)),
-            items=tuple(InFlight(i, g.text[:400], partial.get(i, ""), time_now - g.since, g.attempt) for i, g in given),
+            items=tuple(
+                InFlight(i, (g.text or "")[:400], partial.get(i, ""), time_now - g.since, g.attempt) for i, g in given
+            ),
             recent=tuple(meter.recent.copy()),
             engine_status="" if engine is None else engine.status,
             engine_about={} if engine is None else dict(engine.about),

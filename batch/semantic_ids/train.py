@@ -1,125 +1,26 @@
-"""Training of an RQ-VAE, small enough for a laptop: it can be stopped after any epoch and goes on as if it had not.
-
-Three stages. *warm-up*: encoder and decoder without a quantiser, so that codebooks start from latents that mean
-something. *joint*: all three together. *settled*: every row has its codes for good, told apart as far as there are
-codes; the encoder learns to be nearest to them and the decoder what they stand for, while the learning rate falls to 0.
-After the last epoch the decoder's last layer is solved for in closed form (ridge regression).
-"""
+"""Training of an RQ-VAE, small enough for a laptop: in closed form ("staged", one step), or by gradients."""
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
-from batch.export.atomic import atomic_file
-from batch.semantic_ids.assign import balanced, settled
-from batch.semantic_ids.checkpoint import read_pt
 from batch.semantic_ids.errors import SemanticIdError
-from batch.semantic_ids.kmeans import kmeans
+from batch.semantic_ids.gradient import GradientTraining
 from batch.semantic_ids.layers import as_float32
-from batch.semantic_ids.losses import chosen_loss, losses
-from batch.semantic_ids.model import HIDDEN, LEVELS, RQVAE, VECTOR_DIM, Layout
+from batch.semantic_ids.model import RQVAE
 from batch.semantic_ids.quality import Quality, UnusableModelError, baseline_of, quality_of
-from batch.semantic_ids.quantizer import squared_distances
-from batch.semantic_ids.solve import solve_decoder
+from batch.semantic_ids.staged import build
+from batch.semantic_ids.training import BEST, CHECKPOINT, Epoch, TrainConfig, held_training, write_training
 
-Tensor: TypeAlias = Any  # torch is not followed by the type checker
+__all__ = ["BEST", "CHECKPOINT", "Epoch", "TrainConfig", "train"]
 
-BEST = "rqvae_best.pt"
-CHECKPOINT = "rqvae_checkpoint.pt"
-KMEANS_ROWS = 4096  # rows that the codebooks start from
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """Hyperparameters, under the names and with the defaults of the published models.
-
-    `diversity_start` is the first epoch (from 0) with the diversity and kl terms; `check_every` is how many epochs lie
-    between two looks at the whole table. `reconstruction` counts in units of the error of predicting the mean,
-    whatever the features' width. Against collapse: `assignment` "balanced" uses the codewords of a batch evenly
-    (Sinkhorn), "nearest" takes the nearest; a codeword used less than `revive_below` of an even use in an epoch starts
-    anew at some row (0: never); `warmup` and `settle` are the shares of the epochs without a quantiser at the beginning
-    and with codes that stand still at the end; `solve` solves for the decoder's last layer after the last epoch.
-    `decoder_hidden` None mirrors `hidden`; its last width is how many rows the decoder can tell apart.
-    """
-
-    epochs: int = 50
-    batch_size: int = 128
-    lr: float = 5e-5
-    optimizer: Literal["adam", "adamw"] = "adam"
-    weight_decay: float = 0.0
-    hidden: tuple[int, ...] = HIDDEN
-    decoder_hidden: tuple[int, ...] | None = None
-    vector_dim: int = VECTOR_DIM
-    levels: int = LEVELS
-    codewords: int = 32
-    dropout: float = 0.0
-    batch_norm: bool = True
-    ema: bool = True
-    ema_decay: float = 0.99
-    commitment_weight: float = 0.5
-    div_weight: float = 0.25
-    quant_weight: float = 1.0
-    recon_weight: float = 1.0
-    kl_weight: float = 0.0
-    diversity_start: int = 0
-    kmeans_init: bool = True
-    kmeans_n_init: int = 10
-    grad_clip: float = 1.0
-    assignment: Literal["nearest", "balanced"] = "balanced"
-    revive_below: float = 0.1
-    warmup: float = 0.2
-    settle: float = 0.6
-    solve: bool = True
-    check_every: int = 1
-    seed: int = 2024
-
-    def layout(self, input_dim: int) -> Layout:
-        """The shape of the model for so many features."""
-        return Layout(
-            input_dim=input_dim,
-            hidden=tuple(self.hidden),
-            vector_dim=self.vector_dim,
-            levels=self.levels,
-            codewords=self.codewords,
-            batch_norm=self.batch_norm,
-            dropout=self.dropout > 0,
-            ema=self.ema,
-            decoder_hidden=None if self.decoder_hidden is None else tuple(self.decoder_hidden),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What an epoch (from 1) came to: losses are means over its batches, `quality` is of the whole table.
-
-    `baseline` is the error of predicting the mean; `quality` is None where it was not looked at, and before there are
-    codebooks; `best` says that this epoch's model is the one to keep so far.
-    """
-
-    epoch: int
-    epochs: int
-    loss: float
-    reconstruction: float
-    quantization: float
-    diversity: float
-    baseline: float
-    quality: Quality | None
-    best: bool
-
-    @property
-    def collision_rate(self) -> float | None:
-        """Of the whole table."""
-        return None if self.quality is None else self.quality.collision_rate
+BLOCK = 4096
 
 
 def train(
@@ -131,18 +32,21 @@ def train(
     resume: bool = False,
     strict: bool = True,
 ) -> RQVAE:
-    """Train on `features` [rows, input_dim]; the model of the epoch that loses least (`Quality.score`), in eval mode.
+    """Train on `features` [rows, input_dim]; the model that loses least (`Quality.score`), in eval mode.
 
-    Only epochs count that beat predicting the mean by a margin and have not collapsed. UnusableModelError where there
-    is none; `strict` False gives the last epoch's model then.
-    With `folder`, `rqvae_best.pt` and `rqvae_checkpoint.pt` are kept there; `resume` goes on from the latter if there
-    is one. An exception out of `progress` stops the training after that epoch is saved. SemanticIdError: features with
-    NaN or fewer than two rows, or a checkpoint of another training.
+    Only models count that beat predicting the mean by a margin and have not collapsed. UnusableModelError where there
+    is none; `strict` False gives the last one then.
+    With `folder`, `rqvae_best.pt` is kept there and, trained by gradients, `rqvae_checkpoint.pt` of the last epoch;
+    `resume` goes on from there if there is one. An exception out of `progress` stops the training after that epoch is
+    saved. SemanticIdError: features with NaN or fewer than two rows, or a model of another training.
     """
     _check(features)
+    config = config.fitted(len(features))
     with torch.random.fork_rng(devices=[]):
-        run = _Training(features, config)
-        if folder is not None and resume and (folder / CHECKPOINT).exists():
+        if config.method == "staged":
+            return _staged(features, config, progress, folder, resume=resume, strict=strict)
+        run = GradientTraining(features, config)
+        if folder is not None and resume and _there(folder) is not None:
             run.restore(folder)
         for epoch in range(run.epoch + 1, config.epochs + 1):
             report = run.step(epoch)
@@ -153,230 +57,61 @@ def train(
     return run.result(strict=strict)
 
 
-class _Training:
-    """A training between two epochs."""
-
-    def __init__(self, features: NDArray[Any], config: TrainConfig) -> None:
-        torch.manual_seed(config.seed)
-        self.features, self.config = features, config
-        self.baseline = baseline_of(features)
-        self.model = RQVAE(config.layout(features.shape[1]), dropout=config.dropout)
-        with torch.no_grad():  # begin at the mean, which takes many steps to find with features that are mostly 0
-            self.model.decoder.proj.weight.mul_(0.1)
-            self.model.decoder.proj.bias.copy_(torch.from_numpy(self.baseline.mean))
-        parts = [self.model.encoder, self.model.decoder]
-        if not config.ema:  # codebooks that follow averages are moved by nothing else
-            parts.append(self.model.quantizer)
-        self.learnt = [list(part.parameters()) for part in parts]
-        learnt = [parameter for part in self.learnt for parameter in part]
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-        self.optimizer = kind(learnt, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        self.epoch = 0
-        self.started = False  # are there codebooks?
-        self.settled_at = 0  # the epoch after which codes stand still
-        self.codes: Tensor | None = None  # [rows, levels], as soon as they do
-        self.best = math.inf  # score
-        self.best_state: dict[str, Any] | None = None
-        self.fault = "no epoch was looked at"
-
-    def start(self) -> None:
-        """Codebooks from k-means on the latents of a sample, level by level on what is left."""
-        self.started = True
-        if not self.config.kmeans_init:
-            return
-        generator = torch.Generator().manual_seed(self.config.seed)
-        rows = torch.randperm(len(self.features), generator=generator)[:KMEANS_ROWS]
-        with torch.no_grad():
-            self.model.train()  # with the batch's own statistics: the running ones may know nothing yet
-            residual = self.model.encoder(self._rows(rows))
-            for level in self.model.quantizer.quantizers:
-                table = kmeans(residual, self.config.codewords, starts=self.config.kmeans_n_init, generator=generator)
-                level.vectors.weight.copy_(table)
-                code = squared_distances(residual, table).argmin(1)
-                share = torch.bincount(code, minlength=len(table)) / len(code)
-                level.keep(torch.arange(len(table)), share * self.config.batch_size)
-                residual = residual - table[code]
-
-    def settle(self, epoch: int) -> None:
-        """Give every row its codes for good, and the codebooks what they stand for."""
-        self.model.eval()
-        quantizers = self.model.quantizer.quantizers
-        with torch.no_grad():
-            rows = torch.arange(len(self.features))
-            latents = torch.cat([self.model.encoder(self._rows(part)) for part in rows.split(KMEANS_ROWS)])
-            self.codes, tables = settled(latents, [level.vectors.weight for level in quantizers])
-            for level, table in zip(quantizers, tables, strict=True):
-                level.vectors.weight.copy_(table)
-                level.keep(torch.arange(len(table)), self.config.batch_size / len(table))
-        self.settled_at = epoch - 1
-
-    def step(self, epoch: int) -> Epoch:
-        """One pass over all rows, in an order that depends on the seed and the epoch alone."""
-        config = self.config
-        torch.manual_seed(config.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.features))
-        warm = int(config.epochs * config.warmup)
-        if not self.started and epoch > warm:
-            self.start()
-        if self.codes is None and self.started and epoch > max(warm + 1, round(config.epochs * (1 - config.settle))):
-            self.settle(epoch)
-        sums = np.zeros(4)
-        batches = [part for part in order.split(config.batch_size) if len(part) > 1]  # BatchNorm needs two rows
-        self.model.train()
-        uses = [torch.zeros(config.codewords) for _ in range(config.levels)]
-        for number, rows in enumerate(batches):
-            if self.codes is not None:
-                self._slow_down(epoch - 1 + number / len(batches))
-            sums += self._batch(rows, uses, last=number + 1 == len(batches), spread=epoch > config.diversity_start)
-        loss, reconstruction, quantization, diversity = (sums / len(batches)).tolist()
-        if not math.isfinite(loss):
-            raise SemanticIdError(f"The loss is no number any more in epoch {epoch}: train with a lower learning rate")
-        self.epoch = epoch
-        if config.solve and self.started and epoch == config.epochs and config.recon_weight > 0:
-            solve_decoder(self.model, self.features)
-        quality, best = None, False
-        if self.started and (epoch % config.check_every == 0 or epoch == config.epochs):
-            self.model.eval()
-            quality = quality_of(self.model, self.features, self.baseline)
-            best = self._judge(quality)
-        return Epoch(
-            epoch, config.epochs, loss, reconstruction, quantization, diversity, self.baseline.error, quality, best
+def _staged(
+    features: NDArray[Any],
+    config: TrainConfig,
+    progress: Callable[[Epoch], None] | None,
+    folder: Path | None,
+    *,
+    resume: bool,
+    strict: bool,
+) -> RQVAE:
+    """The model in closed form, or the one that is there."""
+    baseline = baseline_of(features)
+    if folder is not None and resume and (there := _there(folder)) is not None:
+        return _kept(there, features, config)
+    model = build(features, config)
+    quality = quality_of(model, features, baseline)
+    fault = quality.fault(reconstructs=config.recon_weight > 0)
+    if folder is not None and fault is None:
+        found = {"epoch": 1, "loss": quality.error / baseline.error, "collision_rate": quality.collision_rate}
+        write_training(folder / BEST, {"model_state_dict": model.state_dict(), **found, "config": config.plain()})
+    if progress is not None:
+        progress(_report(quality, best=fault is None))
+    if strict and fault is not None:
+        raise UnusableModelError(
+            f"No model was kept: {fault}; more codewords or levels tell more rows apart, and a wider last hidden layer "
+            "reconstructs more of them"
         )
+    return model
 
-    def _judge(self, quality: Quality) -> bool:
-        """Whether this is the best model so far; it is kept then."""
-        fault = quality.fault(reconstructs=self.config.recon_weight > 0)
-        if fault is not None:
-            self.fault = fault
-            return False
-        if best := quality.score < self.best:
-            self.best = quality.score
-            self.best_state = copy.deepcopy(self.model.state_dict())
-        return best
 
-    def _slow_down(self, done: float) -> None:
-        """The learning rate after so many epochs: half a cosine from when codes stand still to the end."""
-        share = (done - self.settled_at) / max(1, self.config.epochs - self.settled_at)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2
+def _there(folder: Path) -> Path | None:
+    """What a training left in a folder."""
+    return next((path for name in (CHECKPOINT, BEST) if (path := folder / name).exists()), None)
 
-    def save(self, folder: Path, report: Epoch) -> None:
-        """Both files, each whole."""
-        state = {"model_state_dict": self.model.state_dict(), "epoch": report.epoch, "loss": report.loss}
-        if report.best:
-            _write(folder / BEST, {**state, "collision_rate": report.collision_rate})
-        more = {
-            "optimizer_state_dict": self.optimizer.state_dict(),
-            "best_score": self.best,
-            "started": self.started,
-            "settled_at": self.settled_at,
-            "codes": None if self.codes is None else self.codes.to(torch.int32),
-            "fault": self.fault,
-            "config": _plain(self.config),
-        }
-        _write(folder / CHECKPOINT, {**state, **more})
 
-    def restore(self, folder: Path) -> None:
-        """What `save` wrote."""
-        path = folder / CHECKPOINT
-        held = read_pt(path)
-        config = held.get("config") if isinstance(held, dict) else None
-        if not isinstance(config, dict):
-            raise SemanticIdError(f"{path} is not a checkpoint of a training that can go on")
-        for name, value in _plain(self.config).items():
-            if name != "epochs" and config.get(name) != value:
-                raise SemanticIdError(f"{path} was trained with {name} {config.get(name)}, not {value}")
-        try:
-            self.model.load_state_dict(held["model_state_dict"])
-        except RuntimeError:
-            width = self.features.shape[1]
-            raise SemanticIdError(f"{path} was trained on features of another width than {width}") from None
-        self.optimizer.load_state_dict(held["optimizer_state_dict"])
-        self.epoch = int(held["epoch"])
-        self.best, self.fault = float(held["best_score"]), str(held["fault"])
-        self.started, self.settled_at = bool(held["started"]), int(held["settled_at"])
-        self.codes = None if held["codes"] is None else held["codes"].long()
-        if self.codes is not None and len(self.codes) != len(self.features):
-            raise SemanticIdError(f"{path} was trained on {len(self.codes):,} rows, not {len(self.features):,}")
-        if math.isfinite(self.best) and (folder / BEST).exists():
-            self.best_state = read_pt(folder / BEST)["model_state_dict"]
+def _kept(path: Path, features: NDArray[Any], config: TrainConfig) -> RQVAE:
+    """The model of a staged training that is over."""
+    held = held_training(path, config)
+    model = RQVAE(config.layout(features.shape[1]), dropout=config.dropout)
+    try:
+        model.load_state_dict(held["model_state_dict"])
+    except RuntimeError:
+        raise SemanticIdError(f"{path} was trained on features of another width than {features.shape[1]}") from None
+    model.eval()
+    return model
 
-    def result(self, *, strict: bool) -> RQVAE:
-        """The best model so far; UnusableModelError where none is worth keeping, unless not `strict`."""
-        if self.best_state is not None:
-            self.model.load_state_dict(self.best_state)
-        elif strict:
-            raise UnusableModelError(
-                f"No model was kept: after {self.epoch:,} epochs {self.fault}; "
-                "train for more epochs or with another learning rate"
-            )
-        self.model.eval()
-        return self.model
 
-    def _rows(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(as_float32(self.features[rows.numpy()]))
-
-    def _batch(self, rows: Tensor, uses: list[Tensor], *, last: bool, spread: bool) -> NDArray[np.float64]:
-        """One step of the optimiser; loss, reconstruction, quantization and diversity."""
-        x = self._rows(rows)
-        if self.codes is not None:
-            return self._step(*self._settled_loss(x, self.codes[rows]))
-        if not self.started:
-            error = F.mse_loss(self.model.decoder(self.model.encoder(x)), x)
-            return self._step(error / self.baseline.error, error)
-        config = self.config
-        passed = self.model(x, balanced if config.assignment == "balanced" else None)
-        spread = spread and (config.div_weight > 0 or config.kl_weight > 0)
-        terms = losses(self.model, x, passed, commitment=config.commitment_weight, spread=spread)
-        loss = (
-            config.recon_weight * terms.reconstruction / self.baseline.error
-            + config.quant_weight * terms.quantization
-            + config.div_weight * terms.diversity
-            + config.kl_weight * terms.kl
-        )
-        sums = self._step(loss, terms.reconstruction, terms.quantization, terms.diversity)
-        for use, code in zip(uses, passed.quantized.codes, strict=True):
-            use += torch.bincount(code, minlength=len(use))
-        if config.ema:
-            self.model.quantizer.update_ema(passed.quantized, config.ema_decay)
-        if last and config.revive_below > 0:
-            even = config.batch_size / config.codewords
-            self.model.quantizer.revive(uses, passed.quantized, config.revive_below, even)
-        return sums
-
-    def _settled_loss(self, x: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, reconstruction from the codes a row has, and how far the encoder is from being nearest to them."""
-        tables = [level.vectors.weight.detach() for level in self.model.quantizer.quantizers]
-        words = torch.stack([table[codes[:, level]] for level, table in enumerate(tables)]).sum(0)
-        error = F.mse_loss(self.model.decoder(words), x)
-        away = chosen_loss(self.model.encoder(x), tables, codes)
-        return self.config.recon_weight * error / self.baseline.error + away, error, away
-
-    def _step(self, loss: Tensor, *shown: Tensor) -> NDArray[np.float64]:
-        """Of the optimiser; the loss and what is shown, filled up with 0."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for part in self.learnt:  # each part of its own: a steep loss of one does not slow the others down
-            torch.nn.utils.clip_grad_norm_(part, self.config.grad_clip)
-        self.optimizer.step()
-        values = [float(value.detach()) for value in (loss, *shown)]
-        return np.array(values + [0.0] * (4 - len(values)))
+def _report(quality: Quality, *, best: bool) -> Epoch:
+    lost = quality.error / quality.baseline
+    return Epoch(1, 1, lost, quality.error, 0.0, 0.0, quality.baseline, quality, best)
 
 
 def _check(features: NDArray[Any]) -> None:
     if features.ndim != 2 or len(features) < 2:
         raise SemanticIdError(f"Training needs a table of two rows or more; this has the shape {list(features.shape)}")
-    for start in range(0, len(features), KMEANS_ROWS):
-        wrong = np.flatnonzero(~np.isfinite(as_float32(features[start : start + KMEANS_ROWS])).all(axis=1))
+    for start in range(0, len(features), BLOCK):
+        wrong = np.flatnonzero(~np.isfinite(as_float32(features[start : start + BLOCK])).all(axis=1))
         if len(wrong):
             raise SemanticIdError(f"Row {start + int(wrong[0])} (from 0) holds NaN or infinite features")
-
-
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    """The config as what a weights-only file may hold."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-
-
-def _write(path: Path, held: dict[str, Any]) -> None:
-    with atomic_file(path) as file:
-        torch.save(held, file)

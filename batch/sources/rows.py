@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from itertools import islice
 from typing import Any
@@ -89,14 +90,18 @@ class TableSource(Source):
         return None if text is None else clean(Request(text), Tally()).text
 
     def preview(self, count: int = 3) -> list[list[tuple[str, bool]]]:
-        """The prompts of the first rows that are sent, each in pieces with whether a piece is a value of the row."""
+        """The prompts of the first rows that are sent, each in pieces with whether a piece is a value of the row.
+
+        Rows that the template fails on are passed over; `entries` says what is wrong with them.
+        """
         return list(islice(self._previews(), count))
 
     def _previews(self) -> Iterator[list[tuple[str, bool]]]:
         for row in self.table.rows():
-            text = self._text(row)
-            if text is not None:
-                yield [(text, True)] if self.template is None else self.template.preview(row)
+            with suppress(TemplateError):
+                text = self._text(row)
+                if text is not None:
+                    yield [(text, True)] if self.template is None else self.template.preview(row)
 
     def _text(self, row: Row) -> str | None:
         if self.template is not None:

@@ -40,6 +40,7 @@ class Program:
         self.asked: tuple[str, SamplingOptions, int] | None = None
         self.asked_for: dict[str, Any] = {}  # of the engine, beside that
         self.engine_error = ""
+        self.down: set[str] = set()  # models whose engine cannot be made
         self.env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
@@ -65,6 +66,8 @@ class Program:
         """Stands in for the engine in this process, where nothing of a worker is under test."""
         self.asked = (spec.id, sampling, workers)
         self.asked_for = dict(spec.engine_options)
+        if spec.id in self.down:
+            raise FatalError(f"{spec.id} is down")
         if self.engine_error:
             raise FatalError(self.engine_error)
 

@@ -193,3 +193,72 @@ def test_a_budget_is_held_against_the_plans_own_prices(other: Program) -> None:
     route(other, {"use": ["other", "quick-server"]})
     assert other("route", path, "--budget", "1") == 2
     assert "No price of quick-server is known, so --budget cannot be held" in other.err
+
+
+def test_a_model_falls_back_to_those_that_its_entry_names(other: Program) -> None:
+    other.models["quick"]["fallback"] = ["other"]
+    route(other)
+    other.down = {"quick"}
+    assert other("run", other.prompts("a", "b")) == 0
+    assert [row[0] for row in answered(other)] == ["other", "other"]
+    assert other("export", other.job().job_id, "--format", "jsonl", "--output", "-") == 0
+    assert {json.loads(line)["model"] for line in other.out.splitlines()} == {"other"}
+
+
+def test_a_fallback_that_the_job_may_not_use_is_left_out_and_said(other: Program) -> None:
+    other.models["quick"]["fallback"] = ["other"]
+    route(other)
+    other.down = {"quick"}
+    assert other("run", other.prompts("a"), "--model", "auto", "--models", "quick") == 3
+    assert "quick does not fall back to other, which is not among the models that this job may use" in other.err
+    assert "no model is left for 1 item (quick: quick is down)" in other.err
+    assert not other.seen
+
+
+@pytest.mark.parametrize(
+    ("fallback", "said"),
+    [
+        ({"quick": ["othr"]}, "its fallback othr is no model (did you mean other?)"),
+        ({"quick": ["quick"]}, "its fallbacks go round in a circle: quick → quick"),
+        ({"quick": ["other"], "other": ["quick"]}, "its fallbacks go round in a circle: quick → other → quick"),
+    ],
+)
+def test_fallbacks_that_cannot_be(other: Program, fallback: dict[str, list[str]], said: str) -> None:
+    for name, names in fallback.items():
+        other.models[name]["fallback"] = names
+    route(other)
+    assert other("run", other.prompts("a")) == 2
+    assert said in other.err and not other.files()
+
+
+def test_all_lanes_down(other: Program) -> None:
+    route(other, {"use": ["quick", "other"]})
+    other.down = {"quick", "other"}
+    assert other("run", other.prompts("a", "b"), "--model", "auto") == 3
+    assert other.err.count("no model is left for 2 items (") == 1
+    assert "quick is down" in other.err and "other is down" in other.err
+
+
+def test_a_longer_context_takes_what_is_too_long(other: Program) -> None:
+    other.models["quick"]["context"] = 50
+    route(other, {"use": ["quick", "other"]})
+    text = "word " * 100
+    assert other("run", other.prompts("short", text.strip()), "--model", "auto") == 0
+    assert [row[0] for row in answered(other)] == ["quick", "other"]
+    assert "too long for quick" in str(answered(other)[1][2])
+    other.models["other"]["context"] = 60
+    route(other, {"use": ["quick", "other"]})
+    assert other("route", other.prompts(text.strip())) == 2
+    assert "is too long for every model of the route in line 3: quick, other" in other.err
+
+
+def test_a_share_explores_and_says_so(other: Program) -> None:
+    scored(other, "quick", 2)
+    scored(other, "other", 24)
+    path = other.prompts(*(f"What is {n} * 8?" for n in range(200)))
+    assert other("route", path, "--explore", "0.1", "--json") == 0
+    plan = json.loads(other.out)
+    explored = sum(row["items"] for row in plan["reasons"] if "explores" in row["why"])
+    assert 8 <= explored <= 36 and plan["models"]["other"] > 160
+    assert {row["model"] for row in plan["reasons"] if "explores" in row["why"]} == {"quick", "other"}
+    assert other("route", path, "--json") == 0 and json.loads(other.out)["models"] == {"other": 200}

@@ -280,6 +280,21 @@ def test_a_model_is_trained_from_its_name_and_encodes(program: Program, city: Pa
     assert "hidden: '8,x' are no whole numbers" in program.err
 
 
+def test_a_model_is_built_in_closed_form_unless_something_asks_for_gradients(program: Program, city: Path) -> None:
+    name = "rqvae-nyc-staged"
+    assert program("semantic-ids", "train", name, "--from", city, "--codewords", "8", "--vector-dim", "8") == 0
+    assert "60 rows of 12 features, in closed form, 3 levels of 8 codewords" in program.err
+    assert "Kept the model: reconstruction error" in program.err
+    assert (city / "models" / name / "rqvae_best.pt").is_file()
+    assert program("semantic-ids", "run", name, "--from", city) == 0
+    for words, said in (
+        (["rqvae-nyc-a", "--method", "staged", "--epochs", "3"], "--epochs belongs to --method gradient"),
+        (["rqvae-nyc-a-without_L_quant", "--method", "staged"], "leaves out a loss"),
+    ):
+        assert program("semantic-ids", "train", *words, "--from", city) == 2
+        assert said in program.err
+
+
 def test_a_training_that_learns_nothing_ends_with_a_sentence_and_no_model(program: Program, city: Path) -> None:
     name = "rqvae-nyc-div0.25-commit0.5-lr1e-30-without_L_quant"
     small = ["--from", city, "--hidden", "8,6", "--vector-dim", "4", "--codewords", "4", "--batch-size", "16"]

@@ -18,6 +18,7 @@ from ai_router.models import Registry
 from ai_router.models.discovery.servers import find_servers
 from ai_router.models.remote import ServerModelError, remote_spec
 from ai_router.settings import Settings, Workspace
+from batch.errors import FatalError
 from tests.servers.chat_server import completion, said
 
 Answerer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
@@ -93,7 +94,6 @@ def test_the_first_model_of_an_address_and_one_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("http://127.0.0.1:9/v1", "cannot be reached.*#NAME"),
         ("http://", "names no host"),
         ("http://user:secret@host/v1", "holds a password"),
         ("groq", "say which: groq/NAME"),
@@ -105,8 +105,14 @@ def test_an_address_that_is_none_is_one_sentence(name: str, text: str) -> None:
     assert "secret" not in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_server_that_is_not_there_is_exit_code_3(tmp_path: Path, prompts: Path, capsys: Any) -> None:
+    assert cli(tmp_path, "run", str(prompts), "--model", "http://127.0.0.1:9/v1") == 3
+    said = capsys.readouterr().err
+    assert "127.0.0.1:9 cannot be reached" in said and "#NAME" in said and "Traceback" not in said
+
+
 def test_an_address_without_an_api_is_said(tmp_path: Path) -> None:
-    with a_server() as url, pytest.raises(ServerModelError, match=r"does not list its models \(404\)"):
+    with a_server() as url, pytest.raises(FatalError, match=r"does not list its models \(404\)"):
         remote_spec(f"{url}/elsewhere")
 
 

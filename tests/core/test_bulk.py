@@ -18,7 +18,7 @@ CONFLICT = "ON CONFLICT (id) DO UPDATE SET text = excluded.text, times = times +
 values = st.text(st.characters(exclude_categories=("Cs",)), max_size=5) | st.none()
 
 
-def filled(groups: list[list[tuple[int, str | None, int]]], limit: int | None) -> list[Any]:
+def filled(groups: list[list[tuple[int, str | None, int]]], limit: int | None, characters: int = 0) -> list[Any]:
     """The table after the groups, each in one `bulk.insert`; with a limit of None one row at a time."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT, times INTEGER)")
@@ -27,7 +27,7 @@ def filled(groups: list[list[tuple[int, str | None, int]]], limit: int | None) -
                 connection.executemany(f"INSERT INTO t (id, text, times) VALUES (?, ?, ?) {CONFLICT}", rows)
             else:
                 connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, limit)
-                bulk.insert(connection, "INSERT INTO t (id, text, times)", rows, CONFLICT)
+                bulk.insert(connection, "INSERT INTO t (id, text, times)", rows, CONFLICT, characters=characters)
         return connection.execute("SELECT * FROM t ORDER BY id").fetchall()
 
 
@@ -43,7 +43,8 @@ def test_as_one_row_after_the_other(groups: list[list[tuple[int, str | None, int
 
 def test_more_rows_than_one_statement_holds() -> None:
     rows = [(i, str(i), 1) for i in range(2 * bulk.LARGEST + 5)]
-    assert filled([rows], 250_000) == rows
+    for characters in (0, 10 * bulk.MOST_TEXT, 10**12):
+        assert filled([rows], 250_000, characters) == rows
 
 
 odd = st.sampled_from([None, 1.0, True, False, "1", [], -1, -(2**70), 2**70, LARGEST_COUNT + 1, float("nan")])

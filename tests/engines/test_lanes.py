@@ -382,3 +382,12 @@ def test_a_run_keeps_the_model_that_answered(tmp_path: Path) -> None:
     with CheckpointStore(job.checkpoint_file) as store:
         results = list(store.iter_results())
     assert [r.model for r in results] == ["a", "b", "b"] and [r.attempts for r in results] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("passed", [False, True])
+async def test_what_a_content_filter_holds_back_goes_on_only_where_that_is_allowed(passed: bool) -> None:
+    held = Failure(ErrorClass.PERMANENT, "a content filter", cause=Cause.FILTERED)
+    first, second = ScriptedEngine(lambda item: held), ScriptedEngine()
+    lanes = [Lane("a", lambda: first, fallback=("b",), pass_filtered=passed), Lane("b", lambda: second)]
+    final, _ = await run_all(LanesEngine(lanes, "a"), requests(["a"]))
+    assert (final[0].error is None, final[0].model) == ((True, "b") if passed else (False, "a"))

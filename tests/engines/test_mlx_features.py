@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -122,6 +123,23 @@ def test_log_probabilities_are_the_models_own(penalty: float) -> None:
         assert len(first.extra["logprobs"]) == ours[i].tokens_output == other[i].tokens_output
     last = ours[3].data
     assert last and last.extra and "logprobs" not in last.extra
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, 1.4), (1.0, 1.0)])
+def test_a_penalty_that_the_model_asks_for_is_the_users_where_one_is_given(
+    given: float | None, wanted: float, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(DEMO, tmp_path / "model"))
+    asked = {"repetition_penalty": 1.4, "no_repeat_ngram_size": 3}
+    (model / "generation_config.json").write_text(json.dumps(asked))
+    spec = {"path": str(model), "precision": "fp32"}
+    core = mlx.open_core(spec, SamplingOptions(max_tokens=24, repetition_penalty=given), 4)
+    assert "as the model asks: repetition_penalty 1.4" in core.about["notes"]
+    assert "not done though the model asks: no_repeat_ngram_size 3" in core.about["notes"]
+    requests = [Request(p) for p in PROMPTS[:2]]
+    plain = mlx.open_core({**spec, "path": str(DEMO)}, SamplingOptions(max_tokens=24, repetition_penalty=wanted), 4)
+    ours, other = run(core, requests), run(plain, requests)
+    assert [ours[i].data for i in range(2)] == [other[i].data for i in range(2)]
 
 
 def test_answers_that_fit_a_schema() -> None:

@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 from batch.engines.torch import building, fused, linear, native  # noqa: E402
 from batch.engines.torch.gemm import Int8Product, keeps  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
-from batch.engines.torch.packed import PackedRunner  # noqa: E402
+from batch.engines.torch.packed_native import NativePackedRunner  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
 from batch.engines.torch.text import Detokenizer  # noqa: E402
 from batch.options import SamplingOptions  # noqa: E402
@@ -167,7 +167,7 @@ def test_whole_layers_give_what_their_modules_give(
     def logits() -> Any:
         model = load(models(kind), "int8").model
         changed = sum("_layer" in getattr(m.__dict__.get("forward"), "__qualname__", "") for m in model.modules())
-        runner = PackedRunner(model, 2)
+        runner = NativePackedRunner(model, 2)
         prompt = [5, 9, 300, 17, 4, 4, 8, 120, 33]
         sequence = Sequence("one", prompt, SamplingOptions(), 4, Detokenizer(None, []))
         first = runner.prefill([sequence])

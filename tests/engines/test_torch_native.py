@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
 from batch.engines.local import notices  # noqa: E402
-from batch.engines.torch import building, native  # noqa: E402
+from batch.engines.torch import building, native, recipe  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.native import Rows  # noqa: E402
 
@@ -36,8 +36,8 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def quick_build(monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     """Without the cases that take the compiler most of its time."""
-    monkeypatch.setattr(building, "FLAGS", (*building.FLAGS, "-O1", "-DWITHOUT_CASES", *more))
-    monkeypatch.setattr(building, "PARTS", building.PARTS[len(building.CASES) :])
+    monkeypatch.setattr(recipe, "FLAGS", (*recipe.FLAGS, "-O1", "-DWITHOUT_CASES", *more))
+    monkeypatch.setattr(recipe, "PARTS", recipe.PARTS[len(recipe.CASES) :])
     monkeypatch.setattr(building, "WAIT_SECONDS", 100)
 
 
@@ -84,7 +84,7 @@ def test_what_failed_is_not_tried_again_until_something_changes(fresh: Path, mon
         native.forget()
         assert native.kernels() is None and "no such luck" in native.why_not()
     once = len(tries.read_text())
-    assert 0 < once <= 2 * len(building.PARTS)
+    assert 0 < once <= 2 * len(recipe.PARTS)
     broken.write_text(script.replace("echo 1;", "echo 2;"))  # another compiler
     native.forget()
     assert native.kernels() is None and len(tries.read_text()) > once
@@ -127,11 +127,11 @@ def test_what_computes_wrongly_is_not_used(
         pytest.skip("no AVX-512 VNNI here")
     request.getfixturevalue("fresh")
     sources = tmp_path / "batch" / "engines" / "torch"
-    shutil.copytree(building.HERE.parents[1], tmp_path / "batch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(recipe.HERE.parents[1], tmp_path / "batch", ignore=shutil.ignore_patterns("__pycache__"))
     text = (sources / name).read_text()
     assert text.count(right) == 1
     (sources / name).write_text(text.replace(right, wrong))
-    monkeypatch.setattr(building, "HERE", sources)
+    monkeypatch.setattr(recipe, "HERE", sources)
     assert native.kernels() is None and "do not compute what torch computes" in native.why_not()
 
 

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
-from batch.engines.torch import linear, native, packed, sampler, scheduler  # noqa: E402
+from batch.engines.torch import linear, native, packed, runner, sampler, scheduler  # noqa: E402
 from batch.engines.torch.attention import group_slots  # noqa: E402
 from batch.engines.torch.engine import TorchCore, open_core  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
@@ -59,7 +59,7 @@ def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """With the native kernels, where this machine can have them, and without."""
     if request.param == "torch":
         monkeypatch.setattr(native, "kernels", lambda: None)
-        for module in (linear, packed, sampler):
+        for module in (linear, runner, sampler):
             monkeypatch.setattr(module, "kernels", lambda: None)
     elif native.kernels() is None:
         pytest.skip("no native kernels here")
@@ -167,7 +167,7 @@ def test_rows_are_put_back_where_the_cache_is_full(
     forward = runner._forward
 
     def within(*args: Any, **kwargs: Any) -> Any:
-        used = [runner._cache.takes(packed._unshared(row, row.filled)) for row in runner.rows]
+        used = [runner._cache.takes(packed.unshared(row, row.filled)) for row in runner.rows]
         taken = sum(used) if runner.ragged else len(used) * max(used, default=0)
         assert len(runner.rows) <= 1 or taken <= budget
         return forward(*args, **kwargs)

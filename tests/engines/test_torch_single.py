@@ -242,7 +242,8 @@ def test_no_memory_for_the_faster_runner_is_said(monkeypatch: pytest.MonkeyPatch
     def full(*args: Any, **options: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(runner, "PackedRunner", full)
+    for name in ("NativePackedRunner", "PlainPackedRunner"):
+        monkeypatch.setattr(runner, name, full)
     model = t.AutoModelForCausalLM.from_config(t.LlamaConfig(**COMMON, **SHAPE, **KV)).eval()
     notes: list[str] = []
     with torch.inference_mode():
@@ -271,6 +272,15 @@ def test_generation_config_is_honoured(tmp_path: Path, name: str) -> None:
     if name not in ("all", "eos_token_id"):
         assert any(name in note for note in core.about["notes"])
     same(path, core, 12)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, 1.4), (1.0, 1.0), (1.9, 1.9)])
+def test_a_penalty_that_the_model_asks_for_is_the_users_where_one_is_given(
+    tmp_path: Path, given: float | None, wanted: float
+) -> None:
+    path = save(tmp_path, t.LlamaConfig(**COMMON, **SHAPE, **KV), repetition_penalty=1.4)
+    core = TorchCore(load(path, "fp32"), SamplingOptions(repetition_penalty=given), 3)
+    same(path, core, 12, repetition_penalty=wanted)
 
 
 def test_what_of_it_is_not_honoured_is_said(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ from batch.semantic_ids.train import BEST, CHECKPOINT, Epoch, TrainConfig, train
 
 pytestmark = pytest.mark.model
 
-SMALL = TrainConfig(epochs=4, batch_size=32, lr=5e-3, hidden=(32, 16), vector_dim=8, codewords=8, kmeans_n_init=2)
+SMALL = TrainConfig(
+    method="gradient", epochs=4, batch_size=32, lr=5e-3, hidden=(32, 16), vector_dim=8, codewords=8, kmeans_n_init=2
+)
 TABLE = one_hot(400, 30, ones=3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,7 +54,9 @@ def delta(text: str, **more: Any) -> bytes:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, path: str = "/v1/chat/completions") -> AsyncIterator[str]:
+async def serving(
+    handler: Handler, path: str = "/v1/chat/completions", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """The address (up to /v1) of a server that answers with `handler`."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -67,11 +70,11 @@ async def serving(handler: Handler, path: str = "/v1/chat/completions") -> Async
     app.router.add_post(path, answer)
     runner = web.AppRunner(app, shutdown_timeout=0.5)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
         assert site._server is not None
         port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-        yield f"http://127.0.0.1:{port}" + ("/v1" if path.startswith("/v1/") else "")
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}" + ("/v1" if path.startswith("/v1/") else "")
     finally:
         await runner.cleanup()

@@ -25,6 +25,7 @@ from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
 from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
 from ai_router.tui.run.summary import SummaryPanel
+from ai_router.tui.widgets.runs_strip import RunsStrip
 from batch.job import BatchResult
 from batch.running.progress import InFlight, RunState, Snapshot
 
@@ -83,8 +84,11 @@ async def test_a_run_may_begin_at_any_size(
         await until(pilot, lambda: run.snapshot().in_flight)
         await pilot.pause(0.2)
         await through_all_sizes(app, pilot)
-        await pilot.press("escape")
+        await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, ModalScreen))
+        await through_all_sizes(app, pilot)
+        await pilot.press("escape", "escape")  # and below the line that says it runs
+        await until(pilot, lambda: app.screen.query_one(RunsStrip).display)
         await through_all_sizes(app, pilot)
         engine.held = False
         run.stop("now")

@@ -17,7 +17,7 @@ examples:
   ai-router semantic-ids run nyc --from ./city --vector quantized --upload --dry-run
   ai-router semantic-ids report 1a2b3c4d
   ai-router semantic-ids upload 1a2b3c4d
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr5e-5 --from ./city
+  ai-router semantic-ids train rqvae-nyc-staged --from ./city
 """
 ACTIONS = {
     "run": "encode datasets with models; a job a model",

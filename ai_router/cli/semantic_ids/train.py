@@ -30,35 +30,47 @@ if TYPE_CHECKING:
 USAGE = "NAME --from DIR [options]"
 DESCRIPTION = """\
 Train the model NAME on the features of its dataset in a folder, and keep it there as models/NAME/rqvae_best.pt, where
-`run --from DIR` finds it. The name says the dataset (nyc, tky) and, as the published ones do, diversity weight,
-commitment weight and learning rate: rqvae-nyc-div0.25-commit0.5-lr1e-3. The features have to fit in memory. Kept is the
-epoch that loses least; a training that never beats predicting the mean, or whose codes collapse, leaves no model and
-ends with exit code 1.
+`run --from DIR` finds it. The features have to fit in memory. The name says the dataset (nyc, tky).
+
+By default the model is built in closed form (staged): codes by residual k-means on the principal components, encoder
+and decoder solved for; it knows the places of the table by heart, and of others little. With --method gradient, or any
+of its flags, it is trained as the published ones are, with the weights and the learning rate that the name says:
+rqvae-nyc-div0.25-commit0.5-lr5e-5; kept is the epoch that loses least. A training that does not beat predicting the
+mean, or whose codes collapse, leaves no model and ends with exit code 1.
 """
 EXAMPLES = """\
 examples:
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --batch-size 256
-  ai-router semantic-ids train rqvae-tky-div0.25-commit0.25-lr1e-3 --from ./city --batch-size 256 --epochs 100
-  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr1e-3 --from ./city --batch-size 256 --resume
+  ai-router semantic-ids train rqvae-nyc-staged --from ./city
+  ai-router semantic-ids train rqvae-tky-staged-128 --from ./city --codewords 128
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr5e-5 --from ./city --method gradient
+  ai-router semantic-ids train rqvae-nyc-div0.25-commit0.5-lr5e-5 --from ./city --method gradient --resume
 """
+GRADIENT = ("epochs", "batch_size", "assignment", "solve")  # options that a staged training has no use for
 NOTE_SECONDS = 10.0  # between two lines where lines stay
 
 
 @dataclass(slots=True)
 class TrainOptions:
-    """What may be chosen beside what the name says. None: as the published models were trained."""
+    """What may be chosen beside what the name says. None: as the method has it."""
 
-    epochs: int | None = option(None, "passes over the features", minimum=1, metavar="N")
-    batch_size: int | None = option(None, "rows a step", minimum=2, metavar="N")
+    method: str | None = option(
+        None,
+        "in closed form (staged, the default), or as the published models were trained",
+        choices=("staged", "gradient"),
+    )
+    epochs: int | None = option(None, "gradient: passes over the features (default 50)", minimum=1, metavar="N")
+    batch_size: int | None = option(None, "gradient: rows a step (default 128)", minimum=2, metavar="N")
     codewords: int | None = option(None, "codewords a level (32 for NYC, 64 for TKY)", minimum=2, metavar="N")
     levels: int | None = option(None, "codes an item gets", minimum=1, maximum=26, metavar="N")
     vector_dim: int | None = option(None, "width of the latent", minimum=1, metavar="N")
     hidden: str | None = option(None, "widths of the hidden layers, input side first", metavar="N,N,…")
     seed: int | None = option(None, "same seed, same model", minimum=0, metavar="N")
     assignment: str | None = option(
-        None, "codewords in training: used evenly (the default), or the nearest", choices=("balanced", "nearest")
+        None,
+        "gradient: codewords in training used evenly (the default), or the nearest",
+        choices=("balanced", "nearest"),
     )
-    solve: bool = option(True, "solve for the decoder's last layer at the end")
+    solve: bool = option(True, "gradient: solve for the decoder's last layer at the end")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +93,9 @@ def main(args: argparse.Namespace, session: Session) -> int:
     folder = hub.root / "models" / config.run_name
     if (folder / layout.MODEL_FILES[0]).exists() and not args.resume:
         raise UsageError(f"{folder} holds a model already; go on with it with --resume, or choose another name")
-    chosen = build_options(TrainOptions, given(args, TrainOptions))
+    words = given(args, TrainOptions)
+    chosen = build_options(TrainOptions, words)
+    chosen.method = _method(config, words, going_on=args.resume and (folder / layout.MODEL_FILES[-1]).exists())
     # Read when torch is imported: threads that spin while they wait take the core from whoever they wait for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -94,9 +108,11 @@ def main(args: argparse.Namespace, session: Session) -> int:
     table = open_features(_features(hub, dataset))
     settings = _settings(config, chosen)
     display.note(
-        f"Training {config.run_name}: {table.rows:,} rows of {table.width:,} features, {settings.epochs:,} epochs, "
+        f"Training {config.run_name}: {table.rows:,} rows of {table.width:,} features, "
+        f"{'in closed form' if settings.method == 'staged' else f'{settings.epochs:,} epochs'}, "
         f"{settings.levels} levels of {settings.codewords} codewords"
     )
+    display.busy("reading the features")
     shown = _Progress(display)
     from batch.semantic_ids.quality import UnusableModelError
 
@@ -129,11 +145,27 @@ def _features(hub: FolderHub, dataset: str) -> Path:
     raise SemanticIdError(f"The dataset has no features: there is no {place}")
 
 
+def _method(config: ModelConfig, given: dict[str, object], *, going_on: bool) -> str:
+    """How to train: as is said, and else by gradients where something asks for them that a staged training lacks.
+
+    OptionError for a flag, and a name, that the method has no use for. `going_on`: a training by gradients is there.
+    """
+    flags = [f"--{name.replace('_', '-')}" for name in GRADIENT if name in given]
+    ablated = not (config.quant_weight and config.recon_weight)  # a loss is left out: there must be losses
+    said = given.get("method")
+    if said == "staged" and flags:
+        raise OptionError(f"{flags[0]} belongs to --method gradient; a staged training is one step")
+    if said == "staged" and ablated:
+        raise OptionError(f"{config.run_name} leaves out a loss, and a staged training has none: use --method gradient")
+    return str(said or ("gradient" if flags or ablated or going_on else "staged"))
+
+
 def _settings(config: ModelConfig, chosen: TrainOptions) -> TrainConfig:
     """What the name says, and over it the flags."""
     from batch.semantic_ids.train import TrainConfig
 
     named = TrainConfig(
+        method="gradient" if chosen.method == "gradient" else "staged",
         lr=config.lr,
         codewords=64 if config.dataset_name.startswith("TKY") else 32,
         commitment_weight=config.commitment_weight,
@@ -171,8 +203,9 @@ class _Progress:
         if (quality := report.quality) is not None:
             line += f"  collisions {quality.collision_rate * 100:.1f} %"
             if report.best:
+                which = f"epoch {report.epoch:,}" if report.epochs > 1 else "the model"
                 self.kept = (
-                    f"Kept epoch {report.epoch:,}: reconstruction error {quality.error:.4g}, {quality.gain:.1f} × "
+                    f"Kept {which}: reconstruction error {quality.error:.4g}, {quality.gain:.1f} × "
                     f"smaller than predicting the mean ({quality.baseline:.4g}); "
                     f"collisions {quality.collision_rate * 100:.1f} %"
                 )

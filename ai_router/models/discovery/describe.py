@@ -11,10 +11,10 @@ from typing import Any
 
 from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
-from batch.engines.gguf import memory
 from batch.engines.gguf.header import GgufError, GgufHeader
 from batch.engines.gguf.header import read_header as read_gguf
 from batch.engines.gguf.row import why as gguf_why
+from batch.engines.local import memory
 from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, read_config
 from batch.engines.registry import Place
 from batch.errors import FatalError

@@ -45,13 +45,8 @@ class Auto:
 
     def heard(self, asking: Asking) -> None:
         """An answer is there."""
-        from ai_router.comparing.answers import Said
-
         if not asking.stopped:
-            self._answers[asking.model] = Said(
-                asking.model, None if asking.error else asking.text, asking.error or None, asking.tokens_input,
-                asking.tokens_output, asking.duration or 0.0,
-            )  # fmt: skip
+            self._answers[asking.model] = said_of(asking)
 
     def choose(self) -> int:
         """Keep that the last answer is the best of those to this prompt; returns how many are graded so."""
@@ -63,3 +58,14 @@ class Auto:
         model = self._order[self._at]
         best = [at for at, answer in enumerate(answers) if answer.model == model]
         return choose(Evidence.of(self.registry.workspace), Row(1, self._prompt, tuple(answers)), best)
+
+
+def said_of(asking: Asking) -> Said:
+    """What was asked once as an answer beside others; one that was stopped has failed."""
+    from ai_router.comparing.answers import Said
+
+    error = asking.error or ("stopped" if asking.stopped else None)
+    return Said(
+        asking.model, None if error else asking.text, error, asking.tokens_input, asking.tokens_output,
+        asking.duration or 0.0,
+    )  # fmt: skip

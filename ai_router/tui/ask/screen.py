@@ -14,8 +14,9 @@ from textual.widgets import Button, Static, TextArea
 
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import Auto
+from ai_router.tui.ask.chatting import ChattingAsk
 from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
-from ai_router.tui.base import BaseScreen
+from ai_router.tui.ask.remembering import answer_blocks
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
 from ai_router.tui.widgets.text import harmless, one_line, plural
@@ -59,13 +60,13 @@ class PromptArea(TextArea):
 
     def action_recall(self) -> None:
         """Up; in an empty field, the last prompt."""
-        if self.text:
+        if self.text and self.cursor_location[0]:
             self.action_cursor_up()
         else:
             self.post_message(self.Recalled())
 
 
-class AskScreen(BaseScreen[None]):
+class AskScreen(ChattingAsk):
     """The engine stays warm between questions; its failures are messages, and the prompt is kept to try again."""
 
     CSS_PATH = "screen.tcss"
@@ -73,6 +74,7 @@ class AskScreen(BaseScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
         *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "app.back"),
+        *bind("ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch", "ask.thinking"),
     ]
 
     def __init__(self, model: str | None = None) -> None:
@@ -83,7 +85,8 @@ class AskScreen(BaseScreen[None]):
         self._auto: Auto | None = None  # where each prompt gets a model of its own
         self._asking: Asking | None = None
         self._shown = ""
-        self._last_prompt = ""
+        self._recalled = -1  # how far back the prompt in the field is
+        self._warmed = ""
         self._tick = 0
 
     def compose_body(self) -> ComposeResult:
@@ -105,12 +108,15 @@ class AskScreen(BaseScreen[None]):
 
     def on_mount(self) -> None:
         """Find the model in a thread."""
+        self.begin_memory()
+        self._put(self.conversation.draft())
         self._show_buttons()
         self.set_interval(POLL_SECONDS, self._poll)
         self._find(self._wanted or self.services.workspace.settings.model)
 
     def on_unmount(self) -> None:
-        """What is being answered is of no use any more."""
+        """What is being answered is of no use any more; what is typed is kept."""
+        self.conversation.keep_draft(self._typed)
         if self._asking is not None and not self._asking.over:
             self.services.engines.stop()
 
@@ -166,14 +172,16 @@ class AskScreen(BaseScreen[None]):
             return
         self._ask(self._spec, prompt)
 
-    def _ask(self, spec: ModelSpec, prompt: str) -> None:
+    def _ask(self, spec: ModelSpec, prompt: str, *, again: bool = False) -> None:
         if not spec.ready:
             self._say_error(f"{spec.id} is not ready: {spec.why}")
             return
         self._spec = spec
-        self._last_prompt = prompt
+        self._recalled = -1
         self.query_one(PromptArea).text = ""
-        self._asking = self.services.engines.ask(spec, prompt, self._options())
+        before = self.conversation.context(prompt, again=again)
+        self._asking = self.services.engines.ask(spec, prompt, self._options(), before)
+        self.run_worker(self.raw_again(), group="render", exclusive=True)
         self._shown = ""
         self._show_answer()
         self.query_one(TextView).scroll_home(animate=False)
@@ -181,12 +189,36 @@ class AskScreen(BaseScreen[None]):
 
     @on(PromptArea.Recalled)
     def action_again(self) -> None:
-        """Put the last prompt back."""
+        """Put the last prompt back; again: the one before that, of any chat."""
         area = self.query_one(PromptArea)
-        if self._last_prompt:
-            area.text = self._last_prompt
-            area.move_cursor(area.document.end)
+        if area.text and area.text != self.conversation.older(self._recalled):
+            self._recalled = -1
+        if (prompt := self.conversation.older(self._recalled + 1)) is not None:
+            self._recalled += 1
+            self._put(prompt)
         area.focus()
+
+    def _put(self, prompt: str) -> None:
+        area = self.query_one(PromptArea)
+        area.text = prompt
+        area.move_cursor(area.document.end)
+
+    @on(PromptArea.Changed)
+    def _typing(self, event: PromptArea.Changed) -> None:
+        """Keep what is typed in mind, and load the model meanwhile."""
+        self._typed = event.text_area.text
+        spec = self._spec
+        if (
+            self._typed
+            and spec is not None
+            and spec.ready
+            and self._warmed != spec.id
+            and not self.services.live_runs()
+        ):
+            self._warmed = spec.id
+            self.services.engines.warm_up(spec)
+
+    _typed = ""
 
     def _poll(self) -> None:
         asking = self._asking
@@ -195,12 +227,14 @@ class AskScreen(BaseScreen[None]):
         self._tick += 1
         text = self.services.engines.partial(asking)
         if asking.over:
-            self._show_answer()
-            self._show_end(asking)
             if self._auto is not None:
                 self._auto.heard(asking)
+            self.conversation.take(asking, options_dict(self._options()))
             self._shown = "over"
+            self._show_answer()
+            self._show_end(asking)
             self._show_buttons()
+            self.crumbs = ("Ask", one_line(self.conversation.title, 40))
             return
         if text != self._shown:
             self._shown = text
@@ -208,13 +242,14 @@ class AskScreen(BaseScreen[None]):
         self._show_status(asking, text)
 
     def _show_answer(self) -> None:
-        asking = self._asking
-        if asking is None:
-            return
-        view = self.query_one(TextView)
+        view, asking = self.query_one(TextView), self._asking
         at_end = view.max_scroll_y - view.scroll_offset.y <= 1
-        why = [Block(f"→ {self._auto.why}", "muted")] if self._auto is not None and self._auto.why else []
-        view.show(Block(f"❯ {asking.prompt}", "accent"), *why, Block(""), Block(asking.text), home=False)
+        blocks = self.conversation.blocks(unfolded=self.unfolded)
+        if asking is not None and self._shown != "over":
+            why = [Block(f"→ {self._auto.why}", "muted")] if self._auto is not None and self._auto.why else []
+            blocks += [Block(f"❯ {asking.prompt}", "accent"), *why, Block("")]
+            blocks += answer_blocks(asking.text, unfolded=self.unfolded)
+        view.show(*(blocks or [Block(HINT, "muted")]), home=False)
         if at_end:
             view.scroll_end(animate=False)
 
@@ -233,8 +268,7 @@ class AskScreen(BaseScreen[None]):
             self._say_error(asking.error)
             area = self.query_one(PromptArea)
             if not area.text:
-                area.text = asking.prompt  # enter tries again
-                area.move_cursor(area.document.end)
+                self._put(asking.prompt)  # enter tries again
             return
         parts = [plural(asking.tokens_output, "token")] if asking.tokens_output else []
         if asking.tokens_per_second:
@@ -302,7 +336,7 @@ class AskScreen(BaseScreen[None]):
         if (spec := auto.next()) is None:
             self.notify("Every model that may answer was asked", timeout=3)
             return
-        self._ask(spec, asking.prompt)
+        self._ask(spec, asking.prompt, again=True)
 
     def action_best(self) -> None:
         """Keep that this answer is the best, for the models that were asked the same."""

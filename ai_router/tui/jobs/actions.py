@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ai_router.tui.base import BaseScreen
+from ai_router.tui.jobs.again import ask_which
 from ai_router.tui.jobs.changed import ask_for_change
+from batch.errors import CheckpointError
 
 if TYPE_CHECKING:
     from batch.job import BatchJob
@@ -81,6 +83,12 @@ class JobActions(BaseScreen[T]):
         if path := self.job_at_hand():
             self.services.go("evaluation", path)
 
+    def action_again(self) -> None:
+        """A new job of this one's items, with another model or other options."""
+        path = self.job_at_hand()
+        if path is not None:
+            self.in_thread(lambda: _counts(path), lambda counts: ask_which(self, path, counts), group="again")
+
     def action_export(self) -> None:
         """Write the results to a file."""
         if path := self.job_at_hand():
@@ -95,3 +103,14 @@ def _nothing_to_do(job: BatchJob, retry_failed: bool) -> str:
     if job.failed:
         return f"Every prompt of job {job.job_id} has a result; t runs the {job.failed:,} failed ones again"
     return f"Job {job.job_id} is done: every prompt has its answer"
+
+
+def _counts(path: Path) -> dict[str, int]:
+    from batch.checkpoint import CheckpointStore
+
+    if path.suffix == ".json":
+        raise CheckpointError("A checkpoint of this old form is run again after it has been opened once")
+    with CheckpointStore(path) as store:
+        job = store.job()
+    left = job.total_prompts - job.processed
+    return {"all": job.total_prompts, "done": job.completed, "failed": job.failed, "pending": left}

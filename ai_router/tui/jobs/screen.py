@@ -18,7 +18,7 @@ from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
 from ai_router.tui.base import WIDE
 from ai_router.tui.dialogs import ConfirmDialog
-from ai_router.tui.jobs.actions import JobActions
+from ai_router.tui.jobs.keeping import KeepingJobs
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, moment, read_jobs
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, one_line, plural
@@ -34,7 +34,7 @@ NO_MATCH = "No job has that text.\n\nEscape shows all jobs again."
 COLUMNS: tuple[tuple[Column, Callable[[JobLine], Any]], ...] = (
     (Column("Status", 12), lambda line: line.status[0][2:]),
     (Column("Job", 8, from_width=60), lambda line: line.info.job_id),
-    (Column("Prompts", flex=3), lambda line: line.source.lower()),
+    (Column("Prompts", flex=3), lambda line: line.title.lower()),
     (Column("Model", flex=2, from_width=84), lambda line: line.info.model_id.lower()),
     (Column("Done", 13, right=True), lambda line: line.info.total),
     (Column("", 5, right=True), lambda line: (line.completed + line.failed) / max(1, line.info.total)),
@@ -44,14 +44,14 @@ COLUMNS: tuple[tuple[Column, Callable[[JobLine], Any]], ...] = (
 CHANGED = len(COLUMNS) - 1
 
 
-class JobsScreen(JobActions[None]):
+class JobsScreen(KeepingJobs):
     """The list. In the mode `resume` only jobs that have something left to run, and enter goes on with one."""
 
     CSS_PATH = "screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("jobs.resume", "jobs.open", "jobs.retry", "jobs.delete", "jobs.filter", "jobs.export"),
         *bind("jobs.sort", "jobs.reverse", "jobs.score", "jobs.score_file", "jobs.details", "jobs.refresh"),
-        *bind("jobs.skipped", "app.back", "app.up"),
+        *bind("jobs.again", "jobs.mark", "jobs.label", "jobs.undo", "jobs.skipped", "app.back", "app.up"),
     ]
 
     def __init__(self, mode: Literal["list", "resume"] = "list") -> None:
@@ -66,7 +66,7 @@ class JobsScreen(JobActions[None]):
 
     def compose_body(self) -> ComposeResult:
         """Filter, list, details."""
-        filter_input = Input(placeholder="part of a job's id, file, model or status", id="jobs-filter")
+        filter_input = Input(placeholder="part of a job's id, file, name, #tag, model or status", id="jobs-filter")
         filter_input.display = False
         yield filter_input
         with Container(id="jobs-columns"):
@@ -143,7 +143,11 @@ class JobsScreen(JobActions[None]):
         return self.mode == "list" or line.running or line.left > 0
 
     def _rows(self, start: int, stop: int) -> list[Row]:
-        return [_row(line) for line in self._shown[start:stop]]
+        return [_row(line, marked=line.info.file in self.marked) for line in self._shown[start:stop]]
+
+    def all_lines(self) -> tuple[JobLine, ...]:
+        """All jobs that were read."""
+        return self._view.lines
 
     # -- the job under the cursor ---------------------------------------------------------------------------------
 
@@ -165,7 +169,7 @@ class JobsScreen(JobActions[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what the job under the cursor allows is offered."""
         line = self.line_at_hand() if self.is_mounted else None
-        if action in ("resume", "open_results", "retry", "delete", "export", "score"):
+        if action in ("resume", "open_results", "retry", "delete", "export", "score", "again", "label", "mark"):
             if line is None:
                 return False
             if action == "score":
@@ -257,33 +261,7 @@ class JobsScreen(JobActions[None]):
         """Read the folder again."""
         self._read()
 
-    # -- delete and unreadable files ------------------------------------------------------------------------------
-
-    def action_delete(self) -> None:
-        """Delete the job under the cursor, after asking."""
-        line = self.line_at_hand()
-        if line is None:
-            return
-        if line.running:
-            self.services.show_error(f"Job {line.info.job_id} is running; stop it first")
-            return
-        path = line.info.file
-        text = (
-            f"Job {line.info.job_id} · {line.source} · {line.info.model_id}\n"
-            f"{plural(line.completed, 'answer')} of {plural(line.info.total, 'prompt')} will be gone for good."
-            f"\n\n{home(path)}"
-        )
-
-        def answered(choice: str | None) -> None:
-            if choice == "delete":
-                self.in_thread(lambda: _delete(path), lambda _: self._deleted(line), group="delete")
-
-        buttons = [("keep", "Keep", "primary"), ("delete", "Delete", "error")]
-        self.app.push_screen(ConfirmDialog("Delete this job?", text, buttons), answered)
-
-    def _deleted(self, line: JobLine) -> None:
-        self.notify(f"Job {line.info.job_id} is deleted", markup=False)
-        self.services.jobs_changed.publish(None)
+    # -- unreadable files ------------------------------------------------------------------------------------------
 
     def action_skipped(self) -> None:
         """The files that could not be read, and why."""
@@ -291,25 +269,22 @@ class JobsScreen(JobActions[None]):
         self.app.push_screen(ConfirmDialog("Files that could not be read", text, [("close", "Close", "primary")]))
 
 
-def _delete(path: Path) -> None:
-    from batch.checkpoint import delete_checkpoint
-
-    delete_checkpoint(path)
-
-
 def _without_path(reason: str, path: Path) -> str:
     return reason.replace(f" {path}", "")
 
 
 def _searched(line: JobLine) -> str:
-    return " ".join((line.info.job_id, line.info.source, line.info.model_id, line.status[0])).lower()
+    about = line.info.about
+    words = (line.info.job_id, line.info.source, line.info.model_id, line.status[0], about.name, about.note)
+    return " ".join((*words, *(f"#{tag}" for tag in about.tags))).lower()
 
 
-def _row(line: JobLine) -> Row:
+def _row(line: JobLine, *, marked: bool = False) -> Row:
+    status, style = line.status
     return (
-        line.status,
+        (f"●{status[1:]}", "accent") if marked else (status, style),
         (line.info.job_id, "muted"),
-        line.source,
+        line.title,
         (line.info.model_id, "muted"),
         line.progress,
         line.percent,
@@ -326,6 +301,8 @@ def _details(line: JobLine) -> Content:
         ("job", info.job_id, ""),
         ("status", status, f"${'text-muted' if style == 'muted' else 'text-' + style if style != 'accent' else style}"),
         ("prompts from", one_line(info.source or "—"), ""),
+        *([("name", one_line(info.about.name), "bold")] if info.about.name else []),
+        *([("tags", " ".join(f"#{tag}" for tag in info.about.tags), "$accent")] if info.about.tags else []),
         ("model", one_line(info.model_id), ""),
         ("answered", f"{count(line.completed)} of {count(info.total)}", ""),
         ("failed", count(line.failed), "$text-error" if line.failed else ""),
@@ -341,6 +318,8 @@ def _details(line: JobLine) -> Content:
         rows.append(("process", str(info.owner.pid or "—"), ""))
     if info.reason:
         rows.append(("ended by", one_line(info.reason), ""))
+    if info.about.note:
+        rows.append(("note", one_line(info.about.note, 200), ""))
     rows.append(("file", home(info.file), "$text-muted"))
     lines = [Content.assemble((f"{name:<13} ", "$text-muted"), (text, style)) for name, text, style in rows]
     return Content("\n").join(lines)

@@ -80,6 +80,12 @@ class JobLine:
         return one_line(text.replace("\\", "/").rstrip("/").rpartition("/")[2] or text or "—")
 
     @property
+    def title(self) -> str:
+        """The name that a person gave it, else its file; and its tags."""
+        about = self.info.about
+        return one_line(" ".join([about.name or self.source, *(f"#{tag}" for tag in about.tags)]))
+
+    @property
     def age(self) -> str:
         """Since the last change."""
         return "now" if self.running else age(self.info.timestamp)

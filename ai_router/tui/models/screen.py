@@ -19,7 +19,7 @@ from ai_router.tui.models.changes import ModelChanges
 from ai_router.tui.models.rates import rate_lines, read_rates
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, harmless, one_line, plural
-from batch.engines.gguf import memory
+from batch.engines.local import memory
 
 if TYPE_CHECKING:
     from ai_router.models import ModelSpec

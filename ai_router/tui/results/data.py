@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai_router.tui.results.pages import Rows
+from ai_router.tui.results.query import parse_query
+from ai_router.tui.widgets.columns import Column
 from ai_router.tui.widgets.table import Row
 from ai_router.tui.widgets.text import count
+from batch.prices import dollars
 
 if TYPE_CHECKING:
+    from batch.checkpoint import CheckpointStore
     from batch.checkpoint.rows import Part
     from batch.job import BatchJob, BatchResult
 
@@ -57,9 +61,10 @@ def read_counts(path: Path) -> Counts:
 def read_ids(path: Path, part: Part) -> array[int]:
     """The ids of a part; eight megabytes a million."""
     from batch.checkpoint import CheckpointStore
+    from batch.checkpoint.selecting import select_ids
 
     with CheckpointStore(path) as store:
-        return array("q", store.ids(part))
+        return select_ids(store, part)
 
 
 def read_errors(path: Path) -> list[tuple[str, str, int]]:
@@ -89,6 +94,8 @@ class RowData:
     attempts: int
     tokens: int
     seconds: float
+    model: str = ""
+    cost: int | None = None  # billionths of a dollar
 
 
 def row_data(result: BatchResult) -> RowData:
@@ -102,40 +109,107 @@ def row_data(result: BatchResult) -> RowData:
         result.attempts,
         result.tokens_output,
         result.duration,
+        result.model or "",
+        result.cost,
     )
 
 
-def table_row(data: RowData) -> Row:
-    """Number, status, prompt, answer, tokens, time."""
+# Title, what the rows are sorted by, and how wide; the titles also name the columns for a person's choice.
+COLUMNS: tuple[tuple[Column, str], ...] = (
+    (Column("#", 7, right=True), "id"),
+    (Column("Status", 9), "class"),
+    (Column("Prompt", flex=2), ""),
+    (Column("Answer", flex=3), ""),
+    (Column("Model", 14, from_width=110), "model"),
+    (Column("Tokens", 7, right=True, from_width=70), "tokens"),
+    (Column("Tries", 6, right=True, from_width=120), "tries"),
+    (Column("Cost", 8, right=True, from_width=130), "cost"),
+    (Column("Time", 8, right=True, from_width=60), "time"),
+)
+TITLES = tuple(column.title for column, _ in COLUMNS)
+ALWAYS = ("#", "Status")
+NEVER_FITS = 1 << 20
+
+
+def chosen_columns(total: int, hidden: Sequence[str]) -> list[Column]:
+    """The columns of a job of so many items; a hidden one keeps its place and is folded away at every width."""
+    columns = []
+    for column, _ in COLUMNS:
+        if column.title == "#":
+            column = replace(column, width=max(2, len(count(total))))
+        elif column.title in hidden and column.title not in ALWAYS:
+            column = replace(column, from_width=NEVER_FITS)
+        columns.append(column)
+    return columns
+
+
+def table_row(data: RowData, *, marked: bool = False) -> Row:
+    """The cells of COLUMNS; a marked row has a sign of its own."""
+    number = count(data.id + 1)
     if not data.attempts:
-        return (count(data.id + 1), ("◌ pending", "muted"), data.prompt, "", "", "")
+        return (
+            number,
+            ("● pending", "accent") if marked else ("◌ pending", "muted"),
+            data.prompt,
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+        )
     status = ("✓ done", "success") if data.success else ("✗ failed", "error")
+    if marked:
+        status = (f"●{status[0][1:]}", "accent")
     return (
-        count(data.id + 1),
+        number,
         status,
         data.prompt,
         data.answer if data.success else (data.answer, "error"),
+        (data.model, "muted"),
         (count(data.tokens), "muted"),
+        (count(data.attempts), "warning" if data.attempts > 1 else "muted"),
+        ("—" if data.cost is None else dollars(data.cost), "muted"),
         (f"{data.seconds:,.2f} s", "muted"),
     )
 
 
 @contextmanager
 def job_rows(path: Path) -> Iterator[Rows[RowData]]:
-    """Reads the rows of a checkpoint's items, for a `PageReader`."""
+    """Reads the rows of a checkpoint's items, for a `PageReader`, in the order that is asked for."""
     from batch.checkpoint import CheckpointStore
 
     with CheckpointStore(path) as store:
-        yield lambda ids: [row_data(result) for result in store.results(ids=list(ids), preview=SHOWN)]
+
+        def read(ids: Sequence[int]) -> list[RowData]:
+            found = {r.prompt_index: row_data(r) for r in store.results(ids=list(ids), preview=SHOWN)}
+            return [found[item] for item in ids if item in found]
+
+        yield read
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a list is sorted by; as the items were put in, where nothing else is said."""
+
+    by: str = "id"
+    descending: bool = False
+
+    @property
+    def natural(self) -> bool:
+        """Whether it is the order of the items."""
+        return self == Order()
 
 
 class Search:
-    """Which items of a part hold a text: found in a thread, in input order, readable while it goes on."""
+    """The items that a filter holds, in an order: found in a thread, readable while it goes on."""
 
-    def __init__(self, path: Path, part: Part, text: str, total: int) -> None:
-        self.path, self.part, self.text, self.total = path, part, text, total
+    def __init__(self, path: Path, part: Part, text: str, total: int, order: Order = Order()) -> None:
+        self.path, self.text, self.total, self.order = path, text, total, order
+        self.query = parse_query(text)
+        self.part: Part = self.query.part or part
         self.found: array[int] = array("q")
-        self.position = 0  # items looked at, by their ids
+        self.position = 0  # items looked at
         self.stopped = False
 
     @property
@@ -146,29 +220,46 @@ class Search:
     def run(self, progress: Callable[[], object]) -> Search:
         """Look; `progress` is called a few times a second, from this thread."""
         from batch.checkpoint import CheckpointStore
+        from batch.checkpoint.selecting import select_ids
 
-        needle = self.text.casefold()
-        reported = time.monotonic()
+        query, told = self.query, time.monotonic()
         with CheckpointStore(self.path) as store:
-            while not self.stopped:
-                page = store.results(part=self.part, start=self.position, limit=SEARCH_PAGE)
-                if not page:
-                    break
-                self.found.extend(r.prompt_index for r in page if _holds(r, needle))
-                self.position = page[-1].prompt_index + 1
-                if time.monotonic() - reported >= REPORT_SECONDS:
-                    reported = time.monotonic()
+            if query.conditions or not self.order.natural:
+                order = self.order
+                ids = select_ids(store, self.part, query.conditions, by=order.by, descending=order.descending)
+                if not (query.texts or query.without):
+                    self.found, self.position = ids, self.total
+                    return self
+                self.total = len(ids)
+                pages: Iterator[list[BatchResult]] = (
+                    sorted(store.results(ids=page), key=_places(page))
+                    for start in range(0, len(ids), SEARCH_PAGE)
+                    for page in [list(ids[start : start + SEARCH_PAGE])]
+                )
+            else:
+                pages = self._in_order(store)
+            for page in pages:
+                self.found.extend(r.prompt_index for r in page if query.holds(r))
+                self.position = self.position + len(page) if query.conditions else page[-1].prompt_index + 1
+                if time.monotonic() - told >= REPORT_SECONDS:
+                    told = time.monotonic()
                     progress()
+                if self.stopped:
+                    return self
+        self.position = self.total
         return self
+
+    def _in_order(self, store: CheckpointStore) -> Iterator[list[BatchResult]]:
+        start = 0
+        while not self.stopped and (page := store.results(part=self.part, start=start, limit=SEARCH_PAGE)):
+            start = page[-1].prompt_index + 1
+            yield page
 
     def stop(self) -> None:
         """Look no further; what was found stays."""
         self.stopped = True
 
 
-def _holds(result: BatchResult, needle: str) -> bool:
-    return (
-        needle in result.prompt.casefold()
-        or needle in result.response_text.casefold()
-        or (result.error_message is not None and needle in result.error_message.casefold())
-    )
+def _places(ids: Sequence[int]) -> Callable[[BatchResult], int]:
+    places = {item: place for place, item in enumerate(ids)}
+    return lambda result: places[result.prompt_index]

@@ -11,80 +11,171 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.widget import Widget
+from textual.widgets import Input
 
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
+from ai_router.tui.jobs.again import run_again
+from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.results.data import read_result
-from ai_router.tui.scrolling import ScrollingScreen
-from ai_router.tui.widgets.text import count, harmless
+from ai_router.tui.results.dialogs import EditDialog
+from ai_router.tui.results.query import hits
+from ai_router.tui.widgets.rendered import Rendered
+from ai_router.tui.widgets.text import count, harmless, one_line, plural
 from ai_router.tui.widgets.text_view import Block, TextView
+from batch.prices import dollars
 
 if TYPE_CHECKING:
     from batch.job import BatchResult
 
 
-class ReadingScreen(ScrollingScreen[int]):
-    """The text of one item of a list; `n` and `p` go through the list. Answers with the place it ended at."""
+MOST_RENDERED = 60_000  # characters shown as Markdown: its widgets are made all at once
 
-    STEP = 2
+
+class ReadingScreen(ListReadingScreen):
+    """The text of one item of a job.
+
+    `words` (casefolded) are marked in it, and `n` and `N` go from one to the next.
+    """
+
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "reading.next",
         "reading.previous",
+        "reading.find",
         "reading.copy",
+        "reading.rendered",
         "reading.open",
+        "reading.editor",
         "reading.copy_prompt",
         "reading.copy_json",
+        "reading.next_item",
+        "reading.previous_item",
+        "reading.hit_back",
+        "reading.edit",
         "app.back",
     )
 
-    def __init__(self, path: Path, ids: Sequence[int], place: int, crumbs: tuple[str, ...]) -> None:
-        super().__init__()
-        self.path, self.ids, self.place = path, ids, place
-        self._above = crumbs
+    def __init__(
+        self, path: Path, ids: Sequence[int], place: int, crumbs: tuple[str, ...], words: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(ids, place, crumbs)
+        self.path, self.words = path, words
         self.crumbs = (*crumbs, f"# {count(ids[place] + 1)}")
         self._result: BatchResult | None = None
+        self._rendered = False
 
     def compose_body(self) -> ComposeResult:
         """The text."""
+        field = Input(placeholder="text in this item; enter finds, n and N go on", id="reading-find")
+        field.display = False
+        yield field
         yield TextView(id="reading", classes="panel")
 
-    def on_mount(self) -> None:
-        """Read it."""
-        self.query_one("#reading").focus()
-        self._read()
-
-    def _read(self) -> None:
-        item, path = self.ids[self.place], self.path
+    def read(self, item: int) -> None:
+        """Read an item of the job."""
+        path = self.path
         self.crumbs = (*self._above, f"# {count(item + 1)}")
-        self.context_text = f"{count(self.place + 1)} of {count(len(self.ids))}"
         self.in_thread(lambda: read_result(path, item), self._show, busy="reading")
 
     def _show(self, result: BatchResult) -> None:
         self._result = result
         view = self.query_one(TextView)
-        view.show(*result_blocks(result))
+        view.show(*result_blocks(result, self.words))
         view.border_title = result_title(result)
+        if self._rendered:
+            self.run_worker(self._render_answer(), group="render", exclusive=True)
 
     def action_back(self) -> None:
-        """Back to the list, at this place."""
-        self.dismiss(self.place)
-
-    def action_next(self) -> None:
-        """The next item."""
-        self._go(self.place + 1)
-
-    def action_previous(self) -> None:
-        """The item before."""
-        self._go(self.place - 1)
-
-    def _go(self, place: int) -> None:
-        if 0 <= place < len(self.ids):
-            self.place = place
-            self._read()
+        """Out of what is looked for first; then back to the list, at this place."""
+        field = self.query_one("#reading-find", Input)
+        if field.display:
+            field.display = False
+            self._look_for("")
+            self.query_one("#reading").focus()
         else:
-            self.notify("That was the last item" if place > 0 else "This is the first item", timeout=2)
+            super().action_back()
+
+    # -- finding --------------------------------------------------------------------------------------------------
+
+    def action_find(self) -> None:
+        """Type what is looked for."""
+        field = self.query_one("#reading-find", Input)
+        field.display = True
+        field.focus()
+
+    @on(Input.Submitted, "#reading-find")
+    def _submitted(self, event: Input.Submitted) -> None:
+        self._look_for(event.value)
+        self.query_one("#reading").focus()
+        if self.words:
+            self.call_after_refresh(self.action_next_hit)
+
+    def _look_for(self, text: str) -> None:
+        self.words = (text.casefold(),) if text.strip() else ()
+        if self._result is not None:
+            self.query_one(TextView).show(*result_blocks(self._result, self.words))
+
+    def action_next_hit(self) -> None:
+        """The next place; without anything looked for, the next item."""
+        if self.words:
+            self._go_to_hit(1)
+        else:
+            self.action_next()
+
+    def action_previous_hit(self) -> None:
+        """The place before."""
+        if self.words:
+            self._go_to_hit(-1)
+        else:
+            self.action_previous()
+
+    def _go_to_hit(self, step: int) -> None:
+        view = self.query_one(TextView)
+        lines = view.lines_with("hit")
+        at = self._hit_line if self._hit_of == (self.place, self.words) else -1
+        there = [line for line in lines if (line > at if step > 0 else line < at)]
+        if not lines:
+            self.notify("It does not stand in this item", timeout=2)
+            return
+        self._hit_line = (there[0] if step > 0 else there[-1]) if there else (lines[0] if step > 0 else lines[-1])
+        self._hit_of = (self.place, self.words)
+        view.scroll_to(y=max(0, self._hit_line - view.size.height // 3), animate=False, immediate=True)
+        self.context_text = f"hit {lines.index(self._hit_line) + 1} of {plural(len(lines), 'line')}"
+
+    _hit_line = -1
+    _hit_of: tuple[int, tuple[str, ...]] = (-1, ())
+
+    # -- Markdown -------------------------------------------------------------------------------------------------
+
+    def action_rendered(self) -> None:
+        """Show the answer as Markdown, or as it came."""
+        if self._result is None:
+            return
+        if not self._rendered and len(self._result.response_text) > MOST_RENDERED:
+            self.notify(f"Longer than {count(MOST_RENDERED)} characters: shown as it came", timeout=3)
+            return
+        self._rendered = not self._rendered
+        self.run_worker(self._render_answer(), group="render", exclusive=True)
+
+    @property
+    def scroller(self) -> Widget:
+        """The text as it is shown."""
+        boxes = self.query(Rendered)
+        return boxes.first() if boxes else self.query_one("#reading")
+
+    async def _render_answer(self) -> None:
+        view, result = self.query_one(TextView), self._result
+        await self.query(Rendered).remove()
+        view.display = not self._rendered or result is None or len(result.response_text) > MOST_RENDERED
+        if not view.display and result is not None:
+            box = Rendered(result.response_text or result.error_message or "", classes="panel")
+            box.border_title = f"{result_title(result)} · Markdown"
+            await self.query_one("#body").mount(box)
+        self.scroller.focus()
 
     def action_copy(self) -> None:
         """Copy the answer, or the error."""
@@ -101,11 +192,30 @@ class ReadingScreen(ScrollingScreen[int]):
         if (result := self._result) is not None:
             copy_from(self, lambda: result_json(result))
 
+    def action_edit(self) -> None:
+        """Change the prompt and run this item again, as a new job."""
+        result, path = self._result, self.path
+        if result is None:
+            return
+
+        def changed(text: str | None) -> None:
+            if text is not None and text.strip():
+                run_again(self, path, [result.prompt_index], {result.prompt_index: text})
+
+        self.app.push_screen(EditDialog(result.prompt), changed)
+
     def action_open_pager(self) -> None:
         """Show the text in $PAGER, made harmless, without colours; the screen comes back afterwards."""
+        self._open_in("PAGER", "more" if os.name == "nt" else "less")
+
+    def action_open_editor(self) -> None:
+        """Open a copy of the text in $EDITOR; what is changed there is kept nowhere."""
+        self._open_in("EDITOR", "notepad" if os.name == "nt" else "vi")
+
+    def _open_in(self, variable: str, default: str) -> None:
         if self._result is None:
             return
-        argv = shlex.split(os.environ.get("PAGER", "")) or ["more" if os.name == "nt" else "less"]
+        argv = shlex.split(os.environ.get(variable, "")) or [default]
         text = "\n".join(harmless(block.text, keep_newlines=True) for block in result_blocks(self._result))
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", errors="replace", delete=False) as file:
             file.write(text)
@@ -126,6 +236,10 @@ def result_title(result: BatchResult) -> str:
     if result.success:
         parts.append(f"{count(result.tokens_input)} tokens in, {count(result.tokens_output)} out")
     parts.append(f"{result.duration:,.2f} s")
+    if result.cost:
+        parts.append(dollars(result.cost))
+    if result.model:
+        parts.append(one_line(result.model, 40))
     if result.attempts > 1:
         parts.append(f"{result.attempts} attempts")
     if result.custom_id:
@@ -133,18 +247,24 @@ def result_title(result: BatchResult) -> str:
     return " · ".join(parts)
 
 
-def result_blocks(result: BatchResult) -> list[Block]:
-    """Prompt, and answer or error, under their titles."""
-    blocks = [Block("PROMPT", "title"), Block(result.prompt), Block("")]
+def result_blocks(result: BatchResult, words: tuple[str, ...] = ()) -> list[Block]:
+    """Prompt, and answer or error, under their titles; an error first. Where `words` stand is marked."""
+
+    def block(text: str) -> Block:
+        if not words:
+            return Block(text)
+        text = harmless(text, keep_newlines=True)
+        return Block(text, parts=tuple((start, end, "hit") for start, end in hits(text, words)))
+
+    prompt = [Block("PROMPT", "title"), block(result.prompt)]
     if not result.attempts:
-        blocks.append(Block("◌ no answer yet", "muted"))
-    elif result.success:
-        blocks += [Block("ANSWER", "answer"), Block(result.response_text)]
-    else:
-        title = f"✗ FAILED · {result.error_class or 'permanent'}"
-        blocks += [Block(title, "error"), Block(result.error_message or "failed")]
-        if result.response_text:
-            blocks += [Block(""), Block("WHAT HAD COME", "title"), Block(result.response_text)]
+        return [*prompt, Block(""), Block("◌ no answer yet", "muted")]
+    if result.success:
+        return [*prompt, Block(""), Block("ANSWER", "answer"), block(result.response_text)]
+    title = f"✗ FAILED · {result.error_class or 'permanent'}"
+    blocks = [Block(title, "error"), block(result.error_message or "failed"), Block(""), *prompt]
+    if result.response_text:
+        blocks += [Block(""), Block("WHAT HAD COME", "title"), block(result.response_text)]
     return blocks
 
 
@@ -160,4 +280,5 @@ def result_json(result: BatchResult) -> str:
         "success": result.success,
         "error_message": result.error_message,
     }
+    record |= {"model": result.model, "attempts": result.attempts} if result.attempts else {}
     return json.dumps(record, ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,6 @@ from textual.widgets import Input
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
-from ai_router.tui.clipboard import copy_from
-from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.results.data import (
     Counts,
     RowData,
@@ -30,11 +27,13 @@ from ai_router.tui.results.data import (
     read_result,
     table_row,
 )
-from ai_router.tui.results.dialogs import ask_for_item, show_errors
+from ai_router.tui.results.dialogs import show_errors
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.parts import PARTS, PartTabs
-from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_json, result_title
-from ai_router.tui.widgets.table import Column, Row, VirtualTable
+from ai_router.tui.results.query import HELP as QUERY_HELP
+from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_title
+from ai_router.tui.results.taking import TakingResults
+from ai_router.tui.widgets.table import Row, VirtualTable
 from ai_router.tui.widgets.text import count, plural
 from ai_router.tui.widgets.text_view import TextView
 
@@ -49,10 +48,9 @@ EMPTY = {
     "failed": "Nothing has failed.",
     "pending": "Nothing is waiting: every item has a result.",
 }
-NOT_FOUND = "Nothing holds that text.\n\nEscape ends the search."
 
 
-class ResultsScreen(JobActions[None]):
+class ResultsScreen(TakingResults):
     """Opens at once, whatever the length of the job; goes on with it while it runs."""
 
     CSS_PATH = "screen.tcss"
@@ -60,7 +58,8 @@ class ResultsScreen(JobActions[None]):
         *bind("results.part", "results.search", "results.copy", "results.score", "results.export"),
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
-        *bind("results.errors", "results.goto", "app.back"),
+        *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
+        *bind("results.mark", "results.copy_as", "results.again", "app.back"),
     ]
 
     def __init__(self, path: Path, part: Part = "all") -> None:
@@ -78,7 +77,7 @@ class ResultsScreen(JobActions[None]):
     def compose_body(self) -> ComposeResult:
         """Kinds, search, table, the text of the row under the cursor."""
         yield PartTabs(id="parts")
-        field = Input(placeholder="text in a prompt, an answer or an error; enter searches", id="results-search")
+        field = Input(placeholder=QUERY_HELP, id="results-search")
         field.display = False
         yield field
         with Container(id="results-columns"):
@@ -105,6 +104,10 @@ class ResultsScreen(JobActions[None]):
         """The text may be shown from now on."""
         if self._job is not None:
             self.call_after_refresh(self._show_text)
+
+    @property
+    def _job_path(self) -> Path:
+        return self.path
 
     # -- the job --------------------------------------------------------------------------------------------------
 
@@ -138,15 +141,7 @@ class ResultsScreen(JobActions[None]):
             lambda: services.call_later(self._page_loaded),
             lambda error: services.call_later(services.show_error, error),
         )
-        table = self.query_one(VirtualTable)
-        table.columns = [
-            Column("#", max(2, len(count(job.total_prompts))), right=True),
-            Column("Status", 9),
-            Column("Prompt", flex=2),
-            Column("Answer", flex=3),
-            Column("Tokens", 7, right=True, from_width=70),
-            Column("Time", 8, right=True, from_width=60),
-        ]
+        self._lay_out_columns()
         self._show_counts()
         self._show_part(keep=False)
         self.set_interval(LIVE_SECONDS, self._look_again)
@@ -194,10 +189,10 @@ class ResultsScreen(JobActions[None]):
         """Show items of one part."""
         self.part = cast("Part", part)
         self.query_one(PartTabs).show({k: self._counts.of(k) for k in PARTS}, part)
-        if self._search is not None:
-            self._begin_search(self._search.text)
+        if self._search is not None and self._search.query.part is not None:
+            self._end_search()  # the line says another part than was chosen just now
         else:
-            self._show_part(keep=False)
+            self._again()
 
     @on(PartTabs.Chosen)
     def _tab(self, event: PartTabs.Chosen) -> None:
@@ -242,7 +237,7 @@ class ResultsScreen(JobActions[None]):
             return None
         ids = range(start, stop) if self._ids is None else self._ids[start:stop]
         page = self._pages.page(start, ids)
-        return None if page is None else [table_row(data) for data in page]
+        return None if page is None else [table_row(data, marked=data.id in self.marked) for data in page]
 
     def _page_loaded(self) -> None:
         if self.alive:
@@ -284,117 +279,18 @@ class ResultsScreen(JobActions[None]):
 
     def _show_result(self, result: BatchResult) -> None:
         preview = self.query_one(TextView)
-        preview.show(*result_blocks(result))
+        preview.show(*result_blocks(result, self.words))
         preview.border_title = f"# {count(result.prompt_index + 1)} · {result_title(result)}"
 
     @on(VirtualTable.Selected)
     def _selected(self, event: VirtualTable.Selected) -> None:
         ids = range(self._counts.total) if self._ids is None else self._ids
-        self.app.push_screen(ReadingScreen(self.path, ids, event.index, self.crumbs), self._come_back)
+        self.app.push_screen(ReadingScreen(self.path, ids, event.index, self.crumbs, self.words), self._come_back)
 
     def _come_back(self, index: int | None) -> None:
         if index is not None:
             self.query_one(VirtualTable).move_cursor(index)
 
-    # -- search ---------------------------------------------------------------------------------------------------
-
-    def action_search(self) -> None:
-        """Type what is looked for."""
-        field = self.query_one("#results-search", Input)
-        field.display = True
-        field.focus()
-
-    @on(Input.Submitted, "#results-search")
-    def _submitted(self, event: Input.Submitted) -> None:
-        self.query_one(VirtualTable).focus()
-        if event.value.strip():
-            self._begin_search(event.value)
-        else:
-            self._end_search()
-
-    def _begin_search(self, text: str) -> None:
-        if self._search is not None:
-            self._search.stop()
-        search = self._search = Search(self.path, self.part, text, self._counts.total)
-        table = self.query_one(VirtualTable)
-        table.empty = "Searching…"
-        self._ids = search.found
-        if self._pages is not None:
-            self._pages.forget()
-        table.set_count(0, keep=False)
-        services = self.services
-        self.in_thread(
-            lambda: search.run(lambda: services.call_later(self._found_more, search)),
-            self._found_all,
-            busy="searching",
-            group="ids",
-        )
-
-    def _found_more(self, search: Search) -> None:
-        if search is self._search and self.alive:
-            self._show_found(search, f"{plural(len(search.found), 'match', 'matches')} · searching {search.percent} %")
-
-    def _found_all(self, search: Search) -> None:
-        if search is self._search:
-            table = self.query_one(VirtualTable)
-            table.empty = NOT_FOUND
-            ending = f" · stopped at {search.percent} %" if search.stopped else ""
-            self._show_found(search, plural(len(search.found), "match", "matches") + ending)
-            self._show_text()
-
-    def _show_found(self, search: Search, text: str) -> None:
-        table = self.query_one(VirtualTable)
-        table.set_count(len(search.found))
-        table.border_subtitle = text
-
-    def action_back(self) -> None:
-        """Out of a search that goes on, then out of the search, then out of here."""
-        if self._search is not None and self._is_searching:
-            self._search.stop()
-        elif self._search is not None or self.query_one("#results-search").display:
-            self._end_search()
-        else:
-            super().action_back()
-
-    @property
-    def _is_searching(self) -> bool:
-        return "ids" in self._busy
-
-    def _end_search(self) -> None:
-        if self._search is not None:
-            self._search.stop()
-        self._search = None
-        field = self.query_one("#results-search", Input)
-        field.value = ""
-        field.display = False
-        self.query_one(VirtualTable).focus()
-        self._show_part(keep=False)
-
-    # -- copy, errors, go to --------------------------------------------------------------------------------------
-
-    def action_copy(self) -> None:
-        """Copy the whole answer of the row."""
-        self._copy(lambda result: result.response_text if result.success else result.error_message or "")
-
-    def action_copy_json(self) -> None:
-        """Copy the row as JSON."""
-        self._copy(result_json)
-
-    def _copy(self, part: object) -> None:
-        table = self.query_one(VirtualTable)
-        if not table.count or self._job is None:
-            return
-        item, path = self._id_at(table.cursor), self.path
-        copy_from(self, lambda: part(read_result(path, item)))  # type: ignore[operator]
-
     def action_errors(self) -> None:
-        """Failures by what was the matter."""
+        """Failures by part."""
         show_errors(self, self.path, lambda: self.action_part("failed"))
-
-    def action_goto(self) -> None:
-        """Go to an item by its number."""
-
-        def go(item: int) -> None:
-            self.query_one(VirtualTable).move_cursor(item if self._ids is None else bisect_left(self._ids, item))
-
-        ask_for_item(self, self._counts.total, go)

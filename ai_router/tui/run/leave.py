@@ -16,19 +16,14 @@ def _rows(*rows: tuple[str, str]) -> Content:
 
 
 class LeaveDialog(ConfirmDialog):
-    """Asks what is to become of running jobs: `background`, `drain`, `now`, or `stay` (also None).
+    """Asks, when the program ends, what is to become of its jobs: `background`, `drain`, `now`, or `stay` (None)."""
 
-    Within the program a job just goes on while other screens are shown; `quitting` says that the program ends.
-    """
-
-    def __init__(self, jobs: int = 1, *, quitting: bool = True, in_flight: int | None = None, unit: str = "") -> None:
-        flying = "what is in flight" if in_flight is None else f"{plural(in_flight, unit or 'prompt')} in flight"
-        going = "goes on by itself" if quitting else "goes on"
+    def __init__(self, jobs: int = 1) -> None:
         text = Content.assemble(
             f"{plural(jobs, 'job is', 'jobs are')} still running. Every answer so far is saved.\n\n",
             _rows(
-                ("Background", f"{going}; watch it from Jobs"),
-                ("Drain", f"finish {flying}, then stop"),
+                ("Background", "goes on by itself; watch it from Jobs"),
+                ("Drain", "finish what is in flight, then stop"),
                 ("Now", "stop; what is in flight runs again later"),
                 ("Stay", "change nothing"),
             ),

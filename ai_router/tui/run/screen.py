@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -20,13 +20,13 @@ from ai_router.kinds import counted, kind_of
 from ai_router.kinds.base import PROMPTS, SCORE, JobKind
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
-from ai_router.tui.base import BaseScreen
 from ai_router.tui.jobs.changed import ask_for_change
+from ai_router.tui.run.away import AWAY, AwayActions, AwayPanel
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
-from ai_router.tui.run.leave import LeaveDialog, StopDialog
+from ai_router.tui.run.leave import StopDialog
 from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
-from ai_router.tui.run.summary import JobDetails, SummaryPanel, load_details
+from ai_router.tui.run.summary import JobDetails, SummaryPanel, load_details, model_line
 from batch.errors import BatchError
 from batch.running.progress import RunState, Snapshot
 from batch.running.run import Run, RunHandle
@@ -38,7 +38,7 @@ IDLE_SECONDS = 1.0  # between two looks at a job that nobody runs
 FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 
 
-class RunScreen(BaseScreen[None]):
+class RunScreen(AwayActions):
     """Progress, speed, what is in flight, the last results and errors of one job, pulled from its handle's snapshot."""
 
     CSS_PATH = "screen.tcss"
@@ -47,6 +47,7 @@ class RunScreen(BaseScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "run.pause",
         "run.unpause",
+        "run.collect",
         "run.resume",
         "run.stop",
         "run.more",
@@ -57,6 +58,8 @@ class RunScreen(BaseScreen[None]):
         "run.export",
         "run.failures",
         "run.background",
+        "run.look",
+        "run.end_batches",
     )
 
     def __init__(self, path: Path) -> None:
@@ -82,6 +85,7 @@ class RunScreen(BaseScreen[None]):
             yield SpeedPanel(id="speed")
             yield InFlightPanel(id="in-flight")
             yield SummaryPanel(id="summary")
+            yield AwayPanel(id="away")
         yield ErrorsPanel(id="errors")
         yield RecentPanel(id="recent")
 
@@ -159,6 +163,7 @@ class RunScreen(BaseScreen[None]):
         self.set_class(bool(errors), "-errors")
         self.query_one(ErrorsPanel).show(errors)
         self.query_one(SummaryPanel).show(snapshot, details, self._kind)
+        self.show_away()
         self.context_text = self._model_line(snapshot)
         if before is None or before.state is not state or bool(before.failed) != bool(snapshot.failed):
             self.refresh_bindings()
@@ -203,7 +208,7 @@ class RunScreen(BaseScreen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what makes sense in the run's state is offered."""
         snapshot = self.snapshot
-        if action in ("pause", "unpause", "resume", "stop", "more", "fewer", "background", "retry") and (
+        if action in ("pause", "unpause", "resume", "stop", "more", "fewer", "background", "retry", *AWAY) and (
             snapshot is None or self.busy
         ):
             return False
@@ -215,6 +220,7 @@ class RunScreen(BaseScreen[None]):
             "pause": state in (RunState.STARTING, RunState.RUNNING),
             "unpause": state is RunState.PAUSED,
             "resume": state in (RunState.STOPPED, RunState.FAILED, RunState.WAITING),
+            **dict.fromkeys(AWAY, self.is_away and (action == "look" or not running)),
             "stop": running,
             "more": running and state is not RunState.DRAINING,
             "fewer": running and state is not RunState.DRAINING,
@@ -277,20 +283,25 @@ class RunScreen(BaseScreen[None]):
         """Run what is missing, here."""
         self._start_again(retry_failed=False)
 
+    def action_collect(self) -> None:
+        """Take the answers that are there, and stay no longer."""
+        self._start_again(retry_failed=False, wait=False)
+
     def action_retry(self) -> None:
         """Run the failed prompts again, and what is missing."""
         self._start_again(retry_failed=True)
 
-    def _start_again(self, *, retry_failed: bool, allow_change: bool = False) -> None:
+    def _start_again(self, *, retry_failed: bool, allow_change: bool = False, wait: bool = True) -> None:
         self.busy = "opening…"
+        how = {"retry_failed": retry_failed, "wait": wait}
 
         def work() -> None:
             job = jobs.open_job(self.services.workspace, str(self.path))
-            self.services.start_run(job, jobs.plan_of(job), retry_failed=retry_failed, allow_change=allow_change)
+            self.services.start_run(job, jobs.plan_of(job), allow_change=allow_change, **how)
 
         def failed(error: BaseException) -> None:
             if isinstance(error, jobs.ChangedModelError):
-                again = partial(self._start_again, retry_failed=retry_failed, allow_change=True)
+                again = partial(self._start_again, allow_change=True, **how)
                 ask_for_change(self.app, error, again)
             else:
                 self.services.show_error(error)
@@ -364,19 +375,9 @@ class RunScreen(BaseScreen[None]):
         self.services.turns.export(self.path)
 
     def action_back(self) -> None:
-        """Leave; asks first while the job runs in this process."""
-        if not self.owned or self.snapshot is None or self.snapshot.state.over or self.busy:
-            super().action_back()
-            return
-        self.app.push_screen(
-            LeaveDialog(quitting=False, in_flight=self.snapshot.in_flight, unit=self._unit), self._leave
-        )
-
-    def _leave(self, choice: str | None) -> None:
-        if choice in (None, "stay"):
-            return
-        if choice in ("drain", "now"):
-            self._stop(choice)
+        """Leave; a job of this process goes on while other screens are shown."""
+        if self.owned and self.snapshot is not None and not self.snapshot.state.over and not self.busy:
+            self.services.notify("It goes on; ^b comes back to it", timeout=3)
         super().action_back()
 
     @on(events.Click, "RecentPanel")
@@ -386,13 +387,3 @@ class RunScreen(BaseScreen[None]):
     @on(events.Click, "ErrorsPanel")
     def _open_clicked_failures(self) -> None:
         self.action_failures()
-
-
-def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:
-    """`demo · torch · cpu fp32 · 4.7 M` and what the engine has to say of it, of which only what is known."""
-    place = " ".join(str(about[key]) for key in ("device", "precision") if about.get(key))
-    parts = [spec.name if spec else model_id, spec.engine if spec else "", place]
-    if spec is not None and spec.parameters:
-        parts.append(spec.parameters_text)
-    parts += map(str, about.get("notes", ()))
-    return " · ".join(part for part in parts if part)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from textual.content import Content
 
 from ai_router.kinds.base import PROMPTS, JobKind
+from ai_router.models import ModelSpec
+from ai_router.models.line import place_of, words_of
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
 from ai_router.tui.widgets.text import one_line, plural
@@ -145,3 +148,12 @@ class SummaryPanel(Panel):
 
 def _row(label: str, text: str) -> Content:
     return Content.assemble((f"{label:<11}", "$text-muted"), text)
+
+
+def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:
+    """`demo · torch · cpu fp32 · 4.7 M` and what the engine has to say of it, of which only what is known."""
+    parts = [spec.name if spec else model_id, spec.engine if spec else "", place_of(about)]
+    if spec is not None and spec.parameters:
+        parts.append(spec.parameters_text)
+    parts += words_of(about)
+    return " · ".join(part for part in parts if part)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from ai_router.tui.actions import bind, shown
 from ai_router.tui.clipboard import copy_from
+from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.scoring.spans import RowText
-from ai_router.tui.scrolling import ScrollingScreen
-from ai_router.tui.widgets.text import count
 from ai_router.tui.widgets.text_view import TextView
 
 
@@ -32,40 +30,28 @@ class RowsToRead(Protocol):
         """It as text."""
 
 
-class RowReadingScreen(ScrollingScreen[int]):
-    """The text of one row of a list; `n` and `p` go through the list. Answers with the place it ended at."""
+class RowReadingScreen(ListReadingScreen):
+    """The text of one scored row."""
 
-    STEP = 2
+    thing = "row"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("reading.next", "reading.previous"),
+        *bind("reading.next", "reading.previous", "reading.next_item", "reading.previous_item"),
         *shown("evaluation.marks", "evaluation.copy"),
         *bind("evaluation.copy_json", "app.back"),
     ]
 
     def __init__(self, origin: RowsToRead, rows: Sequence[int], place: int, crumbs: tuple[str, ...]) -> None:
-        super().__init__()
-        self._origin, self._rows, self.place = origin, rows, place
-        self._above = crumbs
-        self.crumbs = crumbs
+        super().__init__(rows, place, crumbs)
+        self._origin = origin
         self._found: tuple[int, Any] | None = None
-
-    def compose_body(self) -> ComposeResult:
-        """The text."""
-        yield TextView(id="reading", classes="panel")
-
-    def on_mount(self) -> None:
-        """Read it."""
-        self.query_one("#reading").focus()
-        self._read()
 
     def on_resize(self) -> None:
         """Texts may fit beside their names now, or not any more."""
         self.call_after_refresh(self._show)
 
-    def _read(self) -> None:
-        row = self._rows[self.place]
-        self.context_text = f"{count(self.place + 1)} of {count(len(self._rows))}"
-        self.in_thread(lambda: (row, self._origin.read_row(row)), self._take, busy="reading")
+    def read(self, item: int) -> None:
+        """Read a row of the screen it is from."""
+        self.in_thread(lambda: (item, self._origin.read_row(item)), self._take, busy="reading")
 
     def _take(self, found: tuple[int, Any]) -> None:
         self._found = found
@@ -83,25 +69,6 @@ class RowReadingScreen(ScrollingScreen[int]):
             view.border_title = text.title
             view.border_subtitle = text.subtitle
             self.crumbs = (*self._above, text.number)
-
-    def action_back(self) -> None:
-        """Back to the list, at this place."""
-        self.dismiss(self.place)
-
-    def action_next(self) -> None:
-        """The next row."""
-        self._go(self.place + 1)
-
-    def action_previous(self) -> None:
-        """The row before."""
-        self._go(self.place - 1)
-
-    def _go(self, place: int) -> None:
-        if 0 <= place < len(self._rows):
-            self.place = place
-            self._read()
-        else:
-            self.notify("That was the last row" if place > 0 else "This is the first row", timeout=2)
 
     def action_marks(self) -> None:
         """Marks on or off."""

@@ -36,10 +36,11 @@ class ChooseModelScreen(FlowScreen):
 
     CSS_PATH = "choose_model.tcss"
     AUTO_FOCUS = "VirtualTable"
-    BINDINGS: ClassVar[list[BindingType]] = bind("choose.next")
+    BINDINGS: ClassVar[list[BindingType]] = bind("choose.next", "choose.auto")
 
-    def __init__(self, source: Source, total: int) -> None:
+    def __init__(self, source: Source, total: int = 0, wanted: str = "") -> None:
         super().__init__()
+        self._wanted = wanted  # a model's id, on which the cursor begins
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, "Model"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -82,7 +83,7 @@ class ChooseModelScreen(FlowScreen):
         self.models = models
         table = self.query_one(VirtualTable)
         table.set_count(len(models))
-        wanted = self.services.workspace.settings.model
+        wanted = self._wanted or self.services.workspace.settings.model
         for index, spec in enumerate(models):
             if spec.id == wanted:
                 table.move_cursor(index)
@@ -183,6 +184,12 @@ class ChooseModelScreen(FlowScreen):
         from ai_router.tui.setup.options import OptionsScreen
 
         self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report))
+
+    def action_auto(self) -> None:
+        """To the plan of a model for each prompt."""
+        from ai_router.tui.setup.auto import AutoScreen
+
+        self.app.push_screen(AutoScreen(self.source, self.total))
 
     def on_unmount(self) -> None:
         """End a check that is under way."""

@@ -14,21 +14,22 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Button, Input, Static
 
+from ai_router.templates import first_prompts, open_with
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
-from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
+from ai_router.tui.setup.source_view import Pieces, PreviewPanel, ValidationView
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.file_tree import FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from batch.datasets.source import DatasetSource, looks_like_dataset, open_dataset
 from batch.errors import BatchError
-from batch.sources import FILE_ENDINGS, Entry, Source, Validation, open_source, validate
+from batch.sources import FILE_ENDINGS, Entry, Source, Validation, validate
 
 TYPING_SECONDS = 0.3  # after the last key before a typed path is looked at
 FRAME_SECONDS = 0.15
 PREVIEW = 100
-WITH_COLUMN = ("csv", "json", "jsonl")
+WITH_COLUMN = ("csv", "tsv", "json", "jsonl", "parquet", "arrow")
 SCORED, UNSCORED = "score with them", "ignore"
 EMPTY = "Choose a file in the tree, or type its path."
 
@@ -84,8 +85,10 @@ class FromFileScreen(FlowScreen):
                     box.border_title = "Check"
                     yield ValidationView(id="report")
                 with Horizontal(id="column-line"):
-                    yield Static("column with the prompts", classes="muted")
-                    yield Input(placeholder="prompt", id="column")
+                    yield Static("column or template", classes="muted")
+                    yield Input(
+                        placeholder="prompt, or Is this good? {{ title }}: {{ text }}, or a .j2 file", id="column"
+                    )
                 with Horizontal(id="answers-line"):
                     yield Static("known answers", classes="muted")
                     yield ChoiceLine((SCORED, UNSCORED), id="answers")
@@ -215,7 +218,7 @@ class FromFileScreen(FlowScreen):
                 if known and scored:
                     source: Source = open_dataset(path)
                 else:
-                    source = open_source(path, column=column or None, skip_invalid=skip)
+                    source = open_with(path, column, self.bases, skip_invalid=skip)
                 source.name = text
                 self._first_entries(source, number)
                 report = validate(source, progress=progress)
@@ -231,22 +234,24 @@ class FromFileScreen(FlowScreen):
 
     def _first_entries(self, source: Source, number: int) -> None:
         entries: list[Entry] = []
+        marked: Sequence[Pieces] = ()
         try:
             entries = list(islice(source.entries(), PREVIEW))
+            marked = first_prompts(source, PREVIEW)
         except BatchError:
             return  # the check will say it better
         finally:
-            self.deliver(lambda: self._take_preview(number, source, entries))
+            self.deliver(lambda: self._take_preview(number, source, entries, marked))
 
     def _take_known(self, number: int, known: bool) -> None:
         """Offer to score the answers where the file holds those that are right."""
         if number == self._number:
             self.query_one("#answers-line").set_class(known, "-shown")
 
-    def _take_preview(self, number: int, source: Source, entries: Sequence[Entry]) -> None:
+    def _take_preview(self, number: int, source: Source, entries: Sequence[Entry], marked: Sequence[Pieces]) -> None:
         if number == self._number:
             preview = self.query_one(PreviewPanel)
-            preview.show(entries)
+            preview.show(entries, marked=marked)
             title = "First prompts" if len(entries) >= PREVIEW else "Prompts"
             preview.set_title(title, f"{source.format} · {size_text(source.bytes)}")
             with_column = source.format in WITH_COLUMN and not isinstance(source, DatasetSource)

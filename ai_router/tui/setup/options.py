@@ -14,6 +14,7 @@ from ai_router import jobs
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.setup.flow import FlowScreen
+from ai_router.tui.setup.routed import Routed
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
 from ai_router.tui.widgets.text import plural
@@ -32,10 +33,18 @@ class OptionsScreen(FlowScreen):
     AUTO_FOCUS = "#start"
     BINDINGS: ClassVar[list[BindingType]] = bind("options.start")
 
-    def __init__(self, source: Source, spec: ModelSpec, total: int, report: Validation | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        spec: ModelSpec,
+        total: int,
+        report: Validation | None = None,
+        routed: Routed | None = None,
+    ) -> None:
         super().__init__()
+        self.routed = routed  # where each prompt gets a model of its own
         self.report = report  # of the prompts, where they were read with this model
-        self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, spec.name, "Options"))
+        self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, routed.name if routed else spec.name, "Options"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
         self.spec = spec
@@ -78,7 +87,8 @@ class OptionsScreen(FlowScreen):
 
     def _say_ready(self) -> None:
         cost = self._cost()
-        begin = f"{plural(self.total, 'prompt')} · {self.spec.name}{f' · {cost}' if cost else ''}"
+        model = self.routed.name if self.routed else self.spec.name
+        begin = f"{plural(self.total, 'prompt')} · {model}{f' · {cost}' if cost else ''}"
         text = f"{begin} · enter starts, tab changes something"
         self.query_one("#busy", Static).update(text)
 
@@ -129,9 +139,7 @@ class OptionsScreen(FlowScreen):
             self.services.show_error(error)
             _ = self.sampling_form.focus_error() or self.run_form.focus_error()
             return
-        from ai_router.datasets import plan_for
-
-        plan = plan_for(self.source, self.spec, sampling, run, self.services.workspace)
+        plan = self._plan(sampling, run)
         background = self.query_one("#background", ChoiceLine).value == YES
         self._set_busy("writing prompts")
         app = self.services
@@ -141,6 +149,8 @@ class OptionsScreen(FlowScreen):
             plan.weights = job.config.get("weights") if job is not None else None
             if job is None or job.config != plan.as_config():
                 requests = self.source.requests()
+                if self.routed is not None:
+                    requests = self.routed.directed(self.source, plan)
                 job = self._job = jobs.create_job(
                     app.workspace, plan, requests, self._progress, self.spec, app.registry
                 )
@@ -152,6 +162,14 @@ class OptionsScreen(FlowScreen):
             return job
 
         self.in_thread(work, self._started, failed=self._failed, group="start")
+
+    def _plan(self, sampling: SamplingOptions, run: RunOptions) -> jobs.JobPlan:
+        from ai_router.again import JobItems
+        from ai_router.datasets import plan_for
+
+        if isinstance(self.source, JobItems):
+            return self.source.plan(self.spec, sampling, run, self.services.workspace)
+        return plan_for(self.source, self.spec, sampling, run, self.services.workspace)
 
     def _progress(self, written: int) -> None:
         self._written = written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from ai_router.tui.widgets.panel import SPINNER, Panel, right
 from ai_router.tui.widgets.text import harmless, one_line, pad, plural
 from batch.sources import Entry, Validation
 
+Pieces = Sequence[tuple[str, bool]]  # of a prompt, each with whether it is a value of the row
+
 
 class PreviewPanel(Panel):
     """The first entries of a source, by their position in it; malformed ones with what is wrong."""
@@ -19,12 +22,15 @@ class PreviewPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - the word of Textual
         super().__init__(id=id)
         self.entries: Sequence[Entry] = ()
+        self.marked: dict[int, Pieces] = {}
         self.empty = ""
         self.set_title("First prompts")
 
-    def show(self, entries: Sequence[Entry], empty: str = "") -> None:
-        """Draw these; without any, `empty`."""
+    def show(self, entries: Sequence[Entry], empty: str = "", marked: Sequence[Pieces] = ()) -> None:
+        """Draw these; without any, `empty`. `marked` are the good ones of a table in pieces, with values of the row."""
         self.entries, self.empty = entries, empty
+        good = (entry.position for entry in entries if entry.request is not None)
+        self.marked = dict(zip(good, marked, strict=False))
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
@@ -37,6 +43,16 @@ class PreviewPanel(Panel):
         for entry in self.entries[:height]:
             good = entry.request is not None
             text = entry.request.text if entry.request is not None else entry.error or "malformed"
+            if entry.position in self.marked:
+                lines.append(
+                    Content.assemble(
+                        "  ",
+                        (right(f"{entry.position:,}", number_width), "bold $text-muted"),
+                        "  ",
+                        _with_marks(self.marked[entry.position], room),
+                    )
+                )
+                continue
             lines.append(
                 Content.assemble(
                     ("  " if good else "✗ ", "$text-error"),
@@ -46,6 +62,19 @@ class PreviewPanel(Panel):
                 )
             )
         return lines
+
+
+def _with_marks(pieces: Pieces, width: int) -> Content:
+    """A prompt in one line: what comes from the row stands in marks, and in the accent colour where there is one."""
+    styled: list[tuple[str, str]] = []
+    used = 0
+    for piece, from_row in pieces:
+        text = harmless(re.sub(r"\s+", " ", piece[: 2 * width]))  # its spaces stay: they part it from its neighbours
+        styled.append((f"«{text}»", "bold $text-accent") if from_row else (text, ""))
+        used += len(text)
+        if used > width:
+            break
+    return Content.assemble(*styled).truncate(width, ellipsis=True)
 
 
 class ValidationView(Static):

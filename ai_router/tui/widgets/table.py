@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -221,7 +222,9 @@ class VirtualTable(ScrollView, can_focus=True):
                 segments.append(Segment(" " * GAP, style))
             title = column.title
             if self.sorted_by and self.sorted_by[0] == index:
-                title = cut(title, cells - 2) + (" ▲" if self.sorted_by[1] else " ▼")
+                sign = "▲" if self.sorted_by[1] else "▼"
+                gap = " " if cell_len(title) + 2 <= cells else ""
+                title = cut(title, cells - len(gap) - 1) + gap + sign
             segments.append(Segment(pad(title, cells, right=column.right), style))
         return Strip(segments).adjust_cell_length(width, style)
 

@@ -53,6 +53,7 @@ class TextView(ScrollView, can_focus=True):
         "text-view--accent",
         "text-view--inserted",
         "text-view--deleted",
+        "text-view--hit",
     }
     DEFAULT_CSS = """
     TextView {
@@ -63,6 +64,8 @@ class TextView(ScrollView, can_focus=True):
         & > .text-view--muted { color: $text-muted; }
         & > .text-view--accent { color: $accent; }
         & > .text-view--inserted { color: $text-success; text-style: underline; }
+        & > .text-view--hit { color: $background; background: $warning; text-style: bold; }
+        &:ansi > .text-view--hit { color: ansi_default; background: ansi_default; text-style: reverse; }
         & > .text-view--deleted { color: $text-error; text-style: strike; }
     }
     """
@@ -102,6 +105,10 @@ class TextView(ScrollView, can_focus=True):
         self._lines += [Line(line, new.style) for line in wrap(harmless(new.text[start:], keep_newlines=True), width)]
         self._resized()
         return True
+
+    def lines_with(self, style: str) -> list[int]:
+        """The lines that hold a stretch of this style, from the first on."""
+        return [number for number, line in enumerate(self._lines) if any(name == style for _, _, name in line.parts)]
 
     # -- wrapping -------------------------------------------------------------------------------------------------
 
@@ -162,7 +169,12 @@ class TextView(ScrollView, can_focus=True):
             return base
         found = self.get_component_rich_style(f"text-view--{name}")
         return base + Style(
-            color=found.color, bold=found.bold or None, underline=found.underline or None, strike=found.strike or None
+            color=found.color,
+            bgcolor=found.bgcolor if name == "hit" else None,
+            reverse=found.reverse or None,
+            bold=found.bold or None,
+            underline=found.underline or None,
+            strike=found.strike or None,
         )
 
     def _segments(self, index: int, line: Line, base: Style) -> list[Segment]:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.gguf.header import GgufArray, GgufError, GgufHeader, read_array, read_header
-from batch.engines.gguf.memory import available
 from batch.engines.local.core import item_sampling
-from batch.errors import EngineError, ErrorClass, Failure, FatalError, MissingExtraError, PermanentError, classify
+from batch.engines.local.folder import NO_TEMPLATE
+from batch.engines.local.memory import available
+from batch.engines.local.rows import RowCore
+from batch.errors import Cause, ErrorClass, Failure, FatalError, MissingExtraError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
 
@@ -51,10 +53,11 @@ class _Row:
     logprobs: list[Mapping[str, Any]] | None = None
 
 
-class LlamaCore:
+class LlamaCore(RowCore):
     """llama.cpp over one GGUF file; see `LocalCore`."""
 
     def __init__(self, header: GgufHeader, spec: Mapping[str, Any], sampling: SamplingOptions, slots: int) -> None:
+        super().__init__()
         self._sampling = sampling
         self._header = header
         self._specials = _control_texts(header)
@@ -62,11 +65,10 @@ class LlamaCore:
         self._key = secrets.token_hex(32)  # of its port, which nobody else is to use
         self._server: Any = _open(header, spec, self.context, self.room, self._key)
         self._rows: dict[ItemId, _Row] = {}
-        self._failed: list[BatchResponse[Answer]] = []
         self._done: queue.SimpleQueue[_Row] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(max_workers=self.room, thread_name_prefix="llama.cpp")
         if not header.chat_template:
-            notes.append("no chat template: it continues the text of a prompt")
+            notes.append(NO_TEMPLATE)
         self.about: Mapping[str, Any] = {
             "device": "as llama.cpp finds it",
             "precision": header.quantisation,
@@ -83,28 +85,22 @@ class LlamaCore:
     @property
     def busy(self) -> bool:
         """Whether anything waits or runs."""
-        return bool(self._failed or self._rows)
+        return bool(self._refused or self._rows)
 
-    def submit(self, item: BatchItem[Request]) -> None:
-        """Take an item; what is wrong with it comes back from the next `step`."""
-        try:
-            row = self._row(item)
-        except EngineError as error:
-            self._failed.append(BatchResponse(item.id, None, error=classify(error)))
-            return
-        self._rows[item.id] = row
+    def _add(self, item: BatchItem[Request]) -> None:
+        row = self._rows[item.id] = self._row(item)
         self._threads.submit(self._ask, row)
 
     def cancel(self, item_id: ItemId) -> None:
         """Forget an item; llama.cpp stops at its next token."""
-        self._failed = [response for response in self._failed if response.id != item_id]
+        self._forget_refused(item_id)
         row = self._rows.pop(item_id, None)
         if row is not None:
             row.cancelled = True
 
     def step(self) -> list[BatchResponse[Answer]]:
         """What has finished; waits a moment for something to finish."""
-        done, self._failed = self._failed, []
+        done = self._take_refused()
         wait = 0.0 if done else WAIT_SECONDS
         while self._rows:
             try:
@@ -260,7 +256,7 @@ def _failed(error: Mapping[str, Any], context: int) -> Failure:
         sent = error.get("n_prompt_tokens")
         said = f"{sent:,} tokens" if isinstance(sent, int) else "more"
         text = f"the prompt is too long: {said}, and each answer's context is {context:,}"
-        return Failure(ErrorClass.PERMANENT, text)
+        return Failure(ErrorClass.PERMANENT, text, cause=Cause.REFUSED)
     message = " ".join(str(error.get("message") or error).split())[:400]
     code = error.get("code")
     refused = isinstance(code, int) and 400 <= code < 500
@@ -275,7 +271,7 @@ def _sampling_body(sampling: SamplingOptions, context: int) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
-        "repeat_penalty": sampling.repetition_penalty,
+        "repeat_penalty": 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty,
         "repeat_last_n": context,
         "seed": -1 if sampling.seed is None else sampling.seed % 2**32,
         "stop": list(sampling.stop),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.gguf.header import GgufError, GgufHeader, read_header
-from batch.engines.gguf.memory import available
+from batch.engines.local.memory import available
 from batch.engines.places import form_of
 from batch.engines.registry import EngineOption, EngineRow
 from batch.engines.torch.row import GGUF_ARCHITECTURES

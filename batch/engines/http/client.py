@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -15,6 +15,9 @@ from batch.engines.http.headers import Limits, limits
 from batch.engines.http.server import Server, is_loopback
 from batch.engines.http.wire import Reply, Wire, WireError
 from batch.errors import FatalError, MissingExtraError
+
+if TYPE_CHECKING:
+    import yarl
 
 MOST_BODY = 64 << 20  # bytes of an answer
 
@@ -61,6 +64,7 @@ class Client:
     def __init__(self, server: Server, wire: Wire, key: str | None, connections: int) -> None:
         try:
             import aiohttp
+            import yarl
         except ImportError:
             raise MissingExtraError("servers", "a server") from None
         self._aiohttp = aiohttp
@@ -77,8 +81,10 @@ class Client:
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=server.connect_timeout),
             trust_env=server.proxy is None and not all(is_loopback(url) for url in server.base_urls),
-            auto_decompress=True,
+            cookie_jar=aiohttp.DummyCookieJar(),  # what one answer sets is no part of another request
         )
+        self._yarl = yarl
+        self._urls: dict[str, yarl.URL] = {}  # parsed once
 
     async def close(self) -> None:
         """Close the connections."""
@@ -100,7 +106,10 @@ class Client:
         try:
             async with asyncio.timeout(timeout):
                 async with self._session.post(
-                    url + self._wire.path, data=orjson.dumps(body), allow_redirects=False, proxy=self._server.proxy
+                    self._address(url),
+                    data=aiohttp.BytesPayload(orjson.dumps(body)),
+                    allow_redirects=False,
+                    proxy=self._server.proxy,
                 ) as response:
                     headers = {name.lower(): value for name, value in response.headers.items()}
                     if response.status != 200:
@@ -129,6 +138,11 @@ class Client:
             raise FatalError(f"{url!r} is no address") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Lost(f"the connection broke: {type(error).__name__}{f': {error}' if str(error) else ''}")
+
+    def _address(self, url: str) -> yarl.URL:
+        if url not in self._urls:
+            self._urls[url] = self._yarl.URL(url + self._wire.path)
+        return self._urls[url]
 
     async def _refused(self, response: Any, headers: Mapping[str, str]) -> Refused:
         body = await _bounded(response, 1 << 16)

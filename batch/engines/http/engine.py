@@ -43,6 +43,8 @@ LONGEST_HOLD = 60.0
 LONGEST_RESET = 15 * 60.0  # a limit that is whole again later than that ends the run, with its rows pending
 MOST_REFUSALS = 12  # "too many" to one item before that is its failure
 
+_pause = asyncio.sleep  # for the entry's own limits
+
 
 class Again(Enum):
     """Why an item is asked once more at once."""
@@ -58,6 +60,8 @@ class HttpEngine:
     A wrong key, an empty account, an unknown model and a server that stays away raise FatalError, so that the run
     stops with its rows pending. A request whose answer was lost is asked again only where that costs nothing.
     """
+
+    many_sockets = True  # a run gives it an event loop that is quick with them
 
     def __init__(
         self, server: Server, sampling: SamplingOptions | None = None, *, timeout: float | None = None, name: str = ""
@@ -179,7 +183,7 @@ class HttpEngine:
             self._left_out[name] += 1
         while True:
             await self._held()
-            reserved = await self._allowed(len(item.data.text))
+            reserved = await self._allowed(len(item.data.text) + 4 * options.max_tokens)
             body = self._body(item.data, options)
             endpoint = await self._pool.take()
             ticket = self._adaptive.sent()
@@ -244,7 +248,7 @@ class HttpEngine:
             return None
         async with self._turn:
             while (wait := self._limit.take(characters)) > 0:
-                await asyncio.sleep(wait)
+                await _pause(min(wait, 1.0))  # what answers did not use comes back sooner
             return self._limit.reserved
 
     # -- what became of a request -------------------------------------------------------------------------------------
@@ -383,7 +387,7 @@ class HttpEngine:
 
     def _fault(self, reply: Reply, alarms: list[str]) -> Failure | None:
         if reply.finish == "content_filter":
-            return Failure(ErrorClass.PERMANENT, "a content filter ended the answer")
+            return Failure(ErrorClass.PERMANENT, "a content filter ended the answer", cause=Cause.FILTERED)
         if alarms and self.server.on_alarm == "fail":
             return Failure(ErrorClass.PERMANENT, f"alarm: {alarms[0]}")
         if not reply.text.strip() and reply.finish == "length":

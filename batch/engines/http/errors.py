@@ -167,7 +167,7 @@ def failure_of(error: ServerError, *, retry_after: float | None = None, where: s
             cause=Cause.REFUSED,
         )
     if error.filtered:
-        return Failure(ErrorClass.PERMANENT, f"refused by a content filter: {error.message}", cause=Cause.REFUSED)
+        return Failure(ErrorClass.PERMANENT, f"refused by a content filter: {error.message}", cause=Cause.FILTERED)
     if error.unknown_model:
         return Failure(ErrorClass.FATAL, f"{where} does not have this model: {error.message}")
     if status == 404 or status == 405:

@@ -6,18 +6,16 @@ import asyncio
 import itertools
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from batch.engines.desk import Desk
 from batch.engines.local import frames
+from batch.engines.local.flight import Event, Flight, HostedRun, tick, timing_of
 from batch.engines.local.process import ChildProcess, worker_env
-from batch.engines.pull import Puller
-from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError
-from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request, Timing
+from batch.errors import Cause, ErrorClass, Failure, FatalError, MissingExtraError
+from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions, options_dict
 
 RESENDS = 2  # further tries of an item whose engine died
@@ -25,58 +23,6 @@ SUSPECT = 2  # deaths after which an item runs alone, so that only the one at fa
 RESTARTS = 3  # in a row, without an answer in between
 BACKOFF = (0.2, 1.0, 3.0)  # seconds before each of them
 STDERR_SHOWN = 5  # lines in an error message
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """An item on its way."""
-
-    item: BatchItem[Request]
-    pulled_ns: int
-    sent_ns: int = 0
-    deaths: int = 0  # of the engine, while it had this item
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """An item was `pulled`, the source `ended` or `failed`, the child sent a `frame` or `died`, a `tick` of time."""
-
-    what: str
-    value: Any = None
-    child: ChildProcess | None = None
-
-
-@dataclass(slots=True)
-class _Run:
-    """One call of `answer`."""
-
-    loop: asyncio.AbstractEventLoop
-    events: asyncio.Queue[_Event] = field(default_factory=asyncio.Queue)
-    waiting: deque[_Flight] = field(default_factory=deque)  # not with the child
-    sent: dict[int, _Flight] = field(default_factory=dict)  # with the child, by the number of the sending
-    puller: Puller[Request] | None = None
-    ended: bool = False
-    restarts: int = 0  # since the last answer
-
-    @property
-    def done(self) -> bool:
-        return self.ended and not self.waiting and not self.sent
-
-    def open(self, items: AsyncIterator[BatchItem[Request]], room: Callable[[], int]) -> None:
-        """Begin to pull, now that it is known how many items fit."""
-
-        def took(item: BatchItem[Request]) -> None:
-            self.events.put_nowait(_Event("pulled", item))
-
-        def over(error: Exception | None) -> None:
-            self.events.put_nowait(_Event("failed", error) if error else _Event("ended"))
-
-        self.puller = Puller(items, took, over, room)
-
-    def release(self) -> None:
-        """One item more may be pulled."""
-        if self.puller is not None:
-            self.puller.release()
 
 
 class HostedEngine:
@@ -120,7 +66,7 @@ class HostedEngine:
         # Below: shared with the child's threads, under the lock.
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
-        self._run: _Run | None = None
+        self._run: HostedRun | None = None
         self._ready: frames.Frame | None = None  # what the running child said when it had loaded
         self._with_kernels = True  # until a child died before it was ready
         self._status = "stopped"
@@ -154,14 +100,14 @@ class HostedEngine:
         self, items: AsyncIterator[BatchItem[Request]], desk: Desk
     ) -> AsyncIterator[BatchResponse[Answer]]:
         """Yield one response for every item pulled; see the class for what the engine's death does."""
-        run = _Run(asyncio.get_running_loop())
+        run = HostedRun(asyncio.get_running_loop())
         with self._lock:
             if self._closed:
                 raise FatalError("the engine is closed")
             if self._run is not None:
                 raise FatalError("the engine is answering another run")
             self._run = run
-        ticker = asyncio.create_task(_tick(run, self._timeout)) if self._timeout else None
+        ticker = asyncio.create_task(tick(run, self._timeout)) if self._timeout else None
         try:
             if self._child is None or not self._child.alive:
                 self._start()
@@ -194,18 +140,18 @@ class HostedEngine:
             self._closed = True
             child, self._child, self._ready = self._child, None, None
             self._status = "stopped"
-            self._post(_Event("failed", FatalError("the engine was closed")))
+            self._post(Event("failed", FatalError("the engine was closed")))
         if child is not None:
             await asyncio.to_thread(child.stop)
 
     # -- one run, on its event loop -----------------------------------------------------------------------------------
 
     def _handle(
-        self, run: _Run, items: AsyncIterator[BatchItem[Request]], event: _Event
+        self, run: HostedRun, items: AsyncIterator[BatchItem[Request]], event: Event
     ) -> list[BatchResponse[Answer]]:
         """Take in what happened; the responses that follow from it."""
         if event.what == "pulled":
-            run.waiting.append(_Flight(event.value, time.perf_counter_ns()))
+            run.waiting.append(Flight(event.value, time.perf_counter_ns()))
         elif event.what == "ended":
             run.ended = True
         elif event.what == "failed":
@@ -219,7 +165,7 @@ class HostedEngine:
         return []
 
     def _hear(
-        self, run: _Run, items: AsyncIterator[BatchItem[Request]], frame: frames.Frame
+        self, run: HostedRun, items: AsyncIterator[BatchItem[Request]], frame: frames.Frame
     ) -> list[BatchResponse[Answer]]:
         op = frame["op"]
         if op == "ready" and run.puller is None:
@@ -236,7 +182,7 @@ class HostedEngine:
                 return [self._settle(run, flight, frame)]
         return []
 
-    def _settle(self, run: _Run, flight: _Flight, frame: frames.Frame) -> BatchResponse[Answer]:
+    def _settle(self, run: HostedRun, flight: Flight, frame: frames.Frame) -> BatchResponse[Answer]:
         run.release()
         done = frame["op"] == "done"
         duration = time.perf_counter_ns() - flight.pulled_ns
@@ -244,17 +190,19 @@ class HostedEngine:
             flight.item.id,
             Answer(frame["text"], frame["extra"]) if done else None,
             duration_ns=duration,
-            error=None if done else Failure(ErrorClass(frame["class"]), frame["message"]),
+            error=None
+            if done
+            else Failure(ErrorClass(frame["class"]), frame["message"], cause=Cause(frame.get("cause", ""))),
             tokens_input=frame["in"],
             tokens_output=frame["out"],
             cost=0,
-            timing=_timing(frame.get("timing"), flight, duration),
+            timing=timing_of(frame.get("timing"), flight, duration),
         )
 
-    def _crashed(self, run: _Run, how: str) -> list[BatchResponse[Answer]]:
+    def _crashed(self, run: HostedRun, how: str) -> list[BatchResponse[Answer]]:
         """The child is dead: what it held goes to the front of the queue, or is given up."""
         given_up: list[BatchResponse[Answer]] = []
-        again: list[_Flight] = []
+        again: list[Flight] = []
         for flight in run.sent.values():
             flight.deaths += 1
             if flight.deaths <= RESENDS:
@@ -266,7 +214,7 @@ class HostedEngine:
         run.waiting.extendleft(reversed(again))
         return given_up
 
-    def _expire(self, run: _Run) -> list[BatchResponse[Answer]]:
+    def _expire(self, run: HostedRun) -> list[BatchResponse[Answer]]:
         """Give up what has been with the child for too long."""
         assert self._timeout is not None and self._child is not None
         limit_ns, now = self._timeout * 1e9, time.perf_counter_ns()
@@ -280,12 +228,12 @@ class HostedEngine:
                 self._partials.pop(n, None)
         return responses
 
-    def _failure(self, run: _Run, flight: _Flight, error_class: ErrorClass, message: str) -> BatchResponse[Answer]:
+    def _failure(self, run: HostedRun, flight: Flight, error_class: ErrorClass, message: str) -> BatchResponse[Answer]:
         run.release()
         duration = time.perf_counter_ns() - flight.pulled_ns
         return BatchResponse(flight.item.id, None, duration, Failure(error_class, message), cost=0)
 
-    async def _restart(self, run: _Run) -> None:
+    async def _restart(self, run: HostedRun) -> None:
         child = self._child
         run.restarts += 1
         if run.restarts > RESTARTS:
@@ -298,7 +246,7 @@ class HostedEngine:
             await asyncio.sleep(self._backoff[min(run.restarts, len(self._backoff)) - 1])
         self._start(status=self._status)
 
-    def _dispatch(self, run: _Run) -> None:
+    def _dispatch(self, run: HostedRun) -> None:
         """Send what waits. An item that may be what kills the engine is sent when no other could be hit."""
         child = self._child
         if child is None or self._ready is None:
@@ -310,7 +258,7 @@ class HostedEngine:
             flight = run.waiting.popleft()
             self._send(run, child, flight)
 
-    def _send(self, run: _Run, child: ChildProcess, flight: _Flight) -> None:
+    def _send(self, run: HostedRun, child: ChildProcess, flight: Flight) -> None:
         n, item = next(self._numbers), flight.item
         frame = {"op": "add", "n": n, "text": item.data.text, "extra": item.data.extra, "priority": item.priority}
         try:
@@ -318,7 +266,7 @@ class HostedEngine:
         except TypeError as error:
             message = f"the prompt cannot be sent to the engine: {error}"
             failed = {"op": "failed", "n": n, "class": "permanent", "message": message, "in": 0, "out": 0}
-            run.events.put_nowait(_Event("frame", failed, child))
+            run.events.put_nowait(Event("frame", failed, child))
         else:
             child.send(data)
         flight.sent_ns = time.perf_counter_ns()
@@ -326,7 +274,7 @@ class HostedEngine:
         with self._lock:
             self._partials[n] = (item.id, [])
 
-    async def _detach(self, run: _Run) -> None:
+    async def _detach(self, run: HostedRun) -> None:
         """End a run, whatever ended it: a child that is well stays for the next one."""
         with self._lock:
             self._run = None
@@ -375,7 +323,7 @@ class HostedEngine:
                 self._ready, self._status = frame, "ready"
             elif op in ("done", "failed"):
                 self._partials.pop(frame["n"], None)
-            self._post(_Event("frame", frame, child))
+            self._post(Event("frame", frame, child))
 
     def _on_exit(self, child: ChildProcess) -> None:
         with self._lock:
@@ -386,25 +334,9 @@ class HostedEngine:
             self._ready = None
             self._status = "stopped"
             self._partials.clear()
-            self._post(_Event("died", child.how_it_ended, child))
+            self._post(Event("died", child.how_it_ended, child))
 
-    def _post(self, event: _Event) -> None:
+    def _post(self, event: Event) -> None:
         """Hand an event to the run, if there is one; called under the lock."""
         if self._run is not None and not self._run.loop.is_closed():
             self._run.loop.call_soon_threadsafe(self._run.events.put_nowait, event)
-
-
-def _timing(times: Sequence[int | None] | None, flight: _Flight, total_ns: int) -> Timing | None:
-    """The child's times, [queue, first token] since the sending, as times since the item was pulled."""
-    if times is None:
-        return None
-    before = flight.sent_ns - flight.pulled_ns
-    queue, first = times
-    return Timing(before + (queue or 0), None if first is None else before + first, total_ns)
-
-
-async def _tick(run: _Run, timeout: float) -> None:
-    """Say now and then that time passes."""
-    while True:
-        await asyncio.sleep(min(1.0, timeout / 4))
-        run.events.put_nowait(_Event("tick"))

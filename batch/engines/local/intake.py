@@ -10,7 +10,7 @@ from batch.engines.local.core import item_sampling
 from batch.engines.schema import Constraint, Schemas
 from batch.engines.torch.prompt import encode_request, truncated  # which knows nothing of torch
 from batch.engines.torch.text import Detokenizer
-from batch.errors import PermanentError
+from batch.errors import Cause, PermanentError
 from batch.items import BatchItem, ItemId, Request
 from batch.options import SamplingOptions
 
@@ -75,7 +75,8 @@ class Intake:
                 prompt = truncated(prompt, max(1, self._context - room), self._truncate)
             if len(prompt) >= self._context:
                 raise PermanentError(
-                    f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {self._context:,}"
+                    f"the prompt is too long: {len(prompt):,} tokens, and the model's context is {self._context:,}",
+                    cause=Cause.REFUSED,
                 )
             room = min(room, self._context - len(prompt))
         # A stop text that is one special token never shows in the text; it stops as a token.

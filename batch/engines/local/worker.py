@@ -3,7 +3,8 @@
 In:  {"op": "load", "engine", "spec", "sampling", "max_batch", "timing"}, once and first;
      {"op": "add", "n", "text", "extra", "priority"} and {"op": "cancel", "n"}, `n` the number of the sending.
 Out: {"op": "status", "text"}, {"op": "ready", "room", "about"} or {"op": "fatal", "message", "extra"};
-     {"op": "done", "n", "text", "extra", "in", "out"} or {"op": "failed", "n", "class", "message", "in", "out"},
+     {"op": "done", "n", "text", "extra", "in", "out"} or
+     {"op": "failed", "n", "class", "cause", "message", "in", "out"},
      both with "timing", [queue, first token] in ns, where `load` asked for it;
      {"op": "about", "room", "about"} where either has changed since;
      {"op": "partial", "texts": {n: new text}}, ten times a second at most.
@@ -122,7 +123,8 @@ class Worker:
             self._send({"op": "done", **frame, "text": response.data.text, "extra": response.data.extra})
         elif response.error is not None:
             error = response.error
-            self._send({"op": "failed", **frame, "class": error.error_class.value, "message": error.message})
+            said = {"class": error.error_class.value, "cause": error.cause.value, "message": error.message}
+            self._send({"op": "failed", **frame, **said})
 
     def _show(self, core: LocalCore) -> None:
         texts: dict[str, str] = {}

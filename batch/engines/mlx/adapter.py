@@ -13,10 +13,11 @@ from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.utils import load_adapters
 
 from batch.engines.adapters.settings import MERGED, MLX_FILE, PEFT_FILE, PEFT_PICKLE, Settings, read_settings
-from batch.engines.adapters.tensors import ROWS, sort_tensors, token_rows
+from batch.engines.adapters.tensors import PREFIX, ROWS, sort_tensors, token_rows
 from batch.errors import FatalError
 
 HEADS = ("lm_head", "embed_out", "output")  # names of the layer that scores the next token
+TRUNK = "transformer"  # what transformers calls the layers of GPT-2 and its like, and mlx-lm of some "model"
 QUANTISED = nn.QuantizedLinear | nn.QuantizedEmbedding
 MATRICES = nn.Linear | nn.Embedding | QUANTISED
 
@@ -72,8 +73,8 @@ class _Peft:
 
     def __init__(self, model: Any, settings: Settings, weights: dict[str, Any]) -> None:
         self.model, self.settings, self.folder = model, settings, settings.folder
-        self.tensors = sort_tensors(settings, weights)
         self.modules: dict[str, Any] = dict(model.named_modules())
+        self.tensors = sort_tensors(settings, self._renamed(weights))
         embeddings = [n for n, m in self.modules.items() if isinstance(m, nn.Embedding | nn.QuantizedEmbedding)]
         self.input = min(embeddings, key=len, default="")
         heads = [name for name in self.modules if name.rpartition(".")[2] in HEADS]
@@ -97,6 +98,27 @@ class _Peft:
             meant = [name for name in self.modules if name == said or name.endswith(f".{said}")]
             if not all(any(m == name or m.startswith(f"{name}.") for m in there) for name in meant):
                 raise FatalError(f"{self.folder}: modules_to_save names {said}, and the adapter lacks its weights")
+
+    def _renamed(self, weights: dict[str, Any]) -> dict[str, Any]:
+        """The tensors by the names of mlx-lm's model, where that keeps as `model` what transformers calls another name.
+
+        GPT-2 is such a one; what it keeps the other way round, as it does that one's matrices, is turned as the model
+        turns it.
+        """
+        if any(name.startswith(f"{TRUNK}.") for name in self.modules):
+            return weights
+        found: dict[str, Any] = {}
+        for name, tensor in weights.items():
+            inside = name.removeprefix(PREFIX)
+            plain = inside.removeprefix(f"{TRUNK}.")
+            module = f"model.{plain.rpartition('.')[0]}"
+            if plain == inside or not any(module == m or module.startswith(f"{m}.") for m in self.modules if m):
+                found[name] = tensor
+            elif module in self.modules and hasattr(self.model, "sanitize"):  # a whole parameter
+                found |= {f"{PREFIX}{key}": value for key, value in self.model.sanitize({plain: tensor}).items()}
+            else:
+                found[f"{PREFIX}model.{plain}"] = tensor
+        return found
 
     def _is_head(self, module: str) -> bool:
         return self.tied and module.rpartition(".")[2] in HEADS

@@ -17,14 +17,15 @@ from typing import Any
 
 from batch.engines.local.core import ThreadedEngine
 from batch.engines.local.intake import Intake, Row
+from batch.engines.local.memory import available
+from batch.engines.local.rows import CoreSpec, RowCore, broken, finished
 from batch.engines.mlx.loader import Loaded, load
 from batch.engines.mlx.prefixes import Prefixes
 from batch.engines.mlx.sampling import make_processors, make_sampler
-from batch.engines.schema import unfinished_json
 from batch.engines.torch.prompt import noted  # which knows nothing of torch
-from batch.errors import EngineError, ErrorClass, Failure, FatalError, classify
+from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
-from batch.options import TRUNCATE, SamplingOptions
+from batch.options import SamplingOptions
 
 BATCH = 32
 PREFILL_BATCH = 8  # prompts read at the same time, as in mlx-lm
@@ -39,7 +40,7 @@ class _Row(Row):
     count: int = 0  # tokens, the end token among them
 
 
-class MlxCore:
+class MlxCore(RowCore):
     """Continuous batching over one model; one thread opens and calls all of it (see `LocalCore`)."""
 
     def __init__(
@@ -51,6 +52,7 @@ class MlxCore:
         *,
         truncate: str | None = None,
     ) -> None:
+        super().__init__()
         # Only here, so that this module's names can be imported without mlx.
         import mlx.core as mx
 
@@ -68,7 +70,6 @@ class MlxCore:
         self._waiting: list[tuple[int, int, _Row]] = []  # a heap: highest priority, then first come
         self._arrivals = 0
         self._rows: dict[int, _Row] = {}  # running, by uid
-        self._failed: list[BatchResponse[Answer]] = []  # items that never became a row
         self.about: Mapping[str, Any] = noted(
             {**loaded.about, "batching": "together"}, loaded.tokenizer, self._intake.sampling.system
         )
@@ -76,26 +77,21 @@ class MlxCore:
     @property
     def busy(self) -> bool:
         """Whether anything waits or runs."""
-        return bool(self._failed or self._waiting or self._rows)
+        return bool(self._refused or self._waiting or self._rows)
 
     @property
     def shared_tokens(self) -> int:
         """Prompt tokens that were not computed again, because another prompt begins with them too."""
         return self._prefixes.shared_tokens
 
-    def submit(self, item: BatchItem[Request]) -> None:
-        """Take an item; what is wrong with it comes back from the next `step`."""
-        try:
-            row = self._intake.row(item, _Row)
-        except EngineError as error:
-            self._failed.append(BatchResponse(item.id, None, error=classify(error)))
-        else:
-            heapq.heappush(self._waiting, (-item.priority, self._arrivals, row))
-            self._arrivals += 1
+    def _add(self, item: BatchItem[Request]) -> None:
+        row = self._intake.row(item, _Row)
+        heapq.heappush(self._waiting, (-item.priority, self._arrivals, row))
+        self._arrivals += 1
 
     def cancel(self, item_id: ItemId) -> None:
         """Forget an item."""
-        self._failed = [response for response in self._failed if response.id != item_id]
+        self._forget_refused(item_id)
         self._waiting = [entry for entry in self._waiting if entry[2].id != item_id]
         heapq.heapify(self._waiting)
         gone = [uid for uid, row in self._rows.items() if row.id == item_id]
@@ -104,7 +100,7 @@ class MlxCore:
 
     def step(self) -> list[BatchResponse[Answer]]:
         """Advance every running row by one token and prompts by one chunk; return what has finished."""
-        done, self._failed = self._failed, []
+        done = self._take_refused()
         try:
             self._admit()
             if self._rows:
@@ -125,7 +121,8 @@ class MlxCore:
 
     def close(self) -> None:
         """Forget everything; the model goes with the last reference to this core."""
-        self._waiting, self._failed = [], []
+        self._waiting = []
+        self._take_refused()
         self._rows.clear()
         self._prefixes.clear()
         self._generator.close()
@@ -163,7 +160,12 @@ class MlxCore:
             samplers=[make_sampler(self._mx, row.sampling) for row in rows],
             logits_processors=[
                 make_processors(
-                    self._mx, row.sampling, len(row.prompt), row.constraint, None if row.logprobs is None else row.raw
+                    self._mx,
+                    row.sampling,
+                    len(row.prompt),
+                    row.constraint,
+                    None if row.logprobs is None else row.raw,
+                    self._loaded.penalty,
                 )
                 for row in rows
             ],
@@ -181,9 +183,7 @@ class MlxCore:
             row = self._rows[token.uid]
             row.count += 1
             if not is_number:
-                message = "the model's output for this prompt is not a number (NaN)"
-                failure = Failure(ErrorClass.PERMANENT, message)
-                done.append(BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt)))
+                done.append(broken(row))
             else:
                 if ended := token.token in row.stop_ids:
                     row.count -= 1  # the end token is counted in no length
@@ -195,7 +195,7 @@ class MlxCore:
                 ended = ended or row.text.stopped or (row.constraint is not None and row.constraint.ended)
                 if not (ended or token.finish_reason):
                     continue
-                done.append(_response(row, "stop" if ended else "length"))
+                done.append(finished(row, "stop" if ended else "length", row.count))
             if token.finish_reason:
                 del self._rows[row.uid]
             else:
@@ -231,35 +231,10 @@ class MlxCore:
         return done
 
 
-def _response(row: _Row, reason: str) -> BatchResponse[Answer]:
-    """A finished row's answer; an empty one is a failure."""
-    text = row.text.finish()
-    if not text.strip():
-        failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
-        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=row.count)
-    if row.constraint is not None and not row.constraint.complete:
-        failure = Failure(ErrorClass.PERMANENT, unfinished_json(row.constraint, reason, row.max_tokens))
-        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=row.count)
-    extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
-    if row.logprobs is not None:
-        extra["logprobs"] = row.logprobs
-        extra["logprob_tokens"] = row.text.pieces(len(row.logprobs))
-    if row.ignored:
-        extra["ignored_params"] = row.ignored
-    return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=row.count)
-
-
 def _free_bytes(mx: Any) -> int:
     """Memory the caches may take: most of what the GPU is said to be good for, a part of what is free on a CPU."""
     working_set = mx.device_info().get("max_recommended_working_set_size", 0)
-    if working_set:
-        return int(max(working_set - mx.get_active_memory(), 0) * 0.8)
-    try:
-        with open("/proc/meminfo", "rb") as lines:
-            available = next(line for line in lines if line.startswith(b"MemAvailable:"))
-        return int(available.split()[1]) * 1024 // 5 * 2
-    except (OSError, StopIteration):
-        return 4 * 2**30  # other systems do not say it without a library
+    return int(max(working_set - mx.get_active_memory(), 0) * 0.8) if working_set else available() // 5 * 2
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -272,21 +247,9 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
 
     `truncate` is "left" or "right", the end at which a prompt longer than the context is cut instead of refused.
     """
-    known = {"path", "precision", "adapter_path", "cache_gb", "truncate"}
-    if "path" not in spec or set(spec) - known:
-        raise FatalError(f"the mlx engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
-    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("adapter_path"))
-    truncate = spec.get("truncate") or "never"
-    if truncate not in TRUNCATE:
-        raise FatalError(f"truncate: {truncate!r} is none of {', '.join(TRUNCATE)}")
-    cache = spec.get("cache_gb")
-    return MlxCore(
-        loaded,
-        sampling,
-        max_batch,
-        int(cache * 2**30) if cache else None,
-        truncate=None if truncate == "never" else truncate,
-    )
+    read = CoreSpec.read("mlx", spec, ("precision", "adapter_path"))
+    loaded = load(read.path, spec.get("precision") or "auto", spec.get("adapter_path"))
+    return MlxCore(loaded, sampling, max_batch, read.cache_bytes, truncate=read.truncate)
 
 
 class MlxEngine(ThreadedEngine):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, read_config, stay_offline
+from batch.engines.torch.asked import penalty_alone  # which knows nothing of torch
+from batch.engines.torch.troubles import whole  # which knows nothing of torch
 from batch.errors import FatalError, MissingExtraError
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -27,6 +29,7 @@ class Loaded:
     context: int | None  # most tokens, prompt and answer together; None where the config names no limit
     pads: bool  # whether prompts of different lengths can be read together
     about: Mapping[str, Any]
+    penalty: float = 1.0  # of repetition, as the model's generation config asks
 
 
 def load(path: str | Path, precision: str = "auto", adapter: str | Path | None = None) -> Loaded:
@@ -37,7 +40,7 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
     the weights of one that is not into so many bits.
     """
     folder = Path(path).expanduser()
-    _check_folder(folder)
+    read_config(folder, ("model*.safetensors",), " (model*.safetensors)")
     if precision not in (known := ("auto", *PRECISIONS, *BITS)):
         raise FatalError(f"precision: {precision!r} is none of {', '.join(known)}")
     mx, utils = _libraries()
@@ -66,7 +69,9 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
     except Exception as error:  # mlx, mlx-lm, safetensors and transformers each raise their own
         raise FatalError(f"{folder}: {_problem(error)}") from error
     pads = _check_caches(folder, model)
-    notes = [] if tokenizer._tokenizer.chat_template else ["no chat template: it continues the text of a prompt"]
+    penalty, notes = penalty_alone(folder)
+    if not tokenizer._tokenizer.chat_template:
+        notes.append(NO_TEMPLATE)
     if longest is not None and longest < (_context(config) or 0):
         notes.append(f"at most {longest:,} tokens: mlx-lm knows one of its two scales of positions (longrope)")
     return Loaded(
@@ -75,6 +80,7 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
         end_ids=frozenset(tokenizer.eos_token_ids),
         context=min(filter(None, (_context(config), longest)), default=None),
         pads=pads,
+        penalty=penalty,
         about={
             "device": "gpu" if on_gpu else "cpu",
             "precision": f"int{bits}" if bits else _precision(model),
@@ -107,26 +113,9 @@ def _load_model(folder: Path, utils: Any) -> tuple[Any, dict[str, Any], int | No
     return model, config, longest
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise FatalError(f"{folder}: there is no such model folder")
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except FileNotFoundError:
-        raise FatalError(f"{folder}: not a model folder, it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise FatalError(f"{folder}: config.json cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise FatalError(f"{folder}: config.json does not hold an object")
-    if not any(folder.glob("model*.safetensors")):
-        raise FatalError(f"{folder}: no weights (model*.safetensors)")
-
-
 def _libraries() -> tuple[Any, Any]:
     """mlx and mlx-lm's loading, kept silent and off the network."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    stay_offline()
     try:
         import jinja2  # noqa: F401 - chat templates; transformers names it only when one is used
         import mlx.core as mx
@@ -187,16 +176,11 @@ def _precision(model: Any) -> str:
 
 def _problem(error: Exception) -> str:
     text = str(error)
-    line = _line(error)
+    line = whole(error)
     if "custom module" in text or "trust_remote_code" in text:
-        return "the model needs code of its own, which is never run"
+        return NEEDS_CODE
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "bad_alloc" in text:
         return f"not enough memory for the model: {line}"
     if "not supported" in text and "Model type" in text:
         return f"not a language model that mlx-lm knows: {line}"
     return f"the model cannot be loaded: {line}"
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return " ".join(text.split())[:300]

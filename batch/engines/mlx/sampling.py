@@ -44,15 +44,22 @@ def _normalised(mx: Any, scores: Any) -> Any:
 
 
 def make_processors(
-    mx: Any, sampling: SamplingOptions, prompt: int, constraint: Constraint | None, raw: deque[Any] | None
+    mx: Any,
+    sampling: SamplingOptions,
+    prompt: int,
+    constraint: Constraint | None,
+    raw: deque[Any] | None,
+    own_penalty: float = 1.0,
 ) -> list[Callable[[Any, Any], Any]]:
     """What is done to a row's logits before a token is picked. seen: [tokens], the prompt too; logits: [1, vocabulary].
 
-    Repetition penalty of CTRL (Keskar 2019): the logits of all tokens seen divided, or multiplied below 0. Then the
-    tokens that the row's schema does not allow go. `raw` is given the model's own log probabilities of each token to
-    come, where there is anything that would change them. `prompt` is the length of the row's prompt in tokens.
+    Repetition penalty of CTRL (Keskar 2019): the logits of all tokens seen divided, or multiplied below 0; as the
+    options have it, or `own_penalty`, the model's, where they name none. Then the tokens that the row's schema does not
+    allow go. `raw` is given the model's own log probabilities of each token to come, where there is anything that would
+    change them. `prompt` is the length of the row's prompt in tokens.
     """
-    penalty, given = sampling.repetition_penalty, prompt
+    penalty = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
+    given = prompt
 
     def keep(seen: Any, logits: Any) -> Any:
         assert raw is not None

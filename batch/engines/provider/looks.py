@@ -10,10 +10,9 @@ from batch.engines.provider.base import Found, Lookup, Remote, Result
 from batch.engines.provider.faults import Lost, Refused
 from batch.engines.provider.ledger import Ledger, Line, Watched
 from batch.engines.provider.orders import CREATING, Orders
-from batch.engines.provider.reading import Reading, response_of
+from batch.engines.provider.reading import Costs, Reading, response_of
 from batch.errors import ErrorClass, FatalError
 from batch.items import Answer, BatchResponse
-from batch.prices import Usage
 
 CHUNK = 1024  # results read at a time
 YOUNG = 600.0  # seconds within which a batch that is not there may still appear
@@ -113,7 +112,7 @@ class Looks:
                 await ledger.ask(watched, f"batch {remote.id} is over ({remote.word}) and has no results")
             return
         reading = Reading(watched.key, ledger.desk.submission_ids(watched.key))
-        costs: dict[Usage, int | None] = {}
+        costs: Costs = {}
         self._line.doing = f"reading the answers of {remote.id}"
         try:
             results = self._line.page.results(remote)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import orjson
 
 from batch.engines.http.server import PRESETS, Server
-from batch.engines.http.wire import ChatWire, WireError
+from batch.engines.http.wire import ChatWire, WireError, messages_of
 from batch.engines.provider.base import PREFIX, Found, Limits, Lookup, Remote, Result, Settings, key_of
 from batch.engines.provider.faults import line_failure, sdk
 from batch.errors import ErrorClass, Failure, FatalError
@@ -73,12 +73,18 @@ class OpenAIPage:
             default_query=dict(parse_qsl(parts.query)) or None,  # Azure's api-version
         )
         self._wire = ChatWire()
+        self._options: SamplingOptions | None = None  # of the last request, and its body
+        self._body: dict[str, Any] = {}
 
     def line(self, custom_id: str, request: Request, options: SamplingOptions, left_out: Any) -> dict[str, Any]:
         """A request as its line."""
-        body = {**self._wire.body(self._server, request, options, left_out), **self._settings.body}
+        if self._options is not options:  # all but a few requests of a job have the same
+            body = {**self._wire.body(self._server, request, options, left_out), **self._settings.body}
+            if self.dialect.bare:
+                body.pop("model", None)
+            self._options, self._body = options, body
+        body = {**self._body, "messages": messages_of(request, options)}
         if self.dialect.bare:
-            body.pop("model", None)
             return {"custom_id": custom_id, "body": body}
         return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from batch.engines.provider.base import Result, Settings
 from batch.engines.provider.shard import position_of
-from batch.errors import ErrorClass, Failure
+from batch.errors import Cause, ErrorClass, Failure
 from batch.items import Answer, BatchResponse, ItemId
-from batch.prices import Usage
+
+Costs = dict[tuple[int, ...], int | None]  # by the figures of a usage, which is slower to look up
 
 
 class Reading:
@@ -51,9 +52,7 @@ class Reading:
         return counts | {k: v for k, v in (("strangers", self.strangers), ("duplicates", self.duplicates)) if v}
 
 
-def response_of(
-    item_id: ItemId, result: Result, settings: Settings, costs: dict[Usage, int | None]
-) -> BatchResponse[Answer]:
+def response_of(item_id: ItemId, result: Result, settings: Settings, costs: Costs) -> BatchResponse[Answer]:
     """What became of an item. `costs` keeps what was worked out before: usage repeats itself in a batch."""
     reply = result.reply
     if reply is None:
@@ -61,9 +60,10 @@ def response_of(
     usage, price = reply.usage, settings.price
     cost = reply.cost
     if cost is None and price is not None and usage is not None:
-        if usage not in costs:
-            costs[usage] = price.cost(usage, batch=True)
-        cost = costs[usage]
+        key = (usage.input, usage.output, usage.cached, usage.cache_write, usage.reasoning)
+        if key not in costs:
+            costs[key] = price.cost(usage, batch=True)
+        cost = costs[key]
     extra: dict[str, Any] = dict(reply.extra)
     if reply.finish:
         extra["finish_reason"] = reply.finish
@@ -71,7 +71,7 @@ def response_of(
         extra["reasoning"] = reply.reasoning
     failure = None
     if reply.finish == "content_filter":
-        failure = Failure(ErrorClass.PERMANENT, "a content filter ended the answer")
+        failure = Failure(ErrorClass.PERMANENT, "a content filter ended the answer", cause=Cause.FILTERED)
     elif not reply.text.strip() and reply.finish == "length":
         failure = Failure(ErrorClass.PERMANENT, "no text came before max_tokens was used up (by thinking?)")
     return BatchResponse(

@@ -1,4 +1,4 @@
-"""The native kernels as a library: compiled for this processor once, in parts side by side, and checked apart from us.
+"""The native kernels as a library: the wheel's own, or compiled for this processor once, and checked apart from us.
 
 What was compiled and found right lies in the user's cache under a name made of the sources, the compiler and the
 processor, so nothing is ever compiled twice; what failed leaves a note under that name, and is not tried again either.
@@ -6,6 +6,7 @@ processor, so nothing is ever compiled twice; what failed leaves a note under th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -13,33 +14,17 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from batch.engines.local.notices import say
 from batch.engines.local.process import KERNELS
+from batch.engines.torch import recipe
 
 OFF = {"0": f"switched off by {KERNELS}=0", "died": "the engine died before it was ready when it had them"}
-HERE = Path(__file__).parent
-HEADERS = ("kernels.h", "block.h", "pairs.h")
-# What is compiled by itself: a source and its definitions. The cases are those of block.h; they take the longest.
-CASES = ((2, 64), (2, 128), (4, 64), (4, 128))
-PARTS: tuple[tuple[str, ...], ...] = (
-    *(("cases.c", f"-DGROUP={group}", f"-DSIZE={size}") for group, size in CASES),
-    ("attention.c",),
-    ("kernels.c",),
-    ("gemm.c",),
-)
-# Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.
-FLAGS = (
-    *("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-fPIC"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"),
-)
-COMPILE_SECONDS = 900  # of a part, after which a compiler is stuck
 CHECK_SECONDS = 300
 WAIT_SECONDS = 25.0  # for a first library; a model answers without it after that, and the next load has it
 STALE_SECONDS = 86_400.0
@@ -48,10 +33,11 @@ PREPARING = "preparing kernels for this processor, once"
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """The compiled library, or why there is none."""
+    """A library that was found right on this processor, or why there is none; `origin` says where it is from."""
 
     path: Path | None
     problem: str = ""
+    origin: str = ""
 
 
 class BuildError(Exception):
@@ -59,77 +45,101 @@ class BuildError(Exception):
 
 
 def library() -> Native:
-    """The library, compiled now where this machine has not done so yet; never raises."""
+    """The wheel's library for this processor, else one that is compiled now or was before; never raises."""
     if (off := OFF.get(os.environ.get(KERNELS, ""))) is not None:
         return Native(None, off)
     if os.name != "posix":
         return Native(None, "there are none for this system")
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang"))), None)
-    if compiler is None:
-        return Native(None, "there is no C compiler")
     try:
-        folder = _folder()
-        target = folder / f"kernels-{_key(compiler)}.so"
-        failed = target.with_suffix(".failed")
-        if target.exists():
-            return Native(target)
-        if failed.exists():
-            return Native(None, failed.read_text().strip())
-        return _prepare(compiler, folder, target)
+        shipped = _shipped()
+        if shipped is not None and shipped.path is not None:
+            return shipped
+        compiled = _compiled()
+        if shipped is None or compiled.path is not None:
+            return compiled
+        return Native(None, f"{shipped.problem}; {compiled.problem}")
     except (OSError, subprocess.SubprocessError) as error:
         return Native(None, f"they cannot be compiled: {error}")
 
 
-def _prepare(compiler: str, folder: Path, target: Path) -> Native:
-    """Compile beside the caller, who waits a while for it."""
-    problem: list[str] = []
+def _shipped() -> Native | None:
+    """The wheel's library for this processor, checked once; None where this is no such wheel."""
+    level = recipe.best(_features(), recipe.levels())
+    path = recipe.HERE / recipe.SHIPPED / recipe.library_name(level) if level else None
+    if level is None or path is None or not path.is_file():
+        return None
+    mark = None
+    with contextlib.suppress(OSError):  # where nothing can be noted it is checked each time
+        key = hashlib.sha256(path.read_bytes() + _processor().encode()).hexdigest()[:32]
+        mark = _folder() / f"shipped-{key}.checked"
+    found = Native(path, origin=f"shipped for {level.name}")
+    if mark is not None and mark.exists():
+        return found
 
     def work() -> None:
-        try:
-            build(compiler, folder, target)
-        except BuildError as error:
-            problem.append(str(error))
-            target.with_suffix(".failed").write_text(str(error))
-        except (OSError, subprocess.SubprocessError) as error:  # of this hour, not of the sources
-            problem.append(f"they cannot be compiled: {error}")
+        check(path)
+        if mark is not None:
+            mark.touch()
 
-    say(f"{PREPARING}…")
-    thread = threading.Thread(target=work, name="kernels", daemon=True)
+    failed = mark.with_suffix(".failed") if mark is not None else None
+    return _beside(work, found, failed, "checking the kernels on this processor, once", "the shipped kernels: ")
+
+
+def _compiled() -> Native:
+    """The library that is compiled for this processor; it may be there already."""
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang"))), None)
+    if compiler is None:
+        return Native(None, "there is no C compiler")
+    folder = _folder()
+    target = folder / f"kernels-{_key(compiler)}.so"
+    found = Native(target, origin="compiled here")
+    if target.exists():
+        return found
+    return _beside(lambda: build(compiler, folder, target), found, target.with_suffix(".failed"), PREPARING)
+
+
+def _beside(work: Callable[[], None], made: Native, failed: Path | None, doing: str, whose: str = "") -> Native:
+    """Do it beside the caller, who waits a while for it; what has failed is noted and not tried again."""
+    if failed is not None and failed.exists():
+        return Native(None, f"{whose}{failed.read_text().strip()}")
+    problem: list[str] = []
+
+    def watched() -> None:
+        try:
+            work()
+        except BuildError as error:
+            problem.append(f"{whose}{error}")
+            if failed is not None:
+                failed.write_text(str(error))
+        except (OSError, subprocess.SubprocessError) as error:  # of this hour, not of the sources
+            problem.append(f"{whose or 'they cannot be compiled: '}{error}")
+
+    say(f"{doing}…")
+    thread = threading.Thread(target=watched, name="kernels", daemon=True)
     thread.start()
     thread.join(WAIT_SECONDS)
     if thread.is_alive():
-        return Native(None, f"still {PREPARING}; the next start has them")
-    return Native(None, problem[0]) if problem else Native(target)
+        return Native(None, f"still {doing}; the next start has them")
+    return Native(None, problem[0]) if problem else made
 
 
 def build(compiler: str, folder: Path, target: Path) -> None:
     """Compile all parts, link and check them, and put the library in its place; raises BuildError."""
     _sweep(folder)
-    flags = _flags()
-
-    def part(number: int, source: str, *definitions: str) -> Path:
-        made = target.with_suffix(f".{number}.o")  # kept, so that who is ended in the middle goes on from there
-        if not made.exists():
-            with tempfile.TemporaryDirectory(prefix="tmp-", dir=folder) as scratch:
-                fresh = Path(scratch) / "part.o"
-                _run([compiler, *flags, *definitions, "-c", str(HERE / source), "-o", str(fresh)])
-                fresh.replace(made)
-        return made
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        parts = list(pool.map(lambda numbered: part(numbered[0], *numbered[1]), enumerate(PARTS)))
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=folder) as scratch:
-        linked = Path(scratch) / "kernels.so"
-        _run([compiler, *flags, "-shared", *map(str, parts), "-o", str(linked), "-lm"])
+    try:
+        linked = recipe.build(compiler, recipe.flags(), target, folder)
+    except recipe.CompilerError as error:
+        raise BuildError(str(error)) from None
+    try:
         check(linked)
         linked.replace(target)
-    for made in parts:
-        made.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(linked.parent, ignore_errors=True)
 
 
 def check(library: Path) -> None:
     """Compare a library with torch in a process that may be killed; raises BuildError."""
-    env = {**os.environ, "PYTHONPATH": str(HERE.parents[2])}
+    env = {**os.environ, "PYTHONPATH": str(recipe.HERE.parents[2])}
     command = [sys.executable, "-P", "-m", "batch.engines.torch.checking", str(library)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=CHECK_SECONDS, env=env, check=False)
@@ -139,15 +149,6 @@ def check(library: Path) -> None:
         raise BuildError(f"they die on this machine (signal {-done.returncode})")
     if done.returncode:
         raise BuildError("they do not compute what torch computes on this machine")
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, timeout=COMPILE_SECONDS, check=False)
-    if done.returncode < 0:
-        raise OSError(f"the compiler was ended by signal {-done.returncode}")
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise BuildError(f"{Path(command[0]).name} cannot compile them{': ' + said[0][:200] if said else ''}")
 
 
 def _sweep(folder: Path) -> None:
@@ -160,15 +161,11 @@ def _sweep(folder: Path) -> None:
             continue  # somebody else was quicker
 
 
-def _flags() -> list[str]:
-    return [*FLAGS, "-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else list(FLAGS)
-
-
 def _key(compiler: str) -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=60, check=True).stdout
-    names = dict.fromkeys((*HEADERS, *(source for source, *_ in PARTS)))
-    text = b"".join((HERE / name).read_bytes() for name in names)
-    said = repr((compiler, _flags(), PARTS, _processor()))
+    names = dict.fromkeys((*recipe.HEADERS, *(source for source, *_ in recipe.PARTS)))
+    text = b"".join((recipe.HERE / name).read_bytes() for name in names)
+    said = repr((compiler, recipe.flags(), recipe.PARTS, _processor()))
     return hashlib.sha256(text + version + said.encode()).hexdigest()[:32]
 
 
@@ -192,3 +189,13 @@ def _processor() -> str:
         return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
     except OSError:
         return platform.processor()
+
+
+@functools.cache
+def _features() -> frozenset[str]:
+    """What the processor can do, in the words of /proc/cpuinfo; nothing is known elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))

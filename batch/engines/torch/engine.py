@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,23 +10,23 @@ from typing import Any
 
 from batch.engines.local.core import ThreadedEngine
 from batch.engines.local.intake import Intake
-from batch.engines.schema import unfinished_json
+from batch.engines.local.memory import available
+from batch.engines.local.rows import CoreSpec, RowCore, broken, finished
 from batch.engines.torch.loader import Loaded, load
 from batch.engines.torch.prompt import noted
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.text import Detokenizer
 from batch.engines.torch.troubles import first_line, out_of_memory
-from batch.errors import EngineError, ErrorClass, Failure, FatalError, classify
+from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
-from batch.options import TRUNCATE, SamplingOptions
+from batch.options import SamplingOptions
 
-CGROUP = Path("/sys/fs/cgroup")  # version 2, as a container sees it
 CPU_BATCH = 64
 GPU_BATCH = 256
 
 
-class TorchCore:
+class TorchCore(RowCore):
     """Continuous batching over one model; one thread calls all of it (see `LocalCore`)."""
 
     def __init__(
@@ -41,6 +40,7 @@ class TorchCore:
         order: str = "arrival",
         truncate: str | None = None,
     ) -> None:
+        super().__init__()
         # Only here, so that this module's names can be imported without torch.
         import torch
 
@@ -71,7 +71,6 @@ class TorchCore:
             self.room, tokens, longest_first=order == "longest", footprint=footprint, ragged=self._runner.ragged
         )
         self._limit_cache()
-        self._failed: list[BatchResponse[Answer]] = []  # items that never became a sequence
         self._generation = Generation(loaded.model)
         shown, more = self._runner.about()
         notes = [*loaded.about.get("notes", []), *self._generation.notes, *notes, *more]
@@ -86,20 +85,11 @@ class TorchCore:
     @property
     def busy(self) -> bool:
         """Whether anything waits or runs."""
-        return bool(self._failed or len(self._scheduler))
-
-    def submit(self, item: BatchItem[Request]) -> None:
-        """Take an item; what is wrong with it comes back from the next `step`."""
-        try:
-            sequence = self._sequence(item)
-            self._runner.register(sequence)
-            self._scheduler.add(sequence)
-        except EngineError as error:
-            self._failed.append(BatchResponse(item.id, None, error=classify(error)))
+        return bool(self._refused or len(self._scheduler))
 
     def cancel(self, item_id: ItemId) -> None:
         """Forget an item."""
-        self._failed = [response for response in self._failed if response.id != item_id]
+        self._forget_refused(item_id)
         running = self._scheduler.cancel(item_id)
         if running is not None:
             with self._torch.inference_mode():
@@ -107,7 +97,7 @@ class TorchCore:
 
     def step(self) -> list[BatchResponse[Answer]]:
         """Advance every running sequence by one token, or by a part of its prompt; return what has finished."""
-        done, self._failed = self._failed, []
+        done = self._take_refused()
         with self._torch.inference_mode():
             self._runner.release(self._scheduler.evict())
             newcomers = self._scheduler.schedule()
@@ -124,8 +114,8 @@ class TorchCore:
                 return done + self._shrink(problem)
             if logits is None:
                 return done
-            finished: list[Sequence] = []
-            broken: list[Sequence] = []
+            ended: list[Sequence] = []
+            faulty: list[Sequence] = []
             asked = [i for i, row in enumerate(rows) if row.logprobs is not None]
             scores = logits[asked].log_softmax(-1) if asked else None  # the model's own, before any penalty
             picked = self._sampler(rows, logits)
@@ -136,14 +126,13 @@ class TorchCore:
                         rows[i].logprobs.append(score)
             for row, token in zip(rows, picked, strict=True):
                 if token is None:
-                    broken.append(row)
-                    failure = Failure(ErrorClass.PERMANENT, "the model's output for this prompt is not a number (NaN)")
-                    done.append(BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt)))
+                    faulty.append(row)
+                    done.append(broken(row))
                 elif reason := self._take(row, token):
-                    finished.append(row)
-                    done.append(_response(row, reason))
-            self._release(broken, broken=True)
-            self._release(finished)
+                    ended.append(row)
+                    done.append(finished(row, reason, len(row.tokens) - (row.tokens[-1] in row.stop_ids)))
+            self._release(faulty, broken=True)
+            self._release(ended)
         return done
 
     def partial_texts(self) -> dict[ItemId, str]:
@@ -157,12 +146,19 @@ class TorchCore:
     def close(self) -> None:
         """Forget everything; the model goes with the last reference to this core."""
         self._scheduler = Scheduler(self.room, 0)
-        self._failed = []
+        self._take_refused()
+
+    def _add(self, item: BatchItem[Request]) -> None:
+        self._wait(self._sequence(item))
 
     def _sequence(self, item: BatchItem[Request]) -> Sequence:
         sequence = self._intake.row(item, Sequence)
         sequence.processors = self._generation.processors(sequence.prompt, sequence.max_tokens, sequence.sampling)
         return sequence
+
+    def _wait(self, sequence: Sequence) -> None:
+        self._runner.register(sequence)
+        self._scheduler.add(sequence)
 
     def _take(self, row: Sequence, token: int) -> str | None:
         """Add a token to a row; the reason why it is finished, if it is."""
@@ -192,8 +188,7 @@ class TorchCore:
             failure = Failure(ErrorClass.EXHAUSTED, f"out of memory with this prompt alone: {problem}")
             return [BatchResponse(rows[0].id, None, error=failure, tokens_input=len(rows[0].prompt))]
         for row in map(self._anew, rows):
-            self._runner.register(row)
-            self._scheduler.add(row)
+            self._wait(row)
         return []
 
     def _open_runner(self, notes: list[str]) -> Any:
@@ -233,40 +228,12 @@ class TorchCore:
         self._scheduler.finish(rows)
 
 
-def _response(row: Sequence, reason: str) -> BatchResponse[Answer]:
-    """A finished row's answer; an empty one is a failure. The end token is counted in no length."""
-    text = row.text.finish()
-    count = len(row.tokens) - (row.tokens[-1] in row.stop_ids)
-    if not text.strip():
-        failure = Failure(ErrorClass.PERMANENT, "the model gave an empty answer")
-        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
-    if row.constraint is not None and not row.constraint.complete:
-        failure = Failure(ErrorClass.PERMANENT, unfinished_json(row.constraint, reason, row.max_tokens))
-        return BatchResponse(row.id, None, error=failure, tokens_input=len(row.prompt), tokens_output=count)
-    extra: dict[str, Any] = {"finish_reason": "stop" if row.text.stopped else reason}
-    if row.logprobs is not None:
-        extra["logprobs"] = row.logprobs[:count]
-        extra["logprob_tokens"] = row.text.pieces(count)
-    if row.ignored:
-        extra["ignored_params"] = row.ignored
-    return BatchResponse(row.id, Answer(text, extra), tokens_input=len(row.prompt), tokens_output=count)
-
-
 def _free_bytes(torch: Any, device: str) -> int:
     """Memory the cache may take: most of what is free on a GPU, a good part of it where others live too."""
     if device.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * 0.8)
-    try:
-        with open("/proc/meminfo", "rb") as lines:
-            available = next(line for line in lines if line.startswith(b"MemAvailable:"))
-        free = int(available.split()[1]) * 1024
-    except (OSError, StopIteration):
-        return 4 * 2**30  # other systems do not say it without a library
-    with contextlib.suppress(OSError, ValueError):  # a container's own limit, which meminfo does not know; "max": none
-        most, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        free = min(free, max(most - used, 0))
-    return free // 5 * 2
+    return available() // 5 * 2
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> TorchCore:
@@ -276,25 +243,19 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     `truncate` is "left" or "right", the end at which a prompt longer than the context is cut instead of refused;
     `share_prefixes: false` computes what prompts have in common for each of them.
     """
-    known = {"path", "precision", "device", "cache_gb", "share_prefixes", "order", "truncate", "adapter_path"}
-    if "path" not in spec or set(spec) - known:
-        raise FatalError(f"the torch engine needs a path and knows {', '.join(sorted(known))}; given: {dict(spec)}")
-    loaded = load(spec["path"], spec.get("precision") or "auto", spec.get("device") or "auto", spec.get("adapter_path"))
+    read = CoreSpec.read("torch", spec, ("precision", "device", "share_prefixes", "order", "adapter_path"))
+    loaded = load(read.path, spec.get("precision") or "auto", spec.get("device") or "auto", spec.get("adapter_path"))
     order = spec.get("order") or "arrival"
     if order not in ("arrival", "longest"):
         raise FatalError(f"order: {order!r} is neither arrival nor longest")
-    truncate = spec.get("truncate") or "never"
-    if truncate not in TRUNCATE:
-        raise FatalError(f"truncate: {truncate!r} is none of {', '.join(TRUNCATE)}")
-    cache = spec.get("cache_gb")
     return TorchCore(
         loaded,
         sampling,
         max_batch,
-        int(cache * 2**30) if cache else None,
+        read.cache_bytes,
         share_prefixes=bool(spec.get("share_prefixes", True)),
         order=order,
-        truncate=None if truncate == "never" else truncate,
+        truncate=read.truncate,
     )
 
 

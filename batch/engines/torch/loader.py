@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.gguf.header import GgufHeader
-from batch.engines.gguf.memory import available
+from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, read_config, stay_offline
+from batch.engines.local.memory import available
 from batch.engines.torch import gguf_file
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
@@ -77,7 +77,7 @@ def load(
     if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8"):
         notes.append(_without_kernels())
     if not tokenizer.chat_template:
-        notes.append("no chat template: it continues the text of a prompt")
+        notes.append(NO_TEMPLATE)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -91,6 +91,7 @@ def load(
             "architecture": type(model).__name__,
             "threads": torch.get_num_threads(),
             "kernels": kernels,
+            **({"kernels_from": _origin()} if kernels == "native" else {}),
             **({"kv_cache": "bf16"} if precision == "int8" and _has_bf16(torch) else {}),
             **({"adapter": adapter} if adapter else {}),
         },
@@ -149,6 +150,12 @@ def _without_kernels() -> str:
     return f"slower than it could be: no native kernels, {native.why_not()}"
 
 
+def _origin() -> str:
+    from batch.engines.torch import native
+
+    return native.origin()
+
+
 def _stored(folder: Path) -> str:
     """The type that config.json says the weights are stored in."""
     config = json.loads((folder / "config.json").read_bytes())
@@ -164,26 +171,14 @@ def _has_bf16(torch: Any) -> bool:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise FatalError(f"{folder}: there is no such model folder")
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except FileNotFoundError:
-        raise FatalError(f"{folder}: not a model folder, it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise FatalError(f"{folder}: config.json cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise FatalError(f"{folder}: config.json does not hold an object")
+    config = read_config(folder, WEIGHTS, ", neither *.safetensors nor pytorch_model.bin")
     if problem := check_quantised(config):
         raise FatalError(f"{folder}: {problem}")
-    if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
-        raise FatalError(f"{folder}: no weights, neither *.safetensors nor pytorch_model.bin")
 
 
 def _libraries() -> tuple[Any, Any]:
     """torch and transformers, kept silent and off the network."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    stay_offline()
     try:
         import jinja2  # noqa: F401 - chat templates; transformers names it only when one is used
         import torch
@@ -207,7 +202,7 @@ def _tokenizer(folder: Path, transformers: Any) -> Any:
 def _load_problem(error: Exception) -> str:
     line = first_line(error)
     if "trust_remote_code" in str(error):
-        return "the model needs code of its own, which is never run"
+        return NEEDS_CODE
     if out_of_memory(error):
         return f"not enough memory for the model: {line}"
     if "weights_only" in str(error):

@@ -258,6 +258,11 @@ def why_not() -> str:
     return _found.problem if _found else ""
 
 
+def origin() -> str:
+    """Where the kernels are from, in words; "" without any."""
+    return _found.origin if kernels() is not None and _found else ""
+
+
 def forget() -> None:
     """Look for them again at the next call; for tests."""
     global _found, _kernels

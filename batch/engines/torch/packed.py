@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
-from batch.engines.torch.attention import CALL_BYTES, NAME, Native, Plan, Segment, group_slots, set_plan
-from batch.engines.torch.native import CACHE_DTYPES, kernels
-from batch.engines.torch.pages import PageCache
+from batch.engines.torch.attention import NAME, Plan, set_plan
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
@@ -23,35 +22,32 @@ WORTHWHILE = 0.95  # of a token's cost: a larger size must bring it below this
 TRIAL_SECONDS = 0.5  # after which no larger size is tried
 
 
-class PackedRunner:
-    """All rows in one forward pass without padding; row i is row i of the cache."""
+class PackedRunner(ABC):
+    """All rows in one forward pass without padding; row i is row i of the cache.
 
+    What a step attends to is for those who attend: `packed_native` over pages, `packed_plain` with torch over slots.
+    """
+
+    name: str
     together = reckons = True
-    whole_budget = False
+    whole_budget = ragged = False
 
-    def __init__(
-        self,
-        model: Any,
-        max_batch: int,
-        *,
-        share: bool = True,
-        step_tokens: int = STEP_TOKENS,
-        cache_dtype: torch.dtype | None = None,
-        native: bool = True,
-    ) -> None:
+    def __init__(self, model: Any, cache: SlotCache, *, share: bool = True, step_tokens: int = STEP_TOKENS) -> None:
         self.rows: list[Sequence] = []
         self._model = model
         self.step_tokens = step_tokens
-        dtypes = {model.dtype, cache_dtype or model.dtype}
-        fits = model.device.type == "cpu" and model.dtype == torch.float32 and dtypes <= {*CACHE_DTYPES}
+        self._cache = cache
         config = self._model.config.get_text_config()
-        quick = self._kernels = kernels() if fits and native else None
-        self.name = "packed" if quick is None else "packed, native kernels"
-        self._cache = (
-            SlotCache(cache_dtype, max_batch) if quick is None else PageCache(cache_dtype, max_batch, quick.page)
-        )
         windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
         self.prefixes = PrefixStore(PREFIX_TOKENS) if share and not windows else None
+
+    @abstractmethod
+    def _plan(self, parts: list[tuple[int, int]]) -> Plan:
+        """What a step of so many next tokens of these rows attends to; the rows do not have them yet."""
+
+    @abstractmethod
+    def _plan_alone(self, row: int, first: int, count: int) -> Plan:
+        """The same of tokens of one row, which stands beyond all others, from column `first` on."""
 
     @property
     def bytes_per_token(self) -> int:
@@ -62,16 +58,9 @@ class PackedRunner:
         """Nothing beyond its name."""
         return {}, []
 
-    @property
-    def ragged(self) -> bool:
-        """Whether a row takes only its own columns of the cache, however long the others are."""
-        return self._kernels is not None
-
     def limit(self, tokens: int, warm: int = 0) -> None:
         """Hear how many tokens the cache may hold, and bytes to take now; one row may always be as long as it is."""
         self._cache.limit = tokens
-        if isinstance(self._cache, PageCache):
-            self._cache.warm(min(warm, tokens * self.bytes_per_token // 4))
         if self.prefixes is not None:
             self.prefixes.budget = min(PREFIX_TOKENS, tokens // 4)
 
@@ -85,15 +74,15 @@ class PackedRunner:
         tokens = len(sequence.prompt) + len(sequence.tokens)
         if sequence.cache is None and self.prefixes is not None and not sequence.filled:
             return self._cache.takes(tokens - self.prefixes.choose(sequence.prompt)[1])
-        return self._cache.takes(_unshared(sequence, tokens))
+        return self._cache.takes(unshared(sequence, tokens))
 
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
         """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
         self._admit(newcomers)
-        parts = [(i, 1) for i, row in enumerate(self.rows) if _decodes(row)]
+        parts = [(i, 1) for i, row in enumerate(self.rows) if decodes(row)]
         room = self._chunk()
         for i, row in enumerate(self.rows):
-            if room > 0 and not _decodes(row):
+            if room > 0 and not decodes(row):
                 count = min(room, row.pending)
                 parts.append((i, count))
                 room -= count
@@ -107,7 +96,7 @@ class PackedRunner:
         """
         if len(self.rows) >= self._cache.rows:
             return self.step_tokens
-        pending = sum(row.pending for row in self.rows if not _decodes(row))
+        pending = sum(row.pending for row in self.rows if not decodes(row))
         left = max(row.max_tokens - len(row.tokens) for row in self.rows)
         return min(self.step_tokens, max(LEAST_CHUNK, -(-pending // max(left, 1))))
 
@@ -167,14 +156,10 @@ class PackedRunner:
     def _run_alone(self, tokens: list[int], first: int) -> None:
         """Tokens of a row beyond all others, from this column on, in a pass of their own."""
         row, end = len(self.rows), first + len(tokens)
-        self._cache.grow([*(_unshared(other, other.filled) for other in self.rows), end])
+        self._cache.grow([*(unshared(other, other.filled) for other in self.rows), end])
         columns = list(range(first, end))
-        native, segments = None, []
-        if self._kernels is not None:
-            native = self._step([(row, first, len(tokens), -1)], end, [])
-        else:
-            segments.append(Segment(0, len(tokens), row, [end], decode=False, width=end))
-        self._forward(tokens, columns, [row] * len(tokens), columns, segments, [], [len(tokens) - 1], native)
+        plan = self._plan_alone(row, first, len(tokens))
+        self._forward(tokens, columns, [row] * len(tokens), columns, [len(tokens) - 1], plan)
 
     def find_sizes(self) -> int:
         """The width of a batch: tokens in a pass from which on more make none of them cheaper. Sets the chunk as well.
@@ -203,7 +188,7 @@ class PackedRunner:
 
     def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
         """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
-        needed = [_unshared(row, row.filled) for row in self.rows]
+        needed = [unshared(row, row.filled) for row in self.rows]
         for i, count in parts:
             needed[i] += count
         self._cache.grow(needed)
@@ -213,72 +198,20 @@ class PackedRunner:
         columns: list[int] = []
         ends: list[int] = []  # the newest tokens' places in the line
         done: list[Sequence] = []
-        decoding = [i for i, _ in parts if _decodes(self.rows[i])]  # they come first
-        native = self._native(parts)
-        segments = self._decode_segments(decoding) if native is None else []
-        shared: dict[Prefix, list[int]] = {}
+        plan = self._plan(parts)
         for i, count in parts:
             row = self.rows[i]
             first = row.filled
-            single = _decodes(row)
-            at = len(tokens)
-            if native is None:
-                if not single:
-                    end = _unshared(row, first + count)
-                    segments.append(Segment(at, at + count, i, [end], decode=False, width=end))
-                if row.cache is not None:
-                    shared.setdefault(row.cache, []).extend(range(at, at + count))
             tokens += row.known(first, first + count)
             positions += range(first, first + count)
             places += [i] * count
-            columns += range(_unshared(row, first), _unshared(row, first + count))
+            columns += range(unshared(row, first), unshared(row, first + count))
             row.filled += count
             if not row.pending:
                 ends.append(len(tokens) - 1)
                 done.append(row)
-        groups = [
-            (prefix, slice(where[0], where[-1] + 1) if where[-1] - where[0] == len(where) - 1 else torch.tensor(where))
-            for prefix, where in shared.items()
-        ]
-        logits = self._forward(tokens, positions, places, columns, segments, groups, ends or [0], native)
+        logits = self._forward(tokens, positions, places, columns, ends or [0], plan)
         return done, logits if done else None
-
-    def _native(self, parts: list[tuple[int, int]]) -> Native | None:
-        """What the native kernels are told of the step; None without them."""
-        if self._kernels is None:
-            return None
-        prefixes: dict[Prefix | None, int] = {None: -1}
-        runs = []
-        for i, count in parts:
-            row = self.rows[i]
-            place = prefixes.setdefault(row.cache, len(prefixes) - 1)
-            runs.append((i, _unshared(row, row.filled), count, place))
-        longest = max(self.rows[i].filled + count for i, count in parts)
-        return self._step(runs, longest, [prefix for prefix in prefixes if prefix is not None])
-
-    def _step(self, runs: list[tuple[int, int, int, int]], longest: int, prefixes: list[Prefix]) -> Native:
-        assert self._kernels is not None and isinstance(self._cache, PageCache)
-        table = torch.from_numpy(self._cache.table)
-        return Native(self._kernels, table, runs, longest, prefixes)
-
-    def _decode_segments(self, slots: list[int]) -> list[Segment]:
-        lengths = [_unshared(self.rows[i], self.rows[i].filled + 1) for i in slots]
-        # Products of bf16 copy what is not in one piece, so they read whole slots.
-        whole = self._cache.dtype is not None
-        call_cost = CALL_BYTES * len(self._cache.layers) / max(self._cache.bytes_per_token(), 1)
-        if whole:
-            call_cost = float("inf")
-        return [
-            Segment(
-                first,
-                last,
-                slots[first],
-                lengths[first:last],
-                decode=True,
-                width=self._cache.columns if whole else max(lengths[first:last]),
-            )
-            for first, last in group_slots(slots, lengths, call_cost)
-        ]
 
     def _forward(
         self,
@@ -286,17 +219,15 @@ class PackedRunner:
         positions: list[int],
         rows: list[int],
         columns: list[int],
-        segments: list[Segment],
-        shared: list[tuple[Prefix, torch.Tensor | slice]],
         ends: list[int],
-        native: Native | None = None,
+        plan: Plan,
     ) -> torch.Tensor:
         """Logits at `ends`, [ends, vocabulary]; the head runs over no other token."""
         device = self._model.device
         self._cache.place(rows, columns, device)
         config = self._model.config.get_text_config()
         usual = config._attn_implementation
-        set_plan(Plan(self._cache, segments, shared, native))
+        set_plan(plan)
         config._attn_implementation = NAME
         try:
             out = self._model(
@@ -313,11 +244,11 @@ class PackedRunner:
         return logits
 
 
-def _decodes(row: Sequence) -> bool:
+def decodes(row: Sequence) -> bool:
     """Whether only its newest token is to be run."""
     return bool(row.tokens) and row.pending == 1
 
 
-def _unshared(sequence: Sequence, tokens: int) -> int:
+def unshared(sequence: Sequence, tokens: int) -> int:
     """So many tokens of a sequence, without those of its shared prefix."""
     return tokens - (sequence.cache.length if sequence.cache is not None else 0)

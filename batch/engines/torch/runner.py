@@ -9,7 +9,8 @@ import torch
 
 from batch.engines.torch.graphs import PlainSteps
 from batch.engines.torch.native import kernels
-from batch.engines.torch.packed import PackedRunner
+from batch.engines.torch.packed_native import NativePackedRunner
+from batch.engines.torch.packed_plain import PlainPackedRunner
 from batch.engines.torch.rectangle import BatchRunner
 from batch.engines.torch.single import SingleRunner, rope_types
 from batch.engines.torch.states import StatesRunner
@@ -74,8 +75,8 @@ def _makers(
             if model.device.type == "cpu":
                 options: dict[str, Any] = {"share": share, "cache_dtype": cache_dtype}
                 if kernels() is not None:
-                    makers.append(("native packed", lambda: PackedRunner(model, max_batch, **options)))
-                makers.append(("packed", lambda: PackedRunner(model, max_batch, **options, native=False)))
+                    makers.append(("native packed", lambda: NativePackedRunner(model, max_batch, **options)))
+                makers.append(("packed", lambda: PlainPackedRunner(model, max_batch, **options)))
             elif model.device.type == "cuda":
                 plain = PlainSteps()  # where replaying gives other answers
                 makers.append(("static", lambda: StaticRunner(model, max_batch, share=share)))

@@ -63,9 +63,12 @@ class Sampler:
         Whether a row has one.
         """
         # Processors have the penalty in its place among them.
-        held = [(i, row) for i, row in enumerate(rows) if row.sampling.repetition_penalty != 1.0 and not row.processors]
-        for i, row in held:
-            penalty = row.sampling.repetition_penalty
+        held = [
+            (i, row, penalty)
+            for i, row in enumerate(rows)
+            if (penalty := row.sampling.repetition_penalty) not in (None, 1.0) and not row.processors
+        ]
+        for i, row, penalty in held:
             seen = torch.tensor(sorted({*row.prompt, *row.tokens}), device=logits.device)
             scores = logits[i, seen]
             logits[i, seen] = torch.where(scores < 0, scores * penalty, scores / penalty)

@@ -18,3 +18,8 @@ def first_line(error: BaseException) -> str:
     """An error's first line, shortened."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]
+
+
+def whole(error: BaseException) -> str:
+    """An error in one line, shortened: of libraries whose first line says little."""
+    return " ".join((str(error).strip() or type(error).__name__).split())[:300]

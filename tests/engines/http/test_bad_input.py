@@ -16,6 +16,7 @@ from batch.options import RunOptions, SamplingOptions
 from batch.processor import BatchProcessor
 from batch.running.run import Run
 from tests.engines.http.asking import asked
+from tests.servers.certificates import self_signed
 from tests.servers.chat_server import completion, serving
 
 SECRET = "sk-very-secret-0123456789"
@@ -46,6 +47,21 @@ async def test_tls_where_there_is_none() -> None:
     async with serving(answer) as url:
         with pytest.raises(FatalError, match=r"no TLS with 127\.0\.0\.1"):
             await asked({"url": url.replace("http:", "https:"), "model": "m"}, ["x"])
+
+
+async def test_a_certificate_nobody_vouches_for(tmp_path: Path) -> None:
+    """Is refused in a sentence, and taken where the entry names it."""
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(completion("x"))
+
+    file, tls = self_signed(tmp_path)
+    async with serving(answer, tls=tls) as url:
+        with pytest.raises(FatalError, match=r"the certificate of 127\.0\.0\.1 is not trusted: ") as error:
+            await asked({"url": url, "model": "m"}, ["x"])
+        got, _ = await asked({"url": url, "model": "m", "ca_file": str(file)}, ["x"])
+    assert "\n" not in str(error.value)
+    assert got[0].data is not None and got[0].data.text == "x"
 
 
 def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from batch.errors import ErrorClass, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
 from batch.prices import price_of
+from batch.running.policy import RateLimit
 from tests.servers.chat_server import completion, delta, event, said, serving, streamed
 
 Response = BatchResponse[Answer]
@@ -143,6 +144,52 @@ async def test_a_limit_that_is_far_away_stops_the_run() -> None:
     async with serving(limited) as url:
         with pytest.raises(FatalError, match="120 minutes"):
             await ask(Server("m", (url,)), ["x"])
+
+
+async def test_the_limits_of_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In no minute more requests or tokens than it says; what is reserved too much comes back with the answer."""
+    now, sent = 1000.0, []
+
+    class Limit(RateLimit):
+        def take(self, characters: int) -> float:
+            wait = super().take(characters)
+            if not wait:
+                sent.append(now)
+            return wait
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(completion("x", usage={"prompt_tokens": 90, "completion_tokens": 10}))
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += max(seconds, 1e-3)
+        await asyncio.sleep(0)
+
+    async with serving(answer) as url:
+        for server, most in ((Server("m", (url,), rpm=3), 3), (Server("m", (url,), tpm=250), 2)):
+            sent.clear()
+            engine = HttpEngine(server)
+            engine._limit = Limit(server.rpm, server.tpm, lambda: now)
+            monkeypatch.setattr(engine_module, "_pause", sleep)
+            got = [r async for r in engine.answer(given([str(n) for n in range(8)]), MemoryDesk())]
+            await engine.close()
+            assert len(got) == 8 and all(r.error is None for r in got)
+            assert max(sum(1 for other in sent if at <= other < at + 60) for at in sent) <= most
+            assert sent[-1] - sent[0] <= 60 * (8 // most + 1)
+
+
+async def test_the_requests_of_a_day() -> None:
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(completion("x"))
+
+    async with serving(answer) as url:
+        engine = HttpEngine(Server("m", (url,), rpd=2, concurrency=1))
+        got = []
+        with pytest.raises(FatalError, match=r"the 2 requests of today \(rpd\) are used up; resume tomorrow"):
+            async for response in engine.answer(given(["a", "b", "c"]), MemoryDesk()):
+                got.append(response)
+        await engine.close()
+    assert len(got) == 2 and all(r.error is None for r in got)
 
 
 async def test_no_more_than_the_concurrency() -> None:

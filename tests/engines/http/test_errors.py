@@ -91,7 +91,7 @@ def test_what_another_model_may_do() -> None:
     llama = "request (9031 tokens) exceeds the available context size (2048 tokens)"
     assert classes(400, llama, type="exceed_context_size_error") == (ErrorClass.PERMANENT, Cause.REFUSED)
     filtered = "The response was filtered due to the prompt triggering content management policy"
-    assert classes(400, filtered, "content_filter") == (ErrorClass.PERMANENT, Cause.REFUSED)
+    assert classes(400, filtered, "content_filter") == (ErrorClass.PERMANENT, Cause.FILTERED)
 
 
 def test_what_is_wrong_with_one_request() -> None:

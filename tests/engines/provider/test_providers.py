@@ -331,9 +331,10 @@ def test_status_says_age_counts_and_what_comes_next(tmp_path: Path, batches: Bat
     engine = engine_for("openai", url)
     made = Run(job, engine, None).start()
     limit = time.monotonic() + 20
-    while "looks again" not in engine.status and time.monotonic() < limit:
+    while "expires" not in engine.status and time.monotonic() < limit:
         time.sleep(0.01)
-    assert "1 batch with openai" in engine.status and "oldest 0 min, expires in 24 h" in engine.status
+    status = engine.status
+    assert "1 batch with openai, " in status and "oldest 0 min, expires in 24 h, looks again in" in status
     made.stop("now")
     assert made.wait(20) and made.snapshot().state is RunState.WAITING
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from driving import footer, on_screen, shown, until
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pace_engine import PaceEngine, failing
 from textual.pilot import Pilot
 
@@ -20,11 +22,12 @@ from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
-from ai_router.tui.run.leave import LeaveDialog, StopDialog
+from ai_router.tui.run.leave import StopDialog
 from ai_router.tui.run.progress import ProgressPanel, bar
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.run.sparkline import SpeedPanel, chart, short, sparkline
 from ai_router.tui.widgets.panel import rate, seconds, tail
+from ai_router.tui.widgets.runs_strip import Running, RunsStrip, strip_line
 from batch.checkpoint import CheckpointStore
 from batch.errors import ErrorClass
 from batch.job import BatchJob, BatchResult
@@ -238,37 +241,35 @@ async def test_keys_that_make_no_sense_do_nothing(workspace: Workspace, engine: 
 # -- leaving ------------------------------------------------------------------------------------------------------
 
 
-async def test_leaving_asks_and_stay_stays(workspace: Workspace, engine: PaceEngine) -> None:
+async def test_leaving_lets_it_run_and_a_key_comes_back_from_anywhere(workspace: Workspace, engine: PaceEngine) -> None:
     job = new_job(workspace, ["a", "b"], workers=1)
     async with running(workspace, job, (80, 24)) as (pilot, screen, run):
         await in_flight(pilot, screen, 1)
+        assert not pilot.app.screen.query_one(RunsStrip).display  # it fills the screen
         await pilot.press("escape")
-        await on_screen(pilot, LeaveDialog)
-        await pilot.press("s")
-        await until(pilot, lambda: pilot.app.screen is screen)
-        await pilot.press("escape")
-        await on_screen(pilot, LeaveDialog)
-        await pilot.press("b")  # it goes on in this process while one is elsewhere
         await on_screen(pilot, MenuScreen)
         assert not run.wait(0)
+        await until(pilot, lambda: pilot.app.screen.query_one(RunsStrip).display)
+        assert "▶ " in shown(pilot.app) and "^b open" in shown(pilot.app)
+        await pilot.press("ctrl+b")
+        await on_screen(pilot, RunScreen)
         engine.held = False
         await until(pilot, lambda: run.wait(0))
         assert run.job.completed == 2
-
-
-async def test_leaving_with_drain_goes_and_lets_it_finish_what_is_in_flight(
-    workspace: Workspace, engine: PaceEngine
-) -> None:
-    job = new_job(workspace, ["a", "b", "c"], workers=1)
-    async with running(workspace, job) as (pilot, screen, run):
-        await in_flight(pilot, screen, 1)
         await pilot.press("escape")
-        await on_screen(pilot, LeaveDialog)
-        await pilot.press("d")
         await on_screen(pilot, MenuScreen)
+        await until(pilot, lambda: not pilot.app.screen.query_one(RunsStrip).display)
+
+
+async def test_the_key_goes_from_run_to_run(workspace: Workspace, engine: PaceEngine) -> None:
+    one, two = new_job(workspace, ["a"], workers=1), new_job(workspace, ["b"], workers=1)
+    async with running(workspace, one, (80, 24)) as (pilot, screen, _):
+        await in_flight(pilot, screen, 1)
+        pilot.app.start_run(two)  # type: ignore[attr-defined]
+        for wanted in (two, one):
+            await pilot.press("ctrl+b")
+            await until(pilot, lambda wanted=wanted: pilot.app.watched == wanted.checkpoint_file)  # type: ignore[attr-defined]
         engine.held = False
-        await until(pilot, lambda: run.wait(0))
-        assert run.job.completed == 1
 
 
 async def test_an_ended_job_is_left_without_a_question(workspace: Workspace, engine: PaceEngine) -> None:
@@ -483,3 +484,23 @@ async def test_results_of_an_ended_job_come_from_its_checkpoint(workspace: Works
         screen = await on_screen(pilot, RunScreen)
         await until(pilot, lambda: "An answer to: b" in screen.query_one(RecentPanel).text)
         await until(pilot, lambda: "2  permanent" in screen.query_one(ErrorsPanel).text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    names=st.lists(
+        st.sampled_from(["a", HOSTILE, "日本語のとても長い名前のファイル.jsonl", "x" * 99]), min_size=1, max_size=6
+    ),
+    done=st.integers(0, 1000),
+    width=st.integers(1, 160),
+    waiting=st.integers(0, 12),
+)
+def test_the_line_of_running_jobs_fits_and_cuts_no_number(
+    names: list[str], done: int, width: int, waiting: int
+) -> None:
+    snapshot = replace(SNAPSHOT, completed=done, failed=1000 - done, eta=75.0, items_per_second=12.5)
+    line = strip_line([Running(Path(name), name, snapshot) for name in names], waiting, width)
+    assert line.cell_length <= width
+    assert line.plain.isprintable()
+    if width > 40:
+        assert "▶" in line.plain and line.plain.endswith("^b open")

@@ -164,6 +164,31 @@ async def test_the_column_of_a_table_can_be_named(workspace: Workspace, files: P
         await until(pilot, lambda: "2 prompts" in report(pilot))
 
 
+async def test_a_template_shows_the_first_rows_with_their_values_marked(workspace: Workspace, files: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"title": ["Sea", "", "Hill"], "note": ["wet", "", None]}), files / "rows.parquet")
+    (files / "ask.j2").write_text("About {{ title }}: {{ note }}", "utf-8")
+    async with from_file(workspace) as pilot:
+        await enter_path(pilot, "rows.parquet")
+        column = screen_of(pilot).query_one("#column", Input)
+        await until(pilot, lambda: column.display)
+        column.focus()
+        await paste(pilot, "Is {{ title }} good?")
+        await pilot.press("enter")
+        await until(pilot, lambda: "2 prompts" in report(pilot))
+        assert "Is «Sea» good?" in shown(pilot.app) and "Is «Hill» good?" in shown(pilot.app)
+        column.value = "ask.j2"
+        await until(pilot, lambda: "About «Sea»: «wet»" in shown(pilot.app))
+        await until(pilot, lambda: screen_of(pilot).source is not None)
+        source = screen_of(pilot).source
+        assert source is not None and [r.text for r in source.requests()] == ["About Sea: wet", "About Hill: "]
+        column.value = "Is {{ titel }} good?"
+        await until(pilot, lambda: "title" in report(pilot))
+        assert screen_of(pilot).query_one("#continue", Button).disabled
+
+
 async def test_tab_completes_a_path(workspace: Workspace, files: Path) -> None:
     async with from_file(workspace) as pilot:
         field = screen_of(pilot).query_one(PathInput)

@@ -1,0 +1,191 @@
+"""All jobs together: items, tokens, cost, latency and failures, by model, day and tag."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batch.checkpoint import CheckpointInfo, list_jobs
+from batch.checkpoint.about import read_about
+from batch.checkpoint.summary import JobSummary, Sums, summary_of
+from batch.errors import BatchError
+from batch.prices import dollars
+
+CACHE_NAME = "stats.cache"  # beside the checkpoints: the sums of jobs that have not changed since
+CACHE_FORMAT = 1
+NO_TAG = "(no tag)"
+
+
+@dataclass(slots=True)
+class Part:
+    """One line of a table: how many jobs, and what they add up to."""
+
+    jobs: int = 0
+    sums: Sums = field(default_factory=Sums)
+
+    def add(self, sums: Sums, jobs: int = 1) -> None:
+        """Take another's in."""
+        self.jobs += jobs
+        self.sums.add(sums)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it; a cost that is not known of all is not known."""
+        sums = self.sums
+        return {
+            "jobs": self.jobs,
+            "answered": sums.answered,
+            "failed": sums.failed,
+            "tokens_input": sums.tokens_input,
+            "tokens_output": sums.tokens_output,
+            "cost_dollars": sums.cost / 1e9,
+            "cost_unknown": sums.cost_unknown,
+            "mean_seconds": round(sums.seconds / sums.answered, 4) if sums.answered else None,
+            "p50_seconds": _rounded(sums.percentile(0.5)),
+            "p95_seconds": _rounded(sums.percentile(0.95)),
+        }
+
+
+@dataclass(slots=True)
+class Stats:
+    """The whole, and its parts. `days` are of the last change of a job (ISO), in order; a job counts for each tag."""
+
+    total: Part = field(default_factory=Part)
+    prompts: int = 0
+    models: dict[str, Part] = field(default_factory=dict)
+    days: dict[str, Part] = field(default_factory=dict)
+    tags: dict[str, Part] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+
+    def take(self, info: CheckpointInfo, tags: Iterable[str], summary: JobSummary) -> None:
+        """Count a job in."""
+        whole = Sums()
+        for name, sums in summary.models.items():
+            whole.add(sums)
+            self.models.setdefault(name or info.model_id, Part()).add(sums)
+        if not summary.models:
+            self.models.setdefault(info.model_id, Part()).add(whole)
+        self.total.add(whole)
+        self.prompts += info.total
+        self.days.setdefault(info.timestamp[:10], Part()).add(whole)
+        for tag in tuple(tags) or (NO_TAG,):
+            self.tags.setdefault(tag, Part()).add(whole)
+        for kind, number in summary.failures.items():
+            self.failures[kind] = self.failures.get(kind, 0) + number
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            **self.total.facts(),
+            "prompts": self.prompts,
+            "failures": self.failures,
+            "models": {name: part.facts() for name, part in self.models.items()},
+            "days": {name: part.facts() for name, part in self.days.items()},
+            "tags": {name: part.facts() for name, part in self.tags.items()},
+            "skipped": [{"file": str(path), "reason": reason} for path, reason in self.skipped],
+        }
+
+
+def cost_text(sums: Sums) -> str:
+    """`$1.20`, `$1.20 + ?` where a part is not known, `?` where nothing is."""
+    if sums.cost_unknown:
+        return f"{dollars(sums.cost)} + ?" if sums.cost else "?"
+    return dollars(sums.cost)
+
+
+def read_stats(folder: Path, *, since: str = "", tag: str = "") -> Stats:
+    """Count the jobs of a folder of checkpoints, of those changed since a day (ISO) and with a tag where given.
+
+    Jobs that have not changed since they were last counted are not read again.
+    """
+    listing = list_jobs(folder)
+    stats = Stats(skipped=list(listing.skipped))
+    cache = _Cache(folder / CACHE_NAME)
+    for info in listing:
+        tags = read_about(info.file).tags
+        if info.timestamp[:10] < since or (tag and tag not in tags):
+            continue
+        try:
+            summary = cache.get(info.file, lambda info=info: _read(info))  # type: ignore[misc]
+        except (BatchError, OSError) as error:
+            stats.skipped.append((info.file, str(error)))
+            continue
+        stats.take(info, tags, summary)
+    cache.save()
+    stats.models = dict(sorted(stats.models.items(), key=lambda pair: -pair[1].sums.answered))
+    stats.days = dict(sorted(stats.days.items()))
+    stats.tags = {} if set(stats.tags) <= {NO_TAG} else dict(sorted(stats.tags.items()))
+    stats.failures = dict(sorted(stats.failures.items(), key=lambda pair: -pair[1]))
+    return stats
+
+
+def _read(info: CheckpointInfo) -> JobSummary:
+    if info.file.suffix == ".json":  # an old one: its own counts are all there is
+        sums = Sums(info.completed, info.failed, 0, info.tokens_output)
+        return JobSummary({info.model_id: sums}, {"unknown": info.failed} if info.failed else {})
+    return summary_of(info.file, info)
+
+
+class _Cache:
+    """Summaries by file, size and moment of the last change; a broken or foreign file is an empty one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: Mapping[str, Any] = {}
+        self._now: dict[str, Any] = {}
+        try:
+            data = json.loads(path.read_bytes())
+            if data["format"] == CACHE_FORMAT:
+                self._kept = dict(data["jobs"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+
+    def get(self, path: Path, read: Callable[[], JobSummary]) -> JobSummary:
+        """A job's summary, read where it is not known."""
+        mark = _mark(path)
+        kept = self._kept.get(path.name)
+        try:
+            if kept is not None and kept["mark"] == mark:
+                summary = JobSummary({n: Sums(**s) for n, s in kept["models"].items()}, dict(kept["failures"]))
+                self._now[path.name] = kept
+                return summary
+        except (KeyError, TypeError, AttributeError):
+            pass
+        summary = read()
+        models = {name: asdict(sums) for name, sums in summary.models.items()}
+        self._now[path.name] = {"mark": mark, "models": models, "failures": summary.failures}
+        return summary
+
+    def save(self) -> None:
+        """Keep them, where something is new; a folder that cannot be written is no reason to fail."""
+        from batch.export.atomic import atomic_file
+
+        new = {name: value for name, value in self._now.items() if self._kept.get(name) is not value}
+        if not new:
+            return
+        kept = {**self._kept, **self._now}
+        kept = {name: value for name, value in kept.items() if (self._path.parent / name).exists()}
+        try:
+            with atomic_file(self._path) as file:
+                file.write(json.dumps({"format": CACHE_FORMAT, "jobs": kept}).encode())
+        except (OSError, BatchError):
+            return
+
+
+def _mark(path: Path) -> list[int]:
+    """What changes when the job does: the file and its log."""
+    found: list[int] = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        try:
+            status = file.stat()
+            found += [status.st_mtime_ns, status.st_size]
+        except OSError:
+            found += [0, 0]
+    return found
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

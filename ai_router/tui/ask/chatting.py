@@ -1,0 +1,167 @@
+"""What can be done with a chat: begin another, go back to one, show it as Markdown, take code or a batch out of it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ai_router.memory import Chat, Memory, MemoryFileError
+from ai_router.tui.ask.chats import ChatsDialog
+from ai_router.tui.ask.remembering import Conversation
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.clipboard import copy_from
+from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.widgets.rendered import Rendered, code_blocks
+from ai_router.tui.widgets.text import one_line, plural
+from ai_router.tui.widgets.text_view import TextView
+from batch.options import OptionError, SamplingOptions, build_options
+
+if TYPE_CHECKING:
+    from ai_router.asking import Asking
+    from ai_router.models import ModelSpec
+
+ENDINGS = {"python": ".py", "py": ".py", "json": ".json", "bash": ".sh", "sh": ".sh", "sql": ".sql", "html": ".html",
+           "javascript": ".js", "js": ".js", "typescript": ".ts", "rust": ".rs", "go": ".go", "c": ".c", "cpp": ".cpp",
+           "yaml": ".yaml", "toml": ".toml", "markdown": ".md", "css": ".css", "java": ".java"}  # fmt: skip
+MOST_CODE = 6  # blocks offered: the last ones
+
+
+class ChattingAsk(BaseScreen[None]):
+    """Asking in turns that are remembered."""
+
+    _asking: Asking | None
+    _spec: ModelSpec | None
+    unfolded = False  # whether what was thought is shown
+
+    def begin_memory(self) -> None:
+        """Take up what was typed and not sent."""
+        self.conversation = Conversation(Memory(self.services.workspace.checkpoints), self.services.show_error)
+
+    @abstractmethod
+    def _show_answer(self) -> None:
+        """Show the chat."""
+
+    @abstractmethod
+    def _find(self, name: str) -> None:
+        """Choose a model by its name."""
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is on its way."""
+        return self._asking is not None and not self._asking.over
+
+    def action_new_chat(self) -> None:
+        """Begin anew; what was said is among the chats."""
+        if self.answering:
+            self.services.engines.stop()
+        self._asking = None
+        self.conversation.begin()
+        self.crumbs = ("Ask",)
+        self._show_answer()
+
+    def action_chats(self) -> None:
+        """Go back to a chat."""
+
+        def chosen(chat: Chat | None) -> None:
+            if chat is None:
+                return
+            try:
+                turns = self.conversation.memory.turns(chat.id)
+            except MemoryFileError as error:
+                self.services.show_error(error)
+                return
+            self.action_new_chat()
+            self.conversation.open(chat, turns)
+            try:
+                self.services.ask_options = build_options(SamplingOptions, dict(chat.options))
+            except OptionError as error:
+                self.services.show_error(error)
+            self.crumbs = ("Ask", one_line(chat.title, 40))
+            self._find(chat.model)
+            self._show_answer()
+
+        self.app.push_screen(ChatsDialog(self.conversation.memory), chosen)
+
+    def action_thinking(self) -> None:
+        """Show what was thought, or fold it."""
+        self.unfolded = not self.unfolded
+        self._show_answer()
+
+    def action_rendered(self) -> None:
+        """Show the chat as Markdown, or as it came."""
+        self.run_worker(self._render_chat(not self.query(Rendered)), group="render", exclusive=True)
+
+    async def _render_chat(self, wanted: bool) -> None:
+        await self.query(Rendered).remove()
+        view = self.query_one(TextView)
+        view.display = not (wanted and self.conversation.turns)
+        if not view.display:
+            box = Rendered(self.conversation.markdown(), classes="panel")
+            box.border_title = "Answer · Markdown"
+            await self.query_one("#body").mount(box, before=view)
+            box.scroll_end(animate=False)
+
+    async def raw_again(self) -> None:
+        """What is being written is shown as it comes."""
+        if self.query(Rendered):
+            await self._render_chat(False)
+
+    # -- taking out -----------------------------------------------------------------------------------------------
+
+    def action_code(self) -> None:
+        """Copy a block of code out of the last answer, or write it to a file."""
+        text = self.conversation.turns[-1].answer if self.conversation.turns else ""
+        found = code_blocks(text)[-MOST_CODE:]
+        if not found:
+            self.notify("There is no code in the last answer", timeout=2)
+        elif len(found) == 1:
+            self._take_code(*found[0])
+        else:
+            lines = "\n".join(f"{n}  {lang or 'text'}: {one_line(code, 60)}" for n, (lang, code) in enumerate(found, 1))
+            buttons = [(str(n), str(n), "primary" if n == 1 else "") for n in range(1, len(found) + 1)]
+
+            def answered(number: str | None) -> None:
+                if number is not None:
+                    self._take_code(*found[int(number) - 1])
+
+            self.app.push_screen(ConfirmDialog("Which code?", lines, buttons), answered)
+
+    def _take_code(self, language: str, code: str) -> None:
+        def answered(choice: str | None) -> None:
+            if choice == "copy":
+                copy_from(self, lambda: code)
+            elif choice == "save":
+                folder = self.services.workspace.outputs
+                self.in_thread(lambda: save_code(folder, language, code), lambda path: self.notify(
+                    f"Wrote {path}", markup=False), group="code")  # fmt: skip
+
+        buttons = [("copy", "Copy", "primary"), ("save", "Save", "")]
+        self.app.push_screen(ConfirmDialog(f"Code: {one_line(language, 20) or 'text'}", code[:2000], buttons), answered)
+
+    def action_batch(self) -> None:
+        """A batch of what was asked here, each prompt by itself."""
+        from batch.sources import from_prompts
+
+        prompts = list(dict.fromkeys(turn.prompt for turn in self.conversation.turns))
+        if not prompts:
+            self.notify("Nothing was asked yet", timeout=2)
+            return
+        source = from_prompts(prompts, name=f"chat, {plural(len(prompts), 'prompt')}")
+        self.services.go("again", source, len(prompts), self._spec.id if self._spec else "")
+
+
+def save_code(folder: Path, language: str, code: str) -> Path:
+    """Write code to the first free `code-N` of a folder; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ending = ENDINGS.get(language.lower(), ".txt")
+    number = 1
+    while True:
+        path = folder / f"code-{number}{ending}"
+        try:
+            with path.open("x", encoding="utf-8", errors="replace") as file:
+                file.write(code)
+        except FileExistsError:
+            number += 1
+        else:
+            return path

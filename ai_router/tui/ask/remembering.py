@@ -1,0 +1,127 @@
+"""What a chat remembers: its turns, the draft of the next one, the chats before it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ai_router.memory import Chat, Memory, MemoryFileError, Turn
+from ai_router.tui.widgets.text import plural
+from ai_router.tui.widgets.text_view import Block
+
+if TYPE_CHECKING:
+    from ai_router.asking import Asking
+
+DRAFT = "ask.draft"
+_THOUGHT = re.compile(r"\s*<think>(.*?)(</think>|\Z)\s*", re.DOTALL)
+
+
+def without_thinking(text: str) -> tuple[str, str]:
+    """What a model thought aloud before its answer, and the answer."""
+    match = _THOUGHT.match(text)
+    return (match.group(1).strip(), text[match.end() :]) if match else ("", text)
+
+
+def answer_blocks(text: str, *, unfolded: bool) -> list[Block]:
+    """An answer; what was thought before it is one line, or all of it where it is unfolded."""
+    thought, rest = without_thinking(text)
+    if not thought:
+        return [Block(rest)]
+    if unfolded:
+        return [Block("▾ thinking", "muted"), Block(thought, "muted"), Block(""), Block(rest)]
+    return [Block(f"▸ thinking, {plural(len(thought), 'character')} (^t shows it)", "muted"), Block(rest)]
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The turns of a chat that have ended, and where they are kept. What cannot be kept is said once."""
+
+    memory: Memory
+    complain: Callable[[BaseException], object]
+    chat: int | None = None  # None before its first turn
+    title: str = ""
+    turns: list[Turn] = field(default_factory=list)
+    _told: bool = False
+
+    def take(self, asking: Asking, options: Mapping[str, Any]) -> None:
+        """Add what was asked and answered, on disk too."""
+        turn = Turn(
+            asking.prompt, asking.text, asking.model, asking.error or None, asking.tokens_input, asking.tokens_output,
+            asking.duration or 0.0,
+        )  # fmt: skip
+        self.turns.append(turn)
+        try:
+            if self.chat is None:
+                self.chat = self.memory.begin_chat(asking.prompt, asking.model, options)
+                self.title = asking.prompt
+            self.memory.add_turn(self.chat, turn, options)
+        except MemoryFileError as error:
+            self._say(error)
+
+    def context(self, prompt: str, *, again: bool = False) -> list[tuple[str, str]]:
+        """What goes before the next question: questions and answers so far, those that failed left out.
+
+        `again`: the same was asked just now, of another model; that answer is no part of it.
+        """
+        turns = list(self.turns)
+        while again and turns and turns[-1].prompt == prompt:
+            turns.pop()
+        answers = [(turn.prompt, without_thinking(turn.answer)[1]) for turn in turns if not turn.error]
+        return [(question, answer) for question, answer in answers if answer.strip()]
+
+    def begin(self) -> None:
+        """A new chat."""
+        self.chat, self.title, self.turns = None, "", []
+
+    def open(self, chat: Chat, turns: Sequence[Turn]) -> None:
+        """Go on with one of before."""
+        self.chat, self.title, self.turns = chat.id, chat.title, list(turns)
+
+    def keep_draft(self, text: str) -> None:
+        """What is typed and not sent."""
+        try:
+            if text or self.memory.recall(DRAFT):
+                self.memory.keep(DRAFT, text or None)
+        except MemoryFileError as error:
+            self._say(error)
+
+    def draft(self) -> str:
+        """What was typed and not sent."""
+        text = self.memory.recall(DRAFT, "")
+        return text if isinstance(text, str) else ""
+
+    def older(self, at: int) -> str | None:
+        """A prompt of before: 0 is the last one, of any chat."""
+        try:
+            prompts = self.memory.prompts()
+        except MemoryFileError:
+            prompts = []
+        own = [turn.prompt for turn in reversed(self.turns)]
+        known = list(dict.fromkeys([*own, *prompts]))
+        return known[at] if 0 <= at < len(known) else None
+
+    def markdown(self) -> str:
+        """The chat as one Markdown text."""
+        parts = []
+        for turn in self.turns:
+            quoted = "\n".join(f"> {line}" for line in turn.prompt.split("\n"))
+            parts.append(f"{quoted}\n\n{without_thinking(turn.answer)[1] or f'✗ {turn.error}'}")
+        return "\n\n---\n\n".join(parts)
+
+    def blocks(self, *, unfolded: bool) -> list[Block]:
+        """The turns as they are shown."""
+        blocks: list[Block] = []
+        for turn in self.turns:
+            blocks += [Block(f"❯ {turn.prompt}", "accent"), Block("")]
+            blocks += answer_blocks(turn.answer, unfolded=unfolded) if turn.answer else []
+            if turn.error:
+                blocks.append(Block(f"✗ {turn.error}", "error"))
+            blocks.append(Block(""))
+        return blocks
+
+    def _say(self, error: BaseException) -> None:
+        if not self._told:
+            self._told = True
+            self.complain(error)

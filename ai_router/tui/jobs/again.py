@@ -1,0 +1,47 @@
+"""Again, with changes: the way from a job's items to a new job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ai_router.again import JobItems, ids_of
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.widgets.text import plural
+
+
+def run_again(
+    screen: BaseScreen[Any], path: Path, ids: Sequence[int] | str, edits: Mapping[int, str] | None = None
+) -> None:
+    """Choose a model and options for some items of a job (ids, or a kind of them), then run them as a new job."""
+
+    def read() -> JobItems:
+        return JobItems(path, ids_of(path, ids) if isinstance(ids, str) else ids, edits)
+
+    def choose(source: JobItems) -> None:
+        screen.services.go("again", source, len(source.ids), source.job.model_id)
+
+    screen.in_thread(read, choose, busy="reading the job", group="again")
+
+
+def ask_which(screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], chosen: Sequence[int] = ()) -> None:
+    """Ask which items are to be run again, where there is a choice; `counts` are by kind, `chosen` are marked ones."""
+    names = {"all": "All", "failed": "Failed", "done": "Answered", "pending": "Pending"}
+    kinds = [kind for kind in names if counts.get(kind) and (kind == "all" or counts[kind] < counts["all"])]
+    if kinds == ["all"] and not chosen:
+        run_again(screen, path, "all")
+        return
+
+    def answered(what: str | None) -> None:
+        if what is not None:
+            run_again(screen, path, chosen if what == "marked" else what)
+
+    buttons = [("marked", f"Marked {len(chosen):,}", "primary")] if chosen else []
+    buttons += [(kind, f"{names[kind]} {counts[kind]:,}", "" if buttons or at else "primary")
+                for at, kind in enumerate(kinds)]  # fmt: skip
+    text = (
+        f"A new job of its items, with a model and options to be chosen; this one, of {plural(counts['all'], 'item')},"
+    )
+    screen.app.push_screen(ConfirmDialog("Run which again?", f"{text} stays as it is.", buttons), answered)

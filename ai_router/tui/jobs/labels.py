@@ -1,0 +1,47 @@
+"""What a person says of a job: asked for in one dialog."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import Button, Input, Static
+
+from ai_router.tui.dialogs import Dialog
+from batch.checkpoint.about import About, tags_of
+
+
+class LabelDialog(Dialog[About]):
+    """Name, tags and note; answers with them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "keep", "keep")]
+
+    def __init__(self, job: str, about: About) -> None:
+        super().__init__()
+        self.title_text = f"Job {job}"
+        self._about = about
+
+    def compose_dialog(self) -> ComposeResult:
+        """Three fields."""
+        for name, value, hint in (
+            ("name", self._about.name, "instead of its file's name"),
+            ("tags", " ".join(self._about.tags), "words; jobs and stats are filtered by them"),
+            ("note", self._about.note.replace("\n", " ⏎ "), "anything"),
+        ):
+            yield Static(name, classes="muted")
+            yield Input(value, placeholder=hint, id=f"label-{name}")
+        with Horizontal(id="dialog-buttons"):
+            yield Button("Keep", id="label-keep", variant="primary", compact=True)
+
+    @on(Button.Pressed, "#label-keep")
+    @on(Input.Submitted)
+    def action_keep(self) -> None:
+        """Answer, where the tags are tags."""
+        name, tags, note = (self.query_one(f"#label-{field}", Input).value for field in ("name", "tags", "note"))
+        try:
+            self.dismiss(About(name.strip(), tags_of(tags), note.replace(" ⏎ ", "\n").strip()))
+        except ValueError as error:
+            self.services.show_error(str(error))

@@ -1,0 +1,240 @@
+"""Finding in a list of results: the filter line, the order, the columns."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.widgets import Input
+
+from ai_router.memory import Memory, MemoryFileError
+from ai_router.tui.jobs.actions import JobActions
+from ai_router.tui.results.data import ALWAYS, COLUMNS, TITLES, Counts, Order, RowData, Search, chosen_columns
+from ai_router.tui.results.dialogs import ColumnsDialog, ask_for_item
+from ai_router.tui.results.pages import PageReader
+from ai_router.tui.results.query import QueryError
+from ai_router.tui.widgets.table import VirtualTable
+from ai_router.tui.widgets.text import harmless, plural
+
+if TYPE_CHECKING:
+    from batch.checkpoint.rows import Part
+
+HIDDEN_KEY = "results.hidden"
+NOT_FOUND = "Nothing holds that text.\n\nEscape ends the search."
+NONE_SUCH = "No item is like that.\n\nEscape shows all of them again."
+SORTED_BY = [place for place, (_, by) in enumerate(COLUMNS) if by]
+
+
+class FindingResults(JobActions[None]):
+    """A list of results that is filtered and sorted; what stands in it is the subclass's."""
+
+    part: Part = "all"
+    _counts: Counts
+    _ids: Sequence[int] | None
+    _search: Search | None
+    _pages: PageReader[RowData] | None
+    order = Order()
+
+    @abstractmethod
+    def _show_part(self, *, keep: bool) -> None:
+        """Fill the table with all items of the part."""
+
+    @abstractmethod
+    def _show_text(self) -> None:
+        """Show the row under the cursor."""
+
+    @abstractmethod
+    def action_part(self, part: str) -> None:
+        """Show items of one part."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The texts that are looked for, to be marked where they are shown."""
+        return self._search.query.texts if self._search is not None else ()
+
+    # -- the filter line ------------------------------------------------------------------------------------------
+
+    def action_search(self) -> None:
+        """Type what is looked for."""
+        field = self.query_one("#results-search", Input)
+        field.display = True
+        field.focus()
+
+    @on(Input.Submitted, "#results-search")
+    def _submitted(self, event: Input.Submitted) -> None:
+        if not event.value.strip():
+            self._end_search()
+            self.query_one(VirtualTable).focus()
+        elif self._begin_search(event.value):
+            self.query_one(VirtualTable).focus()
+
+    def _begin_search(self, text: str) -> bool:
+        """Show what a line asks for; False where it is no filter, which is said."""
+        try:
+            search = Search(self._job_path, self.part, text, self._counts.total, self.order)
+        except QueryError as error:
+            self.services.show_error(str(error))
+            return False
+        if self._search is not None:
+            self._search.stop()
+        self._search = search
+        if search.part != self.part:  # said in the line
+            self.part = search.part
+            self._show_counts()
+        table = self.query_one(VirtualTable)
+        table.empty = "Searching…"
+        self._ids = search.found
+        if self._pages is not None:
+            self._pages.forget()
+        table.set_count(0, keep=False)
+        services = self.services
+        self.in_thread(
+            lambda: search.run(lambda: services.call_later(self._found_more, search)),
+            self._found_all,
+            busy="searching" if text else "sorting",
+            group="ids",
+        )
+        return True
+
+    @property
+    @abstractmethod
+    def _job_path(self) -> Path:
+        """The job's checkpoint, once it is open."""
+
+    @abstractmethod
+    def _show_counts(self) -> None:
+        """Bring parts and context up to date."""
+
+    def _found_more(self, search: Search) -> None:
+        if search is self._search and self.alive:
+            self._show_found(search, f"{plural(len(search.found), 'match', 'matches')} · searching {search.percent} %")
+
+    def _found_all(self, search: Search) -> None:
+        if search is self._search:
+            table = self.query_one(VirtualTable)
+            table.empty = NOT_FOUND if search.query.texts else NONE_SUCH
+            ending = f" · stopped at {search.percent} %" if search.stopped else ""
+            word = ("match", "matches") if search.text else ("item", "items")
+            self._ids = search.found
+            self._show_found(search, plural(len(search.found), *word) + ending)
+            self._show_text()
+
+    def _show_found(self, search: Search, text: str) -> None:
+        table = self.query_one(VirtualTable)
+        table.set_count(len(search.found))
+        table.border_subtitle = text
+
+    @property
+    def filter_text(self) -> str:
+        """The line in force."""
+        return self._search.text if self._search is not None else ""
+
+    def action_back(self) -> None:
+        """Out of a search that goes on, then out of the search, then out of here."""
+        if self._search is not None and self._is_searching:
+            self._search.stop()
+        elif self.filter_text or self.query_one("#results-search").display:
+            self._end_search()
+        else:
+            super().action_back()
+
+    @property
+    def _is_searching(self) -> bool:
+        return "ids" in self._busy
+
+    def _end_search(self) -> None:
+        if self._search is not None:
+            self._search.stop()
+        self._search = None
+        field = self.query_one("#results-search", Input)
+        field.value = ""
+        field.display = False
+        self.query_one(VirtualTable).focus()
+        self._again()
+
+    def _again(self) -> None:
+        """Show what there is in the order that is chosen."""
+        text = self.filter_text
+        if text or not self.order.natural:
+            self._begin_search(text)
+        else:
+            self._search = None
+            self._show_part(keep=False)
+
+    # -- order and columns ----------------------------------------------------------------------------------------
+
+    def action_sort(self) -> None:
+        """By the next column."""
+        at = next((place for place in SORTED_BY if COLUMNS[place][1] == self.order.by), SORTED_BY[0])
+        self._sort_by(SORTED_BY[(SORTED_BY.index(at) + 1) % len(SORTED_BY)])
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        self._take_order(Order(self.order.by, not self.order.descending))
+
+    @on(VirtualTable.HeaderClicked)
+    def _header_clicked(self, event: VirtualTable.HeaderClicked) -> None:
+        by = COLUMNS[event.index][1]
+        if by == self.order.by:
+            self.action_reverse()
+        elif by:
+            self._sort_by(event.index)
+
+    def _sort_by(self, place: int) -> None:
+        title, by = TITLES[place], COLUMNS[place][1]
+        # Numbers are asked for their largest first, the item's own number from the beginning.
+        self._take_order(Order(by, by not in ("id", "model", "class")))
+        self.notify(f"Sorted by {'number' if title == '#' else title.lower()}; S turns it round", timeout=2)
+
+    def _take_order(self, order: Order) -> None:
+        self.order = order
+        table = self.query_one(VirtualTable)
+        place = next(place for place in SORTED_BY if COLUMNS[place][1] == order.by)
+        table.sorted_by = None if order.natural else (place, not order.descending)
+        self._again()
+
+    def action_columns(self) -> None:
+        """Choose which columns are shown."""
+        memory = Memory(self.services.workspace.checkpoints)
+        hidden = memory.recall(HIDDEN_KEY, [])
+
+        def chosen(shown: list[str] | None) -> None:
+            if shown is None:
+                return
+            try:
+                memory.keep(HIDDEN_KEY, [title for title in TITLES if title not in shown and title not in ALWAYS])
+            except MemoryFileError as error:
+                self.services.show_error(error)
+            self._lay_out_columns()
+
+        titles = [title for title in TITLES if title not in ALWAYS]
+        self.app.push_screen(ColumnsDialog(titles, [title for title in titles if title not in hidden]), chosen)
+
+    def _lay_out_columns(self) -> None:
+        table = self.query_one(VirtualTable)
+        hidden = Memory(self.services.workspace.checkpoints).recall(HIDDEN_KEY, [])
+        table.columns = chosen_columns(self._counts.total, hidden if isinstance(hidden, list) else [])
+        table.refresh_rows()
+
+    # -- going ----------------------------------------------------------------------------------------------------
+
+    def action_goto(self) -> None:
+        """Go to an item by its number."""
+        ask_for_item(self, self._counts.total, partial(self._go_to))
+
+    def _go_to(self, item: int) -> None:
+        ids = self._ids
+        place = item
+        if ids is not None and self.order.natural:
+            place = bisect_left(ids, item)
+        elif ids is not None:
+            if item not in ids:
+                self.notify(harmless(f"Item {item + 1:,} is not among these"), timeout=2)
+                return
+            place = list(ids).index(item)
+        self.query_one(VirtualTable).move_cursor(place)

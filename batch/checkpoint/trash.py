@@ -1,0 +1,86 @@
+"""Jobs that were thrown away and can still be taken back: a folder beside the checkpoints."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from batch.checkpoint.lock import lock_owner
+from batch.errors import CheckpointError
+
+FOLDER = "trash"
+KEPT_DAYS = 30
+# All that stands beside a checkpoint; the file itself moves last, so that half a move is still a job.
+BESIDE = (".db-wal", ".db-shm", ".log", ".about", ".json")
+
+
+def throw_away(path: Path) -> Path:
+    """Move a job and what stands beside it to the trash; returns where its checkpoint is now. Refused while it runs.
+
+    What has been there for `KEPT_DAYS` goes for good.
+    """
+    if owner := lock_owner(path):
+        raise CheckpointError(f"Job {path.stem.removeprefix('batch_')} is being run by process {owner.pid}")
+    if not path.is_file():
+        raise CheckpointError(f"Checkpoint not found: {path}")
+    folder = path.parent / FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+        _sweep(folder)
+        moved = _move(path, folder)
+        os.utime(moved)  # thrown away now
+    except OSError as error:
+        raise CheckpointError(f"Cannot move {path} to {folder}: {error.strerror}") from error
+    for suffix in (".lock", ".live"):
+        with suppress(OSError):
+            path.with_suffix(suffix).unlink()
+    return moved
+
+
+def take_back(path: Path) -> Path:
+    """Move a job from the trash to where it was; returns its checkpoint. Never onto another job."""
+    if not path.is_file():
+        raise CheckpointError(f"{path.name} is not in the trash any more")
+    try:
+        return _move(path, path.parent.parent)
+    except OSError as error:
+        raise CheckpointError(f"Cannot move {path} back: {error.strerror}") from error
+
+
+def in_trash(directory: Path) -> list[Path]:
+    """The jobs of the trash of a folder of checkpoints, the last thrown away first."""
+    found = [path for suffix in ("db", "json") for path in (directory / FOLDER).glob(f"batch_*.{suffix}")]
+    stems = {path.stem for path in found if path.suffix == ".db"}
+    found = [path for path in found if path.suffix == ".db" or path.stem not in stems]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _move(path: Path, folder: Path) -> Path:
+    target = folder / path.name
+    if target.exists():
+        raise CheckpointError(f"{target} is there already")
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for source in (*(path.with_suffix(suffix) for suffix in BESIDE), path):
+            if source != path and not source.exists():
+                continue
+            source.rename(folder / source.name)
+            moved.append((source, folder / source.name))
+    except OSError:
+        for source, there in reversed(moved):
+            with suppress(OSError):
+                there.rename(source)
+        raise
+    return target
+
+
+def _sweep(folder: Path) -> None:
+    """Remove for good what has been here too long."""
+    oldest = time.time() - KEPT_DAYS * 86400
+    for path in folder.glob("batch_*"):
+        with suppress(OSError):
+            whole = path.with_suffix(".db")
+            if (whole if whole.exists() else path).stat().st_mtime < oldest:
+                path.unlink()

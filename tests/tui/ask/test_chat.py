@@ -1,0 +1,142 @@
+"""A chat that remembers: turns, drafts, chats of before, Markdown, code, thinking, the model loaded while one types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from driving import on_screen, shown, type_text, until
+from test_ask import Engines, answer, opened
+from textual.widgets import Input
+
+from ai_router.memory import Memory
+from ai_router.settings import Workspace
+from ai_router.tui.app import RouterApp
+from ai_router.tui.ask.chats import ChatsDialog
+from ai_router.tui.ask.chatting import save_code
+from ai_router.tui.ask.remembering import answer_blocks, without_thinking
+from ai_router.tui.ask.screen import AskScreen, PromptArea
+from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.menu import MenuScreen
+from ai_router.tui.setup.choose_model import ChooseModelScreen
+from ai_router.tui.widgets.rendered import Rendered
+from batch.errors import ErrorClass, Failure
+from batch.options import SamplingOptions
+
+CODE = "<think>secret plan</think>Here:\n\n```python\nprint(1)\n```\n"
+
+
+async def ask(pilot: object, screen: AskScreen, prompt: str) -> None:
+    """Ask, and wait for the end."""
+    had = len(screen.conversation.turns)
+    screen._put(prompt)
+    await pilot.press("enter")  # type: ignore[attr-defined]
+    await until(pilot, lambda: len(screen.conversation.turns) > had)  # type: ignore[arg-type]
+
+
+async def test_turns_go_on_and_are_there_in_the_next_session(workspace: Workspace) -> None:
+    engines = Engines()
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, engines)
+        app.ask_options = SamplingOptions(system="Be brief", max_tokens=9)
+        await ask(pilot, screen, "One zebra")
+        await ask(pilot, screen, "Two")
+        messages = engines.requests[-1].messages
+        assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+        assert messages[2]["content"] == "An answer to: One zebra"
+        assert answer(screen).index("One zebra") < answer(screen).index("❯ Two")
+        await pilot.press("ctrl+n")
+        await ask(pilot, screen, "Other")
+        assert len(engines.requests[-1].messages) == 2
+        await type_text(pilot, "half a tho")
+        await pilot.press("escape")
+        await on_screen(pilot, MenuScreen)
+    again, engines = RouterApp(workspace), Engines()
+    async with again.run_test() as pilot:
+        screen = await opened(pilot, engines)
+        area = screen.query_one(PromptArea)
+        assert area.text == "half a tho"
+        area.text = ""
+        await pilot.press("up")
+        assert area.text == "Other"
+        await pilot.press("up")
+        assert area.text == "Two"
+        await pilot.press("f7")
+        dialog = await on_screen(pilot, ChatsDialog)
+        await until(pilot, lambda: "Other" in shown(again) and "One zebra" in shown(again))
+        dialog.query_one(Input).value = "zebra"
+        await until(pilot, lambda: "1 chat" in shown(again))
+        await pilot.press("enter")
+        await until(pilot, lambda: len(screen.conversation.turns) == 2 and "An answer to: Two" in answer(screen))
+        assert again.ask_options == SamplingOptions(system="Be brief", max_tokens=9)
+        await until(pilot, lambda: screen._spec is not None)
+        await ask(pilot, screen, "Three")
+        assert [m["content"] for m in engines.requests[-1].messages if m["role"] == "user"] == [
+            "One zebra", "Two", "Three"
+        ]  # fmt: skip
+    assert [chat.turns for chat in Memory(workspace.checkpoints).chats()] == [3, 1]
+
+
+async def test_what_failed_is_shown_and_goes_before_no_question(workspace: Workspace) -> None:
+    failures = [Failure(ErrorClass.PERMANENT, "no room")]
+    engines = Engines(fails=lambda item: failures.pop() if failures else None)
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, engines)
+        await ask(pilot, screen, "Fails")
+        assert screen.query_one(PromptArea).text == "Fails" and "no room" in answer(screen)
+        await ask(pilot, screen, "Goes")
+        assert len(engines.requests[-1].messages) == 1
+
+
+async def test_markdown_code_thinking_and_a_batch(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr("ai_router.tui.clipboard.copy", lambda text, *_: copied.append(text) or "Copied")
+    engines = Engines(answer=lambda text: CODE)
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, engines)
+        await ask(pilot, screen, "Code")
+        assert "secret plan" not in answer(screen) and "thinking, 11 characters" in answer(screen)
+        await pilot.press("ctrl+t")
+        assert "secret plan" in answer(screen)
+        await ask(pilot, screen, "Again")
+        assert all("secret" not in str(m["content"]) for m in engines.requests[-1].messages)
+        await pilot.press("f9")
+        await until(pilot, lambda: screen.query(Rendered) and "print(1)" in shown(app) and "```" not in shown(app))
+        await pilot.press("f10")
+        await on_screen(pilot, ConfirmDialog)
+        await pilot.press("c")
+        await until(pilot, lambda: copied)
+        assert copied == ["print(1)\n"]
+        await pilot.press("f12")
+        choose = await on_screen(pilot, ChooseModelScreen)
+        assert [request.text for request in choose.source.requests()] == ["Code", "Again"]
+
+
+async def test_the_model_is_loaded_while_one_types(workspace: Workspace) -> None:
+    engines = Engines()
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await opened(pilot, engines)
+        assert not engines.made
+        await type_text(pilot, "a")
+        await until(pilot, lambda: engines.made and engines.pool.warm)
+        assert not engines.requests
+        await pilot.press("enter")
+        await until(pilot, lambda: engines.requests)
+        assert len(engines.made) == 1
+
+
+def test_thinking_is_apart_whole_or_not() -> None:
+    assert without_thinking("<think>a\nb</think>\n\nc") == ("a\nb", "c")
+    assert without_thinking("<think>still") == ("still", "")
+    assert without_thinking("a <think>b</think>") == ("", "a <think>b</think>")
+    assert [block.text for block in answer_blocks("<think>a</think>b", unfolded=True)] == ["▾ thinking", "a", "", "b"]
+
+
+def test_code_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    assert [save_code(tmp_path, lang, "x").name for lang in ("Python", "py", "../x", "")] == [
+        "code-1.py", "code-2.py", "code-1.txt", "code-2.txt"
+    ]  # fmt: skip

@@ -1,0 +1,243 @@
+"""Results as an explorer: the filter line, order, columns, marks, copies, finding in one text, Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import on_screen, shown, until
+from hypothesis import given
+from hypothesis import strategies as st
+from stored import NASTY, make_job
+from test_results import column, numbers, opened
+from textual.pilot import Pilot
+from textual.widgets import Input, SelectionList
+
+from ai_router.settings import Workspace
+from ai_router.tui.app import RouterApp
+from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.results.data import COLUMNS, Order, Search
+from ai_router.tui.results.dialogs import ColumnsDialog
+from ai_router.tui.results.query import Query, QueryError, hits, parse_query
+from ai_router.tui.results.reading import ReadingScreen, result_blocks
+from ai_router.tui.results.taking import FORMATS, as_csv, as_json, as_markdown, read_results
+from ai_router.tui.widgets.rendered import Rendered, code_blocks
+from ai_router.tui.widgets.table import VirtualTable
+from ai_router.tui.widgets.text_view import TextView
+from batch.checkpoint import CheckpointStore
+from batch.checkpoint.selecting import Condition
+from batch.job import BatchResult
+from batch.processor import BatchProcessor
+
+WORDS = ["alpha beta", "gamma", "alpha | pipe\nline", "", NASTY]
+
+
+@pytest.fixture
+def path(workspace: Workspace) -> Path:
+    """Twelve items of two models: every fourth fails, the last two wait."""
+    processor = BatchProcessor(workspace.checkpoints)
+    job = processor.create_job("qwen-small", [f"prompt {at} {WORDS[at % 5]}" for at in range(12)])
+    results = [
+        BatchResult(at, job.prompts[at], f"answer {at} " * (at + 1), at, (at * 7) % 10 * 30, at / 4, at % 4 != 0,
+                    "timeout of the server" if at % 4 == 0 else None, "transient" if at % 4 == 0 else None,
+                    attempts=1 + at % 3, model=("qwen-small", "Llama")[at % 2], cost=at * 10**6)
+        for at in range(10)
+    ]  # fmt: skip
+    processor.save_checkpoint(job, results)
+    assert job.checkpoint_file is not None
+    return job.checkpoint_file
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("", Query()),
+        ('failed tokens>200 model=qwen "two words"',
+         Query("failed", (Condition("tokens", ">", 200.0), Condition("model", "=", "qwen")), ("two words",))),
+        ("time>=1.5s cost<$0.01 tries!=1", Query(None, (Condition("time", ">=", 1.5), Condition("cost", "<", 0.01),
+                                                        Condition("tries", "!=", 1.0)))),
+        ('-without -"this too" With "unclosed', Query(None, (), ("with", "unclosed"), ("without", "this too"))),
+        ("a=b x>y - \"\"", Query(None, (), ("a=b", "x>y", "-"))),
+    ],
+)  # fmt: skip
+def test_a_line_is_read(line: str, wanted: Query) -> None:
+    assert parse_query(line) == wanted
+
+
+@pytest.mark.parametrize("line", ["token>3", "tokens>many", "model>3", "tim=4"])
+def test_a_word_that_is_nearly_a_condition_is_said(line: str) -> None:
+    with pytest.raises(QueryError):
+        parse_query(line)
+
+
+@given(st.text())
+def test_any_line_is_a_filter_or_says_why_not(line: str) -> None:
+    try:
+        parse_query(line)
+    except QueryError as error:
+        assert str(error)
+
+
+def part_of(row: BatchResult) -> str:
+    """What a row is."""
+    return "pending" if not row.attempts else "done" if row.success else "failed"
+
+
+LINES = ["", "failed", "done tokens>100", "pending", "model=QWEN", "model!=llama", "error~TIMEOUT", "time<=1 alpha",
+         "alpha -beta", "tokens>=60 -alpha", "tries=2", "cost>0.004", "id<=3", "class=transient in>2"]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("order", [Order(), Order("tokens", True), Order("id", True), Order("model")])
+def test_what_is_found_is_what_the_rows_say(path: Path, line: str, order: Order) -> None:
+    """The oracle reads every row and asks in Python."""
+    query = parse_query(line)
+    with CheckpointStore(path) as store:
+        rows = store.results(limit=99)
+
+    def value(row: BatchResult, field: str) -> Any:
+        if not row.attempts and field != "id":
+            return "" if field in ("model", "class", "error") else None
+        values = {"id": row.prompt_index + 1, "in": row.tokens_input, "tokens": row.tokens_output,
+                  "time": row.duration, "tries": row.attempts, "cost": (row.cost or 0) / 1e9, "model": row.model or "",
+                  "class": row.error_class or "", "error": row.error_message or ""}  # fmt: skip
+        return values[field]
+
+    def meets(row: BatchResult, condition: Condition) -> bool:
+        found, wanted = value(row, condition.field), condition.value
+        if isinstance(wanted, str):
+            return (wanted.lower() in found.lower()) is (condition.operator != "!=")
+        if found is None:
+            return False
+        compare = {"=": found == wanted, "~": found == wanted, "!=": found != wanted, "<": found < wanted}
+        return {**compare, "<=": found <= wanted, ">": found > wanted, ">=": found >= wanted}[condition.operator]
+
+    parts = {None: True, "all": True}
+    wanted = [
+        row for row in rows
+        if parts.get(query.part) or query.part == part_of(row)
+        if all(meets(row, condition) for condition in query.conditions) and query.holds(row)
+    ]  # fmt: skip
+    if order.by != "id":
+        have = [row for row in wanted if row.attempts]
+        have.sort(key=lambda row: value(row, order.by), reverse=order.descending)
+        wanted = have + [row for row in wanted if not row.attempts]
+    elif order.descending:
+        wanted.reverse()
+    search = Search(path, "all", line, 12, order).run(lambda: None)
+    assert list(search.found) == [row.prompt_index for row in wanted]
+    assert search.percent == 100
+
+
+async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path: Path) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 24)) as pilot:
+        screen = await opened(pilot, path)
+        assert column(screen, 4)[1] == "Llama" and column(screen, 7)[1] == "$0.0010"
+        await pilot.press("slash", *"failed", "space", *"tokens", "greater_than_sign", *"100", "enter")
+        await numbers(pilot, screen, ["5", "9"])
+        assert screen.part == "failed"
+        await pilot.press("escape", "1")
+        await numbers(pilot, screen, [str(n) for n in range(1, 13)])
+        screen._sort_by(next(place for place, (_, by) in enumerate(COLUMNS) if by == "tokens"))
+        await numbers(pilot, screen, ["8", "5", "2", "9", "6", "3", "10", "7", "4", "1", "11", "12"])
+        await until(pilot, lambda: "Tokens▼" in shown(app))
+        await pilot.press("slash", *"alpha", "enter")
+        await until(pilot, lambda: "matches" in shown(app))
+        await pilot.press("escape", "S")
+        await numbers(pilot, screen, ["1", "4", "7", "10", "3", "6", "9", "2", "5", "8", "11", "12"])
+        await pilot.press("slash", *"tokns", "greater_than_sign", *"1", "enter")
+        await until(pilot, lambda: any("did you mean tokens" in note.message for note in app._notifications))
+        await pilot.press("escape", "C")
+        dialog = await on_screen(pilot, ColumnsDialog)
+        dialog.query_one(SelectionList).deselect("Cost")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is screen and "Cost" not in shown(app))
+    again = RouterApp(workspace)
+    async with again.run_test(size=(140, 24)) as pilot:
+        await opened(pilot, path)
+        assert "Cost" not in shown(again) and "Model" in shown(again)
+
+
+async def test_marked_rows_are_copied_in_any_form(
+    workspace: Workspace, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr("ai_router.tui.clipboard.copy", lambda text, *_: copied.append(text) or "Copied")
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, path)
+        await pilot.press("down", "space", "space")
+        assert screen.marked == {1, 2}
+        await until(pilot, lambda: "● done" in shown(app) and "2 rows marked" in shown(app))
+        await pilot.press("w")
+        await on_screen(pilot, ConfirmDialog)
+        await pilot.press("2")  # "2 marked rows"
+        await until(pilot, lambda: app.screen.query("#button-markdown"))
+        await pilot.press("m")
+        await until(pilot, lambda: copied)
+    assert copied[0] == as_markdown(read_results(path, [1, 2]))
+
+
+def test_copies_are_read_back_as_they_were(path: Path) -> None:
+    results = read_results(path, [3, 1, 0, 11])
+    assert [json.loads(line)["prompt_index"] for line in as_json(results).splitlines()] == [3, 1, 0, 11]
+    rows = list(csv.DictReader(io.StringIO(as_csv(results))))
+    assert [row["prompt"] for row in rows] == [result.prompt for result in results]
+    lines = as_markdown(results).splitlines()
+    assert len(lines) == 6 and all(line.count("|") - line.count("\\|") == 5 for line in lines)
+    assert set(FORMATS) == {"text", "csv", "markdown", "json"}
+
+
+def test_an_error_stands_above_a_long_prompt() -> None:
+    result = BatchResult(0, "x" * 10_000, "", success=False, error_message="it broke", error_class="transient")
+    assert [block.text for block in result_blocks(result)][:2] == ["✗ FAILED · transient", "it broke"]
+
+
+@given(st.text(), st.lists(st.text(min_size=1), max_size=3))
+def test_hits_are_in_order_and_hold_a_word(text: str, words: list[str]) -> None:
+    end = 0
+    for start, stop in hits(text, tuple(words)):
+        assert end <= start < stop <= len(text)
+        end = stop
+
+
+async def find(pilot: Pilot[Any], text: str) -> ReadingScreen:
+    """Look for a text in the item that is read."""
+    screen = await on_screen(pilot, ReadingScreen)
+    await until(pilot, lambda: "PROMPT" in shown(pilot.app))
+    await pilot.press("slash")
+    screen.query_one("#reading-find", Input).value = text
+    await pilot.press("enter")
+    return screen
+
+
+async def test_find_in_a_text_and_markdown(workspace: Workspace) -> None:
+    code = "# Title\n\n```python\nprint('x')\n```\n\n[link](http://127.0.0.1:9/)\n"
+    text = "\n".join(f"line {n}" for n in range(60)) + "\n\n" + code
+    path = make_job(workspace.checkpoints, ["a", "b"], {0: text, 1: None}, job_id="abababab")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path)
+        await pilot.press("enter")
+        screen = await find(pilot, "LINE 5")
+        await until(pilot, lambda: screen.context_text.startswith("hit 1 of 11 lines"))
+        await pilot.press("n", "n")
+        assert screen.context_text.startswith("hit 3 of 11") and screen.place == 0
+        await pilot.press("N")
+        assert screen.context_text.startswith("hit 2 of 11")
+        await pilot.press("escape", "m")
+        await until(pilot, lambda: screen.query(Rendered) and "print('x')" in screen.query_one(Rendered)._text)
+        await pilot.press("G")
+        await until(pilot, lambda: "link" in shown(app) and "```" not in shown(app))
+        await pilot.press("m")
+        await until(pilot, lambda: not screen.query(Rendered) and screen.query_one(TextView).display)
+        await pilot.press("n")  # nothing is looked for any more: the next item
+        await until(pilot, lambda: screen.place == 1)
+        await pilot.press("escape")
+        assert app.screen.query_one(VirtualTable).cursor == 1
+    assert code_blocks(text) == [("python", "print('x')\n")]
