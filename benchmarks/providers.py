@@ -105,9 +105,10 @@ from batch import BatchProcessor, Run
 from benchmarks.providers import engine
 from pathlib import Path
 path = Path(sys.argv[1])
-engine_ = engine(sys.argv[2])
+made = engine(sys.argv[2])
+made._line.page  # the library is imported before the first blow can fall
 print("ready", flush=True)
-Run(BatchProcessor(path.parent).open_job(path), engine_).execute()
+Run(BatchProcessor(path.parent).open_job(path), made).execute()
 """
 
 
@@ -127,7 +128,7 @@ def real_kills(count: int, times: int) -> tuple[int, int, int]:
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(chance.uniform(0.02, 0.3))
+            time.sleep(chance.uniform(0.02, 0.8))
             process.send_signal(signal.SIGKILL)
             process.wait()
             process.stdout.close()
