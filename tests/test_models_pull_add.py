@@ -10,7 +10,7 @@ from servers.hub import HubServer
 
 from ai_router.models import pulling
 from ai_router.models.adding import AddError, add_entry, name_for
-from ai_router.models.pulling import HubFile, PullError, chosen, pull, split_name
+from ai_router.models.pulling import HubFile, PullError, PullStoppedError, chosen, pull, split_name
 from tests.engines.test_gguf_header import written
 
 pytest.importorskip("gguf")
@@ -42,6 +42,24 @@ def test_a_gguf_file_and_a_folder(hub: HubServer) -> None:
     before = len(hub.requests)
     pull("org/plain", told.append)
     assert not any(line.startswith("GET") and "resolve" in line for line in hub.requests[before:])
+
+
+def test_stopped_in_the_middle_and_gone_on_with(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 64)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    whole = len(hub.repos["org/m-GGUF"]["m-Q8_0.gguf"])
+    heard: list[tuple[int, int]] = []
+
+    def two(done: int, of: int) -> bool:
+        heard.append((done, of))
+        return len(heard) < 2
+
+    with pytest.raises(PullStoppedError, match="pull it again to go on"):
+        pull("org/m-GGUF:q8_0", lambda line: None, two)
+    assert heard == [(64, whole), (128, whole)] and hub.ranges == []
+    place = pull("org/m-GGUF:q8_0", lambda line: None, lambda done, of: heard.append((done, of)) is None)
+    assert hub.ranges and hub.ranges[0] > 0 and heard[-1] == (whole, whole)
+    assert place.read_bytes() == hub.repos["org/m-GGUF"]["m-Q8_0.gguf"]
 
 
 def test_what_cannot_be_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit, emit_json, is_terminal, narrate, plural, table, width_of
 from ai_router.models import ModelSpec
-from ai_router.models.discovery import describe
 from ai_router.models.discovery.servers import find_servers
 from ai_router.models.entries import json_schema
 from batch.engines.local import memory
@@ -31,6 +30,7 @@ examples:
   ai-router models test http://127.0.0.1:8080/v1
   ai-router models pull HuggingFaceTB/SmolLM2-360M-Instruct-GGUF:q8_0
   ai-router models add ~/models/big.gguf --name big --engine gguf
+  ai-router models add ~/models/base --adapter ~/models/lora --name tuned
   ai-router models --json | jq -r '.[] | select(.ready) | .id'
 """
 WIDTH = 8  # answers at once that the memory is reckoned for
@@ -43,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="which; its id, its folder or its server's address")
     parser.add_argument("--name", metavar="ID", help="with add: what it is called")
     parser.add_argument("--engine", metavar="ENGINE", help="with add: what runs it")
+    parser.add_argument("--adapter", metavar="PATH", help="with add: a LoRA adapter to put over its weights")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of models.yaml, for an editor")
 
@@ -82,26 +83,19 @@ def _pull(args: argparse.Namespace, session: Session) -> int:
 
 
 def _add(args: argparse.Namespace, session: Session) -> int:
-    from ai_router.models.adding import add_entry, name_for
-    from ai_router.models.entries import read_entries
-    from batch.sources.paths import user_path
+    from ai_router.models.adding import AddError, add_model
 
     if not args.model:
         raise UsageError("What is to be added? ai-router models add PATH|URL")
-    is_url = args.model.startswith(("http://", "https://"))
-    where = {"url": args.model} if is_url else {"path": str(user_path(args.model).absolute())}
-    if not is_url:
-        found = describe(user_path(args.model).absolute(), source="models.yaml", engine=args.engine)
-        if not found.ready and not found.size_bytes:
-            raise UsageError(f"{args.model} is not added: {found.why}")
-    name = args.name or name_for(args.model)
     file = session.workspace.models_file
-    add_entry(file, name, {**where, **({"engine": args.engine} if args.engine else {})})
-    for spec in read_entries(file):
-        if spec.id == name and not spec.ready:
-            narrate(f"Added, and not ready: {spec.why}")
+    try:
+        spec = add_model(file, args.model, name=args.name, engine=args.engine, adapter=args.adapter)
+    except AddError as error:
+        raise UsageError(str(error)) from None
+    if not spec.ready:
+        narrate(f"Added, and not ready: {spec.why}")
     narrate(f"Added to {file}")
-    emit(name)
+    emit(spec.id)
     return Exit.DONE
 
 
@@ -167,6 +161,7 @@ def facts(spec: ModelSpec) -> dict[str, object]:
         "name": spec.name,
         "engine": spec.engine,
         "path": str(spec.place),
+        "adapter": str(spec.adapter) if spec.adapter else None,
         "source": spec.source,
         "parameters": spec.parameters,
         "size_bytes": spec.size_bytes,

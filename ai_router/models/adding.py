@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ai_router.models.discovery import describe
+from ai_router.models.entries import read_entries
+from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError
 from batch.errors import BatchError
 from batch.export.atomic import atomic_file
+from batch.sources.paths import user_path
 
 
 class AddError(BatchError):
@@ -46,6 +50,29 @@ def add_entry(file: Path, model_id: str, entry: Mapping[str, Any]) -> None:
             stream.write(out.getvalue().encode())
     except OSError as error:
         raise AddError(f"Cannot write {file}: {error.strerror or error}") from None
+
+
+def add_model(
+    file: Path, place: str, *, name: str | None = None, engine: str | None = None, adapter: str | None = None
+) -> ModelSpec:
+    """Look at a path or an address, write it into models.yaml, and say what it is there.
+
+    A model that cannot run is added, and says why; what is no model is refused with AddError.
+    """
+    is_url = place.startswith(("http://", "https://"))
+    entry = {"url": place} if is_url else {"path": str(user_path(place).absolute())}
+    if not is_url:
+        over = user_path(adapter).absolute() if adapter else None
+        found = describe(user_path(place).absolute(), source="models.yaml", engine=engine, adapter=over)
+        if not found.ready and (not found.size_bytes or adapter):
+            raise AddError(f"{place} is not added: {found.why}")
+    elif adapter:
+        raise AddError(f"{place} is a server's address: an adapter is put over weights that are here")
+    entry |= {"engine": engine} if engine else {}
+    entry |= {"adapter": str(user_path(adapter).absolute())} if adapter else {}
+    name = name or (name_for(place) + (f"+{name_for(adapter)}" if adapter else ""))
+    add_entry(file, name, entry)
+    return next(spec for spec in read_entries(file) if spec.id == name)
 
 
 def name_for(place: str) -> str:

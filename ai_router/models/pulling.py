@@ -9,17 +9,24 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ai_router.models.discovery.huggingface import cache_folder
+from ai_router.models.partial import fetch
 from batch.errors import BatchError, MissingExtraError
 
 SPARE = 2**30  # bytes of the disk that stay free
 _WANTED = re.compile(r"\.(safetensors|json|jinja|model|txt)$")
 Progress = Callable[[str], None]
+Moved = Callable[[int, int], bool]  # bytes that are here of all; False stops
 
 
 class PullError(BatchError):
     """A model cannot be fetched; one sentence."""
+
+
+class PullStoppedError(PullError):
+    """It was stopped; what has come is kept, and gone on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +38,11 @@ class HubFile:
     sha256: str | None
 
 
-def pull(name: str, progress: Progress) -> Path:
+def pull(name: str, progress: Progress, moved: Moved | None = None) -> Path:
     """Fetch `ORG/MODEL`, or `ORG/MODEL:Q4_K_M` or `ORG/MODEL/FILE.gguf` of a GGUF repository; where it lies then.
 
-    What has come already is not fetched again, and half a file is gone on with. `progress` hears a line a file.
+    What has come already is not fetched again, and half a file is gone on with. `progress` hears a line a file, `moved`
+    how far it is, as bytes come; where it answers False, PullStoppedError is raised.
     """
     try:
         import huggingface_hub as hub
@@ -48,10 +56,17 @@ def pull(name: str, progress: Progress) -> Path:
         files = chosen(_files(listed), wanted, repo)
         _check_disk(files, progress)
         place = Path()
+        whole, before = sum(file.size for file in files), 0
         for number, file in enumerate(files, 1):
             progress(f"{number} of {len(files)}: {file.path} ({file.size / 1e6:,.1f} MB)")
+            bar = None if moved is None else _bar(moved, before, whole)
+            if file.sha256:
+                fetch(repo, file.path, file.size, cache_folder(), endpoint, bar)
             place = Path(hub.hf_hub_download(repo, file.path, endpoint=endpoint, cache_dir=str(cache_folder())))
             _check(place, file)
+            before += file.size
+    except PullError:
+        raise
     except errors.RepositoryNotFoundError:
         raise PullError(f"There is no model {repo} on the hub, or it is not yours to read (HF_TOKEN)") from None
     except errors.GatedRepoError:
@@ -59,6 +74,25 @@ def pull(name: str, progress: Progress) -> Path:
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
         raise PullError(f"{repo} cannot be fetched: {' '.join(str(error).split())[:300]}") from None
     return place if files[-1].path.endswith(".gguf") else _folder(place, files[-1].path)
+
+
+def _bar(moved: Moved, before: int, whole: int) -> Any:
+    """A progress bar, as the library asks for one, that shows nothing and tells `moved`."""
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            self.came = int(kwargs.get("initial") or 0)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.came += int(n or 0)
+            if not moved(min(before + self.came, whole), whole):
+                raise PullStoppedError("It was stopped; what has come is kept: pull it again to go on")
+            return None
+
+    return Bar
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ai_router.included import CHAT, CHAT_NAME, CHAT_NOTES, DEMO, DEMO_PATH, chat_model
 from ai_router.models.discovery import describe, found
+from ai_router.models.discovery.adapters import with_adapters
 from ai_router.models.discovery.describe import SUFFIXES
 from ai_router.models.entries import read_entries
 from ai_router.models.fallbacks import with_fallbacks
@@ -34,6 +35,8 @@ class Registry:
         for spec in self._said():
             self._models.setdefault(spec.id, spec)
         for spec in found(workspace, self.skipped, [spec for spec in self._models.values() if spec.id != DEMO]):
+            self._models.setdefault(spec.id, spec)
+        for spec in with_adapters(workspace, self._models.values(), self.skipped):
             self._models.setdefault(spec.id, spec)
         self._models = with_fallbacks(self._models)
 

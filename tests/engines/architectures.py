@@ -56,10 +56,13 @@ SMALL = {name: size for size, names in _SIZES.items() for name in names.split()}
 # What one family wants otherwise.
 _ALL_HEADS = {"num_key_value_heads": 4}
 OWN: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note", "dots3_note_text"), _ALL_HEADS
-    ),
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "dots3_note", "dots3_note_text"), _ALL_HEADS),
     **dict.fromkeys(("glm4_moe_lite", "glm_moe_dsa", "longcat_flash", "youtu", "minicpm3", "kimi_linear"), _ALL_HEADS),
+    **{name: {"head_dim": 16} for name in ("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral")},
+    "nemotron": {"num_key_value_heads": 2, "head_dim": 16},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]], "attention_layers": ["global", "local"] * 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "deepseek_v2": {**_ALL_HEADS, "num_experts_per_tok": 2},
     "codegen": {"rotary_dim": 8},
     "gptj": {"rotary_dim": 8},
     "gemma3n_text": {"num_kv_shared_layers": 0},

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from batch.engines.local.core import ThreadedEngine
@@ -120,3 +121,39 @@ def test_a_file_that_llama_cpp_refuses(tmp_path: Path) -> None:
             open_core({"path": str(found), "adapter_path": str(tmp_path), **SPEC}, SamplingOptions(), 1)
         else:
             raise FatalError("an adapter as one GGUF file")
+
+
+def lora(path: Path, size: float) -> Path:
+    """A LoRA adapter for SmolLM2-135M in llama.cpp's own form, over the first layer's MLP."""
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 4.0)
+    random = np.random.default_rng(5)
+    writer.add_tensor("blk.0.ffn_down.weight.lora_a", random.normal(0, 0.2, (4, 1536)).astype(np.float32))
+    writer.add_tensor("blk.0.ffn_down.weight.lora_b", random.normal(0, size, (576, 4)).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_an_adapter_in_gguf_changes_answers_and_one_of_zeros_does_not(file: Path, tmp_path: Path, core: Any) -> None:
+    from batch.engines.gguf.engine import open_core
+
+    question = Request("Name three colours.", {"params": {"logprobs": True}})
+    plain = asked(core, question)[0].data
+    for size, changes in ((0.0, False), (2.0, True)):
+        adapter = lora(tmp_path / f"lora-{size}.gguf", size)
+        made = open_core(
+            {"path": str(file), "adapter_path": str(adapter), **SPEC}, SamplingOptions(max_tokens=6, temperature=0.0), 1
+        )
+        try:
+            assert made.about["adapter"] == str(adapter)
+            found = asked(made, question)[0].data
+        finally:
+            made.close()
+        assert (found.extra["logprobs"][0] != pytest.approx(plain.extra["logprobs"][0], abs=1e-3)) is changes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,9 @@ def test_int4_is_the_rounded_weight(bias: bool, dtype: Any) -> None:
 )
 def test_the_demo_model_answers_in_every_precision(name: str) -> None:
     core = open_core({"path": str(DEMO), "precision": name}, SamplingOptions(max_tokens=48), 4)
-    assert core.about["precision"] == name and core.about["batching"] == "together" and "notes" not in core.about
+    assert core.about["precision"] == name and core.about["batching"] == "together"
+    notes = core.about.get("notes", [])
+    assert [note.partition(":")[0] for note in notes] == ([f"{name} as asked"] if name in ("int8", "int4") else [])
     for i, text in enumerate(["What is a stack?", "What is a deadlock?", "[FIX] 私は学生ですだ。"]):
         core.submit(BatchItem(i, Request(text)))
     found: dict[Any, str] = {}
@@ -136,6 +140,21 @@ def test_auto_takes_int8_where_a_trial_accepts_it_and_says_so(trials: Path, monk
     for damaged in (b"", b"[]", b'{"precision": 8, "said": ""}', b"\xff"):
         kept.write_bytes(damaged)
         assert verdicts.find(kept.stem) is None
+
+
+@needs_int8
+def test_int8_that_was_asked_for_says_what_it_costs() -> None:
+    exact, asked = load(DEMO, "fp32"), load(DEMO, "int8")
+    found = re.fullmatch(r"int8 as asked: (.*)% of tokens as in fp32, perplexity ×(.*), KL .*", asked.about["notes"][0])
+    assert found
+    ids = torch.tensor([precision.trial_text(exact.tokenizer)])
+    with torch.inference_mode():
+        logits = [loaded.model(input_ids=ids, use_cache=False).logits[0].float() for loaded in (exact, asked)]
+    same = float((logits[0].argmax(1) == logits[1].argmax(1)).float().mean())
+    losses = [float(torch.nn.functional.cross_entropy(x[:-1], ids[0, 1:])) for x in logits]
+    assert float(found[1]) == pytest.approx(100 * same, abs=0.6)
+    assert float(found[2]) == pytest.approx(math.exp(losses[1] - losses[0]), abs=0.005)
+    assert "fp32" not in str(exact.about.get("notes", ""))
 
 
 @needs_int8

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,7 @@ class HubServer:
     failures: list[int] = field(default_factory=list)  # statuses of the next answers
     large: bool = False  # whether uploads go through LFS
     token: str = ""  # the only one that may write
+    ranges: list[int] = field(default_factory=list)  # first bytes of the parts that were asked for
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     sums: dict[str, str] = field(default_factory=dict)  # SHA-256 it claims of files, where not their own
@@ -127,6 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         token = (self.headers.get("authorization") or "").removeprefix("Bearer ")
         status, data, headers = self.server_hub.answer(self.command, self.path, body, token)
+        asked = re.match(r"bytes=(\d+)-", self.headers.get("range") or "")
+        if status == 200 and asked and "etag" in headers:
+            self.server_hub.ranges.append(int(asked[1]))
+            headers["content-range"] = f"bytes {asked[1]}-{len(data) - 1}/{len(data)}"
+            status, data = 206, data[int(asked[1]) :]
         self.send_response(status)
         for name, value in {"content-type": "application/json", **headers, "content-length": str(len(data))}.items():
             self.send_header(name, value)

@@ -51,8 +51,8 @@ def describe(
     why = why or _cannot_take(engine, form, place)
     if not why and isinstance(place, str):
         why = _lacks(engine, place, engine_options or {})
-    if not why and adapter is not None and form_of(adapter) == "missing":
-        why = f"no such adapter folder: {adapter}"
+    if not why and adapter is not None:
+        why = _adapter_problem(adapter, engine)
     label = place if isinstance(place, str) else place.name
     if header is not None and not why:
         why = _too_large(header, engine)
@@ -147,9 +147,32 @@ def _cannot_take(engine: str, form: str, place: Place) -> str:
     return f"{place} is {here}; the {engine} engine does not run it, engine: {takers[0].name} does"
 
 
+def _adapter_problem(adapter: Path, engine: str) -> str:
+    """Why an adapter cannot be put over weights on an engine, else ""."""
+    if form_of(adapter) == "missing":
+        return f"no such adapter folder: {adapter}"
+    form = form_of_adapter(adapter)
+    if form == "gguf" and engine != "gguf":
+        return f"{adapter} is a LoRA adapter in GGUF, which llama.cpp puts over a GGUF file: engine: gguf"
+    if form == "folder" and engine == "gguf":
+        return f"{adapter} is a PEFT folder, and llama.cpp takes an adapter as one GGUF file: engine: torch"
+    return ""
+
+
 def _lacks(engine: str, place: str, options: Mapping[str, Any]) -> str:
     """What a server's model needs and has not, such as a key, else ""."""
     return engines.find(engine).lacks({**({"url": place} if place else {}), **options})
+
+
+def form_of_adapter(place: Path) -> str:
+    """`folder` (PEFT or MLX) or `gguf` where a LoRA adapter lies there, else ""."""
+    form = form_of(place)
+    if form == "adapter":
+        return "folder"
+    if form != "gguf":
+        return ""
+    header = look_at_gguf(place)[1]
+    return "gguf" if header is not None and header.text("general.type") == "adapter" else ""
 
 
 def look_at_gguf(file: Path) -> tuple[str, GgufHeader | None]:

@@ -13,12 +13,13 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.tui.actions import bind
-from ai_router.tui.base import BaseScreen
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.jobs.view import home
+from ai_router.tui.models.changes import ModelChanges
 from ai_router.tui.models.rates import rate_lines, read_rates
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, harmless, one_line, plural
+from batch.engines.local import memory
 
 if TYPE_CHECKING:
     from ai_router.models import ModelSpec
@@ -28,12 +29,21 @@ WIDTH = 8  # answers at once that the memory is reckoned for
 _COMMAND = re.compile(r"pip install .+$")
 
 
-class ModelsScreen(BaseScreen[None]):
+class ModelsScreen(ModelChanges):
     """A table, and what is known of the model under the cursor."""
 
     CSS_PATH = "screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = bind(
-        "models.ask", "models.default", "models.copy", "models.refresh", "app.back", "app.up"
+        "models.ask",
+        "models.default",
+        "models.add",
+        "models.pull",
+        "models.test",
+        "models.adapter",
+        "models.copy",
+        "models.refresh",
+        "app.back",
+        "app.up",
     )
 
     def __init__(self) -> None:
@@ -65,6 +75,7 @@ class ModelsScreen(BaseScreen[None]):
             with VerticalScroll(id="models-box", classes="panel", can_focus=False) as box:
                 box.border_title = "Details"
                 yield Static(id="models-details")
+        yield Static(id="models-work")
 
     def on_mount(self) -> None:
         """Read the registry in a thread."""
@@ -103,6 +114,8 @@ class ModelsScreen(BaseScreen[None]):
             return spec is not None and spec.ready
         if action == "default":
             return spec is not None and spec.id != self.services.workspace.settings.model
+        if action in ("test", "adapter"):
+            return spec is not None and spec.ready and not (action == "adapter" and spec.is_remote)
         if action == "copy":
             return spec is not None and bool(_COMMAND.search(spec.why))
         return True
@@ -194,8 +207,12 @@ def _row(spec: ModelSpec, chosen: bool) -> Row:
 
 
 def _memory(spec: ModelSpec) -> str:
-    """What it takes to run, some answers at once."""
-    return f"{size_text(spec.memory(WIDTH))} with {WIDTH} answers at once" if spec.memory(WIDTH) else "—"
+    """What it takes to run, some answers at once, and whether that is free now."""
+    if not (needed := spec.memory(WIDTH)):
+        return "—"
+    free = memory.available()
+    fits = "fits" if needed < free else f"✗ does not fit: {size_text(free)} are free"
+    return f"{size_text(needed)} with {WIDTH} at once, {fits}"
 
 
 def _details(spec: ModelSpec, chosen: bool) -> Content:
@@ -216,6 +233,8 @@ def _details(spec: ModelSpec, chosen: bool) -> Content:
             "$text-success" if spec.ready else "$text-error",
         ),
     ]
+    if spec.adapter is not None:
+        rows.append(("adapter", home(spec.adapter), ""))
     if spec.notes:
         rows.append(("notes", one_line(spec.notes), ""))
     if spec.sampling:

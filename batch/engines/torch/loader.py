@@ -130,7 +130,7 @@ def _from_gguf(
 def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str, str]:
     """Fuse projections, and have the model compute as is wanted, in the layout and by the loops that are fastest here.
 
-    Returns the precision, what `auto` gave up for it, and whose loops they are.
+    Returns the precision, what is given up for it, and whose loops they are.
     """
     from batch.engines.torch import fused, linear, native, precision
 
@@ -139,7 +139,7 @@ def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) 
     if wanted == "auto":
         settled, quality = precision.settle(model, tokenizer, stored)
     else:
-        precision.apply(model, wanted, device)
+        quality = precision.apply_told(model, tokenizer, wanted, device)
     if settled == "fp32" and device == "cpu" and linear.packs_faster():
         linear.pack(model)
     quick = native.kernels() if device == "cpu" and settled in ("fp32", "int8", "int4") else None

@@ -56,6 +56,32 @@ def apply(model: Any, precision: str, device: str) -> None:
             raise FatalError(f"precision int4: no layer of this model has a multiple of {int4.GROUP} inputs")
 
 
+def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
+    """`apply`, and what int8 and int4 cost beside the model as it was, measured as `settle` does; "" for others.
+
+    Weights that came out of a file in int8 layer by layer, which spares the memory for fp32, have nothing to be
+    compared with.
+    """
+    if precision not in ("int8", "int4"):
+        apply(model, precision, device)
+        return ""
+    ids = torch.tensor([trial_text(tokenizer)])
+    if any(isinstance(module, linear.Int8Linear) for module in model.modules()):
+        apply(model, precision, device)
+        return f"{precision} as asked, not compared with fp32: it was read in so few bits"
+    if ids.shape[1] < LEAST_TOKENS:
+        apply(model, precision, device)
+        return f"{precision} as asked, not compared with fp32: the tokenizer knows too little of the trial's text"
+    exact = _logits(model, ids)
+    apply(model, precision, device)
+    found = _logits(model, ids)
+    return f"{precision} as asked: {_said(*compare(exact, found, ids[0]), divergence(exact, found))}"
+
+
+def _said(same: float, perplexity: float, lost: float) -> str:
+    return f"{same:.1%} of tokens as in fp32, perplexity ×{perplexity:.3f}, KL {lost:.4f}"
+
+
 def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
     """Put a fused fp32 model on a CPU into the best precision for it; its name, and what it costs ("" where nothing).
 
@@ -79,7 +105,7 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
         found = _logits(model, ids)
         same, perplexity = compare(exact, found, ids[0])
         lost = divergence(exact, found)
-        said = f"{same:.1%} of tokens as in fp32, perplexity ×{perplexity:.3f}, KL {lost:.4f}"
+        said = _said(same, perplexity, lost)
         if lost <= MOST_DIVERGENCE and perplexity <= MOST_PERPLEXITY and same >= LEAST_AGREEMENT:
             return name, f"{name} by auto: {said}"
         refused.append(f"{name} not taken by auto: {said}")

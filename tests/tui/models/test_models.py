@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from driving import footer, on_screen, shown, until
 from stored import add_model
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from ai_router.settings import Workspace, load_workspace
 from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.screen import AskScreen
+from ai_router.tui.dialogs import PromptDialog
 from ai_router.tui.models.screen import ModelsScreen
 from ai_router.tui.widgets.table import VirtualTable
 
@@ -126,3 +129,75 @@ async def test_what_scored_jobs_have_shown(workspace: Workspace) -> None:
         assert rate is not None
         assert f"math        {rate.mean:.0%} right ({rate.low:.0%}–{rate.high:.0%}), n=40" in details(screen)
         assert "creative    not enough evidence, n=3" in details(screen)
+
+
+async def test_add_writes_an_entry_and_keeps_comments(workspace: Workspace) -> None:
+    place = add_model(workspace, "tiny")
+    workspace.models_file.write_text("# mine\nmodels: {}\n")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        screen = await opened(pilot, app, 2)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, PromptDialog))
+        app.screen.query_one(Input).value = str(place)
+        await pilot.press("enter")
+        await until(pilot, lambda: "added to" in shown(app))
+        assert "# mine" in workspace.models_file.read_text() and str(place) in workspace.models_file.read_text()
+        await until(pilot, lambda: any(spec.source == "models.yaml" for spec in screen._models))
+
+
+async def test_adapters_found_for_a_model_are_offered(workspace: Workspace) -> None:
+    place = add_model(workspace, "tiny")
+    (place / "poet").mkdir()
+    (place / "poet" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, app, 3)
+        screen.query_one(VirtualTable).cursor = [spec.id for spec in screen._models].index("tiny")
+        await pilot.press("l")
+        await until(pilot, lambda: isinstance(app.screen, PromptDialog) and "1. tiny+poet" in shown(app))
+        app.screen.query_one(Input).value = "1"
+        await pilot.press("enter")
+        ask = await on_screen(pilot, AskScreen)
+        await until(pilot, lambda: "tiny+poet" in shown(app))
+        assert ask is app.screen
+
+
+async def test_a_pull_says_how_far_it_is_and_stops(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ai_router.models import pulling
+
+    add_model(workspace, "tiny")
+
+    def pull(name: str, progress: Any, moved: Any) -> None:
+        progress(f"1 of 1: {name}.gguf (9.0 MB)")
+        while moved(3_000_000, 9_000_000):
+            time.sleep(0.01)
+        raise pulling.PullStoppedError("It was stopped; what has come is kept: pull it again to go on")
+
+    monkeypatch.setattr(pulling, "pull", pull)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app, 2)
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(app.screen, PromptDialog))
+        app.screen.query_one(Input).value = "org/m"
+        await pilot.press("enter")
+        await until(pilot, lambda: "3 of 9 MB, 33%" in shown(app))
+        await pilot.press("p")
+        await until(pilot, lambda: "It was stopped" in shown(app) and "p stops" not in shown(app))
+
+
+async def test_a_test_shows_how_quick_it_is(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ai_router import trial
+
+    async def tried(spec: Any) -> trial.Trial:
+        return trial.Trial(seconds=2.0, answered=8, tokens=100, together=8, load_seconds=1.5, peak_bytes=2 * 10**9)
+
+    monkeypatch.setattr(trial, "try_model", tried)
+    add_model(workspace, "tiny")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot, app, 2)
+        await pilot.press("down", "t")
+        await until(pilot, lambda: "4.0 answers/s, 50 tokens/s with 8 at once" in shown(app))
+        assert "2.00 GB at most" in shown(app)

@@ -1,0 +1,147 @@
+"""What can be done about models from their screen: add, pull, test, put an adapter over one. Each in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.widgets import Static
+
+from ai_router.tui.base import BaseScreen
+from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
+from ai_router.tui.widgets.text import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ai_router.models import ModelSpec
+    from ai_router.trial import Trial
+
+EVERY = 0.2  # seconds between two looks at how far a pull is
+
+
+class ModelChanges(BaseScreen[None]):
+    """Actions of the Models screen; `#models-work` shows what is under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stop: threading.Event | None = None  # of the pull under way
+
+    def model_at_hand(self) -> ModelSpec | None:
+        """The model under the cursor."""
+        raise NotImplementedError
+
+    def action_add(self) -> None:
+        """Ask for a path or an address, and write it into models.yaml."""
+        dialog = PromptDialog("Add a model", "A folder, a GGUF file, or a server's address", placeholder="~/models/…")
+        self.app.push_screen(dialog, lambda place: self._add(place) if place and place.strip() else None)
+
+    def _add(self, place: str, adapter: str | None = None) -> None:
+        from ai_router.models.adding import add_model
+
+        file = self.services.workspace.models_file
+
+        def added(spec: ModelSpec) -> None:
+            self.services.refresh_registry()
+            text = f"{spec.id} added to {file}" + ("" if spec.ready else f", and not ready: {spec.why}")
+            self.notify(text, severity="information" if spec.ready else "warning", markup=False)
+
+        self.in_thread(lambda: add_model(file, place.strip(), adapter=adapter), added, busy="adding", group="add")
+
+    def action_adapter(self) -> None:
+        """Choose among the adapters that were found for this model, or name one."""
+        from ai_router.models.discovery.adapters import fitting
+
+        spec = self.model_at_hand()
+        if spec is None or spec.is_remote:
+            return
+        found = [one for one in fitting(spec, self.services.registry.all()) if one.adapter is not None]
+        listed = "\n".join(f"{number}. {one.id}   {one.adapter}" for number, one in enumerate(found, 1))
+        text = (
+            f"{listed}\n\nA number asks that one; or the path of another:" if found else "The path of a LoRA adapter:"
+        )
+
+        def chosen(said: str | None) -> None:
+            said = (said or "").strip()
+            if said.isdigit() and 1 <= int(said) <= len(found):
+                self.services.go("ask", found[int(said) - 1].id)
+            elif said:
+                self._add(str(spec.path), said)
+
+        self.app.push_screen(PromptDialog(f"Adapters for {spec.id}", text, placeholder="number or path"), chosen)
+
+    def action_pull(self) -> None:
+        """Ask for a name on the hub and fetch it; while one is fetched, stop it."""
+        if self._stop is not None:
+            self._stop.set()
+            return
+        text = "ORG/MODEL on the Hugging Face Hub, or ORG/MODEL:Q4_K_M of GGUF files; what came is gone on with"
+        dialog = PromptDialog("Pull a model", text, placeholder="ORG/MODEL")
+        self.app.push_screen(dialog, lambda name: self._pull(name.strip()) if name and name.strip() else None)
+
+    def _pull(self, name: str) -> None:
+        from ai_router.models.pulling import PullStoppedError, pull
+
+        self._stop = stop = threading.Event()
+        heard, shown = [f"pulling {name}…"], [0.0]
+
+        def tell(line: str) -> None:
+            heard[0] = line
+            self.app.call_later(self._show_work, f"{line}   p stops")
+
+        def moved(done: int, whole: int) -> bool:
+            if time.monotonic() - shown[0] > EVERY:
+                shown[0] = time.monotonic()
+                share = f"{done / 1e6:,.0f} of {whole / 1e6:,.0f} MB, {done / max(whole, 1):.0%}"
+                self.app.call_later(self._show_work, f"{heard[0]}   {share}   p stops")
+            return not stop.is_set() and self.alive
+
+        def over(_: object) -> None:
+            self._ended()
+            self.services.refresh_registry()
+            self.notify(f"{name} is here", markup=False)
+
+        def failed(error: Exception) -> None:
+            self._ended()
+            if isinstance(error, PullStoppedError):
+                self.notify(str(error), markup=False)
+            else:
+                self.services.show_error(error)
+
+        self._show_work(heard[0])
+        self.in_thread(lambda: pull(name, tell, moved), over, group="pull", failed=failed)
+
+    def _ended(self) -> None:
+        self._stop = None
+        self._show_work("")
+
+    def _show_work(self, text: str) -> None:
+        if self.is_mounted and (not text or self._stop is not None):
+            work = self.query_one("#models-work", Static)
+            work.update(Content(text))
+            work.display = bool(text)
+
+    def action_test(self) -> None:
+        """Ask this model a few questions, and show how quick it is."""
+        from ai_router.trial import try_model
+
+        spec = self.model_at_hand()
+        if spec is None or not spec.ready:
+            return
+        work: Callable[[], Trial] = lambda: asyncio.run(try_model(spec))  # noqa: E731 - typed
+        shown = lambda trial: self._show_trial(spec.id, trial)  # noqa: E731 - as a name for what follows
+        self.in_thread(work, shown, busy=f"testing {spec.id}", group="test")
+
+    def _show_trial(self, name: str, trial: Trial) -> None:
+        lines = [
+            *((f"load         {trial.load_seconds:,.1f} s",) if trial.load_seconds is not None else ()),
+            *((f"first token  {trial.first_token:,.2f} s",) if trial.first_token is not None else ()),
+            f"rate         {trial.answered / max(trial.seconds, 1e-9):,.1f} answers/s, "
+            f"{trial.tokens / max(trial.seconds, 1e-9):,.0f} tokens/s with {trial.together} at once",
+            *((f"memory       {trial.peak_bytes / 1e9:,.2f} GB at most",) if trial.peak_bytes else ()),
+            *(f"✗ {plural(trial.failures.count(text), 'question')}: {text}" for text in dict.fromkeys(trial.failures)),
+        ]
+        self.app.push_screen(ConfirmDialog(f"Test of {name}", "\n".join(lines), [("close", "close", "primary")]))
