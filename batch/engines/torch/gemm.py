@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from batch.engines.torch.native import Kernels
 
-LIMIT, KEPT, SPARSE = 8.0, 16, 16  # of gemm.c
+LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of gemm.c
 BLOCKS = {8: 64, 4: 32}  # inputs that share a step, by bits
 
 

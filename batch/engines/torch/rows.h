@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #define ROWS 12    /* of a block of rows */
-#define LIMIT 8.0f /* times the mean of a row's absolute inputs: larger ones may stay floats */
+#define LIMIT 5.0f /* times the mean of a row's absolute inputs: larger ones may stay floats */
 #define KEPT 16    /* of a row, at most, and at most one of SPARSE */
 #define SPARSE 16
 
