@@ -70,14 +70,15 @@ def load(
         parameters = sum(p.numel() for p in model.parameters()) if header is None else header.parameters
         if adapter_path:
             adapter = merge_adapter(model, Path(adapter_path).expanduser())
-        precision, said, kernels = _quicken(model, tokenizer, precision, device, "" if from_gguf else _stored(place))
-        if said:
-            verdicts.keep(verdict, precision, said)
+        tried, stored = precision == "auto", "" if from_gguf else _stored(place)
+        precision, quality, kernels = _quicken(model, tokenizer, precision, device, stored, quality)
+        if tried and quality:
+            verdicts.keep(verdict, precision, quality)
     except FatalError:
         raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{place}: {_load_problem(error)}") from error
-    notes = [said or quality] if said or quality else []
+    notes = [quality] if quality else []
     if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8", "int4"):
         notes.append(_without_kernels())
     if not tokenizer.chat_template:
@@ -127,17 +128,22 @@ def _from_gguf(
     return model, precision
 
 
-def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str, str]:
+def _quicken(
+    model: Any, tokenizer: Any, wanted: str, device: str, stored: str, remembered: str
+) -> tuple[str, str, str]:
     """Fuse projections, and have the model compute as is wanted, in the layout and by the loops that are fastest here.
 
+    `remembered`: what an earlier trial said of the precision that is wanted, which is not measured again.
     Returns the precision, what is given up for it, and whose loops they are.
     """
     from batch.engines.torch import fused, linear, native, precision
 
     linear.fuse(model)
-    settled, quality = wanted, ""
+    settled, quality = wanted, remembered
     if wanted == "auto":
         settled, quality = precision.settle(model, tokenizer, stored)
+    elif remembered:
+        precision.apply(model, wanted, device)
     else:
         quality = precision.apply_told(model, tokenizer, wanted, device)
     if settled == "fp32" and device == "cpu" and linear.packs_faster():
