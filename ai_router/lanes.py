@@ -118,13 +118,21 @@ def lanes_engine(
     check_choices(specs, run)
     made: dict[str, Lane] = {}
     found = {spec.id: spec for spec in registry.all()}
+
+    def lane_of(spec: ModelSpec, run: RunOptions) -> Lane:
+        own = build_options(SamplingOptions, {**spec.sampling, **chosen})
+        return _lane(spec.configured(run), own, run, make)
+
     for number, spec in enumerate(chain_of(specs, found, only)):
         if not spec.ready and number < len(specs):
             raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
-        own = build_options(SamplingOptions, {**spec.sampling, **chosen})
-        made[spec.id] = _lane(spec.configured(run), own, run, make)
+        made[spec.id] = lane_of(spec, run)
     made = {name: replace(lane, fallback=tuple(n for n in lane.fallback if n in made)) for name, lane in made.items()}
-    chained = [_chain(name, chain, made) for name, chain in chains.items()]
+    by_id = {spec.id: spec for spec in specs}
+    chained = [
+        _chain(name, chain, made, lambda model, lane: lane_of(by_id[model], replace(run, lane=lane)))
+        for name, chain in chains.items()
+    ]
     return LanesEngine([*made.values(), *chained], default.id)
 
 
@@ -144,18 +152,23 @@ def models_of(
     return specs
 
 
-def _chain(name: str, chain: Mapping[str, Any], made: Mapping[str, Lane]) -> Lane:
-    """A lane of its own for the first model of a chain; the others are the models' own lanes."""
+def _chain(name: str, chain: Mapping[str, Any], made: Mapping[str, Lane], on_lane: Callable[[str, str], Lane]) -> Lane:
+    """A lane of its own for the first model of a chain; the others are the models' own lanes.
+
+    `on_lane(model, lane)` is a provider's model with another choice between its batches and its answers at once.
+    """
     first, *rest = (str(model) for model in chain["use"])
-    passed = bool(chain.get("pass_filtered")) or made[first].pass_filtered
-    lane = replace(made[first], name=name, fallback=(*rest, *made[first].fallback), pass_filtered=passed, model=first)
+    own = on_lane(first, str(chain["lane"])) if chain.get("lane") else made[first]
+    passed = bool(chain.get("pass_filtered")) or own.pass_filtered
+    fallback = (*rest, *made[first].fallback)
+    lane = replace(own, name=name, fallback=fallback, pass_filtered=passed, model=first)
     if not (said := chain.get("check")):
         return lane
 
     def checked() -> Engine[Request, Answer]:
         from ai_router.routing.checks import CheckedEngine, check_of
 
-        return CheckedEngine(made[first].make(), check_of(said), first)
+        return CheckedEngine(own.make(), check_of(said), first)
 
     return replace(lane, make=checked)
 

@@ -10,7 +10,7 @@ from ai_router.memory import Memory
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
 
 LAST_SAMPLING = "options.sampling:"  # and the model's id
-LAST_RUN = "options.run"
+LAST_RUN = "options.run:"  # likewise: a lane or a budget is of the model it was meant for
 PRESET = "preset:"
 LONGEST_NAME = 60
 
@@ -33,8 +33,8 @@ def preset_of(sampling: SamplingOptions, run: RunOptions) -> Preset:
 
 
 def last_time(memory: Memory, model: str) -> Preset | None:
-    """The options that this model was run with last; of a model that was never run, the run options alone."""
-    sampling, run = memory.recall(f"{LAST_SAMPLING}{model}"), memory.recall(LAST_RUN)
+    """The options that this model was run with last."""
+    sampling, run = memory.recall(f"{LAST_SAMPLING}{model}"), memory.recall(f"{LAST_RUN}{model}")
     if sampling is None and run is None:
         return None
     return _checked(Preset(sampling or {}, run or {}))
@@ -43,7 +43,7 @@ def last_time(memory: Memory, model: str) -> Preset | None:
 def keep_last(memory: Memory, model: str, preset: Preset) -> None:
     """Remember them."""
     memory.keep(f"{LAST_SAMPLING}{model}", dict(preset.sampling))
-    memory.keep(LAST_RUN, dict(preset.run))
+    memory.keep(f"{LAST_RUN}{model}", dict(preset.run))
 
 
 def presets(memory: Memory) -> dict[str, Preset]:

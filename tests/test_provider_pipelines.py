@@ -13,7 +13,8 @@ import pytest
 from engines.provider.making import keys
 from servers.batches import Batches, serving
 
-from batch.providers import BatchInferencePipelineFactory
+from batch.engines.provider.base import Remote
+from batch.providers import BatchInferencePipelineFactory, ProviderJob
 from batch.providers.pipeline import PipelineError
 
 COUNT = 12
@@ -116,6 +117,17 @@ def test_tables_that_cannot_be(tmp_path: Path, batches: Batches, url: str) -> No
         pipeline.retrieve_and_merge_results(job, table().iloc[::-1].reset_index(drop=True), info)
     moved = pipeline.retrieve_and_merge_results(job, table().iloc[::-1], info)  # rows elsewhere, labels the same
     assert moved["department_llm"].tolist()[0] == f"Department of a{COUNT - 1} b"
+
+
+def test_a_batch_that_stands_still_is_not_waited_for_without_end(batches: Batches, url: str) -> None:
+    pipeline = BatchInferencePipelineFactory.get_pipeline("claude-tiny", base_url=url)
+    paused = ProviderJob("b", "paused", Remote("b", "paused"))
+    pipeline.get_batch_status = lambda job: paused  # type: ignore[method-assign]
+    assert pipeline.wait_for_completion(paused, 0.01) is paused
+    running = ProviderJob("b", "running", Remote("b", "running"))
+    pipeline.get_batch_status = lambda job: running  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError, match="b is running"):
+        pipeline.wait_for_completion(running, 0.01, timeout=0.02)
 
 
 def test_importing_imports_no_library_of_a_provider() -> None:

@@ -62,14 +62,20 @@ def check(options: ExportOptions, forbidden: Iterable[Path] = ()) -> None:
 
 def write(job: BatchJob, options: ExportOptions, outputs: Path) -> tuple[str, int]:
     """Export all results there are; returns the file (or "-") and how many they were."""
-    from batch.export import default_output, export
+    from batch.export import export, export_beside
 
     assert job.checkpoint_file is not None
     form = options.format or "json"
-    target = options.path or str(default_output(job, form, outputs))
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
-        count = export(job, store.iter_results(), target, form, clip=options.clip, inert_csv=options.inert_csv)
-    return target, count
+        if options.path:
+            results = store.iter_results()
+            return options.path, export(
+                job, results, options.path, form, clip=options.clip, inert_csv=options.inert_csv
+            )
+        path, count = export_beside(
+            job, store.iter_results, form, outputs, clip=options.clip, inert_csv=options.inert_csv
+        )
+    return str(path), count
 
 
 def merge(job: BatchJob, options: ExportOptions) -> int:

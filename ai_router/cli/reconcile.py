@@ -44,7 +44,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     if not unclear:
         narrate(f"Everything of job {job.job_id} is clear")
         return Exit.DONE
-    changes = [_adopt(text, unclear) for text in args.adopt] + [_again(key, unclear) for key in args.again]
+    changes = [_adopt(text, unclear) for text in args.adopt] + [_resubmit(key, unclear) for key in args.again]
     if not changes:
         changes = [made for s in unclear.values() for made in _asked(job, s)]
     if changes:
@@ -67,7 +67,7 @@ def _adopt(text: str, unclear: dict[str, Submission]) -> submissions.Change:
     return submissions.submit(_known(key, unclear), remote, {"unclear": ""})
 
 
-def _again(key: str, unclear: dict[str, Submission]) -> submissions.Change:
+def _resubmit(key: str, unclear: dict[str, Submission]) -> submissions.Change:
     return submissions.withdraw(_known(key, unclear), {"ended": "given up by hand"})
 
 

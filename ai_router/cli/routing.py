@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, narrate, plural, table
-from batch.options import SamplingOptions
+from batch.options import AS_MODEL, SamplingOptions
 from batch.sources import Source
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def planned(
     *,
     curve: bool = False,
     budget: float | None = None,
+    lane: str = AS_MODEL,
 ) -> FilePlan:
     """The plan of a file."""
     from ai_router.routing.planning import plan_file
@@ -85,7 +86,8 @@ def planned(
     def progress(count: int) -> None:
         busy(f"Routing… {count:,} prompts")
 
-    made = plan_file(router, source, wish_of(args, budget), sampling=sampling, progress=progress, curve=curve)
+    wish = wish_of(args, budget)
+    made = plan_file(router, source, wish, sampling=sampling, progress=progress, curve=curve, lane=lane)
     busy("")
     return made
 

@@ -265,8 +265,9 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
 def _routed(task: _Task, plan: jobs.JobPlan, args: argparse.Namespace, display: Display) -> Iterable[Request]:
     """The prompts with their models, after the plan was told, and asked about where it costs something."""
     assert task.router is not None
+    run = task.jobfile.run
     routed = planned(
-        task.router, task.source, args, task.jobfile.sampling, display.busy, budget=task.jobfile.run.budget
+        task.router, task.source, args, task.jobfile.sampling, display.busy, budget=run.budget, lane=run.lane
     )
     for line in lines_of(routed):
         display.note(line)

@@ -65,6 +65,8 @@ class Registry:
         if (remote := remote_spec(name)) is not None:
             return self._models.get(remote.id, remote)
         near = difflib.get_close_matches(name, self._models, n=3, cutoff=0.4)
+        if hint := _path_hint(name):
+            raise UnknownModelError(f"Unknown model: {name}; {hint}")
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self._models)}"
         raise UnknownModelError(f"Unknown model: {name}; {hint}")
 
@@ -88,6 +90,17 @@ def _place(name: str) -> Path | None:
     except (OSError, ValueError, RuntimeError):
         return None
     return None if form_of(place) == "missing" else place
+
+
+def _path_hint(name: str) -> str:
+    """What is to be said of a name that was perhaps meant as a path; "" where nothing is."""
+    if name.startswith(("./", "../", "/", "~", f".{os.sep}", f"..{os.sep}", os.sep)):
+        return "there is no such folder or file"
+    try:
+        there = user_path(name).exists()
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    return f"if you mean what lies here, write .{os.sep}{name}" if there else ""
 
 
 def _same(spec: ModelSpec, place: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +46,9 @@ def decide(router: Router, plan: FilePlan, left: Items, wish: Wish, *, curve: bo
     usable = ~np.isneginf(score)
     # Where nothing is known of an item's models, evidence decides nothing.
     sure = (usable & ~np.isnan(score)).any(axis=1)
+    if router.routes and (fixed < 0).any():
+        said = _counted(category for category, at in zip(left.categories, left.fixed, strict=True) if at < 0)
+        plan.notes.append(f"No route serves {said}: evidence decides, and without it the best single or default model")
     asked = [name for name in ("budget", "quality", "dial") if getattr(wish, name) is not None]
     if len(asked) > 1:
         raise RoutingError(f"Either --{asked[0]} or --{asked[1]}: both at once say two things")
@@ -93,11 +97,15 @@ def _cautious(filled: Any, score: Any, surely: Any, best: str | None, models: li
 
 
 def _say_unsure(plan: FilePlan, left: Items, sure: Any) -> None:
-    names = Counter(category for category, known in zip(left.categories, sure, strict=True) if not known)
-    said = ", ".join(f"{name} ({count:,})" for name, count in names.most_common())
+    said = _counted(category for category, known in zip(left.categories, sure, strict=True) if not known)
     plan.notes.append(
         f"Not enough evidence for {said}: these go to the best single model, or the cheapest that is needed"
     )
+
+
+def _counted(categories: Iterable[str]) -> str:
+    """`math (12), coding (3)`."""
+    return ", ".join(f"{name} ({count:,})" for name, count in Counter(categories).most_common())
 
 
 def _chosen(

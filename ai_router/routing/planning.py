@@ -13,7 +13,7 @@ from ai_router.routing.price import Costs
 from ai_router.routing.router import Chain, Choice, Router, RoutingError
 from ai_router.routing.rules import about_tokens, known
 from batch.items import Request
-from batch.options import SamplingOptions
+from batch.options import AS_MODEL, SamplingOptions
 
 PAGE = 1000
 UNKNOWN_OUTPUT = 256  # tokens of an answer of which nothing is known
@@ -27,15 +27,17 @@ def plan_file(
     sampling: SamplingOptions | None = None,
     progress: Callable[[int], None] | None = None,
     curve: bool = False,
+    lane: str = AS_MODEL,
     cost_of: Callable[[str, int, float], float | None] | None = None,
 ) -> FilePlan:
     """Read a file once and decide all of it. Raises RoutingError, RouteError or AssignmentError.
 
-    `cost_of(model, tokens in, tokens out)` is in billionths of a dollar, None where unknown; without it prices say.
+    `lane` is the run's choice between a provider's batches and its answers at once. `cost_of(model, tokens in,
+    tokens out)` is in billionths of a dollar, None where unknown; without it prices say.
     """
     wish = wish or Wish()
     plan = FilePlan()
-    cost = cost_of or Costs(router.registry, router.allowed).of
+    cost = cost_of or Costs(router.registry, router.allowed, lane).of
     limit = (sampling or SamplingOptions()).max_tokens
     items = Items()
     page: list[tuple[Request, Choice]] = []
@@ -52,12 +54,12 @@ def plan_file(
         plan.put(None, choice.lane if choice else models[0], choice.reason if choice else "")
         page.append((request, choice or Choice("", tuple(router.able(request)), "", *category)))
         if len(page) == PAGE:
-            _expect(router, page, items, cost, limit)
+            _estimate(router, page, items, cost, limit)
             page = []
             if progress:
                 progress(number)
     if page:
-        _expect(router, page, items, cost, limit)
+        _estimate(router, page, items, cost, limit)
     if not number:
         raise RoutingError("There is nothing to route: the file has no prompts")
     decide(router, plan, items, wish, curve=curve)
@@ -74,7 +76,7 @@ def _named(router: Router, request: Request, category: tuple[str, float]) -> Cho
     return Choice(spec.id, (spec.id,), "the input names it", *category)
 
 
-def _expect(
+def _estimate(
     router: Router,
     page: list[tuple[Request, Choice]],
     items: Items,

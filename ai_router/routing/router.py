@@ -31,6 +31,7 @@ class Chain:
     use: tuple[str, ...]
     check: Mapping[str, object] | None = None
     pass_filtered: bool = False  # whether what a content filter holds back goes on
+    lane: str = ""  # of a provider's model, where the route says `batch`, `now` or `auto`
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,11 @@ class Router:
         return None
 
     def _remember(self, lane: str, models: tuple[str, ...], route: Route) -> None:
-        if len(models) > 1 and lane not in self.chains:
+        if (len(models) > 1 or route.way) and lane not in self.chains:
             import json
 
             said = json.loads(route.check.said) if route.check else None
-            self.chains[lane] = Chain(models, said, route.pass_filtered)
+            self.chains[lane] = Chain(models, said if len(models) > 1 else None, route.pass_filtered, route.way)
 
     def _has_room(self, model: str, request: Request) -> bool:
         spec = self.registry.get(model)

@@ -27,13 +27,14 @@ from ai_router.routing.language import LANGUAGES, language_of
 from batch.errors import BatchError
 from batch.items import Request
 from batch.options import nearest
-from batch.yamlfile import YamlList, YamlMap, as_mapping, read_yaml, unknown_key
+from batch.yamlfile import YamlList, YamlMap, as_mapping, plain, read_yaml, unknown_key
 
 REGEX_SECONDS = 0.25
 MATCH_KEYS = (
     "regex", "keywords", "language", "min_tokens", "max_tokens", "code", "schema", "column", "category", "likely",
 )  # fmt: skip
-ROUTE_KEYS = ("name", "match", "use", "check", "pass_filtered")
+ROUTE_KEYS = ("name", "match", "use", "check", "pass_filtered", "lane")
+PROVIDER_LANES = ("batch", "now", "auto")
 _ARROW = " → "
 
 
@@ -77,6 +78,7 @@ class Route:
     use: tuple[str, ...]
     name: str = ""
     check: Check | None = None
+    way: str = ""  # of a provider's model: `batch`, `now` or `auto`; "" as models.yaml and the run have it
     pass_filtered: bool = False  # whether the chain goes on where a content filter holds an answer back
 
     @property
@@ -156,6 +158,7 @@ class Route:
 def lane_of(models: Sequence[str], route: Route) -> str:
     """What the lane of these models of a route is called; of two lanes with one name, both do the same."""
     beside = [route.check.text] if route.check and len(models) > 1 else []
+    beside += [route.way] if route.way else []
     beside += ["past filters"] if route.pass_filtered and len(models) > 1 else []
     return _ARROW.join(models) + (f" ({'; '.join(beside)})" if beside else "")
 
@@ -217,7 +220,18 @@ class _Reader:
         passed = self.flag(self.entry, "pass_filtered") or False
         if passed and len(use) < 2:
             raise self.error(self.entry, "pass_filtered", "pass_filtered needs a second model that answers then")
-        return Route(self.entry.line, self.match(), use, str(name) if name is not None else "", check, passed)
+        said_name = str(name) if name is not None else ""
+        return Route(self.entry.line, self.match(), use, said_name, check, self.way(use[0]), passed)
+
+    def way(self, model: str) -> str:
+        said = self.entry.get("lane")
+        if said is None:
+            return ""
+        if said not in PROVIDER_LANES:
+            raise self.error(self.entry, "lane", f"lane is {', '.join(PROVIDER_LANES)}, not {plain(said)}")
+        if (engine := self.registry.get(model).engine) != "provider":
+            raise self.error(self.entry, "lane", f"lane is for a provider's model; {model} runs on {engine}")
+        return str(said)
 
     def use(self) -> tuple[str, ...]:
         said = self.entry.get("use")

@@ -151,6 +151,12 @@ _RESULTS = (
     Action("results.copy_as", "w", "copy as", "Copy rows, as text, CSV, Markdown or JSON", "Results", False),
     Action("results.again", "a", "again", "A new job of the marked or failed rows, with another model or other options",
            "Results", False),
+    Action("results.zoom", "z", "zoom", "The pane with the focus alone, or all of them again", "Results", False),
+    Action("results.panes", "b", "jobs pane", "Hide the jobs beside the results, or show them", "Results", False),
+    Action("results.wider", "less_than_sign", "wider answer", "More room for the answer beside", "Results", False,
+           key_display="<"),
+    Action("results.narrower", "greater_than_sign", "narrower answer", "Less room for the answer beside", "Results",
+           False, key_display=">"),
     Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
     Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip
@@ -219,6 +225,8 @@ _MODELS = (
     Action("models.copy", "c", "copy command", "Copy the command that makes this model ready", "Models", False),
     Action("models.refresh", "f5,R,shift+r", "refresh", "Look for models again", "Models", key_display="R"),
 )
+
+_STATS = (Action("stats.refresh", "f5,R,shift+r", "refresh", "Count again", "Statistics", key_display="R"),)
 
 _ASK = (
     Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask", False),
@@ -328,7 +336,7 @@ ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
         *(_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
-        *(_MODELS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
+        *(_MODELS, _STATS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group
 }

@@ -14,7 +14,7 @@ from textual.signal import Signal
 from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
-from ai_router.tui.base import BaseScreen
+from ai_router.tui.finding import ThingProvider
 from ai_router.tui.palette import ActionProvider
 from ai_router.tui.places import PLACES
 from ai_router.tui.running import RunsInSight, next_after
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
-    from ai_router.tui.widgets.runs_strip import Running
     from batch.job import BatchJob
     from batch.options import SamplingOptions
     from batch.running.run import Run, RunHandle
@@ -43,7 +42,7 @@ class RouterApp(App[int]):
 
     TITLE = "ai-router"
     CSS_PATH = "app.tcss"
-    COMMANDS = {ActionProvider}  # noqa: RUF012 - no ClassVar in the base class
+    COMMANDS = {ActionProvider, ThingProvider}  # noqa: RUF012 - no ClassVar in the base class
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("app.help", "app.palette", "app.mouse", "app.runs", "app.quit"),
         Binding("ctrl+q", "quit", show=False, priority=True),
@@ -198,26 +197,17 @@ class RouterApp(App[int]):
         if ended:
             self.jobs_changed.publish(None)
         self.turns.tick()
-        self.in_sight.tick(self._show_runs)
-
-    @property
-    def running(self) -> list[Running]:
-        """What runs just now, here and elsewhere."""
-        return self.in_sight.running
-
-    def _show_runs(self, running: list[Running], waiting: int) -> None:
-        if isinstance(self.screen, BaseScreen):
-            self.screen.show_runs(running, waiting)
+        self.in_sight.tick(self.screen)
 
     def action_next_run(self) -> None:
         """To what is running; from a run, to the next."""
-        if path := next_after(self.running, self.watched):
+        if path := next_after(self.in_sight.running, self.watched):
             self.open_run(path)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Where nothing runs, the key is the screen's own."""
         if action == "next_run":
-            return bool(self.running) and isinstance(self.screen, BaseScreen)
+            return bool(self.in_sight.running) and hasattr(self.screen, "show_runs")
         return super().check_action(action, parameters)
 
     def _notify_end(self, run: Run) -> None:
@@ -347,6 +337,12 @@ class RouterApp(App[int]):
         switch()
         self._mouse_on = not self._mouse_on
         self.notify("The mouse works here again" if self._mouse_on else "The mouse selects text now; m takes it back")
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy what was selected on the screen or in a field, and say how."""
+        from ai_router.tui.clipboard import copy_for
+
+        copy_for(self, text)
 
     def action_help(self) -> None:
         """All keys of this screen."""

@@ -63,7 +63,7 @@ class BaseScreen(Served, Screen[T]):
         with Vertical(id="body"):
             yield from self.compose_body()
         strip = RunsStrip()
-        strip.set_reactive(RunsStrip.jobs, self._others(self.services.running))
+        strip.set_reactive(RunsStrip.jobs, self._others(self.services.in_sight.running))
         strip.set_reactive(RunsStrip.waiting, self.services.turns.waiting)
         strip.display = bool(strip.jobs)
         yield strip

@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ai_router.tui.base import BaseScreen
+from ai_router.tui.services import Services
 
 OSC52_BYTES = 74_000  # more than this, base64-encoded, terminals cut off or ignore
 COMMAND_SECONDS = 3.0
@@ -72,6 +74,17 @@ def _give(argv: Sequence[str], data: bytes) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
+
+
+def copy_for(services: Services, text: str) -> None:
+    """Copy what was selected, in a thread, and say by which way: a terminal multiplexer drops what it is sent."""
+    fallback = services.workspace.outputs / "copied.txt"
+
+    def work() -> None:
+        said = copy(text, services.write_terminal, fallback)
+        services.call_later(services.notify, said, markup=False)
+
+    threading.Thread(target=work, name="copy", daemon=True).start()
 
 
 def copy_from(screen: BaseScreen[Any], text: Callable[[], str]) -> None:

@@ -58,6 +58,8 @@ PLACES: Mapping[str, Place] = {
               _TUI + "setup.menu:BatchMenuScreen", HOME, "5"),
         Place("semantic", "Semantic IDs", "Item features to codes, with trained RQ-VAE models",
               _TUI + "semantic.screen:SemanticIdsScreen", HOME, "6"),
+        Place("stats", "Statistics", "All jobs together: items, tokens, cost, latency, failures",
+              _TUI + "stats.screen:StatsScreen", HOME, "7"),
         Place("file", "Process prompts from file", "One prompt a line, or JSON, JSONL, CSV",
               _TUI + "setup.from_file:FromFileScreen", "batch", "1"),
         Place("manual", "Enter prompts manually", "Type or paste them", _TUI + "setup.manual:ManualScreen",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,11 @@ class RunsInSight:
         """What runs just now, here and elsewhere."""
         return [*running_here(self._app.runs), *self._elsewhere]
 
-    def tick(self, show: Callable[[list[Running], int], object]) -> None:
-        """Look at our own runs and `show` all; other processes are looked for now and then, in a thread."""
+    def tick(self, screen: object) -> None:
+        """Look at our own runs, and show all where the screen has a line for them.
+
+        Other processes are looked for now and then, in a thread.
+        """
         app = self._app
         self._ticks += 1
         if self._ticks % ELSEWHERE_EVERY == 1:
@@ -91,7 +94,8 @@ class RunsInSight:
                     app.call_later(self._take, found)
 
             threading.Thread(target=look, name="runs-elsewhere", daemon=True).start()
-        show(self.running, app.turns.waiting)
+        if show := getattr(screen, "show_runs", None):
+            show(self.running, app.turns.waiting)
 
     def _take(self, found: list[Running]) -> None:
         runs = self._app.runs

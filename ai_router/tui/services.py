@@ -53,6 +53,15 @@ class JobQueue(Protocol):
         ...
 
 
+class InSight(Protocol):
+    """The jobs that run."""
+
+    @property
+    def running(self) -> Sequence[Running]:
+        """Those of just now, here and elsewhere."""
+        ...
+
+
 class Services(Protocol):
     """What lives as long as the program: the workspace, the models, the runs, the ways to other screens."""
 
@@ -67,8 +76,8 @@ class Services(Protocol):
         ...
 
     @property
-    def running(self) -> Sequence[Running]:
-        """What runs just now, here and elsewhere."""
+    def in_sight(self) -> InSight:
+        """What every screen says of the jobs that run."""
         ...
 
     @property

@@ -174,7 +174,7 @@ class ReuseEngine:
                 waiting.append(item.id)
             elif (known := self._answers.get(key)) is not None:
                 answer, model, whose = known
-                out.put_nowait(self._again(item.id, answer, model, whose))
+                out.put_nowait(self._repeated(item.id, answer, model, whose))
             else:
                 self._first[key] = []
                 self._keys[item.id] = key
@@ -189,12 +189,12 @@ class ReuseEngine:
         error, answer = response.error, response.data
         if error is None and answer is not None and answer.text.strip():
             self._answers.put(key, response)
-            return [response, *(self._again(one, answer, response.model, response.id) for one in waiting)]
+            return [response, *(self._repeated(one, answer, response.model, response.id) for one in waiting)]
         shared = error is not None and error.error_class is ErrorClass.PERMANENT
         again = replace(response, data=None, tokens_input=0, tokens_output=0, cost=0, retry_in=None if shared else 0.0)
         return [response, *(replace(again, id=one) for one in waiting)]
 
-    def _again(self, item_id: ItemId, answer: Answer, model: str | None, whose: object) -> Response:
+    def _repeated(self, item_id: ItemId, answer: Answer, model: str | None, whose: object) -> Response:
         self.reused += 1
         return BatchResponse(
             item_id, Answer(answer.text, {**(answer.extra or {}), "reused": whose}), cost=0, model=model

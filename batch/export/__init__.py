@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,6 +22,7 @@ __all__ = [
     "atomic_file",
     "default_output",
     "export",
+    "export_beside",
     "find_format",
     "is_checkpoint",
 ]
@@ -39,13 +40,14 @@ def export(
     clip: int | None = None,
     inert_csv: bool = True,
     forbidden: Iterable[Path] = (),
+    new: bool = False,
 ) -> int:
     """Write results, in the order they come, to a file or to standard output ("-"); returns how many there were.
 
     The file appears whole or not at all. `clip` shortens the texts of a CSV to so many characters; `inert_csv` puts
     an apostrophe before cells that a spreadsheet would take for a formula. On a terminal what it would obey is shown
-    instead. `forbidden` are files never to replace,
-    beside any checkpoint. Raises ValueError for an unknown format, ExportError for what cannot be written.
+    instead. `forbidden` are files never to replace, beside any checkpoint; `new`: no file is, and FileExistsError says
+    that there is one. Raises ValueError for an unknown format, ExportError for what cannot be written.
     """
     chosen = find_format(format)
     if chosen.kind and (job.kind != chosen.kind or job.checkpoint_file is None):
@@ -57,7 +59,7 @@ def export(
     rows = -2  # the first and the last piece are no rows
     with (
         explained("standard output" if to_stdout else output),
-        nullcontext(sys.stdout.buffer) if to_stdout else atomic_file(Path(output), forbidden=kept) as file,
+        nullcontext(sys.stdout.buffer) if to_stdout else atomic_file(Path(output), forbidden=kept, new=new) as file,
     ):
         shown = chosen.inert if file.isatty() else None  # "-", /dev/stdout or /dev/tty: a terminal obeys what it gets
         pending: list[str] = []
@@ -73,6 +75,27 @@ def export(
         file.write("".join(pending).encode("utf-8"))
         file.flush()
     return rows
+
+
+def export_beside(
+    job: BatchJob,
+    results: Callable[[], Iterable[BatchResult]],
+    format: str,  # noqa: A002
+    outputs_dir: Path,
+    *,
+    clip: int | None = None,
+    inert_csv: bool = True,
+) -> tuple[Path, int]:
+    """`export` under the default name; the file and how many results it holds.
+
+    Where another process took the name in the meantime, `results` are read again for the next one.
+    """
+    while True:
+        path = default_output(job, format, outputs_dir)
+        try:
+            return path, export(job, results(), path, format, clip=clip, inert_csv=inert_csv, new=True)
+        except FileExistsError:
+            continue
 
 
 def default_output(job: BatchJob, format: str, outputs_dir: Path) -> Path:  # noqa: A002

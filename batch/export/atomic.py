@@ -26,10 +26,13 @@ _LONGEST_NAME = 100  # characters of the target's name in the temporary one: a n
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, *, forbidden: Iterable[Path] = (), private: bool = False) -> Iterator[BinaryIO]:
+def atomic_file(
+    path: Path, *, forbidden: Iterable[Path] = (), private: bool = False, new: bool = False
+) -> Iterator[BinaryIO]:
     """A file to write that replaces `path` at the end of the block; if the block fails, nothing has changed.
 
-    `private`: nobody but its owner may read it, from the first byte on. A missing folder is made. A symbolic link
+    `private`: nobody but its owner may read it, from the first byte on. `new`: FileExistsError, of the block's end,
+    where there is a file by then. A missing folder is made. A symbolic link
     stays one: what it points to is replaced. A pipe or a device is written to directly. Raises ExportError, its text
     one sentence.
     """
@@ -55,11 +58,27 @@ def atomic_file(path: Path, *, forbidden: Iterable[Path] = (), private: bool = F
             if mode is not None:
                 with contextlib.suppress(OSError):  # someone else's file in a shared folder
                     os.chmod(temporary, stat.S_IMODE(mode) & (0o700 if private else 0o7777))
-            os.replace(temporary, target)
+            if new:
+                _appear(temporary, target)
+            else:
+                os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
+
+
+def _appear(temporary: Path, target: Path) -> None:
+    """Give a whole file its name, which nobody may have taken; FileExistsError where somebody has."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: an empty file takes the name first
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        os.replace(temporary, target)
+    else:
+        temporary.unlink()
 
 
 def check_target(path: Path, forbidden: Iterable[Path] = ()) -> None:
@@ -100,7 +119,7 @@ def explained(path: Path | str) -> Iterator[None]:
     """Turn what the operating system says about a file that cannot be written into a sentence."""
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, FileExistsError):
         raise
     except OSError as error:
         failed = ExportError(_explain(path, error))

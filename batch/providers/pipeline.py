@@ -74,10 +74,10 @@ class BatchInferencePipeline(ABC):
     def wait_for_completion(
         self, job: ProviderJob, poll_interval: float = 30.0, timeout: float | None = None
     ) -> ProviderJob:
-        """Look until the batch is over, or raise TimeoutError after so many seconds."""
+        """Look until the batch is over, or stands still until somebody helps; TimeoutError after so many seconds."""
         limit = None if timeout is None else time.monotonic() + timeout
         job = self.get_batch_status(job)
-        while not job.over:
+        while not job.over and job.state.lower() != "paused":
             if limit is not None and time.monotonic() + poll_interval > limit:
                 raise TimeoutError(f"{job.name} is {job.state} after {timeout:g} s; look again with get_batch_status")
             time.sleep(poll_interval)

@@ -62,10 +62,18 @@ def test_a_file_that_may_not_be_read(program: Program) -> None:
     assert refused(program, "run", path) == f"No permission to read {path}"
 
 
+def test_a_folder_that_is_named_like_a_model_is_pointed_at(program: Program) -> None:
+    (program.home / "qwen").mkdir()
+    said = refused(program, "run", program.prompts("x"), "--model", "qwen")
+    assert said == f"Unknown model: qwen; if you mean what lies here, write .{os.sep}qwen"
+    assert "no config.json" in refused(program, "run", program.prompts("x"), "--model", f".{os.sep}qwen")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--model", "quik"], "Unknown model: quik; did you mean quick?"),
+        (["--model", "./quik"], "Unknown model: ./quik; there is no such folder or file"),
         (["--format", "parquett"], "Unsupported format: parquett; use one of json, csv, jsonl, openai"),
         (["--output", "answers.txt"], "answers.txt does not say which format to write; add --format"),
         (["--input-format", "xml"], "Unsupported input format: xml; use one of txt, json, jsonl, csv"),

@@ -129,6 +129,9 @@ def test_models_that_are_gone_get_nothing(other: Program) -> None:
         ([{"match": {"max_tokens": "many"}, "use": "other"}], "match.max_tokens is a whole number of tokens"),
         ([{"use": "other", "check": {"json": True}}], "a check needs a second model"),
         ([{"use": "other"}, {"use": "quick"}], "line 3: this route matches everything"),
+        ([{"use": "other", "pass_filtered": True}], "pass_filtered needs a second model that answers then"),
+        ([{"use": "other", "lane": "bath"}], "line 3: lane is batch, now, auto, not bath"),
+        ([{"use": "other", "lane": "batch"}], "lane is for a provider's model; other runs on cores:open_core"),
     ],
 )
 def test_routes_that_cannot_be(other: Program, routes: list[dict[str, Any]], said: str) -> None:
@@ -231,6 +234,12 @@ def test_fallbacks_that_cannot_be(other: Program, fallback: dict[str, list[str]]
     assert said in other.err and not other.files()
 
 
+def test_a_category_that_no_route_serves_is_said(other: Program) -> None:
+    route(other, {"match": {"category": "creative"}, "use": "other"})
+    assert other("route", other.prompts("Write a poem about the sea.", "What is 3 * 8?")) == 0
+    assert "No route serves math (1): evidence decides" in other.out
+
+
 def test_all_lanes_down(other: Program) -> None:
     route(other, {"use": ["quick", "other"]})
     other.down = {"quick", "other"}
@@ -262,3 +271,21 @@ def test_a_share_explores_and_says_so(other: Program) -> None:
     assert 8 <= explored <= 36 and plan["models"]["other"] > 160
     assert {row["model"] for row in plan["reasons"] if "explores" in row["why"]} == {"quick", "other"}
     assert other("route", path, "--json") == 0 and json.loads(other.out)["models"] == {"other": 200}
+
+
+def test_scored_jobs_are_evidence_once_and_again_when_they_have_grown(other: Program) -> None:
+    rows = [{"prompt": f"{n} + 1", "completion": f"{n} + 1"} for n in range(12)]
+    rows[3] = {"prompt": "fail once", "completion": "x"}
+    path = other.home / "test.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = ["dataset", "run", "--test-file", path, "--model-path"]
+    assert other(*run, "quick", "--output-file", "a.jsonl") == 1
+
+    def known() -> dict[str, tuple[int, float]]:
+        assert other("evidence", "--json") == 0
+        return {row["model"]: (row["n"], row["right"]) for row in json.loads(other.out) if not row["category"]}
+
+    assert known() == {"quick": (11, 11)} == known(), "what failed is neither right nor wrong"
+    other.answers_of["other"] = {f"{n} + 1": "wrong" for n in range(6)}
+    assert other(*run, "other", "--output-file", "b.jsonl") == 1
+    assert known() == {"quick": (11, 11), "other": (11, 6)}

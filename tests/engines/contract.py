@@ -7,7 +7,9 @@ request that takes a while (`slow`), so that something is in flight when a test 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ from batch.running.progress import RunState
 
 Item = BatchItem[Request]
 Response = BatchResponse[Answer]
+
+
+class Watched(Request):
+    """A request that can be seen to go."""
 
 
 class Contract:
@@ -126,6 +132,39 @@ class Contract:
             assert dict(engine.partial_texts()) == {}
             got = await self.answered(engine, [self.quick(n) for n in range(5)])
         assert len(got) == 5
+
+    async def test_what_was_abandoned_answers_nobody_later(self, engine: Engine[Request, Answer]) -> None:
+        """The next call's items have the same ids and ask for something else."""
+        before = [self.quick(0), *(self.slow(n) for n in range(1, self.count))]
+        after = [self.quick(self.count + n) for n in range(self.count)]
+
+        async def items() -> AsyncIterator[Item]:
+            for number, request in enumerate(before):
+                yield BatchItem(number, request)
+
+        async with (
+            asyncio.timeout(60),
+            closing_answers(engine.answer(items(), self.desk(before))) as answers,
+        ):
+            await anext(answers)
+        await self.answered(engine, after)  # looks at each answer
+
+    async def test_what_was_answered_is_held_no_longer(self, engine: Engine[Request, Answer]) -> None:
+        held: list[weakref.ref[Request]] = []
+
+        async def items() -> AsyncIterator[Item]:
+            for number in range(self.count):
+                request = Watched(self.quick(number).text, self.quick(number).extra)
+                held.append(weakref.ref(request))
+                yield BatchItem(number, request)
+
+        async with asyncio.timeout(60), closing_answers(engine.answer(items(), MemoryDesk({}))) as answers:
+            async for response in answers:
+                assert response.error is None
+        del response
+        gc.collect()
+        alive = sum(request() is not None for request in held)
+        assert len(held) == self.count and alive <= self.count // 3  # the last ones may stand in idle threads' frames
 
     async def test_a_source_that_fails_is_heard(self, engine: Engine[Request, Answer]) -> None:
         async def items() -> AsyncIterator[Item]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,22 @@ pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from batch.engines.torch import int4, linear, native, precision  # noqa: E402
+from batch.engines.torch import int4, linear, native, precision, verdicts  # noqa: E402
 from batch.engines.torch.engine import open_core  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
 needs_int4 = pytest.mark.skipif(not int4.has_int4(), reason="no four-bit product here")
 needs_int8 = pytest.mark.skipif(not linear.has_int8(), reason="no int8 product here")
+
+
+@pytest.fixture(autouse=True)
+def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where verdicts of these tests are kept."""
+    folder = tmp_path / "trials"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setattr(verdicts, "_folder", lambda: folder)
+    return folder
 
 
 @needs_int4
@@ -32,6 +43,7 @@ def test_int4_is_the_rounded_weight(bias: bool, dtype: Any) -> None:
     torch.manual_seed(5)
     layer = torch.nn.Linear(96, 48, bias=bias, dtype=dtype)
     quick = int4.Int4Linear(layer)
+    coarse = 0 if isinstance(quick.product, int4.TorchProduct) else 2e-2  # where rows are rounded too
     with torch.inference_mode():
         rounded = quick(torch.eye(96, dtype=dtype)).float() - (layer.bias.float() if bias else 0)  # its weights, turned
         weight = layer.weight.float()
@@ -43,6 +55,8 @@ def test_int4_is_the_rounded_weight(bias: bool, dtype: Any) -> None:
         assert together.dtype == dtype and together.shape == (7, 48)
         for i in range(7):
             torch.testing.assert_close(quick(x[i : i + 1])[0], together[i], rtol=1e-4, atol=1e-5)
+        plain = x.float() @ rounded + (layer.bias.float() if bias else 0)
+        torch.testing.assert_close(together.float(), plain, rtol=0, atol=2e-2 + coarse)
         x[2, 5] = float("nan")
         broken = quick(x)
     assert broken[2].isnan().all() and not broken[[0, 1, 3, 4, 5, 6]].isnan().any()
@@ -53,7 +67,9 @@ def test_int4_is_the_rounded_weight(bias: bool, dtype: Any) -> None:
 )
 def test_the_demo_model_answers_in_every_precision(name: str) -> None:
     core = open_core({"path": str(DEMO), "precision": name}, SamplingOptions(max_tokens=48), 4)
-    assert core.about["precision"] == name and core.about["batching"] == "together" and "notes" not in core.about
+    assert core.about["precision"] == name and core.about["batching"] == "together"
+    notes = core.about.get("notes", [])
+    assert [note.partition(":")[0] for note in notes] == ([f"{name} as asked"] if name in ("int8", "int4") else [])
     for i, text in enumerate(["What is a stack?", "What is a deadlock?", "[FIX] 私は学生ですだ。"]):
         core.submit(BatchItem(i, Request(text)))
     found: dict[Any, str] = {}
@@ -105,15 +121,40 @@ def test_a_small_model_stays_as_it_is(qwen3: Path) -> None:
 
 
 @needs_int8
-def test_auto_takes_int8_where_a_trial_accepts_it_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_int8_where_a_trial_accepts_it_and_says_so(trials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "LARGE", 1_000_000)
     monkeypatch.setattr(precision, "_int8_in_hardware", lambda: True)
     # The demo model knows nothing of the trial's text, so its likeliest tokens there are near to each other.
     monkeypatch.setattr(precision, "LEAST_AGREEMENT", 0.7)
     monkeypatch.setattr(precision, "MOST_PERPLEXITY", 1.2)
+    monkeypatch.setattr(precision, "MOST_DIVERGENCE", 0.2)
     loaded = load(DEMO)
     assert loaded.about["precision"] == "int8"
     assert loaded.about["notes"][0].startswith("int8 by auto: ") and "as in fp32" in loaded.about["notes"][0]
+    # The next load has it from the verdict that was kept, and says the same.
+    assert len(list(trials.iterdir())) == 1
+    monkeypatch.setattr(precision, "settle", None)
+    again = load(DEMO)
+    assert (again.about["precision"], again.about["notes"]) == ("int8", loaded.about["notes"])
+    (kept,) = trials.iterdir()
+    for damaged in (b"", b"[]", b'{"precision": 8, "said": ""}', b"\xff"):
+        kept.write_bytes(damaged)
+        assert verdicts.find(kept.stem) is None
+
+
+@needs_int8
+def test_int8_that_was_asked_for_says_what_it_costs() -> None:
+    exact, asked = load(DEMO, "fp32"), load(DEMO, "int8")
+    found = re.fullmatch(r"int8 as asked: (.*)% of tokens as in fp32, perplexity ×(.*), KL .*", asked.about["notes"][0])
+    assert found
+    ids = torch.tensor([precision.trial_text(exact.tokenizer)])
+    with torch.inference_mode():
+        logits = [loaded.model(input_ids=ids, use_cache=False).logits[0].float() for loaded in (exact, asked)]
+    same = float((logits[0].argmax(1) == logits[1].argmax(1)).float().mean())
+    losses = [float(torch.nn.functional.cross_entropy(x[:-1], ids[0, 1:])) for x in logits]
+    assert float(found[1]) == pytest.approx(100 * same, abs=0.6)
+    assert float(found[2]) == pytest.approx(math.exp(losses[1] - losses[0]), abs=0.005)
+    assert "fp32" not in str(exact.about.get("notes", ""))
 
 
 @needs_int8
@@ -146,6 +187,7 @@ def test_auto_takes_bf16_where_the_weights_are_stored_so(monkeypatch: pytest.Mon
     monkeypatch.setattr(precision, "_int8_in_hardware", lambda: False)
     monkeypatch.setattr(precision, "_bf16_in_hardware", lambda: True)
     monkeypatch.setattr(precision, "LEAST_AGREEMENT", 0.7 if accepted else 1.01)
+    monkeypatch.setattr(precision, "MOST_DIVERGENCE", 0.2)
     loaded = fused(DEMO)
     assert precision.settle(loaded.model, loaded.tokenizer, "float16") == ("fp32", "")
     name, quality = precision.settle(loaded.model, loaded.tokenizer, "bfloat16")
@@ -163,3 +205,18 @@ def test_the_comparison() -> None:
     assert agreement == pytest.approx(39 / 40) and perplexity != 1.0
     changed[5] = float("nan")
     assert precision.compare(exact, changed, ids)[1] == float("inf")
+
+
+def test_a_verdict_is_of_one_state_of_the_files(tmp_path: Path, trials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"one")
+    first = verdicts.key([weights], 1)
+    verdicts.keep(first, "int8", "said")
+    assert verdicts.find(first) == ("int8", "said") and verdicts.find("") is None
+    assert verdicts.key([weights], 2) != first and verdicts.key([tmp_path / "gone"], 1) == ""
+    weights.write_bytes(b"other")
+    assert verdicts.find(verdicts.key([weights], 1)) is None
+    monkeypatch.setattr(verdicts, "MOST", 3)
+    for i in range(5):
+        verdicts.keep(f"name{i}", "fp32", "said")
+    assert len(list(trials.iterdir())) == 3

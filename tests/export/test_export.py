@@ -9,7 +9,9 @@ import json
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch.errors import ExportError
-from batch.export import FORMATS, default_output, export, is_checkpoint
+from batch.export import FORMATS, default_output, export, export_beside, is_checkpoint
 from batch.job import BatchJob, BatchResult, JobStatus
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -351,6 +353,36 @@ def test_default_output_never_hides_a_file(tmp_path: Path) -> None:
         export(job, [], path)
     job.checkpoint_file = tmp_path / "batch_abc123de.csv"
     assert default_output(job, "csv", tmp_path) == tmp_path / "batch_abc123de-2.csv"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_exports_that_choose_the_same_name_at_the_same_moment_each_get_a_file(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    job, ready = make_job(), threading.Barrier(4)
+
+    def write(number: int) -> tuple[Path, int]:
+        first = True
+
+        def results() -> Iterator[BatchResult]:
+            nonlocal first
+            if first:  # all have chosen a name, none has written
+                first = False
+                ready.wait(10)
+            return iter(make_results()[: number + 1])
+
+        return export_beside(job, results, "jsonl", tmp_path)
+
+    with ThreadPoolExecutor(4) as pool:
+        done = dict(pool.map(write, range(4)))
+    assert len(done) == 4 and {len(path.read_text().splitlines()) for path in done} == {1, 2, 3, 4}
+    assert sorted(tmp_path.iterdir()) == sorted(done)
+    assert all(len(path.read_text().splitlines()) == count for path, count in done.items())
 
 
 def test_a_checkpoint_is_known_wherever_its_keys_lie(tmp_path: Path) -> None:

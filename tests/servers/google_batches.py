@@ -110,6 +110,9 @@ class GoogleBatches:
         """At once: Google's endpoint of OpenAI's shape."""
         return self.openai_chat(query=query, data=data)  # type: ignore[attr-defined]
 
+    def gemini_models(self, *, query: dict[str, str], data: bytes) -> Any:
+        return {"models": [{"name": f"models/{name}"} for name in ("tiny-1", "tiny-2")]}
+
     # -- Vertex AI
 
     def vertex_create(self, *, query: dict[str, str], data: bytes) -> Any:
@@ -196,6 +199,7 @@ GOOGLE_ROUTES = [
     (r"GET /g/v1/(batches/\w+)", "gemini_get"),
     (r"POST /g/v1/(batches/\w+):cancel", "gemini_cancel"),
     (r"GET /g/v1/files/out-(\w+):download", "gemini_download"),
+    (r"GET /g/v1/models", "gemini_models"),
     (r"POST /g/v1beta/openai/chat/completions", "gemini_chat"),
     (rf"POST {_JOBS}", "vertex_create"),
     (rf"GET {_JOBS}", "vertex_list"),

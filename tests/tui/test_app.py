@@ -380,3 +380,14 @@ def test_a_real_terminal(workspace: Workspace, tmp_path: Path) -> None:
         assert log.read_text().strip() == "0"
     finally:
         subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
+
+
+async def test_what_is_selected_is_copied_and_said_how(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal multiplexer the terminal's own way is dropped without a word."""
+    copied: list[str] = []
+    monkeypatch.setattr("ai_router.tui.clipboard.copy", lambda text, *_: copied.append(text) or "Copied with tmux")
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        app.copy_to_clipboard("some text")
+        await until(pilot, lambda: any(note.message == "Copied with tmux" for note in app._notifications))
+        assert copied == ["some text"]

@@ -87,7 +87,7 @@ async def test_arrows_and_enter(workspace: Workspace) -> None:
     async with app.run_test() as pilot:
         await pilot.press("down", "up", "up", "j", "enter")
         await on_screen(pilot, ModelsScreen)
-        await pilot.press("escape", "end", "k", "k", "right")
+        await pilot.press("escape", "end", "k", "k", "k", "right")
         await on_screen(pilot, BatchMenuScreen)
 
 

@@ -6,18 +6,25 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from driving import on_screen, until
+from driving import on_screen, shown, until
+from stored import make_job
 from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.widgets import Input
 
+from ai_router.memory import Memory
+from ai_router.presets import Preset, keep_preset
+from ai_router.recent import known_files, note_file
 from ai_router.settings import Workspace
 from ai_router.tui.actions import ACTIONS
 from ai_router.tui.app import RouterApp
+from ai_router.tui.finding import read_things
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.palette import places
 from ai_router.tui.places import PLACES, anywhere, on_menu
+from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.semantic.screen import SemanticIdsScreen
+from batch.checkpoint.about import About, write_about
 
 WITH_SCREEN = [name for name, place in PLACES.items() if place.screen]
 
@@ -57,3 +64,31 @@ def test_no_two_actions_of_a_group_read_the_same_in_the_palette() -> None:
         if action.group in ("Run", "Jobs", "Results", "Reading", "Models", "Ask", "Settings", "Batch", "Menu")
     )
     assert not [name for name, count in named.items() if count > 1]
+
+
+async def test_the_palette_finds_jobs_files_models_and_presets(workspace: Workspace) -> None:
+    path = make_job(workspace.checkpoints, ["a"], {0: "x"}, job_id="12345678")
+    write_about(path, About("first try"))
+    (workspace.root / "data").mkdir()
+    old, new = workspace.root / "old.txt", workspace.root / "data" / "questions.jsonl"
+    for file in (old, new, workspace.root / "image.png"):
+        file.write_text("x")
+    note_file(workspace, new)
+    keep_preset(Memory(workspace.checkpoints), "short", Preset({"max_tokens": 4}))
+    assert known_files(workspace) == [new, old]
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await on_screen(pilot, MenuScreen)
+        groups = {name: [label for label, _, _ in found] for name, found in read_things(app).items()}
+        assert groups["jobs"] == ["Job: first try 12345678"] and "Model: demo" in groups["models"]
+        assert groups["files"] == ["File: questions.jsonl", "File: old.txt"] and groups["presets"] == ["Preset: short"]
+        await pilot.press("colon")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        app.screen.query_one(Input).value = "first try"
+        await until(pilot, lambda: "Job: first try" in shown(app))
+        await pilot.press("enter")
+        if isinstance(app.screen, CommandPalette):
+            await pilot.press("enter")
+        await on_screen(pilot, ResultsScreen)
+        {label: call for label, _, call in read_things(app)["presets"]}["Preset: short"]()
+        assert app.ask_options is not None and app.ask_options.max_tokens == 4

@@ -43,14 +43,17 @@ class Conversation:
     chat: int | None = None  # None before its first turn
     title: str = ""
     turns: list[Turn] = field(default_factory=list)
+    whys: dict[int, str] = field(default_factory=dict)  # why a turn of this session had its model, by its place
     _told: bool = False
 
-    def take(self, asking: Asking, options: Mapping[str, Any]) -> None:
+    def take(self, asking: Asking, options: Mapping[str, Any], why: str = "") -> None:
         """Add what was asked and answered, on disk too."""
         turn = Turn(
             asking.prompt, asking.text, asking.model, asking.error or None, asking.tokens_input, asking.tokens_output,
             asking.duration or 0.0,
         )  # fmt: skip
+        if why:
+            self.whys[len(self.turns)] = why
         self.turns.append(turn)
         try:
             if self.chat is None:
@@ -73,7 +76,7 @@ class Conversation:
 
     def begin(self) -> None:
         """A new chat."""
-        self.chat, self.title, self.turns = None, "", []
+        self.chat, self.title, self.turns, self.whys = None, "", [], {}
 
     def open(self, chat: Chat, turns: Sequence[Turn]) -> None:
         """Go on with one of before."""
@@ -113,8 +116,9 @@ class Conversation:
     def blocks(self, *, unfolded: bool) -> list[Block]:
         """The turns as they are shown."""
         blocks: list[Block] = []
-        for turn in self.turns:
-            blocks += [Block(f"❯ {turn.prompt}", "accent"), Block("")]
+        for place, turn in enumerate(self.turns):
+            why = [Block(f"→ {self.whys[place]}", "muted")] if place in self.whys else []
+            blocks += [Block(f"❯ {turn.prompt}", "accent"), *why, Block("")]
             blocks += answer_blocks(turn.answer, unfolded=unfolded) if turn.answer else []
             if turn.error:
                 blocks.append(Block(f"✗ {turn.error}", "error"))

@@ -229,7 +229,8 @@ class AskScreen(ChattingAsk):
         if asking.over:
             if self._auto is not None:
                 self._auto.heard(asking)
-            self.conversation.take(asking, options_dict(self._options()))
+            why = self._auto.why if self._auto is not None else ""
+            self.conversation.take(asking, options_dict(self._options()), why)
             self._shown = "over"
             self._show_answer()
             self._show_end(asking)

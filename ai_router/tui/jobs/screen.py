@@ -33,7 +33,7 @@ EMPTY = {
 NO_MATCH = "No job has that text.\n\nEscape shows all jobs again."
 COLUMNS: tuple[tuple[Column, Callable[[JobLine], Any]], ...] = (
     (Column("Status", 12), lambda line: line.status[0][2:]),
-    (Column("Job", 8, from_width=60), lambda line: line.info.job_id),
+    (Column("Job", 8, from_width=70), lambda line: line.info.job_id),
     (Column("Prompts", flex=3), lambda line: line.title.lower()),
     (Column("Model", flex=2, from_width=84), lambda line: line.info.model_id.lower()),
     (Column("Done", 13, right=True), lambda line: line.info.total),

@@ -193,9 +193,12 @@ class ExportDialog(Dialog[Path]):
         inert_csv = self.query_one("#export-inert", ChoiceLine).value == "inert"
         job, target, kind = self._job, self._target(), self._format
         clip = int(clip_text) if clip_text else None
-        self._background(lambda: self._write(job, target, kind, part, clip, inert_csv))
+        new = not target.exists()  # nobody was told that a file would be replaced
+        self._background(lambda: self._write(job, target, kind, part, clip, inert_csv, new))
 
-    def _write(self, job: BatchJob, target: Path, kind: str, part: str, clip: int | None, inert_csv: bool) -> None:
+    def _write(
+        self, job: BatchJob, target: Path, kind: str, part: str, clip: int | None, inert_csv: bool, new: bool
+    ) -> None:
         from batch.checkpoint import CheckpointStore
         from batch.errors import BatchError
         from batch.export import export
@@ -204,7 +207,12 @@ class ExportDialog(Dialog[Path]):
             with CheckpointStore(self.path) as store:
                 results = self._watched(store.iter_results(part=cast("Part", part)))
                 fresh = store.job()
-                rows = export(fresh, results, target, kind, clip=clip, inert_csv=inert_csv)
+                rows = export(fresh, results, target, kind, clip=clip, inert_csv=inert_csv, new=new)
+        except FileExistsError:
+            self.app.call_later(
+                self._wrote, None, f"{target.name} was made by somebody else meanwhile: choose another name"
+            )
+            return
         except (BatchError, OSError, ValueError) as error:
             self.app.call_later(self._wrote, None, str(error))
             return

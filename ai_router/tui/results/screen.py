@@ -16,6 +16,7 @@ from textual.widgets import Input
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
+from ai_router.tui.results.bench import BenchResults, JobsPane
 from ai_router.tui.results.data import (
     Counts,
     RowData,
@@ -32,7 +33,6 @@ from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.parts import PARTS, PartTabs
 from ai_router.tui.results.query import HELP as QUERY_HELP
 from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_title
-from ai_router.tui.results.taking import TakingResults
 from ai_router.tui.widgets.table import Row, VirtualTable
 from ai_router.tui.widgets.text import count, plural
 from ai_router.tui.widgets.text_view import TextView
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from batch.job import BatchJob, BatchResult
 
 LIVE_SECONDS = 1.0
+BENCH_EVERY = 4  # looks at the job: one at all of them
 EMPTY = {
     "all": "This job holds no prompts.",
     "done": "No answers yet.\n\nPress r to run what is missing.",
@@ -50,7 +51,7 @@ EMPTY = {
 }
 
 
-class ResultsScreen(TakingResults):
+class ResultsScreen(BenchResults):
     """Opens at once, whatever the length of the job; goes on with it while it runs."""
 
     CSS_PATH = "screen.tcss"
@@ -59,7 +60,8 @@ class ResultsScreen(TakingResults):
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
-        *bind("results.mark", "results.copy_as", "results.again", "app.back"),
+        *bind("results.mark", "results.copy_as", "results.again", "results.zoom", "results.panes", "results.wider"),
+        *bind("results.narrower", "app.back"),
     ]
 
     def __init__(self, path: Path, part: Part = "all") -> None:
@@ -72,6 +74,7 @@ class ResultsScreen(TakingResults):
         self._ids: Sequence[int] | None = None  # None: every item, by its number
         self._search: Search | None = None
         self._pages: PageReader[RowData] | None = None
+        self._looks = 0
         self._stale = False  # what is shown may have changed since it was read
 
     def compose_body(self) -> ComposeResult:
@@ -87,10 +90,12 @@ class ResultsScreen(TakingResults):
             preview = TextView(id="results-preview", classes="panel")
             preview.border_title = "Text"
             yield preview
+            yield JobsPane(id="bench")  # docked at the left
 
     def on_mount(self) -> None:
         """Open the job in a thread."""
         self.query_one(VirtualTable).focus()
+        self.begin_bench()
         self._open()
 
     def on_unmount(self) -> None:
@@ -102,6 +107,8 @@ class ResultsScreen(TakingResults):
 
     def on_resize(self) -> None:
         """The text may be shown from now on."""
+        self._lay_out_panes()
+        self.call_after_refresh(self.read_bench)
         if self._job is not None:
             self.call_after_refresh(self._show_text)
 
@@ -150,6 +157,9 @@ class ResultsScreen(TakingResults):
         if self.is_current and self._job is not None and not self.working("counts"):
             path = self.path
             self.in_thread(lambda: read_counts(path), self._counted, group="counts")
+            self._looks += 1
+            if self._looks % BENCH_EVERY == 1:
+                self.read_bench()
 
     def _counted(self, counts: Counts) -> None:
         if counts != self._counts:
@@ -263,7 +273,7 @@ class ResultsScreen(TakingResults):
             return self._job is not None and SCORE in kind_of(self._job.kind).actions
         return True
 
-    @on(VirtualTable.Highlighted)
+    @on(VirtualTable.Highlighted, "#results")
     def _moved(self) -> None:
         self._show_text()
 
@@ -282,7 +292,7 @@ class ResultsScreen(TakingResults):
         preview.show(*result_blocks(result, self.words))
         preview.border_title = f"# {count(result.prompt_index + 1)} · {result_title(result)}"
 
-    @on(VirtualTable.Selected)
+    @on(VirtualTable.Selected, "#results")
     def _selected(self, event: VirtualTable.Selected) -> None:
         ids = range(self._counts.total) if self._ids is None else self._ids
         self.app.push_screen(ReadingScreen(self.path, ids, event.index, self.crumbs, self.words), self._come_back)

@@ -277,6 +277,8 @@ class RunScreen(AwayActions):
         current = asked if now - when < FORGET_SECONDS else self.snapshot.concurrency
         wanted = max(1, current + sign * max(1, (current - (sign < 0)) // 16))
         self._wanted = (wanted, now)
+        if wanted != current:
+            self.notify(f"{current:,} → {wanted:,} at once", timeout=2)
         self._steer(lambda handle: handle.set_concurrency(wanted))
 
     def action_resume(self) -> None:

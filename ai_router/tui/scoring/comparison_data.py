@@ -119,11 +119,11 @@ class Comparing:
             if self._stopped:
                 scorer.stop()
 
-            def tell(scorer: Scorer = scorer, number: int = number) -> None:
+            def progress(scorer: Scorer = scorer, number: int = number) -> None:
                 self.text = f"run {number} of 2: {scorer.text}"
                 progress()
 
-            done.append(scorer.run(tell))
+            done.append(scorer.run(progress))
         self.text = "comparing"
         progress()
         return Compared(*done)

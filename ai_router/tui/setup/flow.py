@@ -22,8 +22,11 @@ class FlowScreen(BaseScreen[None]):
 
     def enter_run(self, path: Path) -> None:
         """Show the run, with the place before the first step behind it."""
-        app = self.app
-        with app.batch_update():
-            while isinstance(app.screen, FlowScreen):
-                app.pop_screen()
+        with self.app.batch_update():
+            self.leave()
             self.services.open_run(path)
+
+    def leave(self) -> None:
+        """Back to the place before the first step."""
+        while isinstance(self.app.screen, FlowScreen):
+            self.app.pop_screen()

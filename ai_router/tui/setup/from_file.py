@@ -14,6 +14,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Button, Input, Static
 
+from ai_router.recent import note_file
 from ai_router.templates import first_prompts, open_with
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
@@ -333,6 +334,8 @@ class FromFileScreen(FlowScreen):
             return
         from ai_router.tui.setup.choose_model import ChooseModelScreen
 
+        if self.source.path is not None:
+            note_file(self.services.workspace, self.source.path)
         self.app.push_screen(ChooseModelScreen(self.source, self.report.total))
 
     def on_unmount(self) -> None:

@@ -14,6 +14,7 @@ from ai_router import jobs
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.setup.flow import FlowScreen
+from ai_router.tui.setup.remembering import RememberingOptions
 from ai_router.tui.setup.routed import Routed
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
@@ -23,15 +24,17 @@ from batch.options import OptionError, RunOptions, SamplingOptions, build_option
 from batch.sources import Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
+NOW, IN_TURN = "now", "in turn"
+TURN_HELP = "beside what runs here, or after it"
 BACKGROUND_HELP = "go on when this terminal closes"
 
 
-class OptionsScreen(FlowScreen):
+class OptionsScreen(RememberingOptions):
     """Sampling and run options of a new job, and `Start`, which has the focus."""
 
     CSS_PATH = "options.tcss"
     AUTO_FOCUS = "#start"
-    BINDINGS: ClassVar[list[BindingType]] = bind("options.start")
+    BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep")
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class OptionsScreen(FlowScreen):
         self.spec = spec
         self.total = total
         self.busy = ""
+        self._from = ""
         self._job: BatchJob | None = None  # written already, where starting it failed
         self._written = 0
         try:
@@ -62,6 +66,7 @@ class OptionsScreen(FlowScreen):
 
     def compose_body(self) -> ComposeResult:
         """Two groups of options above the buttons."""
+        self._from = self.fill_from_memory()
         with VerticalScroll(id="options", can_focus=False):
             with Vertical(classes="panel group") as answers:
                 answers.border_title = "Answers"
@@ -73,6 +78,11 @@ class OptionsScreen(FlowScreen):
                     yield Static("background", classes="field--label")
                     yield ChoiceLine((NO, YES), id="background")
                     yield Static(BACKGROUND_HELP, classes="muted")
+                if self.services.live_runs():
+                    with Horizontal(id="turn-line"):
+                        yield Static("begin", classes="field--label")
+                        yield ChoiceLine((NOW, IN_TURN), id="turn")
+                        yield Static(TURN_HELP, classes="muted")
         yield Static("", id="help", markup=False)
         with Horizontal(id="buttons"):
             yield Static("", id="busy", markup=False)
@@ -89,7 +99,7 @@ class OptionsScreen(FlowScreen):
         cost = self._cost()
         model = self.routed.name if self.routed else self.spec.name
         begin = f"{plural(self.total, 'prompt')} · {model}{f' · {cost}' if cost else ''}"
-        text = f"{begin} · enter starts, tab changes something"
+        text = f"{begin} · {self._from}enter starts, tab changes something"
         self.query_one("#busy", Static).update(text)
 
     def _cost(self) -> str:
@@ -139,8 +149,10 @@ class OptionsScreen(FlowScreen):
             self.services.show_error(error)
             _ = self.sampling_form.focus_error() or self.run_form.focus_error()
             return
+        self.remember_options()
         plan = self._plan(sampling, run)
         background = self.query_one("#background", ChoiceLine).value == YES
+        in_turn = any(choice.value == IN_TURN for choice in self.query("#turn").results(ChoiceLine))
         self._set_busy("writing prompts")
         app = self.services
 
@@ -155,13 +167,15 @@ class OptionsScreen(FlowScreen):
                     app.workspace, plan, requests, self._progress, self.spec, app.registry
                 )
             self.busy = "starting"
-            if background:
+            if in_turn:
+                app.turns.add(job)
+            elif background:
                 jobs.detach(app.workspace, job)
             else:
                 app.start_run(job, plan)
             return job
 
-        self.in_thread(work, self._started, failed=self._failed, group="start")
+        self.in_thread(work, self._queued if in_turn else self._started, failed=self._failed, group="start")
 
     def _plan(self, sampling: SamplingOptions, run: RunOptions) -> jobs.JobPlan:
         from ai_router.again import JobItems
@@ -179,6 +193,12 @@ class OptionsScreen(FlowScreen):
         self._set_busy("")
         self.source.close()
         self.enter_run(job.checkpoint_file)
+
+    def _queued(self, job: BatchJob) -> None:
+        self._set_busy("")
+        self.source.close()
+        self.leave()
+        self.services.notify(f"Job {job.job_id} begins when what runs here is through", markup=False)
 
     def _failed(self, error: Exception) -> None:
         self._set_busy("")
@@ -201,4 +221,5 @@ class OptionsScreen(FlowScreen):
     def action_back(self) -> None:
         """Not while the job is being written."""
         if not self.busy:
+            self.remember_options()
             super().action_back()

@@ -37,6 +37,7 @@ class Routed:
         from ai_router.routing.planning import plan_file
 
         wish = self.wish if plan.run.budget is None else replace(self.wish, budget=plan.run.budget)
-        made = plan_file(self.router, source.requests(), wish, sampling=plan.sampling)
+        made = plan_file(self.router, source.requests(), wish, sampling=plan.sampling, lane=plan.run.lane)
         plan.chains = {lane: asdict(chain) for lane, chain in made.chains.items()}
+        plan.only = list(self.router.only)
         return made.directed(source.requests())

@@ -18,10 +18,10 @@ from batch.engines.http.alarms import Alarms, said
 from batch.engines.http.client import Client, Lost, NotSent, Outcome, Refused
 from batch.engines.http.errors import ServerError, failure_of, parse_error
 from batch.engines.http.headers import Limits
-from batch.engines.http.native import AnthropicWire, OllamaWire
 from batch.engines.http.pool import Endpoint, Pool
 from batch.engines.http.server import Server
-from batch.engines.http.wire import ChatWire, CompletionsWire, EmbeddingsWire, Reply, Wire, prompt_bytes
+from batch.engines.http.wire import Reply, prompt_bytes
+from batch.engines.http.wires import WIRES
 from batch.engines.local.core import item_sampling
 from batch.engines.pull import side_by_side
 from batch.errors import BatchError, Cause, ErrorClass, Failure, FatalError, PermanentError, classify
@@ -30,13 +30,6 @@ from batch.options import SamplingOptions
 from batch.prices import Usage
 from batch.running.policy import RateLimit, Taking
 
-WIRES: Mapping[str, type[Wire]] = {
-    "chat": ChatWire,
-    "completions": CompletionsWire,
-    "embeddings": EmbeddingsWire,
-    "anthropic": AnthropicWire,
-    "ollama": OllamaWire,
-}
 SHOWN = 16  # requests in flight up to which answers are streamed, so that a person sees them grow
 FIRST_HOLD = 1.0  # seconds that all wait after "too many" where the server names no time; doubles by episode
 LONGEST_HOLD = 60.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, read_config, stay_offline
 from batch.engines.torch.asked import penalty_alone  # which knows nothing of torch
-from batch.engines.torch.troubles import whole  # which knows nothing of torch
+from batch.engines.torch.troubles import whole  # nor does this
 from batch.errors import FatalError, MissingExtraError
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

@@ -17,7 +17,9 @@ from batch.items import Answer, BatchResponse
 CHUNK = 1024  # results read at a time
 YOUNG = 600.0  # seconds within which a batch that is not there may still appear
 EMPTY_LOOKS = 20  # looks at a batch that is over without any result, before a person is asked
-NO_ROOM = ("token_limit", "enqueued", "quota", "rate")  # words of a batch refused for want of room
+UNREADABLE_LOOKS = 3  # the same at results of which lines cannot be read
+# Words of a batch refused for want of room; one refused for want of money says none of them.
+NO_ROOM = ("token_limit", "enqueued", "rate_limit", "rate limit", "too many", "resource_exhausted")
 
 
 class Looks:
@@ -106,10 +108,7 @@ class Looks:
         """Every answer of a batch that is over; then it is settled."""
         ledger = self._ledger
         if not (remote.results or remote.inline) and not remote.untried:
-            looks = int(watched.details.get("empty", 0)) + 1  # over, and nothing there: it comes late
-            await ledger.note(watched, {"empty": looks})
-            if looks >= EMPTY_LOOKS:
-                await ledger.ask(watched, f"batch {remote.id} is over ({remote.word}) and has no results")
+            await self._not_yet(watched, EMPTY_LOOKS, f"batch {remote.id} is over ({remote.word}) and has no results")
             return
         reading = Reading(watched.key, ledger.desk.submission_ids(watched.key))
         costs: Costs = {}
@@ -132,14 +131,29 @@ class Looks:
             return
         finally:
             self._line.doing = ""
-            self.strangers += reading.strangers
-            self.duplicates += reading.duplicates
+        if reading.missing and reading.unreadable:  # they were paid for: another look may find them whole
+            lines = f"{reading.unreadable:,} line{'s' * (reading.unreadable != 1)}"
+            why = f"{lines} of the results of batch {remote.id} cannot be read"
+            await self._not_yet(watched, UNREADABLE_LOOKS, why)
+            return
+        if not (reading.seen or reading.untried or remote.untried):
+            await self._not_yet(watched, EMPTY_LOOKS, f"batch {remote.id} is over ({remote.word}), its results empty")
+            return
+        self.strangers += reading.strangers
+        self.duplicates += reading.duplicates
         untried = bool(reading.missing and (remote.untried or reading.untried))
         await ledger.close(watched, {"ended": remote.word, **reading.report}, untried=untried)
         self._orders.has_room()
         if watched.details.get("cancelled") and reading.missing:
             self.given_up = f"batch {remote.id}"
         self._refused_batch(remote, reading)
+
+    async def _not_yet(self, watched: Watched, most: int, why: str) -> None:
+        """It is over, and its answers are not all there: they may come late; after so many looks a person is asked."""
+        looks = int(watched.details.get("empty", 0)) + 1
+        await self._ledger.note(watched, {"empty": looks})
+        if looks >= most:
+            await self._ledger.ask(watched, why)
 
     def _refused_batch(self, remote: Remote, reading: Reading) -> None:
         """What a batch that was refused as a whole means for the next ones."""

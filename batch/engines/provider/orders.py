@@ -93,6 +93,10 @@ class Orders:
 
     def add(self, item: BatchItem[Request]) -> bool:
         """Write an item's line; False where the file has no room for it. Raises PermanentError where none could."""
+        if item.data.endpoint == "completions":
+            raise PermanentError(
+                "a bare text to go on with is nothing that a provider's batches are asked for; use chat"
+            )
         page = self._line.page
         if self.shard is None:
             self._number += 1
@@ -172,7 +176,7 @@ class Orders:
 
     async def _models(self, refusal: Refused) -> str:
         """What could be asked instead, where the model is unknown."""
-        if not refusal.error.unknown_model:
+        if not refusal.error.unknown_model and refusal.error.status != 404:
             return ""
         with suppress(Exception):
             names = await self._line.call(lambda page: page.models())

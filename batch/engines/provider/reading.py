@@ -19,7 +19,8 @@ class Reading:
     def __init__(self, key: str, ids: Sequence[ItemId]) -> None:
         self.seen = 0
         self.untried = 0  # items that the provider says it never tried
-        self.strangers = 0
+        self.strangers = 0  # unreadable ones too
+        self.unreadable = 0  # lines that are none
         self.duplicates = 0
         self._key, self._ids = key, ids
         self._places = bytearray(len(ids))
@@ -29,6 +30,7 @@ class Reading:
         position = position_of(result.custom_id, self._key, len(self._ids))
         if position is None:
             self.strangers += 1
+            self.unreadable += not result.custom_id and result.failure is not None
             return None
         if self._places[position]:
             self.duplicates += 1

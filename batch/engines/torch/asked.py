@@ -72,9 +72,9 @@ def penalty_alone(folder: Path) -> tuple[float, list[str]]:
         return 1.0, []
     config = SimpleNamespace(**found) if isinstance(found, dict) else SimpleNamespace()
     asked = [name for name, nothing in {**HONOURED, **NOT_HONOURED}.items() if asks(config, name, nothing)]
-    penalty = getattr(config, "repetition_penalty", None)
-    good = isinstance(penalty, (int, float)) and not isinstance(penalty, bool) and penalty > 0 and penalty != 1
-    notes = [f"as the model asks: repetition_penalty {penalty}"] if good else []
-    if lost := [name for name in asked if not (good and name == "repetition_penalty")]:
+    found = getattr(config, "repetition_penalty", None)
+    number = float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) and found > 0 else 1.0
+    notes = [f"as the model asks: repetition_penalty {found}"] if number != 1 else []
+    if lost := [name for name in asked if number == 1 or name != "repetition_penalty"]:
         notes.append(f"not done though the model asks: {said(config, lost)}")
-    return float(penalty) if good and penalty is not None else 1.0, notes + sampled(config)
+    return number, notes + sampled(config)

@@ -30,7 +30,8 @@ def agrees(kernels: Kernels) -> bool:
         (kernels.largest(x), x.argmax(-1), 0),
     ]
     if kernels.panel:
-        checks += _product_checks(kernels, draw)
+        checks += _product_checks(kernels, draw, 8, 51) + _product_checks(kernels, draw, 8, 200)
+        checks += _product_checks(kernels, draw, 4, 96)
     for size in (64, 128, 24):
         for dtype in CACHE_DTYPES:
             checks += _attention_checks(kernels, draw, size, dtype)
@@ -38,28 +39,27 @@ def agrees(kernels: Kernels) -> bool:
 
 
 def _product_checks(
-    kernels: Kernels, draw: Callable[..., torch.Tensor]
+    kernels: Kernels, draw: Callable[..., torch.Tensor], bits: int, inputs: int
 ) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
-    """The int8 product at every height of a block, beside the exact sums."""
-    from batch.engines.torch.gemm import Int8Product, keeps
+    """The packed product at every height of a block, beside the exact sums."""
+    from batch.engines.torch.gemm import PackedProduct, keeps, round_weight
 
-    weight, scale, bias = (40 * draw(70, 51)).clamp(-127, 127).to(torch.int8), draw(70).abs() / 100, draw(70)
-    layer, norm = Int8Product(kernels, weight, scale, bias), (draw(51), 1e-6)
-    pairs = Int8Product(kernels, weight, scale, bias).pair()
-    step = 0.05  # of one input, where another order of a sum rounds it to the next whole number
+    rounded, bias = round_weight(draw(70, inputs), bits), draw(70)
+    layer, norm = PackedProduct(kernels, rounded, bias), (draw(inputs), 1e-6)
+    pairs, weight = PackedProduct(kernels, rounded, bias).pair(), rounded.weight()
+    step = 0.3  # of one input, where another order of a sum rounds it to the next whole number
     checks = []
     for rows in (*range(1, 14), 113):
-        x, residual = draw(rows, 51), draw(rows, 70)
+        x, residual = draw(rows, inputs), draw(rows, 70)
         x[1::2, rows % 51] *= 60  # which a row keeps as it is
         for ready, ours, limit in (
-            (x, layer(x, residual=residual), 1e-4),
+            (x, layer(x, residual=residual), 5e-3),
             (kernels.rms_norm(x, *norm), layer(x, norm=norm, residual=residual), step),
         ):
             kept = keeps(ready)
             quantised, scales = kernels.quantise(ready.masked_fill(kept, 0))
-            sums = (quantised.float() - 128) @ weight.float().T * scales[:, None]
-            sums += ready.masked_fill(~kept, 0) @ weight.float().T
-            checks.append((ours, sums * scale + bias + residual, limit))
+            sums = (quantised.float() - 128) @ weight.T * scales[:, None] + ready.masked_fill(~kept, 0) @ weight.T
+            checks.append((ours, sums + bias + residual, limit))
         checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
     return checks
 

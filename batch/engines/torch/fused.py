@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from batch.engines.torch.attention import Plan, attend, current_plan
-from batch.engines.torch.gemm import Int8Product
+from batch.engines.torch.gemm import PackedProduct
 from batch.engines.torch.linear import FusedPart
 from batch.engines.torch.native import Kernels
 
@@ -141,14 +141,14 @@ def _attention(module: Any, mix: Mix) -> Any:
 
 
 def _layer(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module, Mix]) -> Any:
-    """A decoder layer of int8 products, which do norms, gates and residuals too, in a packed step; else as it was."""
+    """A decoder layer of packed products, which do norms, gates and residuals too, in a packed step; else as it was."""
     if not _is_known(module, "DecoderLayer"):
         return None
     norms, attention, gated = (module.input_layernorm, module.post_attention_layernorm), module.self_attn, module.mlp
     if attention not in mixes or not all(part in given for part in (*norms, gated)):
         return None
     linears = attention.q_proj._fused.linear, attention.o_proj, gated.gate_proj._fused.linear, gated.down_proj
-    products = [product for x in linears if isinstance(product := getattr(x, "product", None), Int8Product)]
+    products = [product for x in linears if isinstance(product := getattr(x, "product", None), PackedProduct)]
     if len(products) != len(linears):
         return None
     qkv, project, both, down = products

@@ -1,13 +1,16 @@
-"""The int8 product of gemm.c: weights packed once for its panels, then float rows in and float rows out."""
+"""The products of gemm.c: weights packed once for its panels, then float rows in and float rows out."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from batch.engines.torch.native import Kernels
 
-LIMIT, KEPT, SPARSE = 8.0, 16, 16  # of gemm.c
+LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of gemm.c
+BLOCKS = {8: 64, 4: 32}  # inputs that share a step, by bits
 
 
 def keeps(x: torch.Tensor) -> torch.Tensor:
@@ -22,34 +25,109 @@ def keeps(x: torch.Tensor) -> torch.Tensor:
     return size > limit
 
 
-class Int8Product:
-    """x · weightᵀ · scale + bias, with each row of x in int8 by a scale of its own, apart from what it `keeps`.
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """A layer's weights as (q · step + least) · scale, by blocks of inputs; `least` where they have four bits."""
 
-    weight: int8, [out, in]; scale and bias: float32, [out]. Only where `kernels.panel` is not 0.
+    q: torch.Tensor  # [out, in], -127 … 127, or 0 … 15
+    steps: torch.Tensor  # float16, [out, blocks]
+    least: torch.Tensor | None  # float16, [out, blocks]
+    scale: torch.Tensor  # float32, powers of two, [out]
+
+    def weight(self) -> torch.Tensor:
+        """What they stand for: float32, [out, in]."""
+        size = BLOCKS[4 if self.least is not None else 8]
+        inputs = self.q.shape[1]
+        steps, least = (
+            torch.zeros_like(self.q, dtype=torch.float32)
+            if x is None
+            else x.float().repeat_interleave(size, 1)[:, :inputs]
+            for x in (self.steps, self.least)
+        )
+        return (self.q.float() * steps + least) * self.scale[:, None]
+
+
+def round_weight(weight: torch.Tensor, bits: int) -> Rounded:
+    """weight: [out, in], to the nearest that `bits` have: 8, or 4 where there are multiples of 32 inputs."""
+    size = BLOCKS[bits]
+    outputs, inputs = weight.shape
+    blocks = F.pad(weight.float(), (0, -inputs % size)).view(outputs, -1, size)
+    if bits == 8:
+        low, step = None, blocks.abs().amax(-1) / 127
+        largest = step.amax(1)
+    else:
+        low = blocks.amin(-1)
+        step = (blocks.amax(-1) - low) / 15
+        largest = torch.maximum(step.amax(1), low.abs().amax(1))
+    # A power of two, so that steps which a file has as halves of a float stay what they are.
+    scale = torch.exp2(largest.clamp(min=1e-30).log2().ceil())
+    steps = (step / scale[:, None]).half()
+    least = None if low is None else (low / scale[:, None]).half()
+    unit = steps.float().clamp(min=1e-12)[..., None] * scale[:, None, None]
+    shifted = blocks if least is None else blocks - (least.float() * scale[:, None])[..., None]
+    q = (shifted / unit).round_().clamp_(-127 if bits == 8 else 0, 127 if bits == 8 else 15)
+    return Rounded(q.view(outputs, -1)[:, :inputs].to(torch.int8), steps, least, scale)
+
+
+class PackedProduct:
+    """x · weightᵀ + bias, with each row of x in int8 by a scale of its own, apart from what it `keeps`.
+
+    bias: float32, [out]. Only where `kernels.panel` is not 0.
     """
 
-    def __init__(self, kernels: Kernels, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, kernels: Kernels, rounded: Rounded, bias: torch.Tensor | None) -> None:
         self.kernels = kernels
-        self.outputs, self.inputs = weight.shape
+        self.bits = 8 if rounded.least is None else 4
+        self.outputs, self.inputs = rounded.q.shape
         self.paired = False
-        padded = F.pad(weight, (0, -self.inputs % 4, 0, -self.outputs % kernels.panel))
-        self.offsets = padded.sum(1, dtype=torch.int32) * -128
-        self.weight = self._in_panels(padded)
-        self.scale = F.pad(scale, (0, -self.outputs % kernels.panel))
-        self.bias = None if bias is None else F.pad(bias, (0, -self.outputs % kernels.panel))
+        q = F.pad(rounded.q, (0, -self.inputs % 4))
+        steps = rounded.steps.unsqueeze(1) if rounded.least is None else torch.stack([rounded.steps, rounded.least], 1)
+        self._keep(q, steps, self._offsets(q, rounded), rounded.scale, bias)
 
-    def pair(self) -> Int8Product:
+    def _offsets(self, q: torch.Tensor, rounded: Rounded) -> torch.Tensor:
+        """What rows around 128 have too much, negative, before the scale."""
+        size = BLOCKS[self.bits]
+        sums = F.pad(q, (0, -q.shape[1] % size)).view(len(q), -1, size).sum(-1, dtype=torch.int32).double()
+        whole = (sums * rounded.steps.double()).sum(1)
+        if rounded.least is not None:
+            whole += size * rounded.least.double().sum(1)
+        return (-128 * whole).float()
+
+    def _keep(
+        self,
+        q: torch.Tensor,
+        steps: torch.Tensor,
+        offsets: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None,
+    ) -> None:
+        """Put everything into panels. q: [out, in]; steps: [out, 1 or 2, blocks]; the rest: [out]."""
+        panel = self.kernels.panel
+
+        def filled(x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x, x.new_zeros(-len(x) % panel, *x.shape[1:])]) if len(x) % panel else x
+
+        weight = filled(q).view(-1, panel, q.shape[1] // 4, 4).transpose(1, 2)  # [panels, in / 4, panel, 4]
+        if self.bits == 4:
+            weight = weight[:, ::2] | weight[:, 1::2] << 4
+        self.weight = weight.contiguous().view(torch.uint8)
+        # [panels, blocks, 1 or 2, panel]
+        self.steps = filled(steps).view(-1, panel, *steps.shape[1:]).permute(0, 3, 2, 1).contiguous()
+        self.offsets, self.scale = filled(offsets).contiguous(), filled(scale).contiguous()
+        self.bias = None if bias is None else filled(bias).contiguous()
+
+    def pair(self) -> PackedProduct:
         """Put outputs of the first half and of the second into one panel, so that the product can be `gated`."""
         if not self.paired:
             self.paired = True
-            self.weight = self._in_panels(self._pairs(self.weight.transpose(1, 2).flatten(0, 1).flatten(1)))
-            self.scale, self.offsets = self._pairs(self.scale), self._pairs(self.offsets)
-            self.bias = None if self.bias is None else self._pairs(self.bias)
+            weight = self.weight.view(torch.int8)
+            if self.bits == 4:
+                weight = torch.stack([weight & 15, weight >> 4 & 15], 2).flatten(1, 2)
+            q = self._pairs(weight.transpose(1, 2).flatten(0, 1).flatten(1))
+            steps = self._pairs(self.steps.permute(0, 3, 2, 1).flatten(0, 1))
+            bias = None if self.bias is None else self._pairs(self.bias)
+            self._keep(q, steps, self._pairs(self.offsets), self._pairs(self.scale), bias)
         return self
-
-    def _in_panels(self, weight: torch.Tensor) -> torch.Tensor:
-        """[panels, inputs / 4, outputs of a panel, 4]."""
-        return weight.view(-1, self.kernels.panel, weight.shape[1] // 4, 4).transpose(1, 2).contiguous()
 
     def _pairs(self, x: torch.Tensor) -> torch.Tensor:
         """Outputs in that order, each half filled up with zeros."""
@@ -73,4 +151,4 @@ class Int8Product:
         added, [rows, out]; or, where `gated`, which needs `pair`, the first half of the outputs becomes the gates of
         the second: silu(gate) · up, [rows, out / 2].
         """
-        return self.kernels.int8_linear(self, x, norm, gated, residual)
+        return self.kernels.packed_linear(self, x, norm, gated, residual)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from batch.engines.torch.gemm import Int8Product
+from batch.engines.torch.gemm import PackedProduct, round_weight
 from batch.engines.torch.native import Kernels, kernels
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -43,25 +43,24 @@ class PackedLinear(nn.Module):  # type: ignore[misc]
 
 
 class Int8Linear(nn.Module):  # type: ignore[misc]
-    """Weights and activations in int8: a scale for each output of the weight, and for each token of the input.
+    """Weights and activations in int8, a scale for each token of the input; fp32 in and out.
 
     A token's scale comes from that token alone, so an answer does not depend on who else is in the batch. The product
-    is that of gemm.c where the CPU has AVX-512 VNNI, else oneDNN's (u8 × s8); fp32 in and out.
+    is that of gemm.c where the CPU has AVX-512 VNNI, with a step for every block of a weight's inputs; else oneDNN's
+    (u8 × s8), with one for each output.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()  # [out, in]
-        scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)
-        quantised = (weight / scale.unsqueeze(1)).round().clamp(-127, 127).to(torch.int8)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.dtype = linear.weight.dtype
         bias = None if linear.bias is None else linear.bias.detach().float()
         quick = kernels()
         self.product: Callable[[torch.Tensor], torch.Tensor] = (
-            Int8Product(quick, quantised, scale, bias)
+            PackedProduct(quick, round_weight(weight, 8), bias)
             if quick is not None and quick.panel
-            else OneDnnProduct(quick, quantised, scale, bias)
+            else OneDnnProduct(quick, weight, bias)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -71,14 +70,14 @@ class Int8Linear(nn.Module):  # type: ignore[misc]
 
 
 class OneDnnProduct:
-    """What `Int8Product` is, by oneDNN: VNNI or AMX where the CPU has it."""
+    """What `PackedProduct` is in int8, by oneDNN: VNNI or AMX where the CPU has it. weight: float32, [out, in]."""
 
-    def __init__(
-        self, quick: Kernels | None, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
-    ) -> None:
-        self.quick, self.scale, self.bias = quick, scale, bias
-        self.zero = torch.zeros(len(scale), dtype=torch.int32)
-        self.packed = torch.ops.onednn.qlinear_prepack(weight, [64, weight.shape[1]])
+    def __init__(self, quick: Kernels | None, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.quick, self.bias = quick, bias
+        self.scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)
+        quantised = (weight / self.scale.unsqueeze(1)).round().clamp(-127, 127).to(torch.int8)
+        self.zero = torch.zeros(len(self.scale), dtype=torch.int32)
+        self.packed = torch.ops.onednn.qlinear_prepack(quantised, [64, weight.shape[1]])
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """x: float32, [rows, in], contiguous; returns [rows, out]."""

@@ -13,7 +13,7 @@ from typing import Any
 from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, read_config, stay_offline
 from batch.engines.local.memory import available
-from batch.engines.torch import gguf_file
+from batch.engines.torch import gguf_file, verdicts
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
 from batch.engines.torch.quantised import check_quantised
@@ -54,13 +54,15 @@ def load(
     if precision == "auto" and device != "cpu":
         # fp16 for the GPUs from before bf16
         precision = "bf16" if not device.startswith("cuda") or torch.cuda.is_bf16_supported() else "fp16"
+    adapter, header = None, gguf_file.open_header(place) if from_gguf else None
+    auto = precision == "auto"
+    verdict = _verdict(place, header) if auto and not adapter_path else ""
+    precision, quality = verdicts.find(verdict) or (precision, "")
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    adapter, header = None, None
     try:
-        if from_gguf:
-            header = gguf_file.open_header(place)
+        if header is not None:
             tokenizer, ends = gguf_file.load_tokenizer(place, header), gguf_file.end_ids(header)
-            model, precision = _from_gguf(place, header, precision, dtype, device, plain=bool(adapter_path))
+            model, precision = _from_gguf(place, header, precision, dtype, device, auto=auto, plain=bool(adapter_path))
         else:
             tokenizer = _tokenizer(place, transformers)
             model, ends = _from_folder(place, dtype, device, transformers), frozenset()
@@ -68,13 +70,15 @@ def load(
         parameters = sum(p.numel() for p in model.parameters()) if header is None else header.parameters
         if adapter_path:
             adapter = merge_adapter(model, Path(adapter_path).expanduser())
-        precision, quality, kernels = _quicken(model, tokenizer, precision, device, "" if from_gguf else _stored(place))
+        precision, said, kernels = _quicken(model, tokenizer, precision, device, "" if from_gguf else _stored(place))
+        if said:
+            verdicts.keep(verdict, precision, said)
     except FatalError:
         raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{place}: {_load_problem(error)}") from error
-    notes = [quality] if quality else []
-    if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8"):
+    notes = [said or quality] if said or quality else []
+    if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8", "int4"):
         notes.append(_without_kernels())
     if not tokenizer.chat_template:
         notes.append(NO_TEMPLATE)
@@ -92,7 +96,7 @@ def load(
             "threads": torch.get_num_threads(),
             "kernels": kernels,
             **({"kernels_from": _origin()} if kernels == "native" else {}),
-            **({"kv_cache": "bf16"} if precision == "int8" and _has_bf16(torch) else {}),
+            **({"kv_cache": "bf16"} if precision in ("int8", "int4") and _has_bf16(torch) else {}),
             **({"adapter": adapter} if adapter else {}),
         },
     )
@@ -110,12 +114,12 @@ def _from_folder(folder: Path, dtype: Any, device: str, transformers: Any) -> An
 
 
 def _from_gguf(
-    file: Path, header: GgufHeader, precision: str, dtype: Any, device: str, *, plain: bool
+    file: Path, header: GgufHeader, precision: str, dtype: Any, device: str, *, auto: bool, plain: bool
 ) -> tuple[Any, str]:
     """The model and the precision: int8 from the first layer on where that is wanted or fp32 would not fit memory."""
     from batch.engines.torch import linear
 
-    tight = precision == "auto" and 4 * (header.parameters or 0) > available() * 0.6
+    tight = auto and 4 * (header.parameters or 0) > available() * 0.6
     if tight and device == "cpu" and linear.has_int8():
         precision = "int8"
     int8 = precision == "int8" and device == "cpu" and not plain and linear.has_int8()
@@ -126,7 +130,7 @@ def _from_gguf(
 def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str, str]:
     """Fuse projections, and have the model compute as is wanted, in the layout and by the loops that are fastest here.
 
-    Returns the precision, what `auto` gave up for it, and whose loops they are.
+    Returns the precision, what is given up for it, and whose loops they are.
     """
     from batch.engines.torch import fused, linear, native, precision
 
@@ -135,13 +139,23 @@ def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) 
     if wanted == "auto":
         settled, quality = precision.settle(model, tokenizer, stored)
     else:
-        precision.apply(model, wanted, device)
+        quality = precision.apply_told(model, tokenizer, wanted, device)
     if settled == "fp32" and device == "cpu" and linear.packs_faster():
         linear.pack(model)
-    quick = native.kernels() if device == "cpu" and settled in ("fp32", "int8") else None
+    quick = native.kernels() if device == "cpu" and settled in ("fp32", "int8", "int4") else None
     if quick is not None:
         fused.use_kernels(model, quick)
     return settled, quality, "torch" if quick is None else "native"
+
+
+def _verdict(place: Path, header: GgufHeader | None) -> str:
+    """The name under which it is remembered what a trial says of this model on this machine."""
+    from batch.engines.torch import native, precision
+
+    files = (
+        [path for pattern in (*WEIGHTS, "*.json") for path in place.glob(pattern)] if header is None else header.files
+    )
+    return verdicts.key([*files, *native.files()], precision.rules())
 
 
 def _without_kernels() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from batch.engines.torch.building import Native, library
 
 if TYPE_CHECKING:
-    from batch.engines.torch.gemm import Int8Product
+    from batch.engines.torch.gemm import PackedProduct
 
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
 NO_MEMORY = -1  # of kernels.h
@@ -33,7 +34,7 @@ _FUNCTIONS = {
     "attend": "pifcpipiiiipiippppippppippiipic",
     "set_f32": _SET,
     "set_bf16": _SET,
-    "int8_linear": "pipipipiiipipifccpiipipipic",
+    "packed_linear": "cpipipipipiiipipifccpiipipipic",
 }
 
 
@@ -69,7 +70,7 @@ class Kernels:
         self.page = size("page_columns")  # columns of a page
         self.lanes = size("block_queries")  # most query heads a KV head
         self.largest_head = size("largest_head")
-        self.panel = size("gemm_outputs")  # outputs that the int8 product packs together; 0 where it is not
+        self.panel = size("gemm_outputs")  # outputs that the packed product has in a panel; 0 where it is not
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = self._functions[name](*arguments)
@@ -101,21 +102,22 @@ class Kernels:
         """Each row times its scale, and the bias, in place. x: [rows, n]."""
         self._call("rescale", *_span(x), *_span(scales), *_optional(bias), torch.get_num_threads())
 
-    def int8_linear(
+    def packed_linear(
         self,
-        layer: Int8Product,
+        layer: PackedProduct,
         x: torch.Tensor,
         norm: tuple[torch.Tensor, float] | None,
         gated: bool,
         residual: torch.Tensor | None,
     ) -> torch.Tensor:
-        """x: [rows, in]; returns [rows, out]. The rest as in `Int8Product`."""
+        """x: [rows, in]; returns [rows, out]. The rest as in `PackedProduct`."""
         rows = x.shape[0]
-        work = torch.empty(rows, layer.weight.shape[1] * 4, dtype=torch.uint8)
+        work = torch.empty(rows, -(-layer.inputs // 4) * 4, dtype=torch.uint8)
         scales, out = torch.empty(rows), torch.empty(rows, layer.outputs // 2 if gated else layer.outputs)
         self._call(
-            "int8_linear",
-            *(*_span(layer.weight, torch.int8), *_span(layer.scale), *_span(layer.offsets, torch.int32)),
+            "packed_linear",
+            *(layer.bits, *_span(layer.weight, torch.uint8), *_span(layer.steps, torch.float16)),
+            *(*_span(layer.scale), *_span(layer.offsets)),
             *(*_optional(layer.bias), layer.inputs, layer.outputs, *_span(x)),
             *((*_span(norm[0]), norm[1]) if norm else (None, 0, 0.0)),
             *(layer.paired, gated, *_optional(residual), rows, *_span(work, torch.uint8), *_span(scales)),
@@ -261,6 +263,12 @@ def why_not() -> str:
 def origin() -> str:
     """Where the kernels are from, in words; "" without any."""
     return _found.origin if kernels() is not None and _found else ""
+
+
+def files() -> list[Path]:
+    """The library's file; nothing where there is none."""
+    kernels()
+    return [_found.path] if _found and _found.path else []
 
 
 def forget() -> None:

@@ -22,9 +22,9 @@ int set_f32(const float *, int64_t, const float *, const float *, int64_t, float
 int set_bf16(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *,
              int64_t, const int64_t *, const int64_t *, int64_t, float *, int64_t, bf16 *, bf16 *, int64_t, int64_t,
              int64_t, int64_t, int64_t, int);
-int int8_linear(const int8_t *, int64_t, const float *, int64_t, const int32_t *, int64_t, const float *, int64_t,
-                int64_t, int64_t, const float *, int64_t, const float *, int64_t, float, int, int, const float *,
-                int64_t, int64_t, uint8_t *, int64_t, float *, int64_t, float *, int64_t, int);
+int packed_linear(int, const uint8_t *, int64_t, const uint16_t *, int64_t, const float *, int64_t, const float *, int64_t,
+                  const float *, int64_t, int64_t, int64_t, const float *, int64_t, const float *, int64_t, float, int, int,
+                  const float *, int64_t, int64_t, uint8_t *, int64_t, float *, int64_t, float *, int64_t, int);
 
 static uint64_t state;
 static int64_t below(int64_t n) { /* splitmix64 */
@@ -155,20 +155,24 @@ static void product(int lie) {
     int64_t panel = gemm_outputs();
     if (!panel) return;
     int paired = (int)below(2), gated = paired && below(2), bias = (int)below(2), norm = (int)below(2);
-    int64_t inputs = between(1, 90), outputs = between(1, 90), rows = between(0, 40), stride = (inputs + 3) / 4 * 4;
+    int bits = below(2) ? 8 : 4;
+    int64_t inputs = bits == 8 ? between(1, 150) : 32 * between(1, 4), outputs = between(1, 90), rows = between(0, 40);
+    int64_t stride = (inputs + 3) / 4 * 4, blocks = bits == 8 ? (inputs + 63) / 64 : inputs / 32 * 2;
     if (gated) outputs = 2 * ((outputs + 1) / 2);
     int64_t panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + panel - 1) / panel, padded = panels * panel;
     int residual = !gated && below(2);
     int64_t out = rows * (gated ? outputs / 2 : outputs);
     if (!rows || (lie == 4 && !norm) || (lie == 5 && !residual) || (lie == 6 && !bias)) lie = 0;
-    int code = int8_linear(room(padded * stride), LIE(1, padded * stride), floats(padded), LIE(2, padded),
-                           room(4 * padded), LIE(3, padded), bias ? floats(padded) : NULL, bias ? LIE(6, padded) : 0,
-                           inputs, outputs, floats(rows * inputs), LIE(7, rows * inputs), norm ? floats(inputs) : NULL,
-                           norm ? LIE(4, inputs) : 0, 1e-6f, paired, gated, residual ? floats(rows * outputs) : NULL,
-                           residual ? LIE(5, rows * outputs) : 0, rows, room(rows * stride),
-                           lie == 8 ? rows * stride - 1 : rows * stride, floats(rows), lie == 9 ? rows - 1 : rows,
-                           floats(out), LIE(10, out), 2);
-    expect("int8_linear", code, lie > 0 && lie < 11);
+    int64_t packed = padded * stride * bits / 8, steps = padded * blocks;
+    int code = packed_linear(lie == 12 ? 5 : bits, room(packed), LIE(1, packed), room(2 * steps), LIE(11, steps),
+                             floats(padded), LIE(2, padded), floats(padded), LIE(3, padded),
+                             bias ? floats(padded) : NULL, bias ? LIE(6, padded) : 0, inputs, outputs,
+                             floats(rows * inputs), LIE(7, rows * inputs), norm ? floats(inputs) : NULL,
+                             norm ? LIE(4, inputs) : 0, 1e-6f, paired, gated, residual ? floats(rows * outputs) : NULL,
+                             residual ? LIE(5, rows * outputs) : 0, rows, room(rows * stride),
+                             lie == 8 ? rows * stride - 1 : rows * stride, floats(rows), lie == 9 ? rows - 1 : rows,
+                             floats(out), LIE(10, out), 2);
+    expect("packed_linear", code, lie > 0 && lie < 13);
 }
 
 int main(int argc, char **argv) {

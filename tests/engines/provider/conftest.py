@@ -33,6 +33,13 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def vertex(storage: str, batches: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloud Storage for a test whose name does not ask for it."""
+    batches.storage = storage
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage)
+
+
+@pytest.fixture
 def url(batches: Batches, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where they are."""
     if "vertex" in request.node.name:

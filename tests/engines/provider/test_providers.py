@@ -228,13 +228,6 @@ def test_a_refused_key_loses_nothing(name: str, tmp_path: Path, batches: Batches
     all_right(job)
 
 
-def test_an_unknown_model_names_those_that_there_are(tmp_path: Path, batches: Batches, url: str) -> None:
-    batches.refuse = [
-        ("POST /v1/batches", 404, {"error": {"message": "The model does not exist", "code": "model_not_found"}})
-    ]
-    assert re.search("the key may use: tiny-1, tiny-2", str(run(job_of(tmp_path), engine_for("openai", url)).error))
-
-
 def test_a_batch_refused_as_a_whole_says_why(tmp_path: Path, batches: Batches, url: str) -> None:
     batches.outcome = "failed"
     batches.errors = {"data": [{"code": "invalid_json_line", "message": "This line is not parseable", "line": 3}]}

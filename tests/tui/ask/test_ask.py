@@ -97,6 +97,7 @@ async def test_the_text_grows(workspace: Workspace) -> None:
     engines = Engines(word_seconds=0.15, load_seconds=0.2)
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
+        engines.pool.warm_up = lambda spec: None  # type: ignore[method-assign]  # the loading is to be seen
         screen = await opened(pilot, engines)
         await type_text(pilot, "Go")
         await pilot.press("enter")

@@ -20,6 +20,7 @@ from textual.widgets import Input, SelectionList
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.results.bench import JobsPane
 from ai_router.tui.results.data import COLUMNS, Order, Search
 from ai_router.tui.results.dialogs import ColumnsDialog
 from ai_router.tui.results.query import Query, QueryError, hits, parse_query
@@ -137,6 +138,7 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
     app = RouterApp(workspace)
     async with app.run_test(size=(140, 24)) as pilot:
         screen = await opened(pilot, path)
+        await pilot.press("z")  # the whole width for the table
         assert column(screen, 4)[1] == "Llama" and column(screen, 7)[1] == "$0.0010"
         await pilot.press("slash", *"failed", "space", *"tokens", "greater_than_sign", *"100", "enter")
         await numbers(pilot, screen, ["5", "9"])
@@ -160,6 +162,8 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
     again = RouterApp(workspace)
     async with again.run_test(size=(140, 24)) as pilot:
         await opened(pilot, path)
+        await pilot.press("z")
+        await until(pilot, lambda: "Model" in shown(again))
         assert "Cost" not in shown(again) and "Model" in shown(again)
 
 
@@ -241,3 +245,30 @@ async def test_find_in_a_text_and_markdown(workspace: Workspace) -> None:
         await pilot.press("escape")
         assert app.screen.query_one(VirtualTable).cursor == 1
     assert code_blocks(text) == [("python", "print('x')\n")]
+
+
+async def test_jobs_results_and_answer_stand_side_by_side(workspace: Workspace, path: Path) -> None:
+    other = make_job(workspace.checkpoints, ["elsewhere"], {0: "over there"}, job_id="cdcdcdcd", source="other.txt")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 30)) as pilot:
+        screen = await opened(pilot, path)
+        await until(pilot, lambda: ("other.txt" in shown(app) and "ANSWER" in shown(app)) or "FAILED" in shown(app))
+        assert screen.query_one(TextView).region.y == screen.query_one("#results").region.y
+        width = screen.query_one(TextView).region.width
+        await pilot.press("less_than_sign")
+        await until(pilot, lambda: screen.query_one(TextView).region.width > width)
+        await pilot.press("z")
+        await until(
+            pilot, lambda: not screen.query_one(TextView).display and screen.query_one("#results").size.width > 130
+        )
+        await pilot.press("z", "b")
+        await until(pilot, lambda: not screen.query_one(JobsPane).display and screen.query_one(TextView).display)
+        await pilot.press("b")
+        pane = screen.query_one(JobsPane)
+        await until(pilot, lambda: pane.display and len(pane.view.lines) == 2)
+        pane.query_one(VirtualTable).focus()
+        pane.query_one(VirtualTable).cursor = [line.info.file for line in pane.view.lines].index(other)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is not screen and "over there" in shown(app))
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: not app.screen.query_one(JobsPane).display)

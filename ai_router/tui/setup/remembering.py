@@ -1,0 +1,100 @@
+"""An options screen that remembers: what was chosen last time is there again, and options are kept by name."""
+
+from __future__ import annotations
+
+from ai_router.memory import Memory, MemoryFileError
+from ai_router.models import ModelSpec
+from ai_router.presets import Preset, keep_last, keep_preset, last_time, preset_of, presets
+from ai_router.tui.dialogs import PromptDialog
+from ai_router.tui.setup.flow import FlowScreen
+from ai_router.tui.setup.presets import LAST, OWN, PresetsDialog
+from ai_router.tui.widgets.form import OptionForm
+from batch.options import OptionError, RunOptions, SamplingOptions
+
+
+class RememberingOptions(FlowScreen):
+    """Two forms, of sampling and of run options, and where they come from."""
+
+    spec: ModelSpec
+    sampling_form: OptionForm[SamplingOptions]
+    run_form: OptionForm[RunOptions]
+
+    @property
+    def memory(self) -> Memory:
+        """Where they are kept."""
+        return Memory(self.services.workspace.checkpoints)
+
+    def fill_from_memory(self) -> str:
+        """Show the options of last time, before the forms are made; returns a word where there were some."""
+        last = last_time(self.memory, self.spec.id)
+        if last is None:
+            return ""
+        self._own = self._preset_now()
+        for form, values in ((self.sampling_form, last.sampling), (self.run_form, last.run)):
+            for name, value in values.items():
+                if name in form.fields:
+                    form.fields[name].value = value
+        return "options as last time · " if last != Preset() else ""
+
+    _own: Preset | None = None
+
+    def _preset_now(self) -> Preset | None:
+        try:
+            return preset_of(self.sampling_form.build(), self.run_form.build())
+        except OptionError:
+            return None
+
+    def remember_options(self) -> None:
+        """Keep what is in the forms as last time's, also where nothing is started with it."""
+        preset = self._preset_now()
+        if preset is None:
+            return
+        try:
+            if preset != (last_time(self.memory, self.spec.id) or self._own or Preset(dict(self.spec.sampling))):
+                keep_last(self.memory, self.spec.id, preset)
+        except MemoryFileError as error:
+            self.services.show_error(error)
+
+    def action_presets(self) -> None:
+        """Take options that were kept."""
+        own = {OWN: self._own or Preset(dict(self.spec.sampling))}
+        if last := last_time(self.memory, self.spec.id):
+            own = {LAST: last, **own}
+        dialog = PresetsDialog({**own, **presets(self.memory)}, len(own))
+
+        def chosen(found: tuple[str, Preset] | None) -> None:
+            try:
+                for name in dialog.forgotten:
+                    keep_preset(self.memory, name, None)
+            except MemoryFileError as error:
+                self.services.show_error(error)
+            if found is not None:
+                self.call_later(self._show_preset, found[1])
+
+        self.app.push_screen(dialog, chosen)
+
+    async def _show_preset(self, preset: Preset) -> None:
+        sampling, run = preset.built()
+        for form, options in ((self.sampling_form, sampling), (self.run_form, run)):
+            for name, field in form.fields.items():
+                field.value = getattr(options, name)
+                await field.recompose()
+
+    def action_keep(self) -> None:
+        """Keep these options by a name."""
+        preset = self._preset_now()
+        if preset is None:
+            self.services.show_error("Some value needs a look first")
+            return
+
+        def named(name: str | None) -> None:
+            if name is None:
+                return
+            try:
+                kept = keep_preset(self.memory, name, preset)
+            except (ValueError, MemoryFileError) as error:
+                self.services.show_error(error)
+                return
+            self.notify(f"Kept as {kept}; f3 takes it again", markup=False)
+
+        self.app.push_screen(PromptDialog("Keep these options", "By the name:"), named)

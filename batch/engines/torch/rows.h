@@ -1,0 +1,105 @@
+/* What the product of gemm.c makes of float rows: 8 bits around 128, sums of their blocks, and the few inputs that stay
+ * floats; and how threads share the work. */
+#include <immintrin.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#define ROWS 12    /* of a block of rows */
+#define LIMIT 5.0f /* times the mean of a row's absolute inputs: larger ones may stay floats */
+#define KEPT 16    /* of a row, at most, and at most one of SPARSE */
+#define SPARSE 16
+
+/* What a row keeps as floats: inputs by their columns, in ascending order. */
+typedef struct {
+    int count, columns[KEPT], at[KEPT]; /* at: of its columns, their place among those of the block */
+    float values[KEPT];
+} Few;
+
+/* What a block of rows keeps. */
+typedef struct {
+    int count, columns[ROWS * KEPT];
+    Few rows[ROWS];
+} Kept;
+
+static inline __mmask16 first_of(int64_t left) { return left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1; }
+
+/* Inputs of a row beyond `limit`, as many as there are, but no more than `most` are written down. */
+static int64_t beyond(const float *x, int64_t n, float limit, int64_t most, int *columns) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i += 16) {
+        __m512 some = _mm512_maskz_loadu_ps(first_of(n - i), x + i);
+        unsigned found = _mm512_cmp_ps_mask(_mm512_abs_ps(some), _mm512_set1_ps(limit), _CMP_GT_OQ);
+        for (; found; found &= found - 1, count++)
+            if (count < most) columns[count] = (int)i + __builtin_ctz(found);
+    }
+    return count;
+}
+
+/* LIMIT times the mean of a row's absolute inputs, those beyond `most` left out. */
+static float limit_of(const float *x, int64_t n, float most) {
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += fabsf(x[i]) > most ? 0 : fabsf(x[i]);
+    sum *= LIMIT / n; /* NaN and infinity have nothing beyond them */
+    return sum < 1e-12f ? 1e-12f : sum;
+}
+
+/* A row to 8 bits, apart from what it keeps; its scale. room, which may be x: [n]. */
+static float keep_row(const float *x, int64_t n, Few *few, float *room, uint8_t *bytes) {
+    int64_t most = n / SPARSE < KEPT ? n / SPARSE : KEPT;
+    float limit = limit_of(x, n, INFINITY), largest = largest_size(x, n);
+    few->count = 0;
+    if (!(largest > limit)) return quantise_row(x, bytes, n, largest);
+    limit = limit_of(x, n, limit); /* the largest ones hide others in the mean */
+    int64_t count = beyond(x, n, limit, most, few->columns);
+    while (count > most) count = beyond(x, n, limit *= 1.25f, most, few->columns);
+    few->count = (int)count;
+    if (!count) return quantise_row(x, bytes, n, largest);
+    if (room != x) memcpy(room, x, n * sizeof(float));
+    for (int64_t i = 0; i < count; i++) few->values[i] = room[few->columns[i]], room[few->columns[i]] = 0;
+    return quantise_row(room, bytes, n, largest_size(room, n));
+}
+
+/* Sums of the bytes of each block of a row. */
+static void sum_blocks(const uint8_t *bytes, int64_t blocks, int64_t size, float *sums) {
+    for (int64_t b = 0; b < blocks; b++) {
+        int sum = 0;
+        for (int64_t i = 0; i < size; i++) sum += bytes[b * size + i];
+        sums[b] = (float)sum;
+    }
+}
+
+/* Count each column that rows of a block keep once. places: of every input, -1. */
+static void count_columns(Kept *kept, int rows, int *places) {
+    kept->count = 0;
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < kept->rows[r].count; i++) {
+            int *place = places + kept->rows[r].columns[i];
+            if (*place < 0) *place = kept->count, kept->columns[kept->count++] = kept->rows[r].columns[i];
+            kept->rows[r].at[i] = *place;
+        }
+    for (int c = 0; c < kept->count; c++) places[kept->columns[c]] = -1;
+}
+
+/* A thread's part of the work, units [first, last): it takes them from the front, others that have none left from the
+ * back. So neighbouring panels stay with one thread, and all threads end together whenever each of them began. */
+typedef struct {
+    _Atomic uint64_t range; /* first in the lower half, last in the upper */
+    char apart[56];         /* a cache line each */
+} Share;
+
+static void share(Share *shares, int threads, int64_t units) {
+    for (int64_t t = 0; t < threads; t++)
+        shares[t].range = (uint64_t)(units * t / threads) | (uint64_t)(units * (t + 1) / threads) << 32;
+}
+
+/* The next unit for thread `me`, or -1 when all are taken. */
+static int64_t take(Share *shares, int threads, int me) {
+    for (int i = 0; i < threads; i++) {
+        Share *from = shares + (me + i) % threads;
+        uint64_t range = atomic_load(&from->range);
+        for (uint32_t first, last; (first = (uint32_t)range) < (last = range >> 32);)
+            if (atomic_compare_exchange_weak(&from->range, &range, i ? range - (1ull << 32) : range + 1))
+                return i ? last - 1 : first;
+    }
+    return -1;
+}

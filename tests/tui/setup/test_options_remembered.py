@@ -1,0 +1,82 @@
+"""Options are there again as they were last time; named ones are kept and taken."""
+
+from __future__ import annotations
+
+import pytest
+from driving import on_screen, shown, until
+from pace_engine import PaceEngine
+from textual.widgets import Input
+
+from ai_router import jobs
+from ai_router.memory import Memory
+from ai_router.models import Registry
+from ai_router.presets import Preset, keep_last, last_time, presets
+from ai_router.settings import Workspace
+from ai_router.tui.app import RouterApp
+from ai_router.tui.dialogs import PromptDialog
+from ai_router.tui.setup.options import IN_TURN, OptionsScreen
+from ai_router.tui.setup.presets import PresetsDialog
+from ai_router.tui.widgets.choice import ChoiceLine
+from batch.sources import from_prompts
+
+
+async def opened(pilot: object, app: RouterApp) -> OptionsScreen:
+    """The screen of two prompts."""
+    app.push_screen(OptionsScreen(from_prompts(["a", "b"]), Registry(app.workspace).get("demo"), 2))
+    return await on_screen(pilot, OptionsScreen)  # type: ignore[arg-type]
+
+
+async def test_what_was_typed_is_there_again_after_going_back(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 40)) as pilot:
+        screen = await opened(pilot, app)
+        screen.sampling_form.fields["max_tokens"].query_one(Input).value = "77"
+        screen.run_form.fields["workers"].query_one(Input).value = "3"
+        await pilot.pause()
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is not screen)
+        again = await opened(pilot, app)
+        assert again.sampling_form.build().max_tokens == 77 and again.run_form.build().workers == 3
+        assert "as last time" in shown(app)
+        await pilot.press("f4")
+        dialog = await on_screen(pilot, PromptDialog)
+        dialog.query_one(Input).value = "long ones"
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is again)
+        again.sampling_form.fields["max_tokens"].query_one(Input).value = "5"
+        await pilot.pause()
+        await pilot.press("f3")
+        await on_screen(pilot, PresetsDialog)
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: again.sampling_form.build().max_tokens == 77)
+        assert again.sampling_form.fields["max_tokens"].query_one(Input).value == "77"
+        await pilot.press("f3")
+        await on_screen(pilot, PresetsDialog)
+        await pilot.press("end", "d", "escape")
+        await until(pilot, lambda: not presets(Memory(workspace.checkpoints)))
+
+
+def test_options_of_another_version_are_as_if_nothing_was_kept(workspace: Workspace) -> None:
+    memory = Memory(workspace.checkpoints)
+    keep_last(memory, "demo", Preset({"no_such_option": 1}, {}))
+    assert last_time(memory, "demo") is None
+    memory.keep("preset:bad", {"sampling": {"max_tokens": "many"}})
+    memory.keep("preset:good", {"sampling": {"max_tokens": 3}})
+    assert list(presets(memory)) == ["good"]
+
+
+async def test_a_job_may_wait_for_its_turn(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = PaceEngine(held=True)
+    monkeypatch.setattr("ai_router.jobs.make_engine", lambda *_, **__: engine)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 40)) as pilot:
+        first = app.start_run(jobs.create_job(workspace, jobs.JobPlan("demo"), ["a"]))
+        screen = await opened(pilot, app)
+        screen.query_one("#turn", ChoiceLine).value = IN_TURN
+        await pilot.press("f2")
+        await until(pilot, lambda: app.turns.waiting == 1 and app.screen is not screen)
+        await until(pilot, lambda: "1 waiting" in shown(app))
+        assert len(app.runs) == 1
+        engine.held = False
+        await until(pilot, lambda: len(app.runs) == 2 and not app.live_runs())
+        assert first.job.completed == 1 and sum(run.job.completed for run in app.runs.values()) == 3
