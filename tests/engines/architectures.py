@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import gc
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from batch.engines.torch.runner import open_runner
 from batch.engines.torch.sequence import Sequence
+from batch.engines.torch.single import SingleRunner
 from batch.engines.torch.text import Detokenizer
 from batch.errors import FatalError
 from batch.options import SamplingOptions
@@ -197,6 +199,27 @@ def differs(ours: list[int], theirs: list[int], gaps: list[float]) -> bool:
     return len(ours) != len(theirs) if at is None else gaps[at] >= NEAR
 
 
+def speed(name: str, rows: int = 32, steps: int = 24) -> str:
+    """Tokens a second of so many rows with the runner that it gets, and row by row."""
+    model = make(name)
+    rates = []
+    with torch.inference_mode():
+        for runner in (open_runner(model, rows), SingleRunner(model)):
+            sequences = [
+                Sequence(i, [3 + (i * j) % 300 for j in range(20)], SamplingOptions(), steps, Detokenizer(None, []))
+                for i in range(rows)
+            ]
+            began = time.perf_counter()
+            for row, logits in zip(sequences, runner.prefill(sequences), strict=True):
+                row.tokens.append(int(logits.argmax()))
+            for _ in range(steps - 1):
+                for row, logits in zip(list(runner.rows), runner.decode(), strict=True):
+                    row.tokens.append(int(logits.argmax()))
+            rates.append(rows * steps / (time.perf_counter() - began))
+            runner.release(list(runner.rows))
+    return f"{name}: {rates[0]:,.0f} tokens/s, row by row {rates[1]:,.0f}: {rates[0] / rates[1]:.1f} ×"
+
+
 def names() -> list[str]:
     """All that transformers has for causal language models."""
     return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
@@ -213,9 +236,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="architectures; all where none is named")
     parser.add_argument("--docs", type=Path, help="write the table into this file too, between its two marks")
+    parser.add_argument("--speed", action="store_true", help="instead, how quick 32 rows are beside row by row")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
+    if args.speed:
+        for name in args.names:
+            sys.stdout.write(speed(name) + "\n")
+        return 0
     found = []
     for name in args.names or names():
         found.append(compare(name))
