@@ -70,7 +70,9 @@ def load(
         parameters = sum(p.numel() for p in model.parameters()) if header is None else header.parameters
         if adapter_path:
             adapter = merge_adapter(model, Path(adapter_path).expanduser())
-        precision, said, kernels = _quicken(model, tokenizer, precision, device, "" if from_gguf else _stored(place))
+        precision, said, kernels = _quicken(
+            model, tokenizer, precision, device, "" if from_gguf else _stored(place), known=bool(quality)
+        )
         if said:
             verdicts.keep(verdict, precision, said)
     except FatalError:
@@ -127,10 +129,10 @@ def _from_gguf(
     return model, precision
 
 
-def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) -> tuple[str, str, str]:
+def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str, *, known: bool) -> tuple[str, str, str]:
     """Fuse projections, and have the model compute as is wanted, in the layout and by the loops that are fastest here.
 
-    Returns the precision, what is given up for it, and whose loops they are.
+    Returns the precision, what is given up for it ("" where that is `known`), and whose loops they are.
     """
     from batch.engines.torch import fused, linear, native, precision
 
@@ -138,6 +140,8 @@ def _quicken(model: Any, tokenizer: Any, wanted: str, device: str, stored: str) 
     settled, quality = wanted, ""
     if wanted == "auto":
         settled, quality = precision.settle(model, tokenizer, stored)
+    elif known:
+        precision.apply(model, wanted, device)
     else:
         quality = precision.apply_told(model, tokenizer, wanted, device)
     if settled == "fp32" and device == "cpu" and linear.packs_faster():
