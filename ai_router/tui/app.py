@@ -219,7 +219,7 @@ class RouterApp(App[int]):
         state = run.snapshot().state
         if state is RunState.FAILED:
             self.show_error(run.error or job.reason or "the run failed")
-        elif state is RunState.FINISHED:
+        elif state is RunState.FINISHED and self.watched != job.checkpoint_file:  # else it is on the screen
             self.notify(describe(job), severity="warning" if job.failed else "information", markup=False)
         options = NotifyOptions(
             bell=settings.bell,

@@ -68,14 +68,21 @@ def atomic_file(
         sync_folder(target.parent)
 
 
+class NameTakenError(FileExistsError):
+    """Somebody else has made a file of that name."""
+
+
 def _appear(temporary: Path, target: Path) -> None:
-    """Give a whole file its name, which nobody may have taken; FileExistsError where somebody has."""
+    """Give a whole file its name, which nobody may have taken; NameTakenError where somebody has."""
     try:
         os.link(temporary, target)
     except FileExistsError:
-        raise
+        raise NameTakenError(str(target)) from None
     except OSError:  # a file system without hard links: an empty file takes the name first
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            raise NameTakenError(str(target)) from None
         os.replace(temporary, target)
     else:
         temporary.unlink()
@@ -119,7 +126,7 @@ def explained(path: Path | str) -> Iterator[None]:
     """Turn what the operating system says about a file that cannot be written into a sentence."""
     try:
         yield
-    except (BrokenPipeError, FileExistsError):
+    except (BrokenPipeError, NameTakenError):
         raise
     except OSError as error:
         failed = ExportError(_explain(path, error))

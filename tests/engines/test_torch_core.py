@@ -103,7 +103,7 @@ def some_prompts(count: int, seed: int) -> list[str]:
         ("mistral", "together"),
         ("gpt2", "together"),
         ("bloom", "together"),
-        ("mamba", "one by one"),
+        ("mamba", "together"),
     ],
 )
 @pytest.mark.parametrize("seed", [1, 2])
