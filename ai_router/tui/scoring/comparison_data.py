@@ -119,11 +119,11 @@ class Comparing:
             if self._stopped:
                 scorer.stop()
 
-            def progress(scorer: Scorer = scorer, number: int = number) -> None:
+            def scored(scorer: Scorer = scorer, number: int = number) -> None:
                 self.text = f"run {number} of 2: {scorer.text}"
                 progress()
 
-            done.append(scorer.run(progress))
+            done.append(scorer.run(scored))
         self.text = "comparing"
         progress()
         return Compared(*done)
