@@ -1,4 +1,4 @@
-"""Take the README's pictures: the app on the demo model, run for real. `python docs/take_pictures.py`."""
+"""Take the README's pictures: the app on the models inside it, run for real. `python docs/take_pictures.py`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from ai_router import datasets, jobs
 from ai_router.settings import Settings, Workspace
 from ai_router.tui.app import RouterApp
+from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.scoring.screen import EvaluationScreen
 from batch.options import RunOptions
@@ -19,6 +20,7 @@ from batch.sources import open_source
 
 HERE = Path(__file__).parent
 SIZE = (120, 34)
+QUESTION = "Give three short tips for writing a clear email."
 CONFIG = Path("config") / "lora_config.yaml"
 
 
@@ -29,12 +31,13 @@ def save(app: RouterApp, name: str) -> None:
 
 
 async def main() -> None:
-    """A run half way, its results, and the scores of another one."""
+    """An answer, a run half way, its results, and the scores of another one."""
     with tempfile.TemporaryDirectory() as folder:
         app = RouterApp(Workspace(Path(folder), Settings(theme="dark", bell=False)))
         async with app.run_test(size=SIZE) as pilot:
             while not isinstance(app.screen, MenuScreen) or not app.registry.all():
                 await pilot.pause(0.1)
+            await ask(app, pilot)
             source = open_source(HERE.parent / "examples" / "batch_prompts.txt")
             plan = jobs.JobPlan("demo", source="examples/batch_prompts.txt")
             job = jobs.create_job(app.workspace, plan, source.requests())
@@ -50,6 +53,23 @@ async def main() -> None:
             await pilot.pause(1.0)
             save(app, "results-screen")
             await evaluation(app, pilot)
+
+
+async def ask(app: RouterApp, pilot: Pilot[int]) -> None:
+    """A question to the chat model of the first start, and its answer."""
+    app.go("ask")
+    while not isinstance(app.screen, AskScreen):
+        await pilot.pause(0.1)
+    screen = app.screen
+    await pilot.pause(1.0)
+    for letter in QUESTION:
+        await pilot.press({" ": "space", ".": "full_stop", "?": "question_mark", ",": "comma"}.get(letter, letter))
+    await pilot.press("enter")
+    while not screen.conversation.turns:
+        await pilot.pause(0.2)
+    await pilot.pause(1.0)
+    save(app, "ask-screen")
+    await pilot.press("escape")
 
 
 async def evaluation(app: RouterApp, pilot: Pilot[int]) -> None:
