@@ -180,6 +180,11 @@ class LeanModel(nn.Module):  # type: ignore[misc]
         found: torch.device = self.model.embed_tokens.weight.device
         return found
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The table of embeddings."""
+        table: nn.Module = self.model.embed_tokens
+        return table
+
     def get_output_embeddings(self) -> nn.Module:
         """The head."""
         head: nn.Module = self.lm_head
