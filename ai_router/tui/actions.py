@@ -101,6 +101,15 @@ _JOBS = (
     Action("jobs.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Jobs"),
     Action("jobs.export", "e", "export", "Write the results to a file", "Jobs"),
     Action("jobs.again", "a", "again", "A new job of its items, with another model or other options", "Jobs"),
+    Action(
+        "jobs.compare",
+        "equals_sign",
+        "compare",
+        "Beside the jobs it was compared with, or the marked ones",
+        "Jobs",
+        False,
+        key_display="=",
+    ),
     Action("jobs.label", "n", "name", "Give this job, or the marked ones, a name, tags or a note", "Jobs", False),
     Action("jobs.mark", "space", "mark", "Mark this job, or take its mark away", "Jobs", False),
     Action("jobs.delete", "d,delete", "delete", "Move this job, or the marked ones, to the trash", "Jobs"),
@@ -259,7 +268,13 @@ _ASK = (
 
 _COMPARE = (
     Action("compare.models", "f2", "models", "Choose the models", "Compare"),
+    Action("compare.file", "f3", "a file", "Compare the models over a file of prompts", "Compare"),
     Action("compare.export", "e", "export", "Write the comparison as JSON and Markdown", "Compare"),
+    Action("compare.open", "o", "answers", "The answers to this prompt side by side", "Compare"),
+    Action("compare.next", "right_square_bracket", "next", "The next prompt", "Compare", key_display="]",
+           method="step('1')"),
+    Action("compare.previous", "left_square_bracket", "previous", "The prompt before", "Compare", key_display="[",
+           method="step('-1')"),
     *(
         Action(f"compare.{at + 1}", str(at + 1), f"best: {at + 1}", f"Keep as evidence that answer {at + 1} is best",
                "Compare", False, method=f"choose('{at}')")
