@@ -182,7 +182,7 @@ def compare(name: str) -> Found:
 
 def _refused(name: str) -> str:
     """What a folder of this architecture would be refused for before its weights are read."""
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(Exception):  # which making it will say
         said = CONFIG_MAPPING[name]().to_dict()
         return not_causal({**said, "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name]]})
     return ""
