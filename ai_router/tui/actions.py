@@ -110,6 +110,7 @@ _JOBS = (
     Action("jobs.filter", "slash", "filter", "Show only jobs with this text", "Jobs", key_display="/"),
     Action("jobs.sort", "s", "sort", "Sort by the next column", "Jobs", False),
     Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
+    Action("jobs.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Jobs", False),
     Action("jobs.details", "i", "details", "Show or hide what is known of this job", "Jobs", False),
     Action("jobs.refresh", "f5,R,shift+r", "refresh", "Read the folder again", "Jobs", False),
     Action(
@@ -157,6 +158,7 @@ _RESULTS = (
            key_display="<"),
     Action("results.narrower", "greater_than_sign", "narrower answer", "Less room for the answer beside", "Results",
            False, key_display=">"),
+    Action("results.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Results", False),
     Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
     Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip
@@ -226,7 +228,10 @@ _MODELS = (
     Action("models.refresh", "f5,R,shift+r", "refresh", "Look for models again", "Models", key_display="R"),
 )
 
-_STATS = (Action("stats.refresh", "f5,R,shift+r", "refresh", "Count again", "Statistics", key_display="R"),)
+_STATS = (
+    Action("stats.refresh", "f5,R,shift+r", "refresh", "Count again", "Statistics", key_display="R"),
+    Action("picture.report", "e", "report", "Write a page of HTML: figures, plots, prompts and answers", "Statistics"),
+)
 
 _ASK = (
     Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask", False),

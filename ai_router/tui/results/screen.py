@@ -60,6 +60,7 @@ class ResultsScreen(BenchResults):
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
+        *bind("results.picture"),
         *bind("results.mark", "results.copy_as", "results.again", "results.zoom", "results.panes", "results.wider"),
         *bind("results.narrower", "app.back"),
     ]
