@@ -78,7 +78,7 @@ def course(seconds: Sequence[Point], most: int = MOST_POINTS) -> Pace:
     """Some seconds, in their order, as at most so many stretches."""
     length = seconds[-1].second + 1
     # Where answers come every few seconds, a stretch holds several of them: else they are a row of spikes.
-    width = max(-(-length // most), 2 * (length // len(seconds) - 1))
+    width = max(-(-length // most), round(2 * (length / len(seconds) - 1)))
     found: dict[int, Point] = {}
     for point in seconds:
         at = point.second // width
