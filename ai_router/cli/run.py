@@ -291,7 +291,7 @@ def _start(
     if args.detach:
         return detach(session, job, after, display)
     tries = _tries(args)
-    if tries is not None and tries.count < job.total_prompts:
+    if tries is not None and tries.number < job.total_prompts:
         code = try_first(session, job, plan, tries, display, signals, yes=args.yes)
         if code is not None:
             return code

@@ -20,7 +20,7 @@ RANDOM = "random:"
 class Tries(NamedTuple):
     """How many prompts are tried: the first ones, or any."""
 
-    count: int
+    number: int
     at_random: bool = False
 
     @classmethod
@@ -43,7 +43,7 @@ def try_first(
     signals.hold()
     try:
         run = jobs.start(
-            session.registry, job, plan, on_results=sample.extend, first=tries.count, at_random=tries.at_random
+            session.registry, job, plan, on_results=sample.extend, first=tries.number, at_random=tries.at_random
         )
         signals.guard(run)
         follow(run, display, signals)
