@@ -75,6 +75,8 @@ PLACES: Mapping[str, Place] = {
         Place("results", "Results", "What came out of a job", _TUI + "results.screen:ResultsScreen", of_job=True),
         Place("failures", "Failures", "What failed of a job", _TUI + "results.screen:ResultsScreen", of_job=True,
               arguments={"part": "failed"}),
+        Place("picture", "Picture", "A job in plots: rates, cost, durations, scores",
+              _TUI + "stats.picture:PictureScreen", of_job=True),
         Place("codes", "Codes", "The semantic IDs of a job", _TUI + "semantic.result:SemanticResultScreen",
               of_job=True),
         Place("again", "Run again", "Items of a job, or of a chat, as a new job",

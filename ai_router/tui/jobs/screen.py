@@ -52,7 +52,8 @@ class JobsScreen(KeepingJobs):
         *bind("jobs.resume", "jobs.open", "jobs.retry", "jobs.delete", "jobs.filter", "jobs.export"),
         *bind("jobs.sort", "jobs.reverse", "jobs.score", "jobs.score_file", "jobs.details", "jobs.refresh"),
         *bind(
-            "jobs.again", "jobs.compare", "jobs.mark", "jobs.label", "jobs.undo", "jobs.skipped", "app.back", "app.up"
+            *("jobs.again", "jobs.compare", "jobs.mark", "jobs.label", "jobs.undo", "jobs.skipped", "jobs.picture"),
+            *("app.back", "app.up"),
         ),
     ]
 
