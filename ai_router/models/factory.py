@@ -81,6 +81,9 @@ def _on_cluster(
     from batch.engines.ray.row import ROW
 
     check_cluster(spec)
+    if spec.hub and not spec.ship:  # each node has a cache of its own
+        described = {**described, "hub": spec.hub}
+        del described["path"]
     if path := described.get("path"):  # nodes stand in other folders
         described["path"] = str(Path(path).absolute())
     told = {

@@ -48,7 +48,9 @@ def describe(
     header = None
     if form == "gguf" and isinstance(place, Path):
         why, header = look_at_gguf(place)
-    why = why or _cannot_take(engine, form, place)
+    only_here = form == "missing"
+    if not why and (why := _cannot_take(engine, form, place)):
+        only_here = bool(_missing(engine, form))
     if not why and isinstance(place, str):
         why = _lacks(engine, place, engine_options or {})
     if not why and adapter is not None:
@@ -56,6 +58,7 @@ def describe(
     label = place if isinstance(place, str) else place.name
     if header is not None and not why:
         why = _too_large(header, engine)
+        only_here = bool(why)
         notes = "; ".join(filter(None, (notes, gguf_why(header, engine))))
     return ModelSpec(
         id=id or label,
@@ -72,6 +75,7 @@ def describe(
         notes=notes,
         ready=not why,
         why=why,
+        only_here=only_here,
         sampling=sampling or {},
         adapter=adapter,
         engine_options=engine_options or {},
@@ -129,6 +133,15 @@ def _look_into(folder: Path) -> _Seen:
     if not weights:
         return f"no weights (*.safetensors) in {folder}", config, weights
     return "", config, weights
+
+
+def _missing(engine: str, form: str) -> str:
+    """What has to be installed before this engine can run this form here, else ""."""
+    try:
+        row = engines.find(engine)
+    except FatalError:
+        return ""
+    return row.missing() if form in row.forms else ""
 
 
 def _cannot_take(engine: str, form: str, place: Place) -> str:

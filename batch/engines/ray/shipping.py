@@ -62,11 +62,10 @@ def from_hub(repo: str) -> Path:
     try:
         import huggingface_hub as hub
 
-        return Path(hub.snapshot_download(repo, allow_patterns=list(FROM_HUB)))
+        endpoint, cache = os.environ.get("HF_ENDPOINT"), os.environ.get("HF_HUB_CACHE")
+        return Path(hub.snapshot_download(repo, allow_patterns=list(FROM_HUB), endpoint=endpoint, cache_dir=cache))
     except ImportError:
-        raise FatalError(
-            f'{repo} is fetched with huggingface_hub: pip install "ai-router[hub]" on every node'
-        ) from None
+        raise FatalError(f'{repo} is on the hub: pip install "ai-router[hub]" on every node') from None
     except Exception as error:  # the library raises whatever its parts do
         hint = "put it on a path that every node has, or send it along with --ship-model"
         text = " ".join(str(error).split())[:300]
