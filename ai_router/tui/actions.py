@@ -227,9 +227,9 @@ _EVALUATION = (
 _MODELS = (
     Action("models.default", "d", "make default", "Use this model when none is named", "Models"),
     Action("models.ask", "a", "ask", "Ask this model something", "Models"),
-    Action("models.add", "n", "add", "Add a model by its path or address to models.yaml", "Models", False),
-    Action("models.pull", "p", "pull", "Fetch a model from the Hugging Face Hub, or stop that", "Models", False),
-    Action("models.test", "t", "test", "Ask this model a few questions: how quick is it?", "Models", False),
+    Action("models.add", "n", "add", "Add a model by its path or address to models.yaml", "Models"),
+    Action("models.pull", "p", "pull", "Fetch a model from the Hugging Face Hub, or stop that", "Models"),
+    Action("models.test", "t", "test", "Ask this model a few questions: how quick is it?", "Models"),
     Action("models.adapter", "l", "adapter", "Put a LoRA adapter over this model", "Models", False),
     Action("models.copy", "c", "copy command", "Copy the command that makes this model ready", "Models", False),
     Action("models.refresh", "f5,R,shift+r", "refresh", "Look for models again", "Models", key_display="R"),

@@ -40,10 +40,10 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
     CSS_PATH = "screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "models.ask",
-        "models.default",
+        "models.test",
         "models.add",
         "models.pull",
-        "models.test",
+        "models.default",
         "models.adapter",
         "models.copy",
         "models.refresh",
