@@ -100,7 +100,9 @@ class AskScreen(ChattingAsk):
                 view.border_title = "Answer"
                 yield view
                 yield Static(id="ask-status")
-                area = PromptArea(id="ask-prompt", classes="panel", soft_wrap=True, compact=True, highlight_cursor_line=False)
+                area = PromptArea(
+                    id="ask-prompt", classes="panel", soft_wrap=True, compact=True, highlight_cursor_line=False
+                )
                 area.border_title = "Prompt"
                 area.border_subtitle = "enter sends · ^j new line"
                 yield area

@@ -14,6 +14,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.comparing.answers import FEWEST, MOST
+from ai_router.memory import Memory
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import said_of
 from ai_router.tui.ask.screen import PromptArea
@@ -29,6 +30,19 @@ if TYPE_CHECKING:
     from ai_router.models import ModelSpec
 
 POLL_SECONDS = 0.05
+
+
+def facts_of(spec: ModelSpec) -> list[Block]:
+    """What is known of a model, where its answer will stand."""
+    rows = (
+        ("engine", spec.engine),
+        ("parameters", spec.parameters_text),
+        ("context", f"{spec.context:,} tokens" if spec.context else "—"),
+        ("sampling", ", ".join(f"{key} {value}" for key, value in spec.sampling.items()) or "the model's own"),
+        ("from", spec.source),
+    )
+    lines = "\n".join(f"{name:<11} {harmless(str(value))}" for name, value in rows)
+    return [Block(lines, "muted"), Block(""), Block("Its answer will stand here.", "muted")]
 
 
 class CompareScreen(BaseScreen[None]):
@@ -80,11 +94,19 @@ class CompareScreen(BaseScreen[None]):
             view.display = at < len(models)
             if at < len(models):
                 view.border_title = Content(f"{at + 1}  {harmless(models[at].id)}")
-                view.show(Block(""))
+                view.show(*facts_of(models[at]))
         if len(models) < FEWEST:
             self._say_error(f"A comparison is of {FEWEST} to {MOST} models, and {len(models)} is ready")
         else:
-            self._say("f2 chooses the models; type a prompt and press enter")
+            self._say("f2 chooses the models; type a prompt and press enter; up: what was asked last")
+
+    @on(PromptArea.Recalled)
+    def _recall(self) -> None:
+        """Up: what was asked last, here or in a chat."""
+        area = self.query_one(PromptArea)
+        if not area.text and (asked := Memory(self.services.workspace.checkpoints).prompts(1)):
+            area.text = asked[0]
+            area.move_cursor(area.document.end)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 

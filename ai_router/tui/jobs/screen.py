@@ -17,14 +17,14 @@ from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.jobs.details import job_details
 from ai_router.tui.jobs.keeping import KeepingJobs
-from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, moment, read_jobs
+from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.panes.layout import Pane
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.panes.screen import PaneScreen
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
-from ai_router.tui.widgets.text import count, one_line, plural
-from batch.running.progress import format_duration
+from ai_router.tui.widgets.text import count, plural
 
 REFRESH_SECONDS = 0.5
 READ_AGAIN = 6  # refreshes
@@ -198,7 +198,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
     def _show_details(self) -> None:
         if self.panes.shows(DETAILS):
             line = self.line_at_hand()
-            shown = _details(line) if line else Content.styled("No job is chosen.", "$text-muted")
+            shown = job_details(line) if line else Content.styled("No job is chosen.", "$text-muted")
             self.query_one("#jobs-about", Static).update(shown)
 
     def action_details(self) -> None:
@@ -295,35 +295,3 @@ def _row(line: JobLine, *, marked: bool = False) -> Row:
         (count(line.failed), "error" if line.failed else "muted"),
         (line.age, "muted"),
     )
-
-
-def _details(line: JobLine) -> Content:
-    """All that is known of a job."""
-    info = line.info
-    status, style = line.status
-    rows: list[tuple[str, str, str]] = [
-        ("job", info.job_id, ""),
-        ("status", status, f"${'text-muted' if style == 'muted' else 'text-' + style if style != 'accent' else style}"),
-        ("prompts from", one_line(info.source or "—"), ""),
-        *([("name", one_line(info.about.name), "bold")] if info.about.name else []),
-        *([("tags", " ".join(f"#{tag}" for tag in info.about.tags), "$accent")] if info.about.tags else []),
-        ("model", one_line(info.model_id), ""),
-        ("answered", f"{count(line.completed)} of {count(info.total)}", ""),
-        ("failed", count(line.failed), "$text-error" if line.failed else ""),
-        ("left", count(line.left), ""),
-        ("tokens", count(line.live.tokens_output if line.live else info.tokens_output), ""),
-        ("time", format_duration(line.live.elapsed if line.live else info.elapsed), ""),
-        ("created", moment(info.created_at), ""),
-        ("changed", moment(info.timestamp), ""),
-    ]
-    if line.live and line.running:
-        rows.append(("ETA", format_duration(line.live.eta), ""))
-    if info.owner is not None:
-        rows.append(("process", str(info.owner.pid or "—"), ""))
-    if info.reason:
-        rows.append(("ended by", one_line(info.reason), ""))
-    if info.about.note:
-        rows.append(("note", one_line(info.about.note, 200), ""))
-    rows.append(("file", home(info.file), "$text-muted"))
-    lines = [Content.assemble((f"{name:<13} ", "$text-muted"), (text, style)) for name, text, style in rows]
-    return Content("\n").join(lines)

@@ -62,6 +62,9 @@ class MenuList(Widget, can_focus=True):
             """The menu."""
             return self.menu
 
+    class Moved(Message):
+        """The cursor is on another entry."""
+
     def __init__(
         self,
         entries: Sequence[MenuEntry],
@@ -77,6 +80,11 @@ class MenuList(Widget, can_focus=True):
     def validate_cursor(self, cursor: int) -> int:
         """Within the menu."""
         return max(0, min(cursor, len(self.entries) - 1))
+
+    def watch_cursor(self) -> None:
+        """Tell."""
+        if self.is_attached:
+            self.post_message(self.Moved())
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """All entries; the help below the names where there is height for it but no width."""
