@@ -132,8 +132,7 @@ class ProviderEngine:
                     yield answered
                 if self._is_late(ledger):
                     self._begin_rescue(ledger, wake)
-                cancel = self._rescuing is not None and self.settings.lane == "auto"
-                async for responses in looks.at_due(cancel=cancel):
+                async for responses in looks.at_due(cancel=self._rescues_late):
                     for response in responses:
                         yield response
                 if self._is_over(inbox, ledger, orders):
@@ -143,10 +142,17 @@ class ProviderEngine:
         finally:
             await inbox.stop()
             orders.drop()
-            rescuing, self._rescuing = self._rescuing, None
-            if rescuing is not None:
-                await rescuing.stop()
-                await rescuing.close()
+            await self._end_rescue()
+
+    @property
+    def _rescues_late(self) -> bool:
+        return self._rescuing is not None and self.settings.lane == "auto"
+
+    async def _end_rescue(self) -> None:
+        rescuing, self._rescuing = self._rescuing, None
+        if rescuing is not None:
+            await rescuing.stop()
+            await rescuing.close()
 
     def _rescued(self) -> list[BatchResponse[Answer]]:
         return self._rescuing.take() if self._rescuing is not None else []
