@@ -49,6 +49,7 @@ def open_runner(
         return found
     trial = _trial(model, text)
     tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
+    trial.check_generate(tolerance)
     failed = ""
     for name, make in makers:
         runner, problem = _tried(make, trial, tolerance)
