@@ -117,8 +117,9 @@ class ProviderEngine:
         wake = asyncio.Event()
         if self.settings.lane == "now":
             self._begin_rescue(ledger, wake)
-        async for response in looks.at_all():
-            yield response
+        async for responses in looks.at_all():
+            for response in responses:
+                yield response
         if looks.given_up:
             raise FatalError(f"{looks.given_up} was cancelled; what has no answer is handed over again on resuming")
         inbox = Inbox(items, wake)
@@ -132,8 +133,9 @@ class ProviderEngine:
                 if self._is_late(ledger) and not desk.stopping:
                     self._begin_rescue(ledger, wake)
                 cancel = self._rescuing is not None and self.settings.lane == "auto"
-                async for response in looks.at_due(cancel=cancel):
-                    yield response
+                async for responses in looks.at_due(cancel=cancel):
+                    for response in responses:
+                        yield response
                 if self._is_over(inbox, ledger, orders):
                     return
                 with suppress(TimeoutError):
