@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from engines.ray_cluster import LOOPBACK, cluster, free_port
 
+from ai_router.cli.cluster import ask
 from batch import BatchProcessor, Run
 from batch.engines.desk import MemoryDesk
 from batch.engines.local.host import HostedEngine
@@ -111,6 +112,10 @@ async def test_the_answers_are_those_of_one_machine(address: str) -> None:
         assert texts_of(await answers(there, prompts)) == texts_of(await answers(here, prompts))
         about = there.about["cluster"]
         assert [actor["state"] for actor in about["actors"]] == ["ready", "ready"] and about["duplicates"] == 0
+        said = await asyncio.to_thread(ask, address)
+        assert [actor["state"] for actor in said["actors"]] == ["ready", "ready"], said
+        assert sum(actor["done"] for actor in said["actors"]) == 12 and said["actors"][0]["model"] == str(DEMO)
+        assert [node["has"].startswith("2 CPUs") for node in said["nodes"]] == [True]
     finally:
         await here.close()
         await there.close()
