@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from batch.errors import BatchError
-from batch.items import value
+from batch.values import value
 
 NANOS = 1_000_000_000  # billionths of a dollar in one
 PER = 1_000_000  # tokens that a rate is for

@@ -15,6 +15,20 @@ from ai_router.tui.widgets.text_view import Block, TextView
 
 if TYPE_CHECKING:
     from ai_router.comparing.answers import Row
+    from ai_router.models import ModelSpec
+
+
+def facts_of(spec: ModelSpec) -> list[Block]:
+    """What is known of a model, where its answer will stand."""
+    rows = (
+        ("engine", spec.engine),
+        ("parameters", spec.parameters_text),
+        ("context", f"{spec.context:,} tokens" if spec.context else "—"),
+        ("sampling", ", ".join(f"{key} {value}" for key, value in spec.sampling.items()) or "the model's own"),
+        ("from", spec.source),
+    )
+    lines = "\n".join(f"{name:<11} {harmless(str(value))}" for name, value in rows)
+    return [Block(lines, "muted"), Block(""), Block("Its answer will stand here.", "muted")]
 
 
 class AnswerPanes(Container):
@@ -31,14 +45,14 @@ class AnswerPanes(Container):
         """The pane of a model."""
         return self.query_one(f"#compare-{at}", TextView)
 
-    def set_models(self, models: Sequence[str]) -> None:
-        """Empty panes of these models."""
+    def set_models(self, models: Sequence[str], facts: Sequence[Sequence[Block]] = ()) -> None:
+        """Panes of these models, with what is known of each where its answer will stand."""
         for at in range(MOST):
             view = self.pane(at)
             view.display = at < len(models)
             if at < len(models):
                 view.border_title = Content(f"{at + 1}  {harmless(models[at])}")
-                view.show(Block(""))
+                view.show(*(facts[at] if facts else (Block(""),)))
 
     def show(self, row: Row, *, home: bool = False) -> None:
         """The answers there are; each after the first with what differs from it marked."""

@@ -11,12 +11,13 @@ from textual.binding import BindingType
 from textual.widgets import Static
 
 from ai_router.comparing.answers import FEWEST, MOST
+from ai_router.memory import Memory
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import said_of
 from ai_router.tui.ask.screen import PromptArea
 from ai_router.tui.compare.dialog import FileDialog, ModelsDialog
 from ai_router.tui.compare.judging import JudgingScreen
-from ai_router.tui.compare.panes import AnswerPanes
+from ai_router.tui.compare.panes import AnswerPanes, facts_of
 from ai_router.tui.widgets.text import one_line
 from ai_router.tui.widgets.text_view import Block
 from batch.options import SamplingOptions, build_options
@@ -69,11 +70,19 @@ class CompareScreen(JudgingScreen):
     def _take(self, models: list[ModelSpec]) -> None:
         self.models, self.answers, self._prompt = models, [], ""
         self.context_text = one_line(" · ".join(spec.id for spec in models), 60)
-        self.query_one(AnswerPanes).set_models([spec.id for spec in models])
+        self.query_one(AnswerPanes).set_models([spec.id for spec in models], [facts_of(spec) for spec in models])
         if len(models) < FEWEST:
             self.say_error(f"A comparison is of {FEWEST} to {MOST} models, and {len(models)} is ready")
         else:
-            self.say("f2 chooses the models, f3 a file; or type a prompt and press enter")
+            self.say("f2 chooses the models, f3 a file; or type a prompt and press enter; up: what was asked last")
+
+    @on(PromptArea.Recalled)
+    def _recall(self) -> None:
+        """Up: what was asked last, here or in a chat."""
+        area = self.query_one(PromptArea)
+        if not area.text and (asked := Memory(self.services.workspace.checkpoints).prompts(1)):
+            area.text = asked[0]
+            area.move_cursor(area.document.end)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
