@@ -225,7 +225,7 @@ def why_not_ready(registry: Registry, plan: JobPlan) -> str:
         return f"Jobs of kind {plan.kind} cannot run here: {why}"
     if kind.own_engine:
         return ""
-    spec = spec_of(registry, plan)
+    spec = spec_of(registry, plan).configured(plan.run)
     return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
 
 

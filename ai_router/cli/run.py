@@ -153,7 +153,7 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
         jobfile.sampling = build_options(SamplingOptions, sampling)
     except OptionError as error:
         raise OptionError(f"model {spec.id}: {error}") from None
-    if not spec.ready and not args.check:
+    if not spec.configured(jobfile.run).ready and not args.check:
         raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
     jobfile.model = spec.id
     if jobfile.run.cluster is not None and not args.check:

@@ -159,7 +159,8 @@ class Feed:
                 self._limit.settle(held.reserved, tokens)
             self.wake()
             return held
-        place = self.place(item_id)
+        known = type(item_id) is int and 0 <= item_id < len(self._places)
+        place = self._places[item_id] if known else self.place(item_id)  # type: ignore[index]
         if place != GIVEN and place != WITH_PROVIDER:
             if place in (DONE, RETRYING):
                 self.duplicates += 1
@@ -173,7 +174,7 @@ class Feed:
         else:
             self.in_hand -= 1
         self.wake()
-        return Given(None, time.monotonic(), self._attempts.pop(index, 1))
+        return _given((None, 0.0, self._attempts.pop(index, 1) if self._attempts else 1, None))
 
     def retry(self, index: int, attempt: int, delay: float) -> None:
         """Give an item out once more, in `delay` seconds, as its `attempt`th try."""

@@ -55,6 +55,11 @@ class FindingResults(JobActions[None]):
         """Show items of one part."""
 
     @property
+    def table(self) -> VirtualTable:
+        """The list; others may stand beside it."""
+        return self.query_one("#results", VirtualTable)
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The texts that are looked for, to be marked where they are shown."""
         return self._search.query.texts if self._search is not None else ()
@@ -71,9 +76,9 @@ class FindingResults(JobActions[None]):
     def _submitted(self, event: Input.Submitted) -> None:
         if not event.value.strip():
             self._end_search()
-            self.query_one(VirtualTable).focus()
+            self.table.focus()
         elif self._begin_search(event.value):
-            self.query_one(VirtualTable).focus()
+            self.table.focus()
 
     def _begin_search(self, text: str) -> bool:
         """Show what a line asks for; False where it is no filter, which is said."""
@@ -88,7 +93,7 @@ class FindingResults(JobActions[None]):
         if search.part != self.part:  # said in the line
             self.part = search.part
             self._show_counts()
-        table = self.query_one(VirtualTable)
+        table = self.table
         table.empty = "Searching…"
         self._ids = search.found
         if self._pages is not None:
@@ -118,7 +123,7 @@ class FindingResults(JobActions[None]):
 
     def _found_all(self, search: Search) -> None:
         if search is self._search:
-            table = self.query_one(VirtualTable)
+            table = self.table
             table.empty = NOT_FOUND if search.query.texts else NONE_SUCH
             ending = f" · stopped at {search.percent} %" if search.stopped else ""
             word = ("match", "matches") if search.text else ("item", "items")
@@ -127,7 +132,7 @@ class FindingResults(JobActions[None]):
             self._show_text()
 
     def _show_found(self, search: Search, text: str) -> None:
-        table = self.query_one(VirtualTable)
+        table = self.table
         table.set_count(len(search.found))
         table.border_subtitle = text
 
@@ -156,7 +161,7 @@ class FindingResults(JobActions[None]):
         field = self.query_one("#results-search", Input)
         field.value = ""
         field.display = False
-        self.query_one(VirtualTable).focus()
+        self.table.focus()
         self._again()
 
     def _again(self) -> None:
@@ -195,7 +200,7 @@ class FindingResults(JobActions[None]):
 
     def _take_order(self, order: Order) -> None:
         self.order = order
-        table = self.query_one(VirtualTable)
+        table = self.table
         place = next(place for place in SORTED_BY if COLUMNS[place][1] == order.by)
         table.sorted_by = None if order.natural else (place, not order.descending)
         self._again()
@@ -225,7 +230,7 @@ class FindingResults(JobActions[None]):
             self.services.show_error(error)
 
     def _lay_out_columns(self) -> None:
-        table = self.query_one("#results", VirtualTable)
+        table = self.table
         table.columns, table.order = self.layout_of_columns.columns(self._counts.total), self.layout_of_columns.places
         table.refresh_rows()
 
@@ -245,4 +250,4 @@ class FindingResults(JobActions[None]):
                 self.notify(harmless(f"Item {item + 1:,} is not among these"), timeout=2)
                 return
             place = list(ids).index(item)
-        self.query_one(VirtualTable).move_cursor(place)
+        self.table.move_cursor(place)

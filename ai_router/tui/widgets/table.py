@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Offset, Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
 
 from ai_router.tui.actions import bind
 from ai_router.tui.widgets.columns import GAP, Column
 from ai_router.tui.widgets.header import HeaderTable, TableMessage
+from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import cut, one_line, pad
 
 PAGE = 64
@@ -37,17 +39,10 @@ class VirtualTable(HeaderTable, can_focus=True):
     `refresh_rows` when it is there.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = bind(
-        "table.select",
-        "table.down",
-        "table.up",
-        "table.page_down",
-        "table.page_up",
-        "table.half_down",
-        "table.half_up",
-        "table.first",
-        "table.last",
-    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bind("table.select", "table.down", "table.up", "table.page_down", "table.page_up", "table.half_down"),
+        *bind("table.half_up", "table.first", "table.last"),
+    ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--header",
         "table--cursor",
@@ -286,6 +281,16 @@ class VirtualTable(HeaderTable, can_focus=True):
     def action_last(self) -> None:
         """To the last row."""
         self.move_cursor(self._count - 1)
+
+    def jump_targets(self) -> list[Target]:
+        """The rows in sight: the cursor goes there."""
+
+        def go(index: int) -> None:
+            self.focus()
+            self.move_cursor(index)
+
+        rows = range(self.first_row, min(self._count, self.first_row + self.visible_rows))
+        return [Target(Offset(0, index - self.first_row + 1), partial(go, index)) for index in rows]
 
     # -- mouse ----------------------------------------------------------------------------------------------------
 
