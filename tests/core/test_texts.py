@@ -51,7 +51,9 @@ def test_an_index_loses_and_adds_nothing(job: Path, text: str) -> None:
     assert build_index(job) and open_index(job) is not None
     assert found(job, f'"{text}"') == without
     with CheckpointStore(job) as store:
-        holds = [row[0] for row in texts_of(store, range(700)) if any(text.casefold() in one.casefold() for one in row[1:])]
+        holds = [
+            row[0] for row in texts_of(store, range(700)) if any(text.casefold() in one.casefold() for one in row[1:])
+        ]
     assert without == holds or not text
 
 
