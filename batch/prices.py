@@ -19,7 +19,6 @@ from typing import Any
 import orjson
 
 from batch.errors import BatchError
-from batch.items import value
 
 NANOS = 1_000_000_000  # billionths of a dollar in one
 PER = 1_000_000  # tokens that a rate is for
@@ -35,7 +34,7 @@ class PriceError(BatchError, ValueError):
     """A price that cannot be read; the text says which key."""
 
 
-@value(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """The tokens of one request. `cached` and `cache_write` are part of `input`, `reasoning` is part of `output`."""
 

@@ -126,10 +126,9 @@ class ProviderEngine:
         try:
             while not self._is_over(inbox, ledger, orders):
                 wake.clear()
-                for refused in await orders.fill(inbox, self._rescuing):
-                    yield refused
-                for answered in self._rescuing.take() if self._rescuing is not None else ():
-                    yield answered
+                refused = await orders.fill(inbox, self._rescuing)
+                for response in [*refused, *(self._rescuing.take() if self._rescuing is not None else ())]:
+                    yield response
                 if self._is_late(ledger) and not desk.stopping:
                     self._begin_rescue(ledger, wake)
                 cancel = self._rescuing is not None and self.settings.lane == "auto"
