@@ -327,7 +327,7 @@ async def test_a_job_left_half_done_is_found_finished_read_and_exported(workspac
         await until(pilot, lambda: "✓ done" in shown(app))
         await pilot.press("o")
         await on_screen(pilot, ResultsScreen)
-        await until(pilot, lambda: "answered before" in shown(app) and shown(app).count("✓ done") == 4)
+        await until(pilot, lambda: "answered before" in shown(app) and shown(app).count("✓ done") >= 4)
         await pilot.press("e")
         await until(pilot, lambda: "3 results of 3 prompts" in shown(app))
         await pilot.press("enter")

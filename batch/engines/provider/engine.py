@@ -126,13 +126,13 @@ class ProviderEngine:
         try:
             while not self._is_over(inbox, ledger, orders):
                 wake.clear()
-                refused = await orders.fill(inbox, self._rescuing)
-                for response in [*refused, *(self._rescuing.take() if self._rescuing is not None else ())]:
-                    yield response
-                if self._is_late(ledger) and not desk.stopping:
+                for refused in await orders.fill(inbox, self._rescuing):
+                    yield refused
+                for answered in self._rescued():
+                    yield answered
+                if self._is_late(ledger):
                     self._begin_rescue(ledger, wake)
-                cancel = self._rescuing is not None and self.settings.lane == "auto"
-                async for responses in looks.at_due(cancel=cancel):
+                async for responses in looks.at_due(cancel=self._rescues_late):
                     for response in responses:
                         yield response
                 if self._is_over(inbox, ledger, orders):
@@ -142,10 +142,20 @@ class ProviderEngine:
         finally:
             await inbox.stop()
             orders.drop()
-            rescuing, self._rescuing = self._rescuing, None
-            if rescuing is not None:
-                await rescuing.stop()
-                await rescuing.close()
+            await self._end_rescue()
+
+    @property
+    def _rescues_late(self) -> bool:
+        return self._rescuing is not None and self.settings.lane == "auto"
+
+    async def _end_rescue(self) -> None:
+        rescuing, self._rescuing = self._rescuing, None
+        if rescuing is not None:
+            await rescuing.stop()
+            await rescuing.close()
+
+    def _rescued(self) -> list[BatchResponse[Answer]]:
+        return self._rescuing.take() if self._rescuing is not None else []
 
     def _is_over(self, inbox: Inbox, ledger: Ledger, orders: Orders) -> bool:
         desk = ledger.desk
@@ -182,6 +192,8 @@ class ProviderEngine:
     def _is_late(self, ledger: Ledger) -> bool:
         settings = self.settings
         if settings.lane != "auto" or settings.deadline is None or self._rescuing is not None or ledger.began is None:
+            return False
+        if ledger.desk.stopping:
             return False
         return self._clock() >= ledger.began + settings.deadline - min(3600.0, settings.deadline / 4)
 
