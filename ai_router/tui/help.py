@@ -12,8 +12,9 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from ai_router.tui.actions import ACTIONS, bind
+from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
+from ai_router.tui.key_groups import help_groups
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import pad
 
@@ -31,6 +32,7 @@ class HelpScreen(ScrollingScreen[None]):
         super().__init__()
         crumbs = about.crumbs if isinstance(about, BaseScreen) else ()
         self.crumbs = (*crumbs, "Help")
+        self.about = about
         self._groups, self._ending = help_groups(about)
 
     def compose_body(self) -> ComposeResult:
@@ -60,23 +62,3 @@ class HelpScreen(ScrollingScreen[None]):
             lines.append(Content(""))
         lines.append(Content.styled(self._ending, "$text-muted"))
         self.query_one("#reading-text", Static).update(Content("\n").join(lines))
-
-
-def help_groups(screen: Screen[Any]) -> tuple[list[tuple[str, list[tuple[str, str, str]]]], str]:
-    """Groups of (keys, label, help), those of the screen first; and a word on changing keys."""
-    keys: dict[str, list[str]] = {}
-    for active in screen.active_bindings.values():
-        binding = active.binding
-        # Terminals with the Kitty protocol say shift+g where others say G.
-        if binding.id in ACTIONS and not binding.key.startswith("shift+"):
-            key = screen.app.get_key_display(binding)
-            if key not in keys.setdefault(binding.id or "", []):
-                keys[binding.id or ""].append(key)
-    groups: dict[str, list[tuple[str, str, str]]] = {}
-    for name, shown in keys.items():
-        action = ACTIONS[name]
-        groups.setdefault(action.group, []).append(("  ".join(shown), action.label, action.help))
-    order = sorted(groups, key=lambda group: {"Everywhere": 2, "Tables": 1}.get(group, 0))
-    names = ", ".join(name for name in keys if not name.startswith("app."))
-    ending = f"Keys are changed under keymap in ai-router.yaml, by the names of the actions: {names}"
-    return [(group, groups[group]) for group in order], ending
