@@ -118,6 +118,15 @@ _JOBS = (
     Action("jobs.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Jobs"),
     Action("jobs.export", "e", "export", "Write the results to a file", "Jobs"),
     Action("jobs.again", "a", "again", "A new job of its items, with another model or other options", "Jobs"),
+    Action(
+        "jobs.compare",
+        "equals_sign",
+        "compare",
+        "Beside the jobs it was compared with, or the marked ones",
+        "Jobs",
+        False,
+        key_display="=",
+    ),
     Action("jobs.label", "n", "name", "Give this job, or the marked ones, a name, tags or a note", "Jobs", False),
     Action("jobs.mark", "space", "mark", "Mark this job, or take its mark away", "Jobs", False),
     Action("jobs.delete", "d,delete", "delete", "Move this job, or the marked ones, to the trash", "Jobs"),
@@ -127,6 +136,7 @@ _JOBS = (
     Action("jobs.filter", "slash", "filter", "Show only jobs with this text", "Jobs", key_display="/"),
     Action("jobs.sort", "s", "sort", "Sort by the next column", "Jobs", False),
     Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
+    Action("jobs.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Jobs", False),
     Action("jobs.details", "i", "details", "Show or hide what is known of this job", "Jobs", False),
     Action("jobs.refresh", "f5,R,shift+r", "refresh", "Read the folder again", "Jobs", False),
     Action(
@@ -168,6 +178,7 @@ _RESULTS = (
     Action("results.copy_as", "w", "copy as", "Copy rows, as text, CSV, Markdown or JSON", "Results", False),
     Action("results.again", "a", "again", "A new job of the marked or failed rows, with another model or other options",
            "Results", False),
+    Action("results.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Results", False),
     Action("results.jobs", "b", "jobs pane", "Hide the jobs beside the results, or show them", "Results", False,
            method="jobs_pane"),
     Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
@@ -252,7 +263,10 @@ _KEYS = (
     Action("keys.find", "slash", "find", "Find actions by their words, or by a key", "Keys", key_display="/"),
 )
 
-_STATS = (Action("stats.refresh", "f5,R,shift+r", "refresh", "Count again", "Statistics", key_display="R"),)
+_STATS = (
+    Action("stats.refresh", "f5,R,shift+r", "refresh", "Count again", "Statistics", key_display="R"),
+    Action("picture.report", "e", "report", "Write a page of HTML: figures, plots, prompts and answers", "Statistics"),
+)
 
 _ASK = (
     Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask", False),
@@ -285,7 +299,13 @@ _ASK = (
 
 _COMPARE = (
     Action("compare.models", "f2", "models", "Choose the models", "Compare"),
+    Action("compare.file", "f3", "a file", "Compare the models over a file of prompts", "Compare"),
     Action("compare.export", "e", "export", "Write the comparison as JSON and Markdown", "Compare"),
+    Action("compare.open", "o", "answers", "The answers to this prompt side by side", "Compare"),
+    Action("compare.next", "right_square_bracket", "next", "The next prompt", "Compare", key_display="]",
+           method="step('1')"),
+    Action("compare.previous", "left_square_bracket", "previous", "The prompt before", "Compare", key_display="[",
+           method="step('-1')"),
     *(
         Action(f"compare.{at + 1}", str(at + 1), f"best: {at + 1}", f"Keep as evidence that answer {at + 1} is best",
                "Compare", False, method=f"choose('{at}')")
@@ -309,6 +329,8 @@ _DOING = (
     Action("file.next", "f2", "continue", "Choose a model for this file", "Prompts file", method="proceed"),
     Action("file.invalid", "f4", "leave out invalid", "Run without the entries that are no prompts", "Prompts file",
            method="toggle_invalid"),
+    Action("file.columns", "f3", "columns", "Choose the column of the prompts, or several for a template",
+           "Prompts file"),
     Action("file.all", "full_stop", "all files", "Show files of every kind, also hidden ones", "Prompts file",
            key_display=".", method="toggle_all"),
     Action("manual.next", "f2", "continue", "Choose a model for these prompts", "Typed prompts", method="proceed"),
@@ -320,6 +342,7 @@ _DOING = (
            key_display="enter"),
     Action("choose.auto", "a", "auto", "A model for each prompt: what it brings and costs, beside each model alone",
            "Model"),
+    Action("choose.adapter", "l", "adapter", "The adapters there are for this model, or one by its path", "Model"),
     Action("auto.next", "f2", "choose", "Go on with the plan under the cursor", "Auto", method="proceed",
            key_display="enter"),
     Action("options.start", "f2", "start", "Create the job and run it", "Options"),

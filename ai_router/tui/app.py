@@ -161,15 +161,7 @@ class RouterApp(GuidedApp):
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
-    def start_run(
-        self,
-        job: BatchJob,
-        plan: JobPlan | None = None,
-        *,
-        retry_failed: bool = False,
-        allow_change: bool = False,
-        wait: bool = True,
-    ) -> Run:
+    def start_run(self, job: BatchJob, plan: JobPlan | None = None, **how: Any) -> Run:
         """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
 
         Raises ChangedModelError where other weights would go on with it, unless `allow_change`.
@@ -178,7 +170,7 @@ class RouterApp(GuidedApp):
 
         if self._engines is not None:
             self._engines.close(wait=2.0)  # two copies of a model may not fit
-        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed, allow_change=allow_change, wait=wait)
+        run = jobs.start(self.registry, job, plan, **how)
         self._reported.discard(job.job_id)
         self.runs[job.job_id] = run
         return run

@@ -107,7 +107,7 @@ class BaseScreen(Served, Screen[T]):
             top.context = text
 
     def keys_of(self, *ids: str) -> list[tuple[str, str]]:
-        """The key, as it is now, and the label of some actions, without those that cannot be done at the moment."""
+        """The key, as it is now, and the label of some actions; those that cannot be done now are left out."""
         found: dict[str, tuple[str, str]] = {}
         for active in self.active_bindings.values():
             name = active.binding.id or ""

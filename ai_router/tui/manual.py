@@ -45,6 +45,8 @@ SCREENS: Mapping[str, str] = {
     "SemanticIdsScreen": "Semantic IDs",
     "SemanticResultScreen": "Semantic IDs",
     "StatsScreen": "Statistics",
+    "PictureScreen": "The picture of a job",
+    "ComparedScreen": "Compare",
     "SettingsScreen": "Settings",
     "KeysScreen": "Keys",
 }

@@ -55,7 +55,10 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("jobs.resume", "jobs.open", "jobs.retry", "jobs.delete", "jobs.filter", "jobs.export"),
         *bind("jobs.sort", "jobs.reverse", "jobs.score", "jobs.score_file", "jobs.details", "jobs.refresh"),
-        *bind("jobs.again", "jobs.mark", "jobs.label", "jobs.undo", "jobs.skipped", "app.back", "app.up"),
+        *bind(
+            *("jobs.again", "jobs.compare", "jobs.mark", "jobs.label", "jobs.undo", "jobs.skipped", "jobs.picture"),
+            *("app.back", "app.up"),
+        ),
     ]
 
     def __init__(self, mode: Literal["list", "resume"] = "list") -> None:

@@ -14,8 +14,10 @@ from textual.widgets import Input
 
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.tui.jobs.actions import JobActions
-from ai_router.tui.results.data import ALWAYS, COLUMNS, TITLES, Counts, Order, RowData, Search, chosen_columns
-from ai_router.tui.results.dialogs import ColumnsDialog, ask_for_item
+from ai_router.tui.results.columns import ColumnsDialog
+from ai_router.tui.results.data import COLUMNS, TITLES, Counts, Order, RowData, Search
+from ai_router.tui.results.dialogs import ask_for_item
+from ai_router.tui.results.layout import Layout
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.query import QueryError
 from ai_router.tui.widgets.table import VirtualTable
@@ -24,7 +26,6 @@ from ai_router.tui.widgets.text import harmless, plural
 if TYPE_CHECKING:
     from batch.checkpoint.rows import Part
 
-HIDDEN_KEY = "results.hidden"
 NOT_FOUND = "Nothing holds that text.\n\nEscape ends the search."
 NONE_SUCH = "No item is like that.\n\nEscape shows all of them again."
 SORTED_BY = [place for place, (_, by) in enumerate(COLUMNS) if by]
@@ -39,6 +40,7 @@ class FindingResults(JobActions[None]):
     _search: Search | None
     _pages: PageReader[RowData] | None
     order = Order()
+    layout_of_columns = Layout()
 
     @abstractmethod
     def _show_part(self, *, keep: bool) -> None:
@@ -204,26 +206,32 @@ class FindingResults(JobActions[None]):
         self._again()
 
     def action_columns(self) -> None:
-        """Choose which columns are shown."""
-        memory = Memory(self.services.workspace.checkpoints)
-        hidden = memory.recall(HIDDEN_KEY, [])
+        """Choose which columns are shown, in what order, how wide."""
+        self.app.push_screen(ColumnsDialog(self.layout_of_columns), self._take_layout)
 
-        def chosen(shown: list[str] | None) -> None:
-            if shown is None:
-                return
-            try:
-                memory.keep(HIDDEN_KEY, [title for title in TITLES if title not in shown and title not in ALWAYS])
-            except MemoryFileError as error:
-                self.services.show_error(error)
-            self._lay_out_columns()
+    @on(VirtualTable.Resized, "#results")
+    def _resized(self, event: VirtualTable.Resized) -> None:
+        self.layout_of_columns = layout = self.layout_of_columns.widened(TITLES[event.index], max(1, event.cells))
+        self._lay_out_columns()
+        if event.done:
+            self._keep_layout(layout)
 
-        titles = [title for title in TITLES if title not in ALWAYS]
-        self.app.push_screen(ColumnsDialog(titles, [title for title in titles if title not in hidden]), chosen)
+    def _take_layout(self, layout: Layout | None) -> None:
+        if layout is None or layout == self.layout_of_columns:
+            return
+        self.layout_of_columns = layout
+        self._keep_layout(layout)
+        self._lay_out_columns()
+
+    def _keep_layout(self, layout: Layout) -> None:
+        try:
+            layout.keep(Memory(self.services.workspace.checkpoints))
+        except MemoryFileError as error:
+            self.services.show_error(error)
 
     def _lay_out_columns(self) -> None:
         table = self.table
-        hidden = Memory(self.services.workspace.checkpoints).recall(HIDDEN_KEY, [])
-        table.columns = chosen_columns(self._counts.total, hidden if isinstance(hidden, list) else [])
+        table.columns, table.order = self.layout_of_columns.columns(self._counts.total), self.layout_of_columns.places
         table.refresh_rows()
 
     # -- going ----------------------------------------------------------------------------------------------------

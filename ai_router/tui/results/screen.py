@@ -14,6 +14,7 @@ from textual.widgets import Input
 
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
+from ai_router.memory import Memory
 from ai_router.tui.actions import bind
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.results.bench import ANSWER, JOBS, PANES, RESULTS, BenchResults, JobsPane
@@ -29,6 +30,7 @@ from ai_router.tui.results.data import (
     table_row,
 )
 from ai_router.tui.results.dialogs import show_errors
+from ai_router.tui.results.layout import kept_layout
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.parts import PARTS, PartTabs
 from ai_router.tui.results.query import HELP as QUERY_HELP
@@ -60,6 +62,7 @@ class ResultsScreen(BenchResults):
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
+        *bind("results.picture"),
         *bind("results.mark", "results.copy_as", "results.again", "results.jobs", "app.back"),
     ]
 
@@ -139,6 +142,7 @@ class ResultsScreen(BenchResults):
             lambda: services.call_later(self._page_loaded),
             lambda error: services.call_later(services.show_error, error),
         )
+        self.layout_of_columns = kept_layout(Memory(services.workspace.checkpoints))
         self._lay_out_columns()
         self._show_counts()
         self._show_part(keep=False)
