@@ -29,6 +29,9 @@ class DocsScreen(PaneScreen[None]):
     CSS = """
     #docs-find { display: none; padding: 0 2; }
     #docs-text { height: 1fr; }
+    #docs-text MarkdownH1, #docs-text MarkdownH2, #docs-text MarkdownH3 {
+        margin: 0 0 1 0; padding: 0; text-align: left;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = bind("docs.find", "docs.next", "docs.previous", "docs.keys", "app.back")
 

@@ -16,7 +16,7 @@ from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.key_groups import help_groups
 from ai_router.tui.scrolling import ScrollingScreen
-from ai_router.tui.widgets.text import pad
+from ai_router.tui.widgets.text import cut, pad
 
 KEY_WIDTH = 16
 LABEL_WIDTH = 15
@@ -50,15 +50,21 @@ class HelpScreen(ScrollingScreen[None]):
         self.call_after_refresh(self._lay_out)
 
     def _lay_out(self) -> None:
-        width = self.query_one("#reading").scrollable_content_region.width - KEY_WIDTH - LABEL_WIDTH - 1
+        room = self.query_one("#reading").scrollable_content_region.width
+        beside = room >= KEY_WIDTH + LABEL_WIDTH + LEAST_HELP  # else what an action does stands below its name
+        indent = KEY_WIDTH + LABEL_WIDTH if beside else 2
         lines: list[Content] = []
         for group, actions in self._groups:
             lines.append(Content.styled(group, "bold"))
             for keys, label, text in actions:
-                first, *more = textwrap.wrap(text, max(LEAST_HELP, width)) or [""]
-                head = (pad(keys, KEY_WIDTH), "bold $accent"), pad(label, LABEL_WIDTH)
+                more = textwrap.wrap(text, max(8, room - indent - 1))
+                first = more.pop(0) if beside and more else ""
+                head = (
+                    (pad(keys, KEY_WIDTH), "bold $accent"),
+                    cut(label, room) if not beside else pad(label, LABEL_WIDTH),
+                )
                 lines.append(Content.assemble(*head, (first, "$text-muted")))
-                lines += [Content.styled(" " * (KEY_WIDTH + LABEL_WIDTH) + line, "$text-muted") for line in more]
+                lines += [Content.styled(" " * indent + line, "$text-muted") for line in more]
             lines.append(Content(""))
         lines.append(Content.styled(self._ending, "$text-muted"))
         self.query_one("#reading-text", Static).update(Content("\n").join(lines))
