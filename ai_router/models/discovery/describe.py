@@ -53,7 +53,9 @@ def describe(
     header = None
     if form == "gguf" and isinstance(place, Path):
         why, header = look_at_gguf(place)
-    why = why or _cannot_take(engine, form, place)
+    only_here = form == "missing"
+    if not why and (why := _cannot_take(engine, form, place)):
+        only_here = bool(_missing(engine, form))
     if not why and isinstance(place, str):
         why = _lacks(engine, place, engine_options or {})
     if not why and adapter is not None:
@@ -61,6 +63,7 @@ def describe(
     label = place if isinstance(place, str) else place.name
     if header is not None and not why:
         why = _too_large(header, engine)
+        only_here = bool(why)
         notes = "; ".join(filter(None, (notes, gguf_why(header, engine))))
     return ModelSpec(
         id=id or label,
@@ -77,6 +80,7 @@ def describe(
         notes=notes,
         ready=not why,
         why=why,
+        only_here=only_here,
         sampling=sampling or {},
         adapter=adapter,
         engine_options=engine_options or {},
@@ -139,6 +143,15 @@ def _look_into(folder: Path) -> _Seen:
 def _needs_pictures(config: Mapping[str, Any], architectures: Sequence[str]) -> str:
     only = architectures and all(one.endswith("ForConditionalGeneration") for one in architectures)
     return f"{NOT_CAUSAL} ({architectures[0]})" if only and config.get("model_type") not in TEXT_ALONE else ""
+
+
+def _missing(engine: str, form: str) -> str:
+    """What has to be installed before this engine can run this form here, else ""."""
+    try:
+        row = engines.find(engine)
+    except FatalError:
+        return ""
+    return row.missing() if form in row.forms else ""
 
 
 def _cannot_take(engine: str, form: str, place: Place) -> str:

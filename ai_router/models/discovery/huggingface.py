@@ -22,6 +22,18 @@ def cache_folder() -> Path:
         return Path(home, "hub")
 
 
+def snapshot_of(repo: str) -> Path:
+    """Where `ORG/MODEL` lies in the cache, its main branch if there are several; else a path that is not there."""
+    folder = cache_folder() / ("models--" + repo.replace("/", "--"))
+    try:
+        main = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        main = ""
+    if main and "/" not in main and (place := folder / "snapshots" / main).is_dir():
+        return place
+    return next(iter(sorted(folder.glob("snapshots/*"))), folder / "snapshots" / "main")
+
+
 def find(workspace: Workspace) -> Iterable[ModelSpec]:
     """Each snapshot, by its name on the hub; other models than causal language models are left out."""
     for config in sorted(cache_folder().glob("models--*/snapshots/*/config.json")):
