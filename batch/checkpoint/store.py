@@ -220,8 +220,6 @@ class CheckpointStore:
         return self._request(*rows[0])
 
     def _request(self, index: int, text: Any, extra: Any, model: Any, reason: Any, columns: Any) -> Request:
-        if type(text) is str and extra is model is reason is columns is None:  # as nearly all are
-            return Request(text)
         try:
             if not isinstance(text, str):
                 raise TypeError(f"the text of item {index} is not a text")
@@ -236,19 +234,26 @@ class CheckpointStore:
             raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
 
     def requests(self, ids: Sequence[int]) -> list[tuple[int, Request]]:
-        """Items by ascending ids; close ids are read in one sweep."""
+        """Items by ascending ids, each of them once; close ids are read in one sweep."""
         if not ids:
             return []
-        wanted = set(ids)
         if ids[-1] - ids[0] < 4 * len(ids):
             rows = self.rows(f"{_ITEM} WHERE i.id BETWEEN ? AND ? ORDER BY i.id", (ids[0], ids[-1]))
+            if len(rows) != len(ids):
+                wanted = set(ids)
+                rows = [row for row in rows if row[0] in wanted]
         else:
             marks = ",".join("?" * len(ids))
             rows = self.rows(f"{_ITEM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
-        found = [(row[0], self._request(*row)) for row in rows if row[0] in wanted]
-        if len(found) != len(wanted):
+        if len(rows) != len(ids):
             raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
-        return found
+        return [
+            # A bare text, as nearly all are, or one with something beside it.
+            (index, Request(text))
+            if extra is model is reason is columns is None and type(text) is str
+            else (index, self._request(index, text, extra, model, reason, columns))
+            for index, text, extra, model, reason, columns in rows
+        ]
 
     def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
         """One byte an item: 0, `DONE` where nothing is left to do, or `WITH_PROVIDER`. A megabyte a million items."""

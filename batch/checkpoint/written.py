@@ -13,7 +13,8 @@ from batch.jsontext import clean, dump_json
 
 LARGEST_COUNT = 2**48  # tokens or units of one item: more is a mistake, and sums must fit SQLite's 64 bits
 LARGEST_COST = 2**60  # billionths of a dollar
-LARGEST_SECONDS = 1e9
+LARGEST_SECONDS = 10**9
+LARGEST_NS = LARGEST_SECONDS * 10**9
 
 _COUNTS = ("tokens_input", "tokens_output", "tokens_cached", "tokens_reasoning", "units")
 _counts = attrgetter(*_COUNTS)
@@ -21,13 +22,15 @@ _counts = attrgetter(*_COUNTS)
 
 def unfit(response: BatchResponse[Answer]) -> Failure | None:
     """Why an engine's response cannot be kept as it is: figures that are none, or a text that is no text."""
+    if _ordinary(response):
+        return None
     if (bad := _unfit_counts(response)) is not None:
         return bad
     cost: Any = response.cost
     if cost is not None and (not isinstance(cost, int) or not 0 <= cost <= LARGEST_COST):
         return _nonsense("cost", cost)
     spent: Any = response.duration_ns
-    if (type(spent) is not int and not isinstance(spent, int | float)) or not 0 <= spent <= LARGEST_SECONDS * 1e9:
+    if (type(spent) is not int and not isinstance(spent, int | float)) or not 0 <= spent <= LARGEST_NS:
         return _nonsense("duration_ns", spent)
     model: Any = response.model
     if model is not None and not isinstance(model, str):
@@ -46,16 +49,30 @@ def unfit(response: BatchResponse[Answer]) -> Failure | None:
     return None
 
 
-def _unfit_counts(response: BatchResponse[Answer]) -> Failure | None:
-    counts = _counts(response)
-    a, b, c, d, e = counts
+def _ordinary(response: BatchResponse[Answer]) -> bool:
+    """Whether it is what nearly all are: counts that are counts, a text that is one, nothing that is seldom there."""
+    data = response.data
+    spent = response.duration_ns
     try:  # all at once: a look at each would be a good part of what a run does for an item
-        all_bits = a | b | c | d | e
-        if type(all_bits) is int and 0 <= all_bits < LARGEST_COUNT:
-            return None
+        bits = response.tokens_input | response.tokens_output | response.tokens_cached
+        bits |= response.tokens_reasoning | response.units
     except TypeError:
-        pass
-    for name, found in zip(_COUNTS, counts, strict=True):
+        return False
+    return (
+        type(bits) is int
+        and 0 <= bits < LARGEST_COUNT
+        and type(spent) is int
+        and 0 <= spent <= LARGEST_NS
+        and response.cost is None
+        and response.model is None
+        and data is not None
+        and type(data.text) is str
+        and not data.extra
+    )
+
+
+def _unfit_counts(response: BatchResponse[Answer]) -> Failure | None:
+    for name, found in zip(_COUNTS, _counts(response), strict=True):
         if not isinstance(found, int) or not 0 <= found <= LARGEST_COUNT:
             return _nonsense(name, found)
     return None
