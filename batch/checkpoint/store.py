@@ -13,6 +13,7 @@ from typing import Any
 from batch.checkpoint import migrations, schema
 from batch.checkpoint.creating import write_new
 from batch.checkpoint.lock import lock_path
+from batch.checkpoint.pages import TextPages
 from batch.checkpoint.prompts import Prompts
 from batch.checkpoint.rows import FROM, FROM_FAILED, WHERE, Part, columns, result_of
 from batch.errors import CheckpointError
@@ -64,6 +65,7 @@ class CheckpointStore:
         self.path = Path(path)
         self._connection = schema.connect(self.path, mode)
         self._format = self._format_now()
+        self._text_pages = TextPages(self.rows)
 
     @classmethod
     def create(
@@ -237,8 +239,11 @@ class CheckpointStore:
         """Items by ascending ids, each of them once; close ids are read in one sweep."""
         if not ids:
             return []
-        if ids[-1] - ids[0] < 4 * len(ids):
-            rows = self.rows(f"{_ITEM} WHERE i.id BETWEEN ? AND ? ORDER BY i.id", (ids[0], ids[-1]))
+        first, last = ids[0], ids[-1]
+        if last - first + 1 == len(ids) > 1 and (texts := self._text_pages.read(first, last)) is not None:
+            return [(index, Request(text)) for index, text in zip(ids, texts, strict=True)]
+        if last - first < 4 * len(ids):
+            rows = self.rows(f"{_ITEM} WHERE i.id BETWEEN ? AND ? ORDER BY i.id", (first, last))
             if len(rows) != len(ids):
                 wanted = set(ids)
                 rows = [row for row in rows if row[0] in wanted]
@@ -247,13 +252,7 @@ class CheckpointStore:
             rows = self.rows(f"{_ITEM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
         if len(rows) != len(ids):
             raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
-        return [
-            # A bare text, as nearly all are, or one with something beside it.
-            (index, Request(text))
-            if extra is model is reason is columns is None and type(text) is str
-            else (index, self._request(index, text, extra, model, reason, columns))
-            for index, text, extra, model, reason, columns in rows
-        ]
+        return [(row[0], self._request(*row)) for row in rows]
 
     def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
         """One byte an item: 0, `DONE` where nothing is left to do, or `WITH_PROVIDER`. A megabyte a million items."""

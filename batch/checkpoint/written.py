@@ -18,6 +18,7 @@ LARGEST_NS = LARGEST_SECONDS * 10**9
 
 _COUNTS = ("tokens_input", "tokens_output", "tokens_cached", "tokens_reasoning", "units")
 _counts = attrgetter(*_COUNTS)
+_row: Any = tuple.__new__
 
 
 def unfit(response: BatchResponse[Answer]) -> Failure | None:
@@ -125,7 +126,8 @@ class ResultRow(NamedTuple):
         if not checked and (bad := unfit(response)) is not None:
             response, error = BatchResponse(response.id, None), error or bad
         answer = response.data
-        # As a tuple: to call the class is twice the work, and there is one for every item.
+        if error is None and answer is not None and not answer.extra:
+            return answered_row(response, prompt, answer.text, attempt, replaces)
         values = (
             int(response.id),
             prompt,
@@ -171,6 +173,35 @@ class ResultRow(NamedTuple):
             tokens_reasoning=self.reasoning,
             units=self.units,
         )
+
+
+def answered_row(
+    response: BatchResponse[Answer], prompt: str | None, text: str, attempt: int, replaces: bool
+) -> ResultRow:
+    """The row of a response that `unfit` has found nothing about and that has no more than a text, as nearly all are."""
+    # As a tuple: to call the class is twice the work, and there is one for every item.
+    return _row(
+        ResultRow,
+        (
+            response.id,
+            prompt,
+            text,
+            True,
+            response.tokens_input,
+            response.tokens_output,
+            response.duration_ns / 1e9,
+            attempt,
+            None,
+            None,
+            None,
+            1 if replaces else 0,
+            response.model,
+            response.cost,
+            response.tokens_cached,
+            response.tokens_reasoning,
+            response.units,
+        ),
+    )
 
 
 def fields_of(*names: str) -> Callable[[ResultRow], Any]:
