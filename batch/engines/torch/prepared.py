@@ -115,7 +115,8 @@ class Prepared:
         left = [name for name, value in model.named_parameters() if value.device.type == "meta"]
         if left:
             raise LookupError(f"it has no {left[0]}")
-        return model.eval()
+        model.eval()
+        return model
 
     def _mapped(self) -> torch.Tensor:
         """What is not packed: an embedding's rows are read as they are needed."""
@@ -128,7 +129,8 @@ def find(name: str) -> Prepared | None:
     """The entry of that name; None where there is none, or none that is sound at first sight."""
     if not name or kernels() is None:
         return None
-    folder = _folder() / name if _folder() else None
+    place = _folder()
+    folder = place / name if place else None
     if folder is None or not folder.is_dir():
         return None
     try:

@@ -127,7 +127,7 @@ def _of(said: Mapping[str, Any]) -> LeanConfig | None:
     return LeanConfig(
         **numbers,
         model_type=kind,
-        head_dim=head,
+        head_dim=integers[-1],
         rms_norm_eps=said["rms_norm_eps"],
         rope_parameters=dict(rope),
         tie_word_embeddings=wants[1],

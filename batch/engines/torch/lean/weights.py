@@ -107,7 +107,8 @@ def whole(model: LeanModel) -> LeanModel:
     """The model with its head tied to the embeddings, where it is so, ready to run."""
     if model.config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _wanted(model: LeanModel) -> dict[str, tuple[int, ...]]:
