@@ -86,7 +86,7 @@ def test_stop_now_through_watch(program: Program) -> None:
     process = program.start("run", program.prompts("a", "slow 100000"), "--model", "endless")
     program.wait_done(1)
     assert program("watch", program.job().job_id, "--stop", "now") == 0
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "Resume with: " in err
     assert program.job().completed == 1
@@ -101,14 +101,14 @@ def test_ctrl_c_leaves_watching_and_the_job_goes_on(program: Program) -> None:
         assert watcher.stderr is not None
         assert watcher.stderr.readline().startswith("Progress: [")
         watcher.send_signal(signal.SIGINT)
-        _, err = watcher.communicate(timeout=30)
+        _, err = watcher.communicate(timeout=90)
         assert watcher.returncode == 130
         assert f"Left; job {job_id} goes on." in err
         assert watch.running
         until(lambda: watch.snapshot().processed > 0)
     finally:
         kill(pid)
-    assert watch.wait(30)
+    assert watch.wait(90)
     assert 0 < program.job().processed < 60
 
 
@@ -116,7 +116,7 @@ def test_a_second_runner_is_refused(program: Program) -> None:
     job_id, pid = detached(program)
     try:
         second = program.start("resume", job_id)
-        _, err = second.communicate(timeout=30)
+        _, err = second.communicate(timeout=90)
         assert second.returncode == 2
         assert err == f"Error: Job {job_id} is being run by process {pid}; follow it with: ai-router watch {job_id}\n"
     finally:
@@ -130,7 +130,7 @@ def test_resume_in_the_background_with_changes_and_an_output(program: Program) -
     process = program.start("resume", job_id, "--detach", *words)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, f"{job_id}\n"), err
-    assert watch_of(program).wait(30)
+    assert watch_of(program).wait(90)
     program.wait_for((program.home / "answers.csv").exists)
     assert "1,two,TWO,True" in (program.home / "answers.csv").read_text()
     assert "2,three,THR,True" in (program.home / "answers.csv").read_text()
@@ -160,6 +160,6 @@ def test_a_pipe_into_the_background(program: Program) -> None:
     process = program.start("run", "-", "--detach", stdin=subprocess.PIPE)
     out, err = process.communicate("one\ntwo\n", timeout=60)
     assert process.returncode == 0, err
-    assert watch_of(program).wait(30)
+    assert watch_of(program).wait(90)
     assert program.job().completed == 2
     assert out.strip() == program.job().job_id

@@ -79,7 +79,7 @@ def test_version(program: Program) -> None:
 
 def test_without_a_terminal_there_are_no_screens(program: Program) -> None:
     process = program.start()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (2, "")
     assert err == "Error: there is no terminal here to open the screens in; run prompts with: ai-router run FILE\n"
 
