@@ -60,7 +60,7 @@ def two_nodes() -> Iterator[tuple[Any, str]]:
 
 def on(address: str, engine: str, actors: int, model: dict[str, Any], tokens: int = 32) -> HostedEngine:
     spec = {"cluster": address, "engine": engine, "model": model, "resources": {"cpus": 1, "actors": actors}}
-    return HostedEngine("ray", spec, SamplingOptions(max_tokens=tokens))
+    return HostedEngine("ray", spec, SamplingOptions(max_tokens=tokens), elsewhere=True)
 
 
 def instant(cluster: Any, address: str, kills: int) -> None:

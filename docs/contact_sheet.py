@@ -23,7 +23,7 @@ from batch.processor import BatchProcessor
 
 SIZES = ((40, 12), (80, 24), (110, 30), (140, 40))
 THEMES = ("dark", "light")
-OF_JOB = ("run", "results", "failures", "export")
+OF_JOB = ("run", "results", "failures", "export", "picture")
 TEXTS = (
     "What is a deque?",
     "日本語の文を直してください。私は学校を行きます。",

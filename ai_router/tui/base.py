@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from textual.reactive import reactive
 from textual.screen import Screen
 
-from ai_router.tui.actions import bind
+from ai_router.tui.actions import ACTIONS, bind
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
 from ai_router.tui.widgets.runs_strip import Running, RunsStrip
@@ -90,6 +90,15 @@ class BaseScreen(Served, Screen[T]):
         """Keep the top line."""
         for top in self.query(Breadcrumb):
             top.context = text
+
+    def keys_of(self, *ids: str) -> list[tuple[str, str]]:
+        """The key, as it is now, and the label of some actions; those that cannot be done now are left out."""
+        found: dict[str, tuple[str, str]] = {}
+        for active in self.active_bindings.values():
+            name = active.binding.id or ""
+            if name in ids and name not in found:
+                found[name] = self.app.get_key_display(active.binding), ACTIONS[name].label
+        return [found[name] for name in ids if name in found]
 
     def action_back(self) -> None:
         """To the screen below; the first screen stays."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 
-LARGEST = 2048  # rows of a statement; a power of two
+LARGEST = 512  # rows of a statement; a power of two. The program of a longer one does not stay in a processor's cache
 MOST_TEXT = 2**22  # characters of a statement, which SQLite copies; rows of longer texts come in smaller groups
 
 
@@ -21,16 +21,18 @@ def insert(
     rows: Sequence[Sequence[object]],
     conflict: str = "",
     *,
+    shared: tuple[object, ...] = (),
     characters: int = 0,
 ) -> None:
     """Insert rows, all of one width. `table` is the statement's text up to VALUES, `conflict` what follows the rows.
 
-    `characters` is about how many there are in all of them.
+    `shared` are the last values of each row, where they are the same in all: they are handed over once a statement.
+    `characters` is about how many there are in all of the rows.
     """
     if not rows:
         return
     width = len(rows[0])
-    most = min(LARGEST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
+    most = min(LARGEST, (connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) - len(shared)) // width)
     if characters > MOST_TEXT:
         most = min(most, len(rows) * MOST_TEXT // characters)
     most = max(1, most)
@@ -38,11 +40,14 @@ def insert(
     while left := len(rows) - start:
         count = 1 << (min(left, most).bit_length() - 1)  # powers of two: few statements, and each is compiled once
         part = rows[start : start + count]
-        connection.execute(_statement(table, width, count, conflict), tuple(chain.from_iterable(part)))
+        sql = _statement(table, width, count, conflict, len(shared))
+        connection.execute(sql, (*shared, *chain.from_iterable(part)))
         start += count
 
 
 @cache
-def _statement(table: str, width: int, count: int, conflict: str) -> str:
-    row = f"({','.join('?' * width)})"
-    return f"{table} VALUES {','.join([row] * count)} {conflict}"
+def _statement(table: str, width: int, count: int, conflict: str, shared: int) -> str:
+    same = "".join(f",?{number}" for number in range(1, shared + 1))
+    starts = range(shared + 1, shared + 1 + width * count, width)
+    rows = (f"({','.join([f'?{number}' for number in range(start, start + width)])}{same})" for start in starts)
+    return f"{table} VALUES {','.join(rows)} {conflict}"

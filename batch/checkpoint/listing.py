@@ -93,15 +93,18 @@ def read_info(path: Path) -> CheckpointInfo:
     )
 
 
+def checkpoints_of(directory: Path) -> list[Path]:
+    """The checkpoint files of a folder; one in JSON that was resumed lives on as the database of the same name."""
+    databases = sorted(directory.glob("batch_*.db"))
+    stems = {path.stem for path in databases}
+    return [*databases, *(path for path in sorted(directory.glob("batch_*.json")) if path.stem not in stems)]
+
+
 def list_jobs(directory: Path) -> CheckpointList:
     """All checkpoints of a folder, the reference's JSON files among them."""
     infos: list[CheckpointInfo] = []
     skipped: list[tuple[Path, str]] = []
-    databases = sorted(directory.glob("batch_*.db"))
-    stems = {path.stem for path in databases}
-    # A JSON checkpoint that was resumed lives on as a database of the same name.
-    old = [path for path in sorted(directory.glob("batch_*.json")) if path.stem not in stems]
-    for path in [*databases, *old]:
+    for path in checkpoints_of(directory):
         try:
             infos.append(read_info(path))
         except (CheckpointError, OSError) as error:

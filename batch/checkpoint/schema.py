@@ -51,13 +51,12 @@ CREATE TABLE control (id INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT NOT NUL
 {migrations.FORMAT_2}
 """
 
-# The names of a row to be written, whose model comes as a number after them.
-RESULT_COLUMNS = (
-    *("id", "success", "tokens_input", "tokens_output", "duration", "attempts", "error_class"),
-    *("cost", "cached", "reasoning", "units"),
-)
+# The names of a row to be written: those that differ from row to row, those that seldom do, and then its model comes,
+# as a number.
+RESULT_COLUMNS = ("id", "tokens_input", "tokens_output", "duration")
+RESULT_REST = ("success", "attempts", "error_class", "cost", "cached", "reasoning", "units")
 INSERT_RESULT = """
-INSERT INTO results (id, success, tokens_input, tokens_output, duration, attempts, error_class, cost,
+INSERT INTO results (id, tokens_input, tokens_output, duration, success, attempts, error_class, cost,
     tokens_cached, tokens_reasoning, units, model)
 """
 REPLACE_RESULT = """

@@ -6,10 +6,10 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
-from batch.checkpoint import bulk, schema
+from batch.checkpoint import bulk, pace, schema
 from batch.checkpoint.written import AttemptRow, ResultRow, fields_of
 from batch.errors import CheckpointError
 from batch.job import BatchJob, now_iso
@@ -20,9 +20,10 @@ LARGEST_SUM = 2**63 - 1
 
 Change = Callable[[sqlite3.Connection], None]
 
-_success, _old, _cost, _model = map(fields_of, ("success", "old", "cost", "model"))
-_tokens_input, _tokens_output = map(fields_of, ("tokens_input", "tokens_output"))
-_result_columns = fields_of(*schema.RESULT_COLUMNS)
+_text, _tokens_input, _tokens_output = map(fields_of, ("text", "tokens_input", "tokens_output"))
+_result_columns, _result_rest = fields_of(*schema.RESULT_COLUMNS), fields_of(*schema.RESULT_REST)
+_answer_columns = fields_of("id", "text")
+_seldom = fields_of(*schema.RESULT_REST, "model", "old", "error", "extra")  # what is mostly the same in a whole group
 
 __all__ = ["AttemptRow", "Change", "ResultRow", "ResultWriter"]
 
@@ -58,6 +59,7 @@ class ResultWriter:
         self._closing = False
         self.failed: CheckpointError | None = None
         try:
+            self._connection.execute(pace.TABLE)
             self._models = dict(self._connection.execute("SELECT name, id FROM models"))
             self._save([], [])
         except Exception as error:
@@ -173,35 +175,33 @@ class ResultWriter:
 
     def _save(self, rows: Sequence[ResultRow], attempts: Sequence[AttemptRow]) -> None:
         job = self._job
-        new_failed = len(rows) - sum(map(_success, rows))
-        replaced = sum(map(_old, rows))
+        # As nearly all groups are: one look instead of one at each row.
+        alike = len(set(map(_seldom, rows))) == 1 and rows[0].success
+        looked_at, times = (rows[:1], len(rows)) if alike else (rows, 1)
+        new_failed = sum(not row.success for row in looked_at)
+        replaced = times * sum(row.old for row in looked_at)
         completed = job.completed + len(rows) - new_failed
         failed = job.failed + new_failed - replaced
-        costs = list(map(_cost, rows))
-        free: Iterable[ResultRow] = (row for row in rows if not row.charged) if new_failed else ()
-        unknown = job.cost_unknown + costs.count(None) - sum(row.cost is None for row in free)
+        unknown = job.cost_unknown + times * sum(row.cost is None and row.charged for row in looked_at)
         unknown += sum(row.cost is None and row.charged for row in attempts)
-        cost = _bounded(job.cost + sum(filter(None, costs)) + sum(row.cost or 0 for row in attempts))
+        cost = times * sum(row.cost or 0 for row in looked_at) + sum(row.cost or 0 for row in attempts)
+        cost = _bounded(job.cost + cost)
         tokens_input, tokens_output = sum(map(_tokens_input, rows)), sum(map(_tokens_output, rows))
+        came = pace.Point(0, len(rows) - new_failed, new_failed, _bounded(tokens_output), cost - job.cost)
         tokens_input = _bounded(job.tokens_input + tokens_input + sum(row.tokens_input for row in attempts))
         tokens_output = _bounded(job.tokens_output + tokens_output + sum(row.tokens_output for row in attempts))
         updated, elapsed = now_iso(), self._elapsed()
         with schema.transaction(self._connection):
-            models = self._numbers({*map(_model, rows), *(row.model for row in attempts)})
+            models = self._numbers({*(row.model for row in looked_at), *(row.model for row in attempts)})
             if attempts:
                 self._connection.executemany(
                     schema.INSERT_ATTEMPT, [row.columns(models[row.model], updated) for row in attempts]
                 )
             if replaced:
                 self._connection.executemany(schema.KEEP_SUPERSEDED, [(updated, row.id) for row in rows if row.old])
-            numbers = {name: (number,) for name, number in models.items()}
-            results = [_result_columns(row) + numbers[row.model] for row in rows]
-            bulk.insert(self._connection, schema.INSERT_RESULT, results, schema.REPLACE_RESULT)
-            answers = [
-                (r.id, r.text if r.text.isascii() else clean(r.text), r.error and clean(r.error), r.extra) for r in rows
-            ]
-            characters = sum([len(r.text) for r in rows])
-            bulk.insert(self._connection, schema.INSERT_ANSWER, answers, schema.REPLACE_ANSWER, characters=characters)
+            if rows:
+                self._insert(rows, models, alike)
+                pace.note_pace(self._connection, int(elapsed), came)
             self._connection.execute(
                 schema.UPDATE_JOB,
                 (
@@ -226,6 +226,35 @@ class ResultWriter:
         job.failed, job.completed, job.updated_at = failed, completed, updated
         job.tokens_input, job.tokens_output, job.elapsed = tokens_input, tokens_output, elapsed
         job.cost, job.cost_unknown = cost, unknown
+
+    def _insert(self, rows: Sequence[ResultRow], models: Mapping[str | None, int], alike: bool) -> None:
+        """The results and their texts. What is `alike` in all rows is handed over once."""
+        results, answers = list(map(_result_columns, rows)), list(map(_answer_columns, rows))
+        texts = list(map(_text, rows))
+        if not all(map(str.isascii, texts)):
+            answers = [(index, clean(text)) for index, text in answers]
+        same: tuple[object, ...] = ()
+        same_beside: tuple[object, ...] = ()
+        if alike:
+            row = rows[0]
+            same, same_beside = (*_result_rest(row), models[row.model]), (row.error and clean(row.error), row.extra)
+        else:
+            results = [
+                (*columns, *_result_rest(row), models[row.model]) for columns, row in zip(results, rows, strict=True)
+            ]
+            answers = [
+                (*columns, row.error and clean(row.error), row.extra)
+                for columns, row in zip(answers, rows, strict=True)
+            ]
+        bulk.insert(self._connection, schema.INSERT_RESULT, results, schema.REPLACE_RESULT, shared=same)
+        bulk.insert(
+            self._connection,
+            schema.INSERT_ANSWER,
+            answers,
+            schema.REPLACE_ANSWER,
+            shared=same_beside,
+            characters=sum(map(len, texts)),
+        )
 
     def _numbers(self, names: set[str | None]) -> dict[str | None, int]:
         """The number of each model; None is the job's own. Names that are new are written."""

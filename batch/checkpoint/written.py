@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -40,10 +41,24 @@ def unfit(response: BatchResponse[Answer]) -> Failure | None:
     if not response.data.extra:
         return None
     try:
-        dump_json(response.data.extra)
+        _extra_text(response.data.extra)
     except (ValueError, TypeError) as error:
         return Failure(ErrorClass.PERMANENT, f"the engine said what cannot be kept beside the answer: {error}")
     return None
+
+
+def _extra_text(extra: Mapping[str, Any]) -> str | None:
+    """As `dump_json`; what nearly all have, why the answer ended and nothing else, is written down once."""
+    if len(extra) == 1:
+        [(name, value)] = extra.items()
+        if type(value) is str and type(name) is str and len(value) < 32:
+            return _pair(name, value)
+    return dump_json(extra)
+
+
+@lru_cache(256)
+def _pair(name: str, value: str) -> str | None:
+    return dump_json({name: value})
 
 
 def _unfit_counts(response: BatchResponse[Answer]) -> Failure | None:
@@ -120,7 +135,7 @@ class ResultRow(NamedTuple):
             attempt,
             None if error is None else error.error_class,
             None if error is None else str(error.message),
-            dump_json(answer.extra) if answer is not None and answer.extra else None,
+            _extra_text(answer.extra) if answer is not None and answer.extra else None,
             int(replaces),
             response.model,
             response.cost,

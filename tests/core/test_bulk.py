@@ -41,6 +41,22 @@ def test_as_one_row_after_the_other(groups: list[list[tuple[int, str | None, int
     assert filled(groups, limit) == filled(groups, None)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 400), values), max_size=70), st.integers(0, 9), st.sampled_from([3, 8, 50, 999])
+)
+@settings(max_examples=40, deadline=None)
+def test_what_is_the_same_in_all_rows_is_handed_over_once(
+    rows: list[tuple[int, str | None]], times: int, limit: int
+) -> None:
+    """The table is the one that rows with all their values give."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT, times INTEGER)")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, limit)
+        bulk.insert(connection, "INSERT INTO t (id, text, times)", rows, CONFLICT, shared=(times,))
+        found = connection.execute("SELECT * FROM t ORDER BY id").fetchall()
+    assert found == filled([[(*row, times) for row in rows]], None)
+
+
 def test_more_rows_than_one_statement_holds() -> None:
     rows = [(i, str(i), 1) for i in range(2 * bulk.LARGEST + 5)]
     for characters in (0, 10 * bulk.MOST_TEXT, 10**12):

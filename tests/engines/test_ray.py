@@ -51,7 +51,7 @@ def on(address: str, *, engine: str = "ray_core:open_core", actors: int = 2, **t
     model = told.pop("model", {})
     resources = {"cpus": 1, "actors": actors, **told.pop("resources", {})}
     spec = {"cluster": address, "engine": engine, "model": model, "resources": resources, **told}
-    return HostedEngine("ray", spec, SamplingOptions(max_tokens=16), backoff=(0.1,))
+    return HostedEngine("ray", spec, SamplingOptions(max_tokens=16), backoff=(0.1,), elsewhere=True)
 
 
 async def answers(engine: HostedEngine, texts: Sequence[str]) -> list[BatchResponse[Answer]]:

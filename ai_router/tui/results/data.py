@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,20 +127,6 @@ COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("Time", 8, right=True, from_width=60), "time"),
 )
 TITLES = tuple(column.title for column, _ in COLUMNS)
-ALWAYS = ("#", "Status")
-NEVER_FITS = 1 << 20
-
-
-def chosen_columns(total: int, hidden: Sequence[str]) -> list[Column]:
-    """The columns of a job of so many items; a hidden one keeps its place and is folded away at every width."""
-    columns = []
-    for column, _ in COLUMNS:
-        if column.title == "#":
-            column = replace(column, width=max(2, len(count(total))))
-        elif column.title in hidden and column.title not in ALWAYS:
-            column = replace(column, from_width=NEVER_FITS)
-        columns.append(column)
-    return columns
 
 
 def table_row(data: RowData, *, marked: bool = False) -> Row:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from rich.cells import cell_len
 from textual import events
 from textual.content import Content
 from textual.dom import DOMNode
+from textual.geometry import Offset
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from ai_router.tui.actions import ACTIONS
+from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import cut, one_line
 
 MOST_KEYS = 6
@@ -61,6 +64,14 @@ class Breadcrumb(Widget):
         return Content.assemble(
             (lead, "$text-muted"), (last, "bold"), " " * gap, (context, "$accent" if busy else "$text-muted")
         )
+
+    def jump_targets(self) -> list[Target]:
+        """Home, and one step back."""
+        targets = [Target(Offset(0, 0), lambda: self.app.run_action("app.home"))]
+        if self.crumbs:
+            back = partial(self.app.run_action, "back", self.screen)
+            targets.append(Target(Offset(len("ai-router › "), 0), back))
+        return targets
 
     async def on_click(self, event: events.Click) -> None:
         """Home."""
@@ -118,6 +129,14 @@ class KeyFooter(Widget):
         for entry in self.entries():
             parts += [(f" {entry.key} ", "bold $accent"), (f"{entry.label}  ", "$text-muted")]
         return Content.assemble(*parts)
+
+    def jump_targets(self) -> list[Target]:
+        """Its keys: each does what it says."""
+        targets, start = [], 0
+        for entry in self.entries():
+            targets.append(Target(Offset(start, 0), partial(self.app.run_action, entry.action, entry.node)))
+            start += entry.cells
+        return targets
 
     async def on_click(self, event: events.Click) -> None:
         """Do what was clicked."""

@@ -54,12 +54,3 @@ class Shard:
         """Remove the file."""
         self._file.close()
         self._folder.cleanup()
-
-
-def position_of(custom_id: str, key: str, count: int) -> int | None:
-    """Which request of a batch an answer is to; None of one that the batch does not have."""
-    head, _, tail = custom_id.rpartition("-")
-    if head != key or not (tail.isascii() and tail.isdigit()) or len(tail) > 9:
-        return None
-    position = int(tail)
-    return position if position < count and str(position) == tail else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.gguf.header import GgufHeader
-from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, read_config, stay_offline
+from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config, stay_offline
 from batch.engines.local.memory import available
 from batch.engines.torch import gguf_file, verdicts
 from batch.engines.torch.context import context_of
@@ -192,7 +192,7 @@ def _has_bf16(torch: Any) -> bool:
 
 def _check_folder(folder: Path) -> None:
     config = read_config(folder, WEIGHTS, ", neither *.safetensors nor pytorch_model.bin")
-    if problem := check_quantised(config):
+    if problem := not_causal(config) or check_quantised(config):
         raise FatalError(f"{folder}: {problem}")
 
 

@@ -44,6 +44,7 @@ def open_runner(
     said = notes if notes is not None else []
     trial = _trial(model, text)
     tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
+    trial.check_generate(tolerance)
     failed = ""
     for name, make in _makers(model, max_batch, share, cache_dtype):
         runner, problem = _tried(make, trial, tolerance)
