@@ -207,7 +207,7 @@ def test_killed_and_resumed_it_scores_every_example_once(program: Program) -> No
     left = rows_of(output) if output.read_text().endswith("\n") else []
     assert all(row["predicted"] == row["expected"] for row in left)
     process = program.start("resume", program.job().job_id)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert [row["example_id"] for row in rows_of(output)] == list(range(1, 61))
     assert "Score: exact match 100.0 % (94.0–100.0, n=60)" in err
@@ -219,7 +219,7 @@ def test_it_stops_when_the_score_is_sure_enough(program: Program) -> None:
     test = dataset(program, *(f"word {i}" for i in range(300)))
     words = ["--model", "slow", "--test-file", test, "--until-interval", "0.06", "--output-file", "r.jsonl"]
     process = program.start("dataset", "run", *words)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     job = program.job()
     assert 20 < job.processed < 300

@@ -233,7 +233,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_with_all_models(program: Program, tm
 
     program.wait_for(begun)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "Resume with: ai-router" in err and f"Not begun: {TKY}; run it with: ai-router" in err
     assert outputs(program) == []

@@ -26,7 +26,7 @@ def begin(program: Program, *words: str, done: int = 2) -> subprocess.Popen[str]
 
 def ended(process: subprocess.Popen[str]) -> str:
     """What it wrote to stderr."""
-    _, err = process.communicate(timeout=90)
+    _, err = process.communicate(timeout=200)
     assert "Traceback" not in err
     return err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driving import on_screen, shown, until
@@ -14,6 +15,7 @@ from pace_engine import PaceEngine
 from rich.cells import cell_len
 from stored import JAPANESE, NASTY, make_dataset_job, make_job
 from textual.app import ComposeResult
+from textual.pilot import Pilot
 from textual.screen import ModalScreen
 
 from ai_router import jobs
@@ -36,12 +38,13 @@ OTHERS = [name for name, place in PLACES.items() if not place.of_job]
 OF_JOB = ["run", "results", "failures", "evaluation", "export"]
 
 
-async def through_all_sizes(app: RouterApp, pilot: object, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
+async def through_all_sizes(app: RouterApp, pilot: Pilot[Any], sizes: Sequence[tuple[int, int]] = SIZES) -> None:
     """Every size; what is drawn has its width."""
     screen = app.screen
     for width, height in sizes:
-        await pilot.resize_terminal(width, height)  # type: ignore[attr-defined]
-        await pilot.pause()  # type: ignore[attr-defined]
+        await pilot.resize_terminal(width, height)
+        await until(pilot, lambda width=width: all(cell_len(line) <= width for line in shown(app).splitlines()))
+        await pilot.pause()
         assert app.screen is screen and app.return_code is None
         lines = shown(app).splitlines()
         assert len(lines) <= height and all(cell_len(line) <= width for line in lines)
