@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,8 @@ class SecondModel(Vertical):
         yield Static(markup=False)
 
     def on_unmount(self) -> None:
-        """Its engine is of no use any more."""
-        self.pool.shutdown(wait=0)
+        """Its engine is of no use any more; closing it may take a moment, which the program waits for at its end."""
+        threading.Thread(target=self.pool.shutdown, name="second-model").start()
 
     @property
     def answering(self) -> bool:
