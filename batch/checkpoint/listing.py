@@ -15,7 +15,10 @@ from batch.checkpoint import legacy
 from batch.checkpoint.about import SUFFIX, About, read_about
 from batch.checkpoint.lock import LockOwner, lock_owner
 from batch.checkpoint.store import CheckpointStore
+from batch.checkpoint.submissions import open_submissions
+from batch.engines.desk import Submission
 from batch.errors import CheckpointError
+from batch.job import JobStatus
 
 log = logging.getLogger(__name__)
 NOTHING_SAID = About()
@@ -41,6 +44,9 @@ class CheckpointInfo:
     owner: LockOwner | None  # who runs it now
     kind: str = "prompts"  # of job
     about: About = NOTHING_SAID  # name, tags and note, as a person gave them
+    cost: int = 0  # billionths of a dollar, so far
+    cost_unknown: int = 0  # answers whose cost is not known
+    away: tuple[Submission, ...] = ()  # what is with a provider, of a job that waits for it
 
     def as_dict(self) -> dict[str, Any]:
         """The reference's keys, for the library's `list_checkpoints`."""
@@ -66,12 +72,15 @@ class CheckpointList(list[CheckpointInfo]):
 
 def read_info(path: Path) -> CheckpointInfo:
     """What a listing says of one checkpoint, without counting its results."""
+    away: tuple[Submission, ...] = ()
     if path.suffix == ".json":
         job, _ = legacy.read(path)
         timestamp, owner = job.updated_at or "", None
     else:
         with CheckpointStore(path, "snapshot") as store:
             job = store.job()
+            if job.status == JobStatus.WAITING:
+                away = tuple(open_submissions(store))
         timestamp, owner = job.updated_at or "", lock_owner(path)
     return CheckpointInfo(
         file=path,
@@ -90,6 +99,9 @@ def read_info(path: Path) -> CheckpointInfo:
         owner=owner,
         kind=job.kind,
         about=read_about(path),
+        cost=job.cost,
+        cost_unknown=job.cost_unknown,
+        away=away,
     )
 
 
@@ -146,6 +158,6 @@ def delete_checkpoint(path: Path) -> None:
         raise CheckpointError(f"Cannot delete {path}: {error.strerror}") from error
     if path.suffix == ".db":
         # The JSON file too, where the job began as one: it would stand in the list again, as it was then.
-        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log", ".json", SUFFIX):
+        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log", ".json", ".find", SUFFIX):
             with suppress(OSError):
                 path.with_suffix(suffix).unlink()
