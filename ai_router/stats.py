@@ -11,6 +11,7 @@ from typing import Any
 from batch.checkpoint.about import read_about
 from batch.checkpoint.listing import checkpoints_of
 from batch.checkpoint.summary import JobSummary, Sums, summary_of
+from batch.checkpoint.texts import mark_of
 from batch.errors import BatchError
 from batch.prices import dollars
 
@@ -139,7 +140,7 @@ class _Cache:
 
     def summary(self, path: Path) -> JobSummary:
         """A job's, read where it is not known. Raises CheckpointError or OSError."""
-        mark = _mark(path)
+        mark = mark_of(path)
         kept = self._kept.get(path.name)
         try:
             if kept is not None and kept["mark"] == mark:
@@ -171,18 +172,6 @@ class _Cache:
                 file.write(json.dumps({"format": CACHE_FORMAT, "jobs": kept}).encode())
         except (OSError, BatchError):
             return
-
-
-def _mark(path: Path) -> list[int]:
-    """What changes when the job does: the file and its log."""
-    found: list[int] = []
-    for file in (path, path.with_name(path.name + "-wal")):
-        try:
-            status = file.stat()
-            found += [status.st_mtime_ns, status.st_size]
-        except OSError:
-            found += [0, 0]
-    return found
 
 
 def _rounded(value: float | None) -> float | None:

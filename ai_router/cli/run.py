@@ -16,11 +16,13 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
 from ai_router.cli.following import PRIVATE, AfterRun, detach, run_job
 from ai_router.cli.jobfiles import save_template, trusted_template
+from ai_router.cli.kept import keep, take_preset
 from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
 from ai_router.cli.trying import Tries, try_first
+from ai_router.memory import Memory
 from ai_router.models import ModelSpec
 from ai_router.models.factory import check_cluster
 from ai_router.settings import Settings
@@ -73,6 +75,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a .yaml file: take all options from it, flags win over it; any other: a Jinja template over INPUT's "
         "columns that gives the prompt of each row",
     )
+    parser.add_argument("--preset", metavar="NAME", help="options kept by this name, here or on the options screen")
+    parser.add_argument("--keep-preset", metavar="NAME", help="keep the options of this run by a name")
     parser.add_argument("--save-template", metavar="FILE", help="write all options to a YAML file, then run")
     add_flags(parser, SourceOptions, skip=["path", "template"])
     parser.add_argument(
@@ -134,6 +138,8 @@ class _Task:
 def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _Task:
     whole, prompt = tables.split_templates(args.template)
     jobfile = trusted_template(user_path(whole), display) if whole else JobFile()
+    memory = Memory(session.workspace.checkpoints)
+    take_preset(args.preset, jobfile, memory)
     _take_flags(jobfile, args)
     if prompt is not None:
         jobfile.source.template = prompt
@@ -156,6 +162,8 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
     if not spec.configured(jobfile.run).ready and not args.check:
         raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
     jobfile.model = spec.id
+    if args.keep_preset is not None:
+        keep(args.keep_preset, jobfile, memory, display)
     if jobfile.run.cluster is not None and not args.check:
         try:
             check_cluster(spec)

@@ -158,6 +158,6 @@ def delete_checkpoint(path: Path) -> None:
         raise CheckpointError(f"Cannot delete {path}: {error.strerror}") from error
     if path.suffix == ".db":
         # The JSON file too, where the job began as one: it would stand in the list again, as it was then.
-        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log", ".json", SUFFIX):
+        for suffix in (".db-wal", ".db-shm", ".lock", ".live", ".log", ".json", ".find", SUFFIX):
             with suppress(OSError):
                 path.with_suffix(suffix).unlink()

@@ -13,6 +13,7 @@ from typing import Any
 from batch.checkpoint import migrations, schema
 from batch.checkpoint.creating import write_new
 from batch.checkpoint.lock import lock_path
+from batch.checkpoint.pages import TextPages
 from batch.checkpoint.prompts import Prompts
 from batch.checkpoint.rows import FROM, FROM_FAILED, WHERE, Part, columns, result_of
 from batch.errors import CheckpointError
@@ -64,6 +65,7 @@ class CheckpointStore:
         self.path = Path(path)
         self._connection = schema.connect(self.path, mode)
         self._format = self._format_now()
+        self._text_pages = TextPages(self.rows)
 
     @classmethod
     def create(
@@ -220,8 +222,6 @@ class CheckpointStore:
         return self._request(*rows[0])
 
     def _request(self, index: int, text: Any, extra: Any, model: Any, reason: Any, columns: Any) -> Request:
-        if type(text) is str and extra is model is reason is columns is None:  # as nearly all are
-            return Request(text)
         try:
             if not isinstance(text, str):
                 raise TypeError(f"the text of item {index} is not a text")
@@ -236,19 +236,23 @@ class CheckpointStore:
             raise CheckpointError(f"Damaged checkpoint {self.path}: {error}") from error
 
     def requests(self, ids: Sequence[int]) -> list[tuple[int, Request]]:
-        """Items by ascending ids; close ids are read in one sweep."""
+        """Items by ascending ids, each of them once; close ids are read in one sweep."""
         if not ids:
             return []
-        wanted = set(ids)
-        if ids[-1] - ids[0] < 4 * len(ids):
-            rows = self.rows(f"{_ITEM} WHERE i.id BETWEEN ? AND ? ORDER BY i.id", (ids[0], ids[-1]))
+        first, last = ids[0], ids[-1]
+        if last - first + 1 == len(ids) > 1 and (texts := self._text_pages.read(first, last)) is not None:
+            return [(index, Request(text)) for index, text in zip(ids, texts, strict=True)]
+        if last - first < 4 * len(ids):
+            rows = self.rows(f"{_ITEM} WHERE i.id BETWEEN ? AND ? ORDER BY i.id", (first, last))
+            if len(rows) != len(ids):
+                wanted = set(ids)
+                rows = [row for row in rows if row[0] in wanted]
         else:
             marks = ",".join("?" * len(ids))
             rows = self.rows(f"{_ITEM} WHERE i.id IN ({marks}) ORDER BY i.id", ids)
-        found = [(row[0], self._request(*row)) for row in rows if row[0] in wanted]
-        if len(found) != len(wanted):
+        if len(rows) != len(ids):
             raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
-        return found
+        return [(row[0], self._request(*row)) for row in rows]
 
     def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
         """One byte an item: 0, `DONE` where nothing is left to do, or `WITH_PROVIDER`. A megabyte a million items."""

@@ -364,6 +364,8 @@ def test_a_real_terminal(workspace: Workspace, tmp_path: Path) -> None:
     command = f"cd {shlex.quote(str(root))} && {program}; echo $? > {shlex.quote(str(log))}"
     tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
     try:
+        wait_for("1 of 6")  # the tour of the first start
+        tmux("send-keys", "Escape")
         wait_for("[5]  Batch Processing Mode")
         wait_for("✓ done")
         tmux("send-keys", "3")

@@ -22,6 +22,7 @@ from ai_router.tui.results.data import (
     Counts,
     RowData,
     Search,
+    index_texts,
     job_rows,
     read_counts,
     read_ids,
@@ -147,6 +148,12 @@ class ResultsScreen(BenchResults):
         self._show_counts()
         self._show_part(keep=False)
         self.set_interval(LIVE_SECONDS, self._look_again)
+        if not counts.running:
+            path, total = self.path, counts.total
+            self.in_thread(
+                lambda: index_texts(path, total, lambda: not self.alive), lambda _: None, group="index",
+                failed=lambda _: None,  # what is wrong with the file is said by whoever reads it
+            )  # fmt: skip
 
     def _look_again(self) -> None:
         if self.is_current and self._job is not None and not self.working("counts"):
