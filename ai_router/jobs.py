@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import check_choices, checked, directed, lanes_engine, models_of, named
-from ai_router.models import ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
+from ai_router.models import TEMPLATE_ROOM, ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.shards import KEY as SHARD
@@ -100,8 +100,7 @@ def check(
     """
     from batch.sources import validate
 
-    count = token_counter(spec) if spec.context else None
-    template = 32  # tokens a chat template may add around one turn
+    count = token_counter(spec) if spec.context or spec.is_remote else None
     system = count(plan.sampling.system) if count and plan.sampling.system else 0
 
     about: dict[str, Any] = {"model": spec.id, "system": plan.sampling.system}
@@ -112,7 +111,7 @@ def check(
     measure = count
 
     def tokens(request: Request) -> int:
-        return sum(measure(str(m.get("content", ""))) for m in request.messages) + template + system
+        return sum(measure(str(m.get("content", ""))) for m in request.messages) + TEMPLATE_ROOM + system
 
     return validate(source, count_tokens=tokens, context=spec.context, **about, progress=progress)
 
