@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
@@ -64,8 +65,11 @@ class CheckpointList(list[CheckpointInfo]):
         self.skipped = list(skipped)
 
 
-def read_info(path: Path) -> CheckpointInfo:
-    """What a listing says of one checkpoint, without counting its results."""
+def read_info(path: Path, *, beside: Container[str] | None = None) -> CheckpointInfo:
+    """What a listing says of one checkpoint, without counting its results.
+
+    `beside` are the names of all files of its folder, where they are known.
+    """
     if path.suffix == ".json":
         job, _ = legacy.read(path)
         timestamp, owner = job.updated_at or "", None
@@ -89,7 +93,7 @@ def read_info(path: Path) -> CheckpointInfo:
         reason=job.reason,
         owner=owner,
         kind=job.kind,
-        about=read_about(path),
+        about=NOTHING_SAID if beside is not None and path.stem + SUFFIX not in beside else read_about(path),
     )
 
 
@@ -97,13 +101,16 @@ def list_jobs(directory: Path) -> CheckpointList:
     """All checkpoints of a folder, the reference's JSON files among them."""
     infos: list[CheckpointInfo] = []
     skipped: list[tuple[Path, str]] = []
-    databases = sorted(directory.glob("batch_*.db"))
-    stems = {path.stem for path in databases}
+    try:
+        names = set(os.listdir(directory))
+    except OSError:
+        names = set()
+    databases = sorted(fnmatch.filter(names, "batch_*.db"))
     # A JSON checkpoint that was resumed lives on as a database of the same name.
-    old = [path for path in sorted(directory.glob("batch_*.json")) if path.stem not in stems]
-    for path in [*databases, *old]:
+    old = [name for name in sorted(fnmatch.filter(names, "batch_*.json")) if f"{name[:-5]}.db" not in names]
+    for path in map(directory.joinpath, [*databases, *old]):
         try:
-            infos.append(read_info(path))
+            infos.append(read_info(path, beside=names))
         except (CheckpointError, OSError) as error:
             skipped.append((path, str(error)))
             log.warning("skipped %s: %s", path, error)

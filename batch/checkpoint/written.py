@@ -178,7 +178,7 @@ class ResultRow(NamedTuple):
 def answered_row(
     response: BatchResponse[Answer], prompt: str | None, text: str, attempt: int, replaces: bool
 ) -> ResultRow:
-    """The row of a response that `unfit` has found nothing about and that has no more than a text, as nearly all are."""
+    """The row of a response that `unfit` has found nothing about and has no more than a text, as nearly all."""
     # As a tuple: to call the class is twice the work, and there is one for every item.
     return _row(
         ResultRow,
