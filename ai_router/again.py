@@ -20,6 +20,7 @@ from batch.sources import Source
 from batch.sources.readers import Entry, Tally
 
 PAGE = 512
+WRONG = "wrong"
 
 
 class AgainError(BatchError):
@@ -97,8 +98,20 @@ def edited(request: Request, text: str | None) -> Request:
 
 
 def ids_of(path: Path, kind: str) -> list[int]:
-    """The ids of a kind of a job's items: all, failed, pending or done."""
+    """The ids of a kind of a job's items: all, failed, pending, done, or, where answers are known, wrong.
+
+    Raises AgainError where none of the answers is wrong.
+    """
     with CheckpointStore(path) as store:
         if kind == "all":
             return list(range(store.job().total_prompts))
+        if kind == WRONG:
+            from batch.datasets.results import pair_of, with_requests
+            from batch.evaluation.tally import ScoreTally
+
+            tally, pairs = ScoreTally(), with_requests(store, store.iter_results(part="done"))
+            wrong = [result.prompt_index for request, result in pairs if tally.add(pair_of(request, result)) is False]
+            if not wrong:
+                raise AgainError(f"None of {tally.n:,} answers is wrong")
+            return wrong
         return store.ids(kind)  # type: ignore[arg-type]

@@ -225,7 +225,7 @@ def why_not_ready(registry: Registry, plan: JobPlan) -> str:
         return f"Jobs of kind {plan.kind} cannot run here: {why}"
     if kind.own_engine:
         return ""
-    spec = spec_of(registry, plan)
+    spec = spec_of(registry, plan).configured(plan.run)
     return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
 
 
@@ -241,10 +241,11 @@ def start(
     allow_change: bool = False,
     wait: bool = True,
     first: int | None = None,
+    at_random: bool = False,
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
 
-    With `first` only so many items are answered, to see how it goes.
+    With `first` only so many items are answered, to see how it goes; with `at_random` any of them.
     Without `wait` it does not stay for answers to what is with a provider.
     Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
     """
@@ -269,6 +270,7 @@ def start(
         close_engine=engine is None,
         wait_for_providers=wait,
         first=first,
+        at_random=at_random,
     )
     spare_collector()
     return run.start()

@@ -121,10 +121,12 @@ def lanes_engine(
 
     def lane_of(spec: ModelSpec, run: RunOptions) -> Lane:
         own = build_options(SamplingOptions, {**spec.sampling, **chosen})
+        if spec.is_remote and spec is not default:  # a server beside a cluster
+            run = replace(run, cluster=None)
         return _lane(spec.configured(run), own, run, make)
 
     for number, spec in enumerate(chain_of(specs, found, only)):
-        if not spec.ready and number < len(specs):
+        if not spec.configured(run).ready and number < len(specs):
             raise FatalError(f"Model {spec.id} is not ready: {spec.why}")
         made[spec.id] = lane_of(spec, run)
     made = {name: replace(lane, fallback=tuple(n for n in lane.fallback if n in made)) for name, lane in made.items()}

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from batch.checkpoint import CheckpointInfo, list_jobs
 from batch.checkpoint.about import read_about
+from batch.checkpoint.listing import checkpoints_of
 from batch.checkpoint.summary import JobSummary, Sums, summary_of
+from batch.checkpoint.texts import mark_of
 from batch.errors import BatchError
 from batch.prices import dollars
 
 CACHE_NAME = "stats.cache"  # beside the checkpoints: the sums of jobs that have not changed since
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 NO_TAG = "(no tag)"
+_SUMS = tuple(part.name for part in fields(Sums))
 
 
 @dataclass(slots=True)
@@ -60,17 +62,17 @@ class Stats:
     failures: dict[str, int] = field(default_factory=dict)
     skipped: list[tuple[Path, str]] = field(default_factory=list)
 
-    def take(self, info: CheckpointInfo, tags: Iterable[str], summary: JobSummary) -> None:
+    def take(self, tags: Iterable[str], summary: JobSummary) -> None:
         """Count a job in."""
         whole = Sums()
         for name, sums in summary.models.items():
             whole.add(sums)
-            self.models.setdefault(name or info.model_id, Part()).add(sums)
+            self.models.setdefault(name, Part()).add(sums)
         if not summary.models:
-            self.models.setdefault(info.model_id, Part()).add(whole)
+            self.models.setdefault(summary.model, Part()).add(whole)
         self.total.add(whole)
-        self.prompts += info.total
-        self.days.setdefault(info.timestamp[:10], Part()).add(whole)
+        self.prompts += summary.total
+        self.days.setdefault(summary.timestamp[:10], Part()).add(whole)
         for tag in tuple(tags) or (NO_TAG,):
             self.tags.setdefault(tag, Part()).add(whole)
         for kind, number in summary.failures.items():
@@ -101,32 +103,25 @@ def read_stats(folder: Path, *, since: str = "", tag: str = "") -> Stats:
 
     Jobs that have not changed since they were last counted are not read again.
     """
-    listing = list_jobs(folder)
-    stats = Stats(skipped=list(listing.skipped))
+    stats = Stats()
     cache = _Cache(folder / CACHE_NAME)
-    for info in listing:
-        tags = read_about(info.file).tags
-        if info.timestamp[:10] < since or (tag and tag not in tags):
-            continue
+    for path in checkpoints_of(folder):
         try:
-            summary = cache.get(info.file, lambda info=info: _read(info))  # type: ignore[misc]
+            summary = cache.summary(path)
         except (BatchError, OSError) as error:
-            stats.skipped.append((info.file, str(error)))
+            stats.skipped.append((path, str(error)))
             continue
-        stats.take(info, tags, summary)
+        if summary.timestamp[:10] < since:
+            continue
+        tags = read_about(path).tags
+        if not tag or tag in tags:
+            stats.take(tags, summary)
     cache.save()
     stats.models = dict(sorted(stats.models.items(), key=lambda pair: -pair[1].sums.answered))
     stats.days = dict(sorted(stats.days.items()))
     stats.tags = {} if set(stats.tags) <= {NO_TAG} else dict(sorted(stats.tags.items()))
     stats.failures = dict(sorted(stats.failures.items(), key=lambda pair: -pair[1]))
     return stats
-
-
-def _read(info: CheckpointInfo) -> JobSummary:
-    if info.file.suffix == ".json":  # an old one: its own counts are all there is
-        sums = Sums(info.completed, info.failed, 0, info.tokens_output)
-        return JobSummary({info.model_id: sums}, {"unknown": info.failed} if info.failed else {})
-    return summary_of(info.file, info)
 
 
 class _Cache:
@@ -143,21 +138,25 @@ class _Cache:
         except (OSError, ValueError, KeyError, TypeError):
             pass
 
-    def get(self, path: Path, read: Callable[[], JobSummary]) -> JobSummary:
-        """A job's summary, read where it is not known."""
-        mark = _mark(path)
+    def summary(self, path: Path) -> JobSummary:
+        """A job's, read where it is not known. Raises CheckpointError or OSError."""
+        mark = mark_of(path)
         kept = self._kept.get(path.name)
         try:
             if kept is not None and kept["mark"] == mark:
-                summary = JobSummary({n: Sums(**s) for n, s in kept["models"].items()}, dict(kept["failures"]))
+                models = {name: Sums(*sums) for name, sums in kept["models"].items()}
                 self._now[path.name] = kept
-                return summary
+                return JobSummary(models, dict(kept["failures"]), *kept["job"])
         except (KeyError, TypeError, AttributeError):
             pass
-        summary = read()
-        models = {name: asdict(sums) for name, sums in summary.models.items()}
-        self._now[path.name] = {"mark": mark, "models": models, "failures": summary.failures}
-        return summary
+        found = summary_of(path)
+        self._now[path.name] = {
+            "mark": mark,
+            "models": {name: [getattr(sums, part) for part in _SUMS] for name, sums in found.models.items()},
+            "failures": found.failures,
+            "job": [found.model, found.total, found.timestamp],
+        }
+        return found
 
     def save(self) -> None:
         """Keep them, where something is new; a folder that cannot be written is no reason to fail."""
@@ -173,18 +172,6 @@ class _Cache:
                 file.write(json.dumps({"format": CACHE_FORMAT, "jobs": kept}).encode())
         except (OSError, BatchError):
             return
-
-
-def _mark(path: Path) -> list[int]:
-    """What changes when the job does: the file and its log."""
-    found: list[int] = []
-    for file in (path, path.with_name(path.name + "-wal")):
-        try:
-            status = file.stat()
-            found += [status.st_mtime_ns, status.st_size]
-        except OSError:
-            found += [0, 0]
-    return found
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from batch.errors import Failure
+from batch.values import value
 
 ItemId = int | str
 T = TypeVar("T")
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as value
-else:
-
-    def value(*, frozen, slots):
-        """As `dataclass`; but that a field is never set again is held by type checkers alone.
-
-        Guarded, each field costs a call when an object is made, and of these there are several for each item of a job.
-        """
-        return dataclass(slots=slots, unsafe_hash=frozen)
-
 
 NS_PER_MS = 1_000_000
 BODY_PARAMS = ("response_format", "logprobs")  # of a request in the OpenAI form, which sources leave as they are

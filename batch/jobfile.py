@@ -46,7 +46,7 @@ class SourceOptions:
 class ExportOptions:
     """Where answers go."""
 
-    format: str | None = option(None, "json, csv, jsonl or openai", metavar="FORMAT")
+    format: str | None = option(None, "json, csv, jsonl, openai or html", metavar="FORMAT")
     path: str | None = option(None, "the file to write when the job ends", metavar="PATH")
     clip: int | None = option(None, "cut the texts of a CSV to so many characters", minimum=1, metavar="N")
     inert_csv: bool = option(True, "put an apostrophe before CSV cells that look like a formula")

@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from batch.errors import BatchError
+from batch.values import value
 
 NANOS = 1_000_000_000  # billionths of a dollar in one
 PER = 1_000_000  # tokens that a rate is for
@@ -34,7 +35,7 @@ class PriceError(BatchError, ValueError):
     """A price that cannot be read; the text says which key."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Usage:
     """The tokens of one request. `cached` and `cache_write` are part of `input`, `reasoning` is part of `output`."""
 

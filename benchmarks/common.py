@@ -100,7 +100,10 @@ def in_process(function: Callable[..., Any], *args: Any) -> Any:
         "module, name, args = json.load(sys.stdin); "
         "print(json.dumps(getattr(importlib.import_module(module), name)(*args)))"
     )
-    task = json.dumps([function.__module__, function.__name__, args])
+    module = function.__module__
+    if module == "__main__" and (spec := sys.modules[module].__spec__) is not None:
+        module = spec.name  # of a benchmark that was started by itself
+    task = json.dumps([module, function.__name__, args])
     command = [sys.executable, "-c", code]  # the task goes in by a pipe: an argument may have 128 KiB
     done = subprocess.run(command, cwd=ROOT, input=task, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,6 @@ from batch.options import RunOptions, SamplingOptions, build_options
 
 if TYPE_CHECKING:
     from ai_router.comparing.answers import Compared, Row, Said
-    from batch.sources import Source
 
 USAGE = "INPUT --models A,B[,C,D] | --prompt TEXT --models A,B | JOB [JOB …]"
 DESCRIPTION = """\
@@ -125,15 +123,23 @@ def _asked(spec: ModelSpec, args: argparse.Namespace) -> Said:
 
 
 def _file(args: argparse.Namespace, session: Session, models: Sequence[ModelSpec]) -> int:
+    from ai_router.comparing.linked import make_linked
+
     display = make_display(args.display)
-    group: dict[str, object] = {"group": secrets.token_hex(4), "models": [spec.id for spec in models]}
-    made: list[tuple[BatchJob, jobs.JobPlan]] = []
+    run = build_options(RunOptions, given(args, RunOptions))
     with Signals() as signals:
-        for spec in models:
-            with _source(args.what[0]) as source:
-                made.append(_job(args, session, spec, source, group))
+        made = make_linked(
+            session.workspace,
+            session.registry,
+            args.what[0],
+            models,
+            lambda spec: build_options(SamplingOptions, {**spec.sampling, **given(args, SamplingOptions)}),
+            run=run,
+            match=args.match,
+            warn=lambda text: narrate(f"Warning: {text}"),
+        )
         ids = [job.job_id for job, _ in made]
-        narrate(f"Comparison {group['group']}: jobs {', '.join(ids)}")
+        narrate(f"Comparison of jobs {', '.join(ids)}")
         for job, plan in made:
             display.note(f"Job {job.job_id}: {plural(job.total_prompts, 'prompt')}, model {plan.model}")
             code = run_job(session, job, plan, AfterRun(), display, signals)
@@ -144,59 +150,15 @@ def _file(args: argparse.Namespace, session: Session, models: Sequence[ModelSpec
     return _told(found, args, session)
 
 
-def _source(name: str) -> Source:
-    from batch.datasets.source import looks_like_dataset, open_dataset
-    from batch.sources import open_source, user_path
-
-    path = user_path(name)
-    if path.is_file() and path.suffix != ".txt" and looks_like_dataset(path):
-        return open_dataset(name)
-    return open_source(name)
-
-
-def _job(
-    args: argparse.Namespace, session: Session, spec: ModelSpec, source: Source, group: dict[str, object]
-) -> tuple[BatchJob, jobs.JobPlan]:
-    from ai_router.datasets import plan_for
-    from batch.evaluation.match import MATCHES
-
-    if args.match not in MATCHES:
-        raise UsageError(f"--match is {', '.join(MATCHES)}, not {args.match}")
-    sampling = build_options(SamplingOptions, {**spec.sampling, **given(args, SamplingOptions)})
-    run = build_options(RunOptions, given(args, RunOptions))
-    report = jobs.check(source, spec, jobs.JobPlan(spec.id, sampling, run, source.name), None, session.registry)
-    for problem in report.problems:
-        if problem.severity == "error":
-            raise UsageError(problem.text)
-        narrate(f"Warning: {problem.text}")
-    plan = plan_for(source, spec, sampling, run, session.workspace)
-    if plan.details:
-        plan.details["match"] = args.match
-    plan.compared = group
-    return jobs.create_job(session.workspace, plan, source.requests(), None, spec, session.registry), plan
-
-
 # -- jobs ---------------------------------------------------------------------------------------------------------
 
 
 def _jobs(names: Sequence[str], session: Session) -> list[BatchJob]:
     """The jobs of these names; of one alone, those that it is linked with."""
-    found = [jobs.open_job(session.workspace, name) for name in names]
-    if len(found) > 1:
-        return found
-    link = found[0].config.get("compared")
-    if not link:
-        raise UsageError(f"Job {found[0].job_id} belongs to no comparison; name the jobs to compare it with")
-    from batch.checkpoint.listing import list_jobs
+    from ai_router.comparing.linked import linked_with
 
-    linked = []
-    for info in list_jobs(session.workspace.checkpoints):
-        if info.file.suffix != ".json":
-            job = jobs.open_job(session.workspace, str(info.file))
-            if (job.config.get("compared") or {}).get("group") == link.get("group"):
-                linked.append(job)
-    order = {model: at for at, model in enumerate(link.get("models", ()))}
-    return sorted(linked, key=lambda job: order.get(job.model_id, len(order)))
+    found = [jobs.open_job(session.workspace, name) for name in names]
+    return found if len(found) > 1 else linked_with(session.workspace, found[0])
 
 
 def _told(found: Sequence[BatchJob], args: argparse.Namespace, session: Session) -> int:

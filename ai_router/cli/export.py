@@ -26,10 +26,12 @@ EXAMPLES = """\
 examples:
   ai-router export 1a2b3c4d --format csv --output answers.csv
   ai-router export 1a --format jsonl --output - | jq .response_text
+  ai-router export 1a --output report.html
   ai-router export 1a --merge table-with-answers.parquet
 
-formats: json, csv, jsonl, openai (the output lines of an OpenAI batch), dataset (input, expected and predicted of a
-dataset job); without --format the file's name decides
+formats: json, csv, jsonl, openai (the output lines of an OpenAI batch), html (a page to be read: figures, plots,
+failures, prompts and answers), dataset (input, expected and predicted of a dataset job); without --format the file's
+name decides
 """
 
 

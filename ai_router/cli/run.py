@@ -16,11 +16,13 @@ from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
 from ai_router.cli.following import PRIVATE, AfterRun, detach, run_job
 from ai_router.cli.jobfiles import save_template, trusted_template
+from ai_router.cli.kept import keep, take_preset
 from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
-from ai_router.cli.trying import try_first
+from ai_router.cli.trying import Tries, try_first
+from ai_router.memory import Memory
 from ai_router.models import ModelSpec
 from ai_router.models.factory import check_cluster
 from ai_router.settings import Settings
@@ -73,6 +75,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a .yaml file: take all options from it, flags win over it; any other: a Jinja template over INPUT's "
         "columns that gives the prompt of each row",
     )
+    parser.add_argument("--preset", metavar="NAME", help="options kept by this name, here or on the options screen")
+    parser.add_argument("--keep-preset", metavar="NAME", help="keep the options of this run by a name")
     parser.add_argument("--save-template", metavar="FILE", help="write all options to a YAML file, then run")
     add_flags(parser, SourceOptions, skip=["path", "template"])
     parser.add_argument(
@@ -87,8 +91,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--try",
         dest="try_first",
-        metavar="N",
-        help="answer the first N prompts, show what they cost and what all would, and ask before the rest",
+        metavar="[random:]N",
+        help="answer the first N prompts, or any N, show what they cost and what all would, and ask before the rest",
     )
     parser.add_argument("--yes", action="store_true", help="ask nothing")
 
@@ -134,6 +138,8 @@ class _Task:
 def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _Task:
     whole, prompt = tables.split_templates(args.template)
     jobfile = trusted_template(user_path(whole), display) if whole else JobFile()
+    memory = Memory(session.workspace.checkpoints)
+    take_preset(args.preset, jobfile, memory)
     _take_flags(jobfile, args)
     if prompt is not None:
         jobfile.source.template = prompt
@@ -153,9 +159,11 @@ def _prepare(args: argparse.Namespace, session: Session, display: Display) -> _T
         jobfile.sampling = build_options(SamplingOptions, sampling)
     except OptionError as error:
         raise OptionError(f"model {spec.id}: {error}") from None
-    if not spec.ready and not args.check:
+    if not spec.configured(jobfile.run).ready and not args.check:
         raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
     jobfile.model = spec.id
+    if args.keep_preset is not None:
+        keep(args.keep_preset, jobfile, memory, display)
     if jobfile.run.cluster is not None and not args.check:
         try:
             check_cluster(spec)
@@ -290,9 +298,9 @@ def _start(
 ) -> int:
     if args.detach:
         return detach(session, job, after, display)
-    count = _tries(args)
-    if count is not None and count < job.total_prompts:
-        code = try_first(session, job, plan, count, display, signals, yes=args.yes)
+    tries = _tries(args)
+    if tries is not None and tries.number < job.total_prompts:
+        code = try_first(session, job, plan, tries, display, signals, yes=args.yes)
         if code is not None:
             return code
     assert job.checkpoint_file is not None
@@ -345,14 +353,13 @@ def _afford(task: _Task, planned: estimate.Estimate | None, display: Display) ->
         display.note(f"Plan: {planned.text}")
 
 
-def _tries(args: argparse.Namespace) -> int | None:
+def _tries(args: argparse.Namespace) -> Tries | None:
     if args.try_first is None:
         return None
-    if not args.try_first.isdecimal() or not int(args.try_first):
-        raise UsageError(f"--try: {args.try_first!r} is no number of prompts")
+    tries = Tries.of(args.try_first)
     if args.detach:
         raise UsageError("--try asks before it goes on, which a background run cannot")
-    return int(args.try_first)
+    return tries
 
 
 def _named(text: str, name: str) -> str:

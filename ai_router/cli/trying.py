@@ -1,30 +1,50 @@
-"""`run --try N`: the first prompts are answered, what they say of the rest is shown; then it is asked: go on?"""
+"""`run --try N`: some prompts are answered, what they say of the rest is shown; then it is asked: go on?"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from ai_router import estimate, jobs
 from ai_router.cli.display import Display
 from ai_router.cli.errors import Exit
 from ai_router.cli.following import follow
-from ai_router.cli.session import Session
+from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, clip, confirm, inert, plural
 from batch.job import BatchJob, BatchResult
 
 SHOWN = 3  # answers
+RANDOM = "random:"
+
+
+class Tries(NamedTuple):
+    """How many prompts are tried: the first ones, or any."""
+
+    number: int
+    at_random: bool = False
+
+    @classmethod
+    def of(cls, text: str) -> Tries:
+        """`20` or `random:20`; raises UsageError."""
+        number = text.removeprefix(RANDOM)
+        if not (number.isascii() and number.isdecimal() and int(number)):
+            raise UsageError(f"--try: {text!r} is no number of prompts; as in 20 or random:20")
+        return cls(int(number), number != text)
 
 
 def try_first(
-    session: Session, job: BatchJob, plan: jobs.JobPlan, count: int, display: Display, signals: Signals, *, yes: bool
+    session: Session, job: BatchJob, plan: jobs.JobPlan, tries: Tries, display: Display, signals: Signals, *, yes: bool
 ) -> int | None:
-    """Answer the first `count` prompts; None where the rest may be answered too, else the exit code.
+    """Answer some prompts; None where the rest may be answered too, else the exit code.
 
     What was tried is kept with the job. Raises what ended the run, where something did.
     """
     sample: list[BatchResult] = []
     signals.hold()
     try:
-        run = jobs.start(session.registry, job, plan, on_results=sample.extend, first=count)
+        run = jobs.start(
+            session.registry, job, plan, on_results=sample.extend, first=tries.number, at_random=tries.at_random
+        )
         signals.guard(run)
         follow(run, display, signals)
     finally:

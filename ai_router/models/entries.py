@@ -12,17 +12,20 @@ An entry has the keys of `COMMON` and those its engine names as its options.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ai_router.models.discovery import describe
+from ai_router.models.discovery.huggingface import snapshot_of
 from ai_router.models.factory import describe_for_engine
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError
 from ai_router.trust import allowed, claims_in, withheld_text
 from batch.engines import registry as engines
+from batch.engines.places import form_of
 from batch.engines.ray.row import check_resources
 from batch.engines.registry import EngineOption, EngineRow, Place
 from batch.errors import FatalError
@@ -36,6 +39,7 @@ SECTIONS = ("models", "routes")  # the routes are read by `ai_router.routing.rul
 COMMON: Mapping[str, EngineOption] = {
     "path": EngineOption("the model's folder or file; relative to this file"),
     "url": EngineOption("the address of a server that runs it"),
+    "hub": EngineOption("ORG/MODEL of the Hugging Face hub: as it lies in its cache, here and on a cluster's nodes"),
     "engine": EngineOption("what runs it; without it, what suits it best here"),
     "name": EngineOption("what it is called on the screens"),
     "notes": EngineOption("a remark shown with it"),
@@ -50,6 +54,9 @@ COMMON: Mapping[str, EngineOption] = {
         "tokens of prompt and answer together, where the model's own figure is not right", int, minimum=1
     ),
 }
+
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 class EntryError(SettingsError):
@@ -99,6 +106,10 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
         raise read.error("engine", str(error)) from None
     place = read.place(row)
     row = row or engines.find(engines.default_engine(place))
+    if read.text("hub") and "folder" not in row.forms and not row.external:
+        raise read.error(
+            "hub", f"the {row.name} engine runs no model of the hub by itself: name url, or a file as path"
+        )
     options = read.options(row)
     if isinstance(place, str) and (problem := row.check(describe_for_engine(place, options))):
         raise read.error("engine", problem)
@@ -117,7 +128,15 @@ def _spec(file: Path, model_id: str, entry: Any, where: str, *, trusted: bool) -
     )
     fallback = tuple(map(str, read.value("fallback", COMMON["fallback"]) or ()))
     passed = bool(read.value("pass_filtered", COMMON["pass_filtered"]))
-    return replace(made, resources=read.resources(), fallback=fallback, pass_filtered=passed)
+    made = replace(made, resources=read.resources(), fallback=fallback, pass_filtered=passed)
+    return _of_hub(made, hub) if (hub := read.text("hub")) else made
+
+
+def _of_hub(spec: ModelSpec, hub: str) -> ModelSpec:
+    if spec.ready or form_of(spec.place) != "missing":
+        return replace(spec, hub=hub)
+    why = f"{hub} is not in the hub's cache here: ai-router models pull {hub}, or --cluster where its nodes fetch it"
+    return replace(spec, hub=hub, why=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +158,17 @@ class _Entry:
 
     def place(self, row: EngineRow | None) -> Place:
         """Where the model is; "" for an engine that needs neither path nor url (a provider's)."""
-        path, url = self.text("path"), self.text("url")
-        if path and url:
-            raise self.error("url", "path and url are both given; a model is at one place")
+        path, url, hub = self.text("path"), self.text("url"), self.text("hub")
+        if sum(map(bool, (path, url, hub))) > 1:
+            last = "hub" if hub else "url"
+            others = " and ".join(name for name, said in (("path", path), ("url", url), ("hub", hub)) if said)
+            raise self.error(last, f"{others} are both given; a model is at one place")
         if url:
             return url
+        if hub:
+            if not _HUB_ID.fullmatch(hub):
+                raise self.error("hub", f"{hub} names no model of the hub: ORG/MODEL, whose weights are safetensors")
+            return snapshot_of(hub)
         if not path and row is not None and not {"path", "url"} & set(row.needs):
             return ""
         if not path and row is not None and "url" in row.needs:
@@ -172,7 +197,7 @@ class _Entry:
             elif (value := self.value(key, row.options[key])) is not None:
                 made[key] = value
         for key in row.needs:
-            if self.values.get(key) is None:
+            if self.values.get(key) is None and not (key == "path" and self.values.get("hub")):
                 raise self.error(key, f"the {row.name} engine needs {key}, which the entry does not say")
         return made
 
@@ -255,9 +280,9 @@ def json_schema() -> dict[str, Any]:
     entry: dict[str, Any] = {
         "type": "object",
         "properties": {**own, **common},
-        "not": {"required": ["path", "url"]},
+        "not": {"anyOf": [{"required": pair} for pair in (["path", "url"], ["path", "hub"], ["url", "hub"])]},
         "if": {"not": {"required": ["engine"]}},
-        "then": {"anyOf": [{"required": ["path"]}, {"required": ["url"]}]},
+        "then": {"anyOf": [{"required": [key]} for key in ("path", "url", "hub")]},
         "additionalProperties": False,
         "allOf": [_engine_schema(row) for row in engines.rows()],
     }
@@ -279,7 +304,11 @@ def _engine_schema(row: EngineRow) -> dict[str, Any]:
     """Where this engine is named, what it does not know is wrong and what it needs is there."""
     named = {"properties": {"engine": {"const": row.name}}, "required": ["engine"]}
     keys = [*COMMON, *row.options]
-    return {"if": named, "then": {"propertyNames": {"enum": keys}, "required": list(row.needs)}}
+    needs: dict[str, Any] = {"required": list(row.needs)}
+    if "path" in row.needs:
+        others = [key for key in row.needs if key != "path"]
+        needs = {"anyOf": [{"required": [key, *others]} for key in ("path", "hub")]}
+    return {"if": named, "then": {"propertyNames": {"enum": keys}, **needs}}
 
 
 def _schema(option: EngineOption) -> dict[str, Any]:

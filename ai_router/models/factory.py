@@ -81,10 +81,16 @@ def _on_cluster(
     from batch.engines.ray.row import ROW
 
     check_cluster(spec)
+    if spec.hub and not spec.ship:  # each node has a cache of its own
+        described = {**described, "hub": spec.hub}
+        del described["path"]
     if path := described.get("path"):  # nodes stand in other folders
         described["path"] = str(Path(path).absolute())
-    told = {"cluster": spec.cluster, "engine": row.name, "model": described, "resources": dict(spec.resources)}
-    return HostedEngine(ROW.name, {**told, "ship": spec.ship}, sampling=sampling, max_batch=workers, timeout=timeout)
+    told = {
+        "cluster": spec.cluster, "engine": row.name, "model": described, "resources": dict(spec.resources),
+        "ship": spec.ship,
+    }  # fmt: skip
+    return HostedEngine(ROW.name, told, sampling=sampling, max_batch=workers, timeout=timeout, elsewhere=True)
 
 
 def describe_for_engine(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:

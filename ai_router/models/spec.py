@@ -44,6 +44,7 @@ class ModelSpec:
     notes: str = ""
     ready: bool = True
     why: str = ""
+    only_here: bool = False  # whether `why` is about this machine alone: on another one it may well be ready
     sampling: Mapping[str, Any] = field(default_factory=dict)  # defaults of this model
     adapter: Path | None = None  # a folder with an adapter to put over the weights
     engine_options: Mapping[str, Any] = field(default_factory=dict)  # of the engine's options, what models.yaml says
@@ -53,6 +54,7 @@ class ModelSpec:
     pass_filtered: bool = False  # whether they may have what its content filter holds back
     cluster: str | None = None  # of a run: where it runs instead of here
     ship: bool = False  # of a run: whether its folder is sent to the nodes
+    hub: str = ""  # `ORG/MODEL`, where it is named as of the hub: nodes of a cluster have or fetch it there
 
     @property
     def path(self) -> Path:
@@ -95,7 +97,11 @@ class ModelSpec:
         names = (*CHOICES, *PROVIDER_CHOICES) if self.engine == "provider" else CHOICES
         changes = {name: value for name in names if (value := getattr(run, name)) not in (AS_MODEL, None)}
         made = replace(self, engine_options={**self.engine_options, **changes}) if changes else self
-        return replace(made, cluster=run.cluster, ship=run.ship_model) if run.cluster else made
+        if not run.cluster:
+            return made
+        made = replace(made, cluster=run.cluster, ship=run.ship_model)
+        # What is missing here may be there; what is to be sent along may not.
+        return replace(made, ready=True, why="") if made.only_here and not run.ship_model else made
 
 
 def with_choices(spec: ModelSpec, *, adapter: str | Path | None = None, engine: str | None = None) -> ModelSpec:

@@ -15,6 +15,8 @@ from ai_router.routing.rules import about_tokens, known
 from batch.items import Request
 from batch.options import AS_MODEL, SamplingOptions
 
+CostOf = Callable[[str, int, float], float | None]
+
 PAGE = 1000
 UNKNOWN_OUTPUT = 256  # tokens of an answer of which nothing is known
 
@@ -28,7 +30,7 @@ def plan_file(
     progress: Callable[[int], None] | None = None,
     curve: bool = False,
     lane: str = AS_MODEL,
-    cost_of: Callable[[str, int, float], float | None] | None = None,
+    cost_of: CostOf | None = None,
 ) -> FilePlan:
     """Read a file once and decide all of it. Raises RoutingError, RouteError or AssignmentError.
 
@@ -37,7 +39,14 @@ def plan_file(
     """
     wish = wish or Wish()
     plan = FilePlan()
-    cost = cost_of or Costs(router.registry, router.allowed, lane).of
+    costs: dict[str, CostOf] = {}
+
+    def cost(way: str) -> CostOf:
+        """As the run has it, or as a route says of a provider's model."""
+        if way not in costs:
+            costs[way] = cost_of or Costs(router.registry, router.allowed, way or lane).of
+        return costs[way]
+
     limit = (sampling or SamplingOptions()).max_tokens
     items = Items()
     page: list[tuple[Request, Choice]] = []
@@ -80,7 +89,7 @@ def _estimate(
     router: Router,
     page: list[tuple[Request, Choice]],
     items: Items,
-    cost_of: Callable[[str, int, float], float | None],
+    cost_of: Callable[[str], CostOf],
     limit: int,
 ) -> None:
     """Chances and costs of a page of items, for each allowed model; -inf where a model may not answer."""
@@ -91,20 +100,22 @@ def _estimate(
     cost = np.full((len(page), len(models)), np.nan)
     surely = np.zeros(score.shape, bool)
 
-    def priced(model: str, request: Request, category: str) -> float:
+    def priced(model: str, request: Request, category: str, way: str) -> float:
         rate = router.rates.of(model, category) or router.rates.overall.get(model)
         tokens = rate.tokens_output if rate is not None and rate.tokens_output else min(limit, UNKNOWN_OUTPUT)
-        found = cost_of(model, about_tokens(request.text), tokens)
+        found = cost_of(way)(model, about_tokens(request.text), tokens)
         return math.nan if found is None else found
 
     if router.predictors:
         score, surely = router.judged([vector(request.text) for request, _ in page], models)
     for row, (request, choice) in enumerate(page):
-        each = {model: priced(model, request, choice.category) for model in {*models, *choice.models}}
+        chain = router.chains.get(choice.lane)
+        way = chain.lane if chain else ""
+        each = {model: priced(model, request, choice.category, way) for model in {*models, *choice.models}}
         cost[row] = [each[model] for model in models]
         able = choice.models if choice.lane == "" else router.able(request, least=0)
         score[row, [model not in able for model in models]] = -np.inf
-        items.more.append(_further(router.chains.get(choice.lane), each))
+        items.more.append(_further(chain, each))
     items.scores.append(score)
     items.surely.append(surely)
     items.costs.append(cost)

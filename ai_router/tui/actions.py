@@ -64,11 +64,17 @@ def _go(prefix: str, group: str, menu: str) -> Iterator[Action]:
 
 _EVERYWHERE = (
     Action("app.back", "escape", "back", "Go back to where you came from", "Everywhere"),
-    Action("app.help", "question_mark,f1", "help", "All keys of this screen", "Everywhere", method="app.help"),
+    Action("app.help", "question_mark", "help", "All keys of this screen", "Everywhere", method="app.help"),
+    Action("app.docs", "f1", "documentation", "The documentation, opened at what has the focus", "Everywhere", False,
+           method="app.docs"),
+    Action("app.keys", "K,shift+k", "keys beside", "Keep the keys of what has the focus beside the screen, or not",
+           "Everywhere", False, method="app.toggle_keys"),
     Action("app.palette", "colon", "palette", "Find any action by name (also ctrl+p)", "Everywhere", False,
            method="app.command_palette"),
     Action("app.quit", "q", "quit", "Leave ai-router; asks first while a job is running", "Everywhere", False,
            method="app.quit"),
+    Action("app.jump", "ctrl+o", "jump", "A letter on everything that can be reached; it takes you there",
+           "Everywhere", False, method="app.jump"),
     Action("app.runs", "ctrl+b", "running job", "To what is running; again: to the next of them", "Everywhere", False,
            method="app.next_run", priority=True),
     Action("app.mouse", "m", "mouse", "Give the mouse to the terminal, to select text with it, or take it back",
@@ -82,6 +88,17 @@ _MENU = (
     Action("menu.choose", "enter,right,l,space", "choose", "Go to the entry under the cursor", "Menu"),
     Action("menu.jobs_list", "tab", "last jobs", "To the last jobs and back", "Menu", method="app.focus_next"),
 )
+
+_PANES = (
+    Action("panes.zoom", "z", "zoom", "The pane with the focus alone, or all of them again", "Panes", False),
+    # In most terminals ^m is the same as enter, which stays what it is there.
+    Action("panes.mode", "ctrl+w,ctrl+m", "panes", "Arrange the panes: move edges, hide, show, turn", "Panes", False,
+           method="panes"),
+    Action("panes.wider", "greater_than_sign", "more room", "More room for the pane with the focus", "Panes", False,
+           method="wider", key_display=">"),
+    Action("panes.narrower", "less_than_sign", "less room", "Less room for the pane with the focus", "Panes", False,
+           method="narrower", key_display="<"),
+)  # fmt: skip
 
 _TABLE = (
     Action("table.select", "enter", "open", "Open the row under the cursor", "Tables", False),
@@ -101,6 +118,15 @@ _JOBS = (
     Action("jobs.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Jobs"),
     Action("jobs.export", "e", "export", "Write the results to a file", "Jobs"),
     Action("jobs.again", "a", "again", "A new job of its items, with another model or other options", "Jobs"),
+    Action(
+        "jobs.compare",
+        "equals_sign",
+        "compare",
+        "Beside the jobs it was compared with, or the marked ones",
+        "Jobs",
+        False,
+        key_display="=",
+    ),
     Action("jobs.label", "n", "name", "Give this job, or the marked ones, a name, tags or a note", "Jobs", False),
     Action("jobs.mark", "space", "mark", "Mark this job, or take its mark away", "Jobs", False),
     Action("jobs.delete", "d,delete", "delete", "Move this job, or the marked ones, to the trash", "Jobs"),
@@ -110,6 +136,7 @@ _JOBS = (
     Action("jobs.filter", "slash", "filter", "Show only jobs with this text", "Jobs", key_display="/"),
     Action("jobs.sort", "s", "sort", "Sort by the next column", "Jobs", False),
     Action("jobs.reverse", "S,shift+s", "reverse", "Turn the order round", "Jobs", False),
+    Action("jobs.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Jobs", False),
     Action("jobs.details", "i", "details", "Show or hide what is known of this job", "Jobs", False),
     Action("jobs.refresh", "f5,R,shift+r", "refresh", "Read the folder again", "Jobs", False),
     Action(
@@ -151,12 +178,9 @@ _RESULTS = (
     Action("results.copy_as", "w", "copy as", "Copy rows, as text, CSV, Markdown or JSON", "Results", False),
     Action("results.again", "a", "again", "A new job of the marked or failed rows, with another model or other options",
            "Results", False),
-    Action("results.zoom", "z", "zoom", "The pane with the focus alone, or all of them again", "Results", False),
-    Action("results.panes", "b", "jobs pane", "Hide the jobs beside the results, or show them", "Results", False),
-    Action("results.wider", "less_than_sign", "wider answer", "More room for the answer beside", "Results", False,
-           key_display="<"),
-    Action("results.narrower", "greater_than_sign", "narrower answer", "Less room for the answer beside", "Results",
-           False, key_display=">"),
+    Action("results.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Results", False),
+    Action("results.jobs", "b", "jobs pane", "Hide the jobs beside the results, or show them", "Results", False,
+           method="jobs_pane"),
     Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
     Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip
@@ -218,15 +242,31 @@ _EVALUATION = (
 _MODELS = (
     Action("models.default", "d", "make default", "Use this model when none is named", "Models"),
     Action("models.ask", "a", "ask", "Ask this model something", "Models"),
-    Action("models.add", "n", "add", "Add a model by its path or address to models.yaml", "Models", False),
-    Action("models.pull", "p", "pull", "Fetch a model from the Hugging Face Hub, or stop that", "Models", False),
-    Action("models.test", "t", "test", "Ask this model a few questions: how quick is it?", "Models", False),
+    Action("models.add", "n", "add", "Add a model by its path or address to models.yaml", "Models"),
+    Action("models.pull", "p", "pull", "Fetch a model from the Hugging Face Hub, or stop that", "Models"),
+    Action("models.test", "t", "test", "Ask this model a few questions: how quick is it?", "Models"),
     Action("models.adapter", "l", "adapter", "Put a LoRA adapter over this model", "Models", False),
     Action("models.copy", "c", "copy command", "Copy the command that makes this model ready", "Models", False),
     Action("models.refresh", "f5,R,shift+r", "refresh", "Look for models again", "Models", key_display="R"),
 )
 
-_STATS = (Action("stats.refresh", "f5,R,shift+r", "refresh", "Count again", "Statistics", key_display="R"),)
+_DOCS = (
+    Action("docs.find", "slash", "find", "Find the topics that hold some words", "Documentation", key_display="/"),
+    Action("docs.next", "n", "next", "The next topic", "Documentation", method="next_section"),
+    Action("docs.previous", "p", "previous", "The topic before", "Documentation", method="previous_section"),
+    Action("docs.keys", "question_mark", "keys", "All keys of the screen that this was opened from", "Documentation"),
+)
+
+_KEYS = (
+    Action("keys.change", "enter", "change", "Give this action another key", "Keys"),
+    Action("keys.own", "backspace,delete", "as it came", "Give this action its own keys back", "Keys"),
+    Action("keys.find", "slash", "find", "Find actions by their words, or by a key", "Keys", key_display="/"),
+)
+
+_STATS = (
+    Action("stats.refresh", "f5,R,shift+r", "refresh", "Count again", "Statistics", key_display="R"),
+    Action("picture.report", "e", "report", "Write a page of HTML: figures, plots, prompts and answers", "Statistics"),
+)
 
 _ASK = (
     Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask", False),
@@ -259,7 +299,13 @@ _ASK = (
 
 _COMPARE = (
     Action("compare.models", "f2", "models", "Choose the models", "Compare"),
+    Action("compare.file", "f3", "a file", "Compare the models over a file of prompts", "Compare"),
     Action("compare.export", "e", "export", "Write the comparison as JSON and Markdown", "Compare"),
+    Action("compare.open", "o", "answers", "The answers to this prompt side by side", "Compare"),
+    Action("compare.next", "right_square_bracket", "next", "The next prompt", "Compare", key_display="]",
+           method="step('1')"),
+    Action("compare.previous", "left_square_bracket", "previous", "The prompt before", "Compare", key_display="[",
+           method="step('-1')"),
     *(
         Action(f"compare.{at + 1}", str(at + 1), f"best: {at + 1}", f"Keep as evidence that answer {at + 1} is best",
                "Compare", False, method=f"choose('{at}')")
@@ -272,6 +318,7 @@ _COMPARE = (
 )  # fmt: skip
 
 _SETTINGS = (
+    Action("settings.keys", "f3", "keys", "All actions with their keys, to be changed", "Settings"),
     Action("settings.save", "f2,ctrl+s", "save", "Write the settings to ai-router.yaml", "Settings"),
     Action("settings.reset", "f4", "undo changes", "Back to what the file says", "Settings"),
 )
@@ -282,6 +329,8 @@ _DOING = (
     Action("file.next", "f2", "continue", "Choose a model for this file", "Prompts file", method="proceed"),
     Action("file.invalid", "f4", "leave out invalid", "Run without the entries that are no prompts", "Prompts file",
            method="toggle_invalid"),
+    Action("file.columns", "f3", "columns", "Choose the column of the prompts, or several for a template",
+           "Prompts file"),
     Action("file.all", "full_stop", "all files", "Show files of every kind, also hidden ones", "Prompts file",
            key_display=".", method="toggle_all"),
     Action("manual.next", "f2", "continue", "Choose a model for these prompts", "Typed prompts", method="proceed"),
@@ -293,6 +342,7 @@ _DOING = (
            key_display="enter"),
     Action("choose.auto", "a", "auto", "A model for each prompt: what it brings and costs, beside each model alone",
            "Model"),
+    Action("choose.adapter", "l", "adapter", "The adapters there are for this model, or one by its path", "Model"),
     Action("auto.next", "f2", "choose", "Go on with the plan under the cursor", "Auto", method="proceed",
            key_display="enter"),
     Action("options.start", "f2", "start", "Create the job and run it", "Options"),
@@ -335,8 +385,8 @@ _SEMANTIC = (
 ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
-        *(_EVERYWHERE, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
-        *(_MODELS, _STATS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
+        *(_EVERYWHERE, _PANES, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
+        *(_MODELS, _DOCS, _KEYS, _STATS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group
 }

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.signal import Signal
 
+from ai_router.memory import Memory
 from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
 from ai_router.tui.finding import ThingProvider
+from ai_router.tui.guidance import KEYS_KEY, GuidedApp
+from ai_router.tui.own_themes import FOLDER, OwnThemes, begin_theme
 from ai_router.tui.palette import ActionProvider
 from ai_router.tui.places import PLACES
 from ai_router.tui.running import RunsInSight, next_after
@@ -33,24 +34,25 @@ if TYPE_CHECKING:
 
 ERROR_SECONDS = 12.0
 RUNS_SECONDS = 0.5
+THEMES_SECONDS = 1.0
 SERVERS_AFTER = 0.5  # seconds after the first screen until local servers are looked for
-QUIT_AGAIN_SECONDS = 2.0
 
 
-class RouterApp(App[int]):
+class RouterApp(GuidedApp):
     """ai-router in a terminal. `run` returns 0, or 130 when it was ended with jobs stopped half way."""
 
     TITLE = "ai-router"
     CSS_PATH = "app.tcss"
     COMMANDS = {ActionProvider, ThingProvider}  # noqa: RUF012 - no ClassVar in the base class
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("app.help", "app.palette", "app.mouse", "app.runs", "app.quit"),
+        *bind("app.help", "app.docs", "app.palette", "app.jump", "app.keys", "app.mouse", "app.runs", "app.quit"),
         Binding("ctrl+q", "quit", show=False, priority=True),
         Binding("ctrl+c", "help_quit", show=False, system=True),
     ]
 
-    def __init__(self, workspace: Workspace, *, open_job: Path | None = None) -> None:
+    def __init__(self, workspace: Workspace, *, open_job: Path | None = None, tour: bool = False) -> None:
         super().__init__()
+        self._tour = tour
         self.workspace = workspace
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
         self.open_job = open_job
@@ -62,10 +64,13 @@ class RouterApp(App[int]):
         self._models: Registry | None = None
         self._engines: EnginePool | None = None
         self._reported: set[str] = set()  # runs whose end was told
-        self._asked_to_quit = 0.0
         self._mouse_on = True
+        self._own_themes = OwnThemes()
+        self._untold: list[str] = []  # of themes, before the first screen
+        self.keys_shown = False
         self.register_theme(themes.DARK)
         self.register_theme(themes.LIGHT)
+        self._look_at_themes()
         self.apply_theme(workspace.settings.theme)
         if workspace.settings.keymap:
             self.set_keymap(workspace.settings.keymap)
@@ -83,10 +88,14 @@ class RouterApp(App[int]):
         """Show the menu at once; read everything else behind it."""
         from ai_router.tui.menu import MenuScreen
 
+        self.keys_shown = bool(Memory(self.workspace.checkpoints).recall(KEYS_KEY))
         self.push_screen(MenuScreen())
         if self.open_job is not None:
             self.open_run(self.open_job)
+        if self._tour:
+            self.action_tour()
         self.set_interval(RUNS_SECONDS, self._look_after_runs)
+        self.set_interval(THEMES_SECONDS, self._look_at_themes)
         self.set_timer(SERVERS_AFTER, self._look_for_servers)
         for withheld in self.workspace.withheld:
             self.notify(withheld, severity="warning", markup=False)
@@ -152,15 +161,7 @@ class RouterApp(App[int]):
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
-    def start_run(
-        self,
-        job: BatchJob,
-        plan: JobPlan | None = None,
-        *,
-        retry_failed: bool = False,
-        allow_change: bool = False,
-        wait: bool = True,
-    ) -> Run:
+    def start_run(self, job: BatchJob, plan: JobPlan | None = None, **how: Any) -> Run:
         """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
 
         Raises ChangedModelError where other weights would go on with it, unless `allow_change`.
@@ -169,7 +170,7 @@ class RouterApp(App[int]):
 
         if self._engines is not None:
             self._engines.close(wait=2.0)  # two copies of a model may not fit
-        run = jobs.start(self.registry, job, plan, retry_failed=retry_failed, allow_change=allow_change, wait=wait)
+        run = jobs.start(self.registry, job, plan, **how)
         self._reported.discard(job.job_id)
         self.runs[job.job_id] = run
         return run
@@ -317,6 +318,28 @@ class RouterApp(App[int]):
             chosen = themes.choose_theme(themes.AUTO)
         self.theme = chosen
 
+    def _look_at_themes(self) -> None:
+        """Take themes of one's own that came, went or changed."""
+        wrong, changed = self._own_themes.look(self, self.workspace.root)
+        self._untold += wrong
+        while self._untold and self.is_running:
+            self.notify(self._untold.pop(0), severity="warning", markup=False)
+        if self.theme not in self.available_themes:
+            self.apply_theme(self.theme)
+        elif changed:
+            self._watch_theme(self.theme)
+
+    def begin_theme(self) -> None:
+        """Write a file with the colours of now, and use it."""
+        try:
+            path = begin_theme(self.workspace.root / FOLDER, self.current_theme)
+        except OSError as error:
+            self.show_error(error)
+            return
+        self._look_at_themes()
+        self.apply_theme(path.stem)
+        self.notify(f"{path}: what is saved there is seen at once", markup=False, timeout=10)
+
     def take_settings(self, settings: Settings) -> None:
         """Work with changed settings from now on."""
         folders_changed = settings.models_dir != self.workspace.settings.models_dir
@@ -343,58 +366,3 @@ class RouterApp(App[int]):
         from ai_router.tui.clipboard import copy_for
 
         copy_for(self, text)
-
-    def action_help(self) -> None:
-        """All keys of this screen."""
-        from ai_router.tui.help import HelpScreen
-
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.screen))
-
-    def action_help_quit(self) -> None:
-        """Ctrl-C: a hint at first, then quit."""
-        now = time.monotonic()
-        if now - self._asked_to_quit < QUIT_AGAIN_SECONDS:
-            self.run_worker(self.action_quit())
-            return
-        self._asked_to_quit = now
-        self.notify("Press ctrl+c again to quit", timeout=QUIT_AGAIN_SECONDS)
-
-    async def action_quit(self) -> None:
-        """Leave; asks what to do with live runs."""
-        live = self.live_runs()
-        if not live:
-            self._end(0)
-            return
-        from ai_router.tui.run.leave import LeaveDialog
-
-        self.push_screen(LeaveDialog(len(live)), self._leave)
-
-    def _end(self, code: int) -> None:
-        self.exit(code, return_code=code)
-
-    def _leave(self, choice: str | None) -> None:
-        if choice in (None, "stay"):
-            return
-        self.notify("Handing over to the background…" if choice == "background" else "Saving…", timeout=30)
-        self.run_worker(lambda: self._end_runs(choice or ""), thread=True, group="leave", exclusive=True)
-
-    def _end_runs(self, choice: str) -> None:
-        """Stop all live runs and go, in a thread; `background` starts each anew in a process of its own."""
-        from ai_router import jobs
-        from batch.errors import BatchError
-
-        live = self.live_runs()
-        for run in live:
-            run.stop("drain" if choice == "drain" else "now")
-        for run in live:
-            run.wait()
-        if choice == "background":
-            for run in live:
-                try:
-                    jobs.detach(self.workspace, run.job)
-                except (BatchError, OSError) as error:
-                    self.call_later(self.show_error, error)
-                    return
-        resumable = choice != "background" and any(run.job.processed < run.job.total_prompts for run in live)
-        self.call_later(self._end, 130 if resumable else 0)

@@ -13,9 +13,10 @@ from textual.containers import Vertical
 from textual.reactive import reactive
 from textual.screen import Screen
 
-from ai_router.tui.actions import bind
+from ai_router.tui.actions import ACTIONS, bind
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
+from ai_router.tui.widgets.keys_panel import KeysPanel
 from ai_router.tui.widgets.runs_strip import Running, RunsStrip
 
 T = TypeVar("T")
@@ -68,6 +69,20 @@ class BaseScreen(Served, Screen[T]):
         strip.display = bool(strip.jobs)
         yield strip
         yield KeyFooter()
+        if self.services.keys_shown:
+            yield KeysPanel()
+
+    def on_screen_resume(self) -> None:
+        """The panel of keys may have come or gone meanwhile."""
+        self.show_keys()
+
+    def show_keys(self) -> None:
+        """Show the panel of keys, or take it away, as it is wanted."""
+        panels = self.query(KeysPanel)
+        if self.services.keys_shown and not panels:
+            self.mount(KeysPanel())
+        elif not self.services.keys_shown and panels:
+            panels.remove()
 
     def show_runs(self, running: Sequence[Running], waiting: int) -> None:
         """Bring the line of running jobs to this moment; the one that fills the screen is left out."""
@@ -90,6 +105,15 @@ class BaseScreen(Served, Screen[T]):
         """Keep the top line."""
         for top in self.query(Breadcrumb):
             top.context = text
+
+    def keys_of(self, *ids: str) -> list[tuple[str, str]]:
+        """The key, as it is now, and the label of some actions; those that cannot be done now are left out."""
+        found: dict[str, tuple[str, str]] = {}
+        for active in self.active_bindings.values():
+            name = active.binding.id or ""
+            if name in ids and name not in found:
+                found[name] = self.app.get_key_display(active.binding), ACTIONS[name].label
+        return [found[name] for name in ids if name in found]
 
     def action_back(self) -> None:
         """To the screen below; the first screen stays."""

@@ -8,12 +8,15 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, Vertical
+from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from ai_router.tui.about import Facts, about_choice, read_facts
 from ai_router.tui.actions import ACTIONS, bind, shown
+from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.jobs.actions import JobActions
+from ai_router.tui.jobs.details import job_details
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.places import HOME, on_menu
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
@@ -31,6 +34,7 @@ class MenuScreen(JobActions[None]):
     """The entries by number, arrows or mouse; beside them the last jobs, the chosen one of which a key resumes."""
 
     CSS_PATH = "menu.tcss"
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind(*(f"menu.{place}" for place in ENTRIES)),
         *bind("menu.jobs_list", "jobs.resume", "jobs.open", "jobs.again"),
@@ -70,7 +74,10 @@ class MenuScreen(JobActions[None]):
                 classes="panel",
             )
             table.border_title = "Last jobs"
-            yield table
+            with Vertical(id="menu-right"):
+                yield table
+                with VerticalScroll(id="menu-about", classes="panel", can_focus=False):
+                    yield Static(id="menu-facts")
 
     def on_mount(self) -> None:
         """Begin to look, after the first frame."""
@@ -86,6 +93,7 @@ class MenuScreen(JobActions[None]):
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
         self.context_text = home(self.services.workspace.root)
+        self._show_about()
         if self._view.known:
             self._read()
 
@@ -116,11 +124,46 @@ class MenuScreen(JobActions[None]):
         if view.skipped:
             parts.append(f"{plural(len(view.skipped), 'file')} unreadable")
         table.border_title = "Last jobs"
+        self._show_about()
         table.border_subtitle = " · ".join(parts)
         self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         return [_row(line) for line in self._view.lines[start:stop]]
+
+    # -- what is under the cursor ---------------------------------------------------------------------------------
+
+    def on_descendant_focus(self) -> None:
+        """The choice, or the job."""
+        self.call_after_refresh(self._show_about)
+
+    @on(MenuList.Moved)
+    def _other_choice(self) -> None:
+        self._show_about()
+
+    def _show_about(self) -> None:
+        """What the choice under the cursor means; in the list of jobs, what is known of the job."""
+        box = self.query_one("#menu-about", VerticalScroll)
+        if not box.display or not self.is_current:
+            return
+        line = self._line_at_hand() if self.query_one(VirtualTable).has_focus else None
+        if line is not None:
+            self._facts(line.title, job_details(line))
+            return
+        place, services, view = ENTRIES[self.query_one(MenuList).cursor], self.services, self._view
+        title = ACTIONS[f"menu.{place}"].label
+
+        def show(facts: Facts) -> None:
+            if ENTRIES[self.query_one(MenuList).cursor] == place and not self.query_one(VirtualTable).has_focus:
+                self._facts(title, about_choice(place, facts))
+
+        if self.query_one("#menu-about").border_title != title:
+            self._facts(title, about_choice(place, ("", ())))  # at once; the rest when it is read
+        self.in_thread(lambda: read_facts(place, services, view), show, group="about", failed=lambda _: None)
+
+    def _facts(self, title: str, text: Content) -> None:
+        self.query_one("#menu-about").border_title = Content(title).markup
+        self.query_one("#menu-facts", Static).update(text)
 
     # -- going ----------------------------------------------------------------------------------------------------
 
@@ -153,6 +196,7 @@ class MenuScreen(JobActions[None]):
 
     @on(VirtualTable.Highlighted)
     def _moved(self) -> None:
+        self._show_about()
         self.refresh_bindings()
 
     def action_back(self) -> None:

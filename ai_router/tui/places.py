@@ -46,7 +46,7 @@ PLACES: Mapping[str, Place] = {
     place.name: place
     for place in (
         Place("ask", "Ask", "One prompt, answered while you watch", _TUI + "ask.screen:AskScreen", HOME, "1"),
-        Place("compare", "Compare", "One prompt, two to four models side by side",
+        Place("compare", "Compare", "A prompt or a file, two to four models side by side",
               _TUI + "compare.screen:CompareScreen"),
         Place("models", "Models", "The models there are, and which are ready", _TUI + "models.screen:ModelsScreen",
               HOME, "2"),
@@ -75,10 +75,14 @@ PLACES: Mapping[str, Place] = {
         Place("results", "Results", "What came out of a job", _TUI + "results.screen:ResultsScreen", of_job=True),
         Place("failures", "Failures", "What failed of a job", _TUI + "results.screen:ResultsScreen", of_job=True,
               arguments={"part": "failed"}),
+        Place("picture", "Picture", "A job in plots: rates, cost, durations, scores",
+              _TUI + "stats.picture:PictureScreen", of_job=True),
         Place("codes", "Codes", "The semantic IDs of a job", _TUI + "semantic.result:SemanticResultScreen",
               of_job=True),
         Place("again", "Run again", "Items of a job, or of a chat, as a new job",
               _TUI + "setup.choose_model:ChooseModelScreen", of_job=True),
+        Place("compared", "Comparison", "Jobs over the same prompts side by side",
+              _TUI + "compare.table:ComparedScreen", of_job=True),
         Place("export", "Export", "A job's results as a file", _TUI + "results.export:ExportDialog", of_job=True),
         Place("evaluation", "Scores", "How many answers of a job are right", _TUI + "scoring.screen:EvaluationScreen",
               of_job=True),

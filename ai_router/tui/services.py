@@ -69,6 +69,7 @@ class Services(Protocol):
     ask_options: SamplingOptions | None  # of single prompts, for this session
     jobs_changed: Signal[None]
     models_changed: Signal[None]
+    keys_shown: bool  # whether the panel of keys stands beside each screen
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -117,10 +118,12 @@ class Services(Protocol):
         retry_failed: bool = False,
         allow_change: bool = False,
         wait: bool = True,
+        first: int | None = None,
+        at_random: bool = False,
     ) -> Run:
         """Run what is missing of a job in this process; from any thread. Raises when it cannot be locked or read.
 
-        Without `wait` it does not stay for answers from a provider.
+        Without `wait` it does not stay for answers from a provider; with `first` only so many items are answered.
         """
         ...
 

@@ -33,7 +33,7 @@ def throw_away(path: Path) -> Path:
         os.utime(moved)  # thrown away now
     except OSError as error:
         raise CheckpointError(f"Cannot move {path} to {folder}: {error.strerror}") from error
-    for suffix in (".lock", ".live"):
+    for suffix in (".lock", ".live", ".find"):
         with suppress(OSError):
             path.with_suffix(suffix).unlink()
     return moved

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
-from batch.checkpoint import bulk, schema
+from batch.checkpoint import bulk, pace, schema
 from batch.checkpoint.written import AttemptRow, ResultRow, fields_of
 from batch.errors import CheckpointError
 from batch.job import BatchJob, now_iso
@@ -59,6 +59,7 @@ class ResultWriter:
         self._closing = False
         self.failed: CheckpointError | None = None
         try:
+            self._connection.execute(pace.TABLE)
             self._models = dict(self._connection.execute("SELECT name, id FROM models"))
             self._save([], [])
         except Exception as error:
@@ -186,6 +187,7 @@ class ResultWriter:
         cost = times * sum(row.cost or 0 for row in looked_at) + sum(row.cost or 0 for row in attempts)
         cost = _bounded(job.cost + cost)
         tokens_input, tokens_output = sum(map(_tokens_input, rows)), sum(map(_tokens_output, rows))
+        came = pace.Point(0, len(rows) - new_failed, new_failed, _bounded(tokens_output), cost - job.cost)
         tokens_input = _bounded(job.tokens_input + tokens_input + sum(row.tokens_input for row in attempts))
         tokens_output = _bounded(job.tokens_output + tokens_output + sum(row.tokens_output for row in attempts))
         updated, elapsed = now_iso(), self._elapsed()
@@ -199,6 +201,7 @@ class ResultWriter:
                 self._connection.executemany(schema.KEEP_SUPERSEDED, [(updated, row.id) for row in rows if row.old])
             if rows:
                 self._insert(rows, models, alike)
+                pace.note_pace(self._connection, int(elapsed), came)
             self._connection.execute(
                 schema.UPDATE_JOB,
                 (

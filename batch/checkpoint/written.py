@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -44,10 +45,24 @@ def unfit(response: BatchResponse[Answer]) -> Failure | None:
     if not response.data.extra:
         return None
     try:
-        dump_json(response.data.extra)
+        _extra_text(response.data.extra)
     except (ValueError, TypeError) as error:
         return Failure(ErrorClass.PERMANENT, f"the engine said what cannot be kept beside the answer: {error}")
     return None
+
+
+def _extra_text(extra: Mapping[str, Any]) -> str | None:
+    """As `dump_json`; what nearly all have, why the answer ended and nothing else, is written down once."""
+    if len(extra) == 1:
+        [(name, value)] = extra.items()
+        if type(value) is str and type(name) is str and len(value) < 32:
+            return _pair(name, value)
+    return dump_json(extra)
+
+
+@lru_cache(256)
+def _pair(name: str, value: str) -> str | None:
+    return dump_json({name: value})
 
 
 def _ordinary(response: BatchResponse[Answer]) -> bool:
@@ -139,7 +154,7 @@ class ResultRow(NamedTuple):
             attempt,
             None if error is None else error.error_class,
             None if error is None else str(error.message),
-            dump_json(answer.extra) if answer is not None and answer.extra else None,
+            _extra_text(answer.extra) if answer is not None and answer.extra else None,
             int(replaces),
             response.model,
             response.cost,
@@ -178,9 +193,9 @@ class ResultRow(NamedTuple):
 def answered_row(
     response: BatchResponse[Answer], prompt: str | None, text: str, attempt: int, replaces: bool
 ) -> ResultRow:
-    """The row of a response that `unfit` has found nothing about and has no more than a text, as nearly all."""
+    """The row of a response that `unfit` found nothing about and that has no more than a text, as nearly all are."""
     # As a tuple: to call the class is twice the work, and there is one for every item.
-    return _row(
+    made: ResultRow = _row(
         ResultRow,
         (
             response.id,
@@ -202,6 +217,7 @@ def answered_row(
             response.units,
         ),
     )
+    return made
 
 
 def fields_of(*names: str) -> Callable[[ResultRow], Any]:

@@ -9,15 +9,22 @@ START = 8
 MOST = 512
 SHRINK = 0.7  # of the limit, when the server says that it is too much
 QUIET_SECONDS = 5.0  # without growth after a server error or a time-out
+# Shares of the last answers up to which they say nothing about how many at once is too many: a server that is asked
+# for too much says so to many, not to one in fifty (as BBR takes losses; Cardwell et al., 2022).
+RARE_REFUSALS = 0.02
+RARE_TROUBLE = 0.05
+WINDOW = 100  # answers that are looked back at, or as many as are in flight
+PATIENCE = 4  # rounds without a limit met until growth is one quicker
 
 
 class AdaptiveLimit:
     """A limit of requests in flight that grows while answers come and shrinks when the server says "too many".
 
     Slow start: it doubles each round of answers until the first rate limit, then grows by one a round (AIMD, as TCP
-    does; Chiu and Jain 1989). A rate limit shrinks it once an episode: what was sent before the shrinking cannot
-    shrink it again. Server errors and time-outs say nothing about how much is too much, so they only pause growth.
-    It grows only where it is the limit, that is, while as many are in flight.
+    does; Chiu and Jain 1989), and by more the longer no limit is met. A rate limit shrinks it once an episode: what was
+    sent before the shrinking cannot shrink it again. Server errors and time-outs say nothing about how much is too
+    much, so they only pause growth. Either counts only where it is more than rare. It grows only where it is the limit,
+    that is, while as many are in flight.
     """
 
     def __init__(
@@ -37,6 +44,8 @@ class AdaptiveLimit:
         self._answered = 0  # since it last grew
         self._quiet_until = 0.0
         self._full_until = 0  # tickets up to here were sent while the limit was (nearly) reached
+        self._rounds = 0  # without a limit met
+        self._seen = self._refusals = self._troubles = 0  # of late: what came back, how often not well
 
     @property
     def room(self) -> bool:
@@ -53,7 +62,7 @@ class AdaptiveLimit:
 
     def answered(self, ticket: int) -> None:
         """It came back well."""
-        self.in_flight -= 1
+        self._came_back()
         if not self._episode < ticket <= self._full_until or self._clock() < self._quiet_until:
             return
         self._answered += 1
@@ -61,23 +70,39 @@ class AdaptiveLimit:
             self.limit = min(self.most, self.limit + 1)  # one more for each answer doubles it in a round
         elif self._answered >= self.limit:
             self._answered = 0
-            self.limit = min(self.most, self.limit + 1)
+            self._rounds += 1
+            self.limit = min(self.most, self.limit + 1 + self._rounds // PATIENCE)
 
-    def limited(self, ticket: int) -> bool:
-        """The server said "too many" (429); whether this began an episode and shrank the limit."""
-        self.in_flight -= 1
+    def limited(self, ticket: int) -> bool | None:
+        """The server said "too many" (429): whether this began an episode and shrank the limit; None: it was too rare.
+
+        False: it belongs to the episode that shrank it last.
+        """
+        self._came_back()
         if ticket <= self._episode:
             return False
+        self._refusals += 1
+        if self._refusals <= RARE_REFUSALS * self._seen:
+            return None
         self._episode = self._sent
         self._doubling = False
-        self._answered = 0
+        self._answered = self._rounds = 0
+        self._seen = self._refusals = self._troubles = 0
         self.limit = max(self.least, min(self.limit - 1, int(self.limit * SHRINK)))
         return True
 
     def troubled(self, ticket: int) -> None:
         """A server error or a time-out: growth waits."""
+        self._came_back()
+        self._troubles += 1
+        if self._troubles > RARE_TROUBLE * self._seen:
+            self._quiet_until = self._clock() + QUIET_SECONDS
+
+    def _came_back(self) -> None:
         self.in_flight -= 1
-        self._quiet_until = self._clock() + QUIET_SECONDS
+        self._seen += 1
+        if self._seen >= 2 * max(WINDOW, self.limit):  # what is older counts half
+            self._seen, self._refusals, self._troubles = self._seen // 2, self._refusals // 2, self._troubles // 2
 
     def dropped(self, ticket: int) -> None:
         """It came to nothing that says anything (cancelled, never sent)."""

@@ -30,20 +30,22 @@ class Puller(Generic[Q]):
     ) -> None:
         self._limit = room if callable(room) else None
         self._granted = room() if callable(room) else room  # items in hand, and those that may be taken at once
-        self._slots = None if self._granted is None else asyncio.Semaphore(self._granted)
+        self._free = self._granted
+        self._released = asyncio.Event()
         self._took, self._over = took, over
         self._task = asyncio.create_task(self._pull(items))
 
     def release(self, count: int = 1) -> None:
         """So many items are out of hand again, for which others may be taken."""
-        if self._slots is None or self._granted is None:
+        if self._free is None or self._granted is None:
             return
         if self._limit is not None:
             self._granted -= count
             count = max(0, self._limit() - self._granted)
             self._granted += count
-        for _ in range(count):
-            self._slots.release()
+        if not self._free and count:
+            self._released.set()
+        self._free += count
 
     def cancel(self) -> None:
         """Take nothing more; an item that is on its way is given up."""
@@ -57,13 +59,71 @@ class Puller(Generic[Q]):
     async def _pull(self, items: AsyncIterator[BatchItem[Q]]) -> None:
         try:
             while True:
-                if self._slots is not None:
-                    await self._slots.acquire()
+                if self._free is not None:
+                    while not self._free:
+                        self._released.clear()
+                        await self._released.wait()
+                    self._free -= 1
                 self._took(await anext(items))
         except StopAsyncIteration:
             self._over(None)
         except Exception as error:
             self._over(error)
+
+
+class _Crew(Generic[Q, R]):
+    """Workers that take items in turn and stay for as many as come, at most `room` of them.
+
+    A task for each item would cost more than the rest of a quick one.
+    """
+
+    def __init__(
+        self,
+        items: AsyncIterator[BatchItem[Q]],
+        work: Callable[[BatchItem[Q]], Awaitable[R]],
+        room: int | Callable[[], int] | None,
+    ) -> None:
+        self.results: asyncio.Queue[R | Exception | None] = asyncio.Queue()  # None: there will be no more
+        self._items, self._work, self._room = items, work, room
+        self._workers: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()  # an iterator is asked by one at a time
+        self._ended = False
+        self._hire()
+
+    async def dismiss(self) -> None:
+        """Give up what is in hand; when it returns the iterator is in nobody's hands any more."""
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    @property
+    def _most(self) -> float:
+        room = self._room() if callable(self._room) else self._room
+        return float("inf") if room is None else max(1, room)
+
+    def _hire(self) -> None:
+        self._workers.add(asyncio.create_task(self._labour()))
+
+    async def _labour(self) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        try:
+            while not self._ended and len(self._workers) <= self._most:
+                async with self._turn:
+                    item = None if self._ended else await anext(self._items, None)
+                if item is None:
+                    self._ended = True
+                    return
+                if len(self._workers) < self._most:
+                    self._hire()
+                self.results.put_nowait(await self._work(item))
+        except Exception as error:
+            self.results.put_nowait(error)
+        finally:  # at once, so that no more leave than are too many
+            self._workers.discard(me)
+            if not self._workers:
+                self.results.put_nowait(None)
 
 
 async def side_by_side(
@@ -75,42 +135,11 @@ async def side_by_side(
 
     An exception of `work`, or of the items, ends it all and is raised here.
     """
-    results: asyncio.Queue[R | Exception | None] = asyncio.Queue()
-    running: set[asyncio.Task[None]] = set()
-    ended = False
-
-    async def one(item: BatchItem[Q]) -> None:
-        try:
-            results.put_nowait(await work(item))
-        except Exception as error:
-            results.put_nowait(error)
-
-    def begin(item: BatchItem[Q]) -> None:
-        task = asyncio.create_task(one(item))
-        running.add(task)
-        task.add_done_callback(finished)
-
-    def finished(task: asyncio.Task[None]) -> None:
-        running.discard(task)
-        puller.release()
-        if ended and not running:
-            results.put_nowait(None)
-
-    def over(error: Exception | None) -> None:
-        nonlocal ended
-        ended = True
-        if error is not None or not running:
-            results.put_nowait(error)
-
-    puller = Puller(items, begin, over, room)
+    crew = _Crew(items, work, room)
     try:
-        while (result := await results.get()) is not None:
+        while (result := await crew.results.get()) is not None:
             if isinstance(result, Exception):
                 raise result
             yield result
     finally:
-        puller.cancel()
-        tasks = list(running)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await crew.dismiss()

@@ -28,6 +28,7 @@ TABLE: Mapping[str, str] = {
     "server": "batch.engines.http.row:ROW",
     "gguf": "batch.engines.gguf.row:ROW",
     "provider": "batch.engines.provider.row:ROW",
+    "vllm": "batch.engines.vllm.row:ROW",
     "torch": "batch.engines.torch.row:ROW",
 }
 

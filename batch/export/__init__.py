@@ -1,4 +1,4 @@
-"""A job and its results -> a file: JSON, CSV, JSONL, OpenAI batch output."""
+"""A job and its results -> a file: JSON, CSV, JSONL, OpenAI batch output, a page of HTML."""
 
 from __future__ import annotations
 

@@ -134,6 +134,13 @@ def openai_pieces(job: BatchJob, results: Iterable[BatchResult], options: Export
     yield ""
 
 
+def html_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOptions) -> Iterator[str]:
+    """A page to be read; its texts are inert already."""
+    from batch.export.page import page_pieces
+
+    yield from page_pieces(job, results, options)
+
+
 def json_line(result: BatchResult) -> str:
     """A result as one line of JSONL, its end included."""
     return json.dumps(line_record(result), ensure_ascii=False) + "\n"
@@ -144,6 +151,7 @@ FORMATS: dict[str, Format] = {
     "csv": Format(csv_pieces, ".csv", "a table, for spreadsheets", inert_text),
     "jsonl": Format(jsonl_pieces, ".jsonl", "one result a line"),
     "openai": Format(openai_pieces, ".openai.jsonl", "the output lines of an OpenAI batch"),
+    "html": Format(html_pieces, ".html", "a page with figures, plots, failures, prompts and answers", inert_text),
 }
 
 

@@ -10,6 +10,8 @@ from batch.job import BatchJob, BatchResult, JobStatus, now_iso
 from batch.running.handle import RunObserver, StoppableRun
 from batch.running.progress import RunState, Score
 
+TRIED = "tried "  # how the reason of a job begins of which some items were tried
+
 
 class Ending(NamedTuple):
     """The last state of a run, the status of its job, and why it ended before the last item."""

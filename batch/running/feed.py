@@ -7,6 +7,7 @@ import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
+from random import Random
 from time import monotonic
 from typing import NamedTuple
 
@@ -43,8 +44,8 @@ class Feed:
 
     All of it belongs to the run's event loop, except `concurrency`, `given` and the counts, which any thread may read.
     `held_up` says when answers wait for the disk; `on_begin` is called with the first item given, `on_enough` with the
-    `enough`th; `awaits` says whether the engine stays for the answers of items that are with a provider; `on_broke` is
-    called when the budget is used up.
+    `enough`th, and `at_random` those are any of the items instead of the first; `awaits` says whether the engine stays
+    for the answers of items that are with a provider; `on_broke` is called when the budget is used up.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Feed:
         on_broke: Callable[[], None] = lambda: None,
         enough: int | None = None,
         on_enough: Callable[[], None] = lambda: None,
+        at_random: bool = False,
     ) -> None:
         self.concurrency = concurrency
         self.paused = False
@@ -78,7 +80,7 @@ class Feed:
         self._held_up = held_up
         self._on_begin = on_begin
         self._gave_out = 0
-        self._enough, self._on_enough = enough, on_enough
+        self._enough, self._on_enough, self._at_random = enough, on_enough, at_random
         self._awaits = awaits
         self._budget = budget if budget is not None and budget.limit is not None else None
         self._on_broke = on_broke
@@ -90,6 +92,13 @@ class Feed:
         self._store, self._places = store, places
         self.with_provider = places.count(WITH_PROVIDER)
         self._pending = places.count(PENDING)
+        if self._at_random and self._enough:
+            there = [index for index, place in enumerate(places) if place == PENDING]
+            # The same each time that so many are left of a job: what was seen once can be seen again.
+            chosen = sorted(Random(len(places)).sample(there, min(self._enough, len(there))))
+            self._page.extend(
+                page for at in range(0, len(chosen), PAGE) for page in store.requests(chosen[at : at + PAGE])
+            )
 
     def lift_limits(self) -> None:
         """The engine has its own."""
@@ -151,7 +160,8 @@ class Feed:
             if self._waits:
                 self._changed.set()
             return held
-        place = self.place(item_id)
+        known = type(item_id) is int and 0 <= item_id < len(self._places)
+        place = self._places[item_id] if known else self.place(item_id)  # type: ignore[index]
         if place != GIVEN and place != WITH_PROVIDER:
             if place in (DONE, RETRYING):
                 self.duplicates += 1
@@ -165,7 +175,7 @@ class Feed:
         else:
             self.in_hand -= 1
         self.wake()
-        return Given(None, monotonic(), self._attempts.pop(index, 1))
+        return _given((None, monotonic(), self._attempts.pop(index, 1) if self._attempts else 1, None))
 
     def retry(self, index: int, attempt: int, delay: float) -> None:
         """Give an item out once more, in `delay` seconds, as its `attempt`th try."""

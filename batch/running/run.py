@@ -18,7 +18,7 @@ from batch.options import RunOptions
 from batch.running.answering import Answering
 from batch.running.budget import Budget
 from batch.running.desk import StoreDesk
-from batch.running.ending import Listeners, ending_of
+from batch.running.ending import TRIED, Listeners, ending_of
 from batch.running.feed import PENDING, WITH_PROVIDER, Feed
 from batch.running.handle import RunHandle, RunObserver, StopMode
 from batch.running.live import Control, keep_house
@@ -44,7 +44,8 @@ class Run(Steering):
     committed result, `on_results` once a committed group, both in the running thread; `observer` is told of all of it.
     With `close_engine` the engine is closed at the end. Without `wait_for_providers` the run ends once all that is left
     is with a provider, and so does one that is stopped then: it is WAITING, which is no failure, and a later run takes
-    the answers. With `first` no more items than that are given out. `retry` may be set before the start.
+    the answers. With `first` no more items than that are given out, with `at_random` any of them. `retry` may be set
+    before the start.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Run(Steering):
         close_engine: bool = True,
         wait_for_providers: bool = True,
         first: int | None = None,
+        at_random: bool = False,
     ) -> None:
         if job.checkpoint_file is None:
             raise CheckpointError(f"Job {job.job_id} has no checkpoint; create it with BatchProcessor.create_job")
@@ -84,6 +86,7 @@ class Run(Steering):
             lambda: self._halt("drain"),
             first,
             self._tried,
+            at_random,
         )
         super().__init__(feed, clock, Meter(clock))
         self._desk: StoreDesk | None = None
@@ -311,7 +314,7 @@ class Run(Steering):
 
     def _tried(self) -> None:
         """As many were given out as were to be tried."""
-        self._stop_reason = self._stop_reason or f"tried {self._first:,}"
+        self._stop_reason = self._stop_reason or f"{TRIED}{self._first:,}"
         self._halt("drain")
 
     # -- commits, called by the writer's thread -------------------------------------------------------------------

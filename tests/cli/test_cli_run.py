@@ -12,6 +12,8 @@ import pytest
 from program import Program
 
 from ai_router.cli.flags import as_arguments, flag_name
+from ai_router.jobs import plan_of
+from batch.checkpoint import CheckpointStore
 from batch.job import JobStatus
 from batch.options import RunOptions, SamplingOptions
 
@@ -381,3 +383,17 @@ def test_the_workspace_may_be_named_after_the_verb(program: Program, tmp_path: P
     other = tmp_path / "other"
     assert program("jobs", "--workspace", other) == 0
     assert str(other) in program.err
+
+
+def test_options_are_kept_by_a_name_and_taken_again(program: Program) -> None:
+    file = program.prompts("one", "two")
+    assert program("run", file, "--max-tokens", "7", "--workers", "3", "--keep-preset", "short ones") == 0
+    assert "Kept as short ones" in program.err
+    assert program("run", file, "--preset", "short ones", "--max-tokens", "9") == 0
+    plans = []
+    for path in (program.home / "checkpoints").glob("batch_*.db"):
+        with CheckpointStore(path) as store:
+            plans.append(plan_of(store.job()))
+    assert sorted((plan.sampling.max_tokens, plan.run.workers) for plan in plans) == [(7, 3), (9, 3)]
+    assert program("run", file, "--preset", "short one") == 2 and "did you mean short ones?" in program.err
+    assert program("run", file, "--keep-preset", " ") == 2 and "needs a name" in program.err

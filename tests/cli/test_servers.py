@@ -249,7 +249,9 @@ def test_equal_prompts_are_paid_once(tmp_path: Path, priced: Any, capsys: Any) -
         assert len(asked) == 8
 
 
-@pytest.mark.parametrize("words", [["--try", "0"], ["--try", "many"], ["--try", "5", "--detach"], ["--budget", "-1"]])
+@pytest.mark.parametrize(
+    "words", [["--try", "0"], ["--try", "many"], ["--try", "random:0"], ["--try", "5", "--detach"], ["--budget", "-1"]]
+)
 def test_what_cannot_be_tried_or_spent(tmp_path: Path, prompts: Path, words: list[str], capsys: Any) -> None:
     assert cli(tmp_path, "run", str(prompts), *words) == 2
     assert capsys.readouterr().err.startswith("Error: ")

@@ -1,7 +1,7 @@
 """Every architecture of transformers as a tiny random model: its runner, and whether it answers as `generate`.
 
 `python -m tests.engines.architectures [--docs FILE] [NAME ...]` compares them and prints the
-documentation's table.
+documentation's table; `--keep FILE --seconds 200` does it in parts.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import json
+import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import transformers
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from batch.engines.local.folder import not_causal
 from batch.engines.torch.runner import open_runner
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.single import SingleRunner
@@ -29,7 +32,7 @@ from batch.options import SamplingOptions
 
 TOKENS = 12  # of each answer
 NEAR = 2e-3  # where the reference's two best logits are closer, either token is right
-PARAMETERS = 30_000_000  # a config that is larger has a size that SMALL does not know
+PARAMETERS = 90_000_000  # a config that is larger has a size that SMALL does not know
 LENGTHS = (50, 3, 27, 50)
 # A size of a config, by all the names it goes by; only those that a config has are set.
 _SIZES: dict[int, str] = {
@@ -57,9 +60,17 @@ _SIZES: dict[int, str] = {
 SMALL = {name: size for size, names in _SIZES.items() for name in names.split()}
 # What one family wants otherwise.
 _ALL_HEADS = {"num_key_value_heads": 4}
+_LINEAR = {"layer_types": ["linear_attention", "full_attention"] * 2}
+_DOTS3 = {**_ALL_HEADS, "index_head_dim": 16, "index_n_heads": 4, "shared_experts_intermediate_size": 32}
+_QWEN4 = {
+    **{"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": 64},
+    **{"indexer_compress_ratio": 4, "hc_lowrank": 16, "ple_embed_dim": 64, "ngram_vocab_size_base": 300},
+    **{"split_ngram_parts": 4, "heads_per_ngram": 2, "make_ngram_vocab_size_divisible_by": 8},
+}
+_ROPE = {"rope_type": "default", "rope_theta": 1e4}
 OWN: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "dots3_note", "dots3_note_text"), _ALL_HEADS),
-    **dict.fromkeys(("glm4_moe_lite", "glm_moe_dsa", "longcat_flash", "youtu", "minicpm3", "kimi_linear"), _ALL_HEADS),
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32"), _ALL_HEADS),
+    **dict.fromkeys(("glm4_moe_lite", "glm_moe_dsa", "youtu", "minicpm3"), _ALL_HEADS),
     **{name: {"head_dim": 16} for name in ("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral")},
     "nemotron": {"num_key_value_heads": 2, "head_dim": 16},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "attention_layers": ["global", "local"] * 2},
@@ -79,8 +90,34 @@ OWN: dict[str, dict[str, Any]] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False},
     "lfm2": {"full_attn_idxs": [1, 3]},
     "nemotron_h": {"hybrid_override_pattern": "M*-M", "mamba_num_heads": 8, "mamba_head_dim": 16},
-    "zamba": {"n_mamba_heads": 2, "mamba_dt_rank": 8},
-    "zamba2": {"mamba_ngroups": 1, "n_mamba_heads": 8, "mamba_headdim": 16, "num_mem_blocks": 1},
+    "zamba": {
+        **{"n_mamba_heads": 2, "mamba_dt_rank": 8, "use_mamba_kernels": False, "num_hidden_layers": 6},
+        "layers_block_type": ["mamba", "hybrid"] * 3,
+    },
+    "zamba2": {
+        **{"mamba_ngroups": 1, "n_mamba_heads": 8, "num_mem_blocks": 1, "adapter_rank": 8, "use_mamba_kernels": False},
+        "layers_block_type": ["mamba", "hybrid"] * 2,
+    },
+    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
+    "kimi_linear": {**_ALL_HEADS, **_LINEAR, "linear_head_dim": 16, "linear_num_heads": 4},
+    "bailing_hybrid": {**_ALL_HEADS, **_LINEAR, "n_group": 1, "topk_group": 1},
+    "longcat_flash": {**_ALL_HEADS, "zero_expert_num": 2, "qk_head_dim": 32},
+    "xlstm": {"qk_dim_factor": 1.0},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    **dict.fromkeys(("dots3_note", "dots3_note_text"), _DOTS3),
+    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4},
+        "ffn_config": {"hidden_size": 64, "ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "gemma3n": {"num_kv_shared_layers": 0},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
+    "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
+    "xlm": {"emb_dim": 64, "n_heads": 4, "causal": True},
+    "reformer": {
+        **{"axial_pos_embds_dim": [16, 48], "axial_pos_shape": [10, 16], "attention_head_size": 16, "num_buckets": 4},
+        **{"local_attn_chunk_length": 16, "lsh_attn_chunk_length": 16},
+    },
     "llama4_text": {"no_rope_layers": [1, 1, 1, 0]},
     "rwkv": {"attention_hidden_size": 64, "context_length": 160},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
@@ -97,8 +134,8 @@ class Found:
     said: str
 
 
-def make(name: str) -> Any:
-    """A tiny random model of an architecture; raises what transformers raises."""
+def make(name: str, **said: Any) -> Any:
+    """A tiny random model of an architecture, its config as `said`; raises what transformers raises."""
     made = CONFIG_MAPPING[name]
     known = made().get_text_config(decoder=True).to_dict()
     small: dict[str, Any] = {key: size for key, size in SMALL.items() if isinstance(known.get(key), int)}
@@ -106,6 +143,7 @@ def make(name: str) -> Any:
     small["pad_token_id"] = 0
     if "is_decoder" in known:
         small["is_decoder"] = True
+    small |= said
     config = type(made().get_text_config(decoder=True))(**small)
     torch.manual_seed(7)
     with contextlib.suppress(TypeError), torch.device("meta"):  # some make tensors that cannot be made there
@@ -125,6 +163,8 @@ def make(name: str) -> Any:
 
 def compare(name: str) -> Found:
     """Rows of several lengths, joined and released one after the other, beside `generate` of each alone."""
+    if why := _refused(name):
+        return Found(name, "", f"refused: {why}")
     try:
         model = make(name)
     except Exception as error:  # each family's own
@@ -133,19 +173,26 @@ def compare(name: str) -> Found:
         try:
             runner = open_runner(model, 8)
         except FatalError as error:
-            return Found(name, "", f"refused: {' '.join(str(error).split())[:90]}")
+            return Found(name, "", f"refused: {' '.join(str(error).split())}")
         prompts = [[3 + (i * i * 7 + seed * i) % 300 for i in range(n)] for seed, n in enumerate(LENGTHS)]
         ours = answers(runner, prompts)
         try:
-            theirs = [expected(model, prompt) for prompt in prompts]
-            why = "`generate` is not what the model says without a cache"
+            with_cache = "gives other answers"
+            if not wrong(ours, [expected(model, prompt) for prompt in prompts]):
+                return Found(name, runner.name, "equal")
         except Exception as error:
-            theirs, why = [], f"`generate` fails: {type(error).__name__}"
-        if theirs and not wrong(ours, theirs):
-            return Found(name, runner.name, "equal")
-        if not wrong(ours, [whole(model, prompt) for prompt in prompts]):
-            return Found(name, runner.name, f"equal to whole passes ({why})")
+            with_cache = f"fails ({type(error).__name__})"
+        if not wrong(ours, [expected(model, prompt, use_cache=False) for prompt in prompts]):
+            return Found(name, runner.name, f"equal to `generate(use_cache=False)`; with its cache it {with_cache}")
     return Found(name, runner.name, "differs")
+
+
+def _refused(name: str) -> str:
+    """What a folder of this architecture would be refused for before its weights are read."""
+    with contextlib.suppress(Exception):  # which making it will say
+        said = CONFIG_MAPPING[name]().to_dict()
+        return not_causal({**said, "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name]]})
+    return ""
 
 
 def answers(runner: Any, prompts: list[list[int]]) -> list[list[int]]:
@@ -165,27 +212,17 @@ def answers(runner: Any, prompts: list[list[int]]) -> list[list[int]]:
     return [row.tokens[:TOKENS] for row in rows]
 
 
-def expected(model: Any, prompt: list[int]) -> tuple[list[int], list[float]]:
+def expected(model: Any, prompt: list[int], *, use_cache: bool = True) -> tuple[list[int], list[float]]:
     """By transformers, and how far apart the two best logits are at each token."""
     out = model.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        **{"do_sample": False, "max_new_tokens": TOKENS, "pad_token_id": 0},
+        **{"do_sample": False, "max_new_tokens": TOKENS, "pad_token_id": 0, "use_cache": use_cache},
         output_scores=True,
         return_dict_in_generate=True,
     )
     best = [scores[0].topk(2).values for scores in out.scores]
     return out.sequences[0, len(prompt) :].tolist(), [float(two[0] - two[1]) for two in best]
-
-
-def whole(model: Any, prompt: list[int]) -> tuple[list[int], list[float]]:
-    """By passes over the whole text, without a cache."""
-    tokens, gaps = list(prompt), []
-    for _ in range(TOKENS):
-        two = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1].topk(2)
-        tokens.append(int(two.indices[0]))
-        gaps.append(float(two.values[0] - two.values[1]))
-    return tokens[len(prompt) :], gaps
 
 
 def wrong(ours: list[list[int]], theirs: list[tuple[list[int], list[float]]]) -> bool:
@@ -226,9 +263,26 @@ def names() -> list[str]:
 
 
 def table(found: list[Found]) -> str:
-    """The table of the documentation."""
-    rows = [f"| {one.name} | {one.runner or '—'} | {one.said} |" for one in found]
-    return "\n".join(["| architecture | runner | beside `generate` |", "|---|---|---|", *rows])
+    """The table of the documentation: what is alike in one row."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for one in sorted(found, key=lambda one: one.name):
+        said = "not compared: no tiny config of it could be made" if one.said.startswith("not made") else one.said
+        said = re.sub(r"\(\w+\)$|^(refused: )\w+ cannot be run: ", r"\1", said).strip()
+        rows.setdefault((one.runner.partition(",")[0] if "packed" in one.runner else one.runner, said), []).append(
+            one.name
+        )
+    order = sorted(rows, key=lambda row: (not row[0], row[1] != "equal", -len(rows[row])))
+    lines = [
+        f"| {runner or '—'} | {said} ({len(rows[runner, said])}) | {', '.join(rows[runner, said])} |"
+        for runner, said in order
+    ]
+    return "\n".join(["| runner | beside `generate` | architectures |", "|---|---|---|", *lines])
+
+
+def kept(file: Path | None) -> dict[str, Found]:
+    """What earlier parts of the same comparison found."""
+    lines = file.read_text().splitlines() if file is not None and file.exists() else []
+    return {one["name"]: Found(**one) for one in map(json.loads, lines)}
 
 
 def main() -> int:
@@ -236,6 +290,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="architectures; all where none is named")
     parser.add_argument("--docs", type=Path, help="write the table into this file too, between its two marks")
+    parser.add_argument("--keep", type=Path, help="a file of what is found: who is in it is not compared again")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more after so long")
     parser.add_argument("--speed", action="store_true", help="instead, how quick 32 rows are beside row by row")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -244,18 +300,24 @@ def main() -> int:
         for name in args.names:
             sys.stdout.write(speed(name) + "\n")
         return 0
-    found = []
-    for name in args.names or names():
-        found.append(compare(name))
-        sys.stderr.write(f"{found[-1].name}: {found[-1].runner or '—'}: {found[-1].said}\n")
+    began, found = time.monotonic(), kept(args.keep)
+    for name in [name for name in args.names or names() if name not in found]:
+        if time.monotonic() - began > args.seconds:
+            break
+        found[name] = compare(name)
+        sys.stderr.write(f"{name}: {found[name].runner or '—'}: {found[name].said}\n")
+        if args.keep:
+            with args.keep.open("a") as file:
+                file.write(json.dumps(asdict(found[name])) + "\n")
         gc.collect()
-    sys.stdout.write(table(found) + "\n")
+    shown = table(list(found.values()))
+    sys.stdout.write(shown + "\n")
     if args.docs:
         before, _, rest = args.docs.read_text().partition("<!-- architectures -->")
         after = rest.partition("<!-- /architectures -->")[2]
-        marked = f"<!-- architectures -->\n\n{table(found)}\n\n<!-- /architectures -->"
+        marked = f"<!-- architectures -->\n\n{shown}\n\n<!-- /architectures -->"
         args.docs.write_text(before + marked + after)
-    return int(any(one.said == "differs" for one in found))
+    return int(any(one.said == "differs" for one in found.values()))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
-"""A core for actors of a test's cluster. "die" ends its process, "die once FILE" only if FILE is not there yet, "where"
-answers the model's path, "slow N" takes N steps of 20 ms, anything else is answered in capitals at once."""
+"""A core for actors of a test's cluster.
+
+"die" ends its process, "die once FILE" only if FILE is not there yet, "where" answers the model's path, "slow N" takes
+N steps of 20 ms (or of the spec's `pause`), anything else is answered in capitals at once.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ class Core:
         self.room = int(spec.get("room", 4))
         self.about = {"device": "none"}
         self._path = str(spec.get("path", ""))
+        self._pause = float(spec.get("pause", 0.02))
         self._held: dict[ItemId, tuple[str, int]] = {}
 
     @property
@@ -33,7 +37,7 @@ class Core:
 
     def step(self) -> list[BatchResponse[Answer]]:
         if any(text.startswith("slow") for text, _ in self._held.values()):
-            time.sleep(0.02)
+            time.sleep(self._pause)
         done = []
         for item_id, (text, steps) in list(self._held.items()):
             if text.startswith("die"):

@@ -74,6 +74,8 @@ SOUND: dict[str, tuple[str, dict[str, Any]]] = {
     "mica": ("llama", {"target_modules": Q, "init_lora_weights": "mica"}),
     "pissa": ("llama", {"target_modules": Q, "init_lora_weights": "pissa"}),
     "olora": ("llama", {"target_modules": [*Q, "down_proj"], "init_lora_weights": "olora"}),
+    "pissa, head": ("llama", {"target_modules": ["q_proj", "lm_head"], "init_lora_weights": "pissa"}),
+    "olora, head": ("llama", {"target_modules": ["q_proj", "lm_head"], "init_lora_weights": "olora"}),
     "dora": ("llama", {"target_modules": [*Q, "up_proj"], "use_dora": True}),
     "dora, rslora": ("qwen3", {"target_modules": Q, "use_dora": True, "use_rslora": True}),
     "all-linear": ("qwen3", {"target_modules": "all-linear"}),

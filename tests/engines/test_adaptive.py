@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.engines.adaptive import AdaptiveLimit
@@ -31,6 +31,7 @@ def test_slow_start_reaches_the_most_in_a_few_rounds() -> None:
     assert seen[-1] == 512 and seen[0] > 8
 
 
+@settings(max_examples=20)
 @given(st.integers(2, 400))
 def test_it_stays_near_what_the_server_bears(capacity: int) -> None:
     limit = AdaptiveLimit(8, 512)
@@ -74,3 +75,27 @@ def test_never_below_the_least_nor_above_the_most(moves: list[str]) -> None:
             {"a": limit.answered, "d": limit.dropped, "t": limit.troubled, "l": limit.limited}[move](flying.pop(0))
         assert 2 <= limit.limit <= 16
         assert limit.in_flight == len(flying)
+
+
+def test_what_is_rare_says_nothing_about_how_many_are_too_many() -> None:
+    """One refusal in 150 and one error in 75, however many are in flight: it reaches the most, and stays there."""
+    now, count = 0.0, 0
+    limit = AdaptiveLimit(16, 512, clock=lambda: now)
+    for _ in range(40):
+        now += 0.2
+        for ticket in [limit.sent() for _ in range(limit.limit)]:
+            count += 1
+            if count % 50:
+                limit.answered(ticket)
+            elif count % 150:
+                limit.troubled(ticket)
+            else:
+                assert limit.limited(ticket) is None
+    assert limit.limit == 512
+
+
+def test_growth_quickens_while_no_limit_is_met() -> None:
+    limit = AdaptiveLimit(16, 512)
+    rounds(limit, 20, 5)
+    assert limit.limit <= 22
+    assert rounds(limit, 10**6, 80)[-1] == 512

@@ -213,33 +213,49 @@ async def test_a_budget_cannot_be_kept_where_nobody_says_what_answers_cost() -> 
     assert engine.lanes[0].cost is None
 
 
+class Loads:
+    """Local engines of which is written down when each is loaded, and how many are at once."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.most = 0
+        self._loaded: set[str] = set()
+
+    def lane(self, name: str, script: Callable[[Item], Outcome] | None = None, **kw: Any) -> Lane:
+        """A lane whose engine counts as loaded until it is closed."""
+        loads = self
+
+        class Local(ScriptedEngine):
+            def __init__(self) -> None:
+                super().__init__(script or (lambda item: name), delay=lambda item: 0.001)
+                loads._loaded.add(name)
+                loads.order.append(name)
+                loads.most = max(loads.most, len(loads._loaded))
+
+            async def close(self) -> None:
+                loads._loaded.discard(name)
+
+        return Lane(name, Local, local=True, **kw)
+
+
 async def test_local_lanes_run_one_after_the_other_and_others_beside_them() -> None:
-    loaded: set[str] = set()
-    most: list[int] = []
-    order: list[str] = []
-
-    class Local(ScriptedEngine):
-        def __init__(self, name: str) -> None:
-            super().__init__(lambda item: name, delay=lambda item: 0.001)
-            self.name = name
-            loaded.add(name)
-            order.append(name)
-            most.append(len(loaded))
-
-        async def close(self) -> None:
-            loaded.discard(self.name)
-
-    engine = LanesEngine(
-        [
-            Lane("a", lambda: Local("a"), local=True),
-            Lane("b", lambda: Local("b"), local=True),
-            lane("s", ScriptedEngine()),
-        ],
-        "a",
-    )
+    loads = Loads()
+    engine = LanesEngine([loads.lane("a"), loads.lane("b"), lane("s", ScriptedEngine())], "a")
     final, _ = await run_all(engine, requests(["a", "s", "b"] * 30))
-    assert len(final) == 90 and max(most) == 1 and order == ["a", "b"]
+    assert len(final) == 90 and loads.most == 1 and loads.order == ["a", "b"]
     assert {r.model for r in final.values()} == {"a", "b", "s"}
+
+
+async def test_a_chain_of_two_local_models_loads_each_once() -> None:
+    loads = Loads()
+
+    def every_third_is_refused(item: Item) -> Outcome:
+        return refused() if int(str(item.id)) % 3 == 0 else "a"
+
+    engine = LanesEngine([loads.lane("a", every_third_is_refused, fallback=("b",)), loads.lane("b")], "a")
+    final, _ = await run_all(engine, requests(["a"] * 300))
+    assert loads.order == ["a", "b"] and loads.most == 1
+    assert Counter(r.model for r in final.values()) == {"a": 200, "b": 100}
 
 
 def test_lanes_that_cannot_be() -> None:

@@ -64,10 +64,22 @@ def test_what_is_no_address(address: str) -> None:
 def test_another_version_is_one_sentence() -> None:
     """The text is the one of Ray 2.60."""
     error = RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.1\nThis …")
-    said = cluster._why("head:6379", error, "2.60.0")
+    said = str(cluster._why("head:6379", error, "2.60.0"))
     assert "is of another version than here (Ray 2.60.0 and Python 3" in said and "Ray: 2.9.0" in said
     assert "\n" not in said
-    assert "ray start --head" in cluster._why("auto", ConnectionError("none"), "2.60.0")
+    assert "ray start --head" in str(cluster._why("auto", ConnectionError("none"), "2.60.0"))
+
+
+@pytest.mark.parametrize(("ray", "python"), [("2.9.0", ""), ("", "3.8.1")])
+def test_another_version_as_ray_itself_says_it(ray: str, python: str) -> None:
+    """It asks the head, before anything is handed out, and says the same to a client of the cluster."""
+    utils = pytest.importorskip("ray._private.utils")
+    here = utils.compute_version_info()
+    there = {"ray_version": ray or here[0], "python_version": python or here[1]}
+    with pytest.raises(RuntimeError) as caught:
+        utils.check_version_info(there, "Ray Client", python_version_match_level="minor")
+    said = cluster._why("ray://head:10001", caught.value, here[0])
+    assert isinstance(said, cluster.ElsewhereError) and "is of another version than here" in str(said)
 
 
 @pytest.mark.parametrize(

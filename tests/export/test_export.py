@@ -231,7 +231,7 @@ def test_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_format(tmp_path: Path, name: str, hint: str) -> None:
     with pytest.raises(ValueError) as caught:
         export(make_job(), [], tmp_path / "o", name)
-    assert str(caught.value) == f"Unsupported format: {name}; use one of json, csv, jsonl, openai{hint}"
+    assert str(caught.value) == f"Unsupported format: {name}; use one of json, csv, jsonl, openai, html{hint}"
     assert not list(tmp_path.iterdir())
 
 

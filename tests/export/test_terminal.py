@@ -85,7 +85,7 @@ def test_a_terminal_gets_nothing_to_obey(tmp_path: Path, format_: str) -> None:
     export(job, [result(HOSTILE)], tmp_path / "o", format_)
     exact = (tmp_path / "o").read_bytes().decode()
     assert obeyed(exact) and shown != exact
-    if format_ != "csv":
+    if format_ not in ("csv", "html"):
         assert list(map(json.loads, shown.splitlines() if format_ != "json" else [shown])) == list(
             map(json.loads, exact.split("\n")[:-1] if format_ != "json" else [exact])
         )

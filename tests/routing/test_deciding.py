@@ -14,6 +14,7 @@ from ai_router.routing.plan import FilePlan, Wish
 from ai_router.routing.planning import plan_file
 from ai_router.routing.predictor import fit, quality_of
 from ai_router.routing.router import Router
+from ai_router.routing.rules import read_routes
 from ai_router.settings import Settings, Workspace
 from batch.items import Request
 
@@ -97,3 +98,20 @@ def test_an_ece_says_how_much_of_it_is_chance() -> None:
 
 def _asked(text: str) -> Request:
     return Request(text)
+
+
+def test_a_route_to_a_provider_costs_what_its_lane_does(tmp_path: Path) -> None:
+    def cost(lane: str) -> float:
+        price = "{input: 1, output: 1, batch: {input: 0.5, output: 0.5}}"
+        entry = f"{{engine: provider, provider: openai, model: gpt-4.1-mini, price: {price}}}"
+        way = f", lane: {lane}" if lane else ""
+        (tmp_path / "models.yaml").write_text(f"models:\n  dear: {entry}\nroutes:\n  - {{use: dear{way}}}\n")
+        registry = Registry(Workspace(tmp_path, Settings()))
+        routes = read_routes(tmp_path / "models.yaml", registry)
+        made = Router(registry, ("dear",), routes, Evidence(tmp_path / "evidence.db").rates())
+        figures = plan_file(made, ASKED).figures
+        assert figures is not None and figures.cost is not None
+        return figures.cost[0]
+
+    assert cost("batch") == cost("") > 0
+    assert cost("now") == pytest.approx(2 * cost("batch"))

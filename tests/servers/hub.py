@@ -73,7 +73,7 @@ class HubServer:
                 for known in json.loads(body)["objects"]
             ]
             return 200, json.dumps({"transfer": "basic", "objects": objects}).encode(), {}
-        repo, _, file = path.partition("/resolve/main/")
+        repo, _, file = path.replace(f"/resolve/{COMMIT}/", "/resolve/main/").partition("/resolve/main/")
         held = self.repos.get(repo)
         if held is None:
             return 404, b"", {"x-error-code": "RepoNotFound"}
@@ -83,15 +83,17 @@ class HubServer:
 
     def _api(self, path: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         path = path.removeprefix("models/")
-        for verb in ("/tree/main", "/preupload/main", "/commit/main"):
+        for verb in ("/tree/main", "/preupload/main", "/commit/main", "/revision/main", f"/tree/{COMMIT}"):
             repo, found, _ = path.partition(verb)
             if found:
                 break
         held = self.repos.get(repo)
         if held is None:
             return 404, b'{"error": "Repository not found"}', {"x-error-code": "RepoNotFound"}
-        if verb == "/tree/main":
-            files: Any = [self._listed(name, data) for name, data in held.items()]
+        if verb == "/revision/main":
+            files: Any = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in held]}
+        elif verb.startswith("/tree/"):
+            files = [self._listed(name, data) for name, data in held.items()]
         elif verb == "/preupload/main":
             mode = "lfs" if self.large else "regular"
             asked = json.loads(body)["files"]

@@ -26,10 +26,11 @@ def make_job(
     source: str = "prompts.txt",
     status: str = "running",
     at: str = "2025-03-01T10:00:00",
+    config: dict[str, object] | None = None,
 ) -> Path:
     """A job on disk; an answer of None is a failure, a missing one is pending."""
     processor = BatchProcessor(folder)
-    job: BatchJob = processor.create_job(model, list(prompts), config={"source": source})
+    job: BatchJob = processor.create_job(model, list(prompts), config={"source": source, **(config or {})})
     assert job.checkpoint_file is not None
     results = [
         BatchResult(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,12 @@ from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.jobs.screen import JobsScreen
 from ai_router.tui.places import PLACES
+from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
 from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
 from ai_router.tui.run.summary import SummaryPanel
+from ai_router.tui.tour import TourDialog
 from ai_router.tui.widgets.runs_strip import RunsStrip
 from batch.job import BatchResult
 from batch.running.progress import InFlight, RunState, Snapshot
@@ -35,10 +37,10 @@ OTHERS = [name for name, place in PLACES.items() if not place.of_job]
 OF_JOB = ["run", "results", "failures", "evaluation", "export"]
 
 
-async def through_all_sizes(app: RouterApp, pilot: object) -> None:
+async def through_all_sizes(app: RouterApp, pilot: object, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
     """Every size; what is drawn has its width."""
     screen = app.screen
-    for width, height in SIZES:
+    for width, height in sizes:
         await pilot.resize_terminal(width, height)  # type: ignore[attr-defined]
         await pilot.pause()  # type: ignore[attr-defined]
         assert app.screen is screen and app.return_code is None
@@ -93,6 +95,26 @@ async def test_a_run_may_begin_at_any_size(
         engine.held = False
         run.stop("now")
         run.wait()
+
+
+async def test_what_lies_over_or_beside_a_screen_has_room_at_any_size(workspace: Workspace, path: Path) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        app.open_results(path)
+        screen = await on_screen(pilot, ResultsScreen)
+        await until(pilot, lambda: screen.table.count)
+        await pilot.press("K", "z")  # keys beside, one pane alone
+        await through_all_sizes(app, pilot, SIZES[:3])
+        await pilot.press("z", "b")
+        for key in ("f1", "ctrl+w"):
+            await pilot.press(key)
+            await until(pilot, lambda: app.screen is not screen)
+            await through_all_sizes(app, pilot, SIZES[:3])
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is screen)
+        app.action_tour()
+        await on_screen(pilot, TourDialog)
+        await through_all_sizes(app, pilot, SIZES[:3])
 
 
 def counts() -> st.SearchStrategy[int]:

@@ -15,12 +15,17 @@ from batch.engines.gguf.header import GgufError, GgufHeader
 from batch.engines.gguf.header import read_header as read_gguf
 from batch.engines.gguf.row import why as gguf_why
 from batch.engines.local import memory
+from batch.engines.local.folder import NOT_CAUSAL, not_causal
 from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, read_config
 from batch.engines.registry import Place
 from batch.errors import FatalError
 
 SUFFIXES = (".gguf", ".safetensors", ".bin")  # of names that are taken for a file's
-NOT_CAUSAL = "not a causal language model"
+# Of models that take pictures too: those whose text alone the local engines run.
+TEXT_ALONE = {
+    *("gemma3", "gemma3n", "gemma4", "gemma4_unified", "llama4", "mistral3", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe"),
+    *("qwen3_5", "qwen3_5_moe", "qwen4_exp"),
+}
 _LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 _MOST_ELEMENTS = 2**60  # of a tensor that can be
 
@@ -48,7 +53,9 @@ def describe(
     header = None
     if form == "gguf" and isinstance(place, Path):
         why, header = look_at_gguf(place)
-    why = why or _cannot_take(engine, form, place)
+    only_here = form == "missing"
+    if not why and (why := _cannot_take(engine, form, place)):
+        only_here = bool(_missing(engine, form))
     if not why and isinstance(place, str):
         why = _lacks(engine, place, engine_options or {})
     if not why and adapter is not None:
@@ -56,6 +63,7 @@ def describe(
     label = place if isinstance(place, str) else place.name
     if header is not None and not why:
         why = _too_large(header, engine)
+        only_here = bool(why)
         notes = "; ".join(filter(None, (notes, gguf_why(header, engine))))
     return ModelSpec(
         id=id or label,
@@ -72,6 +80,7 @@ def describe(
         notes=notes,
         ready=not why,
         why=why,
+        only_here=only_here,
         sampling=sampling or {},
         adapter=adapter,
         engine_options=engine_options or {},
@@ -124,11 +133,25 @@ def _look_into(folder: Path) -> _Seen:
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(one, str) for one in architectures):
         return f"{folder / 'config.json'}: architectures is no list of names", config, weights
-    if architectures and not any("CausalLM" in one or "LMHead" in one for one in architectures):
-        return f"{NOT_CAUSAL} ({architectures[0]})", config, weights
+    if why := not_causal(config) or _needs_pictures(config, architectures):
+        return why, config, weights
     if not weights:
         return f"no weights (*.safetensors) in {folder}", config, weights
     return "", config, weights
+
+
+def _needs_pictures(config: Mapping[str, Any], architectures: Sequence[str]) -> str:
+    only = architectures and all(one.endswith("ForConditionalGeneration") for one in architectures)
+    return f"{NOT_CAUSAL} ({architectures[0]})" if only and config.get("model_type") not in TEXT_ALONE else ""
+
+
+def _missing(engine: str, form: str) -> str:
+    """What has to be installed before this engine can run this form here, else ""."""
+    try:
+        row = engines.find(engine)
+    except FatalError:
+        return ""
+    return row.missing() if form in row.forms else ""
 
 
 def _cannot_take(engine: str, form: str, place: Place) -> str:

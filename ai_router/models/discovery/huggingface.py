@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ai_router.models.discovery.describe import NOT_CAUSAL, describe
+from ai_router.models.discovery.describe import describe
 from ai_router.models.discovery.folders import gguf_models
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import Workspace
+from batch.engines.local.folder import NOT_CAUSAL
 
 
 def cache_folder() -> Path:
@@ -19,6 +20,18 @@ def cache_folder() -> Path:
         return Path(os.environ.get("HF_HUB_CACHE", Path(home, "hub"))).expanduser()
     except RuntimeError:  # ~nobody
         return Path(home, "hub")
+
+
+def snapshot_of(repo: str) -> Path:
+    """Where `ORG/MODEL` lies in the cache, its main branch if there are several; else a path that is not there."""
+    folder = cache_folder() / ("models--" + repo.replace("/", "--"))
+    try:
+        main = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        main = ""
+    if main and "/" not in main and (place := folder / "snapshots" / main).is_dir():
+        return place
+    return next(iter(sorted(folder.glob("snapshots/*"))), folder / "snapshots" / "main")
 
 
 def find(workspace: Workspace) -> Iterable[ModelSpec]:

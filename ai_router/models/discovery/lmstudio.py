@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ai_router.models.discovery.describe import NOT_CAUSAL, describe
+from ai_router.models.discovery.describe import describe
 from ai_router.models.discovery.folders import gguf_models
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import Workspace
+from batch.engines.local.folder import NOT_CAUSAL
 
 
 def folders() -> list[Path]:

@@ -6,20 +6,26 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual import on
+from textual.widgets import Static
+
 from ai_router.memory import Chat, Memory, MemoryFileError
+from ai_router.tui.ask.beside import ABOUT, CHAT, CHATS, KEYS, ChatsPane, about
 from ai_router.tui.ask.chats import ChatsDialog
+from ai_router.tui.ask.dialogs import AUTO
 from ai_router.tui.ask.remembering import Conversation
-from ai_router.tui.base import BaseScreen
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.panes.screen import PaneScreen
 from ai_router.tui.widgets.rendered import Rendered, code_blocks
 from ai_router.tui.widgets.text import one_line, plural
 from ai_router.tui.widgets.text_view import TextView
-from batch.options import OptionError, SamplingOptions, build_options
+from batch.options import OptionError, SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
     from ai_router.models import ModelSpec
+    from ai_router.tui.ask.auto import Auto
 
 ENDINGS = {"python": ".py", "py": ".py", "json": ".json", "bash": ".sh", "sh": ".sh", "sql": ".sql", "html": ".html",
            "javascript": ".js", "js": ".js", "typescript": ".ts", "rust": ".rs", "go": ".go", "c": ".c", "cpp": ".cpp",
@@ -27,11 +33,12 @@ ENDINGS = {"python": ".py", "py": ".py", "json": ".json", "bash": ".sh", "sh": "
 MOST_CODE = 6  # blocks offered: the last ones
 
 
-class ChattingAsk(BaseScreen[None]):
+class ChattingAsk(PaneScreen[None]):
     """Asking in turns that are remembered."""
 
     _asking: Asking | None
     _spec: ModelSpec | None
+    _auto: Auto | None
     unfolded = False  # whether what was thought is shown
 
     def begin_memory(self) -> None:
@@ -41,6 +48,10 @@ class ChattingAsk(BaseScreen[None]):
     @abstractmethod
     def _show_answer(self) -> None:
         """Show the chat."""
+
+    @abstractmethod
+    def _options(self) -> SamplingOptions:
+        """What the next prompt is asked with."""
 
     @abstractmethod
     def _find(self, name: str) -> None:
@@ -64,24 +75,48 @@ class ChattingAsk(BaseScreen[None]):
         """Go back to a chat."""
 
         def chosen(chat: Chat | None) -> None:
-            if chat is None:
-                return
-            try:
-                turns = self.conversation.memory.turns(chat.id)
-            except MemoryFileError as error:
-                self.services.show_error(error)
-                return
-            self.action_new_chat()
-            self.conversation.open(chat, turns)
-            try:
-                self.services.ask_options = build_options(SamplingOptions, dict(chat.options))
-            except OptionError as error:
-                self.services.show_error(error)
-            self.crumbs = ("Ask", one_line(chat.title, 40))
-            self._find(chat.model)
-            self._show_answer()
+            if chat is not None:
+                self.open_chat(chat)
 
         self.app.push_screen(ChatsDialog(self.conversation.memory), chosen)
+
+    def open_chat(self, chat: Chat) -> None:
+        """Go on with a chat of before."""
+        try:
+            turns = self.conversation.memory.turns(chat.id)
+        except MemoryFileError as error:
+            self.services.show_error(error)
+            return
+        self.action_new_chat()
+        self.conversation.open(chat, turns)
+        try:
+            self.services.ask_options = build_options(SamplingOptions, dict(chat.options))
+        except OptionError as error:
+            self.services.show_error(error)
+        self.crumbs = ("Ask", one_line(chat.title, 40))
+        self._find(chat.model)
+        self._show_answer()
+
+    @on(ChatsPane.Chosen)
+    def _another(self, event: ChatsPane.Chosen) -> None:
+        if event.chat.id != self.conversation.chat:
+            self.open_chat(event.chat)
+        self.query_one("#ask-prompt").focus()
+
+    def panes_changed(self) -> None:
+        """Fill what has come into sight."""
+        self.show_beside()
+
+    def show_beside(self) -> None:
+        """Bring what stands beside the chat to this moment, where it is in sight."""
+        if self.panes.shows(ABOUT):
+            auto = AUTO if self._auto is not None else ""
+            options, keys = options_dict(self._options()), self.keys_of(*KEYS)
+            shown = about(self._spec, auto, options, self.conversation, keys)
+            self.query_one("#ask-facts", Static).update(shown)
+        if self.panes.shows(CHATS):
+            memory, chat = self.conversation.memory, self.conversation.chat
+            self.in_thread(memory.chats, lambda chats: self.query_one(ChatsPane).show(chats, chat), group="chats")
 
     def action_thinking(self) -> None:
         """Show what was thought, or fold it."""
@@ -99,7 +134,7 @@ class ChattingAsk(BaseScreen[None]):
         if not view.display:
             box = Rendered(self.conversation.markdown(), classes="panel")
             box.border_title = "Answer · Markdown"
-            await self.query_one("#body").mount(box, before=view)
+            await self.query_one(f"#{CHAT}").mount(box, before=view)
             box.scroll_end(animate=False)
 
     async def raw_again(self) -> None:

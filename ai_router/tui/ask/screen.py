@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Button, Static, TextArea
 
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import Auto
+from ai_router.tui.ask.beside import ABOUT, CHAT, CHATS, PANES, ChatsPane
 from ai_router.tui.ask.chatting import ChattingAsk
 from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
 from ai_router.tui.ask.remembering import answer_blocks
 from ai_router.tui.clipboard import copy_from
+from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
 from ai_router.tui.widgets.text import harmless, one_line, plural
 from ai_router.tui.widgets.text_view import Block, TextView
@@ -90,21 +92,29 @@ class AskScreen(ChattingAsk):
         self._tick = 0
 
     def compose_body(self) -> ComposeResult:
-        """Answer above, prompt below."""
-        view = TextView(Block(HINT, "muted"), id="ask-answer", classes="panel")
-        view.border_title = "Answer"
-        yield view
-        yield Static(id="ask-status")
-        area = PromptArea(id="ask-prompt", classes="panel", soft_wrap=True, compact=True, highlight_cursor_line=False)
-        area.border_title = "Prompt"
-        area.border_subtitle = "enter sends · ^j new line"
-        yield area
-        with Horizontal(id="ask-buttons"):
-            yield Button("Ask", id="ask-send", variant="primary", compact=True)
-            yield Button("Stop", id="ask-stop", compact=True)
-            yield Button("Copy answer", id="ask-copy", compact=True)
-            yield Button("Model", id="ask-model", compact=True)
-            yield Button("Options", id="ask-options", compact=True)
+        """Answer above, prompt below; beside them, where there is room, the chats and what is asked with."""
+        with Panes("ask", PANES):
+            yield ChatsPane(id=CHATS)
+            with Vertical(id=CHAT):
+                view = TextView(Block(HINT, "muted"), id="ask-answer", classes="panel")
+                view.border_title = "Answer"
+                yield view
+                yield Static(id="ask-status")
+                area = PromptArea(
+                    id="ask-prompt", classes="panel", soft_wrap=True, compact=True, highlight_cursor_line=False
+                )
+                area.border_title = "Prompt"
+                area.border_subtitle = "enter sends · ^j new line"
+                yield area
+                with Horizontal(id="ask-buttons"):
+                    yield Button("Ask", id="ask-send", variant="primary", compact=True)
+                    yield Button("Stop", id="ask-stop", compact=True)
+                    yield Button("Copy answer", id="ask-copy", compact=True)
+                    yield Button("Model", id="ask-model", compact=True)
+                    yield Button("Options", id="ask-options", compact=True)
+            with VerticalScroll(id=ABOUT, classes="panel", can_focus=False) as box:
+                box.border_title = "Model and options"
+                yield Static(id="ask-facts")
 
     def on_mount(self) -> None:
         """Find the model in a thread."""
@@ -138,6 +148,7 @@ class AskScreen(ChattingAsk):
             self.notify(note, severity="warning", markup=False)
 
     def _show_context(self) -> None:
+        self.show_beside()
         spec = self._spec
         if spec is None:
             return
@@ -294,6 +305,7 @@ class AskScreen(ChattingAsk):
         self.query_one("#ask-stop").display = running
         self.query_one("#ask-copy", Button).disabled = self._asking is None
         self.refresh_bindings()
+        self.show_beside()
 
     # -- keys -----------------------------------------------------------------------------------------------------
 

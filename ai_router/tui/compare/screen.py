@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
-from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.comparing.answers import FEWEST, MOST
+from ai_router.memory import Memory
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import said_of
 from ai_router.tui.ask.screen import PromptArea
-from ai_router.tui.base import BaseScreen
-from ai_router.tui.compare.dialog import ModelsDialog
-from ai_router.tui.widgets.text import harmless, one_line, plural
-from ai_router.tui.widgets.text_view import Block, TextView
+from ai_router.tui.compare.dialog import FileDialog, ModelsDialog
+from ai_router.tui.compare.judging import JudgingScreen
+from ai_router.tui.compare.panes import AnswerPanes, facts_of
+from ai_router.tui.widgets.text import one_line
+from ai_router.tui.widgets.text_view import Block
 from batch.options import SamplingOptions, build_options
 
 if TYPE_CHECKING:
@@ -31,13 +30,13 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.05
 
 
-class CompareScreen(BaseScreen[None]):
+class CompareScreen(JudgingScreen):
     """The models answer one after the other, as two of them may not fit into the memory."""
 
     CSS_PATH = "screen.tcss"
     AUTO_FOCUS = "PromptArea"
     BINDINGS: ClassVar[list[BindingType]] = bind(
-        *("compare.models", "compare.export", "app.back"),
+        *("compare.models", "compare.file", "compare.export", "app.back"),
         *("compare.1", "compare.2", "compare.3", "compare.4", "compare.all", "compare.none"),
     )
 
@@ -51,11 +50,7 @@ class CompareScreen(BaseScreen[None]):
 
     def compose_body(self) -> ComposeResult:
         """Answers above, prompt below."""
-        with Container(id="compare-panes"):
-            for at in range(MOST):
-                view = TextView(id=f"compare-{at}", classes="panel")
-                view.display = False
-                yield view
+        yield AnswerPanes(id="compare-panes")
         yield Static(id="compare-status")
         area = PromptArea(id="compare-prompt", classes="panel", soft_wrap=True, compact=True)
         area.border_title = "Prompt"
@@ -75,16 +70,19 @@ class CompareScreen(BaseScreen[None]):
     def _take(self, models: list[ModelSpec]) -> None:
         self.models, self.answers, self._prompt = models, [], ""
         self.context_text = one_line(" · ".join(spec.id for spec in models), 60)
-        for at in range(MOST):
-            view = self.query_one(f"#compare-{at}", TextView)
-            view.display = at < len(models)
-            if at < len(models):
-                view.border_title = Content(f"{at + 1}  {harmless(models[at].id)}")
-                view.show(Block(""))
+        self.query_one(AnswerPanes).set_models([spec.id for spec in models], [facts_of(spec) for spec in models])
         if len(models) < FEWEST:
-            self._say_error(f"A comparison is of {FEWEST} to {MOST} models, and {len(models)} is ready")
+            self.say_error(f"A comparison is of {FEWEST} to {MOST} models, and {len(models)} is ready")
         else:
-            self._say("f2 chooses the models; type a prompt and press enter")
+            self.say("f2 chooses the models, f3 a file; or type a prompt and press enter; up: what was asked last")
+
+    @on(PromptArea.Recalled)
+    def _recall(self) -> None:
+        """Up: what was asked last, here or in a chat."""
+        area = self.query_one(PromptArea)
+        if not area.text and (asked := Memory(self.services.workspace.checkpoints).prompts(1)):
+            area.text = asked[0]
+            area.move_cursor(area.document.end)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -98,25 +96,24 @@ class CompareScreen(BaseScreen[None]):
         self._prompt, area.text = area.text.strip(), ""
         self.answers = []
         for at in range(len(self.models)):
-            self.query_one(f"#compare-{at}", TextView).show(Block("…", "muted"))
-        self.query_one("#compare-0").focus()
+            self.query_one(AnswerPanes).pane(at).show(Block("…", "muted"))
+        self.query_one(AnswerPanes).pane(0).focus()
         self._next()
 
     def _next(self) -> None:
         spec = self.models[len(self.answers)]
-        options = self.services.ask_options or build_options(SamplingOptions, dict(spec.sampling))
-        self._asking = self.services.engines.ask(spec, self._prompt, options)
+        self._asking = self.services.engines.ask(spec, self._prompt, self._options(spec))
 
     def _poll(self) -> None:
         asking = self._asking
         if asking is None or not self.alive:
             return
         at = len(self.answers)
-        view = self.query_one(f"#compare-{at}", TextView)
+        view = self.query_one(AnswerPanes).pane(at)
         text = self.services.engines.partial(asking)
         if not asking.over:
             view.show(Block(text), home=False)
-            self._say(f"{self.models[at].id} answers… {asking.seconds:.1f} s   {self.services.engines.status}")
+            self.say(f"{self.models[at].id} answers… {asking.seconds:.1f} s   {self.services.engines.status}")
             return
         self._asking = None
         self.answers.append(said_of(asking))
@@ -125,80 +122,82 @@ class CompareScreen(BaseScreen[None]):
         self._show()
 
     @property
-    def row(self) -> Row:
-        """The prompt with the answers there are."""
+    def whole(self) -> bool:
+        """Whether every model has answered."""
+        return bool(self.answers) and self._asking is None and len(self.answers) == len(self.models)
+
+    @property
+    def row(self) -> Row | None:
+        """The prompt with its answers, once all are there."""
+        return self._row() if self.whole else None
+
+    def _row(self) -> Row:
         from ai_router.comparing.answers import Row
 
         return Row(1, self._prompt, tuple(self.answers))
 
     def _show(self) -> None:
-        from ai_router.comparing.answers import differences
-        from ai_router.comparing.forms import figures
-
-        row = self.row
-        for at, (answer, shown) in enumerate(zip(row.answers, differences(row), strict=True)):
-            assert answer is not None
-            self.query_one(f"#compare-{at}", TextView).show(
-                Block(figures(answer), "muted"), Block(""), Block(shown, "error" if answer.error else ""), home=False
-            )
+        row = self._row()
+        self.query_one(AnswerPanes).show(row)
         if self.whole:
-            same = "the answers differ; [-so-] and {+so+} is against the first" if row.differs else "all say the same"
-            self._say(f"✓ {same}.   Which is best? 1–{len(self.answers)}, a: all are right, n: none")
+            self.ask_for_best(row)
         self.refresh_bindings()
 
-    @property
-    def whole(self) -> bool:
-        """Whether every model has answered."""
-        return bool(self.answers) and self._asking is None and len(self.answers) == len(self.models)
+    # -- over a file ----------------------------------------------------------------------------------------------
 
-    # -- what is thought of them ----------------------------------------------------------------------------------
+    def action_file(self) -> None:
+        """A job of each model over a file."""
+        if len(self.models) < FEWEST:
+            self.notify(f"Choose {FEWEST} to {MOST} models first: f2", timeout=3)
+            return
+        self.app.push_screen(FileDialog([spec.id for spec in self.models]), self._compare_file)
+
+    def _compare_file(self, name: str | None) -> None:
+        if name is None:
+            return
+        services, models, warnings = self.services, list(self.models), list[str]()
+
+        def begin() -> Path:
+            from ai_router.comparing.linked import make_linked
+
+            made = make_linked(services.workspace, services.registry, name, models, self._options, warn=warnings.append)
+            services.turns.start([job for job, _ in made])
+            assert made[0][0].checkpoint_file is not None
+            return made[0][0].checkpoint_file
+
+        def begun(path: Path) -> None:
+            for text in warnings:
+                self.notify(text, severity="warning", markup=False)
+            services.jobs_changed.publish(None)
+            services.go("compared", path)
+
+        self.in_thread(begin, begun, busy="checking the file", group="file")
+
+    def _options(self, spec: ModelSpec) -> SamplingOptions:
+        return self.services.ask_options or build_options(SamplingOptions, dict(spec.sampling))
+
+    # -- what is kept ---------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only answers that are there can be chosen."""
-        if action == "choose":
-            return self.whole and (parameters[0] in ("all", "none") or int(str(parameters[0])) < len(self.answers))
-        if action == "export":
-            return self.whole
-        return True
-
-    def action_choose(self, which: str) -> None:
-        """Keep which answer is best: its place, `all` or `none`."""
-        from ai_router.comparing.choice import choose
-        from ai_router.routing.evidence import Evidence
-
-        row, evidence = self.row, Evidence.of(self.services.workspace)
-        there = {at for at, answer in enumerate(row.answers) if answer is not None and answer.text is not None}
-        best = there if which == "all" else set() if which == "none" else {int(which)}
-        self.in_thread(
-            lambda: choose(evidence, row, best),
-            lambda count: self._say(f"✓ Kept as evidence: {plural(count, 'graded answer')}"),
-            group="choose",
-        )
+        """Only answers that are there can be chosen or written."""
+        return self.row is not None if action == "export" else super().check_action(action, parameters)
 
     def action_export(self) -> None:
         """Write the comparison as JSON and as Markdown."""
         row, names = self.row, [spec.id for spec in self.models]
         folder = self.services.workspace.outputs
+        if row is None:
+            return
 
         def write() -> list[Path]:
-            import json
-
             from ai_router.comparing.answers import compared
-            from ai_router.comparing.forms import document, markdown
-            from batch.export.atomic import atomic_file
+            from ai_router.comparing.files import write_comparison
 
             made = compared(iter([row]), names)
-            stem = f"comparison-{datetime.now():%Y%m%d-%H%M%S}"
-            texts = {
-                ".json": json.dumps(document(made, [row]), indent=2, ensure_ascii=False) + "\n",
-                ".md": markdown(made, [row]),
-            }
-            for suffix, text in texts.items():
-                with atomic_file(folder / f"{stem}{suffix}") as file:
-                    file.write(text.encode("utf-8", "backslashreplace"))
-            return [folder / f"{stem}{suffix}" for suffix in texts]
+            made.rows = [row]  # whether its answers differ or not
+            return write_comparison(folder, made, [row])
 
-        self.in_thread(write, lambda files: self._say(f"✓ Wrote {files[0]} and {files[1].name}"), group="export")
+        self.in_thread(write, lambda files: self.say(f"✓ Wrote {files[0]} and {files[1].name}"), group="export")
 
     def action_models(self) -> None:
         """Choose the models."""
@@ -223,9 +222,3 @@ class CompareScreen(BaseScreen[None]):
         """What is being answered is of no use any more."""
         if self._asking is not None and not self._asking.over:
             self.services.engines.stop()
-
-    def _say(self, text: str) -> None:
-        self.query_one("#compare-status", Static).update(Content(harmless(text)))
-
-    def _say_error(self, text: str) -> None:
-        self.query_one("#compare-status", Static).update(Content.styled(f"✗ {harmless(text)}", "$text-error"))

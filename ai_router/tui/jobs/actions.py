@@ -73,6 +73,11 @@ class JobActions(BaseScreen[T]):
 
         self.in_thread(begin, begun, busy="starting the job", group="run", failed=failed)
 
+    def action_picture(self) -> None:
+        """The job in plots."""
+        if path := self.job_at_hand():
+            self.services.go("picture", path)
+
     def action_open_results(self) -> None:
         """Read the results."""
         if path := self.job_at_hand():

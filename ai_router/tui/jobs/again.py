@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ai_router.again import JobItems, ids_of
+from ai_router.again import WRONG, JobItems, ids_of
+from ai_router.kinds import kind_at
+from ai_router.kinds.base import SCORE
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.widgets.text import plural
@@ -30,7 +32,8 @@ def ask_which(screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], ch
     """Ask which items are to be run again, where there is a choice; `counts` are by kind, `chosen` are marked ones."""
     names = {"all": "All", "failed": "Failed", "done": "Answered", "pending": "Pending"}
     kinds = [kind for kind in names if counts.get(kind) and (kind == "all" or counts[kind] < counts["all"])]
-    if kinds == ["all"] and not chosen:
+    known = bool(counts.get("done")) and SCORE in kind_at(path).actions
+    if not known and kinds == ["all"] and not chosen:
         run_again(screen, path, "all")
         return
 
@@ -41,6 +44,8 @@ def ask_which(screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], ch
     buttons = [("marked", f"Marked {len(chosen):,}", "primary")] if chosen else []
     buttons += [(kind, f"{names[kind]} {counts[kind]:,}", "" if buttons or at else "primary")
                 for at, kind in enumerate(kinds)]  # fmt: skip
+    if known:
+        buttons.append((WRONG, "Wrong", ""))
     text = (
         f"A new job of its items, with a model and options to be chosen; this one, of {plural(counts['all'], 'item')},"
     )

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
+from ai_router.comparing.linked import is_linked_at
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.jobs.labels import LabelDialog
@@ -46,6 +47,16 @@ class KeepingJobs(JobActions[None]):
             table = self.query_one(VirtualTable)
             table.refresh_rows()
             table.action_cursor_down()
+
+    def action_compare(self) -> None:
+        """This job beside those that it was made with; marked jobs beside each other."""
+        lines = self.chosen_lines()
+        if not lines:
+            return
+        if len(lines) == 1 and not is_linked_at(lines[0].info.file):
+            self.notify("This job was not compared; mark two to four jobs over the same prompts with space", timeout=4)
+            return
+        self.services.go("compared", *(line.info.file for line in lines))
 
     # -- names and tags -------------------------------------------------------------------------------------------
 

@@ -9,20 +9,22 @@ from typing import Any, ClassVar, Literal
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Static
 
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
-from ai_router.tui.base import WIDE
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.jobs.details import job_details
 from ai_router.tui.jobs.keeping import KeepingJobs
-from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, moment, read_jobs
+from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
+from ai_router.tui.panes.layout import Pane
+from ai_router.tui.panes.panes import Panes
+from ai_router.tui.panes.screen import PaneScreen
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
-from ai_router.tui.widgets.text import count, one_line, plural
-from batch.running.progress import format_duration
+from ai_router.tui.widgets.text import count, plural
 
 REFRESH_SECONDS = 0.5
 READ_AGAIN = 6  # refreshes
@@ -42,16 +44,21 @@ COLUMNS: tuple[tuple[Column, Callable[[JobLine], Any]], ...] = (
     (Column("Changed", 11, right=True), lambda line: line.info.timestamp),
 )
 CHANGED = len(COLUMNS) - 1
+JOBS, DETAILS = "jobs", "jobs-details"
+PANES = (Pane(JOBS, "jobs", 94, 0, 24, tall=55), Pane(DETAILS, "details", 46, 1, 20, tall=45))
 
 
-class JobsScreen(KeepingJobs):
+class JobsScreen(PaneScreen[None], KeepingJobs):
     """The list. In the mode `resume` only jobs that have something left to run, and enter goes on with one."""
 
     CSS_PATH = "screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("jobs.resume", "jobs.open", "jobs.retry", "jobs.delete", "jobs.filter", "jobs.export"),
         *bind("jobs.sort", "jobs.reverse", "jobs.score", "jobs.score_file", "jobs.details", "jobs.refresh"),
-        *bind("jobs.again", "jobs.mark", "jobs.label", "jobs.undo", "jobs.skipped", "app.back", "app.up"),
+        *bind(
+            *("jobs.again", "jobs.compare", "jobs.mark", "jobs.label", "jobs.undo", "jobs.skipped", "jobs.picture"),
+            *("app.back", "app.up"),
+        ),
     ]
 
     def __init__(self, mode: Literal["list", "resume"] = "list") -> None:
@@ -62,23 +69,22 @@ class JobsScreen(KeepingJobs):
         self._view: JobsView = NOT_READ
         self._shown: list[JobLine] = []
         self._ticks = 0
-        self._details: bool | None = None  # None: as there is room
 
     def compose_body(self) -> ComposeResult:
         """Filter, list, details."""
         filter_input = Input(placeholder="part of a job's id, file, name, #tag, model or status", id="jobs-filter")
         filter_input.display = False
         yield filter_input
-        with Container(id="jobs-columns"):
+        with Panes("jobs", PANES):
             table = VirtualTable(
-                [column for column, _ in COLUMNS], self._rows, empty="Looking for jobs…", id="jobs", classes="panel"
+                [column for column, _ in COLUMNS], self._rows, empty="Looking for jobs…", id=JOBS, classes="panel"
             )
             table.border_title = "Jobs" if self.mode == "list" else "Jobs with something left to run"
             table.sorted_by = (self.sort_column, self.ascending)
             yield table
-            details = Static(id="jobs-details", classes="panel")
-            details.border_title = "Details"
-            yield details
+            with VerticalScroll(id=DETAILS, classes="panel", can_focus=False) as box:
+                box.border_title = "Details"
+                yield Static(id="jobs-about")
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -93,8 +99,8 @@ class JobsScreen(KeepingJobs):
         if self._view.known:
             self._read()
 
-    def on_resize(self) -> None:
-        """Details where there is room."""
+    def panes_changed(self) -> None:
+        """Details may be in sight from now on."""
         self._show_details()
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -193,16 +199,17 @@ class JobsScreen(KeepingJobs):
             self.action_open_results()
 
     def _show_details(self) -> None:
-        details = self.query_one("#jobs-details", Static)
-        details.display = self.has_class(WIDE) if self._details is None else self._details
-        line = self.line_at_hand()
-        if details.display:
-            details.update(_details(line) if line else Content.styled("No job is chosen.", "$text-muted"))
+        if self.panes.shows(DETAILS):
+            line = self.line_at_hand()
+            shown = job_details(line) if line else Content.styled("No job is chosen.", "$text-muted")
+            self.query_one("#jobs-about", Static).update(shown)
 
     def action_details(self) -> None:
-        """Show or hide the details."""
-        self._details = not self.query_one("#jobs-details", Static).display
-        self._show_details()
+        """Show or hide the details; where there is room for the list alone, they stand in its place."""
+        if len(self.panes.shown) > 1 or DETAILS in self.panes.hidden:
+            self.panes.toggle(DETAILS)
+        else:
+            self.panes.zoom(DETAILS)
 
     def action_score_file(self) -> None:
         """Choose a results file to score."""
@@ -291,35 +298,3 @@ def _row(line: JobLine, *, marked: bool = False) -> Row:
         (count(line.failed), "error" if line.failed else "muted"),
         (line.age, "muted"),
     )
-
-
-def _details(line: JobLine) -> Content:
-    """All that is known of a job."""
-    info = line.info
-    status, style = line.status
-    rows: list[tuple[str, str, str]] = [
-        ("job", info.job_id, ""),
-        ("status", status, f"${'text-muted' if style == 'muted' else 'text-' + style if style != 'accent' else style}"),
-        ("prompts from", one_line(info.source or "—"), ""),
-        *([("name", one_line(info.about.name), "bold")] if info.about.name else []),
-        *([("tags", " ".join(f"#{tag}" for tag in info.about.tags), "$accent")] if info.about.tags else []),
-        ("model", one_line(info.model_id), ""),
-        ("answered", f"{count(line.completed)} of {count(info.total)}", ""),
-        ("failed", count(line.failed), "$text-error" if line.failed else ""),
-        ("left", count(line.left), ""),
-        ("tokens", count(line.live.tokens_output if line.live else info.tokens_output), ""),
-        ("time", format_duration(line.live.elapsed if line.live else info.elapsed), ""),
-        ("created", moment(info.created_at), ""),
-        ("changed", moment(info.timestamp), ""),
-    ]
-    if line.live and line.running:
-        rows.append(("ETA", format_duration(line.live.eta), ""))
-    if info.owner is not None:
-        rows.append(("process", str(info.owner.pid or "—"), ""))
-    if info.reason:
-        rows.append(("ended by", one_line(info.reason), ""))
-    if info.about.note:
-        rows.append(("note", one_line(info.about.note, 200), ""))
-    rows.append(("file", home(info.file), "$text-muted"))
-    lines = [Content.assemble((f"{name:<13} ", "$text-muted"), (text, style)) for name, text, style in rows]
-    return Content("\n").join(lines)

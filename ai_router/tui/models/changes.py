@@ -12,15 +12,25 @@ from textual.widgets import Static
 
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
+from ai_router.tui.picking import PickDialog
 from ai_router.tui.widgets.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ai_router.models import ModelSpec
     from ai_router.trial import Trial
 
 EVERY = 0.2  # seconds between two looks at how far a pull is
+
+
+def adapters_dialog(spec: ModelSpec, models: Sequence[ModelSpec], enter: str) -> PickDialog:
+    """The adapters for a model, found ones as models of their own, and a field for the path of another."""
+    from ai_router.models.discovery.adapters import fitting
+
+    found = [(one.id, str(one.adapter)) for one in fitting(spec, models) if one.adapter is not None]
+    text = f"Enter {enter}; or the path of another:" if found else "None was found; the path of a LoRA adapter:"
+    return PickDialog(f"Adapters for {spec.id}", text, found, field="path of a folder or a GGUF file")
 
 
 class ModelChanges(BaseScreen[None]):
@@ -53,25 +63,17 @@ class ModelChanges(BaseScreen[None]):
 
     def action_adapter(self) -> None:
         """Choose among the adapters that were found for this model, or name one."""
-        from ai_router.models.discovery.adapters import fitting
-
         spec = self.model_at_hand()
         if spec is None or spec.is_remote:
             return
-        found = [one for one in fitting(spec, self.services.registry.all()) if one.adapter is not None]
-        listed = "\n".join(f"{number}. {one.id}   {one.adapter}" for number, one in enumerate(found, 1))
-        text = (
-            f"{listed}\n\nA number asks that one; or the path of another:" if found else "The path of a LoRA adapter:"
-        )
 
-        def chosen(said: str | None) -> None:
-            said = (said or "").strip()
-            if said.isdigit() and 1 <= int(said) <= len(found):
-                self.services.go("ask", found[int(said) - 1].id)
-            elif said:
-                self._add(str(spec.path), said)
+        def chosen(answer: tuple[str, str] | None) -> None:
+            if answer is not None and answer[0] == "typed":
+                self._add(str(spec.path), answer[1])
+            elif answer is not None:
+                self.services.go("ask", answer[1])
 
-        self.app.push_screen(PromptDialog(f"Adapters for {spec.id}", text, placeholder="number or path"), chosen)
+        self.app.push_screen(adapters_dialog(spec, self.services.registry.all(), "asks it"), chosen)
 
     def action_pull(self) -> None:
         """Ask for a name on the hub and fetch it; while one is fetched, stop it."""

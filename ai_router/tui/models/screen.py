@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -17,6 +17,9 @@ from ai_router.tui.clipboard import copy_from
 from ai_router.tui.jobs.view import home
 from ai_router.tui.models.changes import ModelChanges
 from ai_router.tui.models.rates import rate_lines, read_rates
+from ai_router.tui.panes.layout import Pane
+from ai_router.tui.panes.panes import Panes
+from ai_router.tui.panes.screen import PaneScreen
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, harmless, one_line, plural
 from batch.engines.local import memory
@@ -25,20 +28,22 @@ if TYPE_CHECKING:
     from ai_router.models import ModelSpec
     from ai_router.routing.evidence import Rates
 
+MODELS, DETAILS = "models", "models-box"
+PANES = (Pane(MODELS, "models", 90, 0, 24, tall=40), Pane(DETAILS, "details", 50, 1, 20, tall=60))
 WIDTH = 8  # answers at once that the memory is reckoned for
 _COMMAND = re.compile(r"pip install .+$")
 
 
-class ModelsScreen(ModelChanges):
+class ModelsScreen(PaneScreen[None], ModelChanges):
     """A table, and what is known of the model under the cursor."""
 
     CSS_PATH = "screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = bind(
         "models.ask",
-        "models.default",
+        "models.test",
         "models.add",
         "models.pull",
-        "models.test",
+        "models.default",
         "models.adapter",
         "models.copy",
         "models.refresh",
@@ -54,7 +59,7 @@ class ModelsScreen(ModelChanges):
 
     def compose_body(self) -> ComposeResult:
         """Table and details."""
-        with Container(id="models-columns"):
+        with Panes("models", PANES):
             table = VirtualTable(
                 [
                     Column("", 1),
@@ -67,12 +72,12 @@ class ModelsScreen(ModelChanges):
                 ],
                 self._rows,
                 empty="Looking for models…",
-                id="models",
+                id=MODELS,
                 classes="panel",
             )
             table.border_title = "Models"
             yield table
-            with VerticalScroll(id="models-box", classes="panel", can_focus=False) as box:
+            with VerticalScroll(id=DETAILS, classes="panel", can_focus=False) as box:
                 box.border_title = "Details"
                 yield Static(id="models-details")
         yield Static(id="models-work")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,13 @@ from batch.prices import dollars
 if TYPE_CHECKING:
     from batch.checkpoint import CheckpointStore
     from batch.checkpoint.rows import Part
+    from batch.checkpoint.texts import Texts
     from batch.job import BatchJob, BatchResult
 
 SHOWN = 600  # characters of a text kept for one line
 SEARCH_PAGE = 512
 REPORT_SECONDS = 0.2
+FIRST_REPORT = 20_000  # items looked at before it is said that nothing was found yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +130,6 @@ COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("Time", 8, right=True, from_width=60), "time"),
 )
 TITLES = tuple(column.title for column, _ in COLUMNS)
-ALWAYS = ("#", "Status")
-NEVER_FITS = 1 << 20
-
-
-def chosen_columns(total: int, hidden: Sequence[str]) -> list[Column]:
-    """The columns of a job of so many items; a hidden one keeps its place and is folded away at every width."""
-    columns = []
-    for column, _ in COLUMNS:
-        if column.title == "#":
-            column = replace(column, width=max(2, len(count(total))))
-        elif column.title in hidden and column.title not in ALWAYS:
-            column = replace(column, from_width=NEVER_FITS)
-        columns.append(column)
-    return columns
 
 
 def table_row(data: RowData, *, marked: bool = False) -> Row:
@@ -218,48 +207,60 @@ class Search:
         return min(100, self.position * 100 // max(1, self.total))
 
     def run(self, progress: Callable[[], object]) -> Search:
-        """Look; `progress` is called a few times a second, from this thread."""
+        """Look; `progress` is called with the first hit and then a few times a second, from this thread."""
         from batch.checkpoint import CheckpointStore
         from batch.checkpoint.selecting import select_ids
+        from batch.checkpoint.texts import open_index, pages
 
-        query, told = self.query, time.monotonic()
+        query = self.query
         with CheckpointStore(self.path) as store:
+            index = open_index(self.path) if query.texts else None
+            blocks = index.candidates(query.texts) if index is not None else None
+            block = index.block if index is not None else 1
             if query.conditions or not self.order.natural:
                 order = self.order
                 ids = select_ids(store, self.part, query.conditions, by=order.by, descending=order.descending)
                 if not (query.texts or query.without):
                     self.found, self.position = ids, self.total
                     return self
+                if blocks is not None:
+                    wanted = set(blocks)
+                    ids = array("q", (item for item in ids if item // block in wanted))
                 self.total = len(ids)
-                pages: Iterator[list[BatchResult]] = (
-                    sorted(store.results(ids=page), key=_places(page))
-                    for start in range(0, len(ids), SEARCH_PAGE)
-                    for page in [list(ids[start : start + SEARCH_PAGE])]
-                )
+                self._look(_chosen(store, ids), progress)
             else:
-                pages = self._in_order(store)
-            for page in pages:
-                self.found.extend(r.prompt_index for r in page if query.holds(r))
-                self.position = self.position + len(page) if query.conditions else page[-1].prompt_index + 1
-                if time.monotonic() - told >= REPORT_SECONDS:
-                    told = time.monotonic()
-                    progress()
-                if self.stopped:
-                    return self
-        self.position = self.total
+                self._look(pages(store, self.part, self.total, blocks, block, SEARCH_PAGE), progress)
+        if not self.stopped:
+            self.position = self.total
         return self
 
-    def _in_order(self, store: CheckpointStore) -> Iterator[list[BatchResult]]:
-        start = 0
-        while not self.stopped and (page := store.results(part=self.part, start=start, limit=SEARCH_PAGE)):
-            start = page[-1].prompt_index + 1
-            yield page
+    def _look(self, found: Iterator[tuple[int, list[Texts]]], progress: Callable[[], object]) -> None:
+        told = -math.inf
+        for position, page in found:
+            if self.stopped:
+                return
+            self.found.extend(item for item, *texts in page if self.query.holds_in(*texts))
+            self.position = position
+            if time.monotonic() - told >= REPORT_SECONDS and (self.found or told > 0 or position > FIRST_REPORT):
+                told = time.monotonic()
+                progress()
 
     def stop(self) -> None:
         """Look no further; what was found stays."""
         self.stopped = True
 
 
-def _places(ids: Sequence[int]) -> Callable[[BatchResult], int]:
-    places = {item: place for place, item in enumerate(ids)}
-    return lambda result: places[result.prompt_index]
+def _chosen(store: CheckpointStore, ids: Sequence[int]) -> Iterator[tuple[int, list[Texts]]]:
+    from batch.checkpoint.texts import texts_of
+
+    for start in range(0, len(ids), SEARCH_PAGE):
+        page = ids[start : start + SEARCH_PAGE]
+        yield start + len(page), texts_of(store, page)
+
+
+def index_texts(path: Path, total: int, stopped: Callable[[], bool]) -> None:
+    """Make the index that a large job's texts are found by, where there is none that is up to date."""
+    from batch.checkpoint.texts import WORTH, build_index, open_index
+
+    if total >= WORTH and open_index(path) is None:
+        build_index(path, stopped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Button, SelectionList, Static, TextArea
+from textual.widgets import Button, TextArea
 
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog, Dialog, PromptDialog
@@ -42,26 +42,6 @@ def ask_for_item(screen: BaseScreen[Any], total: int, go: Callable[[int], None])
 
     dialog = PromptDialog("Go to an item", f"Its number, 1 to {count(total)}:", kind="integer")
     screen.app.push_screen(dialog, answered)
-
-
-class ColumnsDialog(Dialog[list[str]]):
-    """Which columns of a table are shown; answers with their titles. Space turns one on or off."""
-
-    title_text = "Columns"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "use", show=False, priority=True)]
-
-    def __init__(self, titles: Sequence[str], shown: Sequence[str]) -> None:
-        super().__init__()
-        self._titles, self._shown = titles, shown
-
-    def compose_dialog(self) -> ComposeResult:
-        """The list."""
-        yield Static("Shown where there is room; space turns one on or off, enter takes them.", id="dialog-text")
-        yield SelectionList[str](*((title, title, title in self._shown) for title in self._titles))
-
-    def action_use(self) -> None:
-        """Answer."""
-        self.dismiss(list(self.query_one(SelectionList).selected))
 
 
 class EditDialog(Dialog[str]):

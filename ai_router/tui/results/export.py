@@ -35,9 +35,10 @@ class ExportDialog(Dialog[Path]):
     CSS_PATH = "export.tcss"
     title_text = "Export"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: str = "json") -> None:
         super().__init__()
         self.path = path
+        self._form = form  # to begin with
         self._job: BatchJob | None = None
         self._default = ""  # the path proposed last
         self._stop = threading.Event()
@@ -50,8 +51,8 @@ class ExportDialog(Dialog[Path]):
 
         with Horizontal(classes="export-line"):
             yield Static("format", classes="export-label")
-            yield ChoiceLine(tuple(FORMATS), "json", id="export-format")
-        yield Static(FORMATS["json"].about, id="export-about", markup=False)
+            yield ChoiceLine(tuple(FORMATS), self._form, id="export-format")
+        yield Static(FORMATS[self._form].about, id="export-about", markup=False)
         with Horizontal(classes="export-line"):
             yield Static("what", classes="export-label")
             yield ChoiceLine(tuple(PARTS), "all results", id="export-part")

@@ -14,8 +14,10 @@ from textual.widgets import Input
 
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.tui.jobs.actions import JobActions
-from ai_router.tui.results.data import ALWAYS, COLUMNS, TITLES, Counts, Order, RowData, Search, chosen_columns
-from ai_router.tui.results.dialogs import ColumnsDialog, ask_for_item
+from ai_router.tui.results.columns import ColumnsDialog
+from ai_router.tui.results.data import COLUMNS, TITLES, Counts, Order, RowData, Search
+from ai_router.tui.results.dialogs import ask_for_item
+from ai_router.tui.results.layout import Layout
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.query import QueryError
 from ai_router.tui.widgets.table import VirtualTable
@@ -24,7 +26,6 @@ from ai_router.tui.widgets.text import harmless, plural
 if TYPE_CHECKING:
     from batch.checkpoint.rows import Part
 
-HIDDEN_KEY = "results.hidden"
 NOT_FOUND = "Nothing holds that text.\n\nEscape ends the search."
 NONE_SUCH = "No item is like that.\n\nEscape shows all of them again."
 SORTED_BY = [place for place, (_, by) in enumerate(COLUMNS) if by]
@@ -39,6 +40,7 @@ class FindingResults(JobActions[None]):
     _search: Search | None
     _pages: PageReader[RowData] | None
     order = Order()
+    layout_of_columns = Layout()
 
     @abstractmethod
     def _show_part(self, *, keep: bool) -> None:
@@ -51,6 +53,11 @@ class FindingResults(JobActions[None]):
     @abstractmethod
     def action_part(self, part: str) -> None:
         """Show items of one part."""
+
+    @property
+    def table(self) -> VirtualTable:
+        """The list; others may stand beside it."""
+        return self.query_one("#results", VirtualTable)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -69,9 +76,9 @@ class FindingResults(JobActions[None]):
     def _submitted(self, event: Input.Submitted) -> None:
         if not event.value.strip():
             self._end_search()
-            self.query_one(VirtualTable).focus()
+            self.table.focus()
         elif self._begin_search(event.value):
-            self.query_one(VirtualTable).focus()
+            self.table.focus()
 
     def _begin_search(self, text: str) -> bool:
         """Show what a line asks for; False where it is no filter, which is said."""
@@ -86,7 +93,7 @@ class FindingResults(JobActions[None]):
         if search.part != self.part:  # said in the line
             self.part = search.part
             self._show_counts()
-        table = self.query_one(VirtualTable)
+        table = self.table
         table.empty = "Searching…"
         self._ids = search.found
         if self._pages is not None:
@@ -116,7 +123,7 @@ class FindingResults(JobActions[None]):
 
     def _found_all(self, search: Search) -> None:
         if search is self._search:
-            table = self.query_one(VirtualTable)
+            table = self.table
             table.empty = NOT_FOUND if search.query.texts else NONE_SUCH
             ending = f" · stopped at {search.percent} %" if search.stopped else ""
             word = ("match", "matches") if search.text else ("item", "items")
@@ -125,7 +132,7 @@ class FindingResults(JobActions[None]):
             self._show_text()
 
     def _show_found(self, search: Search, text: str) -> None:
-        table = self.query_one(VirtualTable)
+        table = self.table
         table.set_count(len(search.found))
         table.border_subtitle = text
 
@@ -154,7 +161,7 @@ class FindingResults(JobActions[None]):
         field = self.query_one("#results-search", Input)
         field.value = ""
         field.display = False
-        self.query_one(VirtualTable).focus()
+        self.table.focus()
         self._again()
 
     def _again(self) -> None:
@@ -193,32 +200,38 @@ class FindingResults(JobActions[None]):
 
     def _take_order(self, order: Order) -> None:
         self.order = order
-        table = self.query_one(VirtualTable)
+        table = self.table
         place = next(place for place in SORTED_BY if COLUMNS[place][1] == order.by)
         table.sorted_by = None if order.natural else (place, not order.descending)
         self._again()
 
     def action_columns(self) -> None:
-        """Choose which columns are shown."""
-        memory = Memory(self.services.workspace.checkpoints)
-        hidden = memory.recall(HIDDEN_KEY, [])
+        """Choose which columns are shown, in what order, how wide."""
+        self.app.push_screen(ColumnsDialog(self.layout_of_columns), self._take_layout)
 
-        def chosen(shown: list[str] | None) -> None:
-            if shown is None:
-                return
-            try:
-                memory.keep(HIDDEN_KEY, [title for title in TITLES if title not in shown and title not in ALWAYS])
-            except MemoryFileError as error:
-                self.services.show_error(error)
-            self._lay_out_columns()
+    @on(VirtualTable.Resized, "#results")
+    def _resized(self, event: VirtualTable.Resized) -> None:
+        self.layout_of_columns = layout = self.layout_of_columns.widened(TITLES[event.index], max(1, event.cells))
+        self._lay_out_columns()
+        if event.done:
+            self._keep_layout(layout)
 
-        titles = [title for title in TITLES if title not in ALWAYS]
-        self.app.push_screen(ColumnsDialog(titles, [title for title in titles if title not in hidden]), chosen)
+    def _take_layout(self, layout: Layout | None) -> None:
+        if layout is None or layout == self.layout_of_columns:
+            return
+        self.layout_of_columns = layout
+        self._keep_layout(layout)
+        self._lay_out_columns()
+
+    def _keep_layout(self, layout: Layout) -> None:
+        try:
+            layout.keep(Memory(self.services.workspace.checkpoints))
+        except MemoryFileError as error:
+            self.services.show_error(error)
 
     def _lay_out_columns(self) -> None:
-        table = self.query_one(VirtualTable)
-        hidden = Memory(self.services.workspace.checkpoints).recall(HIDDEN_KEY, [])
-        table.columns = chosen_columns(self._counts.total, hidden if isinstance(hidden, list) else [])
+        table = self.table
+        table.columns, table.order = self.layout_of_columns.columns(self._counts.total), self.layout_of_columns.places
         table.refresh_rows()
 
     # -- going ----------------------------------------------------------------------------------------------------
@@ -237,4 +250,4 @@ class FindingResults(JobActions[None]):
                 self.notify(harmless(f"Item {item + 1:,} is not among these"), timeout=2)
                 return
             place = list(ids).index(item)
-        self.query_one(VirtualTable).move_cursor(place)
+        self.table.move_cursor(place)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from textual import events
 from textual.content import Content
+from textual.geometry import Offset
 from textual.message import Message
 from textual.widget import Widget
 
+from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import count
 
 PARTS = ("all", "done", "failed", "pending")
@@ -56,6 +59,14 @@ class PartTabs(Widget):
             style = "bold" if part == self._chosen else ""
             parts += [(text, f"{style} {STYLES[part]}".strip()), (" ", "")]
         return Content.assemble(*parts)
+
+    def jump_targets(self) -> list[Target]:
+        """The parts: each is chosen."""
+        targets, start = [], 0
+        for part, text in self._tabs():
+            targets.append(Target(Offset(start, 0), partial(self.post_message, self.Chosen(part))))
+            start += len(text) + 1
+        return targets
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""

@@ -39,9 +39,13 @@ class Query:
 
     def holds(self, result: BatchResult) -> bool:
         """Whether prompt, answer or error of an item has the texts."""
+        return self.holds_in(result.prompt, result.response_text, result.error_message or "")
+
+    def holds_in(self, prompt: str, answer: str, error: str) -> bool:
+        """The same of the texts alone."""
         if not (self.texts or self.without):
             return True
-        parts = [part.casefold() for part in (result.prompt, result.response_text, result.error_message or "")]
+        parts = [part.casefold() for part in (prompt, answer, error)]
         return all(any(text in part for part in parts) for text in self.texts) and not any(
             text in part for part in parts for text in self.without
         )

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
 from textual.widgets import Input
 
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
+from ai_router.memory import Memory
 from ai_router.tui.actions import bind
-from ai_router.tui.results.bench import BenchResults, JobsPane
+from ai_router.tui.panes.panes import Panes
+from ai_router.tui.results.bench import ANSWER, JOBS, PANES, RESULTS, BenchResults, JobsPane
 from ai_router.tui.results.data import (
     Counts,
     RowData,
     Search,
+    index_texts,
     job_rows,
     read_counts,
     read_ids,
@@ -29,6 +31,7 @@ from ai_router.tui.results.data import (
     table_row,
 )
 from ai_router.tui.results.dialogs import show_errors
+from ai_router.tui.results.layout import kept_layout
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.parts import PARTS, PartTabs
 from ai_router.tui.results.query import HELP as QUERY_HELP
@@ -60,8 +63,8 @@ class ResultsScreen(BenchResults):
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
-        *bind("results.mark", "results.copy_as", "results.again", "results.zoom", "results.panes", "results.wider"),
-        *bind("results.narrower", "app.back"),
+        *bind("results.picture"),
+        *bind("results.mark", "results.copy_as", "results.again", "results.jobs", "app.back"),
     ]
 
     def __init__(self, path: Path, part: Part = "all") -> None:
@@ -83,19 +86,18 @@ class ResultsScreen(BenchResults):
         field = Input(placeholder=QUERY_HELP, id="results-search")
         field.display = False
         yield field
-        with Container(id="results-columns"):
-            table = VirtualTable([], self._rows, empty="Opening…", id="results", classes="panel")
+        with Panes("results", PANES, id="results-columns"):
+            yield JobsPane(id=JOBS)
+            table = VirtualTable([], self._rows, empty="Opening…", id=RESULTS, classes="panel")
             table.border_title = "Results"
             yield table
-            preview = TextView(id="results-preview", classes="panel")
+            preview = TextView(id=ANSWER, classes="panel")
             preview.border_title = "Text"
             yield preview
-            yield JobsPane(id="bench")  # docked at the left
 
     def on_mount(self) -> None:
         """Open the job in a thread."""
-        self.query_one(VirtualTable).focus()
-        self.begin_bench()
+        self.table.focus()
         self._open()
 
     def on_unmount(self) -> None:
@@ -104,13 +106,6 @@ class ResultsScreen(BenchResults):
             self._pages.close()
         if self._search is not None:
             self._search.stop()
-
-    def on_resize(self) -> None:
-        """The text may be shown from now on."""
-        self._lay_out_panes()
-        self.call_after_refresh(self.read_bench)
-        if self._job is not None:
-            self.call_after_refresh(self._show_text)
 
     @property
     def _job_path(self) -> Path:
@@ -131,8 +126,8 @@ class ResultsScreen(BenchResults):
             return read_job(path), read_counts(path)
 
         def failed(error: Exception) -> None:
-            self.query_one(VirtualTable).empty = "This job cannot be read."
-            self.query_one(VirtualTable).refresh()
+            self.table.empty = "This job cannot be read."
+            self.table.refresh()
             self.services.show_error(error, retry=self._open)
 
         self.in_thread(read, lambda found: self._opened(*found), busy="opening", group="open", failed=failed)
@@ -148,10 +143,17 @@ class ResultsScreen(BenchResults):
             lambda: services.call_later(self._page_loaded),
             lambda error: services.call_later(services.show_error, error),
         )
+        self.layout_of_columns = kept_layout(Memory(services.workspace.checkpoints))
         self._lay_out_columns()
         self._show_counts()
         self._show_part(keep=False)
         self.set_interval(LIVE_SECONDS, self._look_again)
+        if not counts.running:
+            path, total = self.path, counts.total
+            self.in_thread(
+                lambda: index_texts(path, total, lambda: not self.alive), lambda _: None, group="index",
+                failed=lambda _: None,  # what is wrong with the file is said by whoever reads it
+            )  # fmt: skip
 
     def _look_again(self) -> None:
         if self.is_current and self._job is not None and not self.working("counts"):
@@ -172,7 +174,7 @@ class ResultsScreen(BenchResults):
         if self._pages is not None:
             self._pages.forget()
         if self.part == "all":
-            self.query_one(VirtualTable).refresh_rows()
+            self.table.refresh_rows()
         else:
             self._show_part(keep=True)
 
@@ -210,7 +212,7 @@ class ResultsScreen(BenchResults):
 
     def _show_part(self, *, keep: bool) -> None:
         """Fill the table with the items of the part; their ids are read in a thread."""
-        table = self.query_one(VirtualTable)
+        table = self.table
         if self.part == "all":
             self._take_ids(None, self._counts.total, keep=keep)
             return
@@ -229,7 +231,7 @@ class ResultsScreen(BenchResults):
         self._ids = ids
         if self._pages is not None:
             self._pages.forget()
-        table = self.query_one(VirtualTable)
+        table = self.table
         table.empty = EMPTY[self.part]
         table.set_count(length, keep=keep)
         table.border_title = f"Results · {self.part}" if self.part != "all" else "Results"
@@ -251,7 +253,7 @@ class ResultsScreen(BenchResults):
 
     def _page_loaded(self) -> None:
         if self.alive:
-            self.query_one(VirtualTable).refresh()
+            self.table.refresh()
 
     def job_at_hand(self) -> Path | None:
         """This job."""
@@ -279,7 +281,7 @@ class ResultsScreen(BenchResults):
 
     def _show_text(self) -> None:
         """The whole text of the row under the cursor, where there is room for it."""
-        table = self.query_one(VirtualTable)
+        table = self.table
         preview = self.query_one(TextView)
         if not preview.display or not table.count or self._job is None:
             preview.show()
@@ -299,7 +301,7 @@ class ResultsScreen(BenchResults):
 
     def _come_back(self, index: int | None) -> None:
         if index is not None:
-            self.query_one(VirtualTable).move_cursor(index)
+            self.table.move_cursor(index)
 
     def action_errors(self) -> None:
         """Failures by part."""

@@ -16,7 +16,6 @@ from ai_router.tui.jobs.again import ask_which
 from ai_router.tui.results.data import read_result
 from ai_router.tui.results.finding import FindingResults
 from ai_router.tui.results.reading import result_json
-from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import plural
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class TakingResults(FindingResults):
 
     def action_mark(self) -> None:
         """Mark the row under the cursor, or take its mark away; the cursor goes on."""
-        table = self.query_one(VirtualTable)
+        table = self.table
         if table.count:
             self.marked ^= {self._id_at(table.cursor)}
             table.refresh_rows()
@@ -129,14 +128,14 @@ class TakingResults(FindingResults):
         self._copy(result_json)
 
     def _copy(self, part: Callable[[BatchResult], str]) -> None:
-        table = self.query_one(VirtualTable)
+        table = self.table
         if table.count:
             item, path = self._id_at(table.cursor), self.path
             copy_from(self, lambda: part(read_result(path, item)))
 
     def action_copy_as(self) -> None:
         """Copy the row, the marked rows or all that are shown, in a form that is asked for."""
-        table = self.query_one(VirtualTable)
+        table = self.table
         if not table.count:
             return
         shown = self.shown_ids()

@@ -17,9 +17,11 @@ from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
 from ai_router.tui.widgets.text import one_line, plural
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchResult
+from batch.running.ending import TRIED
 from batch.running.progress import RunState, Snapshot, format_duration
 
 SHOWN_RESULTS = 100
+MOST_TRIED = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class JobDetails:
     p95: float
     longest: float
     output: str = ""  # the file with the rows of a dataset job
+    whole: str = ""  # what all of the job will come to, where some of it was tried
 
 
 def load_details(path: Path) -> JobDetails:
@@ -48,6 +51,12 @@ def load_details(path: Path) -> JobDetails:
         if not recent and total > SHOWN_RESULTS:
             recent = [result for result in store.results(limit=SHOWN_RESULTS) if result.attempts]
         errors = tuple((f"{name}: {message}", count) for name, message, count in store.error_counts())
+        whole = None
+        if (job.reason or "").startswith(TRIED) and 0 < job.processed <= MOST_TRIED:
+            from ai_router.estimate import after
+
+            tried = [*store.results(part="done", limit=MOST_TRIED), *store.results(part="failed", limit=MOST_TRIED)]
+            whole = after(tried, total, job.elapsed)
     return JobDetails(
         errors=errors,
         recent=tuple(reversed(recent)),
@@ -58,6 +67,7 @@ def load_details(path: Path) -> JobDetails:
         p95=performance["p95_seconds"],
         longest=performance["longest_seconds"],
         output=str(job.config.get("details", {}).get("output_file") or ""),
+        whole="" if whole is None else whole.text,
     )
 
 
@@ -94,6 +104,8 @@ class SummaryPanel(Panel):
         if snapshot.cost_text:
             figures.append(_row("cost", snapshot.cost_text))
         figures.append(_row("time", self._time(snapshot)))
+        if self.details is not None and self.details.whole:
+            figures.insert(0, _row("all of it", self.details.whole))
         if self.details is not None and self.details.answers:
             d = self.details
             each = f"mean {seconds(d.mean)} · p95 {seconds(d.p95)} · longest {seconds(d.longest)}"
@@ -136,7 +148,8 @@ class SummaryPanel(Panel):
     def _next(snapshot: Snapshot) -> Content:
         keys: list[tuple[str, str]] = []
         if snapshot.state is not RunState.FINISHED:
-            keys.append(("p", "resume"))
+            tried = (snapshot.reason or "").startswith(TRIED)
+            keys.append(("p", "answer the rest" if tried else "resume"))
         keys.append(("enter", "read the results"))
         if snapshot.failed:
             keys += [("f", "see failures"), ("t", "retry them")]

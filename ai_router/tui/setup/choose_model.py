@@ -13,8 +13,10 @@ from textual.widgets import Static
 
 from ai_router import jobs
 from ai_router.models import ModelSpec
+from ai_router.models.adding import add_model
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
+from ai_router.tui.models.changes import adapters_dialog
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.source_view import ValidationView
 from ai_router.tui.widgets.file_tree import size_text
@@ -36,7 +38,7 @@ class ChooseModelScreen(FlowScreen):
 
     CSS_PATH = "choose_model.tcss"
     AUTO_FOCUS = "VirtualTable"
-    BINDINGS: ClassVar[list[BindingType]] = bind("choose.next", "choose.auto")
+    BINDINGS: ClassVar[list[BindingType]] = bind("choose.next", "choose.auto", "choose.adapter")
 
     def __init__(self, source: Source, total: int = 0, wanted: str = "") -> None:
         super().__init__()
@@ -84,9 +86,7 @@ class ChooseModelScreen(FlowScreen):
         table = self.query_one(VirtualTable)
         table.set_count(len(models))
         wanted = self._wanted or self.services.workspace.settings.model
-        for index, spec in enumerate(models):
-            if spec.id == wanted:
-                table.move_cursor(index)
+        self._go_to(wanted)
         table.border_subtitle = f"{sum(spec.ready for spec in models)} of {len(models)} ready"
         table.styles.height = len(models) + 3
         self._measure()
@@ -107,6 +107,7 @@ class ChooseModelScreen(FlowScreen):
         self._number += 1
         self.checking = None
         number = self._number
+        self.refresh_bindings()
         self.set_timer(LOOK_SECONDS, lambda: self._measure() if number == self._number else None)
 
     def _measure(self) -> None:
@@ -184,6 +185,38 @@ class ChooseModelScreen(FlowScreen):
         from ai_router.tui.setup.options import OptionsScreen
 
         self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Adapters go over models that run here."""
+        spec = self.chosen if self.is_mounted else None
+        return not (action == "adapter" and (spec is None or spec.is_remote or spec.adapter is not None))
+
+    def action_adapter(self) -> None:
+        """Choose an adapter for the model under the cursor; the cursor goes to the two of them."""
+        spec = self.chosen
+        if spec is None or spec.is_remote:
+            return
+
+        def chosen(answer: tuple[str, str] | None) -> None:
+            if answer is None:
+                return
+            how, said = answer
+            if how == "typed":
+                file, place = self.services.workspace.models_file, str(spec.path)
+                self.in_thread(lambda: add_model(file, place, adapter=said), added, busy="adding", group="add")
+            else:
+                self._go_to(said)
+
+        def added(made: ModelSpec) -> None:
+            self._wanted = made.id
+            self.services.refresh_registry()
+
+        self.app.push_screen(adapters_dialog(spec, self.models, "takes it"), chosen)
+
+    def _go_to(self, name: str) -> None:
+        for place, spec in enumerate(self.models):
+            if spec.id == name:
+                self.query_one(VirtualTable).move_cursor(place)
 
     def action_auto(self) -> None:
         """To the plan of a model for each prompt."""

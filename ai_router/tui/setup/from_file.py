@@ -20,6 +20,7 @@ from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.source_view import Pieces, PreviewPanel, ValidationView
+from ai_router.tui.setup.table_columns import ask_for_column
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.file_tree import FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
@@ -44,7 +45,7 @@ class FromFileScreen(FlowScreen):
 
     CSS_PATH = "from_file.tcss"
     AUTO_FOCUS = "#path"
-    BINDINGS: ClassVar[list[BindingType]] = bind("file.next", "file.invalid")
+    BINDINGS: ClassVar[list[BindingType]] = bind("file.next", "file.invalid", "file.columns")
 
     def __init__(self, path: str = "") -> None:
         super().__init__()
@@ -257,6 +258,7 @@ class FromFileScreen(FlowScreen):
             preview.set_title(title, f"{source.format} · {size_text(source.bytes)}")
             with_column = source.format in WITH_COLUMN and not isinstance(source, DatasetSource)
             self.query_one("#column-line").set_class(with_column, "-shown")
+            self.refresh_bindings()
 
     def _take_problem(self, number: int, problem: str) -> None:
         if number != self._number:
@@ -318,6 +320,8 @@ class FromFileScreen(FlowScreen):
             return self.skip_invalid or self.can_skip
         if action == "proceed":
             return bool(self.report and self.report.ok)
+        if action == "columns":
+            return self.is_mounted and self.query_one("#column-line").has_class("-shown")
         return True
 
     @on(Button.Pressed, "#invalid")
@@ -326,6 +330,16 @@ class FromFileScreen(FlowScreen):
         self.skip_invalid = not self.skip_invalid
         self._submitted = True
         self.look()
+
+    def action_columns(self) -> None:
+        """Choose the column of the prompts, or several for a template."""
+        field = self.query_one("#column", Input)
+
+        def take(said: str) -> None:
+            field.value = said
+            field.focus()
+
+        ask_for_column(self, resolve(self.path_text, self.bases), field.value, take)
 
     @on(Button.Pressed, "#continue")
     def action_proceed(self) -> None:

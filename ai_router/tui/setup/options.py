@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -25,6 +25,9 @@ from batch.sources import Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
 NOW, IN_TURN = "now", "in turn"
+ALL, FIRST, ANY = "all", "the first", "any"
+TRY_HELP = "so many, then their answers and what all would cost"
+TRIED = 10
 TURN_HELP = "beside what runs here, or after it"
 BACKGROUND_HELP = "go on when this terminal closes"
 
@@ -78,6 +81,13 @@ class OptionsScreen(RememberingOptions):
                     yield Static("background", classes="field--label")
                     yield ChoiceLine((NO, YES), id="background")
                     yield Static(BACKGROUND_HELP, classes="muted")
+                with Horizontal(id="try-line"):
+                    yield Static("answer", classes="field--label")
+                    yield ChoiceLine((ALL, FIRST, ANY), id="try")
+                    yield Input(
+                        str(min(TRIED, self.total)), id="try-count", compact=True, type="integer", disabled=True
+                    )
+                    yield Static(TRY_HELP, classes="muted")
                 if self.services.live_runs():
                     with Horizontal(id="turn-line"):
                         yield Static("begin", classes="field--label")
@@ -123,6 +133,22 @@ class OptionsScreen(RememberingOptions):
         else:
             self._say_ready()
 
+    @on(ChoiceLine.Changed, "#try")
+    def _try_chosen(self, event: ChoiceLine.Changed) -> None:
+        self.query_one("#try-count", Input).disabled = event.choice.value == ALL
+
+    def _tries(self) -> dict[str, Any]:
+        """What of the job is answered at first. Raises OptionError."""
+        what, count = self.query_one("#try", ChoiceLine).value, self.query_one("#try-count", Input).value.strip()
+        if what == ALL:
+            return {}
+        if not (count.isascii() and count.isdecimal() and int(count)):
+            raise OptionError(f"answer: {count or 'nothing'} is no number of prompts to try")
+        away = self.query_one("#background", ChoiceLine).value == YES
+        if away or any(choice.value == IN_TURN for choice in self.query("#turn").results(ChoiceLine)):
+            raise OptionError("answer: what is tried is answered here and now, neither in the background nor in turn")
+        return {"first": int(count), "at_random": what == ANY}
+
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """All there is to say of the option under the cursor, below the form."""
         field = next((a for a in event.widget.ancestors if isinstance(a, OptionField)), None)
@@ -144,7 +170,7 @@ class OptionsScreen(RememberingOptions):
         if self.busy:
             return
         try:
-            sampling, run = self.sampling_form.build(), self.run_form.build()
+            sampling, run, tries = self.sampling_form.build(), self.run_form.build(), self._tries()
         except OptionError as error:
             self.services.show_error(error)
             _ = self.sampling_form.focus_error() or self.run_form.focus_error()
@@ -172,7 +198,7 @@ class OptionsScreen(RememberingOptions):
             elif background:
                 jobs.detach(app.workspace, job)
             else:
-                app.start_run(job, plan)
+                app.start_run(job, plan, **tries)
             return job
 
         self.in_thread(work, self._queued if in_turn else self._started, failed=self._failed, group="start")

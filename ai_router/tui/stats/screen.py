@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -14,43 +13,12 @@ from textual.widgets import Static
 from ai_router.stats import Part, Stats, cost_text, read_stats
 from ai_router.tui.actions import bind
 from ai_router.tui.scrolling import ScrollingScreen
-from ai_router.tui.widgets.text import count, one_line, pad, plural
-from batch.checkpoint.summary import EDGES
+from ai_router.tui.stats.plots import plot
+from ai_router.tui.widgets.text import count, one_line, plural
+from batch.export.picture import latency_bins
 
 EMPTY = "No jobs yet.\n\nGo back and press 5: it takes prompts from a file or typed."
 MOST_LINES = 12  # of a table or a plot
-LEAST_BAR = 6
-NAME = 22
-EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-def hbar(value: float, largest: float, width: int) -> str:
-    """A bar of up to `width` cells, to an eighth of one; the least value that is none is seen."""
-    if largest <= 0 or value <= 0 or width <= 0:
-        return ""
-    eighths = max(1, round(value / largest * width * 8))
-    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
-
-
-def plot(title: str, rows: Sequence[tuple[str, float, str]], width: int, style: str = "$accent") -> list[Content]:
-    """Bars under a title: name, value, and the value as text; what does not fit a narrow screen is the bar."""
-    if not rows:
-        return []
-    names = min(NAME, max(len(name) for name, _, _ in rows), max(4, width // 3))
-    figures = max(len(text) for _, _, text in rows)
-    room = width - names - figures - 3
-    largest = max(value for _, value, _ in rows)
-    lines = [Content.styled(title, "bold")]
-    for name, value, text in rows:
-        bar = hbar(value, largest, room) if room >= LEAST_BAR else ""
-        lines.append(
-            Content.assemble(
-                (pad(one_line(name, names), names), ""),
-                (f" {pad(text, figures, right=True)} ", "bold"),
-                (bar, style),
-            )
-        )
-    return [*lines, Content("")]
 
 
 def figures(part: Part) -> str:
@@ -81,7 +49,7 @@ def report(stats: Stats, width: int) -> Content:
     paid = [(day, part.sums.cost / 1e9, cost_text(part.sums)) for day, part in days.items() if part.sums.cost]
     lines += plot("Cost by day", paid, width, "$text-warning")
     lines += plot("Answers by tag", _rows(stats.tags), width)
-    lines += plot("Seconds an answer", latency_rows(sums.latency), width)
+    lines += plot("Seconds an answer", [(name, float(n), count(n)) for name, n in latency_bins(sums.latency)], width)
     bad = [(kind, float(number), count(number)) for kind, number in stats.failures.items()]
     lines += plot("Failures by kind", bad, width, "$text-error")
     if stats.skipped:
@@ -92,18 +60,6 @@ def report(stats: Stats, width: int) -> Content:
 def _rows(parts: dict[str, Part]) -> list[tuple[str, float, str]]:
     return [
         (name, float(part.sums.answered), count(part.sums.answered)) for name, part in list(parts.items())[:MOST_LINES]
-    ]
-
-
-def latency_rows(latency: Sequence[int]) -> list[tuple[str, float, str]]:
-    """The bins that hold something, and those between them."""
-    full = [place for place, number in enumerate(latency) if number]
-    if not full:
-        return []
-    names = [f"≤ {edge:,.2f}" if edge < 10 else f"≤ {edge:,.0f}" for edge in EDGES]
-    return [
-        (names[place] if place < len(names) else f"> {EDGES[-1]:,.0f}", float(latency[place]), count(latency[place]))
-        for place in range(full[0], full[-1] + 1)
     ]
 
 

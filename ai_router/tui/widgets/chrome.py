@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from rich.cells import cell_len
 from textual import events
 from textual.content import Content
 from textual.dom import DOMNode
+from textual.geometry import Offset
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from ai_router.tui.actions import ACTIONS
+from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import cut, one_line
 
 MOST_KEYS = 6
@@ -62,6 +65,14 @@ class Breadcrumb(Widget):
             (lead, "$text-muted"), (last, "bold"), " " * gap, (context, "$accent" if busy else "$text-muted")
         )
 
+    def jump_targets(self) -> list[Target]:
+        """Home, and one step back."""
+        targets = [Target(Offset(0, 0), lambda: self.app.run_action("app.home"))]
+        if self.crumbs:
+            back = partial(self.app.run_action, "back", self.screen)
+            targets.append(Target(Offset(len("ai-router › "), 0), back))
+        return targets
+
     async def on_click(self, event: events.Click) -> None:
         """Home."""
         if event.x <= len(" ai-router"):
@@ -105,6 +116,11 @@ class KeyFooter(Widget):
             if binding.show and active.enabled and name in ACTIONS and name not in entries:
                 key = self.app.get_key_display(binding)
                 entries[name] = _Entry(key, binding.description, binding.action, active.node)
+        if "app.help" not in entries:  # its key is typed into a field: the documentation leads to the keys
+            for active in self.screen.active_bindings.values():
+                if active.binding.id == "app.docs":
+                    key = self.app.get_key_display(active.binding)
+                    entries["app.help"] = _Entry(key, "help", active.binding.action, active.node)
         helps = [entries.pop("app.help")] if "app.help" in entries else []
         last = [entries.pop("app.back")] if "app.back" in entries else []
         others = list(entries.values())[: MOST_KEYS - len(helps) - len(last)]
@@ -118,6 +134,14 @@ class KeyFooter(Widget):
         for entry in self.entries():
             parts += [(f" {entry.key} ", "bold $accent"), (f"{entry.label}  ", "$text-muted")]
         return Content.assemble(*parts)
+
+    def jump_targets(self) -> list[Target]:
+        """Its keys: each does what it says."""
+        targets, start = [], 0
+        for entry in self.entries():
+            targets.append(Target(Offset(start, 0), partial(self.app.run_action, entry.action, entry.node)))
+            start += entry.cells
+        return targets
 
     async def on_click(self, event: events.Click) -> None:
         """Do what was clicked."""

@@ -23,8 +23,13 @@ class Column:
 def laid_out(columns: Sequence[Column], width: int) -> list[tuple[int, Column, int]]:
     """Index, column and cells of each column that is shown in a table of this width."""
     shown = [(index, column) for index, column in enumerate(columns) if width >= column.from_width]
-    # A column cut by the edge would show another number: the last ones are folded away until all stand whole.
-    while len(shown) > 1 and sum(column.width for _, column in shown) + GAP * (len(shown) - 1) > width:
+    # A column cut by the edge would show another number, and a name of no cells none: columns of a fixed width are
+    # folded away from the last one on, until those that share what is left have something to share.
+    while len(shown) > 1 and sum(c.width or LEAST_FLEX for _, c in shown) + GAP * (len(shown) - 1) > width:
+        if not (fixed := [pair for pair in shown[1:] if pair[1].width]):
+            break
+        shown.remove(fixed[-1])
+    while len(shown) > 1 and sum(c.width or 1 for _, c in shown) + GAP * (len(shown) - 1) > width:
         shown.pop()
     left = width - sum(column.width for _, column in shown) - GAP * (len(shown) - 1)
     flexible = [(index, column) for index, column in shown if not column.width]

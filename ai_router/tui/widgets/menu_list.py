@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Offset, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from ai_router.tui.actions import bind
+from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import cut, one_line, pad
 
 LEAST_HELP = 16
@@ -60,6 +62,9 @@ class MenuList(Widget, can_focus=True):
             """The menu."""
             return self.menu
 
+    class Moved(Message):
+        """The cursor is on another entry."""
+
     def __init__(
         self,
         entries: Sequence[MenuEntry],
@@ -70,10 +75,16 @@ class MenuList(Widget, can_focus=True):
         super().__init__(id=id, classes=classes)
         self.entries = list(entries)
         self._lines: list[int] = []  # which entry each line belongs to
+        self._heads: list[int] = []  # the line of each entry's name
 
     def validate_cursor(self, cursor: int) -> int:
         """Within the menu."""
         return max(0, min(cursor, len(self.entries) - 1))
+
+    def watch_cursor(self) -> None:
+        """Tell."""
+        if self.is_attached:
+            self.post_message(self.Moved())
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """All entries; the help below the names where there is height for it but no width."""
@@ -86,7 +97,7 @@ class MenuList(Widget, can_focus=True):
     def _draw(self, width: int, *, roomy: bool) -> list[Content]:
         label_width = max(len(entry.label) for entry in self.entries)
         room = width - label_width - 10
-        self._lines = []
+        self._lines, self._heads = [], []
         lines: list[Content] = []
 
         def add(index: int, line: Content) -> None:
@@ -105,6 +116,7 @@ class MenuList(Widget, can_focus=True):
             strong = index == self.cursor
             head = (("❯ " if strong else "  ", "$accent"), (f"[{entry.key}]", "bold $accent"), "  ")
             label = (pad(entry.label, label_width), "bold" if strong else "")
+            self._heads.append(len(lines))
             add(index, Content.assemble(*head, label, "  ", (help_text, "$text-muted")))
             if roomy:
                 add(index, Content.styled(" " * 7 + cut(one_line(entry.help), width - 7), "$text-muted"))
@@ -117,6 +129,15 @@ class MenuList(Widget, can_focus=True):
     def action_choose(self) -> None:
         """Enter."""
         self.post_message(self.Chosen(self, self.entries[self.cursor].key))
+
+    def jump_targets(self) -> list[Target]:
+        """The entries: each is chosen."""
+
+        def go(index: int) -> None:
+            self.cursor = index
+            self.action_choose()
+
+        return [Target(Offset(3, line), partial(go, index)) for index, line in enumerate(self._heads)]
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""

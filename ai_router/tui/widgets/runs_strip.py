@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.content import Content
+from textual.geometry import Offset
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import cut, one_line
 from batch.running.progress import RunState, Snapshot, format_duration
 
@@ -90,6 +92,10 @@ class RunsStrip(Widget):
     def render(self) -> Content:
         """The line."""
         return strip_line(self.jobs, self.waiting, max(0, self.size.width - 2))
+
+    def jump_targets(self) -> list[Target]:
+        """Its run."""
+        return [Target(Offset(0, 0), lambda: self.app.run_action("app.next_run"))]
 
     async def on_click(self, event: events.Click) -> None:
         """Open it."""

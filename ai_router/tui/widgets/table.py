@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
-from textual.geometry import Region, Size
-from textual.message import Message
+from textual.geometry import Offset, Region, Size
 from textual.reactive import reactive
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ai_router.tui.actions import bind
-from ai_router.tui.widgets.columns import GAP, Column, laid_out
+from ai_router.tui.widgets.columns import GAP, Column
+from ai_router.tui.widgets.header import HeaderTable, TableMessage
+from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import cut, one_line, pad
 
 PAGE = 64
@@ -32,24 +32,17 @@ Row = Sequence[Cell]
 __all__ = ["Cell", "Column", "Row", "VirtualTable"]
 
 
-class VirtualTable(ScrollView, can_focus=True):
+class VirtualTable(HeaderTable, can_focus=True):
     """Rows come from `rows(start, stop)`, a page at a time, on the app's loop: it must answer at once.
 
     A source that has to read slowly gives None for a page it does not hold, fetches it elsewhere and calls
     `refresh_rows` when it is there.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = bind(
-        "table.select",
-        "table.down",
-        "table.up",
-        "table.page_down",
-        "table.page_up",
-        "table.half_down",
-        "table.half_up",
-        "table.first",
-        "table.last",
-    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bind("table.select", "table.down", "table.up", "table.page_down", "table.page_up", "table.half_down"),
+        *bind("table.half_up", "table.first", "table.last"),
+    ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--header",
         "table--cursor",
@@ -86,26 +79,14 @@ class VirtualTable(ScrollView, can_focus=True):
     cursor = reactive(0, repaint=False)
     hover = reactive(-1, repaint=False)
 
-    class RowMessage(Message):
-        """Something about the row, or the column, at `index`."""
+    class HeaderClicked(HeaderTable.HeaderClicked):
+        """The title of column `index` was clicked."""
 
-        def __init__(self, table: VirtualTable, index: int) -> None:
-            super().__init__()
-            self.table, self.index = table, index
-
-        @property
-        def control(self) -> VirtualTable:
-            """The table."""
-            return self.table
-
-    class Selected(RowMessage):
+    class Selected(TableMessage):
         """Enter, or a click on the row under the cursor."""
 
-    class Highlighted(RowMessage):
+    class Highlighted(TableMessage):
         """The cursor is on another row."""
-
-    class HeaderClicked(RowMessage):
-        """The title of column `index` was clicked."""
 
     def __init__(
         self,
@@ -120,7 +101,6 @@ class VirtualTable(ScrollView, can_focus=True):
         super().__init__(id=id, classes=classes)
         self.columns = list(columns)
         self.empty = empty
-        self.sorted_by: tuple[int, bool] | None = None  # column and whether it ascends, shown in its title
         self._rows = rows
         self._count = count
         self._pages: OrderedDict[int, Sequence[Row]] = OrderedDict()
@@ -192,21 +172,12 @@ class VirtualTable(ScrollView, can_focus=True):
     def _resize(self) -> None:
         self.virtual_size = Size(self.scrollable_content_region.width, self._count + 1)
 
-    def layout_columns(self, width: int) -> list[tuple[int, Column, int]]:
-        """Index, column and cells of each column that is shown in a table of this width."""
-        return laid_out(self.columns, width)
-
-    @property
-    def _text_width(self) -> int:
-        """Cells for columns: one is left free before the scrollbar."""
-        return self.scrollable_content_region.width - self.show_vertical_scrollbar
-
     def render_line(self, y: int) -> Strip:
         """One line: the titles, or a row of what is scrolled to."""
         width = self.scrollable_content_region.width
         base = self.rich_style
         if y == 0:
-            return self._header(width, base)
+            return self.header_line(width, base)
         index = y - 1 + round(self.scroll_offset.y)
         if self._count == 0:
             return self._empty_line(y, width, base)
@@ -214,22 +185,8 @@ class VirtualTable(ScrollView, can_focus=True):
             return Strip.blank(width, base)
         return self._row_line(index, width, base)
 
-    def _header(self, width: int, base: Style) -> Strip:
-        style = self._cell_style(base, "header")
-        segments: list[Segment] = []
-        for index, column, cells in self.layout_columns(self._text_width):
-            if segments:
-                segments.append(Segment(" " * GAP, style))
-            title = column.title
-            if self.sorted_by and self.sorted_by[0] == index:
-                sign = "▲" if self.sorted_by[1] else "▼"
-                gap = " " if cell_len(title) + 2 <= cells else ""
-                title = cut(title, cells - len(gap) - 1) + gap + sign
-            segments.append(Segment(pad(title, cells, right=column.right), style))
-        return Strip(segments).adjust_cell_length(width, style)
-
     def _empty_line(self, y: int, width: int, base: Style) -> Strip:
-        style = self._cell_style(base, "empty")
+        style = self.cell_style(base, "empty")
         lines = self.empty.split("\n")
         line = lines[y - 2] if 0 <= y - 2 < len(lines) else ""
         return Strip([Segment(cut(line, width), style)]).adjust_cell_length(width, style)
@@ -246,20 +203,14 @@ class VirtualTable(ScrollView, can_focus=True):
         # On a reversed row the colour of a text would become its background.
         plain = index == self.cursor and self.app.native_ansi_color
         segments: list[Segment] = []
-        for number, column, cells in self.layout_columns(self._text_width):
+        for number, column, cells in self.layout_columns(self.text_width):
             if segments:
                 segments.append(Segment(" " * GAP, base))
             cell = row[number]
             text, name = (cell, "") if isinstance(cell, str) else cell
-            style = base if plain else self._cell_style(base, name)
+            style = base if plain else self.cell_style(base, name)
             segments.append(Segment(pad(one_line(text, cells), cells, right=column.right), style))
         return Strip(segments).adjust_cell_length(width, base)
-
-    def _cell_style(self, base: Style, name: str) -> Style:
-        if not name:
-            return base
-        style = self.get_component_rich_style(f"table--{name}")
-        return base + Style(color=style.color, bold=style.bold or None)
 
     # -- moving ---------------------------------------------------------------------------------------------------
 
@@ -331,6 +282,16 @@ class VirtualTable(ScrollView, can_focus=True):
         """To the last row."""
         self.move_cursor(self._count - 1)
 
+    def jump_targets(self) -> list[Target]:
+        """The rows in sight: the cursor goes there."""
+
+        def go(index: int) -> None:
+            self.focus()
+            self.move_cursor(index)
+
+        rows = range(self.first_row, min(self._count, self.first_row + self.visible_rows))
+        return [Target(Offset(0, index - self.first_row + 1), partial(go, index)) for index in rows]
+
     # -- mouse ----------------------------------------------------------------------------------------------------
 
     def _row_at(self, y: int) -> int:
@@ -344,7 +305,7 @@ class VirtualTable(ScrollView, can_focus=True):
         if offset is None:
             return
         if offset.y == 0:
-            self._click_header(offset.x)
+            self.click_header(offset.x)
             return
         index = self._row_at(offset.y)
         if index < 0:
@@ -359,16 +320,10 @@ class VirtualTable(ScrollView, can_focus=True):
 
     _clicked_before = -1
 
-    def _click_header(self, x: int) -> None:
-        start = 0
-        for index, _, cells in self.layout_columns(self._text_width):
-            if start <= x < start + cells + GAP:
-                self.post_message(self.HeaderClicked(self, index))
-                return
-            start += cells + GAP
-
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Follow the pointer."""
+        if self.drag_header(event):
+            return
         offset = event.get_content_offset(self)
         self.hover = -1 if offset is None else self._row_at(offset.y)
 

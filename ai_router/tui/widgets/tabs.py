@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.cells import cell_len
 from textual import events
 from textual.content import Content
+from textual.geometry import Offset
 from textual.message import Message
 from textual.widget import Widget
 
+from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import count
 
 
@@ -89,6 +92,14 @@ class CountTabs(Widget):
             bold = "bold " if tab.name == self._chosen else ""
             parts.append((text, f"{bold}{f'$text-{tab.style}' if tab.style else ''}".strip()))
         return Content.assemble(*parts)
+
+    def jump_targets(self) -> list[Target]:
+        """The tabs: each is chosen."""
+        targets, start = [], 0
+        for tab, text in zip(self._tabs, self.texts(), strict=True):
+            targets.append(Target(Offset(start, 0), partial(self.post_message, self.Chosen(tab.name))))
+            start += cell_len(text)
+        return targets
 
     def on_click(self, event: events.Click) -> None:
         """Choose what was clicked."""

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
+from batch.engines.http.direct import MOST_BODY, Direct, bounded
 from batch.engines.http.headers import Limits, limits
 from batch.engines.http.server import Server, is_loopback
 from batch.engines.http.wire import Reply, Wire, WireError
@@ -19,7 +21,7 @@ from batch.errors import FatalError, MissingExtraError
 if TYPE_CHECKING:
     import yarl
 
-MOST_BODY = 64 << 20  # bytes of an answer
+MOST_ERROR = 1 << 16  # bytes of an error that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,46 +82,42 @@ class Client:
             connector=aiohttp.TCPConnector(limit=connections, ssl=_tls(server), ttl_dns_cache=300),
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=server.connect_timeout),
-            trust_env=server.proxy is None and not all(is_loopback(url) for url in server.base_urls),
             cookie_jar=aiohttp.DummyCookieJar(),  # what one answer sets is no part of another request
         )
+        self._direct = Direct(aiohttp, self._session, server.connect_timeout)
         self._yarl = yarl
-        self._urls: dict[str, yarl.URL] = {}  # parsed once
+        self._places: dict[str, tuple[yarl.URL, str | None]] = {}  # found out once
 
     async def close(self) -> None:
         """Close the connections."""
+        self._direct.close()
         await self._session.close()
 
-    async def post(
-        self, url: str, body: Mapping[str, Any], timeout: float, partial: Callable[[str], None] | None
-    ) -> Outcome:
+    async def post(self, url: str, body: bytes, timeout: float, partial: Callable[[str], None] | None) -> Outcome:
         """Ask; with `partial` as a stream whose text so far is told. Never raises for what a server may do."""
         outcome = await self._posted(url, body, timeout, partial)
         if self._secret and isinstance(outcome, Refused) and self._secret in outcome.body:  # some say what they got
             return replace(outcome, body=outcome.body.replace(self._secret, b"[the key]"))
         return outcome
 
-    async def _posted(
-        self, url: str, body: Mapping[str, Any], timeout: float, partial: Callable[[str], None] | None
-    ) -> Outcome:
+    async def _posted(self, url: str, body: bytes, timeout: float, partial: Callable[[str], None] | None) -> Outcome:
         aiohttp = self._aiohttp
         try:
-            async with asyncio.timeout(timeout):
-                async with self._session.post(
-                    self._address(url),
-                    data=aiohttp.BytesPayload(orjson.dumps(body)),
-                    allow_redirects=False,
-                    proxy=self._server.proxy,
-                ) as response:
-                    headers = {name.lower(): value for name, value in response.headers.items()}
-                    if response.status != 200:
-                        return await self._refused(response, headers)
-                    if partial is None:
-                        data = (
-                            await response.read() if response.content_length is not None else await _bounded(response)
-                        )
-                        return self._whole(data, headers)
-                    return await self._stream(response, headers, partial)
+            address, proxy = self._places.get(url) or self._place(url)
+            if partial is None and proxy is None:
+                status, headers, data = await self._direct.post(address, body, timeout)
+                return self._whole(data, headers) if status == 200 else self._refused(status, data, headers)
+            async with (
+                asyncio.timeout(timeout),
+                self._session.post(address, data=body, allow_redirects=False, proxy=proxy) as response,
+            ):
+                if response.status != 200:
+                    return self._refused(response.status, await bounded(response.content), response.headers)
+                if partial is None:
+                    return self._whole(await bounded(response.content), response.headers)
+                return await self._stream(response, response.headers, partial)
+        except (aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError):
+            return NotSent(f"{urlsplit(url).netloc}: no connection within {self._server.connect_timeout:g} s")
         except TimeoutError:
             return Lost(f"no answer within {timeout:g} s")
         except aiohttp.ClientConnectorCertificateError as error:
@@ -132,25 +130,26 @@ class Client:
             return NotSent(f"no TLS with {urlsplit(url).hostname}: {getattr(error, 'os_error', error)}", True)
         except aiohttp.ClientConnectorError as error:
             return NotSent(f"{urlsplit(url).netloc}: {error.os_error.strerror or error.os_error}")
-        except (aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError):
-            return NotSent(f"{urlsplit(url).netloc}: no connection within {self._server.connect_timeout:g} s")
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise FatalError(f"{url!r} is no address") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Lost(f"the connection broke: {type(error).__name__}{f': {error}' if str(error) else ''}")
 
-    def _address(self, url: str) -> yarl.URL:
-        if url not in self._urls:
-            self._urls[url] = self._yarl.URL(url + self._wire.path)
-        return self._urls[url]
+    def _place(self, url: str) -> tuple[yarl.URL, str | None]:
+        """Where the API is below an address, and the proxy on the way there: the entry's, or the environment's."""
+        proxy = self._server.proxy
+        if proxy is None and not is_loopback(url):
+            parts = urlsplit(url)
+            proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        self._places[url] = found = (self._yarl.URL(url + self._wire.path), proxy)
+        return found
 
-    async def _refused(self, response: Any, headers: Mapping[str, str]) -> Refused:
-        body = await _bounded(response, 1 << 16)
-        if 300 <= response.status < 400:
+    def _refused(self, status: int, body: bytes, headers: Mapping[str, str]) -> Refused:
+        if 300 <= status < 400:
             target = urlsplit(headers.get("location", ""))
             body = f"it points to {target.scheme}://{target.netloc}{target.path}".encode()
-        text = body[:4096].decode("utf-8", "replace") if response.status == 429 else ""
-        return Refused(response.status, body, headers.get("content-type", ""), limits(headers, text))
+        text = body[:4096].decode("utf-8", "replace") if status == 429 else ""
+        return Refused(status, body[:MOST_ERROR], headers.get("content-type", ""), limits(headers, text))
 
     def _whole(self, data: bytes, headers: Mapping[str, str]) -> Outcome:
         kind = headers.get("content-type", "")
@@ -173,7 +172,7 @@ class Client:
     async def _stream(self, response: Any, headers: Mapping[str, str], partial: Callable[[str], None]) -> Outcome:
         kind = headers.get("content-type", "")
         if "event-stream" not in kind and not (self._wire.lines and "html" not in kind):
-            return self._whole(await _bounded(response), headers)  # it does not stream
+            return self._whole(await bounded(response.content), headers)  # it does not stream
         reply = Reply()
         try:
             async for event in _events(response.content, self._wire.lines, self._server.idle_timeout):
@@ -220,16 +219,6 @@ async def _events(content: Any, lines: bool, idle: float) -> AsyncIterator[bytes
             if data:
                 yield b"\n".join(data)
             return
-
-
-async def _bounded(response: Any, most: int = MOST_BODY) -> bytes:
-    parts, size = [], 0
-    async for part in response.content.iter_chunked(1 << 16):
-        parts.append(part)
-        size += len(part)
-        if size > most:
-            break
-    return b"".join(parts)[:most]
 
 
 def _tls(server: Server) -> ssl.SSLContext | bool:

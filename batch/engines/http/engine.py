@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from enum import Enum, auto
@@ -15,9 +14,10 @@ from batch.engines.adaptive import AdaptiveLimit
 from batch.engines.base import closing_answers
 from batch.engines.desk import Desk
 from batch.engines.http.alarms import Alarms, said
+from batch.engines.http.bodies import Bodies
 from batch.engines.http.client import Client, Lost, NotSent, Outcome, Refused
 from batch.engines.http.errors import ServerError, failure_of, parse_error
-from batch.engines.http.headers import Limits
+from batch.engines.http.headers import NONE, Limits
 from batch.engines.http.pool import Endpoint, Pool
 from batch.engines.http.server import Server
 from batch.engines.http.wire import Reply, prompt_bytes
@@ -42,7 +42,8 @@ _pause = asyncio.sleep  # for the entry's own limits
 class Again(Enum):
     """Why an item is asked once more at once."""
 
-    LIMITED = auto()  # too many requests
+    LIMITED = auto()  # too many requests: all have waited
+    ALONE = auto()  # too many requests, which it is rarely told: it waits by itself
     ELSEWHERE = auto()  # the endpoint could not be reached, or an option was refused that is left out now
 
 
@@ -65,13 +66,15 @@ class HttpEngine:
         self._timeout = timeout or server.timeout
         self._wire = WIRES[server.wire]()
         most = server.concurrency or 512
-        self._adaptive = AdaptiveLimit(start=min(most, 16), most=most)
+        # Where the user says how many it bears, it is trusted with a good part of them from the start.
+        self._adaptive = AdaptiveLimit(start=max(16, (server.concurrency or 0) // 4), most=most)
         self._pool = Pool(server.base_urls, server.patience)
         self._alarms = Alarms(server.model, server.context)
         self._partials: dict[ItemId, str] = {}
-        self._left_out: Counter[str] = Counter()  # options that were asked for and not sent
-        self._refused: set[str] = set()  # those among them that the server itself refused
+        self._bodies = Bodies(server, self._wire, self._sampling)
+        self._free = server.free
         self._limit = RateLimit(server.rpm, server.tpm)
+        self._limited = self._limit.active or server.rpd is not None
         self._turn = asyncio.Lock()  # who waits for the limit: one, and the others behind it
         self._day, self._sent_today = 0, 0
         self._held_until = 0.0
@@ -101,8 +104,8 @@ class HttpEngine:
                 endpoint.url: f"{'up' if endpoint.up else 'down'}, {endpoint.answered:,} answered"
                 for endpoint in self._pool.endpoints
             }
-        if self._left_out:
-            about["not sent"] = ", ".join(sorted(self._left_out))
+        if self._bodies.left_out:
+            about["not sent"] = ", ".join(sorted(self._bodies.left_out))
         if self._throttled:
             about["rate limits met"] = self._throttled
         if self._alarms.counts:
@@ -114,7 +117,7 @@ class HttpEngine:
 
     def most_cost(self, request: Request) -> int | None:
         """The most that a request may cost, billionths of a dollar: a token a byte, and all of `max_tokens`."""
-        if self.server.free:
+        if self._free:
             return 0
         if self.server.price is None:
             return None
@@ -173,52 +176,52 @@ class HttpEngine:
         except PermanentError as error:
             return BatchResponse(item.id, None, 0, classify(error))
         for name in ignored:
-            self._left_out[name] += 1
+            self._bodies.left_out[name] += 1
         while True:
-            await self._held()
-            reserved = await self._allowed(len(item.data.text) + 4 * options.max_tokens)
-            body = self._body(item.data, options)
-            endpoint = await self._pool.take()
+            if self._held_until > time.monotonic():
+                await self._held()
+            reserved = None
+            if self._limited:
+                reserved = await self._allowed(len(item.data.text) + 4 * options.max_tokens)
+            endpoint = self._pool.ready() or await self._pool.take()
             ticket = self._adaptive.sent()
             queued = time.perf_counter_ns()
             try:
-                outcome = await self._ask(client, endpoint, body, item.id)
+                outcome = await self._ask(client, endpoint, item, options)
             except BaseException:
                 self._adaptive.dropped(ticket)
                 endpoint.left()
                 raise
             response = self._took(outcome, endpoint, ticket, item, options, (start, queued))
             if isinstance(response, BatchResponse):
-                self._limit.settle(reserved, response.tokens_input + response.tokens_output)
+                if reserved is not None:
+                    self._limit.settle(reserved, response.tokens_input + response.tokens_output)
                 return response if response.duration_ns else _timed(response, start)
             self._limit.settle(reserved, 0)
-            if response is Again.LIMITED:
+            if response is not Again.ELSEWHERE:
                 refusals += 1
                 if refusals >= MOST_REFUSALS:
                     message = f"the server said {refusals} times that there are too many requests"
                     failure = Failure(ErrorClass.TRANSIENT, message, cause=Cause.RATE)
                     return _timed(BatchResponse(item.id, None, error=failure), start)
+            if response is Again.ALONE:
+                await _pause(random.uniform(0.5, 1) * min(LONGEST_HOLD, FIRST_HOLD * 2 ** (refusals - 1)))
 
-    async def _ask(self, client: Client, endpoint: Endpoint, body: dict[str, Any], item_id: ItemId) -> Outcome:
+    async def _ask(
+        self, client: Client, endpoint: Endpoint, item: BatchItem[Request], options: SamplingOptions
+    ) -> Outcome:
         stream = self.server.stream
         if stream is None:
             stream = self._adaptive.in_flight <= SHOWN
         if not stream or self.server.wire == "embeddings":
+            body = self._bodies.of(item.data, options, streamed=False)
             return await client.post(endpoint.url, body, self._timeout, None)
 
         def partial(text: str) -> None:
-            self._partials[item_id] = text
+            self._partials[item.id] = text
 
-        return await client.post(endpoint.url, self._wire.streamed(self.server, body), self._timeout, partial)
-
-    def _body(self, request: Request, options: SamplingOptions) -> dict[str, Any]:
-        body = self._wire.body(self.server, request, options, self._leave_out)
-        for name in self._refused:
-            body.pop(name, None)
-        return {**body, **self.server.body} if self.server.body else body
-
-    def _leave_out(self, option: str) -> None:
-        self._left_out[option] += 1
+        body = self._bodies.of(item.data, options, streamed=True)
+        return await client.post(endpoint.url, body, self._timeout, partial)
 
     async def _held(self) -> None:
         while (wait := self._held_until - time.monotonic()) > 0:
@@ -237,8 +240,6 @@ class HttpEngine:
             if self._sent_today >= self.server.rpd:
                 raise FatalError(f"the {self.server.rpd:,} requests of today (rpd) are used up; resume tomorrow (UTC)")
             self._sent_today += 1
-        if not self._limit.active:
-            return None
         async with self._turn:
             while (wait := self._limit.take(characters)) > 0:
                 await _pause(min(wait, 1.0))  # what answers did not use comes back sooner
@@ -275,7 +276,7 @@ class HttpEngine:
         return self._answered(outcome.reply, item, options, times)
 
     def _lost(self, outcome: Lost) -> Failure:
-        again = self.server.retry_lost if self.server.retry_lost is not None else self.server.free
+        again = self.server.retry_lost if self.server.retry_lost is not None else self._free
         if again:
             return Failure(ErrorClass.TRANSIENT, outcome.message, cause=Cause.SERVER)
         said = f"{outcome.message}; it may have been charged: ask again with --retry-failed"
@@ -289,8 +290,7 @@ class HttpEngine:
         if failure.error_class is ErrorClass.TRANSIENT and failure.cause is Cause.RATE:
             self._throttled += 1
             endpoint.worked()
-            self._throttle(ticket, outcome.limits.retry_after)
-            return Again.LIMITED
+            return self._throttle(ticket, outcome.limits.retry_after)
         if failure.error_class is ErrorClass.TRANSIENT:
             self._adaptive.troubled(ticket)
             endpoint.failed(failure.message, unreachable=False)
@@ -302,21 +302,12 @@ class HttpEngine:
         if failure.error_class is ErrorClass.FATAL:
             raise FatalError(failure.message + self._hint(error))
         name = error.rejected_parameter
-        if name is not None and self._drops(name):
+        if name is not None and self._bodies.drop(name):
             return Again.ELSEWHERE  # a refusal costs nothing
         return BatchResponse(item.id, None, error=failure)
 
-    def _drops(self, name: str) -> bool:
-        """Leave a refused option out from now on, and say so; whether there was one to leave out."""
-        own = {"stop_sequences": "stop", self.server.repetition_name: "repetition_penalty"}.get(name, name)
-        droppable = {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stream_options"}
-        if own not in droppable or name in self._refused:
-            return False
-        self._refused.add(name)
-        self._left_out[own] += 1
-        return True
-
-    def _throttle(self, ticket: int, retry_after: float | None) -> None:
+    def _throttle(self, ticket: int, retry_after: float | None) -> Again:
+        """All wait, as long as the server says, or longer with each episode; where it is rare, the item alone does."""
         began = self._adaptive.limited(ticket)
         if retry_after is not None:
             if retry_after > LONGEST_RESET:
@@ -324,16 +315,19 @@ class HttpEngine:
                     f"the server's rate limit is whole again in {retry_after / 60:.0f} minutes; resume then"
                 )
             self._hold_all(retry_after)
+        elif began is None:
+            return Again.ALONE
         elif began:
             self._hold_all(self._hold)
             self._hold = min(LONGEST_HOLD, self._hold * 2)
         elif self._held_until <= time.monotonic():
             self._hold_all(min(self._hold, FIRST_HOLD))
+        return Again.LIMITED
 
     def _hear_limits(self, limits: Limits) -> None:
         """Wait before the limit is met, where the server says that nothing is left."""
-        if limits.retry_after is not None:
-            return  # it names the time itself
+        if limits is NONE or limits.retry_after is not None:
+            return  # nothing is said, or it names the time itself
         for allowance in (limits.requests, limits.tokens):
             if allowance.remaining == 0 and allowance.reset and allowance.limit != 0:
                 self._hold_all(min(allowance.reset, LONGEST_HOLD))
@@ -351,7 +345,7 @@ class HttpEngine:
         alarms = self._alarms.look(prompt_bytes(item.data), reply, options.json_schema)
         price = self.server.price
         estimate = price.cost(usage) if price is not None and usage is not None else None
-        if price is None and self.server.free:
+        if price is None and self._free:
             estimate = 0
         extra: dict[str, Any] = {**reply.extra}
         if reply.finish:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s|d)")
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -90,9 +91,15 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
     return None if seconds is None else min(seconds, LONGEST)
 
 
+@lru_cache(1024)
+def _of_limits(name: str) -> bool:
+    name = name.lower()
+    return "ratelimit" in name or name.startswith("retry-after")
+
+
 def limits(headers: Mapping[str, str], body: str = "") -> Limits:
     """Everything that a response says about limits. Header names are looked up in lower case."""
-    if not body and not any("ratelimit" in name or name.startswith("retry-after") for name in headers):
+    if not body and not any(map(_of_limits, headers)):
         return NONE
     return Limits(
         _allowance(headers, "requests"),

@@ -76,6 +76,14 @@ class Pool:
         self._clock = clock
         self._down_since: float | None = None
 
+    def ready(self) -> Endpoint | None:
+        """The endpoint where there is but one, and nothing ails it."""
+        endpoint = self.endpoints[0]
+        if endpoint.trouble or len(self.endpoints) > 1:
+            return None
+        endpoint.in_flight += 1
+        return endpoint
+
     async def take(self) -> Endpoint:
         """The least loaded endpoint that is up; waits while none is.
 

@@ -97,8 +97,13 @@ def sampling(
 
 def usage_of(data: Any) -> Usage | None:
     """Tokens from an OpenAI `usage` object, by the names of others too; None where there is none."""
-    if not isinstance(data, Mapping) or not _count(data.get("prompt_tokens"), data.get("input_tokens")):
+    if not isinstance(data, dict) or not _count(data.get("prompt_tokens"), data.get("input_tokens")):
         return None
+    if len(data) <= 3 and not _MORE_USAGE.intersection(data):  # as most servers on one's own machine have it
+        return Usage(
+            _count(data.get("prompt_tokens"), data.get("input_tokens")),
+            _count(data.get("completion_tokens"), data.get("output_tokens")),
+        )
     prompt = data.get("prompt_tokens_details") or data.get("input_tokens_details") or {}
     completion = data.get("completion_tokens_details") or data.get("output_tokens_details") or {}
     return Usage(
@@ -110,9 +115,17 @@ def usage_of(data: Any) -> Usage | None:
     )
 
 
+_MORE_USAGE = frozenset(
+    {
+        *("prompt_tokens_details", "input_tokens_details", "completion_tokens_details", "output_tokens_details"),
+        "prompt_cache_hit_tokens",
+    }
+)
+
+
 def reported_cost(usage: Any) -> int | None:
     """What the server says it charged (OpenRouter's `usage.cost` in dollars, xAI's `cost_in_usd_ticks` of 1e-10)."""
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         return None
     cost, ticks = usage.get("cost"), usage.get("cost_in_usd_ticks")
     if isinstance(ticks, int) and ticks >= 0:
@@ -124,7 +137,7 @@ def reported_cost(usage: Any) -> int | None:
 
 def _count(*values: Any) -> int:
     for value in values:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53:
+        if type(value) is int and 0 <= value < 1 << 53:
             return value
     return 0
 
@@ -170,7 +183,7 @@ class ChatWire:
         """The first choice."""
         choice = _choice(data)
         message = choice.get("message")
-        if not isinstance(message, Mapping):
+        if not isinstance(message, dict):
             raise WireError("a choice without a message")
         reply = Reply(text_of(message.get("content")), _reasoning(message), choice.get("finish_reason"), True)
         if message.get("refusal") and not reply.text:
@@ -183,9 +196,9 @@ class ChatWire:
     def piece(self, data: Mapping[str, Any], reply: Reply) -> None:
         """One chunk: a delta, a finish reason, or the usage at the end."""
         choices = data.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         delta = choice.get("delta")
-        if isinstance(delta, Mapping):
+        if isinstance(delta, dict):
             reply.text += text_of(delta.get("content"))
             reply.reasoning += _reasoning(delta)
         if choice.get("finish_reason"):
@@ -230,7 +243,7 @@ class CompletionsWire(ChatWire):
     def piece(self, data: Mapping[str, Any], reply: Reply) -> None:
         """One chunk."""
         choices = data.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         reply.text += text_of(choice.get("text"))
         if choice.get("finish_reason"):
             reply.finish, reply.done = str(choice["finish_reason"]), True
@@ -271,10 +284,11 @@ class EmbeddingsWire:
 
 def _choice(data: Mapping[str, Any]) -> Mapping[str, Any]:
     choices = data.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise WireError("no choices in the answer")
     return choices[0]
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
-    return text_of(message.get("reasoning_content")) or text_of(message.get("reasoning"))
+    first, second = message.get("reasoning_content"), message.get("reasoning")
+    return (text_of(first) if first else "") or (text_of(second) if second else "")

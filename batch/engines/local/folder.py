@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from batch.errors import FatalError
 
 NEEDS_CODE = "the model needs code of its own, which is never run"
+NOT_CAUSAL = "not a causal language model"
+# In the names of classes that continue a text; the last kind may take pictures beside it.
+_CAUSAL = ("CausalLM", "LMHead", "DoubleHeads", "GenerationDecoder", "ForConditionalGeneration")
 NO_TEMPLATE = "no chat template: it continues the text of a prompt"
 
 
@@ -29,6 +32,21 @@ def read_config(folder: Path, weights: Iterable[str], what: str) -> dict[str, An
     if not any(next(folder.glob(pattern), None) for pattern in weights):
         raise FatalError(f"{folder}: no weights{what}")
     return config
+
+
+def not_causal(config: Mapping[str, Any]) -> str:
+    """Why a model of this config.json continues no text by itself, as a clause; "" where it may.
+
+    An encoder, a classifier or the decoder of a translator would load as a language model, and answer nonsense.
+    """
+    named = config.get("architectures") or []
+    names = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
+    kind = names[0] if names else str(config.get("model_type") or "a translator")
+    if config.get("is_encoder_decoder") is True:
+        return f"{NOT_CAUSAL}, but an encoder with a decoder ({kind})"
+    if names and not any(part in one for one in names for part in _CAUSAL):
+        return f"{NOT_CAUSAL} ({kind})"
+    return ""
 
 
 def stay_offline() -> None:

@@ -34,6 +34,8 @@ class HostedEngine:
     raised where the model cannot be loaded, or after `RESTARTS` restarts without an answer. One `answer` at a time.
     `timeout` is the seconds an item may take from its sending; overrunning it is a transient failure.
     With `timing` set before the process starts, responses tell when work on them began and their first token came.
+    With `elsewhere` the process only hands items on to other machines: no item is to blame for its death, and one that
+    follows another is told so (`again` in its spec).
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class HostedEngine:
         log_path: Path | None = None,
         backoff: Sequence[float] = BACKOFF,
         timing: bool = False,
+        elsewhere: bool = False,
     ) -> None:
         self.name = engine
         self.timing = timing
-        self._load = {
+        self._elsewhere = elsewhere
+        self._load: dict[str, Any] = {
             "op": "load",
             "engine": engine,
             "spec": {name: str(value) if isinstance(value, Path) else value for name, value in spec.items()},
@@ -204,7 +208,7 @@ class HostedEngine:
         given_up: list[BatchResponse[Answer]] = []
         again: list[Flight] = []
         for flight in run.sent.values():
-            flight.deaths += 1
+            flight.deaths += not self._elsewhere
             if flight.deaths <= RESENDS:
                 again.append(flight)
                 continue
@@ -299,7 +303,10 @@ class HostedEngine:
             self._partials.clear()
             env = worker_env(self._threads, kernels=self._with_kernels)
             self._child = ChildProcess(env, self._on_frame, self._on_exit, self._log_path)
-            self._child.send(frames.encode({**self._load, "timing": self.timing}))
+            load = {**self._load, "timing": self.timing}
+            if self._elsewhere and self._run is not None and self._run.restarts:
+                load["spec"] = {**load["spec"], "again": True}
+            self._child.send(frames.encode(load))
 
     def _on_frame(self, child: ChildProcess, frame: frames.Frame) -> None:
         with self._lock:

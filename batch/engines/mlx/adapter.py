@@ -215,18 +215,16 @@ class _Peft:
             change = (scale * parts["up_bias"]).astype(_dtype(found))
             found["bias"] = found["bias"] + change if "bias" in found else change
         quantised = isinstance(found, QUANTISED)
-        if self.settings.init and quantised:
-            raise FatalError(
-                f"{self.folder}: the adapter was begun by {self.settings.init}, and the model is quantised; {MERGED}"
-            )
-        if isinstance(found, nn.Linear | nn.QuantizedLinear) and (
-            quantised or not ("magnitude" in parts or self.settings.init)
-        ):
+        # A matrix that came with the adapter, as PEFT saves heads and embeddings, is already without its beginning.
+        init = None if f"{name}.weight" in self.tensors.whole else self.settings.init
+        if init and quantised:
+            raise FatalError(f"{self.folder}: the adapter was begun by {init}, and the model is quantised; {MERGED}")
+        if isinstance(found, nn.Linear | nn.QuantizedLinear) and (quantised or not ("magnitude" in parts or init)):
             self._put(name, _layer(found, down, up, scale, parts.get("magnitude")))
             return
         matrix = (matrix.T if lookup else matrix).astype(mx.float32)
-        if self.settings.init:
-            matrix = matrix - beginning(matrix, down.shape[0], scale, self.settings.init)
+        if init:
+            matrix = matrix - beginning(matrix, down.shape[0], scale, init)
         matrix = matrix + scale * (up.astype(mx.float32) @ down.astype(mx.float32))
         if "magnitude" in parts:
             norm = mx.linalg.norm(matrix, axis=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, read_config, stay_offline
+from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config, stay_offline
 from batch.engines.torch.asked import penalty_alone  # which knows nothing of torch
 from batch.engines.torch.troubles import whole  # nor does this
 from batch.errors import FatalError, MissingExtraError
@@ -40,7 +40,8 @@ def load(path: str | Path, precision: str = "auto", adapter: str | Path | None =
     the weights of one that is not into so many bits.
     """
     folder = Path(path).expanduser()
-    read_config(folder, ("model*.safetensors",), " (model*.safetensors)")
+    if problem := not_causal(read_config(folder, ("model*.safetensors",), " (model*.safetensors)")):
+        raise FatalError(f"{folder}: {problem}")
     if precision not in (known := ("auto", *PRECISIONS, *BITS)):
         raise FatalError(f"precision: {precision!r} is none of {', '.join(known)}")
     mx, utils = _libraries()

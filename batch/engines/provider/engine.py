@@ -117,8 +117,9 @@ class ProviderEngine:
         wake = asyncio.Event()
         if self.settings.lane == "now":
             self._begin_rescue(ledger, wake)
-        async for response in looks.at_all():
-            yield response
+        async for responses in looks.at_all():
+            for response in responses:
+                yield response
         if looks.given_up:
             raise FatalError(f"{looks.given_up} was cancelled; what has no answer is handed over again on resuming")
         inbox = Inbox(items, wake)
@@ -127,13 +128,13 @@ class ProviderEngine:
                 wake.clear()
                 for refused in await orders.fill(inbox, self._rescuing):
                     yield refused
-                for answered in self._rescuing.take() if self._rescuing is not None else ():
+                for answered in self._rescued():
                     yield answered
-                if self._is_late(ledger) and not desk.stopping:
+                if self._is_late(ledger):
                     self._begin_rescue(ledger, wake)
-                cancel = self._rescuing is not None and self.settings.lane == "auto"
-                async for response in looks.at_due(cancel=cancel):
-                    yield response
+                async for responses in looks.at_due(cancel=self._rescues_late):
+                    for response in responses:
+                        yield response
                 if self._is_over(inbox, ledger, orders):
                     return
                 with suppress(TimeoutError):
@@ -141,10 +142,20 @@ class ProviderEngine:
         finally:
             await inbox.stop()
             orders.drop()
-            rescuing, self._rescuing = self._rescuing, None
-            if rescuing is not None:
-                await rescuing.stop()
-                await rescuing.close()
+            await self._end_rescue()
+
+    @property
+    def _rescues_late(self) -> bool:
+        return self._rescuing is not None and self.settings.lane == "auto"
+
+    async def _end_rescue(self) -> None:
+        rescuing, self._rescuing = self._rescuing, None
+        if rescuing is not None:
+            await rescuing.stop()
+            await rescuing.close()
+
+    def _rescued(self) -> list[BatchResponse[Answer]]:
+        return self._rescuing.take() if self._rescuing is not None else []
 
     def _is_over(self, inbox: Inbox, ledger: Ledger, orders: Orders) -> bool:
         desk = ledger.desk
@@ -181,6 +192,8 @@ class ProviderEngine:
     def _is_late(self, ledger: Ledger) -> bool:
         settings = self.settings
         if settings.lane != "auto" or settings.deadline is None or self._rescuing is not None or ledger.began is None:
+            return False
+        if ledger.desk.stopping:
             return False
         return self._clock() >= ledger.began + settings.deadline - min(3600.0, settings.deadline / 4)
 

@@ -10,7 +10,7 @@ from batch.engines.provider.base import Found, Lookup, Remote, Result
 from batch.engines.provider.faults import Lost, Refused
 from batch.engines.provider.ledger import Ledger, Line, Watched
 from batch.engines.provider.orders import CREATING, Orders
-from batch.engines.provider.reading import Costs, Reading, response_of
+from batch.engines.provider.reading import Costs, Reading
 from batch.errors import ErrorClass, FatalError
 from batch.items import Answer, BatchResponse
 
@@ -21,6 +21,8 @@ UNREADABLE_LOOKS = 3  # the same at results of which lines cannot be read
 # Words of a batch refused for want of room; one refused for want of money says none of them.
 NO_ROOM = ("token_limit", "enqueued", "rate_limit", "rate limit", "too many", "resource_exhausted")
 
+Responses = list[BatchResponse[Answer]]  # by the chunk: each generator on the way costs its turn
+
 
 class Looks:
     """What this process sees of the batches in a ledger."""
@@ -30,23 +32,23 @@ class Looks:
         self.given_up = ""  # a batch that a person has cancelled
         self._line, self._ledger, self._orders = line, ledger, orders
 
-    async def at_all(self) -> AsyncIterator[BatchResponse[Answer]]:
+    async def at_all(self) -> AsyncIterator[Responses]:
         """Look at every batch once."""
         for watched in self._ledger:
-            async for response in self._look(watched):
-                yield response
+            async for responses in self._look(watched):
+                yield responses
 
-    async def at_due(self, *, cancel: bool) -> AsyncIterator[BatchResponse[Answer]]:
+    async def at_due(self, *, cancel: bool) -> AsyncIterator[Responses]:
         """Look at those whose time has come; `cancel` them first, so that the rest of them can be asked elsewhere."""
         for watched in self._ledger:
             if watched.unclear or watched.due > time.monotonic() or self._ledger.desk.stopping:
                 continue
             if cancel:
                 await self._cancel(watched)
-            async for response in self._look(watched):
-                yield response
+            async for responses in self._look(watched):
+                yield responses
 
-    async def _look(self, watched: Watched) -> AsyncIterator[BatchResponse[Answer]]:
+    async def _look(self, watched: Watched) -> AsyncIterator[Responses]:
         self._ledger.later(watched)
         try:
             if watched.remote_id is None and not await self._adopted(watched):
@@ -64,8 +66,8 @@ class Looks:
         if not remote.over:
             await self._ledger.note_state(watched, remote)
             return
-        async for response in self._read(watched, remote):
-            yield response
+        async for responses in self._read(watched, remote):
+            yield responses
 
     async def _refused(self, watched: Watched, refusal: Refused) -> None:
         if refusal.error.status in (404, 410):
@@ -104,7 +106,7 @@ class Looks:
             await ledger.ask(watched, f"its order was not answered; it may be {names}", maybe=list(found.maybe))
         return False
 
-    async def _read(self, watched: Watched, remote: Remote) -> AsyncIterator[BatchResponse[Answer]]:
+    async def _read(self, watched: Watched, remote: Remote) -> AsyncIterator[Responses]:
         """Every answer of a batch that is over; then it is settled."""
         ledger = self._ledger
         if not (remote.results or remote.inline) and not remote.untried:
@@ -116,10 +118,7 @@ class Looks:
         try:
             results = self._line.page.results(remote)
             while chunk := await self._line.call(lambda page: _some(results)):
-                for result in chunk:
-                    item_id = reading.place(result)
-                    if item_id is not None and (result.reply or result.failure):
-                        yield response_of(item_id, result, self._line.settings, costs)
+                yield reading.responses(chunk, self._line.settings, costs)
         except Lost as lost:
             watched.word = str(lost)  # what was read is kept; the rest is read at the next look
             return

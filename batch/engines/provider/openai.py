@@ -196,17 +196,17 @@ class OpenAIPage:
 def openai_result(line: str | bytes | Mapping[str, Any], wire: ChatWire, where: str) -> Result:
     """One line of results in OpenAI's shape; what cannot be read has no `custom_id`."""
     try:
-        data = line if isinstance(line, Mapping) else orjson.loads(line)
+        data = orjson.loads(line) if isinstance(line, bytes | str) else line
     except orjson.JSONDecodeError:
         return Result("", failure=Failure(ErrorClass.PERMANENT, "a result line that is no JSON"))
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         return Result("", failure=Failure(ErrorClass.PERMANENT, "a result line that is no object"))
     custom_id = str(data.get("custom_id") or "")
     response, error = data.get("response"), data.get("error")
-    if isinstance(response, Mapping):
+    if isinstance(response, dict):
         status = _int(response.get("status_code"))
         body = response.get("body")
-        if status is not None and 200 <= status < 300 and isinstance(body, Mapping):
+        if status is not None and 200 <= status < 300 and isinstance(body, dict):
             try:
                 return Result(custom_id, wire.read(body))
             except WireError as problem:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batch.engines.provider.base import Result, Settings
-from batch.engines.provider.shard import position_of
 from batch.errors import Cause, ErrorClass, Failure
 from batch.items import Answer, BatchResponse, ItemId
 
@@ -22,15 +21,17 @@ class Reading:
         self.strangers = 0  # unreadable ones too
         self.unreadable = 0  # lines that are none
         self.duplicates = 0
-        self._key, self._ids = key, ids
+        self._start, self._ids = f"{key}-", ids
         self._places = bytearray(len(ids))
 
     def place(self, result: Result) -> ItemId | None:
         """The item of a result; None of a second one, and of one to nothing that was asked."""
-        position = position_of(result.custom_id, self._key, len(self._ids))
-        if position is None:
+        name, start = result.custom_id, self._start
+        tail = name[len(start) :] if name.startswith(start) else ""
+        position = int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 10 else -1
+        if not 0 <= position < len(self._ids) or (tail[0] == "0" and len(tail) > 1):
             self.strangers += 1
-            self.unreadable += not result.custom_id and result.failure is not None
+            self.unreadable += not name and result.failure is not None
             return None
         if self._places[position]:
             self.duplicates += 1
@@ -41,6 +42,15 @@ class Reading:
         else:
             self.seen += 1
         return self._ids[position]
+
+    def responses(self, results: Sequence[Result], settings: Settings, costs: Costs) -> list[BatchResponse[Answer]]:
+        """What became of the items of these results."""
+        found = []
+        for result in results:
+            item_id = self.place(result)
+            if item_id is not None and (result.reply or result.failure):
+                found.append(response_of(item_id, result, settings, costs))
+        return found
 
     @property
     def missing(self) -> int:
@@ -66,7 +76,7 @@ def response_of(item_id: ItemId, result: Result, settings: Settings, costs: Cost
         if key not in costs:
             costs[key] = price.cost(usage, batch=True)
         cost = costs[key]
-    extra: dict[str, Any] = dict(reply.extra)
+    extra: dict[str, Any] = reply.extra
     if reply.finish:
         extra["finish_reason"] = reply.finish
     if reply.reasoning:

@@ -16,9 +16,11 @@ from batch.errors import BatchError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions, build_options
 
-LANGUAGE = 1  # what driver and actors say to each other; one more with every change
+LANGUAGE = 2  # what driver and actors say to each other; one more with every change
+NAMESPACE = "ai-router"  # in which actors have their names
 EXCHANGE_SECONDS = 0.1  # how long answers are gathered before they are sent
 PARTIALS = 16  # texts so far that are sent along
+LEAVING_SECONDS = 2.0  # between two looks at whether its node is to go
 
 Handed = tuple[ItemId, str, Mapping[str, Any] | None, int]  # id, text, extra, priority
 
@@ -28,6 +30,10 @@ class Actor:
 
     def __init__(self) -> None:
         self._core: LocalCore | None = None
+        self._model = ""
+        self._held: set[ItemId] = set()
+        self._done = 0
+        self._looked_at, self._leaves = 0.0, False
 
     def open(self, load: Mapping[str, Any], language: int, shipped: Any = None) -> dict[str, Any]:
         """Load the model. What cannot be is `fatal`, one sentence, and never an exception: it says on which node."""
@@ -36,12 +42,15 @@ class Actor:
             return {**said, "fatal": "it has another version of ai-router; install the same one on every node"}
         try:
             model = dict(load["model"])
+            self._model = str(model.get("hub") or model.get("path") or load["engine"])
+            if (hub := model.pop("hub", None)) and not shipped:
+                model["path"] = str(shipping.from_hub(str(hub)))
             for key in shipping.PLACES:
                 if shipped is not None and key in shipped:
                     model[key] = str(shipping.unpack(shipped[key]))
                 elif (path := model.get(key)) and not os.path.exists(path):
-                    hint = "put it on a path that every node has, or send it along with --ship-model"
-                    return {**said, "fatal": f"the model's path {path} is not there; {hint}"}
+                    hint = "put it on a path that every node has, name it as of the hub (hub: ORG/MODEL), or send it"
+                    return {**said, "fatal": f"the model's path {path} is not there; {hint} along with --ship-model"}
             sampling = build_options(SamplingOptions, load["sampling"])
             self._core = find_core(load["engine"])(model, sampling, load["max_batch"])
         except BatchError as error:
@@ -52,22 +61,50 @@ class Actor:
 
     def exchange(
         self, handed: Sequence[Handed], cancelled: Sequence[ItemId] = ()
-    ) -> tuple[list[BatchResponse[Answer]], dict[ItemId, str]]:
-        """Take items in; after a moment, what is answered by then, and some texts so far."""
+    ) -> tuple[list[BatchResponse[Answer]], dict[ItemId, str], bool]:
+        """Take items in; after a moment, what is answered by then, some texts so far, and whether its node is to go."""
         core = self._core
         assert core is not None
         for item_id in cancelled:
             core.cancel(item_id)
+            self._held.discard(item_id)
         for item_id, text, extra, priority in handed:
             core.submit(BatchItem(item_id, Request(text, extra), priority))
+            self._held.add(item_id)
         done: list[BatchResponse[Answer]] = []
         until = time.monotonic() + EXCHANGE_SECONDS
         while core.busy and time.monotonic() < until:
             done += core.step()
+        self._held.difference_update(response.id for response in done)
+        self._done += len(done)
         partials = dict(list(core.partial_texts().items())[:PARTIALS]) if core.busy else {}
-        return done, partials
+        return done, partials, self._is_to_leave()
+
+    def said(self) -> dict[str, Any]:
+        """What it is doing, for whoever asks of the cluster."""
+        state = "loading" if self._core is None else "leaving" if self._leaves else "ready"
+        return {
+            "model": self._model, "state": state, "pid": os.getpid(), "node_id": _node_id(),
+            "held": len(self._held), "done": self._done,
+        }  # fmt: skip
+
+    def _is_to_leave(self) -> bool:
+        """Whether its node was told to go. The node knows it, a driver that is a client of the cluster does not."""
+        now = time.monotonic()
+        if now - self._looked_at > LEAVING_SECONDS:
+            self._looked_at = now
+            self._leaves = self._leaves or _node_id() in _draining()
+        return self._leaves
 
 
 def _node_id() -> str:
     ray = importlib.import_module("ray")
     return str(ray.get_runtime_context().get_node_id())
+
+
+def _draining() -> set[str]:
+    """The nodes that have been told to go; none where this Ray cannot say."""
+    try:
+        return set(importlib.import_module("ray._private.state").state.get_draining_nodes())
+    except Exception:  # not part of Ray's public interface: it may be absent or renamed
+        return set()

@@ -6,17 +6,24 @@ import importlib
 import os
 import platform
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch.engines.local import notices
 from batch.engines.local.process import worker_env
 from batch.errors import FatalError, MissingExtraError
 
 CONNECT_SECONDS = 5.0
+AGAIN_SECONDS = 2.0  # between two tries to reach one that is awaited
 GIB = 2**30
 _TO_NODES = ("PYTHONPATH", "PYTHONUTF8", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM", "TRANSFORMERS_VERBOSITY")
+
+
+class ElsewhereError(FatalError):
+    """What stands there is no cluster for us, and waiting would change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +55,27 @@ def ray_module() -> Any:
         raise MissingExtraError("cluster", "A cluster") from None
 
 
-def connect(address: str, *, store_bytes: int | None = None, cpus: int | None = None) -> Any:
+def connect(address: str, *, store_bytes: int | None = None, cpus: int | None = None, patience: float = 0.0) -> Any:
     """Ray, connected: `local` starts a cluster of this machine alone, `auto` finds one that runs here, else an address.
 
-    Raises FatalError with one sentence where it cannot be reached, or is of another version of Python or Ray.
+    Raises FatalError with one sentence where it cannot be reached for `patience` seconds, or is of another version of
+    Python or Ray.
     """
     ray = ray_module()
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return _connect(ray, address, store_bytes, cpus)
+        except ElsewhereError:
+            raise
+        except FatalError:
+            if time.monotonic() > until:
+                raise
+            notices.say(f"the cluster's head is gone; waiting for it for {patience / 60:.0f} minutes at most")
+            time.sleep(AGAIN_SECONDS)
+
+
+def _connect(ray: Any, address: str, store_bytes: int | None, cpus: int | None) -> Any:
     _knock(address)
     env = worker_env(None)
     options: dict[str, Any] = {
@@ -66,7 +88,7 @@ def connect(address: str, *, store_bytes: int | None = None, cpus: int | None = 
     try:
         ray.init(address, **options)
     except Exception as error:  # Ray raises whatever its parts do
-        raise FatalError(_why(address, error, str(ray.__version__))) from error
+        raise _why(address, error, str(ray.__version__)) from error
     return ray
 
 
@@ -76,25 +98,26 @@ def _knock(address: str) -> None:
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise FatalError(f"--cluster: {address} is no cluster; say auto, local, HOST:PORT or ray://HOST:10001")
+        raise ElsewhereError(f"--cluster: {address} is no cluster; say auto, local, HOST:PORT or ray://HOST:10001")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise FatalError(f"there is no cluster at {address}: {error.strerror or error}") from None
 
 
-def _why(address: str, error: Exception, version: str) -> str:
+def _why(address: str, error: Exception, version: str) -> FatalError:
     text = " ".join(str(error).split())
     lowered = text.lower()
-    if "version" in lowered and ("python" in lowered or "ray" in lowered) and "mismatch" in lowered:
+    other = "mismatch" in lowered or "incompatible" in lowered
+    if other and "version" in lowered and ("python" in lowered or "ray" in lowered):
         here = f"Ray {version} and Python {platform.python_version()}"
-        return f"the cluster at {address} is of another version than here ({here}): {text[:400]}"
+        return ElsewhereError(f"the cluster at {address} is of another version than here ({here}): {text[:400]}")
     if isinstance(error, ConnectionError) and address == "auto":
-        return "no cluster runs on this machine; start one with: ray start --head"
+        return FatalError("no cluster runs on this machine; start one with: ray start --head")
     hint = ""
     if isinstance(error, ConnectionError) or "auth" in lowered:
         hint = "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
-    return f"the cluster at {address} cannot be used: {type(error).__name__}: {text[:400]}{hint}"
+    return FatalError(f"the cluster at {address} cannot be used: {type(error).__name__}: {text[:400]}{hint}")
 
 
 def nodes(ray: Any) -> list[Node]:

@@ -7,6 +7,7 @@ any engine: an item is given out again by the next driver unless its answer was 
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,24 +15,32 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.local import notices
-from batch.engines.ray import cluster, shipping
-from batch.engines.ray.actor import LANGUAGE, Actor
-from batch.engines.ray.crew import ALONE, CALLS, SUSPECT, Held, Member, Queue
-from batch.errors import ErrorClass, Failure, FatalError
+from batch.engines.ray import cluster, losses, shipping
+from batch.engines.ray.actor import LANGUAGE, NAMESPACE, Actor
+from batch.engines.ray.crew import ALONE, CALLS, SUSPECT, Member, Queue
+from batch.engines.ray.losses import CRASHED, FULL, UNSEEN
+from batch.errors import FatalError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions, options_dict
 
 WAIT_SECONDS = 0.05  # for an actor to have something to say
 LOOK_SECONDS = 1.0  # between two looks at nodes, and two reports
 STORE_BYTES = 80_000_000  # of a cluster that is started here: answers seldom go through it
+GATHER_SECONDS = 120.0  # for all actors that have a place to load; from then on one is enough to begin
 IN_A_ROW = 6  # actors that may die without an answer in between
+FULL_SECONDS = 300.0  # for which the object store may have no room
+AGAIN_SECONDS = 600.0  # for which a driver that follows another one waits for the cluster's head
 
 
 class RayCore:
     """Actors on a cluster, as one core. `about` has a line for each of them, and for each node."""
 
-    def __init__(self, ray: Any, load: Mapping[str, Any], asked: Mapping[str, float], count: int, shipped: Any) -> None:
+    def __init__(
+        self, ray: Any, load: Mapping[str, Any], asked: Mapping[str, float], resources: Mapping[str, Any], shipped: Any
+    ) -> None:
         self._ray, self._load, self._asked, self._shipped = ray, load, asked, shipped
+        self._most, self._scales = int(resources.get("actors") or 0), bool(resources.get("autoscale"))
+        self._name = secrets.token_hex(4)
         self._queue = Queue()
         self._members: list[Member] = []
         self._calls: dict[Any, tuple[Member, bool]] = {}  # reference -> whose, and whether it is the loading
@@ -39,11 +48,12 @@ class RayCore:
         self._deaths: Counter[str] = Counter()
         self._in_a_row = self._duplicates = self._number = 0
         self._notes: list[str] = []
-        self._count = count
         self._looked_at = 0.0
+        self._full_since: float | None = None
+        self._full_at = 0.0
         self._model: Mapping[str, Any] = {}
         self.about: Mapping[str, Any] = {}
-        for _ in range(count):
+        for _ in range(self._most or max(1, cluster.fitting(asked, cluster.nodes(ray)))):
             self._hire()
 
     # -- as a core ----------------------------------------------------------------------------------------------------
@@ -97,8 +107,11 @@ class RayCore:
     def gather(self) -> None:
         """Wait until every actor that has a place is loaded; FatalError with the first one's reason that cannot be."""
         there = cluster.nodes(self._ray)
-        placed = max(1, min(self._count, cluster.fitting(self._asked, there)))
+        placed = max(1, min(len(self._members), cluster.fitting(self._asked, there)))
+        until = time.monotonic() + GATHER_SECONDS
         while (ready := sum(member.state == "ready" for member in self._members)) < placed:
+            if ready and time.monotonic() > until:  # others have the places, or load for longer
+                break
             waiting = f"starting actors ({ready}/{placed})"
             notices.say(waiting if cluster.fitting(self._asked, there) else f"{waiting}, waiting for a node")
             self._hear(1.0, starting=True)
@@ -112,6 +125,7 @@ class RayCore:
             .options(
                 num_cpus=asked.pop("CPU", 0), num_gpus=asked.pop("GPU", 0), memory=memory and int(memory),
                 resources=asked or None, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD",
+                name=f"{self._name}-{self._number + 1}", namespace=NAMESPACE,
             )
             .remote()
         )  # fmt: skip
@@ -122,19 +136,27 @@ class RayCore:
 
     def _hand(self, member: Member) -> None:
         """Keep an actor at work: two calls under way while it holds something."""
-        if member.state == "starting" or member.calls >= CALLS:
+        if member.state == "starting" or member.calls >= (CALLS if member.state != "unseen" else 1):
             return
-        taken = self._queue.take(member) if member.state == "ready" else []
-        if not taken and not member.held and not member.cancelled:
+        full = self._full_since is not None and time.monotonic() - self._full_at < LOOK_SECONDS
+        taken = self._queue.take(member) if member.state == "ready" and not full else []
+        if not taken and not member.held and not member.cancelled and member.state != "unseen":
             return
         handed = [(h.item.id, h.item.data.text, h.item.data.extra, h.item.priority) for h in taken]
         cancelled, member.cancelled = member.cancelled, []
-        member.held.update((held.item.id, held) for held in taken)
         try:
             reference = member.handle.exchange.remote(handed, cancelled)
-        except Exception as error:  # the object store is full, or the actor is gone already
-            self._lost(member, error)
+        except Exception as error:
+            self._queue.back(taken)
+            member.cancelled = cancelled
+            if losses.is_full(error):
+                self._no_room(member, len(taken), error)
+            else:  # the actor is gone already
+                self._lost(member, error)
             return
+        if taken:
+            self._full_since = None
+        member.held.update((held.item.id, held) for held in taken)
         member.calls += 1
         self._calls[reference] = (member, False)
 
@@ -171,7 +193,9 @@ class RayCore:
         member.room, member.state = int(said["room"]), "ready"
         self._model = self._model or said["about"]
 
-    def _took(self, member: Member, done: Sequence[BatchResponse[Answer]], partials: Mapping[ItemId, str]) -> None:
+    def _took(
+        self, member: Member, done: Sequence[BatchResponse[Answer]], partials: Mapping[ItemId, str], leaves: bool
+    ) -> None:
         member.calls -= 1
         fresh = [response for response in done if member.held.pop(response.id, None) is not None]
         self._duplicates += len(done) - len(fresh)
@@ -180,28 +204,83 @@ class RayCore:
         if fresh:
             self._in_a_row = 0
         self._finished += fresh
+        if member.state == "unseen":
+            self._is_back(member)
+        if leaves and member.state == "ready":
+            self._take_back(member)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------------
 
     def _lost(self, member: Member, error: Exception) -> None:
         """An actor is of no use any more: what it held runs again, and another one is hired."""
-        why = _why_dead(error)
+        why = losses.why_lost(error)
+        if why == UNSEEN and member.state != "starting":
+            self._out_of_reach(member)
+            return
+        replaced = member.state == "unseen"
+        self._deaths[UNSEEN] -= replaced
         self._deaths[why] += 1
-        alone, again = len(member.held) == 1, []
-        for held in member.held.values():
-            if why == "crashed":
-                held.deaths += 1
-                held.alone += alone and held.deaths > SUSPECT
-            if held.alone >= ALONE:
-                self._finished.append(_given_up(held, error))
-            else:
-                again.append(held)
-        self._queue.back(again)
+        if why == CRASHED:
+            self._blame(member, error)
+        self._queue.back(member.held.values())
         self._dismiss(member)
-        self._in_a_row += why == "crashed"
+        self._in_a_row += why in (CRASHED, FULL)
         if self._in_a_row > IN_A_ROW:
-            raise FatalError(f"{self._in_a_row} actors died in a row without an answer; the last: {_text(error)}")
-        self._hire()
+            text = losses.text_of(error)
+            raise FatalError(f"{self._in_a_row} actors died in a row without an answer; the last: {text}")
+        if not replaced:
+            self._hire()
+
+    def _blame(self, member: Member, error: Exception) -> None:
+        """It died while it had these: each is more suspect, and given up once it was that alone, and again."""
+        had = [*member.held.values(), *member.blamed]
+        for held in had:
+            held.deaths += 1
+            held.alone += len(had) == 1 and held.deaths > SUSPECT
+            if held.alone < ALONE:
+                continue
+            here = member.held.pop(held.item.id, None) is not None
+            if here or self._queue.remove(held.item.id):  # else it is with another actor by now, or answered
+                self._finished.append(losses.given_up(held, error))
+
+    def _out_of_reach(self, member: Member) -> None:
+        """It may be dead, which Ray finds out in a while: what it held runs elsewhere, and it is asked again."""
+        if member.state != "unseen":
+            self._deaths[UNSEEN] += 1
+            member.blamed = list(member.held.values())
+            self._take_back(member)
+            self._hire()
+        member.state = "unseen"
+        self._calls = {reference: call for reference, call in self._calls.items() if call[0] is not member}
+        member.calls = 0
+
+    def _is_back(self, member: Member) -> None:
+        """It was only out of reach; who was hired for it and has no place yet is not needed."""
+        member.state, member.blamed = "ready", []
+        self._deaths[UNSEEN] -= 1
+        spare = next((other for other in reversed(self._members) if other.state == "starting"), None)
+        if spare is not None:
+            self._dismiss(spare)
+
+    def _take_back(self, member: Member) -> None:
+        """What it holds is for others; should it go on all the same, its answers count for nothing."""
+        member.state = "leaving"
+        member.cancelled += member.held
+        self._queue.back(member.held.values())
+        member.held.clear()
+
+    def _no_room(self, member: Member, count: int, error: Exception) -> None:
+        """The object store is full: a smaller helping, in a while. Raises FatalError where it stays so."""
+        now = time.monotonic()
+        self._full_at = now
+        self._full_since = self._full_since or now
+        member.most = max(1, count // 2)
+        notices.say("the cluster's object store is full; waiting for room")
+        if now - self._full_since > FULL_SECONDS:
+            raise FatalError(
+                f"the cluster's object store has had no room for {FULL_SECONDS / 60:.0f} minutes, nor the disk behind "
+                f"it ({losses.text_of(error)}); start its nodes with a larger --object-store-memory"
+            )
 
     def _dismiss(self, member: Member) -> None:
         member.held.clear()
@@ -210,71 +289,49 @@ class RayCore:
         self._ray.kill(member.handle)
 
     def _look(self) -> None:
-        """Now and then: which nodes there are, which are about to go, and a report."""
+        """Now and then: which nodes there are, which actors go or may come, and a report."""
         now = time.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        leaving = _draining(self._ray)
-        for member in self._members:
-            if member.state == "ready" and member.node_id in leaving:
-                member.state = "leaving"
-                member.cancelled += member.held
-                self._queue.back(member.held.values())
-                member.held.clear()
         for member in [m for m in self._members if m.state == "leaving" and not m.calls and not m.cancelled]:
             self._deaths["drained"] += 1
             self._dismiss(member)
             self._hire()
-        self._report(cluster.nodes(self._ray))
+        there = cluster.nodes(self._ray)
+        self._grow(there)
+        self._report(there)
+
+    def _grow(self, there: Sequence[cluster.Node]) -> None:
+        """Hire for nodes that have come, and for one that is not there yet where the cluster adds some by itself."""
+        if self._most:  # all that are wanted wait already for a node, which is what the autoscaler acts on
+            return
+        wanted = cluster.fitting(self._asked, there)
+        if self._scales and self._queue and not any(member.state == "starting" for member in self._members):
+            wanted = max(wanted, len(self._members) + 1)
+        for _ in range(wanted - sum(member.state != "unseen" for member in self._members)):
+            self._hire()
 
     def _report(self, there: Sequence[cluster.Node]) -> None:
         ready = [member for member in self._members if member.state == "ready"]
+        died = {why: count for why, count in self._deaths.items() if count > 0}
         self.about = {
             **self._model,
             "cluster": {
                 "nodes": [node.text for node in there],
                 "actors": [member.said() for member in self._members],
-                "died": dict(self._deaths),
+                "died": died,
                 "duplicates": self._duplicates,
             },
             "notes": [*self._model.get("notes", ()), *self._notes],
         }
         parts = [f"{len(there)} node{'s' if len(there) != 1 else ''}", f"{len(ready)} of {len(self._members)} actors"]
         parts.append(f"{sum(member.rate for member in ready):.1f} items/s")
-        if self._deaths:
-            parts.append("lost: " + ", ".join(f"{count} {why}" for why, count in self._deaths.items()))
+        if died:
+            parts.append("lost: " + ", ".join(f"{count} {why}" for why, count in died.items()))
         if not ready:
             parts.append("waiting for a node")
         notices.say(" · ".join(parts))
-
-
-def _why_dead(error: Exception) -> str:
-    text = str(error).lower()
-    if "node" in text and any(word in text for word in ("node died", "node has died", "node is dead", "node was")):
-        return "with its node"
-    if "ray.kill" in text:
-        return "killed"
-    return "crashed"
-
-
-def _text(error: Exception) -> str:
-    """The last line of what Ray says, which is the reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
-
-
-def _given_up(held: Held, error: Exception) -> BatchResponse[Answer]:
-    message = f"{held.deaths} actors died while answering this prompt, the last with nothing else: {_text(error)}"
-    return BatchResponse(held.item.id, None, error=Failure(ErrorClass.EXHAUSTED, message))
-
-
-def _draining(ray: Any) -> set[str]:
-    """The nodes that have been told to go; none where this Ray cannot say, as through a client."""
-    try:
-        return set(ray._private.state.state.get_draining_nodes())
-    except Exception:  # not part of Ray's public interface: it may be absent, renamed, or not connected
-        return set()
 
 
 def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int | None) -> RayCore:
@@ -285,22 +342,35 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     model = dict(spec["model"])
     place, resources = model.get("path"), spec.get("resources") or {}
     store = STORE_BYTES + (3 * cluster.weight_bytes(Path(place)) if spec.get("ship") and place else 0)
-    ray = cluster.connect(spec["cluster"], store_bytes=store, cpus=spec.get("local_cpus"))
+    patience = AGAIN_SECONDS if spec.get("again") else 0.0
+    ray = cluster.connect(spec["cluster"], store_bytes=store, cpus=spec.get("local_cpus"), patience=patience)
     try:
         there = cluster.nodes(ray)
         asked = cluster.demand(resources, there)
         if not resources.get("autoscale"):
             cluster.check_fits(asked, there, Path(place) if place else None)
         there_too = {key: Path(model[key]) for key in shipping.PLACES if model.get(key)}
-        shipped = ray.put({key: shipping.pack(path) for key, path in there_too.items()}) if spec.get("ship") else None
+        shipped = _put(ray, there_too) if spec.get("ship") else None
         load = {
             "engine": spec["engine"], "model": model, "sampling": options_dict(sampling),
             "max_batch": max_batch,
         }  # fmt: skip
-        count = int(resources.get("actors") or max(1, cluster.fitting(asked, there)))
-        core = RayCore(ray, load, asked, count, shipped)
+        core = RayCore(ray, load, asked, resources, shipped)
         core.gather()
         return core
     except BaseException:
         ray.shutdown()
         raise
+
+
+def _put(ray: Any, places: Mapping[str, Path]) -> Any:
+    """The model's folders in the object store. Raises FatalError where they find no room."""
+    packed = {key: shipping.pack(path) for key, path in places.items()}
+    try:
+        return ray.put(packed)
+    except Exception as error:
+        if not losses.is_full(error):
+            raise
+        size = sum(len(data) for _, data in packed.values()) / cluster.GIB
+        hint = "put it on a path that every node has, or start them with a larger --object-store-memory"
+        raise FatalError(f"the model ({size:.1f} GiB) finds no room in the cluster's object store; {hint}") from None

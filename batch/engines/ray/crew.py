@@ -16,6 +16,7 @@ SUSPECT = 2  # actors that died over an item, after which it runs alone, so that
 ALONE = 2  # actors that may die while they have an item alone
 CALLS = 2  # exchanges under way: while one is on the network the other computes
 RATE_SECONDS = 5.0
+SHOWN = 100  # characters of the prompt that an actor has had the longest
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +30,11 @@ class Held:
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One actor. `state` is starting, ready or leaving (its node is about to go)."""
+    """One actor. `state` is starting, ready, leaving (its node is about to go) or unseen (it may be dead).
+
+    `blamed` is what one that is unseen held, which runs elsewhere by now: the reason is not known yet. `most` is how
+    many items it is handed at once.
+    """
 
     number: int
     handle: Any
@@ -37,6 +42,8 @@ class Member:
     node: str = ""
     node_id: str = ""
     room: int = 0
+    most: int = MOST_HELD
+    blamed: list[Held] = field(default_factory=list)
     held: dict[ItemId, Held] = field(default_factory=dict)
     calls: int = 0
     done: int = 0
@@ -63,7 +70,7 @@ class Member:
     @property
     def target(self) -> int:
         """How many items it should hold: what its engine runs at once, and a little ahead where that goes fast."""
-        return max(self.room, min(int(self.rate * AHEAD_SECONDS), MOST_HELD))
+        return min(max(self.room, min(int(self.rate * AHEAD_SECONDS), MOST_HELD)), self.most)
 
     @property
     def alone(self) -> bool:
@@ -72,9 +79,10 @@ class Member:
 
     def said(self) -> dict[str, Any]:
         """Its line for display, JSON."""
+        oldest = next(iter(self.held.values()), None)
         return {
             "actor": self.number, "node": self.node, "state": self.state, "held": len(self.held), "done": self.done,
-            "items_per_second": round(self.rate, 2),
+            "items_per_second": round(self.rate, 2), "on": "" if oldest is None else oldest.item.data.text[:SHOWN],
         }  # fmt: skip
 
 

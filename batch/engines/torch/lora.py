@@ -23,7 +23,7 @@ def merge_adapter(model: Any, folder: Path) -> str:
         if ROWS in parts:
             _replace_rows(target, module, parts[ROWS])
         else:
-            ranks.add(_merge(target, module, parts))
+            ranks.add(_merge(target, module, parts, begun=f"{module}.weight" not in tensors.whole))
     _check_saved(target, tensors)
     kind = "DoRA" if settings.method == "dora" else "LoRA"
     pairs = sum(ROWS not in parts for parts in tensors.modules.values())
@@ -141,8 +141,12 @@ def _replace_rows(target: _Target, module: str, rows: Any) -> None:
     weight.data[indices] = rows.to(weight.dtype).to(weight.device)
 
 
-def _merge(target: _Target, name: str, parts: dict[str, Any]) -> int:
-    """Merge the parts of one module; its rank."""
+def _merge(target: _Target, name: str, parts: dict[str, Any], *, begun: bool) -> int:
+    """Merge the parts of one module; its rank.
+
+    begun: whether the matrix is the model's, out of which PiSSA's and OLoRA's beginning is still to be taken, and not
+    one that came with the adapter, as PEFT saves heads and embeddings: from that it was taken in training.
+    """
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -164,7 +168,8 @@ def _merge(target: _Target, name: str, parts: dict[str, Any]) -> int:
     if target.settings.init:
         if target.settings.init == "olora" and turned:
             raise FatalError(f"{target.folder}: the adapter was begun by OLoRA over {name}, whose kind PEFT refuses")
-        matrix = matrix - beginning(matrix, rank, scale, target.settings.init)
+        if begun:
+            matrix = matrix - beginning(matrix, rank, scale, target.settings.init)
     matrix = matrix + scale * (up.to(matrix.device) @ down.to(matrix.device))
     if "magnitude" in parts:
         magnitude = parts["magnitude"].float().to(matrix.device).flatten()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from batch.engines.torch.generated import check_generated
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.single import reset_rope, rope_border
 from batch.engines.torch.text import Detokenizer
@@ -21,6 +22,7 @@ STEPS = 4
 REAL_STEPS = 24  # of a real text, one after the other
 MOST_DIVERGENCE = 0.02  # nats, the mean over these steps: where rounding alone may take two ways of summing
 LEAST_AGREEMENT = 0.9  # of the likeliest tokens there
+OTHERWISE = 0.1  # nats: so far apart are logits of another question, and not of other rounding
 # Of a config: beyond so many tokens a layer computes otherwise.
 WINDOWS = (
     *("sliding_window", "attention_window_size", "window_size", "attention_chunk_size"),
@@ -56,6 +58,17 @@ class Trial:
         if not float((again - self._long_logits).abs().max()) <= 1e-4 * scale + 1e-6:
             name = type(model).__name__
             raise FatalError(f"{name} cannot be run: its state of one prompt reaches the next, or it is not a number")
+
+    def check_generate(self, tolerance: float) -> None:
+        """Raise FatalError where transformers' `generate` asks the model otherwise than a plain pass does."""
+
+        def near(exact: torch.Tensor, found: torch.Tensor) -> bool:
+            apart = float((found - exact).abs().max())
+            if apart <= tolerance * max(float(exact.abs().max()), 1e-9):
+                return True
+            return tolerance >= ROUNDED and divergence(exact, found) <= OTHERWISE
+
+        check_generated(self._model, self._short, SHORT, self._short_logits, near)
 
     def agrees(self, runner: Runner, tolerance: float) -> bool:
         """Whether rows of different lengths, one joining late, one coming again, give the logits they give alone.

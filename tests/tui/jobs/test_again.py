@@ -172,3 +172,22 @@ async def test_names_tags_and_the_trash(workspace: Workspace, path: Path) -> Non
         await pilot.press("U")
         await until(pilot, lambda: table.count == 2)
         assert read_about(path).name == "first try" and texts(second) == ["z"]
+
+
+async def test_what_was_answered_wrongly_runs_again(workspace: Workspace) -> None:
+    rows = [("a", "x", "x", None), ("b", "y", "z", None), ("c", "y", None, "noun"), ("d", "w", " v", None)]
+    path = make_dataset_job(workspace.checkpoints, rows, job_id="dddddddd")
+    assert ids_of(path, "wrong") == [1, 3]
+    app = RouterApp(workspace)
+    async with app.run_test(size=(110, 30)) as pilot:
+        app.go("results", path)
+        await on_screen(pilot, ResultsScreen)
+        await until(pilot, lambda: "done 3" in shown(app))
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog) and "Wrong" in shown(app))
+        await pilot.press("w")
+        screen = await on_screen(pilot, ChooseModelScreen)
+        assert screen.total == 2
+    right = make_dataset_job(workspace.checkpoints, rows[:1], job_id="eeeeeeee")
+    with pytest.raises(AgainError, match="None of 1"):
+        ids_of(right, "wrong")

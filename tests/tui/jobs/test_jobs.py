@@ -50,7 +50,8 @@ async def test_how_it_looks(
     monkeypatch: pytest.MonkeyPatch,
     frozen: None,
 ) -> None:
-    monkeypatch.setattr("ai_router.tui.jobs.screen.home", lambda path: f"~/work/{path.name}")
+    for module in ("screen", "details"):
+        monkeypatch.setattr(f"ai_router.tui.jobs.{module}.home", lambda path: f"~/work/{path.name}")
     fill(workspace)
     app = RouterApp(workspace)
     async with app.run_test(size=size) as pilot:
@@ -230,17 +231,19 @@ async def test_the_mode_resume_lists_what_is_left(workspace: Workspace, engine: 
         await until(pilot, lambda: isinstance(app.screen, JobsScreen) and ids(screen) == "d")
 
 
-async def test_details_can_be_shown_and_hidden(workspace: Workspace) -> None:
+@pytest.mark.parametrize("size", [(80, 24), (60, 20)])
+async def test_details_can_be_shown_and_hidden(workspace: Workspace, size: tuple[int, int]) -> None:
     fill(workspace)
     app = RouterApp(workspace)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=size) as pilot:
         screen = await opened(pilot, app, 4)
-        assert not screen.query_one("#jobs-details").display
-        await pilot.press("i")
-        await pilot.pause()
-        assert "prompts from" in str(screen.query_one("#jobs-details", Static).render())
-        await pilot.press("i")
-        assert not screen.query_one("#jobs-details").display
+        details, text = screen.query_one("#jobs-details"), screen.query_one("#jobs-about", Static)
+        assert details.display == (size[0] >= 80)
+        for shown in (not details.display, details.display):
+            await pilot.press("i")
+            await pilot.pause()
+            assert details.display == shown
+            assert not shown or "prompts from" in str(text.render())
 
 
 async def test_results_and_back(workspace: Workspace) -> None:

@@ -18,6 +18,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.dialogs import PromptDialog
 from ai_router.tui.models.screen import ModelsScreen
+from ai_router.tui.picking import PickDialog
 from ai_router.tui.widgets.table import VirtualTable
 
 
@@ -155,8 +156,7 @@ async def test_adapters_found_for_a_model_are_offered(workspace: Workspace) -> N
         screen = await opened(pilot, app, 3)
         screen.query_one(VirtualTable).cursor = [spec.id for spec in screen._models].index("tiny")
         await pilot.press("l")
-        await until(pilot, lambda: isinstance(app.screen, PromptDialog) and "1. tiny+poet" in shown(app))
-        app.screen.query_one(Input).value = "1"
+        await until(pilot, lambda: isinstance(app.screen, PickDialog) and "tiny+poet" in shown(app))
         await pilot.press("enter")
         ask = await on_screen(pilot, AskScreen)
         await until(pilot, lambda: "tiny+poet" in shown(app))

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,17 +16,20 @@ from hypothesis import strategies as st
 from stored import NASTY, make_job
 from test_results import column, numbers, opened
 from textual.pilot import Pilot
-from textual.widgets import Input, SelectionList
+from textual.widgets import Input, OptionList
 
+from ai_router.memory import Memory
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.results.bench import JobsPane
-from ai_router.tui.results.data import COLUMNS, Order, Search
-from ai_router.tui.results.dialogs import ColumnsDialog
+from ai_router.tui.results.columns import ColumnsDialog
+from ai_router.tui.results.data import COLUMNS, TITLES, Order, Search
+from ai_router.tui.results.layout import KEY, Layout, kept_layout
 from ai_router.tui.results.query import Query, QueryError, hits, parse_query
 from ai_router.tui.results.reading import ReadingScreen, result_blocks
 from ai_router.tui.results.taking import FORMATS, as_csv, as_json, as_markdown, read_results
+from ai_router.tui.widgets.columns import GAP
 from ai_router.tui.widgets.rendered import Rendered, code_blocks
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text_view import TextView
@@ -156,15 +160,58 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
         await until(pilot, lambda: any("did you mean tokens" in note.message for note in app._notifications))
         await pilot.press("escape", "C")
         dialog = await on_screen(pilot, ColumnsDialog)
-        dialog.query_one(SelectionList).deselect("Cost")
-        await pilot.press("enter")
+        dialog.query_one(OptionList).highlighted = TITLES.index("Cost")
+        await pilot.press("space", "end", "K", "K", "plus", "enter")  # no costs; the time before the tries, wider
         await until(pilot, lambda: app.screen is screen and "Cost" not in shown(app))
+        assert titles(screen)[-3:] == ["Tokens", "Time", "Tries"]
+        table = screen.query_one("#results", VirtualTable)
+        x = dict(ends(table))[TITLES.index("Model")] + 2
+        await pilot.mouse_down(table, offset=(x, 1))
+        await pilot.hover(table, offset=(x + 6, 1))
+        await pilot.mouse_up(table, offset=(x + 6, 1))
+        await until(pilot, lambda: screen.layout_of_columns.widths == {"Time": 14, "Model": 20})
     again = RouterApp(workspace)
     async with again.run_test(size=(140, 24)) as pilot:
         await opened(pilot, path)
         await pilot.press("z")
         await until(pilot, lambda: "Model" in shown(again))
-        assert "Cost" not in shown(again) and "Model" in shown(again)
+        screen = again.screen
+        assert titles(screen)[-3:] == ["Tokens", "Time", "Tries"]
+        assert kept_layout(Memory(workspace.checkpoints)).widths == {"Time": 14, "Model": 20}
+
+
+def titles(screen: Any) -> list[str]:
+    """The titles that are shown, in their order."""
+    table = screen.query_one("#results", VirtualTable)
+    return [column.title for _, column, _ in table.layout_columns(table.text_width)]
+
+
+def ends(table: VirtualTable) -> list[tuple[int, int]]:
+    """Where columns end, by their places in a row."""
+    found, start = [], 0
+    for place, _, cells in table.layout_columns(table.text_width):
+        found.append((place, start + cells))
+        start += cells + GAP
+    return found
+
+
+@given(st.lists(st.tuples(st.sampled_from(TITLES), st.sampled_from(["toggled", "moved", "widened"]),
+                          st.integers(-300, 300)), max_size=12))  # fmt: skip
+def test_a_layout_keeps_all_columns_and_is_read_back(steps: list[tuple[str, str, int]]) -> None:
+    layout = Layout()
+    for title, what, number in steps:
+        layout = layout.toggled(title) if what == "toggled" else getattr(layout, what)(title, number)
+        assert sorted(layout.places) == list(range(len(TITLES))) and not layout.hidden & {"#", "Status"}
+    kept: dict[str, Any] = {}
+    memory: Any = SimpleNamespace(keep=kept.__setitem__, recall=lambda key, default=None: kept.get(key, default))
+    layout.keep(memory)
+    assert kept_layout(memory) == layout
+
+
+@pytest.mark.parametrize("said", [None, [], {"order": 3, "hidden": [1, "Cost", "#"], "widths": {"Cost": "x", "no": 4}}])
+def test_a_layout_of_another_version_is_read_as_far_as_it_is_one(said: object) -> None:
+    memory: Any = SimpleNamespace(recall=lambda key, default=None: said if key == KEY else default)
+    assert kept_layout(memory) == (Layout(hidden=frozenset({"Cost"})) if isinstance(said, dict) else Layout())
 
 
 async def test_marked_rows_are_copied_in_any_form(

@@ -11,17 +11,22 @@ from pathlib import Path
 
 import pytest
 from driving import footer, on_screen, paste, shown, type_text, until
+from hypothesis import given
+from hypothesis import strategies as st
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
+from ai_router.tui.picking import PickDialog
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.from_file import FromFileScreen
 from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
+from ai_router.tui.setup.table_columns import place_of, with_column
 from ai_router.tui.widgets.file_tree import FileTree, read_folder
 from ai_router.tui.widgets.path_input import PathInput, complete, resolve
 from batch.sources import FILE_ENDINGS, Source, Validation, validate
+from batch.sources.templates import PromptTemplate
 
 
 @pytest.fixture
@@ -321,3 +326,30 @@ async def test_a_message_leaves_the_way_on_free(workspace: Workspace, files: Pat
         toast = app.screen.query_one("Toast").region
         assert toast.height and not toast.overlaps(screen.query_one("#continue").region)
         assert toast.bottom < app.size.height - 1
+
+
+async def test_columns_are_chosen_from_a_list(workspace: Workspace, files: Path) -> None:
+    (files / "wide.csv").write_text('title,unit price,text\nA book,"3,5",long ago\nA pen,1,blue\n')
+    async with from_file(workspace, (110, 30)) as pilot:
+        await type_text(pilot, "wide.csv")
+        screen = screen_of(pilot)
+        column = screen.query_one("#column", Input)
+        await until(pilot, lambda: "columns" in footer(pilot.app))
+        await pilot.press("f3")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PickDialog) and "A book · A pen" in shown(pilot.app))
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: column.value == "text" and "2 prompts" in report(pilot))
+        await pilot.press("f3")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PickDialog))
+        await pilot.press("down", "space")
+        await until(pilot, lambda: "«3,5»" in shown(pilot.app))
+        assert column.value == '{{ text }} {{ row["unit price"] }}'
+
+
+@given(st.lists(st.text(min_size=1, max_size=8).filter(str.strip), min_size=2, max_size=4, unique_by=str.strip))
+def test_a_template_of_any_columns_holds_their_cells(names: list[str]) -> None:
+    said = ""
+    for name in names:
+        said = with_column(said, name) if said else place_of(name)
+    row = {name: f"cell{at}" for at, name in enumerate(names)}
+    assert PromptTemplate(said, names).render(row) == " ".join(row.values())

@@ -14,9 +14,11 @@ from ai_router.presets import Preset, keep_last, last_time, presets
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import PromptDialog
-from ai_router.tui.setup.options import IN_TURN, OptionsScreen
+from ai_router.tui.run.screen import RunScreen
+from ai_router.tui.setup.options import ANY, IN_TURN, OptionsScreen
 from ai_router.tui.setup.presets import PresetsDialog
 from ai_router.tui.widgets.choice import ChoiceLine
+from batch.checkpoint import CheckpointStore
 from batch.sources import from_prompts
 
 
@@ -80,3 +82,30 @@ async def test_a_job_may_wait_for_its_turn(workspace: Workspace, monkeypatch: py
         engine.held = False
         await until(pilot, lambda: len(app.runs) == 2 and not app.live_runs())
         assert first.job.completed == 1 and sum(run.job.completed for run in app.runs.values()) == 3
+
+
+async def test_some_are_tried_and_then_the_rest(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ai_router.jobs.make_engine", lambda *_, **__: PaceEngine())
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 45)) as pilot:
+        prompts = [f"prompt {at}" for at in range(40)]
+        app.push_screen(OptionsScreen(from_prompts(prompts), Registry(app.workspace).get("demo"), 40))
+        screen = await on_screen(pilot, OptionsScreen)
+        screen.query_one("#try", ChoiceLine).value = ANY
+        await pilot.pause()
+        screen.query_one("#try-count", Input).value = "none"
+        await pilot.press("f2")
+        await until(pilot, lambda: any("is no number" in said.message for said in app._notifications))
+        await until(pilot, lambda: app.screen is screen)
+        screen.query_one("#try-count", Input).value = "6"
+        await pilot.press("f2")
+        run = await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: "answer the rest" in shown(app) and "all of it" in shown(app))
+        assert "tried 6; 34 prompts left" in shown(app) and "40 prompts," in shown(app)
+        with CheckpointStore(run.path) as store:
+            tried = store.ids("done")
+        assert len(tried) == 6 and tried != list(range(6))
+        await pilot.press("p")
+        await until(pilot, lambda: "finished: 40 answers" in shown(app), 60)
+        with CheckpointStore(run.path) as store:
+            assert store.job().completed == 40 and not store.rows("SELECT 1 FROM attempts")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from driving import on_screen, shown, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from stored import make_job
 from test_menu import fill
+from textual.content import Content
+from textual.widgets import Input
 
 from ai_router.settings import Workspace
 from ai_router.stats import Part, Stats
 from ai_router.tui.app import RouterApp
-from ai_router.tui.stats.screen import StatsScreen, hbar, plot, report
+from ai_router.tui.results.export import ExportDialog
+from ai_router.tui.results.screen import ResultsScreen
+from ai_router.tui.stats.picture import PictureScreen, drawn
+from ai_router.tui.stats.plots import curve, hbar, plot, spread
+from ai_router.tui.stats.screen import StatsScreen, report
 from batch.checkpoint.summary import EDGES, Sums
+from batch.export.picture import picture_of
 
 
 async def test_what_it_says(workspace: Workspace) -> None:
@@ -51,3 +61,43 @@ def test_plots_cut_no_figure(values: dict[str, int], width: int) -> None:
     stats = Stats(Part(1, Sums(1, latency=[1] * (len(EDGES) + 1))), 1)
     stats.models = {name: Part(1, Sums(value)) for name, value in values.items()}
     assert "1 job" in report(stats, width).plain
+
+
+async def test_a_job_in_plots(workspace: Workspace) -> None:
+    path = make_job(
+        workspace.checkpoints, [f"p{at}" for at in range(9)], {at: "x" if at % 3 else None for at in range(8)}
+    )
+    with sqlite3.connect(path) as connection:
+        connection.executemany("INSERT OR REPLACE INTO pace VALUES (?, 1, 0, 7, 9000000)", [(at,) for at in range(60)])
+    connection.close()
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 50)) as pilot:
+        app.go("results", path)
+        await on_screen(pilot, ResultsScreen)
+        await until(pilot, lambda: "p1" in shown(app))
+        await pilot.press("p")
+        await on_screen(pilot, PictureScreen)
+        await until(pilot, lambda: "What failed" in shown(app))
+        for said in ("9 items", "3 failed", "1 left", "Items a second", "Cost so far", "Seconds an answer took"):
+            assert said in shown(app), said
+        await pilot.press("e")
+        dialog = await on_screen(pilot, ExportDialog)
+        await until(pilot, lambda: ".html" in dialog.query_one("#export-path", Input).value)
+
+
+@given(st.lists(st.floats(0, 1e9), max_size=200), st.integers(1, 180))
+def test_a_curve_fits(values: list[float], width: int) -> None:
+    for line in curve("Title", values, width, ("0", "2m 0s"), "{:,.0f}".format):
+        assert line.cell_length <= max(width, len("Title"))
+    cells = spread(values, width) if values else []
+    assert len(cells) == (width if values else 0) and max(cells, default=0.0) <= max(values, default=0.0) * (1 + 1e-9)
+
+
+def test_a_job_without_answers_or_pace_says_so(workspace: Workspace) -> None:
+    path = make_job(workspace.checkpoints, ["a", "b"])
+    assert "Nothing has been answered" in Content("\n").join(drawn(picture_of(path), 30)).plain
+    path = make_job(workspace.checkpoints, ["a", "b"], {0: "x"})
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE pace")
+    connection.close()
+    assert "was not kept" in Content("\n").join(drawn(picture_of(path), 30)).plain

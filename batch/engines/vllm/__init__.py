@@ -1,0 +1,1 @@
+"""vLLM as a core: what GPU clusters run. Importing this package imports no vLLM."""
