@@ -63,7 +63,7 @@ class ResultsScreen(BenchResults):
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
-        *bind("results.picture"),
+        *bind("results.picture", "results.next_hit", "results.hit_back"),
         *bind("results.mark", "results.copy_as", "results.again", "results.jobs", "app.back"),
     ]
 
@@ -249,7 +249,11 @@ class ResultsScreen(BenchResults):
             return None
         ids = range(start, stop) if self._ids is None else self._ids[start:stop]
         page = self._pages.page(start, ids)
-        return None if page is None else [table_row(data, marked=data.id in self.marked) for data in page]
+        return (
+            None
+            if page is None
+            else [table_row(data, marked=data.id in self.marked, words=self.words) for data in page]
+        )
 
     def _page_loaded(self) -> None:
         if self.alive:
@@ -293,6 +297,8 @@ class ResultsScreen(BenchResults):
         preview = self.query_one(TextView)
         preview.show(*result_blocks(result, self.words))
         preview.border_title = f"# {count(result.prompt_index + 1)} · {result_title(result)}"
+        if self.words:
+            self.call_after_refresh(self.show_first_hit)
 
     @on(VirtualTable.Selected, "#results")
     def _selected(self, event: VirtualTable.Selected) -> None:
