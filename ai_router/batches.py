@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from ai_router import jobs
 from ai_router.models import Registry
 from ai_router.models.factory import describe_for_engine
+from ai_router.standings import Standing, hours, standing_of
 from batch.checkpoint import CheckpointStore, submissions
 from batch.checkpoint.lock import JobLock
 from batch.checkpoint.schema import connect, transaction
@@ -20,56 +19,11 @@ from batch.engines.provider.row import open_page, settings_of
 from batch.errors import BatchError, FatalError
 from batch.job import BatchJob
 
+__all__ = ["NoProviderError", "Pages", "Standing", "cancel", "hours", "look", "open_of", "pages", "standing_of"]
+
 
 class NoProviderError(BatchError):
     """The model of a batch is no provider's any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a batch stands. Times are seconds since the epoch; counts are None where the provider has none yet."""
-
-    key: str
-    name: str  # the provider's, else ours
-    provider: str
-    count: int
-    word: str  # the provider's word for its state, or what keeps us from knowing it
-    over: bool = False
-    done: int | None = None
-    failed: int | None = None
-    at: float | None = None  # when it was handed over
-    expires: float | None = None
-    unclear: str = ""  # what a person has to settle
-
-    @property
-    def age(self) -> str:
-        """Since it was handed over."""
-        return hours(time.time() - self.at) if self.at is not None else "—"
-
-    @property
-    def until(self) -> str:
-        """Until its provider gives it up; "" where that is not known or does not matter any more."""
-        return "" if self.expires is None or self.over else hours(self.expires - time.time())
-
-    @property
-    def counts(self) -> str:
-        """`1,200 done, 3 failed`, or ""."""
-        if self.done is None:
-            return ""
-        return f"{self.done:,} done" + (f", {self.failed:,} failed" if self.failed else "")
-
-    @property
-    def text(self) -> str:
-        """All of it in a line."""
-        parts = [self.name, self.provider, f"{self.count:,} requests", self.unclear or self.word]
-        parts += [self.counts, f"age {self.age}", f"expires in {self.until}" if self.until else ""]
-        return "  ".join(part for part in parts if part)
-
-
-def hours(seconds: float) -> str:
-    """`5 min`, `2 h 05 min`."""
-    minutes = max(0, round(seconds / 60))
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
 def open_of(job: BatchJob) -> list[Submission]:
@@ -77,25 +31,6 @@ def open_of(job: BatchJob) -> list[Submission]:
     assert job.checkpoint_file is not None
     with CheckpointStore(job.checkpoint_file) as store:
         return submissions.open_submissions(store)
-
-
-def standing_of(submission: Submission) -> Standing:
-    """As it stood when this program last looked."""
-    details = submission.details
-    made = submission.remote_id is not None
-    unknown = "not known whether it was made; ai-router collect looks for it"
-    return Standing(
-        submission.key,
-        submission.remote_id or submission.key,
-        str(details.get("provider") or ""),
-        submission.count,
-        str(details.get("state") or "handed over") if made else unknown,
-        done=details.get("done"),
-        failed=details.get("failed"),
-        at=details.get("at"),
-        expires=details.get("expires"),
-        unclear=str(details.get("unclear") or ""),
-    )
 
 
 class Pages:

@@ -1,8 +1,8 @@
 """A job on a real Ray cluster of two nodes on this machine: what it costs when warm, and what is lost when parts die.
 
-    python -m benchmarks.cluster [--kills N] [--minutes N] [instant] [overhead] [nodes] [drivers]
+    python -m benchmarks.cluster [--kills N] [--minutes N] [instant] [overhead] [nodes] [drivers] [drain] [head] [grow]
 
-Nodes and drivers are killed with SIGKILL at random moments. Not in `python -m benchmarks`, as it takes minutes.
+Nodes, drivers and the head are killed with SIGKILL at random moments. Not in `python -m benchmarks`: it takes minutes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import random
 import secrets
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -55,7 +58,8 @@ def two_nodes() -> Iterator[tuple[Any, str]]:
     try:
         yield cluster, cluster.address
     finally:
-        cluster.shutdown()
+        with contextlib.suppress(Exception):  # a part may have ended it already
+            cluster.shutdown()
 
 
 def on(address: str, engine: str, actors: int, model: dict[str, Any], tokens: int = 32) -> HostedEngine:
@@ -185,6 +189,123 @@ def drivers(cluster: Any, address: str, kills: int) -> None:
     print(f"drivers killed: {killed} over a job of {SLOW:,} items: 0 lost, 0 doubled, 0 failed")
 
 
+def drain(cluster: Any, address: str, kills: int) -> None:
+    """A node is told that it is to go, as spot instances are: what it holds is taken back before it is gone."""
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    with tempfile.TemporaryDirectory() as folder:
+        job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW)))
+        run = Run(job, on(address, "ray_core:open_core", 2, {"room": 8})).start()
+        _await(run, 200)
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address={address}"),
+            *(f"--node-id={nodes[0].node_id}", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"),
+            "--deadline-remaining-seconds=60",
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+        told = time.monotonic()
+        while "drained" not in run.snapshot().engine_about.get("cluster", {}).get("died", {}):
+            assert not run.snapshot().state.over, run.error
+            time.sleep(0.05)
+        seconds = time.monotonic() - told
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        run.wait()
+        _check(job.checkpoint_file, SLOW, "slow {}")
+        died = run.snapshot().engine_about["cluster"]["died"]
+    print(f"drained: its items were taken back within {seconds:.1f} s of the notice; lost: {died}; 0 lost, 0 doubled")
+
+
+def grow(cluster: Any, address: str, kills: int) -> None:
+    """An autoscaler, Ray's own, adds nodes of this machine because actors wait for them, and they are used."""
+    cluster.shutdown()
+    small = {"resources": {"CPU": 1, "object_store_memory": 80_000_000}, "node_config": {}}
+    said = {
+        "cluster_name": "fake_multinode", "max_workers": 2, "upscaling_speed": 1.0, "idle_timeout_minutes": 5,
+        "provider": {"type": "fake_multinode"}, "head_node_type": "ray.head.default", "auth": {},
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "small": {**small, "min_workers": 0, "max_workers": 2},
+        },
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, _head("--num-cpus=0", autoscaling=said) as (address, _):
+        job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW * 4)))
+        spec = {"cluster": address, "engine": "ray_core:open_core", "model": {"room": 2}}
+        spec["resources"] = {"cpus": 1, "autoscale": True}
+        begun = time.monotonic()
+        run = Run(job, HostedEngine("ray", spec, SamplingOptions(), elsewhere=True)).start()
+        times: list[float] = []
+        while not run.wait(0.2) and len(times) < 2:
+            actors = run.snapshot().engine_about.get("cluster", {}).get("actors", ())
+            times += [time.monotonic() - begun] * (sum(actor["state"] == "ready" for actor in actors) - len(times))
+        state, status = run.snapshot().state, run.snapshot().engine_status
+        run.stop("now")
+        run.wait()
+    print(f"autoscaled from no node: actors at work after {', '.join(f'{s:.0f} s' for s in times)}; {state}: {status}")
+
+
+@contextlib.contextmanager
+def _head(*words: str, autoscaling: dict[str, Any] | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A head of its own on loopback: its address, and what kills it and starts it again some seconds later."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--node-ip-address=127.0.0.1", f"--port={port}", "--object-store-memory=80000000"),
+        *("--include-dashboard=false", *words),
+    ]
+    env = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"} if autoscaling else os.environ
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        if processes:
+            os.killpg(processes[-1].pid, signal.SIGKILL)
+            processes[-1].wait()
+            time.sleep(random.uniform(2, 10))
+        processes.append(subprocess.Popen(command, start_new_session=True, env=env, stdout=subprocess.DEVNULL))
+
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        if autoscaling is not None:
+            json.dump(autoscaling, file)
+            file.flush()
+            command.append(f"--autoscaling-config={file.name}")
+        start()
+        try:
+            time.sleep(10)
+            yield f"127.0.0.1:{port}", start
+        finally:
+            processes[-1].terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                processes[-1].wait(15)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(processes[-1].pid, signal.SIGKILL)
+
+
+def head(cluster: Any, address: str, kills: int) -> None:
+    """The head is killed, and started again at the same place some seconds later: the job goes on by itself."""
+    cluster.shutdown()
+    with tempfile.TemporaryDirectory() as folder, _head("--num-cpus=2") as (address, again):
+        job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW * 4)))
+        run = Run(job, on(address, "ray_core:open_core", 2, {"room": 8})).start()
+        _await(run, 200)
+        killed, at = time.monotonic(), run.snapshot().completed
+        again()
+        while run.snapshot().engine_status.startswith(("1 node", "2 node")):  # until the driver has seen it
+            assert not run.snapshot().state.over, run.error
+            time.sleep(0.05)
+        seen = run.snapshot().completed
+        _await(run, seen + 1)
+        seconds = time.monotonic() - killed
+        run.wait()
+        _check(job.checkpoint_file, SLOW * 4, "slow {}")
+    print(f"head killed at {at:,} items and started again: on after {seconds:.0f} s by itself, 0 lost, 0 doubled")
+
+
+def _await(run: Run, completed: int) -> None:
+    while run.snapshot().completed < completed:
+        assert not run.snapshot().state.over, run.error
+        time.sleep(0.05)
+
+
 def _committed(file: str) -> int:
     connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
     try:
@@ -203,7 +324,8 @@ def _check(file: Any, total: int, text: str) -> None:
 
 
 PARTS: dict[str, Callable[[Any, str, int], None]] = {
-    "instant": instant, "overhead": overhead, "nodes": nodes, "drivers": drivers,
+    "instant": instant, "overhead": overhead, "nodes": nodes, "drivers": drivers, "drain": drain, "head": head,
+    "grow": grow,
 }  # fmt: skip
 
 

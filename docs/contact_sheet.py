@@ -1,4 +1,4 @@
-"""Every place at every size, dark and light, on one page: `python docs/contact_sheet.py FOLDER [PLACE …]`.
+"""Every place at every size, dark, light and without colours, on one page: `docs/contact_sheet.py FOLDER [PLACE …]`.
 
 Writes an SVG of each and `index.html`, a sheet of all of them, to be looked at in a browser, whose widths of Japanese,
 Arabic and emoji are right. The jobs are made up; no model is loaded.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import re
 import sys
 import tempfile
@@ -22,7 +23,8 @@ from batch.job import BatchResult
 from batch.processor import BatchProcessor
 
 SIZES = ((40, 12), (80, 24), (110, 30), (140, 40))
-THEMES = ("dark", "light")
+THEMES = ("dark", "light", "no-colour")
+FROM_HERE = {"docs": "f1", "keys-beside": "K", "panes": "ctrl+w", "jump": "ctrl+o"}  # over the results, by a key
 OF_JOB = ("run", "results", "failures", "export", "picture")
 TEXTS = (
     "What is a deque?",
@@ -69,19 +71,29 @@ async def pictures(folder: Path, wanted: list[str]) -> list[tuple[str, Path]]:
         job = fill(workspace)
         for theme in THEMES:
             for width, height in SIZES:
-                app = RouterApp(Workspace(workspace.root, Settings(theme=theme, bell=False)))
+                plain = theme == "no-colour"
+                os.environ.pop("NO_COLOR", None)
+                if plain:
+                    os.environ["NO_COLOR"] = "1"
+                app = RouterApp(Workspace(workspace.root, Settings(theme="dark" if plain else theme, bell=False)))
                 async with app.run_test(size=(width, height)) as pilot:
                     await pilot.pause(0.5)
-                    for place in ("home", *places):
+                    for place in ("home", *places, *FROM_HERE):
                         if wanted and place not in wanted:
                             continue
-                        app.go(place, *([job] if PLACES[place].of_job else []))
+                        name = "results" if place in FROM_HERE else place
+                        app.go(name, *([job] if PLACES[name].of_job else []))
                         await pilot.pause(0.8)
+                        if place in FROM_HERE:
+                            await pilot.press(FROM_HERE[place])
+                            await pilot.pause(0.4)
                         name = f"{place}-{width}x{height}-{theme}"
                         path = folder / f"{name}.svg"
                         svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(title=name), flags=re.DOTALL)
                         path.write_text(svg, encoding="utf-8")
                         found.append((name, path))
+                        if place == "keys-beside":
+                            await pilot.press("K")
                         app.action_home()
                         await pilot.pause()
     return found

@@ -42,8 +42,11 @@ def main(args: argparse.Namespace, session: Session) -> int:
         return Exit.DONE
     nodes = [[node["name"], node["address"], node["has"], node["free"]] for node in said["nodes"]]
     sys.stdout.write(table(["NODE", "ADDRESS", "HAS", "FREE"], nodes) + "\n")
-    actors = [[actor["job"], actor["node"], actor["state"], str(actor["pid"])] for actor in said["actors"]]
-    sys.stdout.write("\n" + (table(["RAY JOB", "NODE", "STATE", "PID"], actors) if actors else "No actors.") + "\n")
+    columns = ("run", "actor", "node", "model", "state", "held", "done", "pid")
+    actors = [[str(actor[name]) for name in columns] for actor in said["actors"]]
+    heads = [name.upper() for name in columns]
+    text = table(heads, actors, right=("HELD", "DONE", "PID")) if actors else "No actors."
+    sys.stdout.write("\n" + text + "\n")
     return Exit.DONE
 
 

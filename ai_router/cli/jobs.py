@@ -8,8 +8,10 @@ import sys
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session
 from ai_router.cli.text import age, emit_json, is_terminal, narrate, plural, table, width_of
+from ai_router.standings import standing_of, told
 from batch.checkpoint import CheckpointInfo, list_jobs
 from batch.job import JobStatus
+from batch.prices import NANOS
 
 DESCRIPTION = "List all jobs, the one that changed last first."
 EXAMPLES = """\
@@ -40,6 +42,10 @@ def main(args: argparse.Namespace, session: Session) -> int:
         sys.stdout.write(table(HEADS, rows, right=("PROGRESS", "FAILED", "AGE"), width=width) + "\n")
     else:
         narrate(f"There are no jobs in {folder}; begin one with: ai-router run FILE")
+    for info in found if not args.json else ():
+        if info.away and info.owner is None:
+            said = ", ".join(filter(None, told([standing_of(s) for s in info.away])))
+            narrate(f"{info.job_id}: {said}: ai-router collect {info.job_id}")
     for path, reason in found.skipped:
         text = reason if str(path) in reason else f"{path}: {reason}"
         narrate(f"Skipped: {text}")
@@ -61,6 +67,12 @@ def facts(info: CheckpointInfo) -> dict[str, object]:
         "name": info.about.name,
         "tags": list(info.about.tags),
         "note": info.about.note,
+        "cost": info.cost / NANOS,
+        "cost_unknown": info.cost_unknown,
+        "batches": [
+            {"name": s.name, "provider": s.provider, "count": s.count, "done": s.done, "at": s.at, "expires": s.expires}
+            for s in map(standing_of, info.away)
+        ],
     }
 
 

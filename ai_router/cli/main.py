@@ -171,7 +171,8 @@ def _screens(folder: str | None, *, mouse: bool) -> int:
     from ai_router.settings import load_workspace
 
     workspace = load_workspace(folder)
-    app = importlib.import_module("ai_router.tui.app").RouterApp(workspace)
+    tour = importlib.import_module("ai_router.tui.tour").tour_is_due()
+    app = importlib.import_module("ai_router.tui.app").RouterApp(workspace, tour=tour)
     app.run(mouse=mouse)
     return int(app.return_code or 0)
 

@@ -64,7 +64,11 @@ def _go(prefix: str, group: str, menu: str) -> Iterator[Action]:
 
 _EVERYWHERE = (
     Action("app.back", "escape", "back", "Go back to where you came from", "Everywhere"),
-    Action("app.help", "question_mark,f1", "help", "All keys of this screen", "Everywhere", method="app.help"),
+    Action("app.help", "question_mark", "help", "All keys of this screen", "Everywhere", method="app.help"),
+    Action("app.docs", "f1", "documentation", "The documentation, opened at what has the focus", "Everywhere", False,
+           method="app.docs"),
+    Action("app.keys", "K,shift+k", "keys beside", "Keep the keys of what has the focus beside the screen, or not",
+           "Everywhere", False, method="app.toggle_keys"),
     Action("app.palette", "colon", "palette", "Find any action by name (also ctrl+p)", "Everywhere", False,
            method="app.command_palette"),
     Action("app.quit", "q", "quit", "Leave ai-router; asks first while a job is running", "Everywhere", False,
@@ -248,6 +252,19 @@ _MODELS = (
     Action("models.refresh", "f5,R,shift+r", "refresh", "Look for models again", "Models", key_display="R"),
 )
 
+_DOCS = (
+    Action("docs.find", "slash", "find", "Find the topics that hold some words", "Documentation", key_display="/"),
+    Action("docs.next", "n", "next", "The next topic", "Documentation", method="next_section"),
+    Action("docs.previous", "p", "previous", "The topic before", "Documentation", method="previous_section"),
+    Action("docs.keys", "question_mark", "keys", "All keys of the screen that this was opened from", "Documentation"),
+)
+
+_KEYS = (
+    Action("keys.change", "enter", "change", "Give this action another key", "Keys"),
+    Action("keys.own", "backspace,delete", "as it came", "Give this action its own keys back", "Keys"),
+    Action("keys.find", "slash", "find", "Find actions by their words, or by a key", "Keys", key_display="/"),
+)
+
 _STATS = (
     Action("stats.refresh", "f5,R,shift+r", "refresh", "Count again", "Statistics", key_display="R"),
     Action("picture.report", "e", "report", "Write a page of HTML: figures, plots, prompts and answers", "Statistics"),
@@ -306,6 +323,7 @@ _COMPARE = (
 )  # fmt: skip
 
 _SETTINGS = (
+    Action("settings.keys", "f3", "keys", "All actions with their keys, to be changed", "Settings"),
     Action("settings.save", "f2,ctrl+s", "save", "Write the settings to ai-router.yaml", "Settings"),
     Action("settings.reset", "f4", "undo changes", "Back to what the file says", "Settings"),
 )
@@ -373,7 +391,7 @@ ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
         *(_EVERYWHERE, _PANES, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
-        *(_MODELS, _STATS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
+        *(_MODELS, _DOCS, _KEYS, _STATS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group
 }

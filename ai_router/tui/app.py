@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.binding import Binding, BindingType
 from textual.signal import Signal
 
+from ai_router.memory import Memory
 from ai_router.settings import Settings, Workspace
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
-from ai_router.tui.base import BaseScreen
 from ai_router.tui.finding import ThingProvider
-from ai_router.tui.leaving import LeavingApp
+from ai_router.tui.guidance import KEYS_KEY, GuidedApp
+from ai_router.tui.own_themes import FOLDER, OwnThemes, begin_theme
 from ai_router.tui.palette import ActionProvider
 from ai_router.tui.places import PLACES
 from ai_router.tui.running import RunsInSight, next_after
@@ -33,23 +34,25 @@ if TYPE_CHECKING:
 
 ERROR_SECONDS = 12.0
 RUNS_SECONDS = 0.5
+THEMES_SECONDS = 1.0
 SERVERS_AFTER = 0.5  # seconds after the first screen until local servers are looked for
 
 
-class RouterApp(LeavingApp):
+class RouterApp(GuidedApp):
     """ai-router in a terminal. `run` returns 0, or 130 when it was ended with jobs stopped half way."""
 
     TITLE = "ai-router"
     CSS_PATH = "app.tcss"
     COMMANDS = {ActionProvider, ThingProvider}  # noqa: RUF012 - no ClassVar in the base class
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("app.help", "app.palette", "app.jump", "app.mouse", "app.runs", "app.quit"),
+        *bind("app.help", "app.docs", "app.palette", "app.jump", "app.keys", "app.mouse", "app.runs", "app.quit"),
         Binding("ctrl+q", "quit", show=False, priority=True),
         Binding("ctrl+c", "help_quit", show=False, system=True),
     ]
 
-    def __init__(self, workspace: Workspace, *, open_job: Path | None = None) -> None:
+    def __init__(self, workspace: Workspace, *, open_job: Path | None = None, tour: bool = False) -> None:
         super().__init__()
+        self._tour = tour
         self.workspace = workspace
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
         self.open_job = open_job
@@ -62,8 +65,12 @@ class RouterApp(LeavingApp):
         self._engines: EnginePool | None = None
         self._reported: set[str] = set()  # runs whose end was told
         self._mouse_on = True
+        self._own_themes = OwnThemes()
+        self._untold: list[str] = []  # of themes, before the first screen
+        self.keys_shown = False
         self.register_theme(themes.DARK)
         self.register_theme(themes.LIGHT)
+        self._look_at_themes()
         self.apply_theme(workspace.settings.theme)
         if workspace.settings.keymap:
             self.set_keymap(workspace.settings.keymap)
@@ -81,10 +88,14 @@ class RouterApp(LeavingApp):
         """Show the menu at once; read everything else behind it."""
         from ai_router.tui.menu import MenuScreen
 
+        self.keys_shown = bool(Memory(self.workspace.checkpoints).recall(KEYS_KEY))
         self.push_screen(MenuScreen())
         if self.open_job is not None:
             self.open_run(self.open_job)
+        if self._tour:
+            self.action_tour()
         self.set_interval(RUNS_SECONDS, self._look_after_runs)
+        self.set_interval(THEMES_SECONDS, self._look_at_themes)
         self.set_timer(SERVERS_AFTER, self._look_for_servers)
         for withheld in self.workspace.withheld:
             self.notify(withheld, severity="warning", markup=False)
@@ -187,7 +198,8 @@ class RouterApp(LeavingApp):
         if ended:
             self.jobs_changed.publish(None)
         self.turns.tick()
-        self.in_sight.tick(self.screen)
+        if self.screen_stack:  # they go before the timers when the program ends
+            self.in_sight.tick(self.screen)
 
     def action_next_run(self) -> None:
         """To what is running; from a run, to the next."""
@@ -307,6 +319,28 @@ class RouterApp(LeavingApp):
             chosen = themes.choose_theme(themes.AUTO)
         self.theme = chosen
 
+    def _look_at_themes(self) -> None:
+        """Take themes of one's own that came, went or changed."""
+        wrong, changed = self._own_themes.look(self, self.workspace.root)
+        self._untold += wrong
+        while self._untold and self.is_running:
+            self.notify(self._untold.pop(0), severity="warning", markup=False)
+        if self.theme not in self.available_themes:
+            self.apply_theme(self.theme)
+        elif changed:
+            self._watch_theme(self.theme)
+
+    def begin_theme(self) -> None:
+        """Write a file with the colours of now, and use it."""
+        try:
+            path = begin_theme(self.workspace.root / FOLDER, self.current_theme)
+        except OSError as error:
+            self.show_error(error)
+            return
+        self._look_at_themes()
+        self.apply_theme(path.stem)
+        self.notify(f"{path}: what is saved there is seen at once", markup=False, timeout=10)
+
     def take_settings(self, settings: Settings) -> None:
         """Work with changed settings from now on."""
         folders_changed = settings.models_dir != self.workspace.settings.models_dir
@@ -333,17 +367,3 @@ class RouterApp(LeavingApp):
         from ai_router.tui.clipboard import copy_for
 
         copy_for(self, text)
-
-    def action_jump(self) -> None:
-        """Letters on everything that can be reached."""
-        from ai_router.tui.jump import JumpScreen, targets_of
-
-        if isinstance(self.screen, BaseScreen) and (targets := targets_of(self.screen)):
-            self.push_screen(JumpScreen(targets))
-
-    def action_help(self) -> None:
-        """All keys of this screen."""
-        from ai_router.tui.help import HelpScreen
-
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.screen))

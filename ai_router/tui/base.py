@@ -16,6 +16,7 @@ from textual.screen import Screen
 from ai_router.tui.actions import ACTIONS, bind
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
+from ai_router.tui.widgets.keys_panel import KeysPanel
 from ai_router.tui.widgets.runs_strip import Running, RunsStrip
 
 T = TypeVar("T")
@@ -68,6 +69,20 @@ class BaseScreen(Served, Screen[T]):
         strip.display = bool(strip.jobs)
         yield strip
         yield KeyFooter()
+        if self.services.keys_shown:
+            yield KeysPanel()
+
+    def on_screen_resume(self) -> None:
+        """The panel of keys may have come or gone meanwhile."""
+        self.show_keys()
+
+    def show_keys(self) -> None:
+        """Show the panel of keys, or take it away, as it is wanted."""
+        panels = self.query(KeysPanel)
+        if self.services.keys_shown and not panels:
+            self.mount(KeysPanel())
+        elif not self.services.keys_shown and panels:
+            panels.remove()
 
     def show_runs(self, running: Sequence[Running], waiting: int) -> None:
         """Bring the line of running jobs to this moment; the one that fills the screen is left out."""

@@ -12,10 +12,11 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from ai_router.tui.actions import ACTIONS, bind
+from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
+from ai_router.tui.key_groups import help_groups
 from ai_router.tui.scrolling import ScrollingScreen
-from ai_router.tui.widgets.text import pad
+from ai_router.tui.widgets.text import cut, pad
 
 KEY_WIDTH = 16
 LABEL_WIDTH = 15
@@ -31,6 +32,7 @@ class HelpScreen(ScrollingScreen[None]):
         super().__init__()
         crumbs = about.crumbs if isinstance(about, BaseScreen) else ()
         self.crumbs = (*crumbs, "Help")
+        self.about = about
         self._groups, self._ending = help_groups(about)
 
     def compose_body(self) -> ComposeResult:
@@ -48,35 +50,21 @@ class HelpScreen(ScrollingScreen[None]):
         self.call_after_refresh(self._lay_out)
 
     def _lay_out(self) -> None:
-        width = self.query_one("#reading").scrollable_content_region.width - KEY_WIDTH - LABEL_WIDTH - 1
+        room = self.query_one("#reading").scrollable_content_region.width
+        beside = room >= KEY_WIDTH + LABEL_WIDTH + LEAST_HELP  # else what an action does stands below its name
+        indent = KEY_WIDTH + LABEL_WIDTH if beside else 2
         lines: list[Content] = []
         for group, actions in self._groups:
             lines.append(Content.styled(group, "bold"))
             for keys, label, text in actions:
-                first, *more = textwrap.wrap(text, max(LEAST_HELP, width)) or [""]
-                head = (pad(keys, KEY_WIDTH), "bold $accent"), pad(label, LABEL_WIDTH)
+                more = textwrap.wrap(text, max(8, room - indent - 1))
+                first = more.pop(0) if beside and more else ""
+                head = (
+                    (pad(keys, KEY_WIDTH), "bold $accent"),
+                    cut(label, room) if not beside else pad(label, LABEL_WIDTH),
+                )
                 lines.append(Content.assemble(*head, (first, "$text-muted")))
-                lines += [Content.styled(" " * (KEY_WIDTH + LABEL_WIDTH) + line, "$text-muted") for line in more]
+                lines += [Content.styled(" " * indent + line, "$text-muted") for line in more]
             lines.append(Content(""))
         lines.append(Content.styled(self._ending, "$text-muted"))
         self.query_one("#reading-text", Static).update(Content("\n").join(lines))
-
-
-def help_groups(screen: Screen[Any]) -> tuple[list[tuple[str, list[tuple[str, str, str]]]], str]:
-    """Groups of (keys, label, help), those of the screen first; and a word on changing keys."""
-    keys: dict[str, list[str]] = {}
-    for active in screen.active_bindings.values():
-        binding = active.binding
-        # Terminals with the Kitty protocol say shift+g where others say G.
-        if binding.id in ACTIONS and not binding.key.startswith("shift+"):
-            key = screen.app.get_key_display(binding)
-            if key not in keys.setdefault(binding.id or "", []):
-                keys[binding.id or ""].append(key)
-    groups: dict[str, list[tuple[str, str, str]]] = {}
-    for name, shown in keys.items():
-        action = ACTIONS[name]
-        groups.setdefault(action.group, []).append(("  ".join(shown), action.label, action.help))
-    order = sorted(groups, key=lambda group: {"Everywhere": 2, "Tables": 1}.get(group, 0))
-    names = ", ".join(name for name in keys if not name.startswith("app."))
-    ending = f"Keys are changed under keymap in ai-router.yaml, by the names of the actions: {names}"
-    return [(group, groups[group]) for group in order], ending

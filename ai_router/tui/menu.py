@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from ai_router.tui.about import Facts, about_choice, read_facts
 from ai_router.tui.actions import ACTIONS, bind, shown
+from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.jobs.details import job_details
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
@@ -33,6 +34,7 @@ class MenuScreen(JobActions[None]):
     """The entries by number, arrows or mouse; beside them the last jobs, the chosen one of which a key resumes."""
 
     CSS_PATH = "menu.tcss"
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind(*(f"menu.{place}" for place in ENTRIES)),
         *bind("menu.jobs_list", "jobs.resume", "jobs.open", "jobs.again"),

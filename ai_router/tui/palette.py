@@ -52,5 +52,7 @@ def places(app: Any) -> Iterator[tuple[str, str, Callable[[], object]]]:
     """Where one can go from everywhere, and the themes."""
     for place in anywhere():
         yield f"Go to: {place.title}", place.help, partial(app.go, place.name)
+    yield "Help: tour", "What is where, in six steps", partial(app.run_action, "tour")
+    yield "Theme: begin one of your own", "A file with the colours of now", app.begin_theme
     for theme in app.available_themes:
         yield f"Theme: {theme}", "Until the end of this session; Settings keeps it", partial(app.apply_theme, theme)

@@ -69,6 +69,7 @@ class Services(Protocol):
     ask_options: SamplingOptions | None  # of single prompts, for this session
     jobs_changed: Signal[None]
     models_changed: Signal[None]
+    keys_shown: bool  # whether the panel of keys stands beside each screen
 
     @property
     def runs(self) -> dict[str, Run]:

@@ -47,7 +47,8 @@ def insert(
 
 @cache
 def _statement(table: str, width: int, count: int, conflict: str, shared: int) -> str:
-    same = "".join(f",?{number}" for number in range(1, shared + 1))
-    starts = range(shared + 1, shared + 1 + width * count, width)
-    rows = (f"({','.join([f'?{number}' for number in range(start, start + width)])}{same})" for start in starts)
-    return f"{table} VALUES {','.join(rows)} {conflict}"
+    same = [f"?{number}" for number in range(1, shared + 1)]
+    first = [f"?{number}" for number in range(shared + 1, shared + 1 + width)]  # and from there on each has the next
+    rows = [first + same, *[["?"] * width + same] * (count - 1)]
+    values = ",".join(["(" + ",".join(row) + ")" for row in rows])
+    return f"{table} VALUES {values} {conflict}"

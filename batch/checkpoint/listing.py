@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
@@ -15,7 +16,10 @@ from batch.checkpoint import legacy
 from batch.checkpoint.about import SUFFIX, About, read_about
 from batch.checkpoint.lock import LockOwner, lock_owner
 from batch.checkpoint.store import CheckpointStore
+from batch.checkpoint.submissions import open_submissions
+from batch.engines.desk import Submission
 from batch.errors import CheckpointError
+from batch.job import JobStatus
 
 log = logging.getLogger(__name__)
 NOTHING_SAID = About()
@@ -41,6 +45,9 @@ class CheckpointInfo:
     owner: LockOwner | None  # who runs it now
     kind: str = "prompts"  # of job
     about: About = NOTHING_SAID  # name, tags and note, as a person gave them
+    cost: int = 0  # billionths of a dollar, so far
+    cost_unknown: int = 0  # answers whose cost is not known
+    away: tuple[Submission, ...] = ()  # what is with a provider, of a job that waits for it
 
     def as_dict(self) -> dict[str, Any]:
         """The reference's keys, for the library's `list_checkpoints`."""
@@ -64,14 +71,20 @@ class CheckpointList(list[CheckpointInfo]):
         self.skipped = list(skipped)
 
 
-def read_info(path: Path) -> CheckpointInfo:
-    """What a listing says of one checkpoint, without counting its results."""
+def read_info(path: Path, *, beside: Container[str] | None = None) -> CheckpointInfo:
+    """What a listing says of one checkpoint, without counting its results.
+
+    `beside` are the names of all files of its folder, where they are known.
+    """
+    away: tuple[Submission, ...] = ()
     if path.suffix == ".json":
         job, _ = legacy.read(path)
         timestamp, owner = job.updated_at or "", None
     else:
         with CheckpointStore(path, "snapshot") as store:
             job = store.job()
+            if job.status == JobStatus.WAITING:
+                away = tuple(open_submissions(store))
         timestamp, owner = job.updated_at or "", lock_owner(path)
     return CheckpointInfo(
         file=path,
@@ -89,24 +102,39 @@ def read_info(path: Path) -> CheckpointInfo:
         reason=job.reason,
         owner=owner,
         kind=job.kind,
-        about=read_about(path),
+        about=NOTHING_SAID if beside is not None and path.stem + SUFFIX not in beside else read_about(path),
+        cost=job.cost,
+        cost_unknown=job.cost_unknown,
+        away=away,
     )
 
 
 def checkpoints_of(directory: Path) -> list[Path]:
     """The checkpoint files of a folder; one in JSON that was resumed lives on as the database of the same name."""
-    databases = sorted(directory.glob("batch_*.db"))
-    stems = {path.stem for path in databases}
-    return [*databases, *(path for path in sorted(directory.glob("batch_*.json")) if path.stem not in stems)]
+    return [directory / name for name in _names_of_checkpoints(_names_in(directory))]
+
+
+def _names_in(directory: Path) -> set[str]:
+    """All files of a folder; none of one that is not there."""
+    with suppress(OSError):
+        return set(os.listdir(directory))
+    return set()
+
+
+def _names_of_checkpoints(names: set[str]) -> list[str]:
+    databases = sorted(fnmatch.filter(names, "batch_*.db"))
+    return [*databases, *(n for n in sorted(fnmatch.filter(names, "batch_*.json")) if f"{n[:-5]}.db" not in names)]
 
 
 def list_jobs(directory: Path) -> CheckpointList:
     """All checkpoints of a folder, the reference's JSON files among them."""
     infos: list[CheckpointInfo] = []
     skipped: list[tuple[Path, str]] = []
-    for path in checkpoints_of(directory):
+    names = _names_in(directory)  # one look at the folder instead of several at each file
+    for name in _names_of_checkpoints(names):
+        path = directory / name
         try:
-            infos.append(read_info(path))
+            infos.append(read_info(path, beside=names))
         except (CheckpointError, OSError) as error:
             skipped.append((path, str(error)))
             log.warning("skipped %s: %s", path, error)

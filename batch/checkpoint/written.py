@@ -14,21 +14,25 @@ from batch.jsontext import clean, dump_json
 
 LARGEST_COUNT = 2**48  # tokens or units of one item: more is a mistake, and sums must fit SQLite's 64 bits
 LARGEST_COST = 2**60  # billionths of a dollar
-LARGEST_SECONDS = 1e9
+LARGEST_SECONDS = 10**9
+LARGEST_NS = LARGEST_SECONDS * 10**9
 
 _COUNTS = ("tokens_input", "tokens_output", "tokens_cached", "tokens_reasoning", "units")
 _counts = attrgetter(*_COUNTS)
+_row: Any = tuple.__new__
 
 
 def unfit(response: BatchResponse[Answer]) -> Failure | None:
     """Why an engine's response cannot be kept as it is: figures that are none, or a text that is no text."""
+    if _ordinary(response):
+        return None
     if (bad := _unfit_counts(response)) is not None:
         return bad
     cost: Any = response.cost
     if cost is not None and (not isinstance(cost, int) or not 0 <= cost <= LARGEST_COST):
         return _nonsense("cost", cost)
     spent: Any = response.duration_ns
-    if (type(spent) is not int and not isinstance(spent, int | float)) or not 0 <= spent <= LARGEST_SECONDS * 1e9:
+    if (type(spent) is not int and not isinstance(spent, int | float)) or not 0 <= spent <= LARGEST_NS:
         return _nonsense("duration_ns", spent)
     model: Any = response.model
     if model is not None and not isinstance(model, str):
@@ -61,16 +65,30 @@ def _pair(name: str, value: str) -> str | None:
     return dump_json({name: value})
 
 
-def _unfit_counts(response: BatchResponse[Answer]) -> Failure | None:
-    counts = _counts(response)
-    a, b, c, d, e = counts
+def _ordinary(response: BatchResponse[Answer]) -> bool:
+    """Whether it is what nearly all are: counts that are counts, a text that is one, nothing that is seldom there."""
+    data = response.data
+    spent = response.duration_ns
     try:  # all at once: a look at each would be a good part of what a run does for an item
-        all_bits = a | b | c | d | e
-        if type(all_bits) is int and 0 <= all_bits < LARGEST_COUNT:
-            return None
+        bits = response.tokens_input | response.tokens_output | response.tokens_cached
+        bits |= response.tokens_reasoning | response.units
     except TypeError:
-        pass
-    for name, found in zip(_COUNTS, counts, strict=True):
+        return False
+    return (
+        type(bits) is int
+        and 0 <= bits < LARGEST_COUNT
+        and type(spent) is int
+        and 0 <= spent <= LARGEST_NS
+        and response.cost is None
+        and response.model is None
+        and data is not None
+        and type(data.text) is str
+        and not data.extra
+    )
+
+
+def _unfit_counts(response: BatchResponse[Answer]) -> Failure | None:
+    for name, found in zip(_COUNTS, _counts(response), strict=True):
         if not isinstance(found, int) or not 0 <= found <= LARGEST_COUNT:
             return _nonsense(name, found)
     return None
@@ -123,7 +141,8 @@ class ResultRow(NamedTuple):
         if not checked and (bad := unfit(response)) is not None:
             response, error = BatchResponse(response.id, None), error or bad
         answer = response.data
-        # As a tuple: to call the class is twice the work, and there is one for every item.
+        if error is None and answer is not None and not answer.extra:
+            return answered_row(response, prompt, answer.text, attempt, replaces)
         values = (
             int(response.id),
             prompt,
@@ -169,6 +188,36 @@ class ResultRow(NamedTuple):
             tokens_reasoning=self.reasoning,
             units=self.units,
         )
+
+
+def answered_row(
+    response: BatchResponse[Answer], prompt: str | None, text: str, attempt: int, replaces: bool
+) -> ResultRow:
+    """The row of a response that `unfit` found nothing about and that has no more than a text, as nearly all are."""
+    # As a tuple: to call the class is twice the work, and there is one for every item.
+    made: ResultRow = _row(
+        ResultRow,
+        (
+            response.id,
+            prompt,
+            text,
+            True,
+            response.tokens_input,
+            response.tokens_output,
+            response.duration_ns / 1e9,
+            attempt,
+            None,
+            None,
+            None,
+            1 if replaces else 0,
+            response.model,
+            response.cost,
+            response.tokens_cached,
+            response.tokens_reasoning,
+            response.units,
+        ),
+    )
+    return made
 
 
 def fields_of(*names: str) -> Callable[[ResultRow], Any]:

@@ -30,20 +30,22 @@ class Puller(Generic[Q]):
     ) -> None:
         self._limit = room if callable(room) else None
         self._granted = room() if callable(room) else room  # items in hand, and those that may be taken at once
-        self._slots = None if self._granted is None else asyncio.Semaphore(self._granted)
+        self._free = self._granted
+        self._released = asyncio.Event()
         self._took, self._over = took, over
         self._task = asyncio.create_task(self._pull(items))
 
     def release(self, count: int = 1) -> None:
         """So many items are out of hand again, for which others may be taken."""
-        if self._slots is None or self._granted is None:
+        if self._free is None or self._granted is None:
             return
         if self._limit is not None:
             self._granted -= count
             count = max(0, self._limit() - self._granted)
             self._granted += count
-        for _ in range(count):
-            self._slots.release()
+        if not self._free and count:
+            self._released.set()
+        self._free += count
 
     def cancel(self) -> None:
         """Take nothing more; an item that is on its way is given up."""
@@ -57,8 +59,11 @@ class Puller(Generic[Q]):
     async def _pull(self, items: AsyncIterator[BatchItem[Q]]) -> None:
         try:
             while True:
-                if self._slots is not None:
-                    await self._slots.acquire()
+                if self._free is not None:
+                    while not self._free:
+                        self._released.clear()
+                        await self._released.wait()
+                    self._free -= 1
                 self._took(await anext(items))
         except StopAsyncIteration:
             self._over(None)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from batch.checkpoint import ResultWriter
-from batch.checkpoint.written import AttemptRow, ResultRow, unfit
+from batch.checkpoint.written import AttemptRow, ResultRow, answered_row, unfit
 from batch.errors import Cause, CheckpointError, ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchResponse
 from batch.job import BatchJob
@@ -73,8 +73,11 @@ class Answering:
         if self._budget.limit is not None:
             self._budget.settle(response)
         error, answer = response.error, response.data
-        if error is None and (answer is None or not answer.text or answer.text.isspace()):
+        if error is None and (answer is None or not (text := answer.text) or text.isspace()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
+        elif error is None and answer is not None and not answer.extra and not self.old_failures:  # as nearly all are
+            self._writer.put(answered_row(response, given[0], text, given[2], False))
+            return
         if error is not None:
             if error.error_class is ErrorClass.FATAL and response.retry_in is None:
                 self._feed.retry(int(response.id), given.attempt, 0.0)  # nobody gave it up

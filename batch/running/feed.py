@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from random import Random
+from time import monotonic
 from typing import NamedTuple
 
 from batch.checkpoint import CheckpointStore
@@ -134,7 +134,7 @@ class Feed:
 
     def texts(self, ids: Sequence[int]) -> dict[int, str]:
         """The texts of items, as the store has them."""
-        wanted = sorted(ids)
+        wanted = sorted(set(ids))
         pages = (wanted[at : at + PAGE] for at in range(0, len(wanted), PAGE))
         return {index: request.text for page in pages for index, request in self._store.requests(page)}
 
@@ -157,7 +157,8 @@ class Feed:
                 self._attempts.pop(item_id, None)
             if self._limited:
                 self._limit.settle(held.reserved, tokens)
-            self.wake()
+            if self._waits:
+                self._changed.set()
             return held
         known = type(item_id) is int and 0 <= item_id < len(self._places)
         place = self._places[item_id] if known else self.place(item_id)  # type: ignore[index]
@@ -174,13 +175,13 @@ class Feed:
         else:
             self.in_hand -= 1
         self.wake()
-        return _given((None, 0.0, self._attempts.pop(index, 1) if self._attempts else 1, None))
+        return _given((None, monotonic(), self._attempts.pop(index, 1) if self._attempts else 1, None))
 
     def retry(self, index: int, attempt: int, delay: float) -> None:
         """Give an item out once more, in `delay` seconds, as its `attempt`th try."""
         self._places[index] = RETRYING
         self._attempts[index] = attempt
-        heapq.heappush(self._retries, (time.monotonic() + delay, index))
+        heapq.heappush(self._retries, (monotonic() + delay, index))
         self.wake()
 
     def hand_over(self, ids: Iterable[int]) -> None:
@@ -211,31 +212,31 @@ class Feed:
         Ends when every item has been answered or is with a provider that is not waited for, or with `stopped`.
         """
         held: tuple[int, Request] | None = None
-        count = 0
+        breath = BREATH
         behind = self._held_up()
         while not self.stopped:
-            self._changed.clear()  # before the looking: what changes meanwhile wakes it
             wait: float | None = None
-            if not behind and not self.paused and self._room:
+            if not behind and not self.paused and (self.concurrency is None or self.in_hand < self.concurrency):
                 if held is None:
                     held = (self._due_retry() if self._retries else None) or self._next_pending()
-                if held is None and self._over:
-                    return
                 if held is None:
-                    wait = self._retries[0][0] - time.monotonic() if self._retries else None
+                    if self._over:
+                        return
+                    wait = self._retries[0][0] - monotonic() if self._retries else None
                 elif self._budget is not None and not self._budget.affords(held[1]):
                     if self._budget.over:
                         self._on_broke()
                         return
                 elif not self._limited or (wait := self._limit.take(len(held[1].text))) <= 0:
-                    item = self._give(*held)
+                    yield self._give(*held)
                     held = None
-                    yield item
-                    count += 1
-                    if count % BREATH == 0:  # an engine that answers at once would never let the loop breathe
+                    breath -= 1
+                    if not breath:  # an engine that answers at once would never let the loop breathe
+                        breath = BREATH
                         await asyncio.sleep(0)
                         behind = self._held_up()
                     continue
+            self._changed.clear()  # the loop had no turn since the looking: what changes from now on wakes it
             self._waits = True
             try:
                 await asyncio.wait_for(self._changed.wait(), wait)
@@ -255,20 +256,21 @@ class Feed:
         self._places[index] = GIVEN
         self._pending -= 1
         self.in_hand += 1
-        if self._limited or len(self.given) < KEPT:
+        given = self.given
+        if len(given) < KEPT or self._limited:
             reserved = self._limit.reserved if self._limited else None
-            self.given[index] = _given((request.text, time.monotonic(), attempt, reserved))
+            given[index] = _given((request.text, monotonic(), attempt, reserved))
         if self._budget is not None:
             self._budget.reserve(index, request)
-        self._gave_out += 1
-        if self._gave_out == 1:
+        self._gave_out = count = self._gave_out + 1
+        if count == 1:
             self._on_begin()
-        if self._gave_out == self._enough:
+        if count == self._enough:
             self._on_enough()
         return BatchItem(index, request, 0, attempt, request.model)
 
     def _due_retry(self) -> tuple[int, Request] | None:
-        if self._retries and self._retries[0][0] <= time.monotonic():
+        if self._retries and self._retries[0][0] <= monotonic():
             _, index = heapq.heappop(self._retries)
             self._places[index] = PENDING  # until it is given, which a limit may put off
             self._pending += 1

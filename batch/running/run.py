@@ -236,7 +236,8 @@ class Run(Steering):
             await asyncio.to_thread(writer.close)
             if writer.failed is not None:
                 self._state, self.job.reason = RunState.FAILED, str(writer.failed)
-            self._levels = job_levels(self.options.slo, self._store.performance(), self._elapsed())
+            if self.options.slo:  # all durations are looked at
+                self._levels = job_levels(self.options.slo, self._store.performance(), self._elapsed())
             await self._release_engine()
             await asyncio.gather(keeper, return_exceptions=True)
 

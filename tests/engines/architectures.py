@@ -61,6 +61,12 @@ SMALL = {name: size for size, names in _SIZES.items() for name in names.split()}
 # What one family wants otherwise.
 _ALL_HEADS = {"num_key_value_heads": 4}
 _LINEAR = {"layer_types": ["linear_attention", "full_attention"] * 2}
+_DOTS3 = {**_ALL_HEADS, "index_head_dim": 16, "index_n_heads": 4, "shared_experts_intermediate_size": 32}
+_QWEN4 = {
+    **{"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": 64},
+    **{"indexer_compress_ratio": 4, "hc_lowrank": 16, "ple_embed_dim": 64, "ngram_vocab_size_base": 300},
+    **{"split_ngram_parts": 4, "heads_per_ngram": 2, "make_ngram_vocab_size_divisible_by": 8},
+}
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
 OWN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32"), _ALL_HEADS),
@@ -94,11 +100,12 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
     "kimi_linear": {**_ALL_HEADS, **_LINEAR, "linear_head_dim": 16, "linear_num_heads": 4},
-    "bailing_hybrid": {**_ALL_HEADS, **_LINEAR, "topk_group": 1},
+    "bailing_hybrid": {**_ALL_HEADS, **_LINEAR, "n_group": 1, "topk_group": 1},
     "longcat_flash": {**_ALL_HEADS, "zero_expert_num": 2, "qk_head_dim": 32},
     "xlstm": {"qk_dim_factor": 1.0},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dots3_note_text": {**_ALL_HEADS, "index_head_dim": 16, "index_n_heads": 4, "shared_experts_intermediate_size": 32},
+    **dict.fromkeys(("dots3_note", "dots3_note_text"), _DOTS3),
+    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4},
         "ffn_config": {"hidden_size": 64, "ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2},

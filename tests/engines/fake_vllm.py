@@ -52,6 +52,7 @@ class EngineArgs:
     trust_remote_code: bool = False
     disable_log_stats: bool = False
     enable_prefix_caching: bool | None = None
+    enforce_eager: bool = False
     max_model_len: int | None = None
     gpu_memory_utilization: float = 0.9
     quantization: str | None = None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-START = 60.0  # seconds
+START = 120.0  # seconds
 # Else Ray takes 127.0.0.1 for the address by which the machine is known to others.
 # The token is made for these clusters, so that one that lies on the machine for others is neither read nor needed.
 LOOPBACK = {
@@ -29,13 +29,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def cluster(cpus: int = 2) -> Iterator[str]:
-    """Its address. In a session of its own, which is ended with it: `ray stop` would end other people's as well."""
-    port = free_port()
+def cluster(cpus: int = 2) -> Iterator[tuple[str, str]]:
+    """Its address, and that of its client server.
+
+    In a session of its own, which is ended with it: `ray stop` would end other people's as well.
+    """
+    port, client = free_port(), free_port()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={cpus}", "--object-store-memory=80000000"),
-        *("--include-dashboard=false", f"--ray-client-server-port={free_port()}"),
+        *("--include-dashboard=false", f"--ray-client-server-port={client}"),
     ]
     process = subprocess.Popen(
         command,
@@ -46,15 +49,11 @@ def cluster(cpus: int = 2) -> Iterator[str]:
     )
     try:
         deadline = time.monotonic() + START
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
+        for needed in (port, client):
+            while not _listens(needed):
                 assert process.poll() is None and time.monotonic() < deadline, "the cluster does not start"
                 time.sleep(0.2)
-        time.sleep(3)  # its other parts
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -62,3 +61,11 @@ def cluster(cpus: int = 2) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from engines.ray_cluster import LOOPBACK, cluster, free_port
 
+from ai_router.cli.cluster import ask
 from batch import BatchProcessor, Run
 from batch.engines.desk import MemoryDesk
 from batch.engines.local.host import HostedEngine
@@ -23,7 +24,7 @@ from batch.options import SamplingOptions
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),  # on a machine that does other things as well; alone all of it takes a minute and a half
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None and "AI_ROUTER_CLUSTER_TESTS" not in os.environ,  # in CI they must run
         reason="needs Ray: pip install 'ai-router[cluster]'",
@@ -35,9 +36,14 @@ DEMO = HERE.parents[1] / "ai_router" / "demo"
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with cluster() as where:
-        yield where
+def addresses() -> Iterator[tuple[str, str]]:
+    with cluster() as both:
+        yield both
+
+
+@pytest.fixture
+def address(addresses: tuple[str, str]) -> str:
+    return addresses[0]
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +57,7 @@ def on(address: str, *, engine: str = "ray_core:open_core", actors: int = 2, **t
     model = told.pop("model", {})
     resources = {"cpus": 1, "actors": actors, **told.pop("resources", {})}
     spec = {"cluster": address, "engine": engine, "model": model, "resources": resources, **told}
-    return HostedEngine("ray", spec, SamplingOptions(max_tokens=16), backoff=(0.1,), elsewhere=True)
+    return HostedEngine("ray", spec, SamplingOptions(max_tokens=16), max_batch=8, backoff=(0.1,), elsewhere=True)
 
 
 async def answers(engine: HostedEngine, texts: Sequence[str]) -> list[BatchResponse[Answer]]:
@@ -87,13 +93,13 @@ async def test_an_actor_that_dies_costs_nothing_and_an_item_that_kills_only_itse
     assert texts_of(got)[:20] == [prompt.upper() for prompt in prompts[:20]]
 
 
-async def test_a_driver_that_dies_is_followed_by_another(address: str, tmp_path: Path) -> None:
-    """Within a job, whose answers are committed once each."""
+async def test_a_driver_that_dies_is_followed_by_another(addresses: tuple[str, str], tmp_path: Path) -> None:
+    """Within a job, whose answers are committed once each; as a client of the cluster (`ray://`)."""
     processor = BatchProcessor(tmp_path)
     job = processor.create_job("m", [f"slow {n % 5 + 5}" for n in range(60)])
-    engine = on(address)
+    engine = on(addresses[1])
     run = Run(job, engine).start()
-    while run.snapshot().completed < 10:
+    while run.snapshot().completed < 10 and not run.snapshot().state.over:
         await asyncio.sleep(0.05)
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGKILL)
@@ -105,12 +111,17 @@ async def test_a_driver_that_dies_is_followed_by_another(address: str, tmp_path:
 async def test_the_answers_are_those_of_one_machine(address: str) -> None:
     pytest.importorskip("torch")
     prompts = [f"What is number {n}?" for n in range(12)]
-    here = HostedEngine("torch", {"path": str(DEMO)}, SamplingOptions(max_tokens=16))
-    there = on(address, engine="torch", model={"path": str(DEMO)})
+    model = {"path": str(DEMO), "precision": "fp32"}
+    here = HostedEngine("torch", model, SamplingOptions(max_tokens=16), max_batch=8)
+    there = on(address, engine="torch", model=model)
     try:
         assert texts_of(await answers(there, prompts)) == texts_of(await answers(here, prompts))
         about = there.about["cluster"]
         assert [actor["state"] for actor in about["actors"]] == ["ready", "ready"] and about["duplicates"] == 0
+        said = await asyncio.to_thread(ask, address)
+        assert [actor["state"] for actor in said["actors"]] == ["ready", "ready"], said
+        assert sum(actor["done"] for actor in said["actors"]) == 12 and said["actors"][0]["model"] == str(DEMO)
+        assert [node["has"].startswith("2 CPUs") for node in said["nodes"]] == [True]
     finally:
         await here.close()
         await there.close()

@@ -1,38 +1,46 @@
-"""What goes wrong with the torch engine in its own process: the job goes on, or stops with the reason."""
+"""What goes wrong with the torch engine: the job goes on, or stops with the reason.
+
+A process of its own takes seconds to start, so it is where the process is the point: its memory, its clock. Its death
+is in `test_torch_hosted.py`.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import struct
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batch.engines.base import Engine
 from batch.engines.desk import MemoryDesk
+from batch.engines.local.core import ThreadedEngine
 from batch.engines.local.host import HostedEngine
 from batch.errors import ErrorClass, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.job import JobStatus
-from batch.options import RunOptions, SamplingOptions
+from batch.options import SamplingOptions
 from batch.processor import BatchProcessor
 from batch.running.run import Run
 
 pytestmark = pytest.mark.model
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+torch.set_num_threads(1)
+
+from batch.engines.torch.engine import TorchCore, open_core  # noqa: E402
+from batch.engines.torch.pages import PageCache  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
-LIMITED = "tests.engines.limited_worker:open_core"
+LIMITED = "tests.engines.limited_worker:open_core"  # little memory to load a model in
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of address space, and /proc")
 
 
-async def collect(engine: HostedEngine, requests: Iterable[Request]) -> dict[Any, BatchResponse[Answer]]:
+async def collect(engine: Engine[Request, Answer], requests: Iterable[Request]) -> dict[Any, BatchResponse[Answer]]:
     async def items() -> AsyncIterator[BatchItem[Request]]:
         for i, request in enumerate(requests):
             yield BatchItem(i, request)
@@ -52,61 +60,74 @@ def hosted(
     )
 
 
+def within(path: Path, *, max_batch: int = 8, max_tokens: int = 12, **spec: Any) -> ThreadedEngine:
+    """The same engine without a process of its own."""
+    return ThreadedEngine("torch", lambda: opened(path, max_batch, max_tokens, **spec))
+
+
+def opened(path: Path, max_batch: int, max_tokens: int = 12, **spec: Any) -> TorchCore:
+    core = open_core({"path": str(path), **spec}, SamplingOptions(max_tokens=max_tokens), max_batch)
+    assert isinstance(core, TorchCore)
+    return core
+
+
 def copied(source: Path, target: Path) -> Path:
     shutil.copytree(source, target)
     return target
 
 
-# -- the process ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_a_job_survives_the_death_of_its_engine(qwen3: Path, tmp_path: Path) -> None:
-    prompts = [f"search the list for item {i}" for i in range(30)]
-    job = BatchProcessor(tmp_path).create_job("tiny", prompts)
-    engine = hosted(qwen3, max_tokens=60, max_batch=4)
-    killed: list[int] = []
-
-    def kill(_: Any) -> None:
-        pid = engine.pid
-        if pid and not killed:
-            killed.append(pid)
-            os.kill(pid, signal.SIGKILL)
-
-    run = Run(job, engine, RunOptions(workers=4), on_results=kill).start()
-    assert run.wait(100) and killed and run.error is None
-    assert job.status == JobStatus.COMPLETED and job.processed == 30
-    _, results = BatchProcessor(tmp_path).load_checkpoint(job.checkpoint_file or "")
-    assert [r.prompt_index for r in results] == list(range(30))
-    # What died with the engine was no failure; random weights may still give an empty answer.
-    assert {r.error_message for r in results} <= {None, "the model gave an empty answer"}
-
-
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-@linux
-async def test_out_of_memory_while_running_makes_the_batch_smaller(tmp_path: Path) -> None:
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`pages(n)`: no memory for a cache of more pages than that."""
+    usual = PageCache._resize
+
+    def limit(most: int) -> None:
+        def resize(cache: PageCache, wanted: int) -> None:
+            if wanted > most:
+                raise MemoryError(f"{wanted} pages")
+            usual(cache, wanted)
+
+        monkeypatch.setattr(PageCache, "_resize", resize)
+
+    return limit
+
+
+async def test_out_of_memory_while_running_makes_the_batch_smaller(pages: Callable[[int], None]) -> None:
     words = " ".join(f"item{i}" for i in range(290))
-    requests = [Request(f"{n} {words}") for n in range(12)]
-    plenty = await collect(hosted(DEMO, max_batch=12), requests)
-    log = tmp_path / "log"
-    tight = await collect(hosted(DEMO, kind=LIMITED, max_batch=12, pages=64, log=log), requests)
-    rows = [int(line) for line in log.read_text().split()]
-    assert rows[0] > 1 and len(rows) == len(set(rows))  # it did run out, and went on with fewer in the same process
+    requests = [Request(f"{n} {words}") for n in range(6)]
+    plenty = await collect(within(DEMO, max_batch=6), requests)
+    rows: list[int] = []
+
+    def scarce() -> TorchCore:
+        core = opened(DEMO, 6)
+        shrink = core._shrink
+
+        def logged(problem: str) -> list[BatchResponse[Answer]]:
+            rows.append(len(core._scheduler.running))
+            return shrink(problem)
+
+        core._shrink = logged  # type: ignore[method-assign]
+        return core
+
+    pages(64)
+    tight = await collect(ThreadedEngine("torch", scarce), requests)
+    assert rows[0] > 1 and len(rows) == len(set(rows))  # it did run out, and went on with fewer
     assert {i: r.data and r.data.text for i, r in tight.items()} == {
         i: r.data and r.data.text for i, r in plenty.items()
     }
     assert all(r.success for r in tight.values())
 
 
-@linux
-async def test_a_prompt_that_no_memory_is_enough_for_fails_alone(tmp_path: Path) -> None:
+async def test_a_prompt_that_no_memory_is_enough_for_fails_alone(tmp_path: Path, pages: Callable[[int], None]) -> None:
     folder = copied(DEMO, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
-    requests = [Request("What is a stack?"), Request("item " * 7500), Request("What is a queue?")]
-    found = await collect(hosted(folder, kind=LIMITED, max_batch=3, pages=128), requests)
+    requests = [Request("What is a stack?"), Request("item " * 3500), Request("What is a queue?")]
+    pages(64)
+    found = await collect(within(folder, max_batch=3), requests)
     error = found[1].error
     assert error and error.error_class is ErrorClass.EXHAUSTED
     assert "out of memory with this prompt alone" in error.message
@@ -115,7 +136,6 @@ async def test_a_prompt_that_no_memory_is_enough_for_fails_alone(tmp_path: Path)
 
 @linux
 async def test_out_of_memory_at_load_ends_the_job_with_the_reason(tmp_path: Path) -> None:
-    import torch
     from safetensors.torch import save_file
 
     folder = copied(DEMO, tmp_path / "large")
@@ -227,7 +247,7 @@ def test_a_job_with_damaged_weights_stops_and_can_be_resumed(sharded: Path, tmp_
     assert run.wait(60) and isinstance(run.error, FatalError)
     assert job.status == JobStatus.FAILED and job.reason and "the weights cannot be read" in job.reason
     assert job.processed == 0
-    again = Run(job, hosted(sharded)).start()
+    again = Run(job, within(sharded)).start()
     assert again.wait(60) and again.error is None and job.processed == 2
 
 
@@ -235,7 +255,7 @@ def test_a_job_with_damaged_weights_stops_and_can_be_resumed(sharded: Path, tmp_
 
 
 async def test_without_a_chat_template_a_text_is_continued_and_that_is_said(models: Any) -> None:
-    engine = hosted(models("gpt2"), max_tokens=4)
+    engine = within(models("gpt2"), max_tokens=4)
     notes: list[str] = []
 
     async def items() -> AsyncIterator[BatchItem[Request]]:
@@ -250,10 +270,10 @@ async def test_without_a_chat_template_a_text_is_continued_and_that_is_said(mode
 
 async def test_a_prompt_beyond_the_context_fails_alone_or_is_cut(qwen3: Path) -> None:
     requests = [Request("fox " * 400), Request("the quick fox")]
-    refused = await collect(hosted(qwen3), requests)
+    refused = await collect(within(qwen3), requests)
     error = refused[0].error
     assert error and error.error_class is ErrorClass.PERMANENT and "context is 160" in error.message
-    cut = await collect(hosted(qwen3, truncate="left"), requests)
+    cut = await collect(within(qwen3, truncate="left"), requests)
     assert cut[0].error is None or cut[0].error.message == "the model gave an empty answer"
     assert cut[0].tokens_input == 160 - 12
     assert cut[1].data == refused[1].data
@@ -269,7 +289,7 @@ async def test_output_that_is_no_number_fails_its_item_alone(models: Any, tmp_pa
     weights["model.embed_tokens.weight"][bad] = float("nan")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     requests = [Request("fox"), Request("the\x07 fox"), Request("search the list")]
-    found = await collect(hosted(folder), requests)
+    found = await collect(within(folder), requests)
     error = found[1].error
     assert error and error.error_class is ErrorClass.PERMANENT and "NaN" in error.message
     assert all(found[i].error is None or "NaN" not in str(found[i].error) for i in (0, 2))
@@ -284,9 +304,9 @@ async def test_a_model_that_never_ends_is_bounded(models: Any, tmp_path: Path) -
     tokens = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**tokens, "eos_token": None}))
     endless = Request("again", {"params": {"max_tokens": 300_000}})
-    brief = [Request(f"again {i}", {"params": {"max_tokens": 40}}) for i in range(3)]
+    brief = [Request(f"again {i}", {"params": {"max_tokens": 8}}) for i in range(3)]
     found = await collect(hosted(folder, timeout=4.0), [endless, *brief])
     error = found[0].error
     assert error and error.error_class is ErrorClass.TRANSIENT and "no answer within 4 s" in error.message
     for i in (1, 2, 3):
-        assert found[i].tokens_output == 40
+        assert found[i].tokens_output == 8

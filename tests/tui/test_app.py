@@ -321,7 +321,7 @@ async def test_a_job_left_half_done_is_found_finished_read_and_exported(workspac
         await until(pilot, lambda: "◌ to resume" in shown(app))
         await pilot.press("r")
         run_screen = await on_screen(pilot, RunScreen)
-        await until(pilot, lambda: run_screen.snapshot is not None and run_screen.snapshot.state.over, seconds=90)
+        await until(pilot, lambda: run_screen.snapshot is not None and run_screen.snapshot.state.over, seconds=300)
         await pilot.press("escape")
         await on_screen(pilot, JobsScreen)
         await until(pilot, lambda: "✓ done" in shown(app))
@@ -364,6 +364,8 @@ def test_a_real_terminal(workspace: Workspace, tmp_path: Path) -> None:
     command = f"cd {shlex.quote(str(root))} && {program}; echo $? > {shlex.quote(str(log))}"
     tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
     try:
+        wait_for("1 of 6")  # the tour of the first start
+        tmux("send-keys", "Escape")
         wait_for("[5]  Batch Processing Mode")
         wait_for("✓ done")
         tmux("send-keys", "3")

@@ -37,9 +37,9 @@ class ModelDialog(Dialog[str]):
             state = ("✓ ready", "$text-success") if spec.ready else (f"✗ {one_line(spec.why)}", "$text-error")
             facts = f"  {spec.engine} · {spec.parameters_text} · {count(spec.context or 0)} tokens  "
             options.append(Option(Content.assemble((spec.id, "bold"), (facts, "$text-muted"), state), id=None))
-        menu = OptionList(*options, id="model-list")
         if self._auto:
             options.append(Option(Content.assemble((AUTO, "bold"), (f"  {AUTO_HELP}", "$text-muted")), id=None))
+        menu = OptionList(*options, id="model-list")
         names = self._names
         menu.highlighted = names.index(self._chosen) if self._chosen in names else 0
         yield menu

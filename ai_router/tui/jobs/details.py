@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from textual.content import Content
 
+from ai_router.standings import standing_of, told
 from ai_router.tui.jobs.view import JobLine, home, moment
-from ai_router.tui.widgets.text import count, one_line
+from ai_router.tui.widgets.text import count, one_line, plural
+from batch.prices import dollars
 from batch.running.progress import format_duration
 
 
@@ -30,6 +32,12 @@ def job_details(line: JobLine) -> Content:
     ]
     if line.live and line.running:
         rows.append(("ETA", format_duration(line.live.eta), ""))
+    if info.cost or info.away:
+        unknown = f", and {plural(info.cost_unknown, 'answer')} of unknown cost" if info.cost_unknown else ""
+        rows.append(("cost", f"{dollars(info.cost)}{unknown}", ""))
+    if info.away and not line.running:
+        named = zip(("provider", "since", "next"), told([standing_of(s) for s in info.away]), strict=True)
+        rows += [(name, one_line(text, 120), "$accent" if name == "next" else "") for name, text in named if text]
     if info.owner is not None:
         rows.append(("process", str(info.owner.pid or "—"), ""))
     if info.reason:

@@ -70,7 +70,9 @@ class JobLine:
         if self.info.status == "failed":
             return "✗ stopped", "error"
         if self.info.status == "waiting":
-            return "◷ provider", "accent"
+            ends = [float(end) for s in self.info.away if (end := s.details.get("expires"))]
+            left = (min(ends) - now().timestamp()) / 3600 if ends else 0.0
+            return f"◷ {left:.0f} h left" if left >= 1 else "◷ provider", "accent"
         return ("◌ to resume", "warning") if self.info.status != "pending" else ("◌ waiting", "muted")
 
     @property

@@ -29,7 +29,7 @@ class SettingsScreen(BaseScreen[None]):
     """Made from the fields of `Settings`; saved to `ai-router.yaml` after saying where that is."""
 
     CSS_PATH = "screen.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = bind("settings.save", "settings.reset", "app.back")
+    BINDINGS: ClassVar[list[BindingType]] = bind("settings.save", "settings.keys", "settings.reset", "app.back")
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +52,7 @@ class SettingsScreen(BaseScreen[None]):
                 yield Static(self._keymap_text(settings), id="settings-keymap", markup=False)
                 with Horizontal(id="settings-buttons"):
                     yield Button("Save", id="settings-save", variant="primary", compact=True)
+                    yield Button("Keys", id="settings-keys", compact=True)
                     yield Button("Undo changes", id="settings-reset", compact=True)
 
     def on_mount(self) -> None:
@@ -62,7 +63,7 @@ class SettingsScreen(BaseScreen[None]):
     @staticmethod
     def _keymap_text(settings: Settings) -> str:
         if not settings.keymap:
-            return "keys are changed in the file:  keymap: {jobs.delete: ctrl+d}"
+            return "f3 changes keys; in the file:  keymap: {jobs.delete: ctrl+d}"
         pairs = ", ".join(f"{name} {key}" for name, key in settings.keymap.items())
         unknown = unknown_actions(settings.keymap)
         return f"keys changed: {pairs}" + (f"   (unknown: {', '.join(unknown)})" if unknown else "")
@@ -125,6 +126,16 @@ class SettingsScreen(BaseScreen[None]):
         self.services.take_settings(target.settings)
         self._changed()
         self.notify(f"Saved in {target.config_file}", markup=False)
+
+    @on(Button.Pressed, "#settings-keys")
+    def action_keys(self) -> None:
+        """All actions with their keys."""
+        from ai_router.tui.settings.keys import KeysScreen
+
+        self.app.push_screen(KeysScreen(), lambda _: self._keys_changed())
+
+    def _keys_changed(self) -> None:
+        self.query_one("#settings-keymap", Static).update(self._keymap_text(self.services.workspace.settings))
 
     @on(Button.Pressed, "#settings-reset")
     def action_reset(self) -> None:

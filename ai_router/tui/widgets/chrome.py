@@ -116,6 +116,11 @@ class KeyFooter(Widget):
             if binding.show and active.enabled and name in ACTIONS and name not in entries:
                 key = self.app.get_key_display(binding)
                 entries[name] = _Entry(key, binding.description, binding.action, active.node)
+        if "app.help" not in entries:  # its key is typed into a field: the documentation leads to the keys
+            for active in self.screen.active_bindings.values():
+                if active.binding.id == "app.docs":
+                    key = self.app.get_key_display(active.binding)
+                    entries["app.help"] = _Entry(key, "help", active.binding.action, active.node)
         helps = [entries.pop("app.help")] if "app.help" in entries else []
         last = [entries.pop("app.back")] if "app.back" in entries else []
         others = list(entries.values())[: MOST_KEYS - len(helps) - len(last)]

@@ -7,13 +7,12 @@ from typing import Any
 
 import orjson
 
+from batch.engines.forms import TEXT, Form, inner
 from batch.engines.http.server import Server
 from batch.engines.http.wire import Wire
 from batch.items import Request
 from batch.options import SamplingOptions
 
-_HERE = "\ue000the text\ue001"  # of private use: where a text goes into a form; one that is in there otherwise is seen
-_MARK = orjson.dumps(_HERE)[1:-1]
 # What may be left out of a request that is refused for it: the answer is the model's own then, and that is said.
 _DROPPABLE = {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stream_options"}
 
@@ -25,19 +24,18 @@ class Bodies:
         self.left_out: Counter[str] = Counter()  # options that were asked for and not sent
         self._server, self._wire, self._usual = server, wire, usual
         self._refused: set[str] = set()  # what the server itself refused, by its own names
-        self._forms: dict[bool, tuple[bytes, bytes] | None] = {}  # streamed or not -> what is before and after the text
+        self._forms: dict[bool, Form] = {}  # streamed or not
 
     def of(self, request: Request, options: SamplingOptions, *, streamed: bool) -> bytes:
         """The body of a request."""
         if request.extra or options is not self._usual:
             return orjson.dumps(self._whole(request, options, streamed))
         if streamed not in self._forms:
-            parts = orjson.dumps(self._whole(Request(_HERE), options, streamed)).split(_MARK)
-            self._forms[streamed] = (parts[0], parts[1]) if len(parts) == 2 else None
-        form = self._forms[streamed]
-        if form is None:
+            self._forms[streamed] = Form(orjson.dumps(self._whole(Request(TEXT), options, streamed)), TEXT)
+        parts = self._forms[streamed].parts
+        if parts is None:
             return orjson.dumps(self._whole(request, options, streamed))
-        return b"%b%b%b" % (form[0], orjson.dumps(request.text)[1:-1], form[1])
+        return b"%b%b%b" % (parts[0], inner(request.text), parts[1])
 
     def drop(self, name: str) -> bool:
         """Leave a refused option out from now on, and say so; whether there was one to leave out."""

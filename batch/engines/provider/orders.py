@@ -101,10 +101,12 @@ class Orders:
         if self.shard is None:
             self._number += 1
             self.shard = Shard(f"{self._run}-{self._number}", self._limits(page))
-        options, ignored = item_sampling(self._sampling, item.data.params)
-        for name in ignored:
-            self._left_out[name] += 1
-        line = self.shard.line(page, item, options, self._leave_out)
+        options = self._sampling
+        if item.data.extra:
+            options, ignored = item_sampling(options, item.data.params)
+            for name in ignored:
+                self._left_out[name] += 1
+        line = self.shard.line(page, item, options, self._leave_out, usual=options is self._sampling)
         if not self.shard.fits(line):
             if not len(self.shard):
                 raise PermanentError(f"the request has {len(line):,} bytes, more than a whole batch may have")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 
+from batch.engines.forms import NAME, TEXT, Form, inner
 from batch.engines.provider.base import Limits, Page
 from batch.items import BatchItem, ItemId, Request
 from batch.options import SamplingOptions
@@ -21,6 +22,7 @@ class Shard:
         self.bytes = 0
         self._limits = limits
         self._folder = tempfile.TemporaryDirectory(prefix="ai-router-batch-")
+        self._form: Form | None = None
         self.path = Path(self._folder.name) / f"{key}.jsonl"
         self._file = self.path.open("wb")
 
@@ -31,9 +33,19 @@ class Shard:
         """What a request is called, there and back: of small letters, digits and hyphens, at most 63."""
         return f"{self.key}-{position}"
 
-    def line(self, page: Page, item: BatchItem[Request], options: SamplingOptions, left_out: object) -> bytes:
-        """An item as its line."""
-        return orjson.dumps(page.line(self.name(len(self.ids)), item.data, options, left_out)) + b"\n"
+    def line(
+        self, page: Page, item: BatchItem[Request], options: SamplingOptions, left_out: object, *, usual: bool
+    ) -> bytes:
+        """An item as its line. Those with the `usual` options and nothing of their own differ in their texts alone."""
+        name, request = self.name(len(self.ids)), item.data
+        if not usual or request.extra:
+            return orjson.dumps(page.line(name, request, options, left_out)) + b"\n"
+        if self._form is None:
+            self._form = Form(orjson.dumps(page.line(NAME, Request(TEXT), options, left_out)) + b"\n", NAME, TEXT)
+        parts = self._form.parts
+        if parts is None:
+            return orjson.dumps(page.line(name, request, options, left_out)) + b"\n"
+        return b"%b%b%b%b%b" % (parts[0], name.encode(), parts[1], inner(request.text), parts[2])
 
     def fits(self, line: bytes) -> bool:
         """Whether there is room for one more."""

@@ -1,15 +1,22 @@
-"""`python -m batch.engines.ray.status ADDRESS`: a cluster's nodes and our actors on it, as a line of JSON."""
+"""`python -m batch.engines.ray.status ADDRESS`: a cluster's nodes and our actors on it, as a line of JSON.
+
+The actors are found by their names and asked themselves, which needs no dashboard on the cluster.
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from batch.engines.ray import cluster
-from batch.engines.ray.actor import Actor
+from batch.engines.ray.actor import NAMESPACE
 from batch.errors import BatchError, MissingExtraError
+
+SAID_SECONDS = 5.0  # for actors to say what they do: the step that they are at comes first
+SILENT = "busy, or without a place"
 
 
 def look(address: str) -> dict[str, Any]:
@@ -27,13 +34,7 @@ def look(address: str) -> dict[str, Any]:
                 }
                 for node in there
             ],
-            "actors": [
-                {
-                    "node": names.get(str(row.node_id), str(row.node_id or "—")), "state": str(row.state),
-                    "pid": row.pid, "job": str(row.job_id),
-                }
-                for row in _actors()
-            ],
+            "actors": _actors(ray, names),
         }  # fmt: skip
     finally:
         ray.shutdown()
@@ -50,13 +51,28 @@ def _free(ray: Any) -> dict[str, dict[str, float]]:
         return {}
 
 
-def _actors() -> list[Any]:
-    """Our actors; none where the cluster has no dashboard, which is what Ray asks for its list."""
-    try:
-        rows = importlib.import_module("ray.util.state").list_actors(limit=1000, raise_on_missing_output=False)
-    except Exception:
-        return []
-    return [row for row in rows if row.class_name == Actor.__name__ and row.state != "DEAD"]
+def _actors(ray: Any, nodes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What each of our actors says of itself; of one that says nothing in time, that it is busy or has no place yet."""
+    util = importlib.import_module("ray.util")
+    listed = util.list_named_actors(all_namespaces=True)
+    asked: dict[Any, dict[str, Any]] = {}
+    for name in sorted(row["name"] for row in listed if row["namespace"] == NAMESPACE):
+        run, _, number = name.rpartition("-")
+        row = {"run": run, "actor": number, "node": "—", "model": "", "state": SILENT, "held": 0, "done": 0, "pid": 0}
+        try:
+            asked[ray.get_actor(name, NAMESPACE).said.remote()] = row
+        except (ValueError, AttributeError):  # it ended a moment ago; it is of another version
+            continue
+    if asked:
+        for reference in ray.wait(list(asked), num_returns=len(asked), timeout=SAID_SECONDS)[0]:
+            try:
+                said = ray.get(reference)
+            except Exception as error:
+                asked[reference]["state"] = f"lost: {type(error).__name__}"
+                continue
+            node = nodes.get(str(said.pop("node_id")), "—")
+            asked[reference] |= {"node": node, **said}
+    return list(asked.values())
 
 
 def main() -> int:

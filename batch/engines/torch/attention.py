@@ -1,19 +1,19 @@
 """Attention of a packed step: every token of every row in one line, each row over its own slot and its shared prefix.
 
-Registered with transformers, so that its model classes call it. A shared prefix is attended to once for all its rows,
-as one matrix product, and joined with each row's own part by the log of the sum of exponentials, as in cascade
-inference (FlashInfer) and Hydragen (Juravsky 2024). Query heads of a group stand side by side, so that no key or value
-is repeated for them.
+Made known to transformers (`register`), so that its model classes call it. A shared prefix is attended to once for all
+its rows, as one matrix product, and joined with each row's own part by the log of the sum of exponentials, as in
+cascade inference (FlashInfer) and Hydragen (Juravsky 2024). Query heads of a group stand side by side, so that no key
+or value is repeated for them.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
 
 from batch.engines.torch.native import Columns, Kernels, Rows
 from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
@@ -226,5 +226,10 @@ def _mask(segment: Segment, group: int, window: int | None, like: torch.Tensor) 
     return mask
 
 
-AttentionInterface.register(NAME, packed_attention)
-AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
+def register() -> None:
+    """Make it known to transformers, where a model of its classes can be about: importing them takes seconds."""
+    if "transformers.modeling_utils" in sys.modules:
+        from transformers import AttentionInterface, AttentionMaskInterface
+
+        AttentionInterface.register(NAME, packed_attention)
+        AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)

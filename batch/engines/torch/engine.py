@@ -24,6 +24,7 @@ from batch.options import SamplingOptions
 
 CPU_BATCH = 64
 GPU_BATCH = 256
+WARM_TOKENS = 256  # of a row, whose part of the cache is taken at load
 
 
 class TorchCore(RowCore):
@@ -46,9 +47,10 @@ class TorchCore(RowCore):
 
         from batch.engines.torch import sampler
         from batch.engines.torch.generation import Generation
+        from batch.engines.torch.lean.model import LeanModel
         from batch.engines.torch.packed import SIZES
 
-        self._torch = torch
+        self._torch, self._lean = torch, LeanModel
         self._intake = Intake(loaded.tokenizer, loaded.end_ids, loaded.context, sampling, truncate)
         about = noted(loaded.about, loaded.tokenizer, self._intake.sampling.system)
         self._loaded = loaded = replace(loaded, about=about)
@@ -81,6 +83,11 @@ class TorchCore(RowCore):
             **shown,
             **({"notes": notes} if notes else {}),
         }
+
+    @property
+    def is_lean(self) -> bool:
+        """Whether the model is one of our own modules."""
+        return isinstance(self._loaded.model, self._lean)
 
     @property
     def busy(self) -> bool:
@@ -195,7 +202,9 @@ class TorchCore(RowCore):
         from batch.engines.torch import runner
 
         text = self._trial_text() if self._runner_options["cache_dtype"] is not None else None
-        return runner.open_runner(self._loaded.model, self.room, notes=notes, text=text, **self._runner_options)
+        key = f"{self._loaded.key}-{self._runner_options['share']:d}" if self._loaded.key else ""
+        model = self._loaded.model
+        return runner.open_runner(model, self.room, notes=notes, text=text, key=key, **self._runner_options)
 
     def _trial_text(self) -> list[int]:
         """A real text for runners that round, no longer than the context."""
@@ -207,7 +216,8 @@ class TorchCore(RowCore):
     def _limit_cache(self) -> None:
         if self._runner.reckons:
             size = 2 if self._loaded.about.get("kv_cache") else 4  # bytes: as much as the weights in that precision
-            self._runner.limit(self._scheduler.cache_tokens, warm=size * self._loaded.about["parameters"])
+            warm = min(size * self._loaded.about["parameters"], WARM_TOKENS * self.room * self._runner.bytes_per_token)
+            self._runner.limit(self._scheduler.cache_tokens, warm=warm)
 
     def _anew(self, row: Sequence) -> Sequence:
         """A row as it was before its first token."""
@@ -244,19 +254,28 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     `share_prefixes: false` computes what prompts have in common for each of them.
     """
     read = CoreSpec.read("torch", spec, ("precision", "device", "share_prefixes", "order", "adapter_path"))
-    loaded = load(read.path, spec.get("precision") or "auto", spec.get("device") or "auto", spec.get("adapter_path"))
+    how = spec.get("precision") or "auto", spec.get("device") or "auto", spec.get("adapter_path")
     order = spec.get("order") or "arrival"
     if order not in ("arrival", "longest"):
         raise FatalError(f"order: {order!r} is neither arrival nor longest")
-    return TorchCore(
-        loaded,
-        sampling,
-        max_batch,
-        read.cache_bytes,
-        share_prefixes=bool(spec.get("share_prefixes", True)),
-        order=order,
-        truncate=read.truncate,
-    )
+
+    def core(*, lean: bool) -> TorchCore:
+        return TorchCore(
+            load(read.path, *how, lean=lean),
+            sampling,
+            max_batch,
+            read.cache_bytes,
+            share_prefixes=bool(spec.get("share_prefixes", True)),
+            order=order,
+            truncate=read.truncate,
+        )
+
+    made = core(lean=True)
+    # Our own modules know packed steps alone; where those are not right, transformers' know slower ways.
+    if not made.is_lean or made.about["runner"].startswith("packed"):
+        return made
+    made.close()
+    return core(lean=False)
 
 
 class TorchEngine(ThreadedEngine):

@@ -16,7 +16,7 @@ from batch.engines.torch.gemm import PackedProduct
 from batch.engines.torch.linear import FusedPart
 from batch.engines.torch.native import Kernels
 
-KNOWN = ("Qwen3", "Qwen2", "Llama", "Mistral")  # whose attention and decoder layers are done as a whole
+KNOWN = ("Lean", "Qwen3", "Qwen2", "Llama", "Mistral")  # whose attention and decoder layers are done as a whole
 Mix = Callable[[Plan, torch.Tensor, tuple[torch.Tensor, torch.Tensor]], torch.Tensor]  # qkv, rotary: what is attended
 
 

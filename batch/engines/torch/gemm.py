@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +84,21 @@ class PackedProduct:
         q = F.pad(rounded.q, (0, -self.inputs % 4))
         steps = rounded.steps.unsqueeze(1) if rounded.least is None else torch.stack([rounded.steps, rounded.least], 1)
         self._keep(q, steps, self._offsets(q, rounded), rounded.scale, bias)
+
+    @classmethod
+    def restored(
+        cls, kernels: Kernels, bits: int, shape: list[int], paired: bool, parts: Mapping[str, torch.Tensor]
+    ) -> PackedProduct:
+        """One that was packed before: `weight`, `steps`, `offsets`, `scale` and perhaps `bias`, as they were.
+
+        shape: outputs and inputs. The kernel checks the rest against what it is given.
+        """
+        made = cls.__new__(cls)
+        made.kernels, made.bits, made.paired = kernels, bits, paired
+        made.outputs, made.inputs = shape
+        made.weight, made.steps = parts["weight"], parts["steps"]
+        made.offsets, made.scale, made.bias = parts["offsets"], parts["scale"], parts.get("bias")
+        return made
 
     def _offsets(self, q: torch.Tensor, rounded: Rounded) -> torch.Tensor:
         """What rows around 128 have too much, negative, before the scale."""

@@ -229,7 +229,7 @@ def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *
     waiting = _by_layer(header.tensors)
     for tensor in header.tensors:
         made = processor.process(
-            weights=_numbers(tensor), name=tensor.name, tensor_key_mapping=places, parsed_parameters=collected
+            weights=numbers(tensor), name=tensor.name, tensor_key_mapping=places, parsed_parameters=collected
         )
         if made.name is not None:
             if made.name not in places:
@@ -267,7 +267,7 @@ def _module_of(places: Mapping[str, str], layer: str) -> str:
     return f"{head}.{number}"
 
 
-def _numbers(tensor: GgufTensor) -> Any:
+def numbers(tensor: GgufTensor) -> Any:
     """A tensor's numbers in fp32, from the mapped file."""
     import numpy as np
     from gguf import GGMLQuantizationType, dequantize

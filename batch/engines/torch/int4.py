@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from batch.engines.torch.gemm import BLOCKS, PackedProduct, round_weight
-from batch.engines.torch.linear import Int8Linear, has_int8, relink, works
+from batch.engines.torch.linear import Int8Linear, Replaced, has_int8, relink, works
 from batch.engines.torch.native import kernels
 
 GROUP = BLOCKS[4]  # inputs that share a step
@@ -22,6 +22,8 @@ ROWS = 16  # outputs come in multiples of this in torch's product
 class Int4Linear(nn.Module):  # type: ignore[misc]
     """A linear layer with weights of four bits; fp32 in and out."""
 
+    product: Callable[[torch.Tensor], torch.Tensor]
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()  # [out, in]
@@ -29,11 +31,20 @@ class Int4Linear(nn.Module):  # type: ignore[misc]
         self.dtype = linear.weight.dtype
         bias = None if linear.bias is None else linear.bias.detach().float()
         quick = kernels()
-        self.product: Callable[[torch.Tensor], torch.Tensor] = (
+        self.product = (
             PackedProduct(quick, round_weight(weight, 4), bias)
             if quick is not None and quick.panel
             else TorchProduct(weight, bias)
         )
+
+    @classmethod
+    def restored(cls, product: PackedProduct) -> Int4Linear:
+        """A layer over a product that was packed before."""
+        made = cls.__new__(cls)
+        nn.Module.__init__(made)
+        made.in_features, made.out_features = product.inputs, product.outputs
+        made.dtype, made.product = torch.float32, product
+        return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: [..., in]; returns [..., out]."""
@@ -70,7 +81,7 @@ def quantise(model: nn.Module) -> int:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     quick = kernels()
     multiple = 1 if quick is not None and quick.panel else ROWS
-    replaced: dict[int, nn.Module] = {}
+    replaced: Replaced = {}
     count = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -80,7 +91,7 @@ def quantise(model: nn.Module) -> int:
                 if has_int8():
                     setattr(parent, name, Int8Linear(child))
             elif child.in_features % GROUP == 0 and child.out_features % multiple == 0:
-                setattr(parent, name, replaced.setdefault(id(child), Int4Linear(child)))
+                setattr(parent, name, replaced.setdefault(child, Int4Linear(child)))
                 count += 1
     relink(model, replaced)
     return count

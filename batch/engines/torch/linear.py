@@ -18,6 +18,9 @@ from batch.engines.torch.native import Kernels, kernels
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
+Replaced = dict[nn.Module, nn.Module]  # a layer, and what stands in its place
+
+
 class PackedLinear(nn.Module):  # type: ignore[misc]
     """A linear layer whose weight lies in oneDNN's own layout: the same product, from a library that knows the CPU.
 
@@ -50,6 +53,8 @@ class Int8Linear(nn.Module):  # type: ignore[misc]
     (u8 × s8), with one for each output.
     """
 
+    product: Callable[[torch.Tensor], torch.Tensor]
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()  # [out, in]
@@ -57,11 +62,20 @@ class Int8Linear(nn.Module):  # type: ignore[misc]
         self.dtype = linear.weight.dtype
         bias = None if linear.bias is None else linear.bias.detach().float()
         quick = kernels()
-        self.product: Callable[[torch.Tensor], torch.Tensor] = (
+        self.product = (
             PackedProduct(quick, round_weight(weight, 8), bias)
             if quick is not None and quick.panel
             else OneDnnProduct(quick, weight, bias)
         )
+
+    @classmethod
+    def restored(cls, product: PackedProduct) -> Int8Linear:
+        """A layer over a product that was packed before."""
+        made = cls.__new__(cls)
+        nn.Module.__init__(made)
+        made.in_features, made.out_features = product.inputs, product.outputs
+        made.dtype, made.product = torch.float32, product
+        return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: [..., in]; returns [..., out]."""
@@ -148,15 +162,23 @@ def fuse(model: nn.Module) -> int:
             sizes = [x.out_features for x in linears]
             # On "meta" no memory is taken for the random weights that would come first.
             whole = nn.Linear(first.in_features, sum(sizes), bias=first.bias is not None, device="meta")
-            whole.weight = nn.Parameter(torch.cat([x.weight.data for x in linears]), requires_grad=False)
+            whole.weight = _together([x.weight.data for x in linears])
             if first.bias is not None:
-                whole.bias = nn.Parameter(torch.cat([x.bias.data for x in linears]), requires_grad=False)
+                whole.bias = _together([x.bias.data for x in linears])
             module.add_module("_".join(["fused", *names]), whole)
             holder = _Fused(whole, sizes)
             for i, (name, linear) in enumerate(zip(names, linears, strict=True)):
                 setattr(module, name, FusedPart(holder, i, linear))
             count += 1
     return count
+
+
+def _together(parts: list[torch.Tensor]) -> nn.Parameter:
+    """One after the other; on "meta" by their shapes alone, as torch's own way there imports its compiler."""
+    first = parts[0]
+    if first.device.type != "meta":
+        return nn.Parameter(torch.cat(parts), requires_grad=False)
+    return nn.Parameter(first.new_empty(sum(map(len, parts)), *first.shape[1:]), requires_grad=False)
 
 
 def quantise(model: nn.Module) -> int:
@@ -170,25 +192,26 @@ def pack(model: nn.Module) -> int:
 
 
 def _replace(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> int:
-    replaced: dict[int, nn.Module] = {}
+    replaced: Replaced = {}
     count = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear:
-                if id(child) not in replaced:
-                    replaced[id(child)] = make(child)
-                setattr(parent, name, replaced[id(child)])
+                if child not in replaced:
+                    replaced[child] = make(child)
+                setattr(parent, name, replaced[child])
                 count += 1
     relink(model, replaced)
     return count
 
 
-def relink(model: nn.Module, replaced: Mapping[int, nn.Module]) -> None:
-    """Let fused parts use what was put in the place of their common layer; by the old one's `id`."""
-    for module in model.modules():
-        if isinstance(module, FusedPart):
-            holder: Any = module._fused
-            holder.linear = replaced.get(id(holder.linear), holder.linear)
+def relink(model: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> None:
+    """Let fused parts use what was put in the place of their common layer.
+
+    The old layers themselves are the keys: a freed one's `id` could be that of a new one.
+    """
+    for holder in {module._fused: None for module in model.modules() if isinstance(module, FusedPart)}:
+        holder.linear = replaced.get(holder.linear, holder.linear)
 
 
 def packs_faster() -> bool:

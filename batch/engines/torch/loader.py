@@ -22,6 +22,8 @@ from batch.errors import FatalError, MissingExtraError
 from batch.options import PRECISIONS
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+SMALL = 1_000_000  # parameters; of a smaller model nothing is remembered, as it is read and tried in no time
+PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,20 @@ class Loaded:
     end_ids: frozenset[int]  # tokens that end an answer
     context: int | None  # most tokens, prompt and answer together; None where the config names no limit
     about: Mapping[str, Any]
+    key: str = ""  # under which it is remembered what a trial says of it; "" where nothing is
 
 
 def load(
-    path: str | Path, precision: str = "auto", device: str = "auto", adapter_path: str | Path | None = None
+    path: str | Path,
+    precision: str = "auto",
+    device: str = "auto",
+    adapter_path: str | Path | None = None,
+    *,
+    lean: bool = True,
 ) -> Loaded:
     """Load a causal language model from a Hugging Face folder or a GGUF file.
 
+    Where `lean`, a model on the CPU that is known without transformers' classes is loaded without them.
     Every way it can fail is a FatalError of one sentence.
     """
     place = Path(path).expanduser()
@@ -48,32 +57,40 @@ def load(
         _check_folder(place)
     if precision not in PRECISIONS:
         raise FatalError(f"precision: {precision!r} is none of {', '.join(PRECISIONS)}")
-    torch, transformers = _libraries()
+    torch = _torch()
+    from batch.engines.torch import prepared
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto" and device != "cpu":
         # fp16 for the GPUs from before bf16
         precision = "bf16" if not device.startswith("cuda") or torch.cuda.is_bf16_supported() else "fp16"
-    adapter, header = None, gguf_file.open_header(place) if from_gguf else None
-    auto = precision == "auto"
-    verdict = _verdict(place, header) if auto and not adapter_path else ""
+    header, asked = gguf_file.open_header(place) if from_gguf else None, precision
+    adapter_folder = Path(adapter_path).expanduser() if adapter_path else None
+    files = _files(place, header, adapter_folder)
+    verdict = _verdict(files, asked) if asked in ("auto", "int8", "int4") and not adapter_path else ""
     precision, quality = verdicts.find(verdict) or (precision, "")
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    lean = lean and dtype == torch.float32 and device == "cpu" and adapter_folder is None
+    how = _How(asked, precision, quality, dtype, device, lean, merges=adapter_folder is not None)
+    name = _verdict(files, "weights", precision) if how.lean and quality else ""
+    entry = prepared.find(name)  # which is read while transformers is imported
+    transformers, adapter = _transformers(), None
     try:
-        if header is not None:
-            tokenizer, ends = gguf_file.load_tokenizer(place, header), gguf_file.end_ids(header)
-            model, precision = _from_gguf(place, header, precision, dtype, device, auto=auto, plain=bool(adapter_path))
-        else:
-            tokenizer = _tokenizer(place, transformers)
-            model, ends = _from_folder(place, dtype, device, transformers), frozenset()
-        config = model.config.get_text_config()
-        parameters = sum(p.numel() for p in model.parameters()) if header is None else header.parameters
-        if adapter_path:
-            adapter = merge_adapter(model, Path(adapter_path).expanduser())
-        tried, stored = precision == "auto", "" if from_gguf else _stored(place)
-        precision, quality, kernels = _quicken(model, tokenizer, precision, device, stored, quality)
-        if tried and quality:
+        read = _kept(entry, place, transformers) or (
+            _read_folder(place, how, transformers) if header is None else _read_gguf(place, header, how)
+        )
+        model, tokenizer = read.model, read.tokenizer
+        if adapter_folder is not None:
+            adapter = merge_adapter(model, adapter_folder)
+        stored = "" if from_gguf else _stored(place)
+        precision, quality, kernels = _quicken(read, how, stored)
+        if quality and not how.quality:
             verdicts.keep(verdict, precision, quality)
+        if not read.packed and not adapter and read.parameters >= SMALL:
+            name = _verdict(files, "weights", precision)
+            index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
+            prepared.keep(name, model, index, tokenizer if from_gguf else None)
     except FatalError:
         raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
@@ -86,21 +103,88 @@ def load(
     return Loaded(
         model=model,
         tokenizer=tokenizer,
-        end_ids=_end_ids(model, tokenizer) | ends,
-        context=context_of(config),
+        end_ids=_end_ids(model, tokenizer) | read.ends,
+        context=context_of(model.config.get_text_config()),
         about={
             "device": device,
             "precision": precision,
             **({"notes": notes} if notes else {}),
-            "parameters": parameters,
-            "architecture": type(model).__name__,
+            "parameters": read.parameters,
+            "architecture": getattr(model, "architecture", type(model).__name__),
             "threads": torch.get_num_threads(),
             "kernels": kernels,
             **({"kernels_from": _origin()} if kernels == "native" else {}),
             **({"kv_cache": "bf16"} if precision in ("int8", "int4") and _has_bf16(torch) else {}),
             **({"adapter": adapter} if adapter else {}),
         },
+        key=_verdict(files, "runner", precision, kernels) if device == "cpu" and read.parameters >= SMALL else "",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What a model is loaded as."""
+
+    asked: str  # the precision that was asked for
+    precision: str  # and the one by what is remembered of that
+    quality: str  # what the trial said that is remembered; "" where none is
+    dtype: Any
+    device: str
+    lean: bool  # whether without transformers' classes, where that can be
+    merges: bool  # whether an adapter is to be merged into it, which needs whole numbers
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A model and its tokenizer out of their files."""
+
+    model: Any
+    tokenizer: Any
+    ends: frozenset[int]  # tokens that end an answer by the weights' own account
+    parameters: int
+    precision: str  # the one that is wanted of it
+    packed: bool = False  # whether it computes in it already
+
+
+def _kept(entry: Any, place: Path, transformers: Any) -> _Read | None:
+    """What was packed by an earlier start; None, and the entry is gone, where it is not sound."""
+    from batch.engines.torch import prepared
+
+    if entry is None:
+        return None
+    about = entry.about
+    try:
+        tokenizer = entry.tokenizer() or _tokenizer(place, transformers)
+        ends = frozenset(map(int, about["ends"]))
+        return _Read(entry.model(), tokenizer, ends, int(about["parameters"]), about["precision"], packed=True)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+        prepared.forget(entry.folder.name)
+        return None
+
+
+def _read_folder(folder: Path, how: _How, transformers: Any) -> _Read:
+    from batch.engines.torch.lean import weights
+
+    tokenizer = _tokenizer(folder, transformers)
+    model: Any = weights.from_folder(folder) if how.lean else None
+    model = model or _from_folder(folder, how.dtype, how.device, transformers)
+    return _Read(model, tokenizer, frozenset(), sum(p.numel() for p in model.parameters()), how.precision)
+
+
+def _read_gguf(file: Path, header: GgufHeader, how: _How) -> _Read:
+    """The model is int8 from the first layer on where that is wanted or fp32 would not fit memory."""
+    from batch.engines.torch import linear
+    from batch.engines.torch.lean import weights
+
+    tokenizer, ends = gguf_file.load_tokenizer(file, header), gguf_file.end_ids(header)
+    parameters, precision = header.parameters, how.precision
+    int8 = how.device == "cpu" and linear.has_int8()
+    if int8 and how.asked == precision == "auto" and 4 * (parameters or 0) > available() * 0.6:
+        precision = "int8"
+    int8 = int8 and precision == "int8" and not how.merges
+    model: Any = weights.from_gguf(header, gguf_file.numbers, int8=int8) if how.lean else None
+    model = model or gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
+    return _Read(model, tokenizer, ends, parameters or 0, precision)
 
 
 def _from_folder(folder: Path, dtype: Any, device: str, transformers: Any) -> Any:
@@ -114,54 +198,45 @@ def _from_folder(folder: Path, dtype: Any, device: str, transformers: Any) -> An
     return model.to(device).eval()
 
 
-def _from_gguf(
-    file: Path, header: GgufHeader, precision: str, dtype: Any, device: str, *, auto: bool, plain: bool
-) -> tuple[Any, str]:
-    """The model and the precision: int8 from the first layer on where that is wanted or fp32 would not fit memory."""
-    from batch.engines.torch import linear
-
-    tight = auto and 4 * (header.parameters or 0) > available() * 0.6
-    if tight and device == "cpu" and linear.has_int8():
-        precision = "int8"
-    int8 = precision == "int8" and device == "cpu" and not plain and linear.has_int8()
-    model = gguf_file.load_model(file, header, dtype, device, int8=int8)
-    return model, precision
-
-
-def _quicken(
-    model: Any, tokenizer: Any, wanted: str, device: str, stored: str, remembered: str
-) -> tuple[str, str, str]:
+def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
     """Fuse projections, and have the model compute as is wanted, in the layout and by the loops that are fastest here.
 
-    `remembered`: what an earlier trial said of the precision that is wanted, which is not measured again.
+    What an earlier trial said of the precision is not measured again.
     Returns the precision, what is given up for it, and whose loops they are.
     """
     from batch.engines.torch import fused, linear, native, precision
 
-    linear.fuse(model)
-    settled, quality = wanted, remembered
-    if wanted == "auto":
-        settled, quality = precision.settle(model, tokenizer, stored)
-    elif remembered:
-        precision.apply(model, wanted, device)
-    else:
-        quality = precision.apply_told(model, tokenizer, wanted, device)
-    if settled == "fp32" and device == "cpu" and linear.packs_faster():
+    model, settled, quality = read.model, read.precision, how.quality
+    if not read.packed:
+        linear.fuse(model)
+        if settled == "auto":
+            settled, quality = precision.settle(model, read.tokenizer, stored)
+        elif quality:
+            precision.apply(model, settled, how.device)
+        else:
+            quality = precision.apply_told(model, read.tokenizer, settled, how.device)
+    if settled == "fp32" and how.device == "cpu" and linear.packs_faster():
         linear.pack(model)
-    quick = native.kernels() if device == "cpu" and settled in ("fp32", "int8", "int4") else None
+    quick = native.kernels() if how.device == "cpu" and settled in ("fp32", "int8", "int4") else None
     if quick is not None:
         fused.use_kernels(model, quick)
     return settled, quality, "torch" if quick is None else "native"
 
 
-def _verdict(place: Path, header: GgufHeader | None) -> str:
-    """The name under which it is remembered what a trial says of this model on this machine."""
-    from batch.engines.torch import native, precision
+def _files(place: Path, header: GgufHeader | None, adapter: Path | None) -> list[Path]:
+    """All files that a model's numbers and words are made of, the kernels' among them."""
+    from batch.engines.torch import native
 
-    files = (
-        [path for pattern in (*WEIGHTS, "*.json") for path in place.glob(pattern)] if header is None else header.files
-    )
-    return verdicts.key([*files, *native.files()], precision.rules())
+    folders = [folder for folder in (place if header is None else None, adapter) if folder is not None]
+    own = [path for folder in folders for pattern in (*WEIGHTS, "*.json", "*.jinja") for path in folder.glob(pattern)]
+    return [*own, *(header.files if header is not None else ()), *native.files()]
+
+
+def _verdict(files: list[Path], *settings: object) -> str:
+    """The name under which something of this model on this machine is remembered: a trial's outcome, packed weights."""
+    from batch.engines.torch import precision
+
+    return verdicts.key(files, precision.rules(), *settings)
 
 
 def _without_kernels() -> str:
@@ -196,27 +271,45 @@ def _check_folder(folder: Path) -> None:
         raise FatalError(f"{folder}: {problem}")
 
 
-def _libraries() -> tuple[Any, Any]:
-    """torch and transformers, kept silent and off the network."""
+def _torch() -> Any:
+    """torch; the imports that may fail are all tried here."""
     stay_offline()
     try:
         import jinja2  # noqa: F401 - chat templates; transformers names it only when one is used
         import torch
-        import transformers
     except ImportError as error:
         raise MissingExtraError("local", "The torch engine") from error
     except OSError as error:  # a library of the system that torch was built for
         raise FatalError(f"torch cannot be imported: {error}") from error
+    return torch
+
+
+def _transformers() -> Any:
+    """transformers, kept silent."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError("local", "The torch engine") from error
     transformers.logging.set_verbosity(logging.CRITICAL)
     transformers.logging.disable_progress_bar()
-    return torch, transformers
+    return transformers
 
 
 def _tokenizer(folder: Path, transformers: Any) -> Any:
+    kind = transformers.PreTrainedTokenizerFast if _is_plain(folder) else transformers.AutoTokenizer
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the formats are many, and so are their errors
         raise FatalError(f"{folder}: the tokenizer cannot be loaded: {first_line(error)}") from error
+
+
+def _is_plain(folder: Path) -> bool:
+    """Whether a folder's tokenizer is its tokenizer.json and no class of a model: looking one up takes a while."""
+    try:
+        said = json.loads((folder / "tokenizer_config.json").read_bytes())
+        return (folder / "tokenizer.json").is_file() and said["tokenizer_class"] in PLAIN_TOKENIZERS
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _load_problem(error: Exception) -> str:

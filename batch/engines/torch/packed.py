@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from batch.engines.torch.attention import NAME, Plan, set_plan
+from batch.engines.torch.attention import NAME, Plan, register, set_plan
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
@@ -33,6 +33,7 @@ class PackedRunner(ABC):
     whole_budget = ragged = False
 
     def __init__(self, model: Any, cache: SlotCache, *, share: bool = True, step_tokens: int = STEP_TOKENS) -> None:
+        register()
         self.rows: list[Sequence] = []
         self._model = model
         self.step_tokens = step_tokens

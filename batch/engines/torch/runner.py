@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
+from batch.engines.torch import remembered
 from batch.engines.torch.graphs import PlainSteps
+from batch.engines.torch.lean.model import LeanModel
 from batch.engines.torch.native import kernels
 from batch.engines.torch.packed_native import NativePackedRunner
 from batch.engines.torch.packed_plain import PlainPackedRunner
 from batch.engines.torch.rectangle import BatchRunner
 from batch.engines.torch.single import SingleRunner, rope_types
 from batch.engines.torch.states import StatesRunner
-from batch.engines.torch.static import StaticRunner
 from batch.engines.torch.trial import Trial
 from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.engines.torch.turns import Runner, forward_options
@@ -34,23 +35,29 @@ def open_runner(
     cache_dtype: torch.dtype | None = None,
     notes: list[str] | None = None,
     text: list[int] | None = None,
+    key: str = "",
 ) -> Runner:
     """The fastest runner that is right for this model: each must show in a trial what the whole model gives.
 
     `notes` is added to where a faster one was passed over, for want of memory or for what it gave, and where there is
-    no cache. `text`: tokens of a real text, for the trial. Raises FatalError where the model gives no answer that could
-    be relied on.
+    no cache. `text`: tokens of a real text, for the trial. `key`: the name under which its outcome is remembered, ""
+    where it is not. Raises FatalError where the model gives no answer that could be relied on.
     """
     said = notes if notes is not None else []
+    makers = _makers(model, max_batch, share, cache_dtype)
+    if (found := remembered.runner(key, makers, said)) is not None:
+        return found
     trial = _trial(model, text)
     tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
-    trial.check_generate(tolerance)
+    if not isinstance(model, LeanModel):  # whose few families are asked as a plain pass asks them
+        trial.check_generate(tolerance)
     failed = ""
-    for name, make in _makers(model, max_batch, share, cache_dtype):
+    for name, make in makers:
         runner, problem = _tried(make, trial, tolerance)
         if runner is not None:
             if trial.measured:
                 said.append(f"{name} runner by trial: {trial.measured}")
+            remembered.keep(key, name, runner, said)
             return runner
         if out_of_memory(problem):
             said.append(f"slower than it could be: no memory for the {name} runner ({first_line(problem)})")
@@ -79,10 +86,13 @@ def _makers(
                     makers.append(("native packed", lambda: NativePackedRunner(model, max_batch, **options)))
                 makers.append(("packed", lambda: PlainPackedRunner(model, max_batch, **options)))
             elif model.device.type == "cuda":
+                from batch.engines.torch.static import StaticRunner
+
                 plain = PlainSteps()  # where replaying gives other answers
                 makers.append(("static", lambda: StaticRunner(model, max_batch, share=share)))
                 makers.append(("static", lambda: StaticRunner(model, max_batch, share=share, steps=plain)))
-        makers.append(("rectangle", lambda: BatchRunner(model, max_batch)))
+        if not isinstance(model, LeanModel):  # which knows packed steps and whole texts
+            makers.append(("rectangle", lambda: BatchRunner(model, max_batch)))
     elif _has_states(model):
         makers.append(("rows with states", lambda: StatesRunner(model, max_batch)))
     for positions in (True, False):

@@ -22,7 +22,7 @@ from batch.errors import ErrorClass, Failure, FatalError, MissingExtraError, Per
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import TRUNCATE, SamplingOptions
 
-NAMES = {"precision", "context", "truncate", "tensor_parallel", "memory_share", "quantization", "path"}
+NAMES = {"precision", "context", "truncate", "tensor_parallel", "memory_share", "eager", "quantization", "path"}
 DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -200,6 +200,7 @@ def _open(vllm: Any, spec: Mapping[str, Any], max_batch: int | None) -> Any:
         "trust_remote_code": False,
         "disable_log_stats": True,
         "enable_prefix_caching": True,
+        "enforce_eager": bool(spec.get("eager")),
     }
     named = {"max_model_len": "context", "gpu_memory_utilization": "memory_share", "quantization": "quantization"}
     said |= {name: spec[key] for name, key in named.items() if spec.get(key) is not None}

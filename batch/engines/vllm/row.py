@@ -19,6 +19,7 @@ ROW = EngineRow(
         "truncate": EngineOption("the end at which a prompt that is too long is cut", choices=TRUNCATE),
         "tensor_parallel": EngineOption("GPUs of a node that one copy is spread over", int, minimum=1),
         "memory_share": EngineOption("share of a GPU's memory that it takes, 0.9 without it", float, minimum=0.01),
+        "eager": EngineOption("begin at once, without compiling the model; slower from then on", bool),
         "quantization": EngineOption("the method of a quantised checkpoint, where vLLM does not see it by itself"),
     },
 )

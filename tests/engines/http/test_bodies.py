@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.engines.http.bodies import _HERE, Bodies
+from batch.engines.forms import TEXT
+from batch.engines.http.bodies import Bodies
 from batch.engines.http.server import Server
 from batch.engines.http.wires import WIRES
 from batch.items import Request
 from batch.options import SamplingOptions
 
-SYSTEMS = st.sampled_from([None, "Be short.", 'a "quoted" \\ system\n', _HERE])
+SYSTEMS = st.sampled_from([None, "Be short.", 'a "quoted" \\ system\n', TEXT])
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@given(st.text(st.characters(exclude_categories=["Cs"])) | st.just(_HERE), SYSTEMS, st.booleans(), st.integers(0, 3))
+@given(st.text(st.characters(exclude_categories=["Cs"])) | st.just(TEXT), SYSTEMS, st.booleans(), st.integers(0, 3))
 def test_a_form_is_the_body(wire: str, text: str, system: str | None, streamed: bool, more: int) -> None:
     server = Server("m", ("http://127.0.0.1/v1",), wire=wire, body={"user": "u"} if more & 1 else {})  # type: ignore[arg-type]
     options = SamplingOptions(

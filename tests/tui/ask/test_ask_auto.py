@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from driving import on_screen, type_text, until
 from stored import add_model
+from textual.widgets import OptionList
 
 from ai_router.routing.evidence import Evidence
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
+from ai_router.tui.ask.dialogs import ModelDialog
 from ai_router.tui.ask.screen import AskScreen
 from tests.tui.ask.test_ask import Engines, answer, status
 
@@ -40,3 +42,9 @@ async def test_the_model_and_why_the_next_and_the_best(workspace: Workspace) -> 
         await pilot.press("f5")
         await pilot.pause()
         assert screen._asking is not None and screen._asking.model == "small", "there is no third"
+        await pilot.press("f2")
+        dialog = await on_screen(pilot, ModelDialog)
+        assert dialog.query_one(OptionList).highlighted == len(app.registry.all()), "auto, which is chosen, stands last"
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is screen)
+        assert "auto" in screen.context_text

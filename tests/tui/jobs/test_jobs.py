@@ -50,7 +50,8 @@ async def test_how_it_looks(
     monkeypatch: pytest.MonkeyPatch,
     frozen: None,
 ) -> None:
-    monkeypatch.setattr("ai_router.tui.jobs.screen.home", lambda path: f"~/work/{path.name}")
+    for module in ("screen", "details"):
+        monkeypatch.setattr(f"ai_router.tui.jobs.{module}.home", lambda path: f"~/work/{path.name}")
     fill(workspace)
     app = RouterApp(workspace)
     async with app.run_test(size=size) as pilot:

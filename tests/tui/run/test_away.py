@@ -12,10 +12,15 @@ from servers.batches import Batches, serving
 from ai_router import jobs
 from ai_router.models import Registry
 from ai_router.settings import Workspace
+from ai_router.standings import standing_of, told
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.jobs.details import job_details
+from ai_router.tui.jobs.screen import JobsScreen
+from ai_router.tui.jobs.view import JobLine
 from ai_router.tui.run.away import AwayPanel
 from ai_router.tui.run.screen import RunScreen
+from batch.checkpoint import list_jobs
 from batch.running.progress import RunState
 
 pytest.importorskip("openai")
@@ -36,7 +41,7 @@ def path(batches: Batches, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
         batches.needed = 10**9
         job = jobs.create_job(workspace, jobs.JobPlan("far", source="p.txt"), ["one", "two"])
         run = jobs.start(Registry(workspace), job, wait=False)
-        assert run.wait(20) and run.snapshot().state is RunState.WAITING, run.error
+        assert run.wait(90) and run.snapshot().state is RunState.WAITING, run.error
         assert job.checkpoint_file is not None
         yield job.checkpoint_file
 
@@ -87,3 +92,17 @@ async def test_a_running_job_shows_what_it_waits_for(path: Path, batches: Batche
         batches.needed = 1
         await until(pilot, lambda: screen.snapshot is not None and screen.snapshot.state is RunState.FINISHED)
         assert len(batches.creates) == 1
+
+
+async def test_the_list_says_how_old_it_is_until_when_and_what_comes_next(path: Path, workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(160, 40)) as pilot:
+        app.push_screen(JobsScreen())
+        await until(pilot, lambda: "24 h left" in shown(app))
+        await until(pilot, lambda: "what is there" in shown(app))
+    [found] = list_jobs(workspace.checkpoints)
+    away, times, after = told([standing_of(submission) for submission in found.away])
+    assert (away, after) == ("2 with openai in 1 batch", "collect what is there")
+    assert times.startswith("age 0 min, the first expires in 24 h")
+    text = job_details(JobLine(found)).plain
+    assert away in text and "next          collect" in text

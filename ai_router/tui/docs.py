@@ -1,0 +1,148 @@
+"""The documentation, a section at a time, opened at what had the focus."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widgets import Input
+
+from ai_router.tui.actions import bind
+from ai_router.tui.manual import DEEPEST, Section, heading_for, sections
+from ai_router.tui.panes.layout import Pane
+from ai_router.tui.panes.panes import Panes
+from ai_router.tui.panes.screen import PaneScreen
+from ai_router.tui.widgets.rendered import Rendered
+from ai_router.tui.widgets.table import Column, Row, VirtualTable
+
+TOPICS, TEXT = "docs-topics", "docs-text"
+PANES = (Pane(TOPICS, "topics", 40, 1, 20, tall=35), Pane(TEXT, "text", 80, 0, 30, tall=65))
+
+
+class DocsScreen(PaneScreen[None]):
+    """Topics beside the text of one; `/` finds those that hold some words."""
+
+    CSS = """
+    #docs-find { display: none; padding: 0 2; }
+    #docs-text { height: 1fr; }
+    #docs-text MarkdownH1, #docs-text MarkdownH2, #docs-text MarkdownH3 {
+        margin: 0 0 1 0; padding: 0; text-align: left;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = bind("docs.find", "docs.next", "docs.previous", "docs.keys", "app.back")
+
+    def __init__(self, about: Screen[Any]) -> None:
+        super().__init__()
+        self.crumbs = (*getattr(about, "crumbs", ()), "Documentation")
+        self._about = about
+        self._wanted = heading_for(about)
+        self._all: list[Section] = []
+        self._found: list[Section] = []
+        self._shown: Section | None = None
+
+    def compose_body(self) -> ComposeResult:
+        """Field, topics, text."""
+        yield Input(placeholder="words of what you look for", id="docs-find")
+        with Panes("docs", PANES):
+            topics = VirtualTable([Column("Topic", flex=1)], self._rows, empty="None holds that.", id=TOPICS,
+                                  classes="panel")  # fmt: skip
+            topics.border_title = "Topics"
+            yield topics
+            yield Vertical(id=TEXT)
+
+    def on_mount(self) -> None:
+        """Read the files in a thread."""
+        self.in_thread(sections, self._take)
+
+    def _rows(self, start: int, stop: int) -> list[Row]:
+        page = self._found[start:stop]
+        return [((f"{'· ' * (s.level == DEEPEST)}{s.title}", "strong" if s.level == 1 else ""),) for s in page]
+
+    def _take(self, found: list[Section]) -> None:
+        self._all = found
+        self._find("")
+        places = [place for place, section in enumerate(found) if section.title == self._wanted]
+        self.query_one(VirtualTable).move_cursor(places[0] if places else 0)
+        self._show()
+        self.panes.focus_pane(TOPICS if self.panes.shows(TOPICS) else TEXT)
+
+    def _find(self, words: str) -> None:
+        wanted = words.casefold().split()
+        self._found = [s for s in self._all if all(word in s.text.casefold() for word in wanted)]
+        self.query_one(VirtualTable).set_count(len(self._found), keep=False)
+
+    # -- the text -------------------------------------------------------------------------------------------------
+
+    @on(VirtualTable.Highlighted)
+    def _moved(self) -> None:
+        self._show()
+
+    @on(VirtualTable.Selected)
+    def _selected(self) -> None:
+        self.panes.focus_pane(TEXT)
+
+    def _show(self) -> None:
+        cursor = self.query_one(VirtualTable).cursor
+        section = self._found[cursor] if cursor < len(self._found) else None
+        if section is not None and section != self._shown:
+            self._shown = section
+            self.context_text = section.file
+            self.run_worker(self._render_text(section), group="text", exclusive=True)
+
+    async def _render_text(self, section: Section) -> None:
+        place = self.query_one(f"#{TEXT}", Vertical)
+        had_focus = any(box.has_focus for box in place.query(Rendered))
+        await place.remove_children()
+        box = Rendered(section.text, classes="panel")
+        box.border_title = section.title
+        await place.mount(box)
+        if had_focus or not self.panes.shows(TOPICS):
+            box.focus()
+
+    # -- keys -----------------------------------------------------------------------------------------------------
+
+    def action_find(self) -> None:
+        """Type words."""
+        field = self.query_one("#docs-find", Input)
+        field.display = True
+        field.focus()
+
+    @on(Input.Changed, "#docs-find")
+    def _typed(self, event: Input.Changed) -> None:
+        self._find(event.value)
+        self._show()
+
+    @on(Input.Submitted, "#docs-find")
+    def _to_topics(self) -> None:
+        self.panes.focus_pane(TOPICS if self.panes.shows(TOPICS) else TEXT)
+
+    def _go(self, step: int) -> None:
+        table = self.query_one(VirtualTable)
+        table.move_cursor(table.cursor + step)
+
+    def action_next_section(self) -> None:
+        """The next topic."""
+        self._go(1)
+
+    def action_previous_section(self) -> None:
+        """The topic before."""
+        self._go(-1)
+
+    def action_keys(self) -> None:
+        """All keys of the screen that this was opened from."""
+        from ai_router.tui.help import HelpScreen
+
+        self.app.push_screen(HelpScreen(self._about))
+
+    def action_back(self) -> None:
+        """Out of the search first."""
+        field = self.query_one("#docs-find", Input)
+        if field.display:
+            field.value, field.display = "", False
+            self._to_topics()
+        else:
+            super().action_back()

@@ -1,0 +1,42 @@
+"""A page of items that are nothing but texts, read in one step.
+
+Python's sqlite3 gives up the interpreter's lock and takes it back for every row that it reads, which beside a thread
+that writes costs more than the reading. Here SQLite makes one value of the whole page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from batch.errors import CheckpointError
+
+LARGEST = 2**20  # bytes of a page. Of longer texts it is the texts that take time, and here they are held twice
+
+_PAGE = """
+SELECT count(*), CAST(json_group_array(text) AS BLOB), sum(typeof(text) <> 'text' OR extra IS NOT NULL
+    OR model IS NOT NULL OR reason IS NOT NULL OR columns IS NOT NULL)
+FROM (SELECT * FROM items WHERE id BETWEEN ? AND ? ORDER BY id)
+"""
+
+
+class TextPages:
+    """Reads pages with `rows`, which runs a query, until one of them is not for it: then they come row by row."""
+
+    def __init__(self, rows: Callable[[str, Sequence[Any]], list[Any]]) -> None:
+        self._rows = rows
+        self._fit = True
+
+    def read(self, first: int, last: int) -> list[str] | None:
+        """The texts of the items from `first` to `last`; None where they are to be read row by row."""
+        if not self._fit:
+            return None
+        try:
+            count, page, others = self._rows(_PAGE, (first, last))[0]
+            texts = orjson.loads(page) if count == last - first + 1 and not others else None
+            self._fit = texts is not None and len(page) <= LARGEST
+        except (CheckpointError, ValueError):  # damage, of which reading by row says what it is; or SQLite without JSON
+            self._fit, texts = False, None
+        return texts
