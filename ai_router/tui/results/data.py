@@ -7,7 +7,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SHOWN = 600  # characters of a text kept for one line
 SEARCH_PAGE = 512
-FAR, BEFORE = 24, 12  # characters: a hit from so many on is brought nearer, with so many before it
 REPORT_SECONDS = 0.2
 FIRST_REPORT = 20_000  # items looked at before it is said that nothing was found yet
 
@@ -133,16 +132,8 @@ COLUMNS: tuple[tuple[Column, str], ...] = (
 TITLES = tuple(column.title for column, _ in COLUMNS)
 
 
-def near(text: str, words: tuple[str, ...]) -> str:
-    """A text from a little before the first of some words, where that stands too far on for a line."""
-    first = min((at for word in words if (at := text.casefold().find(word)) >= 0), default=0)
-    return f"…{text[first - BEFORE :]}" if first > FAR else text
-
-
-def table_row(data: RowData, *, marked: bool = False, words: tuple[str, ...] = ()) -> Row:
-    """The cells of COLUMNS; a marked row has a sign of its own, and `words` are brought into sight."""
-    if words:
-        data = replace(data, prompt=near(data.prompt, words), answer=near(data.answer, words))
+def table_row(data: RowData, *, marked: bool = False) -> Row:
+    """The cells of COLUMNS; a marked row has a sign of its own."""
     number = count(data.id + 1)
     if not data.attempts:
         return (

@@ -249,11 +249,7 @@ class ResultsScreen(BenchResults):
             return None
         ids = range(start, stop) if self._ids is None else self._ids[start:stop]
         page = self._pages.page(start, ids)
-        return (
-            None
-            if page is None
-            else [table_row(data, marked=data.id in self.marked, words=self.words) for data in page]
-        )
+        return None if page is None else [table_row(data, marked=data.id in self.marked) for data in page]
 
     def _page_loaded(self) -> None:
         if self.alive:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -19,7 +20,7 @@ from ai_router.tui.actions import bind
 from ai_router.tui.widgets.columns import GAP, Column
 from ai_router.tui.widgets.header import HeaderTable, TableMessage
 from ai_router.tui.widgets.jumping import Target
-from ai_router.tui.widgets.text import cut, hits, one_line, pad
+from ai_router.tui.widgets.text import ELLIPSIS, cut, hits, one_line, pad
 
 PAGE = 64
 KEPT_PAGES = 32
@@ -213,9 +214,17 @@ class VirtualTable(HeaderTable, can_focus=True):
             cell = row[number]
             text, name = (cell, "") if isinstance(cell, str) else cell
             style = base if plain else self.cell_style(base, name)
-            text = pad(one_line(text, cells), cells, right=column.right)
-            segments += self._with_hits(text, style) if self.words else [Segment(text, style)]
+            if self.words:
+                segments += self._with_hits(pad(self._in_sight(text, cells), cells, right=column.right), style)
+            else:
+                segments.append(Segment(pad(one_line(text, cells), cells, right=column.right), style))
         return Strip(segments).adjust_cell_length(width, base)
+
+    def _in_sight(self, text: str, cells: int) -> str:
+        """A cell's text in one line, from a little before the first hit where that would be cut off."""
+        line = one_line(text.strip())
+        start, end = next(hits(line, self.words), (0, 0))
+        return line if cell_len(line[:end]) < cells else ELLIPSIS + line[max(0, start - cells // 4) :]
 
     def _with_hits(self, text: str, style: Style) -> Iterator[Segment]:
         """A cell's text with the words marked that are looked for."""
