@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
@@ -70,8 +71,11 @@ class CheckpointList(list[CheckpointInfo]):
         self.skipped = list(skipped)
 
 
-def read_info(path: Path) -> CheckpointInfo:
-    """What a listing says of one checkpoint, without counting its results."""
+def read_info(path: Path, *, beside: Container[str] | None = None) -> CheckpointInfo:
+    """What a listing says of one checkpoint, without counting its results.
+
+    `beside` are the names of all files of its folder, where they are known.
+    """
     away: tuple[Submission, ...] = ()
     if path.suffix == ".json":
         job, _ = legacy.read(path)
@@ -98,7 +102,7 @@ def read_info(path: Path) -> CheckpointInfo:
         reason=job.reason,
         owner=owner,
         kind=job.kind,
-        about=read_about(path),
+        about=NOTHING_SAID if beside is not None and path.stem + SUFFIX not in beside else read_about(path),
         cost=job.cost,
         cost_unknown=job.cost_unknown,
         away=away,
@@ -107,18 +111,30 @@ def read_info(path: Path) -> CheckpointInfo:
 
 def checkpoints_of(directory: Path) -> list[Path]:
     """The checkpoint files of a folder; one in JSON that was resumed lives on as the database of the same name."""
-    databases = sorted(directory.glob("batch_*.db"))
-    stems = {path.stem for path in databases}
-    return [*databases, *(path for path in sorted(directory.glob("batch_*.json")) if path.stem not in stems)]
+    return [directory / name for name in _names_of_checkpoints(_names_in(directory))]
+
+
+def _names_in(directory: Path) -> set[str]:
+    """All files of a folder; none of one that is not there."""
+    with suppress(OSError):
+        return set(os.listdir(directory))
+    return set()
+
+
+def _names_of_checkpoints(names: set[str]) -> list[str]:
+    databases = sorted(fnmatch.filter(names, "batch_*.db"))
+    return [*databases, *(n for n in sorted(fnmatch.filter(names, "batch_*.json")) if f"{n[:-5]}.db" not in names)]
 
 
 def list_jobs(directory: Path) -> CheckpointList:
     """All checkpoints of a folder, the reference's JSON files among them."""
     infos: list[CheckpointInfo] = []
     skipped: list[tuple[Path, str]] = []
-    for path in checkpoints_of(directory):
+    names = _names_in(directory)  # one look at the folder instead of several at each file
+    for name in _names_of_checkpoints(names):
+        path = directory / name
         try:
-            infos.append(read_info(path))
+            infos.append(read_info(path, beside=names))
         except (CheckpointError, OSError) as error:
             skipped.append((path, str(error)))
             log.warning("skipped %s: %s", path, error)

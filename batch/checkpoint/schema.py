@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,8 @@ from batch.errors import CheckpointError, DiskError, checkpoint_error
 APPLICATION_ID = 0x41495242  # "AIRB"
 FORMAT = 2
 BUSY_SECONDS = 10.0
+
+IMMUTABLE = "mode=ro&immutable=1"
 
 Mode = Literal["snapshot", "read", "write"]
 # What reading a damaged file may raise; SQLite quotes the damage in its messages, and it may be no UTF-8.
@@ -95,19 +98,23 @@ def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3
     older format is brought up to date where it is opened to `write` (whoever does so holds the job's lock), and is read
     as it is otherwise; without `upgrade` it is written as it is.
     """
-    if not path.is_file():
+    return opened(path, mode, upgrade=upgrade)[0]
+
+
+def opened(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> tuple[sqlite3.Connection, int]:
+    """As `connect`, with the file's format."""
+    try:
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):  # the log stands beside the file, not beside a link to it
+            path = Path(os.path.realpath(path))
+            found = os.lstat(path)
+    except (OSError, ValueError):
+        found = None
+    if found is None or not stat.S_ISREG(found.st_mode):
         raise CheckpointError(f"Checkpoint not found: {path}")
-    if path.is_symlink():  # the log stands beside the file, not beside a link to it
-        path = Path(os.path.realpath(path))
     write = mode == "write"
-    options = "mode=rw"
-    if not write:
-        logged = _has_log(path)
-        # Without the right to make a log beside it, WAL mode can only be read as immutable; and a file that is written
-        # under another of its names has its log there.
-        alone = path.stat().st_nlink == 1
-        if (not logged and (mode == "snapshot" or not alone)) or not os.access(path.parent, os.W_OK):
-            options = "mode=ro" if logged else "mode=ro&immutable=1"
+    options = "mode=rw" if write else _reading(path, mode, alone=found.st_nlink == 1)
+    head = _head(path) if options == IMMUTABLE else None
     connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(
@@ -117,8 +124,9 @@ def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3
             isolation_level=None,
             check_same_thread=False,
         )
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        application, version = head or [
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        ]
         if application != APPLICATION_ID:
             raise CheckpointError(f"Damaged checkpoint {path}: the file is not a checkpoint")
         _check_format(path, version)
@@ -128,7 +136,8 @@ def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3
             connection.execute("PRAGMA synchronous = FULL")
             if upgrade and version < FORMAT:
                 migrations.migrate(connection, FORMAT)
-        else:
+                version = FORMAT
+        elif options != IMMUTABLE:
             connection.execute("PRAGMA query_only = ON")
     except (*FAULTS, CheckpointError) as error:
         if connection is not None:
@@ -136,7 +145,29 @@ def connect(path: Path, mode: Mode = "read", *, upgrade: bool = True) -> sqlite3
         if isinstance(error, CheckpointError):
             raise
         raise damaged(path, error) from error
-    return connection
+    return connection, version
+
+
+def _reading(path: Path, mode: Mode, *, alone: bool) -> str:
+    """How a file is opened to be read; `alone` says that it has no other name."""
+    logged = _has_log(path)
+    # Without the right to make a log beside it, WAL mode can only be read as immutable; and a file that is written
+    # under another of its names has its log there.
+    if (not logged and (mode == "snapshot" or not alone)) or not os.access(path.parent, os.W_OK):
+        return "mode=ro" if logged else IMMUTABLE
+    return "mode=rw"
+
+
+def _head(path: Path) -> tuple[int, int] | None:
+    """Application id and format as the first bytes of a file say, which has no log that knows better.
+
+    None where it is no database. To ask SQLite for them takes as long as to read the job's row, in a listing of many.
+    """
+    with suppress(OSError), open(path, "rb") as file:
+        head = file.read(100)
+        if len(head) == 100 and head.startswith(b"SQLite format 3\0"):
+            return int.from_bytes(head[68:72], "big", signed=True), int.from_bytes(head[60:64], "big", signed=True)
+    return None
 
 
 def _check_format(path: Path, version: int) -> None:
