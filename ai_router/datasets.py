@@ -11,7 +11,7 @@ from ai_router.jobs import JobPlan
 from ai_router.kinds.dataset import KIND
 from ai_router.models import ModelSpec, Registry, UnknownModelError, with_choices
 from ai_router.settings import Workspace
-from ai_router.trust import allowed, claims_in, withheld_text
+from ai_router.trust import allowed, claims_of, withheld_text
 from batch.datasets.adapter import check_adapter
 from batch.datasets.config import DEFAULT_CONFIG, SAMPLING, Config, Setting, settle
 from batch.datasets.example import Columns
@@ -128,10 +128,7 @@ def prepare(
     else:
         about = check_adapter(folder, spec.path)
     engine = _text(settings["engine"].value)
-    if settings["engine"].origin == "file" and config.path is not None:
-        claims = claims_in({"engine": engine})
-        if not allowed(config.path, claims):
-            raise DatasetError(withheld_text(config.path, claims, folder=False))
+    _check_trust(settings, config)
     if engine is None and folder is not None and spec.engine == "mlx" and not (folder / MLX_WEIGHTS).is_file():
         engine = "torch"  # an adapter of PEFT, which mlx-lm does not read
     spec = with_choices(spec, adapter=folder, engine=engine)
@@ -152,6 +149,16 @@ def prepare(
         raise DatasetError("The results go to a file that is mended when a run goes on, so not to stdout; name one")
     output = user_path(named)
     return Prepared(settings, spec, spec.id, source, sampling, output, folder, warnings, about)
+
+
+def _check_trust(settings: Mapping[str, Setting], config: Config) -> None:
+    """Raise DatasetError where the file names a module or a place for the results that it is not trusted with."""
+    if config.path is None:
+        return
+    claims = claims_of(config.path)
+    named = [claim for claim in claims if claim.key in settings and settings[claim.key].origin == "file"]
+    if named and not allowed(config.path, claims):
+        raise DatasetError(withheld_text(config.path, named, folder=False))
 
 
 def _config(path: str | None) -> Config:

@@ -6,8 +6,9 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from ai_router.models import ModelSpec
+from ai_router.models import TEMPLATE_ROOM, ModelSpec
 from batch.errors import BatchError
 from batch.job import BatchResult
 from batch.options import SamplingOptions
@@ -55,6 +56,9 @@ def before(spec: ModelSpec, report: Validation, sampling: SamplingOptions) -> Es
     system = len(sampling.system or "") / 4
     low = round(report.total * (characters * FEWEST + extra * FEWEST_EXTRA + system + 1))
     high = round(report.total * (characters * MOST + extra * MOST_EXTRA + system + TEMPLATE))
+    if report.tokens is not None:
+        texts = report.tokens - report.total * TEMPLATE_ROOM  # by the tokenizer that its entry names
+        low, high = texts + report.total, texts + report.total * TEMPLATE
     outputs = (report.total, report.total * sampling.max_tokens)
     if price is None:
         return Estimate(report.total, (low, high), outputs, None)
@@ -67,11 +71,17 @@ def before(spec: ModelSpec, report: Validation, sampling: SamplingOptions) -> Es
 def price_of(spec: ModelSpec) -> Callable[[Usage], int | None] | None:
     """Billionths of a dollar of a usage, as a function; None where the price is not known."""
     from batch.engines.http.row import server_of
+    from batch.engines.provider.row import settings_of
 
-    if spec.engine != "server":
-        return None
+    entry = {**({"url": spec.place} if spec.place else {}), **spec.engine_options}
     try:
-        server = server_of({**({"url": spec.place} if spec.place else {}), **spec.engine_options})
+        if spec.engine == "provider":
+            settings = settings_of(entry)
+            price, batch = settings.price, settings.lane != "now"
+            return partial(price.cost, batch=batch) if price is not None else None
+        if spec.engine != "server":
+            return None
+        server = server_of(entry)
     except BatchError:
         return None
     if server.free:

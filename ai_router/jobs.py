@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import check_choices, checked, directed, lanes_engine, models_of, named
-from ai_router.models import ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
+from ai_router.models import TEMPLATE_ROOM, ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.shards import KEY as SHARD
 from ai_router.shards import shard_of
-from ai_router.trust import allowed, claims_in, remember, withheld_text
+from ai_router.trust import allowed, check_writes, claims_of_job, remember, withheld_text
 from batch.checkpoint import find_job, lock_owner
 from batch.engines.base import Engine
 from batch.errors import BatchError, CheckpointError
@@ -100,8 +100,7 @@ def check(
     """
     from batch.sources import validate
 
-    count = token_counter(spec) if spec.context else None
-    template = 32  # tokens a chat template may add around one turn
+    count = token_counter(spec) if spec.context or spec.is_remote else None
     system = count(plan.sampling.system) if count and plan.sampling.system else 0
 
     about: dict[str, Any] = {"model": spec.id, "system": plan.sampling.system}
@@ -112,7 +111,7 @@ def check(
     measure = count
 
     def tokens(request: Request) -> int:
-        return sum(measure(str(m.get("content", ""))) for m in request.messages) + template + system
+        return sum(measure(str(m.get("content", ""))) for m in request.messages) + TEMPLATE_ROOM + system
 
     return validate(source, count_tokens=tokens, context=spec.context, **about, progress=progress)
 
@@ -142,7 +141,8 @@ def create_job(
             requests = checked(requests, plan.run, lambda: models_of(registry, spec, plan.lanes, plan.chains))
     job = processor.create_job(plan.model, requests, config=config, progress=progress)
     assert job.checkpoint_file is not None
-    remember(job.checkpoint_file, claims_in(plan.details))  # an engine of the user's own was chosen just now
+    # An engine of the user's own and a place for files were chosen just now.
+    remember(job.checkpoint_file, claims_of_job(plan.details, job.checkpoint_file))
     return job
 
 
@@ -179,10 +179,21 @@ def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
     if plan.details.get("no_adapter"):
         chosen = replace(chosen, adapter=None)
     engine = plan.details.get("engine")
-    claims = claims_in({"engine": engine}) if engine != chosen.engine else []
-    if plan.stored is not None and not allowed(plan.stored, claims):
-        return replace(chosen, ready=False, why=withheld_text(plan.stored, claims, folder=False))
+    if why := withheld(plan, known=chosen.engine):
+        return replace(chosen, ready=False, why=why)
     return with_choices(chosen, adapter=plan.details.get("adapter_path"), engine=engine)
+
+
+def withheld(plan: JobPlan, known: str | None = None) -> str:
+    """A sentence where a stored job would do what it is not trusted with: import a module, write elsewhere.
+
+    known: an engine that may be named, as it is that of the model.
+    """
+    if plan.stored is None:
+        return ""
+    claims = claims_of_job(plan.details, plan.stored)
+    asked = [claim for claim in claims if (claim.key, claim.value) != ("engine", known)]
+    return "" if not asked or allowed(plan.stored, claims) else withheld_text(plan.stored, asked, folder=False)
 
 
 def model_changed(registry: Registry, job: BatchJob, plan: JobPlan) -> str:
@@ -224,7 +235,7 @@ def why_not_ready(registry: Registry, plan: JobPlan) -> str:
     if why := kind.why_not_ready():
         return f"Jobs of kind {plan.kind} cannot run here: {why}"
     if kind.own_engine:
-        return ""
+        return withheld(plan)
     spec = spec_of(registry, plan).configured(plan.run)
     return "" if spec.ready else f"Model {spec.id} is not ready: {spec.why}"
 
@@ -247,9 +258,12 @@ def start(
 
     With `first` only so many items are answered, to see how it goes; with `at_random` any of them.
     Without `wait` it does not stay for answers to what is with a provider.
-    Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`.
+    Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`, and
+    TrustError where it would put files where it is not trusted to.
     """
     plan = plan or plan_of(job)
+    assert job.checkpoint_file is not None
+    check_writes(plan.details, job.checkpoint_file)
     left = job.processed < job.total_prompts or (retry_failed and job.failed)
     if engine is None and left and (problem := model_changed(registry, job, plan)):
         if not allow_change:

@@ -28,12 +28,13 @@ MODELS_NAME = "models.yaml"
 STORE_NAME = "trust.json"
 _LONGEST_SCRIPT = 64 * 2**20
 _COMMAND, _WEBHOOK, _MODULE = "runs the command", "calls the address", "imports the Python module"
-_KEY = "sends a key"
+_KEY, _WRITES = "sends a key", "writes to"
+_OUTPUTS = ("output_file", "folder")  # of a job's details: where it puts files of its own
 _LOOPBACK = re.compile(r"https?://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)")
 
 
 class TrustError(BatchError):
-    """What is trusted cannot be read or written; the text says where it is kept."""
+    """What is trusted cannot be read or written (the text says where it is kept), or a job wants what it may not do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +116,42 @@ def is_module(engine: object) -> bool:
     return isinstance(engine, str) and ":" in engine
 
 
+def claims_of_job(details: Any, file: Path) -> list[Claim]:
+    """What a job's details want done: a module, and files outside the folder that its checkpoint lies in or above."""
+    return claims_in(details) + writes_in(details, file.parent.parent)
+
+
+def writes_in(data: Any, folder: Path) -> list[Claim]:
+    """Where a file would put files of its own, outside a folder."""
+    found = data if isinstance(data, Mapping) else {}
+    named = [(key, text) for key in _OUTPUTS if (text := _text(found, key))]
+    return [Claim(key, _WRITES, text) for key, text in named if not _lies_in(folder / os.path.expanduser(text), folder)]
+
+
+def check_writes(details: Any, file: Path) -> None:
+    """Raise TrustError where a stored job would put files where it is not trusted to."""
+    claims = claims_of_job(details, file)
+    places = [claim for claim in claims if claim.does == _WRITES]
+    if places and not allowed(file, claims):
+        raise TrustError(withheld_text(file, places, folder=False))
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    try:
+        return _real(path).is_relative_to(_real(folder))
+    except (OSError, ValueError):  # a name that no system has
+        return False
+
+
 def claims_of(file: Path) -> list[Claim]:
     """What a file wants done; a job's too. Raises YamlError, and what a checkpoint that cannot be read raises."""
     if file.suffix == ".db":
         from batch.checkpoint import CheckpointStore
 
         with CheckpointStore(file, "snapshot") as store:
-            return claims_in(store.job().config.get("details", {}))
-    return claims_in(as_mapping(read_yaml(file), str(file)))
+            return claims_of_job(store.job().config.get("details", {}), file)
+    data = as_mapping(read_yaml(file), str(file))
+    return claims_in(data) + writes_in(data, Path())
 
 
 def files_of(folder: Path) -> list[Path]:

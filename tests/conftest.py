@@ -10,12 +10,43 @@ from hypothesis import settings
 
 os.environ["AI_ROUTER_DISCOVERY"] = "0"  # no port of the machine that runs the tests is asked for models
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker; two threads of each on two cores wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("house")
 
 # The model that is meant where none is named is the one inside, whatever else is installed. At once, as some modules
 # have it for a default when they are imported.
 os.environ["AI_ROUTER_CHAT_MODEL"] = "off"
+
+
+# The files that take longest, whole files being what a worker is given: begun last, one would be waited for alone.
+LONGEST = (
+    *("test_smollm2", "test_torch_packed", "test_torch_static", "test_sizes", "test_foreign", "test_mlx_features"),
+    *("test_gguf_torch", "test_torch_faults", "test_app", "test_ask", "test_cli_semantic_ids", "test_batch_flow"),
+    *("test_crashes", "test_providers", "test_evaluation", "test_mlx", "test_torch_core", "test_torch_single"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers take files in this order; pytest-xdist's own begins with those of most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture
+def within_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that the program opens run in this process."""
+    from tests.within import WithinEngine
+
+    monkeypatch.setattr("batch.engines.local.host.HostedEngine", WithinEngine)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.models.spec import NoFolderError
 from ai_router.settings import Settings, SettingsError, Workspace
 from batch.engines import registry as engines
+from batch.engines.local.folder import read_config
 from batch.engines.local.worker import find_core
 from batch.engines.places import FORMS, form_of
 from batch.errors import FatalError
@@ -158,6 +160,23 @@ def test_one_odd_neighbour_does_not_block_the_others(tmp_path: Path, config: byt
     models = {spec.id: spec for spec in Registry(Workspace(tmp_path, Settings())).all()}
     assert models["demo"].id and models["fine"].parameters == 200
     assert models["odd"].ready or str(tmp_path) in models["odd"].why or "architectures" in models["odd"].why
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_among_the_models_keeps_nobody_waiting(tmp_path: Path) -> None:
+    model(tmp_path / "models" / "a pipe")
+    (tmp_path / "models" / "a pipe" / "config.json").unlink()
+    model(tmp_path / "models" / "piped weights")
+    (tmp_path / "models" / "piped weights" / "model.safetensors").unlink()
+    model(tmp_path / "models" / "fine")
+    os.mkfifo(tmp_path / "models" / "a pipe" / "config.json")
+    os.mkfifo(tmp_path / "models" / "piped weights" / "model.safetensors")
+    registry = Registry(Workspace(tmp_path, Settings()))
+    models = {spec.id: spec for spec in registry.all()}
+    assert not registry.skipped and models["fine"].parameters == 200
+    assert "regular file" in models["a pipe"].why and models["piped weights"].parameters is None
+    with pytest.raises(FatalError, match="regular file"):
+        read_config(tmp_path / "models" / "a pipe", ("*.safetensors",), "")
 
 
 @pytest.mark.parametrize("header", HEADERS)

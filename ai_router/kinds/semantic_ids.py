@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds.base import JobKind, Output
+from ai_router.trust import check_writes
 from batch.engines.base import Engine
 from batch.items import Answer, Request
 from batch.job import BatchJob
@@ -89,9 +90,11 @@ KIND = SemanticIds()
 
 
 def folder_of(job: BatchJob, outputs: Path) -> Path:
-    """Where a job's files go."""
-    folder = job.config.get("details", {}).get("folder")
-    return outputs if folder is None else Path(folder)
+    """Where a job's files go. Raises TrustError where it is not trusted to put them there."""
+    details = job.config.get("details", {})
+    if job.checkpoint_file is not None:
+        check_writes(details, job.checkpoint_file)
+    return outputs if details.get("folder") is None else Path(details["folder"])
 
 
 def output_paths(job: BatchJob, outputs: Path) -> tuple[Path, ...]:

@@ -6,12 +6,13 @@
 
 from ai_router.included import DEMO_PATH
 from ai_router.models.discovery import describe, describe_folder
-from ai_router.models.factory import make_engine, reusing, token_counter
+from ai_router.models.factory import TEMPLATE_ROOM, make_engine, reusing, token_counter
 from ai_router.models.registry import Registry, UnknownModelError
 from ai_router.models.spec import ModelSpec, with_choices
 
 __all__ = [
     "DEMO_PATH",
+    "TEMPLATE_ROOM",
     "ModelSpec",
     "Registry",
     "UnknownModelError",

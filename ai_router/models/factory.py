@@ -14,8 +14,10 @@ from batch.engines.registry import Place
 from batch.errors import FatalError, MissingExtraError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions
+from batch.sources.paths import user_path
 
 LEAST_ROOM = 32  # items at once that every local engine takes
+TEMPLATE_ROOM = 32  # tokens a chat template may add around one turn
 
 
 def make_engine(
@@ -100,10 +102,18 @@ def describe_for_engine(place: Place, options: Mapping[str, Any]) -> dict[str, A
 
 
 def token_counter(spec: ModelSpec) -> Callable[[str], int] | None:
-    """`count(text) -> int` through the model's own tokenizer, or None where that is not installed."""
+    """`count(text) -> int` through the model's own tokenizer, or None where that is not installed.
+
+    A model that is elsewhere has the one that its entry names (`tokenizer`), if any.
+    """
     if spec.is_remote:
-        return None
-    file = spec.path / "tokenizer.json"
+        said = spec.engine_options.get("tokenizer")
+        if not said:
+            return None
+        place = user_path(str(said))
+    else:
+        place = spec.path
+    file = place if place.suffix == ".json" else place / "tokenizer.json"
     if not file.is_file() or importlib.util.find_spec("tokenizers") is None:
         return None
     from tokenizers import Tokenizer

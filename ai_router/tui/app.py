@@ -198,7 +198,8 @@ class RouterApp(GuidedApp):
         if ended:
             self.jobs_changed.publish(None)
         self.turns.tick()
-        self.in_sight.tick(self.screen)
+        if self.screen_stack:  # they go before the timers when the program ends
+            self.in_sight.tick(self.screen)
 
     def action_next_run(self) -> None:
         """To what is running; from a run, to the next."""

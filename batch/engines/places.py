@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 FORMS = {
     "folder": "a model's folder",
@@ -72,12 +75,23 @@ def base_of_adapter(folder: Path) -> str:
     return ""
 
 
+def open_file(path: Path) -> BinaryIO:
+    """A file to read bytes of; raises OSError, for a pipe or a device too, which would keep its reader waiting."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(number, "rb")
+
+
 def read_config(path: Path) -> tuple[dict[str, Any], str]:
     """A JSON object from a file of a model's folder, or {} and what is wrong with it; never raises."""
     try:
-        if path.stat().st_size > _LONGEST_CONFIG:
+        with open_file(path) as file:
+            text = file.read(_LONGEST_CONFIG + 1)
+        if len(text) > _LONGEST_CONFIG:
             return {}, f"{path} is too large for a configuration"
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text.decode("utf-8"))
     except FileNotFoundError:
         return {}, f"no {path.name} in {path.parent}"
     except RecursionError:

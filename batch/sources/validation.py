@@ -52,6 +52,7 @@ class Validation:
     too_long: int = 0
     too_long_at: list[tuple[int, int]] = field(default_factory=list)  # (position, tokens)
     context: int | None = None
+    tokens: int | None = None  # of all prompts, with room for a template in each; None where none were counted
     not_passed_on: int = 0  # OpenAI batch lines that ask for more than is mapped
     not_passed_on_names: list[str] = field(default_factory=list)
     known_answers: int = 0  # chats that end in the answer, which is not sent
@@ -173,8 +174,8 @@ class _Pass:
         self.model = model
         self.system = system
         self.limit = limit
-        self.count_tokens = count_tokens if context is not None else None
-        self.context = context or 0
+        self.count_tokens = count_tokens
+        self.context = context
         self.seen = SeenKeys()
         self.seen_ids = SeenKeys()
         self.characters = self.bytes = 0
@@ -199,10 +200,13 @@ class _Pass:
         self.bytes += length if request.text.isascii() else len(request.text.encode("utf-8", "replace"))
         if length > report.longest or not report.longest_at:
             report.longest, report.longest_at = length, position
-        if self.count_tokens and (tokens := self.count_tokens(request)) > self.context:
-            report.too_long += 1
-            if len(report.too_long_at) < self.limit:
-                report.too_long_at.append((position, tokens))
+        if self.count_tokens:
+            tokens = self.count_tokens(request)
+            report.tokens = (report.tokens or 0) + tokens
+            if self.context is not None and tokens > self.context:
+                report.too_long += 1
+                if len(report.too_long_at) < self.limit:
+                    report.too_long_at.append((position, tokens))
         if request.model and self.model and request.model != self.model:
             report.named.count(request.model)
         if request.extra:

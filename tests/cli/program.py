@@ -116,7 +116,7 @@ class Program:
         with CheckpointStore(path) as store:
             return store.job(recount=True)
 
-    def wait_for(self, what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    def wait_for(self, what: Callable[[], Any], seconds: float = 150.0) -> Any:
         """Until `what()` is true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -24,7 +24,7 @@ def detached(program: Program, *words: str, prompts: int = 60) -> tuple[str, int
     program.add_model("slow", step_seconds=0.1)
     source = program.prompts(*[f"number {n:03} x" for n in range(prompts)])
     process = program.start("run", source, "--model", "slow", "--workers", "2", "--detach", *words)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     job_id = out.strip()
     pid = re.search(rf"Job {job_id} goes on in the background as process (\d+); log: (.*)\n", err)
@@ -86,7 +86,7 @@ def test_stop_now_through_watch(program: Program) -> None:
     process = program.start("run", program.prompts("a", "slow 100000"), "--model", "endless")
     program.wait_done(1)
     assert program("watch", program.job().job_id, "--stop", "now") == 0
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "Resume with: " in err
     assert program.job().completed == 1
@@ -101,14 +101,14 @@ def test_ctrl_c_leaves_watching_and_the_job_goes_on(program: Program) -> None:
         assert watcher.stderr is not None
         assert watcher.stderr.readline().startswith("Progress: [")
         watcher.send_signal(signal.SIGINT)
-        _, err = watcher.communicate(timeout=30)
+        _, err = watcher.communicate(timeout=200)
         assert watcher.returncode == 130
         assert f"Left; job {job_id} goes on." in err
         assert watch.running
         until(lambda: watch.snapshot().processed > 0)
     finally:
         kill(pid)
-    assert watch.wait(30)
+    assert watch.wait(90)
     assert 0 < program.job().processed < 60
 
 
@@ -116,7 +116,7 @@ def test_a_second_runner_is_refused(program: Program) -> None:
     job_id, pid = detached(program)
     try:
         second = program.start("resume", job_id)
-        _, err = second.communicate(timeout=30)
+        _, err = second.communicate(timeout=200)
         assert second.returncode == 2
         assert err == f"Error: Job {job_id} is being run by process {pid}; follow it with: ai-router watch {job_id}\n"
     finally:
@@ -128,9 +128,9 @@ def test_resume_in_the_background_with_changes_and_an_output(program: Program) -
     job_id = program.job().job_id
     words = ["--retry-failed", "--max-tokens", "3", "--on-error", "continue", "--output", "answers.csv"]
     process = program.start("resume", job_id, "--detach", *words)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (0, f"{job_id}\n"), err
-    assert watch_of(program).wait(30)
+    assert watch_of(program).wait(90)
     program.wait_for((program.home / "answers.csv").exists)
     assert "1,two,TWO,True" in (program.home / "answers.csv").read_text()
     assert "2,three,THR,True" in (program.home / "answers.csv").read_text()
@@ -140,7 +140,7 @@ def test_resume_in_the_background_with_changes_and_an_output(program: Program) -
 def test_a_background_run_that_cannot_begin_says_why(program: Program) -> None:
     program.add_model("refuses", refuse="the weights are torn")
     process = program.start("run", program.prompts("a"), "--model", "refuses", "--detach")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     if process.returncode == 0:  # it held the lock when it was looked at, and ended then
         program.wait_for(lambda: program.job().reason == "the weights are torn")
         return
@@ -160,6 +160,6 @@ def test_a_pipe_into_the_background(program: Program) -> None:
     process = program.start("run", "-", "--detach", stdin=subprocess.PIPE)
     out, err = process.communicate("one\ntwo\n", timeout=60)
     assert process.returncode == 0, err
-    assert watch_of(program).wait(30)
+    assert watch_of(program).wait(90)
     assert program.job().completed == 2
     assert out.strip() == program.job().job_id

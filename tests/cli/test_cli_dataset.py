@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from program import ROOT, Program
 
-from ai_router.models import DEMO_PATH
+from ai_router.models import DEMO_PATH, make_engine
 
 EXAMPLE = ROOT / "examples" / "japanese_gec"
 
@@ -207,7 +207,7 @@ def test_killed_and_resumed_it_scores_every_example_once(program: Program) -> No
     left = rows_of(output) if output.read_text().endswith("\n") else []
     assert all(row["predicted"] == row["expected"] for row in left)
     process = program.start("resume", program.job().job_id)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert [row["example_id"] for row in rows_of(output)] == list(range(1, 61))
     assert "Score: exact match 100.0 % (94.0–100.0, n=60)" in err
@@ -219,7 +219,7 @@ def test_it_stops_when_the_score_is_sure_enough(program: Program) -> None:
     test = dataset(program, *(f"word {i}" for i in range(300)))
     words = ["--model", "slow", "--test-file", test, "--until-interval", "0.06", "--output-file", "r.jsonl"]
     process = program.start("dataset", "run", *words)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     job = program.job()
     assert 20 < job.processed < 300
@@ -230,7 +230,9 @@ def test_it_stops_when_the_score_is_sure_enough(program: Program) -> None:
 @pytest.mark.model
 @pytest.mark.skipif(not (DEMO_PATH / "model.safetensors").is_file(), reason="the model is not there")
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the local extra")
-def test_the_shipped_adapter_does_what_the_base_model_cannot(program: Program) -> None:
+def test_the_shipped_adapter_does_what_the_base_model_cannot(
+    program: Program, within_this_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And does it with the same texts on both engines, one by one and many at once."""
     lines = (EXAMPLE / "data" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     new = [line for line in lines if json.loads(line)["error_type"] in ("causative", "passive")][:12]
@@ -239,11 +241,10 @@ def test_the_shipped_adapter_does_what_the_base_model_cannot(program: Program) -
     runs = {"base": ["--engine", "torch", "--no-adapter", "--batch-size", "8"], "adapter": ["--engine", "torch"]}
     if importlib.util.find_spec("mlx_lm") is not None:
         runs["mlx"] = ["--engine", "mlx", "--batch-size", "4"]
+    monkeypatch.setattr("ai_router.jobs.make_engine", make_engine)
     found = {}
     for name, words in runs.items():
-        process = program.start("dataset", "run", *config, *words, "--output-file", f"{name}.jsonl")
-        _, err = process.communicate(timeout=100)
-        assert process.returncode == 0, err
+        assert program("dataset", "run", *config, *words, "--output-file", f"{name}.jsonl") == 0, program.err
         found[name] = rows_of(program.home / f"{name}.jsonl")
     right = {name: sum(row["predicted"] == row["expected"] for row in rows) for name, rows in found.items()}
     assert right["base"] == 0

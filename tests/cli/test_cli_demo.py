@@ -21,7 +21,7 @@ def test_the_example_is_answered_by_the_model_inside(program: Program) -> None:
     examples = ROOT / "examples" / "batch_prompts.txt"
     words = ["--model", "demo", "--max-tokens", "48", "--output", "-", "--format", "jsonl"]
     process = program.start("run", examples, *words)
-    out, err = process.communicate(timeout=110)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     answers = [json.loads(line) for line in out.splitlines()]
     assert [answer["prompt_index"] for answer in answers] == list(range(25))

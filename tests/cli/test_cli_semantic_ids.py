@@ -1,4 +1,4 @@
-"""`ai-router semantic-ids`, on a small city in a folder; the engine runs in its own process."""
+"""`ai-router semantic-ids`, on a small city in a folder; a program that is killed has its engine in another process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from small_city import NYC, TKY, WIDTH, make_city, make_dataset, make_features, 
 
 from batch.checkpoint import CheckpointStore
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("within_this_process")]
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_flags_of_prompts_are_refused_for_such_a_job(program: Program, city: Pat
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_killed_job_goes_on_by_block_and_gives_the_same_file(program: Program, tmp_path: Path) -> None:
-    city = make_city(tmp_path / "large", rows=6000, models=(NYC,))
+    city = make_city(tmp_path / "large", rows=3000, models=(NYC,))
     assert program("semantic-ids", "run", "--from", city, "--display", "none", "--block-rows", 4, "--output", "a") == 0
     whole = (program.home / "a" / f"codebooks-{NYC}.csv").read_bytes()
     shutil.rmtree(program.home / "checkpoints")
@@ -204,14 +204,14 @@ def test_a_killed_job_goes_on_by_block_and_gives_the_same_file(program: Program,
     process.send_signal(signal.SIGKILL)
     process.wait()
     job = program.job()
-    assert 20 <= job.processed < 1500 and outputs(program) == []
+    assert 20 <= job.processed < 750 and outputs(program) == []
     with CheckpointStore(job.checkpoint_file) as store:  # type: ignore[arg-type]
         before = {result.prompt_index: result.extra for result in store.iter_results(part="done")}
     assert program("semantic-ids", "report", job.job_id) == 1 and "blocks of rows" in program.out
     assert program("export", job.job_id) == 1
-    assert f"{1500 - job.processed:,} blocks of rows are not encoded yet" in program.err
+    assert f"{750 - job.processed:,} blocks of rows are not encoded yet" in program.err
     assert program("resume", job.job_id) == 0
-    assert f"{1500 - len(before):,} of 1,500 blocks left" in program.err
+    assert f"{750 - len(before):,} of 750 blocks left" in program.err
     with CheckpointStore(job.checkpoint_file) as store:  # type: ignore[arg-type]
         after = {result.prompt_index: result for result in store.iter_results(part="done")}
     assert all(after[index].extra == extra and after[index].attempts == 1 for index, extra in before.items())
@@ -233,7 +233,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_with_all_models(program: Program, tm
 
     program.wait_for(begun)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "Resume with: ai-router" in err and f"Not begun: {TKY}; run it with: ai-router" in err
     assert outputs(program) == []

@@ -26,7 +26,7 @@ def begin(program: Program, *words: str, done: int = 2) -> subprocess.Popen[str]
 
 def ended(process: subprocess.Popen[str]) -> str:
     """What it wrote to stderr."""
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=200)
     assert "Traceback" not in err
     return err
 
@@ -91,7 +91,7 @@ def test_a_lost_terminal_takes_stderr_with_it(program: Program) -> None:
     assert process.stderr is not None
     process.stderr.close()
     process.send_signal(signal.SIGHUP)
-    assert process.wait(30) == 129
+    assert process.wait(90) == 129
     assert 0 < program.job().processed < 40
     lines = (program.home / "s.jsonl").read_text().splitlines()
     assert len(lines) == program.job().processed
@@ -161,7 +161,7 @@ def test_the_reader_of_stdout_goes_away(program: Program) -> None:
     process.stdout.close()
     assert process.stderr is not None
     err = process.stderr.read()
-    assert process.wait(30) == 141
+    assert process.wait(90) == 141
     assert err == ""
 
 
@@ -172,6 +172,6 @@ def test_the_reader_of_a_stream_goes_away(program: Program) -> None:
     process.stdout.close()
     assert process.stderr is not None
     err = process.stderr.read()
-    assert process.wait(30) == 141
+    assert process.wait(90) == 141
     assert "Traceback" not in err and "whoever read the output is gone" in err
     assert f"resume {program.job().job_id} --stream=-\n" in err

@@ -79,7 +79,7 @@ def test_version(program: Program) -> None:
 
 def test_without_a_terminal_there_are_no_screens(program: Program) -> None:
     process = program.start()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (2, "")
     assert err == "Error: there is no terminal here to open the screens in; run prompts with: ai-router run FILE\n"
 
@@ -133,10 +133,10 @@ def test_stdout_is_utf8_whatever_the_locale(program: Program) -> None:
     source = program.prompts("Gruß 日本")
     program.env |= {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     process = program.start("run", source, "--output", "-", "--format", "csv")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "Gruß 日本" in out
     process = program.start("show", program.job().job_id)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "Gruß 日本" in out

@@ -62,12 +62,12 @@ def a_server(answer: Answerer = echo, models: tuple[str, ...] = ("first", "secon
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(90)
     try:
         yield f"http://127.0.0.1:{where[0]}/v1"
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(90)
 
 
 def cli(folder: Path, *words: str) -> int:

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,50 @@ def test_a_job_names_no_module(program: Program, clone: Clone) -> None:
     assert "is not trusted" in jobs.why_not_ready(registry, plan)
     trust.remember(file, trust.claims_in(plan.details))
     assert "is not trusted" not in jobs.why_not_ready(registry, plan)
+
+
+@pytest.mark.parametrize("key", ["output_file", "folder"])
+def test_a_job_writes_where_it_is_or_is_trusted_to(program: Program, clone: Clone, key: str) -> None:
+    """Above its folder, beside it under a longer name, through a link and from the root it asks first."""
+    clone.settings()
+    assert clone.run() == 0
+    (file,) = (clone.root / "checkpoints").glob("*.db")
+    outside = clone.root.parent / "elsewhere"
+    (clone.root / "link").symlink_to(clone.root.parent)
+    refused = [outside, f"{clone.root}-2/x", clone.root / ".." / "x", clone.root / "link" / "x", "~/x", "../x"]
+    with CheckpointStore(file) as store:
+        job = store.job()
+    for place in refused:
+        plan = replace(jobs.plan_of(job), details={key: str(place)})
+        assert "is not trusted" in jobs.withheld(plan) and f"{key}: writes to {place}" in jobs.withheld(plan)
+        with pytest.raises(trust.TrustError, match="is not trusted"):
+            jobs.start(Registry(load_workspace()), job, plan)
+    for place in (clone.root / "results" / "x", clone.root / "sub" / ".." / "x", "results/x"):
+        assert jobs.withheld(replace(jobs.plan_of(job), details={key: str(place)})) == ""
+    said = replace(jobs.plan_of(job), kind="dataset", details={key: str(outside)})
+    made = jobs.create_job(load_workspace(), said, ["a"])
+    assert jobs.withheld(jobs.plan_of(made)) == ""  # its maker said so
+    assert made.checkpoint_file is not None
+    made.checkpoint_file.rename(copied := made.checkpoint_file.with_name("batch_copied.db"))
+    assert "is not trusted" in jobs.withheld(replace(jobs.plan_of(made), stored=copied))
+    assert program("trust", copied, "--yes") == 0 and f"{key}: writes to {outside}" in program.out
+    assert jobs.withheld(replace(jobs.plan_of(made), stored=copied)) == ""
+
+
+def test_a_dataset_configuration_writes_into_its_folder(
+    program: Program, clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = clone.root / "config" / "lora_config.yaml"
+    config.parent.mkdir()
+    config.write_text("model: small\noutput_file: ../escaped.jsonl\ntest_file: test.jsonl\n")
+    (clone.root / "test.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    monkeypatch.chdir(clone.root)
+    words = ("dataset", "run", "--workspace", clone.root, "--no-adapter")
+    assert program(*words) == 2
+    assert "output_file: writes to ../escaped.jsonl" in program.err and "is not trusted" in program.err
+    assert not (clone.root.parent / "escaped.jsonl").exists()
+    assert program(*words, "--output-file", "here.jsonl") == 0, program.err
+    assert Path("here.jsonl").exists()
 
 
 def test_saving_the_settings_neither_loses_nor_trusts_what_is_withheld(clone: Clone) -> None:

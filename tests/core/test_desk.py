@@ -87,7 +87,7 @@ def test_stopped_while_all_that_is_left_is_with_a_provider(tmp_path: Path, mode:
     made = processor.run(job, RemoteEngine(tmp_path / "remote", looks=10**9, size=5))
     until(lambda: made.snapshot().with_provider == 10)
     made.stop(mode)
-    assert made.wait(30) and made.error is None and made.snapshot().state is RunState.WAITING
+    assert made.wait(90) and made.error is None and made.snapshot().state is RunState.WAITING
     done = run(job, RemoteEngine(tmp_path / "remote"))
     assert job.completed == 10 and done.snapshot().with_provider == 0
     handed_over_once(tmp_path / "remote", 10)
@@ -251,7 +251,7 @@ def test_killed_once_between_every_two_steps(folders: Folders) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 8))])
 def test_killed_again_and_again(folders: Folders, seed: int) -> None:
     dice = random.Random(seed)
     folder = folders()

@@ -93,14 +93,14 @@ def test_a_job_runs_once_under_all_its_names(tmp_path: Path, link: object, turne
     link(path, other)  # type: ignore[operator]
     first, second = (other, path) if turned else (path, other)
     gate = threading.Event()
-    run = Run(processor.open_job(first), FunctionEngine(lambda p: gate.wait(20) and p)).start()
+    run = Run(processor.open_job(first), FunctionEngine(lambda p: gate.wait(90) and p)).start()
     try:
         assert lock_owner(first) is not None and lock_owner(second) is not None
         with pytest.raises(CheckpointError, match=f"is being run by process {os.getpid()}"):
             Run(processor.open_job(second), FunctionEngine(str)).start()
     finally:
         gate.set()
-        assert run.wait(30)
+        assert run.wait(90)
     assert lock_owner(first) is lock_owner(second) is None
     assert BatchProcessor(tmp_path).open_job(second).completed == 2
 

@@ -72,7 +72,7 @@ def test_resumed_equals_uninterrupted(
             elif how in ("more", "less"):
                 run.set_concurrency(workers * 2 if how == "more" else 1)
             run.stop("drain" if how == "drain" else "now")
-        assert run.wait(30) and run.error is None
+        assert run.wait(90) and run.error is None
         assert engine.most <= workers * 2 and (how == "more" or engine.most <= workers)
         # Nothing that had a result was given out again, and each commit was told once.
         assert not set(engine.calls) & set(kept)

@@ -57,7 +57,7 @@ def test_out_of_order_answers_keep_to_their_items(processor: BatchProcessor) -> 
     run = processor.run(
         job, engine, RunOptions(workers=20), on_results=lambda rs: seen.extend(r.prompt_index for r in rs)
     )
-    assert run.wait(30)
+    assert run.wait(90)
     assert [r.response_text for r in results(job)] == [f"answer to prompt {i}" for i in range(20)]
     assert sorted(seen) == list(range(20)) and seen != sorted(seen)
     assert (run.snapshot().state, run.error, engine.closed) == (RunState.FINISHED, None, 1)
@@ -83,7 +83,7 @@ def test_concurrency_is_never_exceeded_and_changes_while_it_runs(processor: Batc
     until(lambda: run.snapshot().completed == 16 and engine.in_flight == 1)
     assert engine.most == 1
     engine.release(100)
-    assert run.wait(30) and len(results(job)) == 40
+    assert run.wait(90) and len(results(job)) == 40
     assert max(engine.calls.values()) == 1
 
 
@@ -105,7 +105,7 @@ def test_pause_gives_nothing_out_and_stops_the_clock(processor: BatchProcessor) 
     until(lambda: engine.in_flight == 4)
     assert run.snapshot().state is RunState.RUNNING
     engine.release(100)
-    assert run.wait(30) and len(results(job)) == 12
+    assert run.wait(90) and len(results(job)) == 12
 
 
 def test_paused_before_it_starts(processor: BatchProcessor) -> None:
@@ -118,7 +118,7 @@ def test_paused_before_it_starts(processor: BatchProcessor) -> None:
     time.sleep(0.05)
     assert not engine.calls and run.snapshot().elapsed == 0 and run.snapshot().state is RunState.PAUSED
     run.resume()
-    assert run.wait(30) and run.snapshot().state is RunState.FINISHED
+    assert run.wait(90) and run.snapshot().state is RunState.FINISHED
 
 
 def test_the_time_of_loading_is_in_no_mean(processor: BatchProcessor) -> None:
@@ -134,7 +134,7 @@ def test_the_time_of_loading_is_in_no_mean(processor: BatchProcessor) -> None:
     until(lambda: run.snapshot().loading > 0 and run.engine.in_flight == 3)  # type: ignore[union-attr]
     time.sleep(0.05)
     run.engine.release(3)  # type: ignore[union-attr]
-    assert run.wait(30)
+    assert run.wait(90)
     ended = run.snapshot()
     assert ended.loading >= 0.29 and ended.elapsed >= 0.04 and job.elapsed == ended.elapsed
     with CheckpointStore(job.checkpoint_file) as store:  # type: ignore[arg-type]
@@ -150,7 +150,7 @@ def test_drain_finishes_what_is_in_flight(processor: BatchProcessor) -> None:
     until(lambda: engine.ended)
     assert run.snapshot().state is RunState.DRAINING and not run.wait(0.01)
     engine.release(4)
-    assert run.wait(30)
+    assert run.wait(90)
     assert len(results(job)) == 4 and sum(engine.calls.values()) == 4
     snapshot = run.snapshot()
     assert (snapshot.state, snapshot.reason, snapshot.eta, job.status) == (RunState.STOPPED, "stopped", None, "running")
@@ -171,10 +171,10 @@ def test_stop_now_abandons_what_is_in_flight(processor: BatchProcessor, paused: 
     if drained_first:
         run.stop("drain")
     run.stop("now")
-    assert run.wait(30) and engine.closed == 1
+    assert run.wait(90) and engine.closed == 1
     assert len(results(job)) == 2 and job.status == "running" and job.reason == "stopped"
     engine = ScriptedEngine()
-    assert processor.run(job, engine, RunOptions(workers=4)).wait(30)
+    assert processor.run(job, engine, RunOptions(workers=4)).wait(90)
     assert set(engine.calls) == set(range(20)) - {r.prompt_index for r in run.snapshot().recent}
     assert len(results(job)) == 20
 
@@ -186,7 +186,7 @@ def test_stop_before_start(processor: BatchProcessor, mode: Any) -> None:
     run = Run(job, engine)
     run.stop(mode)
     run.start()
-    assert run.wait(30) and not engine.calls
+    assert run.wait(90) and not engine.calls
     assert (run.snapshot().state, job.status, job.reason) == (RunState.STOPPED, "running", "stopped")
     run.stop()  # and afterwards it is no fault
     run.pause()
@@ -196,7 +196,7 @@ def test_stop_before_start(processor: BatchProcessor, mode: Any) -> None:
 def test_unknown_ids_and_second_answers_change_nothing(processor: BatchProcessor) -> None:
     job = make(processor)
     run = processor.run(job, RudeEngine(), RunOptions(workers=3))
-    assert run.wait(30)
+    assert run.wait(90)
     assert [r.response_text for r in results(job)] == [f"answer to prompt {i}" for i in range(20)]
     assert (job.completed, job.failed, job.tokens_output, job.status) == (20, 0, 60, "completed")
     snapshot = run.snapshot()
@@ -206,7 +206,7 @@ def test_unknown_ids_and_second_answers_change_nothing(processor: BatchProcessor
 def test_an_engine_that_ends_early_is_an_error_and_no_success(processor: BatchProcessor) -> None:
     job = make(processor)
     run = processor.run(job, QuittingEngine(5), RunOptions(workers=1))
-    assert run.wait(30)
+    assert run.wait(90)
     assert isinstance(run.error, FatalError) and run.snapshot().state is RunState.FAILED
     assert job.status == "failed" and job.reason is not None and job.reason.startswith("the engine ended with")
     assert len(results(job)) == job.completed == 5
@@ -215,7 +215,7 @@ def test_an_engine_that_ends_early_is_an_error_and_no_success(processor: BatchPr
 def test_an_engine_that_ends_with_items_in_its_hands(processor: BatchProcessor) -> None:
     job = make(processor)
     run = processor.run(job, QuittingEngine(2, gated=False, delay=lambda i: int(i.id) * 0.01), RunOptions(workers=6))
-    assert run.wait(30)
+    assert run.wait(90)
     assert "the engine ended" in str(run.error) and len(results(job)) == 2
 
 
@@ -224,19 +224,19 @@ def test_an_engine_that_raises(processor: BatchProcessor, error: Exception) -> N
     job = make(processor)
     engine = QuittingEngine(4, error)
     run = processor.run(job, engine, RunOptions(workers=1))
-    assert run.wait(30)
+    assert run.wait(90)
     assert run.error is error and engine.closed == 1
     reason = str(error) if isinstance(error, BatchError) else "RuntimeError: driver lost"
     assert (job.status, job.reason, run.snapshot().state) == ("failed", reason, RunState.FAILED)
     assert len(results(job)) == 4
     nothing_is_left(job)
-    assert processor.run(job, ScriptedEngine()).wait(30) and len(results(job)) == 20
+    assert processor.run(job, ScriptedEngine()).wait(90) and len(results(job)) == 20
 
 
 def test_an_engine_that_raises_for_one_item(processor: BatchProcessor) -> None:
     job = make(processor, 3)
     run = processor.run(job, ScriptedEngine(raises(FatalError("gone"))), RunOptions(workers=1))
-    assert run.wait(30) and str(run.error) == "gone" and results(job) == []
+    assert run.wait(90) and str(run.error) == "gone" and results(job) == []
 
 
 def test_an_impossible_number_from_an_engine_is_that_items_failure(processor: BatchProcessor) -> None:
@@ -296,11 +296,11 @@ def test_a_stop_leaves_what_waits_for_another_try_pending(processor: BatchProces
     run.stop("drain")
     until(lambda: engine.ended)
     engine.release(10)
-    assert run.wait(30)
+    assert run.wait(90)
     # Neither 0, that failed while the run was ending, nor 1, that was waiting, is a failure: nobody gave them up.
     assert (job.failed, job.status) == (0, "running")
     again = ScriptedEngine()
-    assert processor.run(job, again).wait(30)
+    assert processor.run(job, again).wait(90)
     assert {0, 1} <= set(again.calls) and job.completed == 4
 
 
@@ -308,7 +308,7 @@ def test_waiting_for_a_retry_does_not_end_the_run(processor: BatchProcessor) -> 
     job = make(processor, 1)
     engine = ScriptedEngine(lambda item: transient(retry_after=0.05) if item.attempt == 1 else "ok")
     run = processor.run(job, engine, RunOptions(retries=1))
-    assert run.wait(30) and job.completed == 1 and engine.calls[0] == 2
+    assert run.wait(90) and job.completed == 1 and engine.calls[0] == 2
 
 
 def test_a_bad_strategy_never_gets_a_run(processor: BatchProcessor) -> None:
@@ -322,7 +322,7 @@ def test_threshold_drains_and_counts_all(processor: BatchProcessor) -> None:
     job = make(processor, 30)
     engine = ScriptedEngine(lambda item: permanent(), delay=lambda item: 0.001)
     run = processor.run(job, engine, RunOptions(workers=5, on_error="threshold:4"))
-    assert run.wait(30)
+    assert run.wait(90)
     assert 4 <= job.failed <= 4 + 5 and len(results(job)) == job.failed == sum(engine.calls.values())
     assert job.status == "failed" and "(threshold:4)" in str(job.reason)
 
@@ -367,7 +367,7 @@ def test_two_runners_on_one_job(processor: BatchProcessor) -> None:
     (line,) = list_jobs(job.checkpoint_file.parent)  # type: ignore[union-attr]
     assert line.owner is not None and line.owner.pid == os.getpid()
     engine.release(100)
-    assert run.wait(30) and len(results(job)) == 20
+    assert run.wait(90) and len(results(job)) == 20
     assert lock_owner(job.checkpoint_file) is None  # type: ignore[arg-type]
 
 
@@ -404,7 +404,7 @@ def test_another_process_runs_and_is_steered_and_killed(processor: BatchProcesso
         assert line.owner is not None and line.owner.pid == child.pid and line.status == "running"
         # A dead owner's lock is free, and what it left behind is not taken for news.
         child.send_signal(signal.SIGKILL)
-        child.wait(30)
+        child.wait(90)
         assert live_path(job.checkpoint_file).exists() and lock_path(job.checkpoint_file).exists()
         assert not watch.running and watch.snapshot().state is RunState.STOPPED
         with pytest.raises(CheckpointError, match="is not running"):
@@ -415,7 +415,7 @@ def test_another_process_runs_and_is_steered_and_killed(processor: BatchProcesso
         until(lambda: watch.running and watch.snapshot().pid == child.pid)
         until(lambda: watch.snapshot().state is RunState.RUNNING)
         watch.stop("drain")
-        assert watch.wait(30) and child.wait(30) == 0
+        assert watch.wait(90) and child.wait(30) == 0
         assert watch.snapshot().state is RunState.STOPPED and watch.snapshot().reason == "stopped"
         assert not live_path(job.checkpoint_file).exists() and not lock_path(job.checkpoint_file).exists()
     finally:
@@ -432,7 +432,7 @@ def test_stale_news_of_a_dead_runner(processor: BatchProcessor) -> None:
     until(lambda: read_live(job.checkpoint_file) is not None)  # type: ignore[arg-type]
     stale = json.loads(live_path(job.checkpoint_file).read_bytes()) | {"pid": 1, "completed": 19}
     engine.release(100)
-    assert run.wait(30)
+    assert run.wait(90)
     live_path(job.checkpoint_file).write_text(json.dumps(stale), "utf-8")
     lock = JobLock(job.checkpoint_file)
     lock.acquire()
@@ -450,7 +450,7 @@ def test_commands_of_before_are_not_obeyed(processor: BatchProcessor) -> None:
         store.send("stop", "now")
         store.send("concurrency", "rubbish")
     run = processor.run(job, ScriptedEngine())
-    assert run.wait(30) and run.snapshot().state is RunState.FINISHED
+    assert run.wait(90) and run.snapshot().state is RunState.FINISHED
 
 
 def test_rubbish_in_the_control_table_and_the_live_file(processor: BatchProcessor) -> None:
@@ -471,7 +471,7 @@ def test_rubbish_in_the_control_table_and_the_live_file(processor: BatchProcesso
             store.send(command, value)
     until(lambda: run.snapshot().concurrency == 3)
     engine.release(100)
-    assert run.wait(30)
+    assert run.wait(90)
     for rubbish in (b"", b"{}", b"[]", b"null", b'{"state": "dancing"}', b"\xff\xfe"):
         live_path(job.checkpoint_file).write_bytes(rubbish)
         assert read_live(job.checkpoint_file) is None
@@ -506,5 +506,5 @@ def test_a_clock_that_jumps(processor: BatchProcessor, monkeypatch: pytest.Monke
     assert after.elapsed >= before.elapsed >= 0 and after.eta is not None and 0 <= after.eta < 1000
     assert after.saved_ago is not None and 0 <= after.saved_ago < 60
     engine.release(100)
-    assert run.wait(30) and job.status == "completed" and job.elapsed >= after.elapsed
+    assert run.wait(90) and job.status == "completed" and job.elapsed >= after.elapsed
     assert len(results(job)) == 10 and [i.status for i in list_jobs(processor.checkpoint_dir)] == ["completed"]

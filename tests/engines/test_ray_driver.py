@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from engines.fake_ray import ActorDiedError, ActorUnavailableError, FakeRay, ObjectStoreFullError, until
 
+from batch.engines.local.core import ThreadedEngine
 from batch.engines.ray import actor, cluster, core, losses
 from batch.engines.ray.core import RayCore, open_core
 from batch.errors import ErrorClass, FatalError
 from batch.items import BatchItem, Request
 from batch.options import SamplingOptions, options_dict
+from tests.engines.test_contract import OfTexts
 
 LOAD = {
     "engine": "engines.ray_core:open_core", "model": {"room": 4, "pause": 0.0},
@@ -22,14 +24,28 @@ LOAD = {
 
 @pytest.fixture(autouse=True)
 def nodes(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The nodes that are to go; nothing waits for a second to pass."""
+    """The nodes that are to go. Nothing waits for a second to pass, and an actor goes one step at a time."""
     leaving: set[str] = set()
     monkeypatch.setattr(actor, "_node_id", lambda: "n1")
     monkeypatch.setattr(actor, "_draining", lambda: leaving)
     monkeypatch.setattr(actor, "LEAVING_SECONDS", -1.0)
-    monkeypatch.setattr(actor, "EXCHANGE_SECONDS", 0.001)
+    monkeypatch.setattr(actor, "EXCHANGE_SECONDS", 0.0)
     monkeypatch.setattr(core, "LOOK_SECONDS", -1.0)
     return leaving
+
+
+class TestDriver(OfTexts):
+    """The contract of every engine, with two actors and with one that is out of reach now and then."""
+
+    def make(self, folder: Path) -> Any:
+        def opened() -> RayCore:
+            ray = FakeRay(places=2)
+            made = RayCore(ray, LOAD, {"CPU": 1.0}, {}, None)
+            made.gather()
+            ray.handles[0].failing.extend([ActorUnavailableError()] * 2)
+            return made
+
+        return ThreadedEngine("ray", opened)
 
 
 class Driven:
@@ -75,7 +91,7 @@ def hold(driven: Driven) -> Any:
 def test_a_node_that_dies_casts_no_suspicion_on_what_ran_there() -> None:
     """Ray first says only that an actor is out of reach, for as long as half a minute."""
     driven = Driven(FakeRay(places=2))
-    driven.submit(*(f"slow {n % 3 + 200}" for n in range(12)))
+    driven.submit(*(f"slow {n % 3 + 60}" for n in range(12)))
     for _ in range(4):  # more often than would make them suspects
         member = hold(driven)
         had = list(member.held.values())
@@ -83,7 +99,7 @@ def test_a_node_that_dies_casts_no_suspicion_on_what_ran_there() -> None:
         member.handle.failing.extend([ActorDiedError(of_node=True)] * 2)
         until(driven.step, lambda member=member: member.handle.killed)  # type: ignore[misc]
         assert had and not any(held.deaths for held in had)
-    assert driven.finish() == [f"SLOW {n % 3 + 200}" for n in range(12)]
+    assert driven.finish() == [f"SLOW {n % 3 + 60}" for n in range(12)]
     assert driven.died == {losses.NODE: 4} and len(driven.ray.alive) == 2
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import json
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+import batch
 from batch.engines.local.core import item_sampling
-from batch.engines.local.process import worker_env
 from batch.errors import ErrorClass, FatalError, MissingExtraError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import OptionError, SamplingOptions, parse_option
@@ -196,10 +196,12 @@ def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.
         TorchCore(demo(), SamplingOptions(json_schema=PERSON), 2)
 
 
-def test_it_is_imported_only_when_a_schema_comes() -> None:
-    code = (
-        "import sys; from batch.engines.torch.engine import TorchCore; from batch.engines.torch.loader import load; "
-        f"TorchCore(load({str(DEMO)!r}, 'fp32'), None, 2); print('llguidance' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=worker_env(1))
-    assert done.stdout.strip() == "False"
+def test_it_is_imported_only_when_a_schema_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "llguidance"]:
+        monkeypatch.delitem(sys.modules, name)
+    TorchCore(load(DEMO, "fp32"), SamplingOptions(), 2)
+    assert "llguidance" not in sys.modules
+    for file in Path(batch.__file__).parent.rglob("*.py"):  # nor with a module
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert "llguidance" not in ast.unparse(node), file

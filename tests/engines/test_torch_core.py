@@ -378,5 +378,5 @@ def test_the_demo_model_together_and_alone() -> None:
     lines = (ROOT / "examples" / "batch_prompts.txt").read_text().splitlines()
     prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     assert len(prompts) == 25
-    responses = run(core_for(DEMO, max_batch=25, max_tokens=48), [Request(p) for p in prompts])
-    assert [text_of(responses[i]) for i in range(25)] == [alone(DEMO, p, 48)[0] for p in prompts]
+    responses = run(core_for(DEMO, max_batch=25, max_tokens=16), [Request(p) for p in prompts])
+    assert [text_of(responses[i]) for i in range(25)] == [alone(DEMO, p, 16)[0] for p in prompts]

@@ -68,7 +68,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(qwen3: Path, on_gpu: Any, refuses
     """At load it is said in `about`; later on the step at hand is still done, and nothing is recorded again."""
     recorders = Recorders(refuses)
     on_gpu(lambda: GraphSteps(recorders))
-    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(), 3)
+    core = TorchCore(load(qwen3, "fp32", lean=False), SamplingOptions(), 3)
     seen = arrive(core, random.Random(4), 9, [12, 25])
     assert excused(qwen3, seen.values()) <= 1
     steps = core._runner.steps
@@ -96,7 +96,7 @@ def test_the_engine_replays_over_the_same_addresses(qwen3: Path, on_gpu: Any) ->
     """Inputs, cache and logits of every step of a key lie where they lay when it was recorded."""
     recorders = Recorders()
     on_gpu(lambda: GraphSteps(recorders))
-    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(), 4)
+    core = TorchCore(load(qwen3, "fp32", lean=False), SamplingOptions(), 4)
     found = core._runner
     places: dict[Any, set[Any]] = {}
     original = found.decode_step

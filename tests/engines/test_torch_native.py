@@ -90,6 +90,36 @@ def test_what_failed_is_not_tried_again_until_something_changes(fresh: Path, mon
     assert native.kernels() is None and len(tries.read_text()) > once
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        "echo 'collect2: fatal error: ld terminated with signal 9 [Killed]' >&2; exit 1",
+        "kill -9 $$",
+        "echo '/tmp/x: No space left on device' >&2; exit 1",
+    ],
+)
+def test_a_link_that_was_ended_by_others_is_tried_again(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    """Neither the sources nor the compiler are at fault, so nothing is noted against them."""
+    tools = fresh / "tools"
+    tools.mkdir()
+    script = (
+        f'case "$*" in *--version*) echo 1; exit;; *-shared*) {link};; esac\n'
+        "while [ $1 != -o ]; do shift; done; : > $2\n"
+    )
+    (tools / "cc").write_text(f"#!/bin/sh\n{script}")
+    (tools / "cc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.delenv("CC", raising=False)
+    assert native.kernels() is None and not list(fresh.rglob("*.failed"))
+    assert len(list(fresh.rglob("*.o"))) == len(recipe.PARTS) and not list(fresh.rglob("tmp-*"))
+    native.forget()
+    (tools / "cc").write_text("#!/bin/sh\ncase $1 in --version) echo 1; exit;; esac\necho no such luck >&2; exit 1\n")
+    assert native.kernels() is None and "no such luck" in native.why_not()
+    assert len(list(fresh.rglob("*.failed"))) == 1
+
+
 def test_a_slow_compiler_is_not_waited_for(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     monkeypatch.setattr(building, "WAIT_SECONDS", 0.01)

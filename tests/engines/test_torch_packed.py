@@ -29,6 +29,8 @@ from batch.engines.torch.prefix import BLOCK, PrefixStore  # noqa: E402
 
 SYSTEMS = ["you fix the list and say what is first; " * 3, "you fix the list and say what is first; " * 2 + "queue"]
 WORDS = ["stack", "queue", "search", "the", "日本語", "fox", "🙂", "==", "again"]
+KINDS = ["qwen3", "qwen3-wide", "llama", "mistral", "gpt2"]
+STEPS = [6, 40, 512]
 NEAR = 1e-3  # where the reference's two best logits are closer, either answer is right
 
 
@@ -117,11 +119,15 @@ def excused(path: Path, rows: Any) -> int:
     return count
 
 
-@pytest.mark.parametrize("share", [True, False])
-@pytest.mark.parametrize("step_tokens", [6, 40, 512])
-@pytest.mark.parametrize("kind", ["qwen3", "qwen3-wide", "llama", "mistral", "gpt2"])
-def test_greedy_is_that_of_transformers(models: Any, kind: str, step_tokens: int, share: bool, loops: str) -> None:
-    """Random arrivals, two nested system prompts; a difference is excused only where the reference is undecided."""
+@pytest.mark.parametrize("other", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step_tokens", STEPS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_is_that_of_transformers(models: Any, kind: str, step_tokens: int, other: bool, loops: str) -> None:
+    """Random arrivals, two nested system prompts; a difference is excused only where the reference is undecided.
+
+    Of sharing prefixes and not, one half each, so that either meets every two of the rest; the `other` half is slow.
+    """
+    share = other != ((KINDS.index(kind) + STEPS.index(step_tokens) + (loops == "native")) % 2 == 0)
     path = models(kind)
     rng = random.Random(step_tokens)
     core = TorchCore(load(path, "fp32"), SamplingOptions(), rng.choice([2, 3, 5]), share_prefixes=share)
@@ -164,8 +170,15 @@ def test_what_is_not_a_number_stays_with_its_row(models: Any, loops: str, monkey
     assert excused(path, [seen[i] for i in (0, 2, 4, 5, 6)]) <= 1
 
 
-@pytest.mark.parametrize("budget", [130, 250])
-@pytest.mark.parametrize("kind", ["qwen3-wide", "gpt2"])
+@pytest.mark.parametrize(
+    ("kind", "budget"),
+    [
+        ("qwen3-wide", 130),
+        ("gpt2", 250),
+        pytest.param("qwen3-wide", 250, marks=pytest.mark.slow),
+        pytest.param("gpt2", 130, marks=pytest.mark.slow),
+    ],
+)
 def test_rows_are_put_back_where_the_cache_is_full(
     models: Any, kind: str, budget: int, loops: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

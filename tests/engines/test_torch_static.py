@@ -27,23 +27,22 @@ from batch.engines.torch.static import StaticRunner  # noqa: E402
 from batch.engines.torch.static_cache import COLUMNS, ROUND, ROWS, StaticSlots, bucket, rounded  # noqa: E402
 from batch.engines.torch.text import Detokenizer  # noqa: E402
 from tests.engines.recorders import Recorders  # noqa: E402
-from tests.engines.test_torch_packed import SYSTEMS, WORDS, arrive, excused, reference  # noqa: E402
-
-KINDS = ["qwen3", "qwen3-wide", "llama", "mistral", "gpt2"]
+from tests.engines.test_torch_packed import KINDS, SYSTEMS, WORDS, arrive, excused, reference  # noqa: E402
 
 
-@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("other", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("step_tokens", "most_wait"), [(6, 1), (40, 3), (512, 16)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_is_that_of_transformers(
-    models: Any, on_gpu: Any, kind: str, step_tokens: int, most_wait: int, share: bool
+    models: Any, on_gpu: Any, kind: str, step_tokens: int, most_wait: int, other: bool
 ) -> None:
     """Random arrivals, two nested system prompts, graphs that are replayed, prompts in chunks and put off."""
+    share = other != ((KINDS.index(kind) + most_wait // 2) % 2 == 0)  # as in the packed runner's test
     recorders = Recorders()
     on_gpu(lambda: GraphSteps(recorders), step_tokens=step_tokens, most_wait=most_wait)
     path = models(kind)
     rng = random.Random(step_tokens)
-    core = TorchCore(load(path, "fp32"), SamplingOptions(), rng.choice([2, 3, 5]), share_prefixes=share)
+    core = TorchCore(load(path, "fp32", lean=False), SamplingOptions(), rng.choice([2, 3, 5]), share_prefixes=share)
     seen = arrive(core, rng, 14, [1, 3, 12, 25])
     assert excused(path, seen.values()) <= 1
     assert core.about["decoding"] == "CUDA graphs" and core.about["batching"] == "together"
@@ -62,8 +61,15 @@ def add(core: TorchCore, name: int, prompt: list[int], limit: int) -> Any:
     return sequence
 
 
-@pytest.mark.parametrize("budget", [200, 400])
-@pytest.mark.parametrize("kind", ["qwen3-wide", "mistral"])
+@pytest.mark.parametrize(
+    ("kind", "budget"),
+    [
+        ("qwen3-wide", 400),
+        ("mistral", 200),
+        pytest.param("qwen3-wide", 200, marks=pytest.mark.slow),
+        pytest.param("mistral", 400, marks=pytest.mark.slow),
+    ],
+)
 def test_rows_stay_within_the_memory_that_was_taken(
     models: Any, on_gpu: Any, kind: str, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +78,7 @@ def test_rows_stay_within_the_memory_that_was_taken(
     on_gpu(step_tokens=60)
     path = models(kind)
     rng = random.Random(budget)
-    loaded = load(path, "fp32")
+    loaded = load(path, "fp32", lean=False)
     probe = TorchCore(loaded, SamplingOptions(), 1)
     core = TorchCore(loaded, SamplingOptions(), 6, cache_bytes=probe._runner.bytes_per_token * budget)
     cache = core._runner._cache
@@ -144,7 +150,7 @@ def test_steps_are_padded_little() -> None:
 def test_rows_at_the_edges_of_sizes(qwen3: Path, on_gpu: Any, count: int) -> None:
     """Prompts and answers that end at, before and behind a round of columns, in as many rows as a size has."""
     on_gpu()
-    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(), count)
+    core = TorchCore(load(qwen3, "fp32", lean=False), SamplingOptions(), count)
     seen = [add(core, i, [5 + (i * j) % 300 for j in range(ROUND - 5 + i % 7)], 6) for i in range(count)]
     while core.busy:
         core.step()
@@ -154,7 +160,7 @@ def test_rows_at_the_edges_of_sizes(qwen3: Path, on_gpu: Any, count: int) -> Non
 def test_cancelled_rows_leave_the_others_alone(qwen3: Path, on_gpu: Any) -> None:
     recorders = Recorders()
     on_gpu(lambda: GraphSteps(recorders), step_tokens=40, most_wait=2)
-    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(system=SYSTEMS[0], max_tokens=20), 4)
+    core = TorchCore(load(qwen3, "fp32", lean=False), SamplingOptions(system=SYSTEMS[0], max_tokens=20), 4)
     rng = random.Random(2)
     rows: dict[Any, Any] = {}
     for i in range(14):
@@ -175,7 +181,7 @@ def test_cancelled_rows_leave_the_others_alone(qwen3: Path, on_gpu: Any) -> None
 def test_a_row_that_is_not_a_number_fails_alone(qwen3: Path, on_gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token whose embedding is NaN, also in a prompt that is cancelled halfway; who comes after is unharmed."""
     on_gpu(step_tokens=50, most_wait=1)
-    loaded = load(qwen3, "fp32")
+    loaded = load(qwen3, "fp32", lean=False)
     core = TorchCore(loaded, SamplingOptions(max_tokens=9), 2, share_prefixes=False)
     bad = loaded.tokenizer.encode("\x07")[0]
     table = loaded.model.get_input_embeddings()
@@ -200,7 +206,7 @@ def test_a_row_that_is_not_a_number_fails_alone(qwen3: Path, on_gpu: Any, monkey
 def test_out_of_memory_makes_the_batch_smaller(qwen3: Path, on_gpu: Any) -> None:
     recorders = Recorders()
     on_gpu(lambda: GraphSteps(recorders))
-    core = TorchCore(load(qwen3, "fp32"), SamplingOptions(max_tokens=12), 8)
+    core = TorchCore(load(qwen3, "fp32", lean=False), SamplingOptions(max_tokens=12), 8)
     forward = StaticRunner._forward
     budget = core._scheduler.cache_tokens
 

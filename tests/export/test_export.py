@@ -373,7 +373,7 @@ def test_exports_that_choose_the_same_name_at_the_same_moment_each_get_a_file(
             nonlocal first
             if first:  # all have chosen a name, none has written
                 first = False
-                ready.wait(10)
+                ready.wait(90)
             return iter(make_results()[: number + 1])
 
         return export_beside(job, results, "jsonl", tmp_path)

@@ -50,7 +50,7 @@ def terminal() -> Iterator[tuple[Path, Callable[[], str]]]:
         if slave >= 0:
             os.close(slave)
             slave = -1
-        reader.join(10)
+        reader.join(90)
         return b"".join(parts).decode("utf-8")
 
     try:
@@ -58,7 +58,7 @@ def terminal() -> Iterator[tuple[Path, Callable[[], str]]]:
     finally:
         if slave >= 0:
             os.close(slave)
-        reader.join(10)
+        reader.join(90)
         os.close(master)
 
 

@@ -103,7 +103,7 @@ class ScriptedEngine:
 
     def release(self, count: int = 1) -> None:
         """Let this many held answers go, the latest first; from any thread."""
-        assert self._ready.wait(20) and self._loop is not None
+        assert self._ready.wait(90) and self._loop is not None
         self._loop.call_soon_threadsafe(self._release, count)
 
     def _release(self, count: int) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], bool], timeout: float = 30.0) -> None:
+def until(condition: Callable[[], bool], timeout: float = 90.0) -> None:
     """Return when the condition holds; fail when it never does."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 from driving import shown
+from settling import parsed_once, settled
 from textual.app import App
 
 from ai_router.settings import Settings, Workspace
 
+KERNELS = platformdirs.user_cache_path("ai-router") / "kernels"
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2025, 3, 1, 12, 0, 0)
 
@@ -32,6 +36,20 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
     for name in ("NO_COLOR", "HF_HUB_CACHE", "AI_ROUTER_HOME"):
         monkeypatch.delenv(name, raising=False)
+    here = platformdirs.user_cache_path("ai-router") / "kernels"
+    if os.name == "posix" and here != KERNELS:  # to compile them takes longer than the whole test
+        KERNELS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        here.parent.mkdir(parents=True)
+        here.symlink_to(KERNELS, target_is_directory=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_programs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textual.pilot.wait_for_idle", settled)
+        patch.setattr("textual.app.wait_for_idle", settled)
+        patch.setattr("textual.css.stylesheet.Stylesheet._parse_rules", parsed_once)
+        yield
 
 
 @pytest.fixture

@@ -16,17 +16,19 @@ S = TypeVar("S", bound=Screen[Any])
 NAMES = {" ": "space", "/": "slash", ".": "full_stop", "_": "underscore", "-": "minus", ":": "colon", "~": "tilde"}
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 15.0) -> None:
+async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 90.0) -> None:
     """Let the program go on until something holds."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while not condition():
+        if pilot.app._exception is not None:
+            raise pilot.app._exception
         if loop.time() > end:
             raise AssertionError(f"not within {seconds} s:\n{shown(pilot.app)}")
-        await pilot.pause(0.02)
+        await asyncio.sleep(0.01)
 
 
-async def on_screen(pilot: Pilot[Any], kind: type[S], seconds: float = 15.0) -> S:
+async def on_screen(pilot: Pilot[Any], kind: type[S], seconds: float = 90.0) -> S:
     """Wait for a kind of screen."""
     await until(pilot, lambda: isinstance(pilot.app.screen, kind), seconds)
     await pilot.pause()

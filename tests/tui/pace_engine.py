@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from batch.engines.base import closing_answers
@@ -15,7 +16,7 @@ Fails = Callable[[BatchItem[Request]], Failure | None]
 
 
 class PaceEngine:
-    """`word_seconds` between two words of an answer; while `held`, nothing is finished."""
+    """`word_seconds` between two words of an answer; while `held`, or after `most` answers, nothing is finished."""
 
     name = "pace"
 
@@ -28,6 +29,7 @@ class PaceEngine:
         room: int = 64,
         load_seconds: float = 0.0,
         held: bool = False,
+        most: float = math.inf,
     ) -> None:
         self.word_seconds = word_seconds
         self.answer_text = answer
@@ -35,6 +37,7 @@ class PaceEngine:
         self.room = room
         self.load_seconds = load_seconds
         self.held = held
+        self.most = most
         self.status = "stopped"
         self.about: Mapping[str, object] = {}
         self.answered: list[ItemId] = []
@@ -66,7 +69,7 @@ class PaceEngine:
                 await asyncio.sleep(self.word_seconds)
             text = f"{text} {word}" if text else word
             self._partials[item.id] = text
-        while self.held:
+        while self.held or len(self.answered) >= self.most:
             await asyncio.sleep(0.01)
         self._partials.pop(item.id, None)
         self.answered.append(item.id)

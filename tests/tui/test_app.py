@@ -321,7 +321,7 @@ async def test_a_job_left_half_done_is_found_finished_read_and_exported(workspac
         await until(pilot, lambda: "◌ to resume" in shown(app))
         await pilot.press("r")
         run_screen = await on_screen(pilot, RunScreen)
-        await until(pilot, lambda: run_screen.snapshot is not None and run_screen.snapshot.state.over, seconds=90)
+        await until(pilot, lambda: run_screen.snapshot is not None and run_screen.snapshot.state.over, seconds=300)
         await pilot.press("escape")
         await on_screen(pilot, JobsScreen)
         await until(pilot, lambda: "✓ done" in shown(app))

@@ -16,7 +16,7 @@ from batch.engines.gguf.header import read_header as read_gguf
 from batch.engines.gguf.row import why as gguf_why
 from batch.engines.local import memory
 from batch.engines.local.folder import NOT_CAUSAL, not_causal
-from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, read_config
+from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, open_file, read_config
 from batch.engines.registry import Place
 from batch.errors import FatalError
 
@@ -258,7 +258,7 @@ def _size(weights: Sequence[Path]) -> int | None:
 
 def read_header(file: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file (8 bytes of length, then JSON). Raises ValueError and OSError."""
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         start = stream.read(8)
         if len(start) < 8:
             raise ValueError(f"{file} is cut short")

@@ -17,6 +17,7 @@ from typing import Any
 from ai_router.models.discovery.describe import describe
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import Workspace
+from batch.engines.places import open_file
 
 MODEL = "application/vnd.ollama.image.model"
 ADAPTER = "application/vnd.ollama.image.adapter"
@@ -69,7 +70,8 @@ def _layers(root: Path, manifest: Path) -> tuple[Path, Path | None]:
     """The blobs of the weights and of an adapter; raises ValueError where there are no weights."""
     if manifest.stat().st_size > _LONGEST_MANIFEST:
         raise ValueError("it is too long")
-    said: Any = json.loads(manifest.read_bytes())
+    with open_file(manifest) as file:
+        said: Any = json.loads(file.read())
     blobs: dict[str, Path] = {}
     layers = said.get("layers") if isinstance(said, dict) else None
     for layer in layers if isinstance(layers, list) else []:

@@ -10,10 +10,11 @@ from textual import on
 from textual.widgets import Static
 
 from ai_router.memory import Chat, Memory, MemoryFileError
-from ai_router.tui.ask.beside import ABOUT, CHAT, CHATS, KEYS, ChatsPane, about
+from ai_router.tui.ask.beside import ABOUT, CHATS, KEYS, ChatsPane, about
 from ai_router.tui.ask.chats import ChatsDialog
-from ai_router.tui.ask.dialogs import AUTO
+from ai_router.tui.ask.dialogs import AUTO, ModelDialog
 from ai_router.tui.ask.remembering import Conversation
+from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.panes.screen import PaneScreen
@@ -60,12 +61,41 @@ class ChattingAsk(PaneScreen[None]):
     @property
     def answering(self) -> bool:
         """Whether an answer is on its way."""
-        return self._asking is not None and not self._asking.over
+        here = self._asking is not None and not self._asking.over
+        return here or any(second.answering for second in self.query(SecondModel))
+
+    def stop_answers(self) -> None:
+        """Stop what is being written."""
+        self.services.engines.stop()
+        for second in self.query(SecondModel):
+            second.stop()
+
+    def action_second(self) -> None:
+        """Ask another model the same beside this one; again: no more."""
+        if there := self.query(SecondModel):
+            there.first().stop()
+            there.remove()
+            return
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self.in_thread(lambda: self.services.registry.get(name), take, busy="looking for the model")
+
+        def take(spec: ModelSpec) -> None:
+            if not spec.ready:
+                self.services.show_error(f"{spec.id} is not ready: {spec.why}")
+                return
+            pool, memory = self.services.engines.another(), self.conversation.memory
+            self.query_one("#ask-answers").mount(SecondModel(spec, pool, memory, self.services.show_error))
+
+        self.app.push_screen(ModelDialog(self.services.registry.all(), ""), chosen)
 
     def action_new_chat(self) -> None:
         """Begin anew; what was said is among the chats."""
         if self.answering:
-            self.services.engines.stop()
+            self.stop_answers()
+        for second in self.query(SecondModel):
+            second.begin()
         self._asking = None
         self.conversation.begin()
         self.crumbs = ("Ask",)
@@ -129,12 +159,12 @@ class ChattingAsk(PaneScreen[None]):
 
     async def _render_chat(self, wanted: bool) -> None:
         await self.query(Rendered).remove()
-        view = self.query_one(TextView)
+        view = self.query_one("#ask-answer", TextView)
         view.display = not (wanted and self.conversation.turns)
         if not view.display:
             box = Rendered(self.conversation.markdown(), classes="panel")
             box.border_title = "Answer · Markdown"
-            await self.query_one(f"#{CHAT}").mount(box, before=view)
+            await self.query_one("#ask-answers").mount(box, before=view)
             box.scroll_end(animate=False)
 
     async def raw_again(self) -> None:

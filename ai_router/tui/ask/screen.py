@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Button, Static, TextArea
@@ -18,6 +18,7 @@ from ai_router.tui.ask.beside import ABOUT, CHAT, CHATS, PANES, ChatsPane
 from ai_router.tui.ask.chatting import ChattingAsk
 from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
 from ai_router.tui.ask.remembering import answer_blocks
+from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
@@ -76,7 +77,7 @@ class AskScreen(ChattingAsk):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
         *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "app.back"),
-        *bind("ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch", "ask.thinking"),
+        *bind("ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch", "ask.thinking", "ask.second"),
     ]
 
     def __init__(self, model: str | None = None) -> None:
@@ -96,9 +97,10 @@ class AskScreen(ChattingAsk):
         with Panes("ask", PANES):
             yield ChatsPane(id=CHATS)
             with Vertical(id=CHAT):
-                view = TextView(Block(HINT, "muted"), id="ask-answer", classes="panel")
-                view.border_title = "Answer"
-                yield view
+                with Container(id="ask-answers"):
+                    view = TextView(Block(HINT, "muted"), id="ask-answer", classes="panel")
+                    view.border_title = "Answer"
+                    yield view
                 yield Static(id="ask-status")
                 area = PromptArea(
                     id="ask-prompt", classes="panel", soft_wrap=True, compact=True, highlight_cursor_line=False
@@ -192,10 +194,12 @@ class AskScreen(ChattingAsk):
         self.query_one(PromptArea).text = ""
         before = self.conversation.context(prompt, again=again)
         self._asking = self.services.engines.ask(spec, prompt, self._options(), before)
+        for second in self.query(SecondModel) if not again else ():
+            second.ask(prompt, self._options())
         self.run_worker(self.raw_again(), group="render", exclusive=True)
         self._shown = ""
         self._show_answer()
-        self.query_one(TextView).scroll_home(animate=False)
+        self.query_one("#ask-answer", TextView).scroll_home(animate=False)
         self._show_buttons()
 
     @on(PromptArea.Recalled)
@@ -232,6 +236,8 @@ class AskScreen(ChattingAsk):
     _typed = ""
 
     def _poll(self) -> None:
+        for second in self.query(SecondModel):
+            second.poll(unfolded=self.unfolded)
         asking = self._asking
         if asking is None or not self.alive or (asking.over and self._shown == "over"):
             return
@@ -254,7 +260,7 @@ class AskScreen(ChattingAsk):
         self._show_status(asking, text)
 
     def _show_answer(self) -> None:
-        view, asking = self.query_one(TextView), self._asking
+        view, asking = self.query_one("#ask-answer", TextView), self._asking
         at_end = view.max_scroll_y - view.scroll_offset.y <= 1
         blocks = self.conversation.blocks(unfolded=self.unfolded)
         if asking is not None and self._shown != "over":
@@ -311,7 +317,7 @@ class AskScreen(ChattingAsk):
 
     def action_back(self) -> None:
         """Stop first."""
-        if self._asking is not None and not self._asking.over:
+        if self.answering:
             self.action_stop()
         else:
             super().action_back()
@@ -319,7 +325,7 @@ class AskScreen(ChattingAsk):
     @on(Button.Pressed, "#ask-stop")
     def action_stop(self) -> None:
         """Stop the answer; what has come stays."""
-        self.services.engines.stop()
+        self.stop_answers()
         self.query_one(PromptArea).focus()
 
     @on(Button.Pressed, "#ask-copy")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PARTS = {"all results": "all", "answers": "done", "failures": "failed"}
 REPORT_SECONDS = 0.2
+MERGE = "table"  # beside the formats: no list of results, but the table that they belong to
+ABOUT_MERGE = "the table that the prompts came from, answers as new columns; .parquet, .arrow, .csv, .tsv or .jsonl"
 
 
 class ExportDialog(Dialog[Path]):
@@ -51,9 +53,10 @@ class ExportDialog(Dialog[Path]):
 
         with Horizontal(classes="export-line"):
             yield Static("format", classes="export-label")
-            yield ChoiceLine(tuple(FORMATS), self._form, id="export-format")
-        yield Static(FORMATS[self._form].about, id="export-about", markup=False)
-        with Horizontal(classes="export-line"):
+            yield ChoiceLine((*FORMATS, MERGE), self._form, id="export-format")
+        about = ABOUT_MERGE if self._form == MERGE else FORMATS[self._form].about
+        yield Static(about, id="export-about", markup=False)
+        with Horizontal(classes="export-line", id="export-part-line"):
             yield Static("what", classes="export-label")
             yield ChoiceLine(tuple(PARTS), "all results", id="export-part")
         with Horizontal(classes="export-line"):
@@ -129,7 +132,8 @@ class ExportDialog(Dialog[Path]):
         field = self.query_one("#export-path", Input)
         if self._job is None or field.value not in ("", self._default):
             return
-        path = default_output(self._job, self._format, self.services.workspace.outputs)
+        outputs = self.services.workspace.outputs
+        path = merged_path(self._job, outputs) if self._merges else default_output(self._job, self._format, outputs)
         self._default = field.value = short(path)
         field.cursor_position = len(field.value)
 
@@ -137,20 +141,25 @@ class ExportDialog(Dialog[Path]):
     def _format(self) -> str:
         return self.query_one("#export-format", ChoiceLine).value
 
+    @property
+    def _merges(self) -> bool:
+        return self._format == MERGE
+
     # -- fields ---------------------------------------------------------------------------------------------------
 
     @on(ChoiceLine.Changed, "#export-format")
     def _format_changed(self) -> None:
         from batch.export import FORMATS
 
-        self.query_one("#export-about", Static).update(FORMATS[self._format].about)
+        self.query_one("#export-about", Static).update(ABOUT_MERGE if self._merges else FORMATS[self._format].about)
         self._show_csv_options()
         self._propose()
         self._ready_again()
 
     def _show_csv_options(self) -> None:
-        for name in ("#export-clip-line", "#export-inert-line"):
-            self.query_one(name).display = self._format == "csv"
+        self.query_one("#export-part-line").display = not self._merges
+        self.query_one("#export-clip-line").display = self._format == "csv"
+        self.query_one("#export-inert-line").display = self._format in ("csv", MERGE)
 
     @on(Input.Changed)
     @on(ChoiceLine.Changed, "#export-part")
@@ -205,6 +214,11 @@ class ExportDialog(Dialog[Path]):
         from batch.export import export
 
         try:
+            if kind == MERGE:
+                rows = self._merge(job, target, inert_csv, new)
+                said = f"the table with {plural(rows, 'answer')}, {size_of(target)}"
+                self.app.call_later(self._wrote, target, said)
+                return
             with CheckpointStore(self.path) as store:
                 results = self._watched(store.iter_results(part=cast("Part", part)))
                 fresh = store.job()
@@ -218,6 +232,14 @@ class ExportDialog(Dialog[Path]):
             self.app.call_later(self._wrote, None, str(error))
             return
         self.app.call_later(self._wrote, target, f"{plural(rows, 'result')}, {size_of(target)}")
+
+    @staticmethod
+    def _merge(job: BatchJob, target: Path, inert_csv: bool, new: bool) -> int:
+        from batch.export.tables import merge_file
+
+        if new and target.exists():
+            raise FileExistsError
+        return merge_file(job, target, inert_csv=inert_csv)
 
     def _watched(self, results: Iterable[BatchResult]) -> Iterator[BatchResult]:
         """Count what goes by, now and then on the screen; end with an error when the dialog is gone."""
@@ -285,3 +307,23 @@ def size_of(path: Path) -> str:
             return f"{size:,.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def merged_path(job: BatchJob, outputs: Path) -> Path:
+    """Beside no other file: the name of the job's table, and what was done to it; Parquet where it has none."""
+    from batch.errors import ExportError
+    from batch.export.tables import table_format
+
+    kept = job.config.get("table")
+    table = Path(str(kept.get("path") or "")) if isinstance(kept, dict) else Path()
+    stem, suffix = table.stem or f"batch_{job.job_id}", table.suffix
+    try:
+        table_format(table)
+    except ExportError:
+        suffix = ".parquet"
+    number = 1
+    while True:
+        path = outputs / f"{stem}-answers{f'-{number}' if number > 1 else ''}{suffix}"
+        if not path.exists():
+            return path
+        number += 1

@@ -69,6 +69,7 @@ ROW = EngineRow(
         "rpm": EngineOption("most requests a minute", int, minimum=1),
         "tpm": EngineOption("most tokens a minute", int, minimum=1),
         "rpd": EngineOption("most requests a day (UTC) that one run sends", int, minimum=1),
+        "tokenizer": EngineOption("a tokenizer.json, or a folder with one, to count prompts with before they are sent"),
         "price": EngineOption(
             "dollars per million tokens: {input: 0.5, output: 1.5}, or a name in the price table", dict, or_text=True
         ),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from batch.engines.places import open_file
 from batch.errors import FatalError
 
 NEEDS_CODE = "the model needs code of its own, which is never run"
@@ -22,7 +23,8 @@ def read_config(folder: Path, weights: Iterable[str], what: str) -> dict[str, An
     if not folder.is_dir():
         raise FatalError(f"{folder}: there is no such model folder")
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        with open_file(folder / "config.json") as file:
+            config = json.loads(file.read())
     except FileNotFoundError:
         raise FatalError(f"{folder}: not a model folder, it has no config.json") from None
     except (OSError, ValueError) as error:

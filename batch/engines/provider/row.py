@@ -98,6 +98,7 @@ ROW = EngineRow(
             "seconds until an order that was not answered and is not found is taken for not made", float, minimum=0
         ),
         "timeout": EngineOption("seconds one call may take", float, minimum=0.001),
+        "tokenizer": EngineOption("a tokenizer.json, or a folder with one, to count prompts with before they are sent"),
         "price": EngineOption(
             "dollars per million tokens: {input: 1, output: 4, batch: {input: 0.5, output: 2}}, or a name in the table",
             dict,

@@ -73,8 +73,10 @@ class Actor:
             self._held.add(item_id)
         done: list[BatchResponse[Answer]] = []
         until = time.monotonic() + EXCHANGE_SECONDS
-        while core.busy and time.monotonic() < until:
+        while core.busy:
             done += core.step()
+            if time.monotonic() >= until:
+                break
         self._held.difference_update(response.id for response in done)
         self._done += len(done)
         partials = dict(list(core.partial_texts().items())[:PARTIALS]) if core.busy else {}

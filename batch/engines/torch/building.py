@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ OFF = {"0": f"switched off by {KERNELS}=0", "died": "the engine died before it w
 CHECK_SECONDS = 300
 WAIT_SECONDS = 25.0  # for a first library; a model answers without it after that, and the next load has it
 STALE_SECONDS = 86_400.0
+ENDED_BY_OTHERS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM) if os.name == "posix" else ()
 PREPARING = "preparing kernels for this processor, once"
 
 
@@ -145,6 +147,8 @@ def check(library: Path) -> None:
         done = subprocess.run(command, capture_output=True, timeout=CHECK_SECONDS, env=env, check=False)
     except subprocess.TimeoutExpired:
         raise BuildError("they do not come to an end on this machine") from None
+    if -done.returncode in ENDED_BY_OTHERS:
+        raise OSError(f"their check was ended by signal {-done.returncode}")
     if done.returncode < 0:
         raise BuildError(f"they die on this machine (signal {-done.returncode})")
     if done.returncode:

@@ -22,6 +22,7 @@ from batch.errors import FatalError, MissingExtraError
 from batch.options import PRECISIONS
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+SMALL = 1_000_000  # parameters; of a smaller model nothing is remembered, as it is read and tried in no time
 PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
@@ -86,7 +87,7 @@ def load(
         precision, quality, kernels = _quicken(read, how, stored)
         if quality and not how.quality:
             verdicts.keep(verdict, precision, quality)
-        if not read.packed and not adapter:
+        if not read.packed and not adapter and read.parameters >= SMALL:
             name = _verdict(files, "weights", precision)
             index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
             prepared.keep(name, model, index, tokenizer if from_gguf else None)
@@ -116,7 +117,7 @@ def load(
             **({"kv_cache": "bf16"} if precision in ("int8", "int4") and _has_bf16(torch) else {}),
             **({"adapter": adapter} if adapter else {}),
         },
-        key=_verdict(files, "runner", precision, kernels) if device == "cpu" else "",
+        key=_verdict(files, "runner", precision, kernels) if device == "cpu" and read.parameters >= SMALL else "",
     )
 
 

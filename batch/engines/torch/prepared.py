@@ -50,7 +50,10 @@ class Prepared:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.about: Mapping[str, Any] = json.loads((folder / "index.json").read_bytes())
+        read = json.loads((folder / "index.json").read_bytes())
+        self.about: Mapping[str, Any] = read["index"]
+        if read["sum"] != _sum_of(self.about):
+            raise ValueError("its index is not the one that was written")
         self._numbers = (folder / "numbers").open("rb")
         size = os.fstat(self._numbers.fileno()).st_size
         if size != self.about["size"] or not 0 <= self.about["packed"] <= size:
@@ -187,7 +190,7 @@ def _write(
             said["tokenizer"] = None if tokenizer is None else _put_tokenizer(scratch, tokenizer)
             if said["size"] <= MOST_BYTES // 2:
                 with (scratch / "index.json").open("w", encoding="utf-8") as index:
-                    json.dump(said, index)
+                    json.dump({"index": said, "sum": _sum_of(said)}, index)
                     index.flush()
                     os.fsync(index.fileno())
                 scratch.rename(folder / name)
@@ -224,6 +227,10 @@ def _put_all(file: Any, model: LeanModel, products: Mapping[str, PackedProduct])
     tensors = {path: put(value) for path, value in model.named_parameters()}
     moved = {path: [place[0] - size, *place[1:]] for path, place in tensors.items()}
     return {"products": packed, "tensors": moved, "packed": size, "size": at, "sum": total}
+
+
+def _sum_of(index: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(index, sort_keys=True).encode())
 
 
 def _put_tokenizer(folder: Path, tokenizer: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -33,6 +34,8 @@ FLAGS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"),
 )
 COMPILE_SECONDS = 900  # of a part, after which a compiler is stuck
+# What compilers say where neither they nor the sources are at fault.
+OF_THIS_HOUR = ("terminated with signal", "terminated signal", "Killed", "No space left", "annot allocate memory")
 X86, ARM = ("x86_64", "amd64"), ("arm64", "aarch64")
 
 
@@ -112,11 +115,19 @@ def build(compiler: str, options: list[str], target: Path, scratch_in: Path) -> 
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         parts = list(pool.map(lambda numbered: part(numbered[0], *numbered[1]), enumerate(PARTS)))
-    linked = Path(tempfile.mkdtemp(prefix="tmp-", dir=scratch_in)) / "kernels.so"
-    _run([compiler, *options, "-shared", *map(str, parts), "-o", str(linked), *link_flags()])
-    for made in parts:
-        made.unlink(missing_ok=True)
-    return linked
+    folder = Path(tempfile.mkdtemp(prefix="tmp-", dir=scratch_in))
+    try:
+        # Under names of our own: whoever links the same parts at this time removes them when it is done.
+        own = [folder / made.name for made in parts]
+        for made, mine in zip(parts, own, strict=True):
+            os.link(made, mine)
+        _run([compiler, *options, "-shared", *map(str, own), "-o", str(folder / "kernels.so"), *link_flags()])
+        for made in (*parts, *own):
+            made.unlink(missing_ok=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder / "kernels.so"
 
 
 def _run(command: list[str]) -> None:
@@ -124,5 +135,9 @@ def _run(command: list[str]) -> None:
     if done.returncode < 0:
         raise OSError(f"the compiler was ended by signal {-done.returncode}")
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        text = done.stderr.decode("utf-8", "replace")
+        # A driver outlives the compiler and the linker that it started, and tells of their ends itself.
+        if any(word in text for word in OF_THIS_HOUR):
+            raise OSError(f"the compiler had no chance: {text.strip().splitlines()[0][:200]}")
+        said = text.strip().splitlines()
         raise CompilerError(f"{Path(command[0]).name} cannot compile them{': ' + said[0][:200] if said else ''}")

@@ -49,7 +49,8 @@ def open_runner(
         return found
     trial = _trial(model, text)
     tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
-    trial.check_generate(tolerance)
+    if not isinstance(model, LeanModel):  # whose few families are asked as a plain pass asks them
+        trial.check_generate(tolerance)
     failed = ""
     for name, make in makers:
         runner, problem = _tried(make, trial, tolerance)

@@ -55,7 +55,7 @@ def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ask_json(url: str, body: Any = None, method: str | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return json.loads(response.read() or b"null")
 
 
@@ -136,6 +136,7 @@ async def test_mlx_does_not_have_another_model(mlx: str) -> None:
 # -- transformers serve --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # the server takes ten seconds to start
 @pytest.mark.parametrize("stream", [True, False])
 async def test_transformers_answers_without_done(serve: str, stream: bool) -> None:
     spec = {"url": serve, "model": str(foreign.DEMO), "provider": "transformers", "stream": stream}
@@ -144,11 +145,13 @@ async def test_transformers_answers_without_done(serve: str, stream: bool) -> No
     assert answer.error is None and answer.data is not None and answer.data.text.strip()
 
 
+@pytest.mark.slow
 async def test_transformers_is_pinned_to_its_model(serve: str) -> None:
     with pytest.raises(FatalError, match=r"does not have this model.*pinned"):
         await asked({"url": serve, "model": "another", "provider": "transformers"}, ["Hi"])
 
 
+@pytest.mark.slow
 async def test_transformers_ignores_a_schema_and_that_is_an_alarm(serve: str) -> None:
     spec = {"url": serve, "model": str(foreign.DEMO), "provider": "transformers"}
     got, engine = await asked(spec, ["What is a stack?"], max_tokens=40, json_schema=SCHEMA, stop=["."])
@@ -158,6 +161,7 @@ async def test_transformers_ignores_a_schema_and_that_is_an_alarm(serve: str) ->
         assert engine.about["alarms"]["schema ignored"] == 1
 
 
+@pytest.mark.slow
 async def test_transformers_lists_what_is_wrong(serve: str) -> None:
     spec = {"url": serve, "model": str(foreign.DEMO), "provider": "transformers", "body": {"messages": "none"}}
     got, _ = await asked(spec, ["Hi"])

@@ -39,7 +39,7 @@ def engine_for(name: str, url: str, **more: Any) -> ProviderEngine:
     # Answers that may be long go through files.
     most = {"max_tokens": 90_000} if name == "gemini-file" else {"max_tokens": 64}
     sampling = SamplingOptions(**{**most, **more.pop("sampling", {})})
-    return make({**spec, **more}, sampling, workers=None, timeout=20.0)
+    return make({**spec, **more}, sampling, workers=None, timeout=90.0)
 
 
 def job_of(folder: Path, count: int = 7) -> BatchJob:

@@ -319,6 +319,7 @@ async def test_leaving_stops_the_answer(workspace: Workspace) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.slow  # a real model answers a run's screen in test_app.py, and in `ai-router ask`
 async def test_the_real_model_answers(workspace: Workspace) -> None:
     app = RouterApp(workspace)
     async with app.run_test() as pilot:

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 from driving import on_screen, shown, type_text, until
+from stored import add_model
 from test_ask import Engines, answer, opened
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 
 from ai_router.memory import Memory
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.chats import ChatsDialog
 from ai_router.tui.ask.chatting import save_code
+from ai_router.tui.ask.dialogs import ModelDialog
 from ai_router.tui.ask.remembering import answer_blocks, without_thinking
 from ai_router.tui.ask.screen import AskScreen, PromptArea
+from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.setup.choose_model import ChooseModelScreen
@@ -140,3 +143,37 @@ def test_code_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
     assert [save_code(tmp_path, lang, "x").name for lang in ("Python", "py", "../x", "")] == [
         "code-1.py", "code-2.py", "code-1.txt", "code-2.txt"
     ]  # fmt: skip
+
+
+async def test_two_models_are_asked_the_same_side_by_side(workspace: Workspace) -> None:
+    add_model(workspace, "other")
+    engines = Engines()
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        screen = await opened(pilot, engines)
+        await pilot.press("f11")
+        dialog = await on_screen(pilot, ModelDialog)
+        menu = dialog.query_one(OptionList)
+        menu.highlighted = [spec.id for spec in app.registry.all()].index("other")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query(SecondModel))
+        second = screen.query_one(SecondModel)
+        for number, prompt in enumerate(("One zebra", "Two"), 1):
+            await ask(pilot, screen, prompt)
+            await until(pilot, lambda number=number: len(second.conversation.turns) == number)  # type: ignore[misc]
+        assert [turn.model for turn in second.conversation.turns] == ["other", "other"]
+        assert second.conversation.turns[0].answer == screen.conversation.turns[0].answer == "An answer to: One zebra"
+        assert [len(request.messages) for request in engines.requests] == [1, 1, 3, 3]  # each with its own context
+        left, right = screen.query_one("#ask-answer").region, second.region
+        assert left.y == right.y and left.right <= right.x
+        assert len(Memory(workspace.checkpoints).chats("zebra")) == 2
+        for engine in engines.made:
+            engine.held = True
+        screen._put("Three")
+        await pilot.press("enter")
+        await until(pilot, lambda: second.answering)
+        await pilot.press("escape")
+        await until(pilot, lambda: not screen.answering and app.screen is screen)
+        await pilot.press("f11")
+        await until(pilot, lambda: not screen.query(SecondModel))
+        await until(pilot, lambda: engines.made[-1].closed or engines.made[-2].closed)

@@ -179,8 +179,8 @@ async def test_a_pull_says_how_far_it_is_and_stops(workspace: Workspace, monkeyp
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app, 2)
         await pilot.press("p")
-        await until(pilot, lambda: isinstance(app.screen, PromptDialog))
-        app.screen.query_one(Input).value = "org/m"
+        dialog = await on_screen(pilot, PromptDialog)
+        dialog.query_one(Input).value = "org/m"
         await pilot.press("enter")
         await until(pilot, lambda: "3 of 9 MB, 33%" in shown(app))
         await pilot.press("p")

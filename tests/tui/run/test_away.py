@@ -41,7 +41,7 @@ def path(batches: Batches, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
         batches.needed = 10**9
         job = jobs.create_job(workspace, jobs.JobPlan("far", source="p.txt"), ["one", "two"])
         run = jobs.start(Registry(workspace), job, wait=False)
-        assert run.wait(20) and run.snapshot().state is RunState.WAITING, run.error
+        assert run.wait(90) and run.snapshot().state is RunState.WAITING, run.error
         assert job.checkpoint_file is not None
         yield job.checkpoint_file
 

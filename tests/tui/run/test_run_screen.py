@@ -474,7 +474,7 @@ async def test_results_of_an_ended_job_come_from_its_checkpoint(workspace: Works
     engine.held = False
     engine.fails = failing("too long", every=2)
     job = new_job(workspace, ["a", "b", "c"])
-    assert Run(job, engine, RunOptions()).start().wait(10)
+    assert Run(job, engine, RunOptions()).start().wait(90)
     assert job.checkpoint_file is not None
     with CheckpointStore(job.checkpoint_file) as store:
         assert store.counts() == (1, 2)

@@ -36,7 +36,7 @@ from batch.semantic_ids.blocks import open_core
 from batch.semantic_ids.hub import UnreachableError
 from batch.semantic_ids.task import prepare
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("within_this_process")]
 SIZES = [(80, 24), (140, 40)]
 
 
@@ -70,7 +70,7 @@ def stored_job(workspace: Workspace, city: Path, model: str = NYC, until_block: 
     """A job that was run in this process, up to a block."""
     task = prepare(model, FolderHub(city), CodebookOptions(block_rows=rows))
     job = semantic_jobs.create_job(workspace, task)
-    Run(job, LocalEngine(job, set(range(until_block, 99))), RunOptions(workers=1)).start().wait(30)
+    Run(job, LocalEngine(job, set(range(until_block, 99))), RunOptions(workers=1)).start().wait(90)
     assert job.checkpoint_file is not None
     return job.checkpoint_file
 
@@ -146,7 +146,7 @@ async def test_nothing_of_the_place_before_can_be_started(
 
     def prepare_slowly(model: str, hub: object, options: object = None) -> None:
         asked.append(model)
-        gate.wait(30)
+        gate.wait(90)
         raise UnreachableError("huggingface.co cannot be reached")
 
     monkeypatch.setattr("ai_router.tui.semantic.screen.prepare", prepare_slowly)
@@ -314,7 +314,7 @@ async def test_files_are_written_on_request_and_that_is_shown(
 
     def export(at: Workspace, checkpoint: Path) -> tuple[list[Path], str]:
         asked.append(checkpoint)
-        gate.wait(30)
+        gate.wait(90)
         return [], "The disk is full: codebooks-x.csv was not written"
 
     monkeypatch.setattr("ai_router.jobs.export_elsewhere", export)

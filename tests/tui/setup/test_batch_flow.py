@@ -1,4 +1,4 @@
-"""From prompts to results, through all steps: with an engine whose pace is set, and once with the real model."""
+"""From prompts to results, through all steps: with an engine whose pace is set; slow, with the real model as well."""
 
 from __future__ import annotations
 
@@ -285,18 +285,22 @@ async def resume_and_export(app: RouterApp, name: str) -> None:
         await until(pilot, lambda: list(app.workspace.outputs.glob("*")), 30)
 
 
-@pytest.mark.model
 @pytest.mark.timeout(300)
-async def test_the_whole_story_on_the_demo_model(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=[pytest.mark.model, pytest.mark.slow])])
+async def test_the_whole_story(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, real: bool) -> None:
     """File, run, quit half way; again: resume, results, export."""
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
+    if real:
+        pytest.importorskip("torch")
+        pytest.importorskip("transformers")
+    else:
+        engines = iter([PaceEngine(most=2), PaceEngine()])
+        monkeypatch.setattr(jobs, "make_engine", lambda *args, **kwargs: next(engines))
     monkeypatch.chdir(workspace.root)
     things = ("deque", "linked list", "hash table", "stack", "queue", "set")
     prompts = [f"What is a {thing}?" for thing in things] * 4
     (workspace.root / "questions.txt").write_text("\n".join(prompts) + "\n")
     app = RouterApp(workspace)
-    if not app.registry.get("demo").ready:
+    if real and not app.registry.get("demo").ready:
         pytest.skip(app.registry.get("demo").why)
     await run_half(app, "questions.txt")
     (info,) = list_jobs(workspace.checkpoints)

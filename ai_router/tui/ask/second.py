@@ -1,0 +1,119 @@
+"""A second model that is asked the same, beside the first: with an engine, a context and a chat of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from ai_router.asking import EnginePool
+from ai_router.memory import Memory
+from ai_router.tui.ask.remembering import Conversation, answer_blocks
+from ai_router.tui.widgets.text import harmless, one_line, plural
+from ai_router.tui.widgets.text_view import Block, TextView
+from batch.options import SamplingOptions, options_dict
+
+if TYPE_CHECKING:
+    from ai_router.asking import Asking
+    from ai_router.models import ModelSpec
+
+HINT = "Asked the same from the next prompt on."
+
+
+class SecondModel(Vertical):
+    """Its answers, and a line that says how it goes; the screen asks and polls it."""
+
+    DEFAULT_CSS = """
+    SecondModel { width: 1fr; height: 1fr; }
+    SecondModel TextView { height: 1fr; min-height: 3; }
+    SecondModel Static { height: auto; max-height: 3; padding: 0 2; }
+    """
+
+    def __init__(
+        self, spec: ModelSpec, pool: EnginePool, memory: Memory, complain: Callable[[BaseException], object]
+    ) -> None:
+        super().__init__(id="ask-second")
+        self.spec, self.pool = spec, pool
+        self.conversation = Conversation(memory, complain)
+        self.asking: Asking | None = None
+        self._options: SamplingOptions | None = None
+        self._shown = ""
+
+    def compose(self) -> ComposeResult:
+        """Answers above, how it goes below."""
+        view = TextView(Block(HINT, "muted"), classes="panel")
+        view.border_title = Content(self.spec.id).markup
+        yield view
+        yield Static(markup=False)
+
+    def on_unmount(self) -> None:
+        """Its engine is of no use any more; closing it may take a moment, which the program waits for at its end."""
+        threading.Thread(target=self.pool.shutdown, name="second-model").start()
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is on its way."""
+        return self.asking is not None and not self.asking.over
+
+    def ask(self, prompt: str, options: SamplingOptions) -> None:
+        """Begin to answer."""
+        self._options = options
+        self.asking = self.pool.ask(self.spec, prompt, options, self.conversation.context(prompt))
+        self._shown = ""
+        self.show(unfolded=False)
+
+    def stop(self) -> None:
+        """Stop the answer; what has come stays."""
+        self.pool.stop()
+
+    def begin(self) -> None:
+        """A new chat."""
+        self.stop()
+        self.asking = None
+        self.conversation.begin()
+        self.show(unfolded=False)
+        self.query_one(Static).update("")
+
+    def poll(self, *, unfolded: bool) -> None:
+        """Show what has come."""
+        asking = self.asking
+        if asking is None or self._shown == "over":
+            return
+        text = self.pool.partial(asking)
+        if asking.over:
+            self.conversation.take(asking, options_dict(self._options or SamplingOptions()))
+            self._shown = "over"
+            self.show(unfolded=unfolded)
+            self._say_end(asking)
+            return
+        if text != self._shown:
+            self._shown = text
+            self.show(unfolded=unfolded)
+        what = "writing" if text else self.pool.status or "starting"
+        self.query_one(Static).update(f"{one_line(what)}   {asking.seconds:.1f} s")
+
+    def show(self, *, unfolded: bool) -> None:
+        """The chat so far."""
+        view, asking = self.query_one(TextView), self.asking
+        at_end = view.max_scroll_y - view.scroll_offset.y <= 1
+        blocks = self.conversation.blocks(unfolded=unfolded)
+        if asking is not None and self._shown != "over":
+            blocks += [Block(f"❯ {asking.prompt}", "accent"), Block("")]
+            blocks += answer_blocks(asking.text, unfolded=unfolded)
+        view.show(*(blocks or [Block(HINT, "muted")]), home=False)
+        if at_end:
+            view.scroll_end(animate=False)
+
+    def _say_end(self, asking: Asking) -> None:
+        if asking.error:
+            text = f"✗ {harmless(asking.error)}"
+        else:
+            parts = [plural(asking.tokens_output, "token")] if asking.tokens_output else []
+            parts.append(f"{asking.seconds if asking.duration is None else asking.duration:.2f} s")
+            text = ("‖ stopped   " if asking.stopped else "✓ done   ") + " · ".join(parts)
+        self.query_one(Static).update(text)
