@@ -38,7 +38,9 @@ async def test_a_job_over_a_table_is_merged_into_a_new_one(workspace: Workspace,
         await until(pilot, lambda: field.value.endswith("cars-answers.csv"))
         assert not found.query_one("#export-part-line").display
         found.action_export()
-        await until(pilot, lambda: "✓ the table with 2 answers" in str(found.query_one("#export-said", Static).render()))
+        await until(
+            pilot, lambda: "✓ the table with 2 answers" in str(found.query_one("#export-said", Static).render())
+        )
     rows = (workspace.outputs / "cars-answers.csv").read_text("utf-8").splitlines()
     assert rows[0].startswith("id,text,answer_llm,") and rows[1].startswith("7,one,ONE,") and rows[2].startswith("8,,,")
     assert table.read_text("utf-8") == "id,text\n7,one\n8,\n9,three\n"
