@@ -317,7 +317,7 @@ def test_stretched_contexts_are_counted(rope: dict[str, Any], written: int | Non
 
 def test_a_runner_that_rounds_is_judged_by_a_real_text(qwen3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured is said, of one that is taken and of one that is not."""
-    model, text = load(qwen3, "fp32").model, [3 + (5 * i) % 190 for i in range(260)]
+    model, text = load(qwen3, "fp32", lean=False).model, [3 + (5 * i) % 190 for i in range(260)]
     seen: list[str] = []
     noise: list[float] = []
     real = PackedRunner._forward
