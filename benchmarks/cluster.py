@@ -236,9 +236,8 @@ def grow(cluster: Any, address: str, kills: int) -> None:
         state, status = run.snapshot().state, run.snapshot().engine_status
         run.stop("now")
         run.wait()
-    print(
-        f"autoscaled from no node: actors at work after {', '.join(f'{s:.0f} s' for s in times)}; {state}: {status} {run.error or ''}"
-    )
+    when = ", ".join(f"{s:.0f} s" for s in times)
+    print(f"autoscaled from no node: actors at work after {when}; {state}: {status} {run.error or ''}")
 
 
 @contextlib.contextmanager
