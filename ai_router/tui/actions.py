@@ -181,6 +181,8 @@ _RESULTS = (
     Action("results.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Results", False),
     Action("results.jobs", "b", "jobs pane", "Hide the jobs beside the results, or show them", "Results", False,
            method="jobs_pane"),
+    Action("results.next_hit", "n", "next hit", "The next place of what is looked for", "Results", False),
+    Action("results.hit_back", "N,shift+n", "hit before", "The place before of what is looked for", "Results", False),
     Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
     Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip
