@@ -27,6 +27,11 @@ class Dialog(Served, ModalScreen[T]):
         Binding("left,up", "app.focus_previous", show=False),
         Binding("right,down", "app.focus_next", show=False),
     ]
+    DEFAULT_CSS = """
+    Dialog OptionList, Dialog OptionList:focus { background: transparent; border: none; padding: 0; }
+    Dialog OptionList > .option-list--option-highlighted,
+    Dialog OptionList:focus > .option-list--option-highlighted { background: $accent 22%; color: $foreground; }
+    """
     title_text = ""
 
     def compose(self) -> ComposeResult:

@@ -49,6 +49,12 @@ def loaded(path: Path) -> Any:
     return load(path, "fp32")
 
 
+@cache
+def transformers_own(path: Path) -> Any:
+    """The same with transformers' classes, which know how to generate."""
+    return load(path, "fp32", lean=False).model
+
+
 def core_for(path: Path, *, max_batch: int = 4, **sampling: Any) -> TorchCore:
     return TorchCore(loaded(path), SamplingOptions(**{"max_tokens": 20, **sampling}), max_batch)
 
@@ -78,7 +84,7 @@ def text_of(response: BatchResponse[Answer]) -> str:
 
 def alone(path: Path, prompt: str, max_tokens: int = 20, **options: Any) -> tuple[str, list[int]]:
     """What transformers.generate answers to this prompt, by itself."""
-    model, tokenizer = loaded(path).model, loaded(path).tokenizer
+    model, tokenizer = transformers_own(path), loaded(path).tokenizer
     special = not tokenizer.chat_template
     if tokenizer.chat_template:
         chat = [{"role": "user", "content": prompt}]

@@ -29,7 +29,7 @@ PANES = (
     Pane(CHAT, "this chat", 70, 0, 30),
     Pane(ABOUT, "model and options", 36, 1, 24, side_only=True),
 )
-KEYS = ("ask.model", "ask.options", "ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch",
+KEYS = ("ask.model", "ask.options", "ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.second", "ask.batch",
         "ask.thinking", "panes.mode", "app.jump")  # fmt: skip
 
 

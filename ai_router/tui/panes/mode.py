@@ -57,7 +57,7 @@ class PanesMode(ModalScreen[None]):
     PanesMode { background: transparent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,enter,ctrl+w,ctrl+m,q", "done", show=False),
+        Binding("escape,enter,ctrl+w,ctrl+l,ctrl+m,q", "done", show=False),
         Binding("right,l,down,j,plus,greater_than_sign", "push(1)", show=False),
         Binding("left,h,up,k,minus,less_than_sign", "push(-1)", show=False),
         Binding("tab", "next(1)", show=False, priority=True),

@@ -22,6 +22,7 @@ from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.query import QueryError
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import harmless, plural
+from ai_router.tui.widgets.text_view import TextView
 
 if TYPE_CHECKING:
     from batch.checkpoint.rows import Part
@@ -95,6 +96,7 @@ class FindingResults(JobActions[None]):
             self._show_counts()
         table = self.table
         table.empty = "Searching…"
+        table.words = search.query.texts
         self._ids = search.found
         if self._pages is not None:
             self._pages.forget()
@@ -158,6 +160,7 @@ class FindingResults(JobActions[None]):
         if self._search is not None:
             self._search.stop()
         self._search = None
+        self.table.words = ()
         field = self.query_one("#results-search", Input)
         field.value = ""
         field.display = False
@@ -172,6 +175,50 @@ class FindingResults(JobActions[None]):
         else:
             self._search = None
             self._show_part(keep=False)
+
+    # -- from hit to hit ------------------------------------------------------------------------------------------
+
+    def action_next_hit(self) -> None:
+        """The next place, in the text beside or in the next row."""
+        self._to_hit(1)
+
+    def action_hit_back(self) -> None:
+        """The place before."""
+        self._to_hit(-1)
+
+    def _to_hit(self, step: int) -> None:
+        if not self.words:
+            self.notify("Nothing is looked for; / begins a search", timeout=2)
+            return
+        preview = self.query_one(TextView)
+        there = [line for line in self._hit_lines() if (line - self._hit_line) * step > 0]
+        if there:
+            self._show_hit(preview, there[0] if step > 0 else there[-1])
+            return
+        row = self.table.cursor + step
+        if not 0 <= row < self.table.count:
+            self.notify(f"There is no further match {'below' if step > 0 else 'above'}", timeout=2)
+            return
+        self._backwards = step < 0
+        self.table.move_cursor(row)
+
+    def _hit_lines(self) -> list[int]:
+        preview = self.query_one(TextView)
+        return preview.lines_with("hit") if preview.display else []
+
+    def show_first_hit(self) -> None:
+        """Bring the first place of a text that is new beside the list into sight; the last one on the way back."""
+        lines, self._hit_line = self._hit_lines(), -1
+        if lines:
+            self._show_hit(self.query_one(TextView), lines[-1] if self._backwards else lines[0])
+        self._backwards = False
+
+    def _show_hit(self, preview: TextView, line: int) -> None:
+        self._hit_line = line
+        preview.scroll_to(y=max(0, line - preview.size.height // 3), animate=False, immediate=True)
+
+    _hit_line = -1
+    _backwards = False
 
     # -- order and columns ----------------------------------------------------------------------------------------
 

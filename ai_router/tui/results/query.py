@@ -6,13 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from ai_router.tui.widgets.text import harmless
 from batch.checkpoint.selecting import NUMBERS, TEXTS, Condition, Operator
 from batch.options import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from batch.checkpoint.rows import Part
     from batch.job import BatchResult
 
@@ -91,13 +88,3 @@ def _condition(name: str, operator: str, text: str) -> Condition | None:
     except ValueError:
         raise QueryError(f"{name} is a number, and {text} is none") from None
     return Condition(field, cast("Operator", operator), value)
-
-
-def hits(text: str, words: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    """Where some casefolded words stand in a harmless text, in order and without overlaps."""
-    if not words:
-        return
-    pattern = re.compile("|".join(re.escape(harmless(word)) for word in sorted(words, key=len, reverse=True)), re.I)
-    for match in pattern.finditer(text):
-        if match.end() > match.start():
-            yield match.span()

@@ -23,9 +23,8 @@ from ai_router.tui.jobs.again import run_again
 from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.results.data import read_result
 from ai_router.tui.results.dialogs import EditDialog
-from ai_router.tui.results.query import hits
 from ai_router.tui.widgets.rendered import Rendered
-from ai_router.tui.widgets.text import count, harmless, one_line, plural
+from ai_router.tui.widgets.text import count, harmless, hits, one_line, plural
 from ai_router.tui.widgets.text_view import Block, TextView
 from batch.prices import dollars
 

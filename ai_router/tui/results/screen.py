@@ -63,7 +63,7 @@ class ResultsScreen(BenchResults):
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
-        *bind("results.picture"),
+        *bind("results.picture", "results.next_hit", "results.hit_back"),
         *bind("results.mark", "results.copy_as", "results.again", "results.jobs", "app.back"),
     ]
 
@@ -293,6 +293,8 @@ class ResultsScreen(BenchResults):
         preview = self.query_one(TextView)
         preview.show(*result_blocks(result, self.words))
         preview.border_title = f"# {count(result.prompt_index + 1)} · {result_title(result)}"
+        if self.words:
+            self.call_after_refresh(self.show_first_hit)
 
     @on(VirtualTable.Selected, "#results")
     def _selected(self, event: VirtualTable.Selected) -> None:

@@ -24,6 +24,7 @@ from ai_router.tui.jobs.changed import ask_for_change
 from ai_router.tui.run.away import AWAY, AwayActions, AwayPanel
 from ai_router.tui.run.cluster import ClusterPanel
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
+from ai_router.tui.run.lanes import LanesPanel
 from ai_router.tui.run.leave import StopDialog
 from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
@@ -88,6 +89,7 @@ class RunScreen(AwayActions):
             yield SummaryPanel(id="summary")
             yield AwayPanel(id="away")
         yield ClusterPanel(id="cluster")
+        yield LanesPanel(id="lanes")
         yield ErrorsPanel(id="errors")
         yield RecentPanel(id="recent")
 
@@ -121,7 +123,8 @@ class RunScreen(AwayActions):
 
     def tick(self, *, at_once: bool = False) -> None:
         """Pull a snapshot and show it; a screen that is not seen does nothing."""
-        seen = self.is_current or isinstance(self.app.screen, ModalScreen)
+        stack = self.app.screen_stack  # empty while the program ends
+        seen = self.is_current or (bool(stack) and isinstance(stack[-1], ModalScreen))
         now = time.monotonic()
         if self.handle is None or not (seen or at_once):
             return
@@ -161,6 +164,7 @@ class RunScreen(AwayActions):
         self.query_one(InFlightPanel).show(items, status)
         self.query_one(RecentPanel).show(items, details.recent if details else ())
         self.set_class(self.query_one(ClusterPanel).show(snapshot.engine_about), "-cluster")
+        self.set_class(self.query_one(LanesPanel).show(snapshot.lanes), "-lanes")
         # A snapshot counts the errors of its own run; the checkpoint those of all.
         errors = details.errors if details and state.over else snapshot.errors
         self.set_class(bool(errors), "-errors")

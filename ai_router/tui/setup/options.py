@@ -25,7 +25,7 @@ from batch.sources import Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
 NOW, IN_TURN = "now", "in turn"
-ALL, FIRST, ANY = "all", "the first", "any"
+ALL, FIRST, ANY = "all", "first", "any"
 TRY_HELP = "so many, then their answers and what all would cost"
 TRIED = 10
 TURN_HELP = "beside what runs here, or after it"

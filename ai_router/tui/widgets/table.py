@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -19,7 +20,7 @@ from ai_router.tui.actions import bind
 from ai_router.tui.widgets.columns import GAP, Column
 from ai_router.tui.widgets.header import HeaderTable, TableMessage
 from ai_router.tui.widgets.jumping import Target
-from ai_router.tui.widgets.text import cut, one_line, pad
+from ai_router.tui.widgets.text import ELLIPSIS, cut, hits, one_line, pad
 
 PAGE = 64
 KEPT_PAGES = 32
@@ -55,6 +56,7 @@ class VirtualTable(HeaderTable, can_focus=True):
         "table--accent",
         "table--strong",
         "table--empty",
+        "table--hit",
     }
     DEFAULT_CSS = """
     VirtualTable {
@@ -70,6 +72,8 @@ class VirtualTable(HeaderTable, can_focus=True):
         & > .table--accent { color: $accent; }
         & > .table--strong { text-style: bold; }
         & > .table--empty { color: $text-muted; }
+        & > .table--hit { background: $warning 40%; text-style: bold underline; }
+        &:ansi > .table--hit { background: ansi_default; text-style: bold underline; }
         &:ansi > .table--cursor { background: ansi_default; text-style: bold reverse; }
         &:ansi > .table--cursor-blurred { background: ansi_default; text-style: underline; }
         &:ansi > .table--hover { background: ansi_default; }
@@ -101,6 +105,7 @@ class VirtualTable(HeaderTable, can_focus=True):
         super().__init__(id=id, classes=classes)
         self.columns = list(columns)
         self.empty = empty
+        self.words: tuple[str, ...] = ()  # casefolded, marked where they stand in a cell
         self._rows = rows
         self._count = count
         self._pages: OrderedDict[int, Sequence[Row]] = OrderedDict()
@@ -209,8 +214,25 @@ class VirtualTable(HeaderTable, can_focus=True):
             cell = row[number]
             text, name = (cell, "") if isinstance(cell, str) else cell
             style = base if plain else self.cell_style(base, name)
-            segments.append(Segment(pad(one_line(text, cells), cells, right=column.right), style))
+            if self.words:
+                segments += self._with_hits(pad(self._in_sight(text, cells), cells, right=column.right), style)
+            else:
+                segments.append(Segment(pad(one_line(text, cells), cells, right=column.right), style))
         return Strip(segments).adjust_cell_length(width, base)
+
+    def _in_sight(self, text: str, cells: int) -> str:
+        """A cell's text in one line, from a little before the first hit where that would be cut off."""
+        line = one_line(text.strip())
+        start, end = next(hits(line, self.words), (0, 0))
+        return line if cell_len(line[:end]) < cells else ELLIPSIS + line[max(0, start - cells // 4) :]
+
+    def _with_hits(self, text: str, style: Style) -> Iterator[Segment]:
+        """A cell's text with the words marked that are looked for."""
+        marked, at = style + self.get_component_rich_style("table--hit"), 0
+        for start, end in hits(text, self.words):
+            yield from (Segment(text[at:start], style), Segment(text[start:end], marked))
+            at = end
+        yield Segment(text[at:], style)
 
     # -- moving ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from rich.cells import cell_len, chop_cells
 from textual.content import Content
@@ -121,3 +122,13 @@ def count(number: int) -> str:
 def plural(number: int, one: str, many: str = "") -> str:
     """`1 job`, `2 jobs`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def hits(text: str, words: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Where some casefolded words stand in a harmless text, in order and without overlaps."""
+    if not words:
+        return
+    pattern = re.compile("|".join(re.escape(harmless(word)) for word in sorted(words, key=len, reverse=True)), re.I)
+    for match in pattern.finditer(text):
+        if match.end() > match.start():
+            yield match.span()

@@ -26,12 +26,13 @@ from ai_router.tui.results.bench import JobsPane
 from ai_router.tui.results.columns import ColumnsDialog
 from ai_router.tui.results.data import COLUMNS, TITLES, Order, Search
 from ai_router.tui.results.layout import KEY, Layout, kept_layout
-from ai_router.tui.results.query import Query, QueryError, hits, parse_query
+from ai_router.tui.results.query import Query, QueryError, parse_query
 from ai_router.tui.results.reading import ReadingScreen, result_blocks
 from ai_router.tui.results.taking import FORMATS, as_csv, as_json, as_markdown, read_results
 from ai_router.tui.widgets.columns import GAP
 from ai_router.tui.widgets.rendered import Rendered, code_blocks
 from ai_router.tui.widgets.table import VirtualTable
+from ai_router.tui.widgets.text import hits
 from ai_router.tui.widgets.text_view import TextView
 from batch.checkpoint import CheckpointStore
 from batch.checkpoint.selecting import Condition
@@ -319,3 +320,32 @@ async def test_jobs_results_and_answer_stand_side_by_side(workspace: Workspace, 
         await until(pilot, lambda: app.screen is not screen and "over there" in shown(app))
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: not app.screen.query_one(JobsPane).display)
+
+
+async def test_hits_are_marked_in_the_list_and_gone_through(workspace: Workspace) -> None:
+    texts = ["one needle", "nothing", "Needle " + "x\n" * 60 + "a needle at the end", "long " * 40 + "NEEDLE"]
+    path = make_job(workspace.checkpoints, texts, {at: f"answer {at}" for at in range(4)})
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 30)) as pilot:
+        screen = await opened(pilot, path)
+        await pilot.press("n")
+        await until(pilot, lambda: any("/ begins a search" in note.message for note in app._notifications))
+        await pilot.press("slash", *"needle", "enter")
+        await numbers(pilot, screen, ["1", "3", "4"])
+        await until(pilot, lambda: "NEEDLE" in column(screen, 2)[2])  # brought into sight
+        line = screen.table.render_line(1)
+        assert [part.text for part in line if part.style and part.style.underline] == ["needle"]
+        preview = screen.query_one("#results-preview", TextView)
+        await until(pilot, lambda: len(preview.lines_with("hit")) == 1)
+        await pilot.press("n")
+        await until(pilot, lambda: len(preview.lines_with("hit")) == 2 and screen.table.cursor == 1)
+        await until(pilot, lambda: screen._hit_line == preview.lines_with("hit")[0])
+        await pilot.press("n")
+        await until(pilot, lambda: preview.scroll_offset.y > 20 and screen.table.cursor == 1)
+        await pilot.press("n")
+        await until(pilot, lambda: screen.table.cursor == 2 and preview.scroll_offset.y < 20)
+        await until(pilot, lambda: screen._hit_line in preview.lines_with("hit"))
+        await pilot.press("N")
+        await until(pilot, lambda: screen.table.cursor == 1 and preview.scroll_offset.y > 20)
+        await pilot.press("escape")
+        await until(pilot, lambda: not screen.table.words)
