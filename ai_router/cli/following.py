@@ -104,9 +104,7 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
         if time.monotonic() - shown_at >= display.interval:
             shown_at = time.monotonic()
             snapshot = run.snapshot()
-            if snapshot.engine_about and not noted:
-                noted = True
-                _note_engine(snapshot, display)
+            noted = noted or _note_engine(snapshot, display)
             display.update(counted(snapshot, run.job))
         over = run.wait(SIGNAL_SECONDS)
         if isinstance(run, Run):
@@ -115,13 +113,16 @@ def follow(run: RunHandle, display: Display, signals: Signals) -> None:
         if signals.interrupts > told:
             told = signals.interrupts
             _print_interrupt(run, told, display)
+    if not noted:  # it was over before there was time to
+        _note_engine(run.snapshot(), display)
 
 
-def _note_engine(snapshot: Snapshot, display: Display) -> None:
-    """The model's line, where its engine has something to say beside the ordinary."""
+def _note_engine(snapshot: Snapshot, display: Display) -> bool:
+    """Print the model's line, which says what runs it and by whose kernels, once that is known; whether it is."""
     about = snapshot.engine_about
-    if about.get("notes"):
-        display.note(" · ".join([snapshot.model_id, place_of(about), *words_of(about)]))
+    if words := words_of(about):
+        display.note(" · ".join(part for part in (snapshot.model_id, place_of(about), *words) if part))
+    return bool(about)
 
 
 def _print_interrupt(run: RunHandle, count: int, display: Display) -> None:

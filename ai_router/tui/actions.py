@@ -91,9 +91,9 @@ _MENU = (
 
 _PANES = (
     Action("panes.zoom", "z", "zoom", "The pane with the focus alone, or all of them again", "Panes", False),
-    # In most terminals ^m is the same as enter, which stays what it is there.
-    Action("panes.mode", "ctrl+w,ctrl+m", "panes", "Arrange the panes: move edges, hide, show, turn", "Panes", False,
-           method="panes"),
+    # In a field ^w takes a word away; in most terminals ^m is the same as enter.
+    Action("panes.mode", "ctrl+w,ctrl+l,ctrl+m", "panes", "Arrange the panes: move edges, hide, show, turn", "Panes",
+           False, method="panes"),
     Action("panes.wider", "greater_than_sign", "more room", "More room for the pane with the focus", "Panes", False,
            method="wider", key_display=">"),
     Action("panes.narrower", "less_than_sign", "less room", "Less room for the pane with the focus", "Panes", False,

@@ -273,7 +273,7 @@ class RouterApp(GuidedApp):
     @property
     def watched(self) -> Path | None:
         """The job whose run is on the screen."""
-        return getattr(self.screen, "watched", None)
+        return getattr(self.screen, "watched", None) if self.screen_stack else None
 
     def _show(self, screen: Screen[Any]) -> None:
         """Put a screen on top; of a kind that is shown already, in the place of that one."""

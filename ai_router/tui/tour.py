@@ -49,7 +49,7 @@ class TourDialog(Dialog[None]):
     """One step at a time."""
 
     DEFAULT_CSS = """
-    TourDialog #tour-box { height: auto; margin-bottom: 1; }
+    TourDialog #tour-box { height: auto; min-height: 5; margin-bottom: 1; }
     TourDialog #tour-text { height: auto; }
     TourDialog:ansi #tour-box { background: ansi_default; }
     """

@@ -9,6 +9,9 @@ from dataclasses import replace
 import pytest
 
 from ai_router.cli.display import Display, JsonDisplay, LogDisplay, Outcome, PlainDisplay, make_display
+from ai_router.cli.following import follow
+from ai_router.cli.signals import Signals
+from batch.job import BatchJob
 from batch.running.progress import RunState, Snapshot
 
 RUNNING = Snapshot("1a2b", "demo", RunState.RUNNING, 6, 4, 0, in_flight=2, eta=135.0, tokens_per_second=12.0)
@@ -51,6 +54,41 @@ def test_a_shorter_line_covers_a_longer_one() -> None:
     display.update(RUNNING)
     display.update(replace(RUNNING, eta=5.0))
     assert screen.getvalue().endswith("ETA: 0m 5s ")
+
+
+@pytest.mark.parametrize(
+    ("about", "line"),
+    [
+        (
+            {"device": "cpu", "precision": "int8", "runner": "native packed", "kernels_from": "shipped for avx2"},
+            ["demo · cpu int8 · native packed (shipped for avx2)"],
+        ),
+        ({"runner": "packed", "notes": ["no compiler"]}, ["demo · packed · no compiler"]),
+        ({"place": "127.0.0.1"}, []),
+        ({}, []),
+    ],
+)
+def test_the_models_line_says_what_runs_it(about: dict[str, object], line: list[str]) -> None:
+    """Also of a run that is over before it is first looked at, and once only."""
+
+    class Over:
+        job = BatchJob("1a2b", "demo", [], 6)
+
+        def __init__(self, *known: dict[str, object]) -> None:
+            self.known = list(known)
+
+        def snapshot(self) -> Snapshot:
+            return replace(RUNNING, engine_about=self.known[0] if len(self.known) == 1 else self.known.pop(0))
+
+        def wait(self, timeout: float) -> bool:
+            return len(self.known) == 1
+
+    for over in (Over(about), Over({}, about), Over(about, about)):
+        screen = io.StringIO()
+        display = PlainDisplay(screen)
+        display.interval = 0
+        follow(over, display, Signals())  # type: ignore[arg-type]
+        assert [text for text in screen.getvalue().splitlines() if "demo" in text] == line
 
 
 def test_a_note_does_not_tear_the_line() -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import shutil
 import weakref
 from collections.abc import AsyncIterator, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 from servers.waiting import until
 
 from batch import BatchJob, BatchProcessor, Run
-from batch.checkpoint import CheckpointStore
+from batch.checkpoint import CheckpointStore, schema
 from batch.engines.base import Engine, closing_answers
 from batch.engines.desk import MemoryDesk
 from batch.items import Answer, BatchItem, BatchResponse, Request
@@ -38,6 +40,8 @@ class Contract:
 
     count = 12
     items_in_jobs_only = False  # it needs a job's desk
+    timed = True  # it says how long each answer took
+    gathers = False  # it keeps items until it has all, also while the run is paused
 
     def make(self, folder: Path) -> Engine[Request, Answer]:
         """A fresh engine."""
@@ -88,7 +92,7 @@ class Contract:
                 got[response.id] = response
         assert sorted(got) == list(range(len(requests)))
         for number, response in got.items():
-            assert response.error is None and response.data is not None and response.duration_ns > 0
+            assert response.error is None and response.data is not None and response.duration_ns >= self.timed
             assert self.right(requests[number], response.data.text)
         return got
 
@@ -212,7 +216,7 @@ class Contract:
         run = processor.run(job, self.make(tmp_path), RunOptions(workers=3))
         until(lambda: run.snapshot().in_flight > 0 or run.snapshot().with_provider > 0 or run.wait(0), 60)
         run.pause()
-        until(lambda: run.snapshot().in_flight == 0 or run.wait(0), 60)  # what was in flight comes in
+        until(lambda: run.snapshot().in_flight == 0 or self.gathers or run.wait(0), 60)  # what was in flight comes in
         run.resume()
         run.stop(mode)
         assert run.wait(60) and run.error is None and run.snapshot().state is not RunState.FAILED
@@ -223,3 +227,33 @@ class Contract:
             run.execute()
             assert run.error is None and run.snapshot().state is RunState.FINISHED
             assert self.check(again) == self.count
+
+    def test_a_job_whose_process_dies(self, tmp_path: Path) -> None:
+        """What is on the disk at any moment is enough: another process goes on from there, and keeps what was there."""
+        _, job = self.job(tmp_path, slow=True)
+        run = Run(job, self.make(tmp_path), RunOptions(workers=3)).start()
+        until(lambda: job.completed > 0 or run.snapshot().with_provider > 0 or run.wait(0))
+        left = self.left_behind(job, tmp_path / "left")
+        run.stop("now")
+        assert run.wait(60)
+        before = self.stored(left)
+        again = BatchProcessor(left.parent).open_job(left)
+        run = Run(again, self.make(tmp_path), RunOptions())
+        run.execute()
+        assert run.error is None and run.snapshot().state is RunState.FINISHED and self.check(again) == self.count
+        assert before.items() <= self.stored(left).items()
+
+    def left_behind(self, job: BatchJob, folder: Path) -> Path:
+        """The job's files as a death at this moment would leave them; nothing writes while they are copied."""
+        assert job.checkpoint_file is not None
+        folder.mkdir()
+        with closing(schema.connect(job.checkpoint_file, "write")) as connection, schema.transaction(connection):
+            for path in job.checkpoint_file.parent.glob(f"{job.checkpoint_file.name}*"):
+                if not path.name.endswith("-shm"):  # which is made anew
+                    shutil.copy(path, folder / path.name)
+        return folder / job.checkpoint_file.name
+
+    def stored(self, path: Path) -> dict[int, str]:
+        """The answers on the disk."""
+        with CheckpointStore(path) as store:
+            return {result.prompt_index: result.response_text for result in store.iter_results()}

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engines.contract import Contract
+from engines.provider.making import engine_for, keys
+from servers.batches import Batches, serving
 from servers.remote import RemoteEngine
 
+from ai_router.routing.checks import CheckedEngine, check_of
 from batch.datasets.answers import CleaningEngine
 from batch.engines.function import FunctionEngine
+from batch.engines.http.engine import HttpEngine
+from batch.engines.http.server import Server
 from batch.engines.lane import Lane
 from batch.engines.lanes import LanesEngine
 from batch.engines.local.host import HostedEngine
+from batch.engines.reuse import Answers, ReuseEngine
 from batch.items import Request
 from batch.options import SamplingOptions
 
@@ -81,6 +87,11 @@ class TestLanesOverADeadOne(OfTexts):
         )
 
 
+class TestChecked(OfTexts):
+    def make(self, folder: Path) -> Any:
+        return CheckedEngine(FunctionEngine(coroutine, workers=4), check_of({"regex": "[A-Z]"}), "small")
+
+
 class TestHosted(Contract):
     def make(self, folder: Path) -> Any:
         return HostedEngine("tests.engines.fake_worker:Fake", {"step_seconds": 0.002}, max_batch=4)
@@ -100,6 +111,41 @@ class TestRemote(Contract):
 
     def right(self, request: Request, text: str) -> bool:
         return text == f"answer to {request.text}"
+
+
+class OfServers(Contract):
+    """One that asks the stand-in for OpenAI, over its wire."""
+
+    @pytest.fixture(autouse=True)
+    def served(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        batches = Batches()
+        keys(monkeypatch.setenv, batches)
+        with serving(batches) as self.url:
+            yield
+
+    def right(self, request: Request, text: str) -> bool:
+        return text == f"answer to {request.text}"
+
+
+class TestHttp(OfServers):
+    def make(self, folder: Path) -> Any:
+        return HttpEngine(Server("tiny-1", (f"{self.url}/v1",)))
+
+
+class TestHttpReused(OfServers):
+    timed = False  # what was known already took no time
+
+    def make(self, folder: Path) -> Any:
+        http = HttpEngine(Server("tiny-1", (f"{self.url}/v1",)), SamplingOptions(temperature=0))
+        return ReuseEngine(http, SamplingOptions(temperature=0), {"url": self.url}, Answers(folder / "answers.db"))
+
+
+class TestProvider(OfServers):
+    gathers = True
+    timed = False  # a batch does not say how long each of its answers took
+
+    def make(self, folder: Path) -> Any:
+        return engine_for("openai", self.url)
 
 
 class Kept:

@@ -115,6 +115,10 @@ class GoogleBatches:
 
     # -- Vertex AI
 
+    def vertex_chat(self, *, query: dict[str, str], data: bytes) -> Any:
+        """At once."""
+        return gemini_answer(self.batches.reply(json.loads(data)["contents"][-1]["parts"][0]["text"]))
+
     def vertex_create(self, *, query: dict[str, str], data: bytes) -> Any:
         body = json.loads(data)
         assert body["inputConfig"]["instancesFormat"] == "jsonl" and body["model"].startswith("publishers/google/")
@@ -201,6 +205,7 @@ GOOGLE_ROUTES = [
     (r"GET /g/v1/files/out-(\w+):download", "gemini_download"),
     (r"GET /g/v1/models", "gemini_models"),
     (r"POST /g/v1beta/openai/chat/completions", "gemini_chat"),
+    (r"POST /x/v1beta1/projects/p/locations/l/publishers/google/models/[\w.-]+:generateContent", "vertex_chat"),
     (rf"POST {_JOBS}", "vertex_create"),
     (rf"GET {_JOBS}", "vertex_list"),
     (rf"GET {_JOBS}/(\d+)", "vertex_get"),

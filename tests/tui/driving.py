@@ -19,13 +19,14 @@ NAMES = {" ": "space", "/": "slash", ".": "full_stop", "_": "underscore", "-": "
 async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 90.0) -> None:
     """Let the program go on until something holds."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
+    end, wait = loop.time() + seconds, 0.005
     while not condition():
         if pilot.app._exception is not None:
             raise pilot.app._exception
         if loop.time() > end:
             raise AssertionError(f"not within {seconds} s:\n{shown(pilot.app)}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(wait)
+        wait = min(1.3 * wait, 0.05)  # to look draws the screen: it is not to take the time of what is waited for
 
 
 async def on_screen(pilot: Pilot[Any], kind: type[S], seconds: float = 90.0) -> S:

@@ -57,7 +57,7 @@ class PanesMode(ModalScreen[None]):
     PanesMode { background: transparent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,enter,ctrl+w,ctrl+m,q", "done", show=False),
+        Binding("escape,enter,ctrl+w,ctrl+l,ctrl+m,q", "done", show=False),
         Binding("right,l,down,j,plus,greater_than_sign", "push(1)", show=False),
         Binding("left,h,up,k,minus,less_than_sign", "push(-1)", show=False),
         Binding("tab", "next(1)", show=False, priority=True),
@@ -77,7 +77,8 @@ class PanesMode(ModalScreen[None]):
         yield PanesLine(self.panes)
 
     def _changed(self) -> None:
-        self.query_one(PanesLine).refresh()
+        for line in self.query(PanesLine):  # a key may come before it is there
+            line.refresh()
 
     def on_resize(self) -> None:
         """Other panes may fit."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual import events
 from textual.containers import Container
+from textual.geometry import Size
 from textual.widget import Widget
 
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.tui.panes.layout import Flow, Pane, cells_of, flow_of, moved, shown_panes
 from ai_router.tui.services import Served
 
-if TYPE_CHECKING:
-    from textual.geometry import Size
-
 KEY = "panes."  # of what is remembered
+CHROME = 3  # lines of a screen that are not its panes, about
 STEP = {"side": 4, "stacked": 2}  # cells and lines for one key
 
 
@@ -47,7 +46,8 @@ class Panes(Served, Container):
     def on_mount(self) -> None:
         """As they stood last time; before the first frame, which would be of another layout else."""
         self._recall()
-        self.lay_out(self.app.size)
+        width, height = self.app.size
+        self.lay_out(Size(width, max(1, height - CHROME)))
 
     def on_resize(self, event: events.Resize) -> None:
         """As there is room."""

@@ -123,7 +123,8 @@ class RunScreen(AwayActions):
 
     def tick(self, *, at_once: bool = False) -> None:
         """Pull a snapshot and show it; a screen that is not seen does nothing."""
-        seen = self.is_current or isinstance(self.app.screen, ModalScreen)
+        stack = self.app.screen_stack  # empty while the program ends
+        seen = self.is_current or (bool(stack) and isinstance(stack[-1], ModalScreen))
         now = time.monotonic()
         if self.handle is None or not (seen or at_once):
             return

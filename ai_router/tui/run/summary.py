@@ -95,6 +95,8 @@ class SummaryPanel(Panel):
         sign, style = STATE_SIGNS[snapshot.state]
         head = Content.assemble((f"{sign} ", style), (one_line(self._headline(snapshot), width - 2), "bold"))
         figures = [_row(f"{self.unit}s" if self.unit else "answers", self._answers(snapshot))]
+        if alarms := snapshot.engine_about.get("alarms"):  # what a server did that nobody asked for
+            figures.append(_row("alarms", ", ".join(f"{kind} ({times:,})" for kind, times in alarms.items())))
         if snapshot.score is not None:
             figures.append(_row("score", snapshot.score.text))
         if self.details is not None and self.details.output:

@@ -66,6 +66,9 @@ class Alarms:
         if ratio > MOST_BYTES_A_TOKEN or (usual is not None and ratio > CUT_RATIO * usual):
             return [("prompt cut", f"the server counted {usage.input:,} tokens in a prompt of {len(prompt):,} bytes")]
         total = usage.input + usage.output
+        if self._context is not None and total > self._context:  # some read on past their context, and write anything
+            said = f"{total:,} tokens of prompt and answer, where the context has {self._context:,}"
+            return [("past the context", said)]
         self._totals[total] += 1
         sits = total == self._context or (total % CONTEXT_STEP == 0 and self._totals[total] >= REPEATS)
         if sits and (reply.finish == "length" or (usual is not None and ratio > 1.3 * usual)):

@@ -31,6 +31,7 @@ from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 
 PARENT_SECONDS = 1.0
+NICE, LEAST_PRIORITY = "AI_ROUTER_NICE", 19
 
 
 def find_core(engine: str) -> CoreFactory:
@@ -164,12 +165,23 @@ def _watch_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def give_way() -> None:
+    """Let other processes go first where AI_ROUTER_NICE says so: a screen has to answer keys while all cores compute.
+
+    Before the threads of a library are there, as each has a priority of its own.
+    """
+    wanted = os.environ.get(NICE, "")
+    if wanted.isdecimal() and os.nice(0) < int(wanted) <= LEAST_PRIORITY:
+        os.nice(int(wanted) - os.nice(0))
+
+
 def main() -> int:
     """Serve one parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     source, sink = _take_stdio()
     if os.name == "posix":  # elsewhere a process keeps its dead parent's number
         _watch_parent()
+        give_way()
     try:
         return Worker(source, sink).run()
     except BrokenPipeError:  # the parent is gone

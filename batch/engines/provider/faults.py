@@ -51,7 +51,7 @@ def asked(where: str, call: Callable[[], T]) -> T:
 
 def read(where: str, error: Exception) -> Exception:
     """Refused or Lost for an exception of a library; FatalError where it is neither."""
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         said = parse_error(status, _body(error))
         if status in UNANSWERED:
@@ -84,7 +84,8 @@ def sdk(module: str, what: str) -> Any:
         raise MissingExtraError("providers", what) from None
 
 
-def _status(error: Exception) -> int | None:
+def status_of(error: Exception) -> int | None:
+    """The HTTP status that a library's exception tells of; None where it tells of none."""
     for name in ("status_code", "code"):
         value = getattr(error, name, None)
         value = getattr(value, "value", value)  # google.api_core has an enumeration

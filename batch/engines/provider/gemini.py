@@ -180,6 +180,15 @@ class GeminiPage:
                 with path.open("rb") as lines:
                     yield from (self._result(line) for line in lines if line.strip())
 
+    def ask(self, request: Request, options: SamplingOptions, left_out: Callable[[str], None]) -> Reply:
+        """The answer to one request, at once."""
+        body = {**body_of(request, options, left_out), **self._settings.body}
+        asked = _inline({"key": "", "request": body})
+        asked.pop("metadata")
+        contents, config = asked.pop("contents"), {**asked.pop("config"), **asked}
+        answer = self._client.models.generate_content(model=self._settings.model, contents=contents, config=config)
+        return reply_of(answer.model_dump(mode="json", by_alias=True, exclude_none=True))
+
     def models(self) -> list[str]:
         """The models that the key may use."""
         return sorted(str(model.name).removeprefix("models/") for model in self._client.models.list())

@@ -64,8 +64,13 @@ class Reading:
         return counts | {k: v for k, v in (("strangers", self.strangers), ("duplicates", self.duplicates)) if v}
 
 
-def response_of(item_id: ItemId, result: Result, settings: Settings, costs: Costs) -> BatchResponse[Answer]:
-    """What became of an item. `costs` keeps what was worked out before: usage repeats itself in a batch."""
+def response_of(
+    item_id: ItemId, result: Result, settings: Settings, costs: Costs, *, batch: bool = True
+) -> BatchResponse[Answer]:
+    """What became of an item, at the price of batches or the standard one.
+
+    `costs` keeps what was worked out before: usage repeats itself in a batch.
+    """
     reply = result.reply
     if reply is None:
         return BatchResponse(item_id, None, error=result.failure, model=settings.model)
@@ -74,7 +79,7 @@ def response_of(item_id: ItemId, result: Result, settings: Settings, costs: Cost
     if cost is None and price is not None and usage is not None:
         key = (usage.input, usage.output, usage.cached, usage.cache_write, usage.reasoning)
         if key not in costs:
-            costs[key] = price.cost(usage, batch=True)
+            costs[key] = price.cost(usage, batch=batch)
         cost = costs[key]
     extra: dict[str, Any] = reply.extra
     if reply.finish:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from batch import prices
 from batch.engines.base import Engine
@@ -16,6 +16,7 @@ from batch.options import SamplingOptions, nearest
 
 if TYPE_CHECKING:
     from batch.engines.provider.engine import ProviderEngine
+    from batch.engines.provider.gemini import GeminiPage
 
 # Whose batch API, and where its page is made.
 PAGES: Mapping[str, str] = {
@@ -47,7 +48,8 @@ def seconds(text: str) -> float:
 
 def _check(spec: Mapping[str, Any]) -> str:
     try:
-        if settings_of(spec).lane != "batch":
+        settings = settings_of(spec)
+        if settings.lane != "batch" and settings.provider != "vertex":
             _at_once(spec)
     except (BatchError, TypeError, ValueError) as error:
         return str(error)
@@ -174,6 +176,10 @@ def _rescue(
 ) -> Callable[[], Engine[Request, Answer]]:
     from batch.engines.http import row as http
 
+    if (settings := settings_of(spec)).provider == "vertex":
+        from batch.engines.provider.at_once import AtOnce
+
+        return lambda: AtOnce(settings, lambda: cast("GeminiPage", open_page(settings)), sampling, workers)
     said = _at_once(spec)
     if workers is not None:
         said.setdefault("concurrency", workers)
@@ -186,8 +192,6 @@ def _at_once(spec: Mapping[str, Any]) -> dict[str, Any]:
 
     names = set(http.ROW.options) - {"timeout"} | {"url"}
     said = {name: value for name, value in spec.items() if name in names}
-    if said["provider"] == "vertex":
-        raise FatalError("lane: vertex is asked in batches only; use gemini for answers at once")
     if said["provider"] == "gemini" and said.get("url"):  # where Google itself speaks OpenAI's language
         said["url"] = f"{str(said['url']).rstrip('/')}/v1beta/openai"
     said["provider"] = _AT_ONCE.get(said["provider"], said["provider"])

@@ -8,6 +8,7 @@ from typing import Any
 from batch.engines.desk import MemoryDesk
 from batch.engines.http.engine import HttpEngine
 from batch.engines.http.row import make
+from batch.engines.http.server import Server
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
 
@@ -26,5 +27,16 @@ async def asked(
     assert isinstance(engine, HttpEngine)
     try:
         return {r.id: r async for r in engine.answer(given(prompts), MemoryDesk())}, engine
+    finally:
+        await engine.close()
+
+
+async def ask(
+    server: Server, prompts: Sequence[str | Request], sampling: SamplingOptions | None = None
+) -> dict[Any, BatchResponse[Answer]]:
+    """The answers of a server, by id."""
+    engine = HttpEngine(server, sampling)
+    try:
+        return {r.id: r async for r in engine.answer(given(prompts), MemoryDesk())}
     finally:
         await engine.close()

@@ -61,6 +61,13 @@ def test_a_total_that_sits_on_the_limit() -> None:
     assert not alarms.look(b"word " * 3200, reply(tokens=4000, output=95, finish="stop"), None)
 
 
+def test_a_prompt_that_is_longer_than_the_context_and_answered_all_the_same() -> None:
+    """As `transformers serve` was seen to do: 6,011 tokens into a model of 2,048."""
+    alarms = Alarms("m", context=2048)
+    assert "6,027 tokens of prompt and answer" in alarms.look(b"word " * 4800, reply(tokens=6011, output=16), None)[0]
+    assert alarms.counts == {"past the context": 1}
+
+
 def test_a_schema_ignored() -> None:
     alarms = Alarms("m")
     assert not alarms.look(b"x", reply('{"age": 3}'), SCHEMA)

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+import sys
+import types
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from batch.engines.desk import MemoryDesk
-from batch.engines.http import engine as engine_module
 from batch.engines.http.engine import HttpEngine
 from batch.engines.http.server import Server
 from batch.errors import ErrorClass, FatalError
-from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions
 from batch.prices import price_of
-from batch.running.policy import RateLimit
+from tests.engines.http.asking import ask, given
 from tests.servers.chat_server import completion, delta, event, said, serving, streamed
-
-Response = BatchResponse[Answer]
-
-
-async def given(prompts: list[str | Request]) -> AsyncIterator[BatchItem[Request]]:
-    for n, prompt in enumerate(prompts):
-        yield BatchItem(n, prompt if isinstance(prompt, Request) else Request(prompt))
-
-
-async def ask(
-    server: Server, prompts: list[str | Request], sampling: SamplingOptions | None = None
-) -> dict[Any, Response]:
-    engine = HttpEngine(server, sampling)
-    try:
-        return {r.id: r async for r in engine.answer(given(prompts), MemoryDesk())}
-    finally:
-        await engine.close()
 
 
 async def echo(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -121,93 +102,6 @@ async def test_a_lost_answer_that_may_cost_is_not_asked_again() -> None:
     assert asked.error is not None and asked.error.error_class is ErrorClass.TRANSIENT
 
 
-async def test_rate_limits_fail_nothing_and_everybody_waits() -> None:
-    arrived: list[float] = []
-
-    async def limited(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        arrived.append(time.monotonic())
-        if len(arrived) == 3:
-            return web.json_response({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "1"})
-        return web.json_response(completion("x"))
-
-    async with serving(limited) as url:
-        got = await ask(Server("m", (url,), concurrency=1), [str(n) for n in range(6)])
-    assert all(r.error is None for r in got.values())
-    assert len(arrived) == 7
-    assert arrived[3] - arrived[2] >= 1.0  # nothing is sent meanwhile
-
-
-async def test_a_limit_that_is_far_away_stops_the_run() -> None:
-    async def limited(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response({"error": "no more today"}, status=429, headers={"Retry-After": "7200"})
-
-    async with serving(limited) as url:
-        with pytest.raises(FatalError, match="120 minutes"):
-            await ask(Server("m", (url,)), ["x"])
-
-
-async def test_the_limits_of_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In no minute more requests or tokens than it says; what is reserved too much comes back with the answer."""
-    now, sent = 1000.0, []
-
-    class Limit(RateLimit):
-        def take(self, characters: int) -> float:
-            wait = super().take(characters)
-            if not wait:
-                sent.append(now)
-            return wait
-
-    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response(completion("x", usage={"prompt_tokens": 90, "completion_tokens": 10}))
-
-    async def sleep(seconds: float) -> None:
-        nonlocal now
-        now += max(seconds, 1e-3)
-        await asyncio.sleep(0)
-
-    async with serving(answer) as url:
-        for server, most in ((Server("m", (url,), rpm=3), 3), (Server("m", (url,), tpm=250), 2)):
-            sent.clear()
-            engine = HttpEngine(server)
-            engine._limit = Limit(server.rpm, server.tpm, lambda: now)
-            monkeypatch.setattr(engine_module, "_pause", sleep)
-            got = [r async for r in engine.answer(given([str(n) for n in range(8)]), MemoryDesk())]
-            await engine.close()
-            assert len(got) == 8 and all(r.error is None for r in got)
-            assert max(sum(1 for other in sent if at <= other < at + 60) for at in sent) <= most
-            assert sent[-1] - sent[0] <= 60 * (8 // most + 1)
-
-
-async def test_the_requests_of_a_day() -> None:
-    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response(completion("x"))
-
-    async with serving(answer) as url:
-        engine = HttpEngine(Server("m", (url,), rpd=2, concurrency=1))
-        got = []
-        with pytest.raises(FatalError, match=r"the 2 requests of today \(rpd\) are used up; resume tomorrow"):
-            async for response in engine.answer(given(["a", "b", "c"]), MemoryDesk()):
-                got.append(response)
-        await engine.close()
-    assert len(got) == 2 and all(r.error is None for r in got)
-
-
-async def test_no_more_than_the_concurrency() -> None:
-    now = most = 0
-
-    async def counted(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        await asyncio.sleep(0.01)
-        now -= 1
-        return web.json_response(completion("x"))
-
-    async with serving(counted) as url:
-        await ask(Server("m", (url,), concurrency=3), ["x"] * 20)
-    assert most == 3
-
-
 @pytest.mark.parametrize(
     ("status", "body", "said_so"),
     [
@@ -249,6 +143,27 @@ async def test_a_key_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TEST_KEY", "  ")
     with pytest.raises(FatalError, match="set the environment variable TEST_KEY"):
         await ask(Server("m", ("http://127.0.0.1:9/v1",), api_key_env="TEST_KEY"), ["x"])
+
+
+async def test_a_key_from_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {("service", "me"): "secret-1"}
+    ring = types.ModuleType("keyring")
+    ring.get_password = lambda service, user: kept.get((service, user))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring", ring)
+    seen: list[str] = []
+
+    async def note(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        seen.append(request.headers["Authorization"])
+        return web.json_response(completion("x"))
+
+    async with serving(note) as url:
+        await ask(Server("m", (url,), api_key_keyring="service/me"), ["x"])
+        with pytest.raises(FatalError, match="no key for other; store it with: keyring set other api_key"):
+            await ask(Server("m", (url,), api_key_keyring="other"), ["x"])
+        monkeypatch.setitem(sys.modules, "keyring", None)
+        with pytest.raises(FatalError, match="needs the package keyring"):
+            await ask(Server("m", (url,), api_key_keyring="service/me"), ["x"])
+    assert seen == ["Bearer secret-1"]
 
 
 async def test_a_server_that_stays_away_stops_the_run_with_its_items_pending() -> None:
@@ -415,7 +330,3 @@ def test_addresses_that_are_none(url: str) -> None:
 async def test_a_host_that_does_not_exist() -> None:
     with pytest.raises(FatalError, match="cannot be reached"):
         await ask(Server("m", ("http://no-such-host.invalid/v1",), patience=0.1), ["x"])
-
-
-def test_holds_are_bounded() -> None:
-    assert engine_module.LONGEST_HOLD <= engine_module.LONGEST_RESET

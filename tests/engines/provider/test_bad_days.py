@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from batch.checkpoint.submissions import open_submissions
 from batch.items import Request
 from batch.job import BatchJob
 from batch.running.progress import RunState
+from batch.sources import open_source, validate
 
 
 def unclear(job: BatchJob) -> str:
@@ -131,3 +133,55 @@ def test_what_cannot_be_asked_is_refused_alone(
     assert run(job, engine_for(name, url)).error is None
     good, bad = results(job)
     assert good.response_text.strip() == "answer to prompt 0" and said in str(bad.error_message)
+
+
+UNSUPPORTED = {"error": {"code": 400, "message": "Unsupported region for Vertex AI", "status": "FAILED_PRECONDITION"}}
+NOT_THERE = {"error": {"code": 404, "message": "Publisher model tiny-1 was not found in l", "status": "NOT_FOUND"}}
+
+
+@pytest.mark.parametrize(("status", "body"), [(400, UNSUPPORTED), (404, NOT_THERE)])
+def test_a_region_that_does_not_have_it_is_said(
+    status: int, body: Any, tmp_path: Path, batches: Batches, url: str, vertex: None
+) -> None:
+    batches.refuse = [("batchPredictionJobs", status, body)]
+    job = job_of(tmp_path)
+    said = str(run(job, engine_for("vertex", url)).error)
+    assert body["error"]["message"] in said and "\n" not in said
+    assert not batches.creates and job.processed == 0
+    assert run(again(job), engine_for("vertex", url)).error is None
+    all_right(job)
+
+
+@pytest.mark.parametrize("name", ["openai", "vertex"])
+def test_two_rows_of_one_id_are_said_and_each_has_its_own_answer(
+    name: str, tmp_path: Path, batches: Batches, url: str, vertex: None
+) -> None:
+    """Names in a batch are ours, so that a name of the user's that comes twice confuses nobody."""
+    asked = [[{"role": "user", "content": f"prompt {n}"}] for n in range(2)]
+    order = {"custom_id": "same", "method": "POST", "url": "/v1/chat/completions"}
+    lines = [{**order, "body": {"messages": messages}} for messages in asked]
+    file = tmp_path / "asked.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    source = open_source(file)
+    report = validate(source)
+    [said] = [problem.text for problem in report.problems if problem.code == "duplicate_id"]
+    assert said.startswith("1 custom_id is used before: ") and "\n" not in said
+    job = BatchProcessor(tmp_path).create_job("m", source)
+    assert run(job, engine_for(name, url)).error is None
+    all_right(job, 2)
+    assert len(batches.creates) == 1
+
+
+@pytest.mark.parametrize(("status", "lost"), [(503, False), (429, False), (401, True)])
+def test_what_vertex_refuses_at_once(
+    status: int, lost: bool, tmp_path: Path, batches: Batches, url: str, vertex: None
+) -> None:
+    body = {"error": {"code": status, "message": "not now", "status": "UNAVAILABLE"}}
+    batches.refuse = [(":generateContent", status, body)]
+    job = job_of(tmp_path, 3)
+    done = run(job, engine_for("vertex", url, lane="now"))
+    assert (done.error is not None) is lost
+    if lost:
+        assert "refuses the key" in str(done.error) and job.failed == 0
+    else:
+        all_right(job, 3)
