@@ -125,6 +125,8 @@ def keys(rounds: int) -> list[tuple[str, float]]:
 
 def rows(count: int) -> dict[str, float]:
     """Seconds to open the results of a job of so many items, to go to the last, to sort, and to find a word."""
+    from textual import events
+
     from ai_router.settings import Settings, Workspace
     from ai_router.tui.app import RouterApp
     from ai_router.tui.results.screen import ResultsScreen
@@ -145,10 +147,10 @@ def rows(count: int) -> dict[str, float]:
                 while not done():
                     if time.perf_counter() - start > PATIENCE * 4:
                         raise Skipped(f"{name}: not within {PATIENCE * 4:.0f} s")
-                    await pilot.pause(0.002)
+                    await asyncio.sleep(0.002)
                 seen = time.perf_counter()
                 while frames.last < seen and time.perf_counter() - seen < 1:
-                    await pilot.pause(0.002)
+                    await asyncio.sleep(0.002)
                 times[name] = seen - start
 
             def row(index: int) -> object:
@@ -156,11 +158,15 @@ def rows(count: int) -> dict[str, float]:
                 there = isinstance(screen, ResultsScreen) and screen.is_mounted and screen.query("#results")
                 return there and screen.table.count == count and screen.table.row(index)  # type: ignore[attr-defined]
 
+            def press(key: str) -> None:
+                app.post_message(events.Key(key, key))
+
             app.open_results(job.checkpoint_file)
             await until("open", lambda: row(0))
-            await pilot.press("G")
+            press("G")
             await until("last row", lambda: app.screen.table.cursor == count - 1 and row(count - 1))  # type: ignore[attr-defined]
-            await pilot.press("g", "s")
+            await pilot.press("g")
+            press("s")
             await until("sort", lambda: app.screen.table.sorted_by is not None and row(0))  # type: ignore[attr-defined]
         return times
 

@@ -15,6 +15,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.scoring.screen import EvaluationScreen
+from ai_router.tui.widgets.text_view import TextView
 from batch.options import RunOptions
 from batch.sources import open_source
 
@@ -50,7 +51,9 @@ async def main() -> None:
             save(app, "run-screen")
             await asyncio.to_thread(run.wait)
             app.open_results(job.checkpoint_file)
-            await pilot.pause(1.0)
+            while not any("PROMPT" in view.plain for view in app.screen.query(TextView)):
+                await pilot.pause(0.1)
+            await pilot.pause(0.5)
             save(app, "results-screen")
             await evaluation(app, pilot)
 

@@ -90,7 +90,7 @@ def test_with_a_terminal_the_screens_open(monkeypatch: pytest.MonkeyPatch, tmp_p
     class App:
         return_code = 4
 
-        def __init__(self, workspace: object) -> None:
+        def __init__(self, workspace: object, *, tour: bool) -> None:
             opened.append(workspace)
 
         def run(self, *, mouse: bool) -> None:

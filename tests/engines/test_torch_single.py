@@ -191,9 +191,28 @@ def test_rows_with_states_share_a_pass_a_token() -> None:
             row.tokens.append(int(logits.argmax()))
         runner.decode()
         assert shapes == [[2, 9], [1, 5], [3, 1]]
-        assert runner._states.bytes_per_row() > 0 < runner.bytes_per_token
+        held = sum(state.nbytes for state in states(runner))
+        assert held == 3 * runner.bytes_per_row > 0 < runner.bytes_per_token
         runner.release(list(rows))
-        assert runner.rows == [] and runner._states.bytes_per_row() == 0
+        assert runner.rows == [] and sum(state.nbytes for state in states(runner)) == 0
+
+
+@pytest.mark.parametrize(("kind", "keyed"), [("bamba", True), ("mamba2", False)])
+def test_states_count_in_what_the_rows_may_take(tmp_path: Path, kind: str, keyed: bool) -> None:
+    """Half of the memory at most, and keys and values have the rest."""
+    loaded = load(save(tmp_path, config(kind)), "fp32")
+    core = TorchCore(loaded, SamplingOptions(), 64, cache_bytes=200_000)
+    row, token = core._runner.bytes_per_row, core._runner.bytes_per_token
+    assert core.room == min(64, 100_000 // row) < 64 and bool(token) is keyed
+    if keyed:
+        assert core._scheduler.cache_tokens == (200_000 - core.room * row) // token
+    assert TorchCore(loaded, SamplingOptions(), 4, cache_bytes=1_000).room == 1
+    assert TorchCore(loaded, SamplingOptions(), 4, cache_bytes=100_000_000).room == 4
+
+
+def states(runner: StatesRunner) -> list[Any]:
+    """All states of all rows."""
+    return [states[key] for states, key in runner._states._states()]
 
 
 def test_a_long_window_is_run_past_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +336,7 @@ def test_stretched_contexts_are_counted(rope: dict[str, Any], written: int | Non
 
 def test_a_runner_that_rounds_is_judged_by_a_real_text(qwen3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured is said, of one that is taken and of one that is not."""
-    model, text = load(qwen3, "fp32").model, [3 + (5 * i) % 190 for i in range(260)]
+    model, text = load(qwen3, "fp32", lean=False).model, [3 + (5 * i) % 190 for i in range(260)]
     seen: list[str] = []
     noise: list[float] = []
     real = PackedRunner._forward

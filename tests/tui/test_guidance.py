@@ -179,10 +179,10 @@ def test_what_is_no_theme_is_said_with_its_line(tmp_path: Path, text: str, said:
 
 def test_a_theme_that_is_begun_is_the_one_of_now(tmp_path: Path) -> None:
     for theme in (own_themes.themes.DARK, own_themes.themes.LIGHT):
-        read = own_themes.read_theme(own_themes.begin_theme(tmp_path, theme))
+        read = own_themes.read_theme(own_themes.begin_theme(tmp_path / "themes", theme))
         for name in (*own_themes.COLOURS, "dark", "variables"):
             assert getattr(read, name) == getattr(theme, name)
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.yaml", "mine-2.yaml"}
+    assert {path.name for path in (tmp_path / "themes").iterdir()} == {"mine.yaml", "mine-2.yaml"}
 
 
 # -- the tour ---------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ SIZES = [(140, 6), (20, 6), (42, 10), (20, 40)]
 MORE_SIZES = [(109, 31), (23, 7)]  # gone through by the slow tests
 NUMBER = re.compile(r"[0-9][0-9,.]*")
 OTHERS = [name for name, place in PLACES.items() if not place.of_job]
-OF_JOB = ["run", "results", "failures", "evaluation", "export"]
+OF_JOB = ["run", "results", "failures", "evaluation", "export", "picture"]
 
 
 async def through_all_sizes(app: RouterApp, pilot: Pilot[Any], sizes: Sequence[tuple[int, int]] = SIZES) -> None:

@@ -56,6 +56,8 @@ def describe(
     only_here = form == "missing"
     if not why and (why := _cannot_take(engine, form, place)):
         only_here = bool(_missing(engine, form))
+    if not why and form == "folder" and not engines.find(engine).external:
+        why = _garbled(weights)
     if not why and isinstance(place, str):
         why = _lacks(engine, place, engine_options or {})
     if not why and adapter is not None:
@@ -138,6 +140,19 @@ def _look_into(folder: Path) -> _Seen:
     if not weights:
         return f"no weights (*.safetensors) in {folder}", config, weights
     return "", config, weights
+
+
+def _garbled(weights: Sequence[Path]) -> str:
+    """Why a file of weights is none, else ""."""
+    for file in weights:
+        if file.suffix == ".safetensors":
+            try:
+                read_header(file)
+            except ValueError:
+                return f"{file} holds no weights that can be read: copy or fetch it again"
+            except OSError as error:
+                return f"{file} cannot be read: {error.strerror or error}"
+    return ""
 
 
 def _needs_pictures(config: Mapping[str, Any], architectures: Sequence[str]) -> str:

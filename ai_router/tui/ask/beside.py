@@ -99,7 +99,7 @@ def about(
     chosen = {name: options[name] for name in names if name in options}
     rows += [(name.replace("_", " "), one_line(str(value), 60), "") for name, value in chosen.items()]
     if not chosen:
-        rows.append(("options", "the model's own", "$text-muted"))
+        rows.append(("options", "its own", "$text-muted"))
     turns = conversation.turns
     if turns:
         seconds = sum(turn.seconds for turn in turns)

@@ -77,7 +77,8 @@ class PanesMode(ModalScreen[None]):
         yield PanesLine(self.panes)
 
     def _changed(self) -> None:
-        self.query_one(PanesLine).refresh()
+        for line in self.query(PanesLine):  # a key may come before it is there
+            line.refresh()
 
     def on_resize(self) -> None:
         """Other panes may fit."""

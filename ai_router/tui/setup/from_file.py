@@ -284,7 +284,13 @@ class FromFileScreen(FlowScreen):
 
     def _checked(self) -> None:
         assert self.report is not None
-        self.query_one("#report", ValidationView).show_report(self.report)
+        odd = self.source is not None and self.source.format == "txt" and self._odd_ending
+        note = (
+            f"! {self._odd_ending} is no kind of file that is known here: each line is taken for a prompt"
+            if odd
+            else ""
+        )
+        self.query_one("#report", ValidationView).show_report(self.report, note)
         self._show_buttons()
         if self._submitted:
             self._submitted = False
@@ -292,6 +298,12 @@ class FromFileScreen(FlowScreen):
             button = self.query_one(target, Button)
             if button.display and not button.disabled:
                 button.focus()
+
+    @property
+    def _odd_ending(self) -> str:
+        """The ending of the path where it says nothing of what is in the file, else nothing."""
+        name = self.path_text.strip().lower()
+        return "" if name.endswith(FILE_ENDINGS) else Path(name).suffix
 
     def _frame(self) -> None:
         if self.checking:

@@ -106,10 +106,11 @@ class ValidationView(Static):
         counted = f" · {plural(read, 'entry', 'entries')} read" if read else ""
         self._put(Content.styled(f"{spinner} {what}…{counted}", "$text-muted"))
 
-    def show_report(self, report: Validation) -> None:
-        """Counts, then problems: errors first."""
+    def show_report(self, report: Validation, note: str = "") -> None:
+        """Counts, then problems: errors first; a `note` above them."""
         self.report = report
-        self._put(Content("\n").join(report_lines(report)))
+        notes = [Content.styled(harmless(note), "$text-warning")] if note else []
+        self._put(Content("\n").join([*notes, *report_lines(report)]))
 
     def _put(self, content: Content) -> None:
         self.text = content.plain

@@ -101,16 +101,17 @@ class Client:
         return outcome
 
     async def _posted(self, url: str, body: bytes, timeout: float, partial: Callable[[str], None] | None) -> Outcome:
-        aiohttp = self._aiohttp
+        aiohttp, first = self._aiohttp, self._server.first_timeout
         try:
             address, proxy = self._places.get(url) or self._place(url)
             if partial is None and proxy is None:
-                status, headers, data = await self._direct.post(address, body, timeout)
+                status, headers, data = await self._direct.post(address, body, timeout, first)
                 return self._whole(data, headers) if status == 200 else self._refused(status, data, headers)
             async with (
-                asyncio.timeout(timeout),
+                asyncio.timeout(timeout if first is None else min(first, timeout)) as limit,
                 self._session.post(address, data=body, allow_redirects=False, proxy=proxy) as response,
             ):
+                limit.reschedule(asyncio.get_running_loop().time() + timeout)
                 if response.status != 200:
                     return self._refused(response.status, await bounded(response.content), response.headers)
                 if partial is None:
@@ -119,7 +120,8 @@ class Client:
         except (aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError):
             return NotSent(f"{urlsplit(url).netloc}: no connection within {self._server.connect_timeout:g} s")
         except TimeoutError:
-            return Lost(f"no answer within {timeout:g} s")
+            begun = "" if first is None else f", or it did not begin within {first:g} s"
+            return Lost(f"no answer within {timeout:g} s{begun}")
         except aiohttp.ClientConnectorCertificateError as error:
             return NotSent(
                 f"the certificate of {urlsplit(url).hostname} is not trusted: {error.certificate_error}", True

@@ -90,21 +90,26 @@ class Direct:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._loop)
 
-    async def post(self, url: yarl.URL, body: bytes, timeout: float) -> Whole:
+    async def post(self, url: yarl.URL, body: bytes, timeout: float, first: float | None = None) -> Whole:
         """What the server answers, whatever it is.
 
-        Raises TimeoutError where that takes more than `timeout` seconds once connected, and aiohttp's errors.
+        Raises TimeoutError where that takes more than `timeout` seconds once connected, or does not begin within
+        `first`; and aiohttp's errors.
         """
         address = self._addresses.get(url) or self._address(url)
         try:
             connection = await self._session.connector.connect(address.request, [], self._timeout)
         except TimeoutError as error:
             raise self._aiohttp.ConnectionTimeoutError(f"no connection to {url.host}") from error
-        number = self._deadlines.begin(timeout, connection.transport.abort)
+        abort = connection.transport.abort
+        number = self._deadlines.begin(timeout if first is None else min(first, timeout), abort)
         try:
             connection.protocol.set_response_params(read_until_eof=True)
             connection.transport.write(b"%b%d\r\n\r\n%b" % (address.head, len(body), body))
             status, headers, payload = await _head(connection.protocol)
+            if first is not None:
+                self._deadlines.over(number)
+                number = self._deadlines.begin(timeout, abort)
             # A small answer is there by now, at one go.
             data = payload.read_nowait() if payload.is_eof() else await bounded(payload)
         except BaseException as error:

@@ -79,6 +79,7 @@ ROW = EngineRow(
         ),
         "connect_timeout": EngineOption("seconds until a connection stands", float, minimum=0.001),
         "timeout": EngineOption("seconds until a whole answer", float, minimum=0.001),
+        "first_timeout": EngineOption("seconds until an answer begins", float, minimum=0.001),
         "idle_timeout": EngineOption("seconds between two pieces of a stream", float, minimum=0.001),
         "patience": EngineOption("seconds without any server before the job stops", float, minimum=0),
         "ca_file": EngineOption("certificates to trust"),

@@ -54,6 +54,7 @@ class Server:
     on_alarm: AlarmPolicy = "note"
     connect_timeout: float = 10.0
     timeout: float = 600.0  # until a whole answer
+    first_timeout: float | None = None  # until it begins; None: as for the whole
     idle_timeout: float = 120.0  # between two pieces of a stream
     patience: float = 120.0  # while no endpoint can be reached, before the run stops
     ca_file: str | None = None

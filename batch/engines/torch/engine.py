@@ -65,7 +65,10 @@ class TorchCore(RowCore):
                 self.room = self._runner.find_sizes() or CPU_BATCH
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
-        per_token = self._runner.bytes_per_token
+        per_token, per_row = self._runner.bytes_per_token, self._runner.bytes_per_row
+        if per_row:  # states are there however short the rows: no more rows than half of the memory holds
+            self.room = max(1, min(self.room, budget // 2 // per_row))
+            budget = max(0, budget - self.room * per_row)
         tokens = budget // per_token if per_token else 2**62
         # Of whichever runner there is then.
         footprint = (lambda row: self._runner.footprint(row)) if self._runner.reckons else None

@@ -31,6 +31,7 @@ class PackedRunner(ABC):
     name: str
     together = reckons = True
     whole_budget = ragged = False
+    bytes_per_row = 0
 
     def __init__(self, model: Any, cache: SlotCache, *, share: bool = True, step_tokens: int = STEP_TOKENS) -> None:
         register()

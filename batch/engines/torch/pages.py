@@ -12,6 +12,7 @@ import torch
 from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 FIRST = 64  # pages to begin with
+FEW = 4  # rows, for which large pages would take far more memory than they ever write to
 MOST = 2**32  # a limit of more says that none is known yet
 
 
@@ -37,7 +38,7 @@ class PageCache(SlotCache):
             memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise MemoryError(f"no memory for a cache of {size:,} bytes a layer: {error}") from None
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        if hasattr(mmap, "MADV_HUGEPAGE") and self.rows > FEW:
             with contextlib.suppress(OSError):  # a kernel without them
                 memory.madvise(mmap.MADV_HUGEPAGE)
         return torch.frombuffer(memory, dtype=torch.uint8, count=size).view(dtype).view(shape)

@@ -103,7 +103,8 @@ class StateCache(SharedCache):
 
     def bytes_per_row(self) -> int:
         """What the states of a row take in all layers."""
-        return sum(states[key][0].nbytes for states, key in self._states() if len(states[key]))
+        tensors = (states[key] for states, key in self._states())
+        return sum(tensor.shape[1:].numel() * tensor.element_size() for tensor in tensors)
 
     def _states(self) -> Iterator[tuple[dict[int, torch.Tensor], int]]:
         for layer in self.layers:
@@ -128,6 +129,11 @@ class StatesRunner(BatchRunner):
         self._kept = next(name for name in CACHES if name in takes)
         self._masked = "attention_mask" in takes
         self._states = self._cache = StateCache(model.config)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of states in all layers; 0 before the first pass."""
+        return self._states.bytes_per_row()
 
     def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
         """Take sequences in, as new rows that end where the others do; prompts of one length share a pass."""

@@ -32,6 +32,7 @@ class StaticRunner:
     name = "static"
     together = reckons = whole_budget = True
     ragged = False  # every slot is as long as the longest row
+    bytes_per_row = 0
 
     def __init__(self, model: Any, max_batch: int, *, share: bool = True, steps: Steps | None = None) -> None:
         self.rows: list[Sequence] = []

@@ -31,6 +31,11 @@ class Runner(Protocol):
         """Of cache, measured; 0 where it is not known."""
         ...
 
+    @property
+    def bytes_per_row(self) -> int:
+        """Of states that a row keeps however long it is, measured; 0 where it keeps none."""
+        ...
+
     def about(self) -> tuple[dict[str, Any], list[str]]:
         """What there is to show of it, and notes."""
         ...
@@ -74,6 +79,11 @@ class InTurns(ABC):
     together = True
     reckons = ragged = whole_budget = False
     rows: list[Sequence]
+
+    @property
+    def bytes_per_row(self) -> int:
+        """None."""
+        return 0
 
     def about(self) -> tuple[dict[str, Any], list[str]]:
         """Nothing."""

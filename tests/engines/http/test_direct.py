@@ -202,3 +202,31 @@ async def test_a_late_answer_is_lost_and_a_cancelled_one_is_cancelled() -> None:
         await task
     await client.close()
     server.close()
+
+
+@pytest.mark.parametrize("partial", [None, lambda text: None])
+async def test_an_answer_that_does_not_begin_and_one_that_stands_still(partial: Any) -> None:
+    """Each has a time of its own, of which the one for the whole answer knows nothing."""
+    begins = False
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if begins:
+            writer.write(head + b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
+        with suppress(ConnectionError):
+            await reader.read()
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    client = Client(Server("m", (url,), first_timeout=0.05, idle_timeout=0.05), WIRES["chat"](), None, 4)
+    found = await client.post(url, b"{}", 60, partial)
+    assert found == Lost("no answer within 60 s, or it did not begin within 0.05 s")
+    if partial is not None:
+        begins = True
+        client._server = Server("m", (url,), idle_timeout=0.05)
+        assert await client.post(url, b"{}", 60, partial) == Lost("the stream stood still for 0.05 s")
+    await client.close()
+    server.close()

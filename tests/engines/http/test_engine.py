@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import types
 from typing import Any
 
 import pytest
@@ -141,6 +143,27 @@ async def test_a_key_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TEST_KEY", "  ")
     with pytest.raises(FatalError, match="set the environment variable TEST_KEY"):
         await ask(Server("m", ("http://127.0.0.1:9/v1",), api_key_env="TEST_KEY"), ["x"])
+
+
+async def test_a_key_from_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {("service", "me"): "secret-1"}
+    ring = types.ModuleType("keyring")
+    ring.get_password = lambda service, user: kept.get((service, user))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring", ring)
+    seen: list[str] = []
+
+    async def note(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        seen.append(request.headers["Authorization"])
+        return web.json_response(completion("x"))
+
+    async with serving(note) as url:
+        await ask(Server("m", (url,), api_key_keyring="service/me"), ["x"])
+        with pytest.raises(FatalError, match="no key for other; store it with: keyring set other api_key"):
+            await ask(Server("m", (url,), api_key_keyring="other"), ["x"])
+        monkeypatch.setitem(sys.modules, "keyring", None)
+        with pytest.raises(FatalError, match="needs the package keyring"):
+            await ask(Server("m", (url,), api_key_keyring="service/me"), ["x"])
+    assert seen == ["Bearer secret-1"]
 
 
 async def test_a_server_that_stays_away_stops_the_run_with_its_items_pending() -> None:

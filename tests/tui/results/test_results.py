@@ -370,7 +370,7 @@ async def test_a_million_rows_open_at_once(workspace: Workspace) -> None:
 
 async def test_help_lists_the_keys_of_the_screen(workspace: Workspace, path: Path) -> None:
     app = RouterApp(workspace)
-    async with app.run_test(size=(100, 50)) as pilot:
+    async with app.run_test(size=(100, 80)) as pilot:
         await opened(pilot, path)
         await pilot.press("question_mark")
         await on_screen(pilot, HelpScreen)
@@ -463,6 +463,7 @@ async def test_what_cannot_be_written(workspace: Workspace, path: Path, name: st
     async with app.run_test() as pilot:
         found = await dialog(pilot, path)
         found.query_one("#export-path", Input).value = str(workspace.root / name)
+        await pilot.pause()  # what is said of the path while it is typed comes first
         found.action_export()
         await until(pilot, lambda: text in said(found).replace("\n", " "))
     assert sqlite3.connect(path).execute("SELECT count(*) FROM items").fetchone() == (6,)

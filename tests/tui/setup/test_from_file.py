@@ -353,3 +353,10 @@ def test_a_template_of_any_columns_holds_their_cells(names: list[str]) -> None:
         said = with_column(said, name) if said else place_of(name)
     row = {name: f"cell{at}" for at, name in enumerate(names)}
     assert PromptTemplate(said, names).render(row) == " ".join(row.values())
+
+
+async def test_a_file_of_another_kind_is_taken_by_the_line_and_said_to_be(workspace: Workspace, files: Path) -> None:
+    async with from_file(workspace) as pilot:
+        await type_text(pilot, "program.py")
+        await until(pilot, lambda: "1 prompt" in report(pilot))
+        assert ".py is no kind of file" in report(pilot)

@@ -83,7 +83,7 @@ async def test_they_may_be_ignored_and_prompts_have_none(workspace: Workspace, t
         screen.query_one("#path").focus()
         screen._take_path(Path("plain.jsonl"), submitted=True)
         await until(pilot, lambda: screen.report is not None and screen.report.total == 1)
-        assert "known answers" not in shown(app)
+        await until(pilot, lambda: "known answers" not in shown(app))
 
 
 def test_the_score_has_a_line_of_its_own() -> None:

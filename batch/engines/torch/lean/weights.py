@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +78,14 @@ def from_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any], *, int8:
     places = {tensor.name: _place(tensor.name) for tensor in header.tensors}
     if {places[t.name]: tuple(t.shape) for t in header.tensors} != wanted:
         return None
-    for layer, tensors in _by_layer(header):
-        for tensor in tensors:
-            found = numbers(tensor)
-            weights = torch.from_numpy(found if found.flags.writeable else found.copy())
-            if config.model_type == "llama" and ".attn_q." in tensor.name:
-                weights = _unpermuted(weights, config.num_attention_heads)
-            elif config.model_type == "llama" and ".attn_k." in tensor.name:
-                weights = _unpermuted(weights, config.num_key_value_heads)
-            put(model, places[tensor.name], weights.contiguous())
-        if int8 and layer is not None:
-            linear.fuse(model.model.layers[layer])
-            linear.quantise(model.model.layers[layer])
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for layer, tensors in _by_layer(header):
+            for tensor, found in zip(tensors, pool.map(numbers, tensors), strict=True):
+                read = torch.from_numpy(found if found.flags.writeable else found.copy())
+                put(model, places[tensor.name], _in_order(read, tensor.name, config).contiguous())
+            if int8 and layer is not None:
+                linear.fuse(model.model.layers[layer])
+                linear.quantise(model.model.layers[layer])
     return whole(model)
 
 
@@ -152,8 +150,11 @@ def _by_layer(header: GgufHeader) -> Iterator[tuple[int | None, list[GgufTensor]
     yield from layers.items()
 
 
-def _unpermuted(weights: torch.Tensor, heads: int) -> torch.Tensor:
-    """Rows in the order of Hugging Face's Llama: llama.cpp has the two halves of a head's rotation side by side."""
+def _in_order(weights: torch.Tensor, name: str, config: LeanConfig) -> torch.Tensor:
+    """Rows as Hugging Face's Llama has them: llama.cpp has the two halves of a head's rotation side by side."""
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
+    if config.model_type != "llama" or heads is None:
+        return weights
     return weights.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 
