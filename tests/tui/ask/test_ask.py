@@ -94,7 +94,7 @@ async def test_an_answer_is_written_and_measured(workspace: Workspace) -> None:
 
 
 async def test_the_text_grows(workspace: Workspace) -> None:
-    engines = Engines(word_seconds=0.15, load_seconds=0.2)
+    engines = Engines(word_seconds=0.4, load_seconds=0.6)
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         engines.pool.warm_up = lambda spec: None  # type: ignore[method-assign]  # the loading is to be seen
@@ -328,6 +328,6 @@ async def test_the_real_model_answers(workspace: Workspace) -> None:
         await until(pilot, lambda: screen._spec is not None)
         await type_text(pilot, "What is a deque?")
         await pilot.press("enter")
-        await until(pilot, lambda: "✓ done" in status(screen), seconds=90)
+        await until(pilot, lambda: "✓ done" in status(screen), seconds=300)
         assert "double-ended queue" in " ".join(answer(screen).split())
         assert app.engines.warm == "demo"
