@@ -326,5 +326,5 @@ async def test_manual_entry_to_run(workspace: Workspace, app: RouterApp, engine:
         await on_screen(pilot, OptionsScreen)
         await pilot.press("enter")
         run = await on_screen(pilot, RunScreen)
-        await until(pilot, lambda: run.snapshot is not None and run.snapshot.completed == 2)
+        await until(pilot, lambda: run.snapshot is not None and run.snapshot.completed == 2, seconds=300)
     assert plan_on_disk(workspace).source == "typed prompts"
