@@ -1,6 +1,6 @@
 """A job on a real Ray cluster of two nodes on this machine: what it costs when warm, and what is lost when parts die.
 
-    python -m benchmarks.cluster [--kills N] [--minutes N] [instant] [overhead] [nodes] [drivers] [drain] [head] [grow]
+    python -m benchmarks.cluster [--kills N] [--minutes N] [instant] [overhead] [nodes] [drivers] [drain] [head]
 
 Nodes, drivers and the head are killed with SIGKILL at random moments. Not in `python -m benchmarks`: it takes minutes.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import random
 import secrets
@@ -212,36 +211,8 @@ def drain(cluster: Any, address: str, kills: int) -> None:
     print(f"drained: its items were taken back within {seconds:.1f} s of the notice; 0 lost, 0 doubled, 0 failed")
 
 
-def grow(cluster: Any, address: str, kills: int) -> None:
-    """An autoscaler, Ray's own, adds nodes of this machine because actors wait for them, and they are used."""
-    small = {"resources": {"CPU": 1, "object_store_memory": 80_000_000}, "node_config": {}}
-    said = {
-        "cluster_name": "fake_multinode", "max_workers": 2, "upscaling_speed": 1.0, "idle_timeout_minutes": 5,
-        "provider": {"type": "fake_multinode"}, "head_node_type": "ray.head.default", "auth": {},
-        "available_node_types": {
-            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-            "small": {**small, "min_workers": 0, "max_workers": 2},
-        },
-    }  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, _head("--num-cpus=0", autoscaling=said) as (address, _):
-        job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW * 4)))
-        spec: dict[str, Any] = {"cluster": address, "engine": "ray_core:open_core", "model": {"room": 2}, "again": True}
-        spec["resources"] = {"cpus": 1, "autoscale": True}
-        begun = time.monotonic()
-        run = Run(job, HostedEngine("ray", spec, SamplingOptions(), elsewhere=True)).start()
-        times: list[float] = []
-        while not run.wait(0.2) and len(times) < 2:
-            actors = run.snapshot().engine_about.get("cluster", {}).get("actors", ())
-            times += [time.monotonic() - begun] * (sum(actor["state"] == "ready" for actor in actors) - len(times))
-        state, status = run.snapshot().state, run.snapshot().engine_status
-        run.stop("now")
-        run.wait()
-    when = ", ".join(f"{s:.0f} s" for s in times)
-    print(f"autoscaled from no node: actors at work after {when}; {state}: {status} {run.error or ''}")
-
-
 @contextlib.contextmanager
-def _head(*words: str, autoscaling: dict[str, Any] | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+def _head(*words: str) -> Iterator[tuple[str, Callable[[], None]]]:
     """A head of its own on loopback: its address, and what kills it and starts it again some seconds later."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -251,7 +222,6 @@ def _head(*words: str, autoscaling: dict[str, Any] | None = None) -> Iterator[tu
         *("--node-ip-address=127.0.0.1", f"--port={port}", "--object-store-memory=80000000"),
         *("--include-dashboard=false", *words),
     ]
-    env = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"} if autoscaling else os.environ
     processes: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
@@ -259,23 +229,18 @@ def _head(*words: str, autoscaling: dict[str, Any] | None = None) -> Iterator[tu
             os.killpg(processes[-1].pid, signal.SIGKILL)
             processes[-1].wait()
             time.sleep(random.uniform(2, 10))
-        processes.append(subprocess.Popen(command, start_new_session=True, env=env, stdout=subprocess.DEVNULL))
+        processes.append(subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL))
 
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        if autoscaling is not None:
-            json.dump(autoscaling, file)
-            file.flush()
-            command.append(f"--autoscaling-config={file.name}")
-        start()
-        try:
-            time.sleep(10)
-            yield f"127.0.0.1:{port}", start
-        finally:
-            processes[-1].terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                processes[-1].wait(15)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(processes[-1].pid, signal.SIGKILL)
+    start()
+    try:
+        time.sleep(10)
+        yield f"127.0.0.1:{port}", start
+    finally:
+        processes[-1].terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            processes[-1].wait(15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(processes[-1].pid, signal.SIGKILL)
 
 
 def head(cluster: Any, address: str, kills: int) -> None:
@@ -322,9 +287,8 @@ def _check(file: Any, total: int, text: str) -> None:
 
 PARTS: dict[str, Callable[[Any, str, int], None]] = {
     "instant": instant, "overhead": overhead, "nodes": nodes, "drivers": drivers, "drain": drain, "head": head,
-    "grow": grow,
 }  # fmt: skip
-ALONE = ("head", "grow")  # parts with a cluster of their own
+ALONE = ("head",)  # parts with a cluster of their own
 
 
 def main() -> int:

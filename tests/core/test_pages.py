@@ -41,7 +41,7 @@ def reader(connection: sqlite3.Connection) -> TextPages:
 
 
 @given(st.lists(texts, min_size=1, max_size=40))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_every_text_comes_as_it_is(wanted: list[str]) -> None:
     with closing(opened(list(enumerate(wanted)))) as connection:
         found = reader(connection)

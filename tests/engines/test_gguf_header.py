@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from batch.engines.gguf.header import GgufArray, GgufError, part_number, read_array, read_header
 from batch.engines.gguf.types import FILE_TYPES, SCALARS, TENSOR_TYPES
+from batch.engines.torch.asked import sampled_in_gguf
 from tests.engines.smollm2 import gguf_file
 
 gguf = pytest.importorskip("gguf")
@@ -166,3 +168,17 @@ def test_a_split_model_is_one(small: Path, tmp_path: Path) -> None:
 def test_a_large_vocabulary_is_walked_over(tmp_path: Path) -> None:
     file = written(tmp_path / "large.gguf", tokens=262_144)
     assert read_header(file).values["tokenizer.ggml.tokens"].count == 262_144
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, []),
+        ({"general.name": "x", "llama.block_count": 3}, []),
+        ({"general.sampling.temp": 0.6, "general.sampling.top_k": 20}, ["sampling (temp 0.6, top_k 20);"]),
+        ({"general.sampling.sequence": "top_k;temp"}, ["asks for sampling; answers are greedy"]),
+    ],
+)
+def test_what_a_file_asks_of_sampling_is_said(values: dict[str, Any], says: list[str]) -> None:
+    found = sampled_in_gguf(values)
+    assert len(found) == len(says) and all(part in text for part, text in zip(says, found, strict=True))

@@ -21,6 +21,7 @@ from batch.engines.local.core import item_sampling
 from batch.engines.local.folder import NO_TEMPLATE
 from batch.engines.local.memory import available
 from batch.engines.local.rows import RowCore
+from batch.engines.torch.asked import sampled_in_gguf  # which knows nothing of torch
 from batch.errors import Cause, ErrorClass, Failure, FatalError, MissingExtraError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
@@ -69,6 +70,7 @@ class LlamaCore(RowCore):
         self._threads = ThreadPoolExecutor(max_workers=self.room, thread_name_prefix="llama.cpp")
         if not header.chat_template:
             notes.append(NO_TEMPLATE)
+        notes += sampled_in_gguf(header.values)
         self.about: Mapping[str, Any] = {
             "device": "as llama.cpp finds it",
             "precision": header.quantisation,

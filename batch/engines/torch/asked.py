@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,6 +63,15 @@ def sampled(config: Any) -> list[str]:
     values = [name for name in SAMPLING if getattr(config, name, None) is not None]
     shown = f" ({said(config, values)})" if values else ""
     return [f"the model asks for sampling{shown}; answers are greedy where no temperature is given"]
+
+
+def sampled_in_gguf(values: Mapping[str, Any]) -> list[str]:
+    """What is to be said of a GGUF file whose header asks for sampling (`general.sampling.temp`, `.top_k` …)."""
+    prefix = "general.sampling."
+    found = {key.removeprefix(prefix): value for key, value in sorted(values.items()) if key.startswith(prefix)}
+    shown = [f"{name} {value:g}" for name, value in found.items() if isinstance(value, int | float)]
+    asked = f" ({', '.join(shown)})" if shown else ""
+    return [f"the file asks for sampling{asked}; answers are greedy where no temperature is given"] if found else []
 
 
 def penalty_alone(folder: Path) -> tuple[float, list[str]]:

@@ -14,6 +14,7 @@ from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config, stay_offline
 from batch.engines.local.memory import available
 from batch.engines.torch import gguf_file, verdicts
+from batch.engines.torch.asked import sampled_in_gguf
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
 from batch.engines.torch.quantised import check_quantised
@@ -100,6 +101,7 @@ def load(
         notes.append(_without_kernels())
     if not tokenizer.chat_template:
         notes.append(NO_TEMPLATE)
+    notes += sampled_in_gguf(header.values if header is not None else {})
     return Loaded(
         model=model,
         tokenizer=tokenizer,

@@ -331,6 +331,6 @@ async def test_the_real_model_answers(workspace: Workspace) -> None:
         await until(pilot, lambda: screen._spec is not None)
         await type_text(pilot, "What is a deque?")
         await pilot.press("enter")
-        await until(pilot, lambda: "✓ done" in status(screen), seconds=90)
+        await until(pilot, lambda: "✓ done" in status(screen), seconds=300)
         assert "double-ended queue" in " ".join(answer(screen).split())
         assert app.engines.warm == "demo"

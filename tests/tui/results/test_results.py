@@ -370,7 +370,7 @@ async def test_a_million_rows_open_at_once(workspace: Workspace) -> None:
 
 async def test_help_lists_the_keys_of_the_screen(workspace: Workspace, path: Path) -> None:
     app = RouterApp(workspace)
-    async with app.run_test(size=(100, 80)) as pilot:
+    async with app.run_test(size=(100, 90)) as pilot:
         await opened(pilot, path)
         await pilot.press("question_mark")
         await on_screen(pilot, HelpScreen)
