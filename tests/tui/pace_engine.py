@@ -16,7 +16,7 @@ Fails = Callable[[BatchItem[Request]], Failure | None]
 
 
 class PaceEngine:
-    """`word_seconds` between two words of an answer; while `held`, or after `most` answers, nothing is finished."""
+    """`word_seconds` between two words of an answer; nothing is finished while `held` or after `most` answers."""
 
     name = "pace"
 
@@ -27,7 +27,7 @@ class PaceEngine:
         answer: Callable[[str], str] = lambda text: f"An answer to: {text}",
         fails: Fails = lambda item: None,
         room: int = 64,
-        load_seconds: float = 0.0,
+        loading: bool = False,
         held: bool = False,
         most: float = math.inf,
     ) -> None:
@@ -35,7 +35,7 @@ class PaceEngine:
         self.answer_text = answer
         self.fails = fails
         self.room = room
-        self.load_seconds = load_seconds
+        self.loading = loading
         self.held = held
         self.most = most
         self.status = "stopped"
@@ -48,9 +48,9 @@ class PaceEngine:
         self, items: AsyncIterator[BatchItem[Request]], desk: Desk
     ) -> AsyncIterator[BatchResponse[Answer]]:
         """Several at once, each at its pace."""
-        if self.load_seconds:
+        while self.loading:
             self.status = "loading model…"
-            await asyncio.sleep(self.load_seconds)
+            await asyncio.sleep(0.01)
         self.status = "ready"
         self.about = {"device": "cpu", "precision": "fp32"}
         try:

@@ -94,7 +94,7 @@ async def test_an_answer_is_written_and_measured(workspace: Workspace) -> None:
 
 
 async def test_the_text_grows(workspace: Workspace) -> None:
-    engines = Engines(word_seconds=0.4, load_seconds=0.6)
+    engines = Engines(word_seconds=0.05, loading=True, answer=lambda text: "An answer " * 2000 + f"to: {text}")
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         engines.pool.warm_up = lambda spec: None  # type: ignore[method-assign]  # the loading is to be seen
@@ -102,8 +102,11 @@ async def test_the_text_grows(workspace: Workspace) -> None:
         await type_text(pilot, "Go")
         await pilot.press("enter")
         await until(pilot, lambda: "loading model" in status(screen))
+        (engine,) = engines.made
+        engine.loading = False
         await until(pilot, lambda: "writing" in status(screen) and "An" in answer(screen))
-        assert "answer to: Go" not in answer(screen)
+        assert "to: Go" not in answer(screen)
+        engine.word_seconds = 0
         await until(pilot, lambda: "✓ done" in status(screen))
 
 

@@ -127,11 +127,12 @@ async def test_transient_failures_show_as_retrying(workspace: Workspace, engine:
 
 
 async def test_loading_is_said_while_it_lasts(workspace: Workspace, engine: PaceEngine) -> None:
-    engine.load_seconds = 1.0
+    engine.loading = True
     job = new_job(workspace, ["one"])
     async with running(workspace, job) as (pilot, screen, _):
         await until(pilot, lambda: "loading model…" in screen.query_one(InFlightPanel).text)
         await until(pilot, lambda: "◌ starting" in shown(pilot.app))
+        engine.loading = False
         await in_flight(pilot, screen, 1)
 
 
