@@ -92,10 +92,10 @@ class JsonlOutput:
     """A JSONL file that grows with the run. It first gets what the job has already."""
 
     def __init__(self, path: str, checkpoint: Path, *, new: bool) -> None:
-        from batch.export import JsonlStream
+        from batch.export import JsonlWriter
 
         self._checkpoint = checkpoint
-        self._file = JsonlStream(path, new=new, forbidden=[checkpoint])
+        self._file = JsonlWriter(path, new=new, forbidden=[checkpoint])
         self._caught_up = False
 
     def __call__(self, results: Sequence[BatchResult]) -> None:

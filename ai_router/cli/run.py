@@ -371,6 +371,6 @@ def _reserve_stream(export: ExportOptions) -> None:
     path = export.stream
     # A pipe is opened once only, as its reader would take the first end for the last.
     if path and path != output.STDOUT and (os.path.isfile(path) or not os.path.exists(path)):
-        from batch.export import JsonlStream
+        from batch.export import JsonlWriter
 
-        JsonlStream(path, new=True).close()
+        JsonlWriter(path, new=True).close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from batch.errors import ExportError
 from batch.export.atomic import atomic_file, explained, is_checkpoint
 from batch.export.formats import CSV_COLUMNS, FORMATS, ExportOptions, Format, find_format
-from batch.export.stream import JsonlStream
+from batch.export.lines import JsonlWriter
 from batch.job import BatchJob, BatchResult
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "FORMATS",
     "ExportOptions",
     "Format",
-    "JsonlStream",
+    "JsonlWriter",
     "atomic_file",
     "default_output",
     "export",

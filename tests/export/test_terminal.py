@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch.export import FORMATS, JsonlStream, export
+from batch.export import FORMATS, JsonlWriter, export
 from batch.export.terminal import inert_json, inert_text
 from batch.job import BatchJob, BatchResult
 
@@ -94,7 +94,7 @@ def test_a_terminal_gets_nothing_to_obey(tmp_path: Path, format_: str) -> None:
 @unix
 def test_a_stream_onto_a_terminal() -> None:
     with terminal() as (path, written):
-        with JsonlStream(path) as stream:
+        with JsonlWriter(path) as stream:
             stream.write([result(HOSTILE)])
         shown = written()
     assert not obeyed(shown)
@@ -112,7 +112,7 @@ def test_standard_output_is_asked_whether_it_is_one(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("sys.stdout", Stdout)
     export(BatchJob("j", "demo", [], 1), [result(HOSTILE)], "-", "csv")
-    with JsonlStream("-") as stream:
+    with JsonlWriter("-") as stream:
         stream.write([result(HOSTILE)])
     text = Stdout.buffer.getvalue().decode()
     assert bool(obeyed(text)) is not on_terminal

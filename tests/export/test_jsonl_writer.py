@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch.errors import ExportError
-from batch.export import JsonlStream, export
-from batch.export.stream import IndexSet
+from batch.export import JsonlWriter, export
+from batch.export.lines import IndexSet
 from batch.job import BatchJob, BatchResult
 
 FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,7 +31,7 @@ def indexes(path: Path) -> list[int]:
 
 
 def test_lines_are_those_of_the_export(tmp_path: Path) -> None:
-    with JsonlStream(tmp_path / "deep" / "s.jsonl") as stream:
+    with JsonlWriter(tmp_path / "deep" / "s.jsonl") as stream:
         assert stream.write(iter(results(3))) == 3
     export(BatchJob("j", "m", [], 3), results(3), tmp_path / "e.jsonl", "jsonl")
     assert (tmp_path / "deep" / "s.jsonl").read_bytes() == (tmp_path / "e.jsonl").read_bytes()
@@ -42,13 +42,13 @@ def test_lines_are_those_of_the_export(tmp_path: Path) -> None:
 def test_a_torn_file_is_gone_on_with(tmp_path: Path, count: int, data: st.DataObject) -> None:
     path = tmp_path / "s.jsonl"
     path.unlink(missing_ok=True)
-    with JsonlStream(path) as stream:
+    with JsonlWriter(path) as stream:
         stream.write(results(count))
     whole = path.read_bytes()
     cut = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:cut])
     kept = whole[:cut].count(b"\n")
-    with JsonlStream(path) as stream:
+    with JsonlWriter(path) as stream:
         assert stream.count == kept
         assert path.stat().st_size == whole[:cut].rfind(b"\n") + 1
         assert stream.write(results(8)) == 8 - kept
@@ -64,7 +64,7 @@ def test_one_batch_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         writes.append(bytes(data))
         return real(handle, data)
 
-    with JsonlStream(tmp_path / "s.jsonl") as stream:
+    with JsonlWriter(tmp_path / "s.jsonl") as stream:
         monkeypatch.setattr(os, "write", write)
         stream.write(results(100))
         stream.write([])
@@ -77,9 +77,9 @@ def test_a_success_after_a_failure_is_appended_once(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     failed = BatchResult(0, "p", "", success=False, error_message="no")
     good = BatchResult(0, "p", "yes")
-    with JsonlStream(path) as stream:
+    with JsonlWriter(path) as stream:
         assert stream.write([failed, failed]) == 1
-    with JsonlStream(path) as stream:
+    with JsonlWriter(path) as stream:
         assert [stream.write([failed]), stream.write([good]), stream.write([good]), stream.write([failed])] == [
             0,
             1,
@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_whole_lines_and_the_rest_can_come_later(
             return real(handle, data[:100])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with JsonlStream(path) as stream:
+    with JsonlWriter(path) as stream:
         stream.write(results(2))
         monkeypatch.setattr(os, "write", write)
         with pytest.raises(ExportError, match="disk is full"):
@@ -116,32 +116,32 @@ def test_a_file_that_is_not_a_jobs_is_left_alone(tmp_path: Path, content: str) -
     path = tmp_path / "notes.txt"
     path.write_text(content)
     with pytest.raises(ExportError, match="not written by a job"):
-        JsonlStream(path)
+        JsonlWriter(path)
     assert path.read_text() == content
 
 
 def test_a_new_stream_wants_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
-    with JsonlStream(path, new=True) as stream:
+    with JsonlWriter(path, new=True) as stream:
         stream.write(results(1))
     with pytest.raises(ExportError, match="exists and is not empty"):
-        JsonlStream(path, new=True)
+        JsonlWriter(path, new=True)
     assert indexes(path) == [0]
 
 
 def test_never_onto_a_checkpoint_or_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "batch_1.db"):
         with pytest.raises(ExportError):
-            JsonlStream(path)
+            JsonlWriter(path)
     assert not list(tmp_path.iterdir())
 
 
 def test_standard_output_and_devices(capfdbinary: Any) -> None:
-    with JsonlStream("-") as stream:
+    with JsonlWriter("-") as stream:
         assert stream.write(results(2)) == 2
     assert capfdbinary.readouterr().out.count(b"\n") == 2
     if os.path.exists("/dev/null"):
-        with JsonlStream("/dev/null") as stream:
+        with JsonlWriter("/dev/null") as stream:
             assert stream.write(results(2)) == 2
 
 

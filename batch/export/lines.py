@@ -45,7 +45,7 @@ class IndexSet:
         return self._count
 
 
-class JsonlStream:
+class JsonlWriter:
     """A JSONL file (or "-", standard output) that grows with a job; every line in it is whole.
 
     Opened on a file that an earlier run of the job wrote, it drops a line torn by a crash and knows which results are
@@ -122,7 +122,7 @@ class JsonlStream:
         finally:
             os.close(handle)
 
-    def __enter__(self) -> JsonlStream:
+    def __enter__(self) -> JsonlWriter:
         return self
 
     def __exit__(self, *exc: object) -> None:
