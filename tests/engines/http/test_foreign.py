@@ -136,7 +136,6 @@ async def test_mlx_does_not_have_another_model(mlx: str) -> None:
 # -- transformers serve --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow  # the server takes ten seconds to start
 @pytest.mark.parametrize("stream", [True, False])
 async def test_transformers_answers_without_done(serve: str, stream: bool) -> None:
     spec = {"url": serve, "model": str(foreign.DEMO), "provider": "transformers", "stream": stream}
@@ -145,13 +144,11 @@ async def test_transformers_answers_without_done(serve: str, stream: bool) -> No
     assert answer.error is None and answer.data is not None and answer.data.text.strip()
 
 
-@pytest.mark.slow
 async def test_transformers_is_pinned_to_its_model(serve: str) -> None:
     with pytest.raises(FatalError, match=r"does not have this model.*pinned"):
         await asked({"url": serve, "model": "another", "provider": "transformers"}, ["Hi"])
 
 
-@pytest.mark.slow
 async def test_transformers_ignores_a_schema_and_that_is_an_alarm(serve: str) -> None:
     spec = {"url": serve, "model": str(foreign.DEMO), "provider": "transformers"}
     got, engine = await asked(spec, ["What is a stack?"], max_tokens=40, json_schema=SCHEMA, stop=["."])
@@ -161,7 +158,6 @@ async def test_transformers_ignores_a_schema_and_that_is_an_alarm(serve: str) ->
         assert engine.about["alarms"]["schema ignored"] == 1
 
 
-@pytest.mark.slow
 async def test_transformers_lists_what_is_wrong(serve: str) -> None:
     spec = {"url": serve, "model": str(foreign.DEMO), "provider": "transformers", "body": {"messages": "none"}}
     got, _ = await asked(spec, ["Hi"])
