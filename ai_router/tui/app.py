@@ -42,7 +42,7 @@ class RouterApp(GuidedApp):
     """ai-router in a terminal. `run` returns 0, or 130 when it was ended with jobs stopped half way."""
 
     TITLE = "ai-router"
-    CSS_PATH = "app.tcss"
+    CSS_PATH = ["app.tcss", "menu.tcss"]  # noqa: RUF012 - the first screen's with it: parsed once, not twice
     COMMANDS = {ActionProvider, ThingProvider}  # noqa: RUF012 - no ClassVar in the base class
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("app.help", "app.docs", "app.palette", "app.jump", "app.keys", "app.mouse", "app.runs", "app.quit"),

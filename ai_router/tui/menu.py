@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +17,6 @@ from ai_router.tui.about import Facts, about_choice, read_facts
 from ai_router.tui.actions import ACTIONS, bind, shown
 from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.jobs.actions import JobActions
-from ai_router.tui.jobs.details import job_details
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.places import HOME, on_menu
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
@@ -25,6 +25,7 @@ from ai_router.tui.widgets.text import plural
 
 TAGLINE = "prompts in, answers out, nothing lost"
 REFRESH_SECONDS = 0.5
+AFTER_FRAME = 0.02  # seconds: what is read then is imported then, and would hold up the first frame
 READ_AGAIN = 6  # refreshes
 EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
 ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
@@ -83,7 +84,7 @@ class MenuScreen(JobActions[None]):
         """Begin to look, after the first frame."""
         self.context_text = home(self.services.workspace.root)
         self.query_one(MenuList).focus()
-        self.call_after_refresh(self._begin)
+        self.set_timer(AFTER_FRAME, self._begin)
 
     def _begin(self) -> None:
         self._read()
@@ -148,6 +149,8 @@ class MenuScreen(JobActions[None]):
             return
         line = self._line_at_hand() if self.query_one(VirtualTable).has_focus else None
         if line is not None:
+            from ai_router.tui.jobs.details import job_details
+
             self._facts(line.title, job_details(line))
             return
         place, services, view = ENTRIES[self.query_one(MenuList).cursor], self.services, self._view
@@ -159,7 +162,8 @@ class MenuScreen(JobActions[None]):
 
         if self.query_one("#menu-about").border_title != title:
             self._facts(title, about_choice(place, ("", ())))  # at once; the rest when it is read
-        self.in_thread(lambda: read_facts(place, services, view), show, group="about", failed=lambda _: None)
+        read = partial(read_facts, place, services, view)
+        self.call_after_refresh(self.in_thread, read, show, group="about", failed=lambda _: None)
 
     def _facts(self, title: str, text: Content) -> None:
         self.query_one("#menu-about").border_title = Content(title).markup

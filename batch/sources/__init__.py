@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from batch.sources.paths import user_path
-from batch.sources.readers import Entry, Tally
-from batch.sources.source import FILE_ENDINGS, FORMATS, Source, from_prompts, load_prompts, open_source
-from batch.sources.validation import Problem, Validation, validate
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batch.sources.paths import user_path
+    from batch.sources.readers import Entry, Tally
+    from batch.sources.source import FILE_ENDINGS, FORMATS, Source, from_prompts, load_prompts, open_source
+    from batch.sources.validation import Problem, Validation, validate
 
 __all__ = [
     "FILE_ENDINGS",
@@ -21,3 +25,17 @@ __all__ = [
     "user_path",
     "validate",
 ]
+
+_HOMES = {
+    "user_path": "batch.sources.paths",
+    **dict.fromkeys(("Entry", "Tally"), "batch.sources.readers"),
+    **dict.fromkeys(("Problem", "Validation", "validate"), "batch.sources.validation"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: a screen that reads no file should not wait for the readers of all.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES.get(name, "batch.sources.source")), name)
+    return value
