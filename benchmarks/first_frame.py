@@ -22,7 +22,9 @@ class Bare(App):
         yield Static("hello")
 Bare().run(headless=True, auto_pilot=leave)
 """
-OURS = f"""{LEAVE}
+OURS = f"""import gc
+gc.disable()  # as the command does until the first frame
+{LEAVE}
 import tempfile
 from pathlib import Path
 from ai_router.settings import Settings, Workspace
