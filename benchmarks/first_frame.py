@@ -24,6 +24,8 @@ class Bare(App):
 Bare().run(headless=True)
 """
 OURS = """
+import gc
+gc.disable()  # as the command does until the first frame
 import sys, tempfile, time
 from pathlib import Path
 from ai_router.settings import Settings, Workspace

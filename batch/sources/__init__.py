@@ -27,15 +27,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "user_path": "batch.sources.paths",
-    **dict.fromkeys(("Entry", "Tally"), "batch.sources.readers"),
-    **dict.fromkeys(("Problem", "Validation", "validate"), "batch.sources.validation"),
+    **dict.fromkeys(("user_path",), "paths"),
+    **dict.fromkeys(("Entry", "Tally"), "readers"),
+    **dict.fromkeys(("FILE_ENDINGS", "FORMATS", "Source", "from_prompts", "load_prompts", "open_source"), "source"),
+    **dict.fromkeys(("Problem", "Validation", "validate"), "validation"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: a screen that reads no file should not wait for the readers of all.
-    if name not in __all__:
+    # On first use: who only wants to know how a path is meant need not wait for all readers.
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES.get(name, "batch.sources.source")), name)
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     return value

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GAP = "   "
 BAR = 10  # cells
 LONGEST_NAME = 24
-SIGNS = {"paused": "‖", "draining": "◌"}  # by RunState
+SIGNS = {"paused": "‖", "draining": "◌"}  # by the state of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Running:
 
 def described(job: Running, *, whole: bool = True) -> Content:
     """`▶ prompts.txt ━━━━━───── 52 % 12.3/s ETA 4m ✗ 3`; without the bar, rate and name where not `whole`."""
-    from batch.running.progress import format_duration
+    from batch.running.progress import format_duration  # which what runs has imported by now
 
     snapshot = job.snapshot
     percent = f"{math.floor(snapshot.fraction * 100)} %"
