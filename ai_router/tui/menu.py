@@ -17,6 +17,7 @@ from ai_router.tui.about import Facts, about_choice, read_facts
 from ai_router.tui.actions import ACTIONS, bind, shown
 from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.jobs.actions import JobActions
+from ai_router.tui.jobs.details import job_details
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.places import HOME, on_menu
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
@@ -25,7 +26,7 @@ from ai_router.tui.widgets.text import plural
 
 TAGLINE = "prompts in, answers out, nothing lost"
 REFRESH_SECONDS = 0.5
-AFTER_FRAME = 0.02  # seconds: what is read then is imported then, and would hold up the first frame
+AFTER_FRAME = 0.1  # seconds: what is read then is imported then, and would hold up the first frame
 READ_AGAIN = 6  # refreshes
 EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
 ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
@@ -149,8 +150,6 @@ class MenuScreen(JobActions[None]):
             return
         line = self._line_at_hand() if self.query_one(VirtualTable).has_focus else None
         if line is not None:
-            from ai_router.tui.jobs.details import job_details
-
             self._facts(line.title, job_details(line))
             return
         place, services, view = ENTRIES[self.query_one(MenuList).cursor], self.services, self._view
