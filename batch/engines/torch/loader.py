@@ -13,7 +13,7 @@ from typing import Any
 from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config, stay_offline
 from batch.engines.local.memory import available
-from batch.engines.torch import gguf_file, verdicts
+from batch.engines.torch import gguf_file, gguf_tokenizer, verdicts
 from batch.engines.torch.asked import sampled_in_gguf
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
@@ -178,7 +178,7 @@ def _read_gguf(file: Path, header: GgufHeader, how: _How) -> _Read:
     from batch.engines.torch import linear
     from batch.engines.torch.lean import weights
 
-    tokenizer, ends = gguf_file.load_tokenizer(file, header), gguf_file.end_ids(header)
+    tokenizer, ends = gguf_tokenizer.load_tokenizer(file, header), gguf_file.end_ids(header)
     parameters, precision = header.parameters, how.precision
     int8 = how.device == "cpu" and linear.has_int8()
     if int8 and how.asked == precision == "auto" and 4 * (parameters or 0) > available() * 0.6:
