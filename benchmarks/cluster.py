@@ -49,6 +49,8 @@ INSTANT = 100_000
 MINUTES = 60.0  # for the killing of each part
 SLOW = 5_000
 WARM = 600
+SCALED = 1_500  # items, of a quarter of a second to five
+FAKE_HEAD = "ray.head.default"  # as the provider of nodes that are processes here calls it
 NOTHING = (  # of which the autoscaler has to be told all the same: nothing is installed or copied
     *("cluster_synced_files", "initialization_commands", "setup_commands", "head_setup_commands"),
     *("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands", "rsync_exclude", "rsync_filter"),
@@ -293,10 +295,10 @@ def autoscale(cluster: Any, address: str, kills: int) -> None:
     most, port = 2, _free_port()
     node = {"resources": {"CPU": 1, "object_store_memory": 80_000_000}, "node_config": {}, "max_workers": most}
     config = {
-        "cluster_name": "loopback", "max_workers": most, "idle_timeout_minutes": 60, "head_node_type": "head",
-        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}"},
+        "cluster_name": "loopback", "max_workers": most, "idle_timeout_minutes": 60, "head_node_type": FAKE_HEAD,
+        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "disable_node_updaters": True},
         "available_node_types": {
-            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            FAKE_HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "late": {**node, "min_workers": 0},
         },
         **{key: {} for key in ("auth", "file_mounts")}, **{key: [] for key in NOTHING},
@@ -306,10 +308,10 @@ def autoscale(cluster: Any, address: str, kills: int) -> None:
         file = Path(folder) / "autoscaling.json"
         file.write_text(json.dumps(config))
         with _head(port, "--num-cpus=0", f"--autoscaling-config={file}") as (address, _):
-            spec = {"cluster": address, "engine": "ray_core:open_core", "model": {"room": 8}, "again": True}
+            spec = {"cluster": address, "engine": "ray_core:open_core", "model": {"room": 8, "pause": 0.5}, "again": True}
             resources = {"cpus": 1, "autoscale": True}
             engine = HostedEngine("ray", {**spec, "resources": resources}, SamplingOptions(), elsewhere=True)
-            job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SLOW)))
+            job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SCALED)))
             start, came = time.monotonic(), []
             run = Run(job, engine).start()
             while not run.snapshot().state.over:
@@ -318,7 +320,7 @@ def autoscale(cluster: Any, address: str, kills: int) -> None:
                     came.append(f"{time.monotonic() - start:.0f} s ({run.snapshot().completed:,} items done)")
                 time.sleep(0.05)
             run.wait()
-            _check(job.checkpoint_file, SLOW, "slow {}")
+            _check(job.checkpoint_file, SCALED, "slow {}")
     assert len(came) == most, (came, run.error)
     print(f"nodes that the autoscaler added worked after {', '.join(came)}; 0 lost, 0 doubled, 0 failed")
 
