@@ -10,6 +10,9 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Tests start many processes: what the first has compiled serves the others.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Servers of others that the tests talk to, each in a folder of its own: one grades clients, one (Node.js) makes chaos.
 LLMOCK := .venv/llmock
 ifeq ($(OS),Windows_NT)

@@ -34,6 +34,7 @@ TOKENS = 12  # of each answer
 NEAR = 2e-3  # where the reference's two best logits are closer, either token is right
 PARAMETERS = 90_000_000  # a config that is larger has a size that SMALL does not know
 LENGTHS = (50, 3, 27, 50)
+COMMON = 40  # tokens that the first and the last prompt begin with, more than any window
 # A size of a config, by all the names it goes by; only those that a config has are set.
 _SIZES: dict[int, str] = {
     64: "hidden_size n_embd d_model dim lru_width",
@@ -175,6 +176,7 @@ def compare(name: str) -> Found:
         except FatalError as error:
             return Found(name, "", f"refused: {' '.join(str(error).split())}")
         prompts = [[3 + (i * i * 7 + seed * i) % 300 for i in range(n)] for seed, n in enumerate(LENGTHS)]
+        prompts[-1][:COMMON] = prompts[0][:COMMON]
         ours = answers(runner, prompts)
         try:
             with_cache = "gives other answers"

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 
+from batch.engines.torch.latents import latents_of
 from batch.engines.torch.native import Columns, Kernels, Rows
+from batch.engines.torch.reach import Reach, reach_of
 from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 NAME = "ai_router_packed"
@@ -32,8 +34,34 @@ class Segment:
     lengths: list[int]  # columns of each slot, the new ones included; one entry where the tokens are of one slot
     decode: bool
     width: int  # columns that are read, the longest or more
-    # by sliding window, and query heads a KV head
-    masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
+    before: list[int]  # columns of each slot's shared prefix
+    # by reach, and query heads a KV head
+    masks: dict[tuple[Reach | None, int], torch.Tensor | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Shared:
+    """A prefix, and the tokens of the rows that begin with it."""
+
+    prefix: Prefix
+    tokens: list[int]  # their places in the step
+    positions: list[int]
+    # by reach, and query heads a KV head: the tokens that see any of it, and what hides a part of it from them
+    masks: dict[tuple[Reach | None, int], tuple[torch.Tensor | slice, torch.Tensor | None]] = field(
+        default_factory=dict
+    )
+
+    def seen(self, reach: Reach | None, group: int, like: torch.Tensor) -> tuple[torch.Tensor | slice, Any]:
+        """Places of the tokens that see any of it, none perhaps, and what to add to their scores."""
+        if (reach, group) not in self.masks:
+            places, mask = torch.tensor(self.tokens), None
+            if reach is not None and bool((first := reach.first(torch.tensor(self.positions))).any()):
+                sees = first < self.prefix.length
+                places, first = places[sees], first[sees].repeat_interleave(group)
+                hidden = torch.arange(self.prefix.length) < first.unsqueeze(1)
+                mask = _hide(hidden, like.dtype)[None, None].to(like.device)
+            self.masks[reach, group] = _neighbours(places, like.device), mask
+        return self.masks[reach, group]
 
 
 @dataclass(slots=True)
@@ -46,7 +74,7 @@ class Native:
     longest: int  # keys that a token sees
     prefixes: list[Prefix]
     blocks: dict[int, Rows] = field(default_factory=dict)  # by query heads a KV head
-    starts: dict[int | None, torch.Tensor] = field(default_factory=dict)  # first column seen, by sliding window
+    starts: dict[Reach | None, torch.Tensor] = field(default_factory=dict)  # first column seen, by reach
 
     def rows(self, group: int) -> Rows:
         """Where the tokens are, for a layer of so many query heads a KV head; ValueError where those are too many."""
@@ -56,12 +84,15 @@ class Native:
             self.blocks[group] = Rows.of(self.runs, self.kernels.lanes // group, self.longest)
         return self.blocks[group]
 
-    def first(self, window: int | None, rows: Rows) -> torch.Tensor:
-        """The first column that each token still sees."""
-        if window not in self.starts:
-            lengths = rows.lengths
-            self.starts[window] = torch.zeros_like(lengths) if window is None else (lengths - window).clamp_(min=0)
-        return self.starts[window]
+    def first(self, reach: Reach | None, rows: Rows) -> torch.Tensor:
+        """The first column that each token still sees, of its prefix and its row together."""
+        if reach not in self.starts:
+            positions = rows.lengths - 1
+            if reach is not None and self.prefixes:
+                before = torch.tensor([*(prefix.length for prefix in self.prefixes), 0])  # the last is for place -1
+                positions += before[rows.which]
+            self.starts[reach] = torch.zeros_like(positions) if reach is None else reach.first(positions)
+        return self.starts[reach]
 
 
 @dataclass(slots=True)
@@ -70,7 +101,7 @@ class Plan:
 
     cache: SlotCache
     segments: list[Segment]
-    shared: list[tuple[Prefix, torch.Tensor | slice]]  # a prefix, and the tokens of the rows that begin with it
+    shared: list[Shared]
     native: Native | None = None
 
 
@@ -114,84 +145,151 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Query: [1, heads, tokens, head size]; returns [1, tokens, heads, head size]."""
-    strange = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    """Query: [1, heads, tokens, head size]; returns [1, tokens, heads, head size].
+
+    `softcap`: what scores are held below; `s_aux`: [heads], one more score of each head for nothing at all (sinks).
+    """
     plan: Plan = _now.plan
     layer = plan.cache.reading
-    if strange or layer is None or attention_mask is not None:
-        raise ValueError(f"the packed attention does not do this: {strange}")
+    if layer is None or attention_mask is not None or kwargs.get("position_bias") is not None:
+        raise ValueError("the packed attention does not do this")
     plan.cache.reading = None
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    q = query[0].transpose(0, 1).contiguous()
-    return attend(plan, module.layer_idx, layer, q, scale, sliding_window).unsqueeze(0), None
+    index, q = module.layer_idx, query[0].transpose(0, 1)
+    latents = plan.cache.latents(index, lambda: latents_of(module, layer.fresh[0], query))
+    if latents is not None:
+        layer.write(torch.cat(layer.fresh, -1), layer.fresh[1][..., :0])
+        q = latents.ask(q)
+    else:
+        layer.write(*layer.unrepeated(key, value))
+    sinks = None if s_aux is None else s_aux.detach().float().contiguous()
+    out = attend(plan, index, layer, q.contiguous(), scale, reach_of(module, sliding_window), cap=softcap, sinks=sinks)
+    return (out if latents is None else latents.answer(out)).unsqueeze(0), None
 
 
 def attend(
-    plan: Plan, index: int, layer: SlotLayer, query: torch.Tensor, scale: float, window: int | None
+    plan: Plan,
+    index: int,
+    layer: SlotLayer,
+    query: torch.Tensor,
+    scale: float,
+    reach: Reach | None,
+    *,
+    cap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Query: [tokens, heads, size], contiguous; returns [tokens, heads, size of a value]."""
-    tokens, size = query.shape[0], query.shape[2]
-    keys, values = layer.keys, layer.values
+    """Query: [tokens, heads, size], contiguous; sinks: [heads]; returns [tokens, heads, size of a value]."""
+    size = query.shape[2]
+    keys, values = read(layer.keys, layer.values)
     out = query.new_empty(*query.shape[:2], values.shape[-1])
-    if (native := plan.native) is not None:
-        if keys.shape != values.shape or query.dtype != torch.float32:
-            raise ValueError("the native attention does not do this")
-        far = [prefix.layers[index] for prefix in native.prefixes]
-        where = native.rows(query.shape[1] // keys.shape[1])
-        held = Columns(keys, values, native.table, far)
-        native.kernels.attend(query, scale, held, where, native.first(window, where), out)
+    if plan.native is not None:
+        _attend_native(plan.native, index, (keys, values), query, out, (scale, reach, cap, sinks))
         return out
-    q = query.view(tokens, keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
-    grouped = out.view(*q.shape[:3], -1)
+    q = query.view(query.shape[0], keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
+    grouped, group = out.view(*q.shape[:3], -1), q.shape[2]
     q = q.to(keys.dtype)
     weight = q.new_empty(q.shape[:3], dtype=torch.float32)  # log of the sum of exponentials
     for segment in plan.segments:
         place = slice(segment.first, segment.last)
         slots = slice(segment.slot, segment.slot + len(segment.lengths))
         near = keys[slots, :, : segment.width], values[slots, :, : segment.width]
-        mask = _mask(segment, q.shape[2], window, q)
-        if segment.decode:
-            grouped[place], weight[place] = _attend_few(q[place], *near, mask, scale)
-        else:
-            grouped[place], weight[place] = _together(q[place], *near, mask, scale)
-    for prefix, rows in plan.shared:
-        far_out, far_weight = _together(q[rows], *prefix.layers[index], None, scale)
-        share = torch.sigmoid(far_weight - weight[rows]).unsqueeze(-1).to(out.dtype)
-        grouped[rows] = torch.lerp(grouped[rows], far_out.to(out.dtype), share)
+        mask = _mask(segment, group, reach, q)
+        how = _attend_few if segment.decode else _together
+        grouped[place], weight[place] = how(q[place], *near, mask, scale, cap)
+    for shared in plan.shared:
+        rows, mask = shared.seen(reach, group, q)
+        if not isinstance(rows, slice) and not len(rows):
+            continue
+        far_out, far_weight = _together(q[rows], *read(*shared.prefix.layers[index]), mask, scale, cap)
+        share = torch.sigmoid(far_weight - weight[rows]).unsqueeze(-1)
+        grouped[rows] = torch.lerp(grouped[rows], far_out.to(out.dtype), share.to(out.dtype))
+        if sinks is not None:
+            weight[rows] = torch.logaddexp(weight[rows], far_weight)
+    if sinks is not None:
+        grouped *= torch.sigmoid(weight - sinks.view(-1, group)).unsqueeze(-1).to(out.dtype)
     return out
 
 
+def read(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is attended to: values have no elements where they are part of the keys."""
+    return keys, values if values.shape[-1] else keys
+
+
+def _attend_native(
+    native: Native,
+    index: int,
+    held: tuple[torch.Tensor, torch.Tensor],
+    query: torch.Tensor,
+    out: torch.Tensor,
+    how: tuple[float, Reach | None, float | None, torch.Tensor | None],
+) -> None:
+    scale, reach, cap, sinks = how
+    if held[0].shape != held[1].shape or query.dtype != torch.float32:
+        raise ValueError("the native attention does not do this")
+    heads, kv_heads, most = query.shape[1], held[0].shape[1], native.kernels.lanes
+    columns = Columns(*held, native.table, [read(*prefix.layers[index]) for prefix in native.prefixes])
+    if kv_heads == 1 and heads > most:  # more than the kernel takes together
+        for first in range(0, heads, most):
+            part = slice(first, first + most)
+            q, own = query[:, part].contiguous(), None if sinks is None else sinks[part].contiguous()
+            mixed, where = torch.empty_like(q), native.rows(q.shape[1])
+            native.kernels.attend(q, scale, columns, where, native.first(reach, where), mixed, cap=cap, sinks=own)
+            out[:, part] = mixed
+        return
+    where = native.rows(heads // kv_heads)
+    native.kernels.attend(query, scale, columns, where, native.first(reach, where), out, cap=cap, sinks=sinks)
+
+
 def _together(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    cap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Many tokens [n, KV heads, group, size] over the same keys [1, KV heads, columns, size]."""
     n, heads, group, size = q.shape
     flat = q.permute(1, 0, 2, 3).reshape(1, heads, n * group, size)
-    out, weight = _attend(flat, keys, values, mask, scale)
+    out, weight = _attend(flat, keys, values, mask, scale, cap)
     return out.view(heads, n, group, -1).transpose(0, 1), weight.reshape(heads, n, group).transpose(0, 1)
 
 
 def _attend(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    cap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention, and the log of the sum of exponentials; q: [batch, heads, queries, size]."""
-    if q.device.type == "cpu" and keys.shape[-1] == values.shape[-1]:
+    if q.device.type == "cpu" and keys.shape[-1] == values.shape[-1] and cap is None:
         out, weight = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, keys, values, 0.0, False, attn_mask=mask, scale=scale
         )
         return out, weight
-    return _attend_few(q, keys, values, mask, scale)
+    return _attend_few(q, keys, values, mask, scale, cap)
 
 
 def _attend_few(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    cap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same for few queries over many keys, where plain products read the cache at twice the kernel's speed."""
     batch, heads, queries, _ = q.shape
     scores = torch.bmm((q * scale).flatten(0, 1), keys.flatten(0, 1).transpose(1, 2)).float()
     scores = scores.view(batch, heads, queries, -1)
+    if cap is not None:
+        scores.div_(cap).tanh_().mul_(cap)
     if mask is not None:
         scores += mask
     largest = scores.amax(dim=-1, keepdim=True)
@@ -201,29 +299,38 @@ def _attend_few(
     return out.div_(total), total.log_().add_(largest).squeeze(-1)
 
 
-def _mask(segment: Segment, group: int, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
+def _mask(segment: Segment, group: int, reach: Reach | None, like: torch.Tensor) -> torch.Tensor | None:
     """What to add to the scores; made once a step. [slots, 1, group, columns], or [1, 1, tokens × group, columns]."""
-    if (window, group) in segment.masks:
-        return segment.masks[window, group]
-    lengths = torch.tensor(segment.lengths)
+    if (reach, group) in segment.masks:
+        return segment.masks[reach, group]
+    lengths, before = torch.tensor(segment.lengths), torch.tensor(segment.before)
     columns = torch.arange(segment.width)
     if segment.decode:
         last = (lengths - 1).unsqueeze(1)  # the newest column of each slot
+        before = before.unsqueeze(1)
     else:
         new = segment.last - segment.first
         last = torch.arange(segment.lengths[0] - new, segment.lengths[0]).repeat_interleave(group).unsqueeze(1)
-    seen = columns <= last
-    if window is not None:
-        seen &= columns > last - window
+    hidden = columns > last
+    if reach is not None:
+        hidden |= columns < reach.first(last + before) - before
     mask = None
-    if not bool(seen.all()):
-        mask = torch.zeros(seen.shape, dtype=torch.float32 if segment.decode else like.dtype).masked_fill_(
-            ~seen, float("-inf")
-        )
+    if bool(hidden.any()):
+        mask = _hide(hidden, torch.float32 if segment.decode else like.dtype)
         mask = mask[:, None, None].expand(-1, 1, group, -1) if segment.decode else mask[None, None]
         mask = mask.to(like.device)
-    segment.masks[window, group] = mask
+    segment.masks[reach, group] = mask
     return mask
+
+
+def _hide(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
+
+
+def _neighbours(places: torch.Tensor, device: torch.device) -> torch.Tensor | slice:
+    """Places in line, as a slice where they are neighbours."""
+    together = len(places) > 0 and int(places[-1] - places[0]) == len(places) - 1
+    return slice(int(places[0]), int(places[-1]) + 1) if together else places.to(device)
 
 
 def register() -> None:

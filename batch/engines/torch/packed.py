@@ -39,9 +39,7 @@ class PackedRunner(ABC):
         self._model = model
         self.step_tokens = step_tokens
         self._cache = cache
-        config = self._model.config.get_text_config()
-        windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-        self.prefixes = PrefixStore(PREFIX_TOKENS) if share and not windows else None
+        self.prefixes = PrefixStore(PREFIX_TOKENS) if share else None
 
     @abstractmethod
     def _plan(self, parts: list[tuple[int, int]]) -> Plan:
@@ -253,4 +251,9 @@ def decodes(row: Sequence) -> bool:
 
 def unshared(sequence: Sequence, tokens: int) -> int:
     """So many tokens of a sequence, without those of its shared prefix."""
-    return tokens - (sequence.cache.length if sequence.cache is not None else 0)
+    return tokens - before(sequence)
+
+
+def before(sequence: Sequence) -> int:
+    """Tokens of its shared prefix."""
+    return sequence.cache.length if sequence.cache is not None else 0
