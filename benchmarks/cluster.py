@@ -308,9 +308,9 @@ def autoscale(cluster: Any, address: str, kills: int) -> None:
         file = Path(folder) / "autoscaling.json"
         file.write_text(json.dumps(config))
         with _head(port, "--num-cpus=0", f"--autoscaling-config={file}") as (address, _):
-            spec = {"cluster": address, "engine": "ray_core:open_core", "model": {"room": 8, "pause": 0.5}, "again": True}
-            resources = {"cpus": 1, "autoscale": True}
-            engine = HostedEngine("ray", {**spec, "resources": resources}, SamplingOptions(), elsewhere=True)
+            spec = {"cluster": address, "engine": "ray_core:open_core", "again": True}
+            told = {"model": {"room": 8, "pause": 0.5}, "resources": {"cpus": 1, "autoscale": True}}
+            engine = HostedEngine("ray", {**spec, **told}, elsewhere=True)
             job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SCALED)))
             start, came = time.monotonic(), []
             run = Run(job, engine).start()
