@@ -242,7 +242,7 @@ def _head(port: int, *words: str) -> Iterator[tuple[str, Callable[[], None]]]:
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--node-ip-address=127.0.0.1", f"--port={port}", "--object-store-memory=80000000"),
-        *("--include-dashboard=false", *words),
+        *("--include-dashboard=false", "--dashboard-agent-listen-port=0", *words),
     ]
     processes: list[subprocess.Popen[bytes]] = []
 
