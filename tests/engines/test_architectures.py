@@ -47,7 +47,8 @@ def test_answers_are_those_of_generate(name: str, way: str) -> None:
     [
         ("falcon", {"alibi": True, "num_attention_heads": 6, "hidden_size": 96}, "torch"),  # slopes of no power of two
         ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}, "native"),
-        ("gemma3n_text", {"num_kv_shared_layers": 2}, "native"),  # layers that attend to what another one keeps
+        # Layers that attend to what another one keeps.
+        pytest.param("gemma3n_text", {"num_kv_shared_layers": 2}, "native", marks=pytest.mark.slow),
         ("deepseek_v2", {"v_head_dim": 8}, "torch"),
         ("mimo_v2_flash", {"v_head_dim": 8, "swa_v_head_dim": 8}, "native"),  # values smaller than keys
         ("gpt_oss", {"sliding_window": 44}, "native"),  # which ends within what the prompts have in common
