@@ -10,58 +10,20 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from batch.engines.torch.latents import latents_of
 from batch.engines.torch.native import Columns, Kernels, Rows
 from batch.engines.torch.reach import Reach, reach_of
+from batch.engines.torch.segments import Segment, Shared
 from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 NAME = "ai_router_packed"
 CALL_BYTES = 2**20  # what one more call costs, as bytes of one layer's cache that could be read in its time
-
-
-@dataclass(slots=True)
-class Segment:
-    """Tokens [first, last) of the step: one new token each of neighbouring slots, or several of one slot."""
-
-    first: int
-    last: int
-    slot: int
-    lengths: list[int]  # columns of each slot, the new ones included; one entry where the tokens are of one slot
-    decode: bool
-    width: int  # columns that are read, the longest or more
-    before: list[int]  # columns of each slot's shared prefix
-    # by reach, and query heads a KV head
-    masks: dict[tuple[Reach | None, int], torch.Tensor | None] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Shared:
-    """A prefix, and the tokens of the rows that begin with it."""
-
-    prefix: Prefix
-    tokens: list[int]  # their places in the step
-    positions: list[int]
-    # by reach, and query heads a KV head: the tokens that see any of it, and what hides a part of it from them
-    masks: dict[tuple[Reach | None, int], tuple[torch.Tensor | slice, torch.Tensor | None]] = field(
-        default_factory=dict
-    )
-
-    def seen(self, reach: Reach | None, group: int, like: torch.Tensor) -> tuple[torch.Tensor | slice, Any]:
-        """Places of the tokens that see any of it, none perhaps, and what to add to their scores."""
-        if (reach, group) not in self.masks:
-            places, mask = torch.tensor(self.tokens), None
-            if reach is not None and bool((first := reach.first(torch.tensor(self.positions))).any()):
-                sees = first < self.prefix.length
-                places, first = places[sees], first[sees].repeat_interleave(group)
-                hidden = torch.arange(self.prefix.length) < first.unsqueeze(1)
-                mask = _hide(hidden, like.dtype)[None, None].to(like.device)
-            self.masks[reach, group] = _neighbours(places, like.device), mask
-        return self.masks[reach, group]
 
 
 @dataclass(slots=True)
@@ -104,7 +66,21 @@ class Plan:
     shared: list[Shared]
     native: Native | None = None
 
+    @property
+    def columns(self) -> int:
+        """The most that a row has with its prefix; of segments."""
+        return max((max(segment.before) + segment.width for segment in self.segments), default=0)
 
+
+class Extra(NamedTuple):
+    """What else makes scores, in some families."""
+
+    cap: float | None = None  # what they are held below
+    sinks: torch.Tensor | None = None  # [heads], one more score of each for nothing at all
+    bias: torch.Tensor | None = None  # [heads, columns], added to them
+
+
+PLAIN = Extra()
 _now = threading.local()
 
 
@@ -153,22 +129,54 @@ def packed_attention(
 
     `softcap`: what scores are held below; `s_aux`: [heads], one more score of each head for nothing at all (sinks).
     """
+    if attention_mask is not None or kwargs.get("position_bias") is not None:
+        raise ValueError("the packed attention does not do this")
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    out = packed(module, module.layer_idx, query, key, value, scale, window=sliding_window, cap=softcap, sinks=s_aux)
+    return out, None
+
+
+def packed(
+    module: Any,
+    index: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float,
+    *,
+    window: int | None = None,
+    cap: float | None = None,
+    sinks: torch.Tensor | None = None,
+    bias: Callable[[int], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """The step's attention in a layer whose cache has just heard of its keys and values.
+
+    All: [1, heads, tokens, size]; returns [1, tokens, heads, size]. `bias`: of so many columns, [heads, columns], what
+    is added to the scores.
+    """
     plan: Plan = _now.plan
     layer = plan.cache.reading
-    if layer is None or attention_mask is not None or kwargs.get("position_bias") is not None:
+    if layer is None:
         raise ValueError("the packed attention does not do this")
     plan.cache.reading = None
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    index, q = module.layer_idx, query[0].transpose(0, 1)
+    q, size = query[0].transpose(0, 1), value.shape[-1]
     latents = plan.cache.latents(index, lambda: latents_of(module, layer.fresh[0], query))
     if latents is not None:
         layer.write(torch.cat(layer.fresh, -1), layer.fresh[1][..., :0])
         q = latents.ask(q)
     else:
-        layer.write(*layer.unrepeated(key, value))
-    sinks = None if s_aux is None else s_aux.detach().float().contiguous()
-    out = attend(plan, index, layer, q.contiguous(), scale, reach_of(module, sliding_window), cap=softcap, sinks=sinks)
-    return (out if latents is None else latents.answer(out)).unsqueeze(0), None
+        key, value = layer.unrepeated(key, value)
+        if plan.native is not None and size < key.shape[-1]:  # whose keys and values are of one size
+            value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
+        layer.write(key, value)
+    extra = Extra(
+        cap,
+        None if sinks is None else sinks.detach().float().contiguous(),
+        None if bias is None else plan.cache.bias(plan.columns, bias),
+    )
+    out = attend(plan, index, layer, q.contiguous(), scale, reach_of(module, window), extra)
+    out = latents.answer(out) if latents is not None else out[..., :size]
+    return out.unsqueeze(0)
 
 
 def attend(
@@ -178,17 +186,16 @@ def attend(
     query: torch.Tensor,
     scale: float,
     reach: Reach | None,
-    *,
-    cap: float | None = None,
-    sinks: torch.Tensor | None = None,
+    extra: Extra = PLAIN,
 ) -> torch.Tensor:
-    """Query: [tokens, heads, size], contiguous; sinks: [heads]; returns [tokens, heads, size of a value]."""
+    """Query: [tokens, heads, size], contiguous; returns [tokens, heads, size of a value]."""
     size = query.shape[2]
     keys, values = read(layer.keys, layer.values)
     out = query.new_empty(*query.shape[:2], values.shape[-1])
     if plan.native is not None:
-        _attend_native(plan.native, index, (keys, values), query, out, (scale, reach, cap, sinks))
+        _attend_native(plan.native, index, (keys, values), query, out, scale, reach, extra)
         return out
+    cap, sinks, bias = extra
     q = query.view(query.shape[0], keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
     grouped, group = out.view(*q.shape[:3], -1), q.shape[2]
     q = q.to(keys.dtype)
@@ -197,11 +204,11 @@ def attend(
         place = slice(segment.first, segment.last)
         slots = slice(segment.slot, segment.slot + len(segment.lengths))
         near = keys[slots, :, : segment.width], values[slots, :, : segment.width]
-        mask = _mask(segment, group, reach, q)
+        mask = segment.mask(reach, q, bias)
         how = _attend_few if segment.decode else _together
         grouped[place], weight[place] = how(q[place], *near, mask, scale, cap)
     for shared in plan.shared:
-        rows, mask = shared.seen(reach, group, q)
+        rows, mask = shared.seen(reach, q, bias)
         if not isinstance(rows, slice) and not len(rows):
             continue
         far_out, far_weight = _together(q[rows], *read(*shared.prefix.layers[index]), mask, scale, cap)
@@ -225,23 +232,26 @@ def _attend_native(
     held: tuple[torch.Tensor, torch.Tensor],
     query: torch.Tensor,
     out: torch.Tensor,
-    how: tuple[float, Reach | None, float | None, torch.Tensor | None],
+    scale: float,
+    reach: Reach | None,
+    extra: Extra,
 ) -> None:
-    scale, reach, cap, sinks = how
-    if held[0].shape != held[1].shape or query.dtype != torch.float32:
+    if held[0].shape != held[1].shape or query.dtype != torch.float32 or extra.bias is not None:
         raise ValueError("the native attention does not do this")
     heads, kv_heads, most = query.shape[1], held[0].shape[1], native.kernels.lanes
     columns = Columns(*held, native.table, [read(*prefix.layers[index]) for prefix in native.prefixes])
-    if kv_heads == 1 and heads > most:  # more than the kernel takes together
-        for first in range(0, heads, most):
-            part = slice(first, first + most)
-            q, own = query[:, part].contiguous(), None if sinks is None else sinks[part].contiguous()
-            mixed, where = torch.empty_like(q), native.rows(q.shape[1])
-            native.kernels.attend(q, scale, columns, where, native.first(reach, where), mixed, cap=cap, sinks=own)
-            out[:, part] = mixed
+    if kv_heads > 1 or heads <= most:
+        where = native.rows(heads // kv_heads)
+        first = native.first(reach, where)
+        native.kernels.attend(query, scale, columns, where, first, out, cap=extra.cap, sinks=extra.sinks)
         return
-    where = native.rows(heads // kv_heads)
-    native.kernels.attend(query, scale, columns, where, native.first(reach, where), out, cap=cap, sinks=sinks)
+    for begin in range(0, heads, most):  # more than the kernel takes together
+        part = slice(begin, begin + most)
+        q, own = query[:, part].contiguous(), None if extra.sinks is None else extra.sinks[part].contiguous()
+        mixed, where = torch.empty_like(q), native.rows(q.shape[1])
+        first = native.first(reach, where)
+        native.kernels.attend(q, scale, columns, where, first, mixed, cap=extra.cap, sinks=own)
+        out[:, part] = mixed
 
 
 def _together(
@@ -299,44 +309,15 @@ def _attend_few(
     return out.div_(total), total.log_().add_(largest).squeeze(-1)
 
 
-def _mask(segment: Segment, group: int, reach: Reach | None, like: torch.Tensor) -> torch.Tensor | None:
-    """What to add to the scores; made once a step. [slots, 1, group, columns], or [1, 1, tokens × group, columns]."""
-    if (reach, group) in segment.masks:
-        return segment.masks[reach, group]
-    lengths, before = torch.tensor(segment.lengths), torch.tensor(segment.before)
-    columns = torch.arange(segment.width)
-    if segment.decode:
-        last = (lengths - 1).unsqueeze(1)  # the newest column of each slot
-        before = before.unsqueeze(1)
-    else:
-        new = segment.last - segment.first
-        last = torch.arange(segment.lengths[0] - new, segment.lengths[0]).repeat_interleave(group).unsqueeze(1)
-    hidden = columns > last
-    if reach is not None:
-        hidden |= columns < reach.first(last + before) - before
-    mask = None
-    if bool(hidden.any()):
-        mask = _hide(hidden, torch.float32 if segment.decode else like.dtype)
-        mask = mask[:, None, None].expand(-1, 1, group, -1) if segment.decode else mask[None, None]
-        mask = mask.to(like.device)
-    segment.masks[reach, group] = mask
-    return mask
-
-
-def _hide(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
-
-
-def _neighbours(places: torch.Tensor, device: torch.device) -> torch.Tensor | slice:
-    """Places in line, as a slice where they are neighbours."""
-    together = len(places) > 0 and int(places[-1] - places[0]) == len(places) - 1
-    return slice(int(places[0]), int(places[-1]) + 1) if together else places.to(device)
-
-
 def register() -> None:
     """Make it known to transformers, where a model of its classes can be about: importing them takes seconds."""
     if "transformers.modeling_utils" in sys.modules:
         from transformers import AttentionInterface, AttentionMaskInterface
 
         AttentionInterface.register(NAME, packed_attention)
-        AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
+        AttentionMaskInterface.register(NAME, _no_mask)
+
+
+def _no_mask(*args: Any, config: Any = None, **kwargs: Any) -> torch.Tensor | None:
+    """None, but for MPT, which wants to turn it into another type."""
+    return torch.empty(0) if getattr(config, "model_type", "") == "mpt" else None

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from batch.engines.torch.attention import CALL_BYTES, Plan, Segment, Shared, group_slots
+from batch.engines.torch.attention import CALL_BYTES, Plan, group_slots
 from batch.engines.torch.packed import STEP_TOKENS, PackedRunner, before, decodes, unshared
+from batch.engines.torch.segments import Segment, Shared
 from batch.engines.torch.slots import Prefix, SlotCache
 
 

@@ -106,6 +106,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.writes: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))  # slot, column of each token
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
         self._latents: dict[int, Latents | None] = {}  # by layer
+        self._bias: torch.Tensor | None = None  # [heads, columns]
         super().__init__(layer_class_to_replicate=lambda: SlotLayer(self))
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -126,6 +127,12 @@ class SlotCache(Cache):  # type: ignore[misc]
         if index not in self._latents:
             self._latents[index] = make()
         return self._latents[index]
+
+    def bias(self, columns: int, make: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        """What is added to the scores of at least so many columns, the same in all layers."""
+        if self._bias is None or self._bias.shape[1] < columns:
+            self._bias = make(max(2 * columns, 4 * ROUND))
+        return self._bias
 
     def takes(self, tokens: int) -> int:
         """The columns that so many tokens of a row take."""
