@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from functools import cache
 
 from benchmarks.common import ROOT, Row, Skipped
 
@@ -29,19 +24,10 @@ print("\\n" + ",".join(name for name in {HEAVY!r} if name in sys.modules))
 """
 
 
-@cache
-def _environment() -> dict[str, str]:
-    """With compiled modules kept, as they are of an installed program, whatever this process was told."""
-    folder = tempfile.mkdtemp(prefix="ai-router-bench-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    left = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**left, "PYTHONPYCACHEPREFIX": folder}
-
-
 def seconds(*arguments: str) -> float:
     """Of one process."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True, env=_environment())
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
     return time.perf_counter() - start
 
 

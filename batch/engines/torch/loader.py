@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config, stay_offline
 from batch.engines.local.memory import available
-from batch.engines.torch import gguf_file, verdicts
-from batch.engines.torch.asked import sampled_in_gguf
+from batch.engines.torch import gguf_file, gguf_tokenizer, verdicts
+from batch.engines.torch.asked import GENERATION, HONOURED, asks, generation_of, sampled_in_gguf
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
 from batch.engines.torch.quantised import check_quantised
@@ -178,14 +179,20 @@ def _read_gguf(file: Path, header: GgufHeader, how: _How) -> _Read:
     from batch.engines.torch import linear
     from batch.engines.torch.lean import weights
 
-    tokenizer, ends = gguf_file.load_tokenizer(file, header), gguf_file.end_ids(header)
+    tokenizer, ends = gguf_tokenizer.load_tokenizer(file, header), gguf_file.end_ids(header)
     parameters, precision = header.parameters, how.precision
     int8 = how.device == "cpu" and linear.has_int8()
     if int8 and how.asked == precision == "auto" and 4 * (parameters or 0) > available() * 0.6:
         precision = "int8"
     int8 = int8 and precision == "int8" and not how.merges
-    model: Any = weights.from_gguf(header, gguf_file.numbers, int8=int8) if how.lean else None
-    model = model or gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
+    beside = generation_of(file.parent)
+    asks_more = any(asks(beside, name, nothing) for name, nothing in HONOURED.items())
+    model: Any = weights.from_gguf(header, gguf_file.numbers, int8=int8) if how.lean and not asks_more else None
+    if model is not None:
+        model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})
+    else:
+        model = gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
+        model.generation_config.update(**vars(beside))
     return _Read(model, tokenizer, ends, parameters or 0, precision)
 
 
@@ -230,8 +237,9 @@ def _files(place: Path, header: GgufHeader | None, adapter: Path | None) -> list
     from batch.engines.torch import native
 
     folders = [folder for folder in (place if header is None else None, adapter) if folder is not None]
+    beside = [place.parent / GENERATION] if header is not None and (place.parent / GENERATION).is_file() else []
     own = [path for folder in folders for pattern in (*WEIGHTS, "*.json", "*.jinja") for path in folder.glob(pattern)]
-    return [*own, *(header.files if header is not None else ()), *native.files()]
+    return [*own, *beside, *(header.files if header is not None else ()), *native.files()]
 
 
 def _verdict(files: list[Path], *settings: object) -> str:
