@@ -36,7 +36,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def quick_build(monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     """Without the cases that take the compiler most of its time."""
-    monkeypatch.setattr(recipe, "FLAGS", (*recipe.FLAGS, "-O1", "-DWITHOUT_CASES", *more))
+    monkeypatch.setattr(recipe, "FLAGS", (*recipe.FLAGS, "-O0", "-DWITHOUT_CASES", *more))
     monkeypatch.setattr(recipe, "PARTS", recipe.PARTS[len(recipe.CASES) :])
     monkeypatch.setattr(building, "WAIT_SECONDS", 100)
 
