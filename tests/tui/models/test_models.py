@@ -38,8 +38,8 @@ async def opened(pilot: object, app: RouterApp, count: int) -> ModelsScreen:
 
 
 def details(screen: ModelsScreen) -> str:
-    """The details shown."""
-    return str(screen.query_one("#models-details", Static).render())
+    """The details shown, in one line however they were wrapped."""
+    return " ".join(str(screen.query_one("#models-details", Static).render()).split())
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)])
@@ -128,8 +128,8 @@ async def test_what_scored_jobs_have_shown(workspace: Workspace) -> None:
         await until(pilot, lambda: "shown by scored jobs" in details(screen))
         rate = evidence.rates().of("demo", "math")
         assert rate is not None
-        assert f"math        {rate.mean:.0%} right ({rate.low:.0%}–{rate.high:.0%}), n=40" in details(screen)
-        assert "creative    not enough evidence, n=3" in details(screen)
+        assert f"math {rate.mean:.0%} right ({rate.low:.0%}–{rate.high:.0%}), n=40" in details(screen)
+        assert "creative not enough evidence, n=3" in details(screen)
 
 
 async def test_add_writes_an_entry_and_keeps_comments(workspace: Workspace) -> None:
