@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin
 
+C = TypeVar("C", bound="SlotCache")
 ROUND = 64  # columns are allocated in multiples of this
 
 
@@ -20,10 +21,15 @@ class Prefix:
     users: int = 0  # running rows
 
 
-class PlacedLayer(CacheLayerMixin):  # type: ignore[misc]
+class PlacedLayer:
     """A layer whose tokens are written where the step says: the model is asked neither for masks nor for positions."""
 
     is_sliding = False  # old columns are hidden by the mask
+    keys: Any = None  # a tensor, as the values
+    values: Any = None
+
+    def __init__(self) -> None:
+        self.is_initialized = False  # keys and values are there then
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """What a mask would span; none is made."""
@@ -74,7 +80,7 @@ class SlotLayer(PlacedLayer):
         return key_states, value_states
 
 
-class SlotCache(Cache):  # type: ignore[misc]
+class SlotCache:
     """All layers: a rectangle of slots, and row i has slot i.
 
     `dtype`: of keys and values, None for the model's own; `rows`: how many there will be at most.
@@ -87,7 +93,19 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.slots = self.columns = 0
         self.writes: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))  # slot, column of each token
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
-        super().__init__(layer_class_to_replicate=lambda: SlotLayer(self))
+        self.layers: list[SlotLayer] = []
+
+    def new_layer(self) -> SlotLayer:
+        """A layer without memory."""
+        return SlotLayer(self)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's, as a model calls it."""
+        while len(self.layers) <= layer_idx:
+            self.layers.append(self.new_layer())
+        return self.layers[layer_idx].update(key_states, value_states, *args, **kwargs)
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Memory for a layer."""
@@ -96,8 +114,8 @@ class SlotCache(Cache):  # type: ignore[misc]
     def layer(self, index: int, heads: int, size: int, like: torch.Tensor) -> SlotLayer:
         """A layer, allocated; for who writes to it without `update`."""
         while len(self.layers) <= index:
-            self.layers.append(SlotLayer(self))
-        layer: SlotLayer = self.layers[index]
+            self.layers.append(self.new_layer())
+        layer = self.layers[index]
         if not layer.is_initialized:
             layer.allocate(heads, (size, size), like)
         return layer
@@ -165,3 +183,31 @@ class SlotCache(Cache):  # type: ignore[misc]
                 layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
                 for new, kept in zip((layer.keys, layer.values), old, strict=True):
                     new[:rows, :, :width] = kept[:rows, :, :width]
+
+
+def cache_for(model: Any, kind: type[C]) -> type[C]:
+    """That kind of cache as this model asks for it: transformers' own classes ask for a `Cache`."""
+    from batch.engines.torch.lean.model import LeanModel
+
+    return kind if isinstance(model, LeanModel) else _as_known(kind)
+
+
+@cache
+def _as_known(kind: type[SlotCache]) -> Any:
+    from transformers.cache_utils import Cache, CacheLayerMixin
+
+    class KnownLayer(SlotLayer, CacheLayerMixin):  # type: ignore[misc]
+        """A layer as transformers knows one."""
+
+    class KnownCache(kind, Cache):  # type: ignore[misc, valid-type]
+        """All layers, as transformers knows them."""
+
+        def __init__(self, *args: Any) -> None:
+            Cache.__init__(self, layer_class_to_replicate=self.new_layer)
+            kind.__init__(self, *args)
+
+        def new_layer(self) -> SlotLayer:
+            """A layer without memory."""
+            return KnownLayer(self)
+
+    return KnownCache
