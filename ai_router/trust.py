@@ -8,11 +8,9 @@ the same name, is not what was trusted.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -176,11 +174,15 @@ def withheld_text(file: Path, claims: Sequence[Claim], folder: bool = True) -> s
 
 def how(file: Path, *, folder: bool = True) -> str:
     """The command that trusts a file, or the folder whose configuration it is."""
+    import shlex
+
     return shlex.join(["ai-router", "trust", str(file.parent if folder else file)])
 
 
 def digest(file: Path, claims: Sequence[Claim]) -> str:
     """What is trusted, as a hash: what is named, and the content of what of it lies in the file's folder."""
+    import hashlib
+
     sha = hashlib.sha256()
     for claim in sorted(claims, key=str):
         sha.update(json.dumps([claim.key, claim.value]).encode())
@@ -226,6 +228,8 @@ def _scripts(folder: Path, claim: Claim) -> list[Path]:
         return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]
     if claim.does != _COMMAND:
         return []
+    import shlex
+
     try:
         words = shlex.split(claim.value)
     except ValueError:
@@ -240,6 +244,8 @@ def _scripts(folder: Path, claim: Claim) -> list[Path]:
 
 
 def _content(file: Path) -> str:
+    import hashlib
+
     try:
         with file.open("rb") as stream:
             return hashlib.sha256(stream.read(_LONGEST_SCRIPT)).hexdigest()

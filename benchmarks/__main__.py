@@ -13,7 +13,7 @@ from benchmarks.common import Row, Skipped
 
 MODULES = (
     *("throughput", "memory", "resume", "listing", "attached", "startup", "first_frame", "screens"),
-    *("evaluation", "tokenizer", "tables", "providers"),
+    *("evaluation", "tokenizer", "tables", "providers", "products"),
 )
 
 

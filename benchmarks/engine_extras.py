@@ -77,7 +77,8 @@ def whole_run(folder: Path, system: str, chats: list[Chat], precision: str = "fp
         start = _command(Path(scratch) / "one", folder, system, chats[:1], 1)
         seconds = _command(Path(scratch) / "all", folder, system, chats, WHOLE_TOKENS) - start
     print(
-        f"\nWhole `ai-router run`, {precision}, {len(chats)} chats, {WHOLE_TOKENS} tokens each, start and load subtracted:"
+        f"\nWhole `ai-router run`, {precision}, {len(chats)} chats, {WHOLE_TOKENS} tokens each, "
+        "start and load subtracted:"
     )
     print(f"  {bare['seconds'] / seconds:.0%} of the bare engine ({seconds:.1f} s to {bare['seconds']:.1f} s)")
 

@@ -143,11 +143,11 @@ def llama(file: Path, tokens: int) -> list[list[int]]:
     """llama.cpp's greedy answers from that file, as tokens."""
     from batch.engines.desk import MemoryDesk
     from batch.engines.local.host import HostedEngine
-    from batch.engines.torch import gguf_file
+    from batch.engines.torch import gguf_file, gguf_tokenizer
     from batch.items import BatchItem, Request
     from batch.options import SamplingOptions
 
-    tokenizer = gguf_file.load_tokenizer(file, gguf_file.open_header(file))
+    tokenizer = gguf_tokenizer.load_tokenizer(file, gguf_file.open_header(file))
     engine = HostedEngine("gguf", {"path": file}, SamplingOptions(temperature=0, max_tokens=tokens))
 
     async def answers() -> dict[Any, str]:

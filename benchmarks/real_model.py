@@ -28,11 +28,11 @@ SYSTEM = "You answer questions about computers, nature and daily life. "
 
 def works_of(file: str, rows: list[int]) -> dict[str, Any]:
     """Each work: texts, the system prompt, and the same as tokens for the peers."""
-    from batch.engines.torch import gguf_file
+    from batch.engines.torch import gguf_file, gguf_tokenizer
     from batch.engines.torch.prompt import encode_chat
 
     place = Path(file)
-    tokenizer = gguf_file.load_tokenizer(place, gguf_file.open_header(place))
+    tokenizer = gguf_tokenizer.load_tokenizer(place, gguf_file.open_header(place))
     system = SYSTEM + held_out()[:600]
     words = held_out()[2000:]
     asked = prompts()

@@ -7,16 +7,20 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from batch import BatchProcessor, Run
+from batch.engines.desk import Desk
+from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import RunOptions
-from benchmarks.common import InstantEngine, Row, Skipped, in_process, make_job
+from benchmarks.common import ANSWER, InstantEngine, Row, Skipped, in_process, make_job
 
 KEY_TARGET = 50.0  # ms, at the 95th percentile
 ROWS_TARGET = 1.0  # seconds
+SORTED_BY = ("class", "model", "tokens")  # the first columns of the list after the number
+FIRST_HIT, HIT_TARGET = "first hit of a search", 0.3  # seconds
 PATIENCE = 30.0  # seconds
 State = Callable[[Any], object]
 
@@ -50,6 +54,19 @@ TOUR: tuple[tuple[str, State], ...] = (
     ("n", _place), ("n", _place), ("p", _place), ("escape", _screen), ("ctrl+w", _screen), ("escape", _screen),
     ("ctrl+b", _screen), ("escape", _screen), ("escape", _screen), ("escape", _screen),
 )  # fmt: skip
+
+
+class VariedEngine(InstantEngine):
+    """Its answers have durations and tokens of their own, so that there is something to sort."""
+
+    async def answer(
+        self, items: AsyncIterator[BatchItem[Request]], desk: Desk
+    ) -> AsyncIterator[BatchResponse[Answer]]:
+        """One answer for all."""
+        answer = Answer(ANSWER)
+        async for item in items:
+            number = int(item.id) * 7919 % 10_007
+            yield BatchResponse(item.id, answer, number * 1_000_000, tokens_input=20, tokens_output=number % 997)
 
 
 class Frames:
@@ -126,15 +143,17 @@ def keys(rounds: int) -> list[tuple[str, float]]:
 def rows(count: int) -> dict[str, float]:
     """Seconds to open the results of a job of so many items, to go to the last, to sort, and to find a word."""
     from textual import events
+    from textual.widgets import Input
 
     from ai_router.settings import Settings, Workspace
     from ai_router.tui.app import RouterApp
     from ai_router.tui.results.screen import ResultsScreen
+    from batch.checkpoint.texts import open_index
 
     async def main(folder: str) -> dict[str, float]:
         workspace = Workspace(Path(folder), Settings(theme="dark", bell=False))
         job = make_job(BatchProcessor(workspace.checkpoints), count)
-        await asyncio.to_thread(Run(job, InstantEngine(), RunOptions(workers=64)).execute)
+        await asyncio.to_thread(Run(job, VariedEngine(), RunOptions(workers=64)).execute)
         assert job.checkpoint_file is not None
         times: dict[str, float] = {}
         app = RouterApp(workspace)
@@ -159,15 +178,26 @@ def rows(count: int) -> dict[str, float]:
                 return there and screen.table.count == count and screen.table.row(index)  # type: ignore[attr-defined]
 
             def press(key: str) -> None:
-                app.post_message(events.Key(key, key))
+                app.post_message(events.Key(key, {"enter": "\r"}.get(key, key)))
 
             app.open_results(job.checkpoint_file)
             await until("open", lambda: row(0))
             press("G")
             await until("last row", lambda: app.screen.table.cursor == count - 1 and row(count - 1))  # type: ignore[attr-defined]
             await pilot.press("g")
-            press("s")
-            await until("sort", lambda: app.screen.table.sorted_by is not None and row(0))  # type: ignore[attr-defined]
+            for by in SORTED_BY:
+                press("s")
+                await until(f"sort by {by}", lambda by=by: app.screen.order.by == by and row(0))  # type: ignore[attr-defined,misc]
+            start = time.perf_counter()
+            while await asyncio.to_thread(open_index, job.checkpoint_file) is None:
+                if time.perf_counter() - start > PATIENCE * 4:
+                    return times  # no numpy here
+                await asyncio.sleep(0.2)
+            app.screen.action_search()  # type: ignore[attr-defined]
+            app.screen.query_one("#results-search", Input).value = f"item {count - 9}"
+            await pilot.pause(0.5)
+            press("enter")
+            await until(FIRST_HIT, lambda: app.screen.table.count == 1 and app.screen.table.row(0))  # type: ignore[attr-defined]
         return times
 
     with tempfile.TemporaryDirectory(prefix="ai-router-bench-", ignore_cleanup_errors=True) as folder:
@@ -202,7 +232,8 @@ def measure(quick: bool) -> list[Row]:
         Row("  median of all keys", "", f"{statistics.median(times):.0f} ms", None),
         Row("  slowest keys, median ms", "", slow, None),
         *(
-            Row(f"{count:,} rows: {name}", f"< {ROWS_TARGET:g} s", f"{value:.2f} s", value < ROWS_TARGET)
+            Row(f"{count:,} rows: {name}", f"< {target:g} s", f"{value:.2f} s", value < target)
             for name, value in seconds.items()
+            for target in [HIT_TARGET if name == FIRST_HIT else ROWS_TARGET]
         ),
     ]

@@ -26,7 +26,7 @@ def round_trip(count: int) -> list[float]:
 
     with workspace() as processor:
         folder = Path(processor.checkpoint_dir)
-        _write(folder / "table.parquet", count)
+        write(folder / "table.parquet", count)
         source = TableSource(folder / "table.parquet", template=TEMPLATE)
         times = [time.monotonic()]
         assert validate(source).total == count
@@ -41,7 +41,7 @@ def round_trip(count: int) -> list[float]:
     return [peak, *(after - before for before, after in pairwise(times))]
 
 
-def _write(path: Path, count: int) -> None:
+def write(path: Path, count: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

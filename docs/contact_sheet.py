@@ -12,7 +12,10 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+from textual.pilot import WaitForScreenTimeout
 
 from ai_router.memory import Memory, Turn
 from ai_router.settings import Settings, Workspace
@@ -24,8 +27,20 @@ from batch.processor import BatchProcessor
 
 SIZES = ((40, 12), (80, 24), (110, 30), (140, 40))
 THEMES = ("dark", "light", "no-colour")
-FROM_HERE = {"docs": "f1", "keys-beside": "K", "panes": "ctrl+w", "jump": "ctrl+o"}  # over the results, by a key
-OF_JOB = ("run", "results", "failures", "export", "picture")
+# Over the results, by keys.
+FROM_HERE = {
+    "docs": ("f1",),
+    "keys-beside": ("K",),
+    "panes": ("ctrl+w",),
+    "jump": ("ctrl+o",),
+    "reading": ("enter",),
+    "help": ("question_mark",),
+    "palette": ("colon",),
+    "filter": ("slash", *"failed"),
+    "again": ("a",),
+}
+OF_JOB = ("run", "results", "failures", "export", "picture", "compared")
+TRIES = 5  # a machine that stands still for a while is no reason to begin again
 TEXTS = (
     "What is a deque?",
     "日本語の文を直してください。私は学校を行きます。",
@@ -37,8 +52,8 @@ TEXTS = (
 ANSWER = "# An answer\n\nWith **Markdown**, and code:\n\n```python\nfrom collections import deque\n```\n"
 
 
-def fill(workspace: Workspace) -> Path:
-    """Three jobs in different states, and a chat; returns the one that is looked at."""
+def fill(workspace: Workspace) -> list[Path]:
+    """Three jobs in different states, and a chat; the first job is the one that is looked at."""
     processor = BatchProcessor(workspace.checkpoints)
     made: list[Path] = []
     for number, (model, share) in enumerate((("demo", 1.0), ("qwen3-4b", 0.6), ("groq/llama-3.3-70b", 0.9))):
@@ -59,44 +74,57 @@ def fill(workspace: Workspace) -> Path:
     write_about(made[0], About("First try", ("nightly",), "with the old template"))
     memory = Memory(workspace.checkpoints)
     memory.add_turn(memory.begin_chat(TEXTS[0], "demo", {}), Turn(TEXTS[0], ANSWER, "demo"), {})
-    return made[0]
+    return made
 
 
 async def pictures(folder: Path, wanted: list[str]) -> list[tuple[str, Path]]:
-    """All of them: a name and a file each."""
+    """All of them: a name and a file each. What is there already is not taken again."""
     found: list[tuple[str, Path]] = []
     places = [name for name, place in PLACES.items() if place.screen and (not place.of_job or name in OF_JOB)]
     with tempfile.TemporaryDirectory() as root:
         workspace = Workspace(Path(root), Settings(bell=False))
-        job = fill(workspace)
+        jobs = fill(workspace)
         for theme in THEMES:
             for width, height in SIZES:
-                plain = theme == "no-colour"
-                os.environ.pop("NO_COLOR", None)
-                if plain:
-                    os.environ["NO_COLOR"] = "1"
-                app = RouterApp(Workspace(workspace.root, Settings(theme="dark" if plain else theme, bell=False)))
-                async with app.run_test(size=(width, height)) as pilot:
-                    await pilot.pause(0.5)
-                    for place in ("home", *places, *FROM_HERE):
-                        if wanted and place not in wanted:
-                            continue
-                        name = "results" if place in FROM_HERE else place
-                        app.go(name, *([job] if PLACES[name].of_job else []))
-                        await pilot.pause(0.8)
-                        if place in FROM_HERE:
-                            await pilot.press(FROM_HERE[place])
-                            await pilot.pause(0.4)
-                        name = f"{place}-{width}x{height}-{theme}"
-                        path = folder / f"{name}.svg"
-                        svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(title=name), flags=re.DOTALL)
-                        path.write_text(svg, encoding="utf-8")
-                        found.append((name, path))
-                        if place == "keys-beside":
-                            await pilot.press("K")
-                        app.action_home()
-                        await pilot.pause()
+                names = {
+                    place: folder / f"{place}-{width}x{height}-{theme}.svg"
+                    for place in ("home", *places, *FROM_HERE)
+                    if not wanted or place in wanted
+                }
+                for _ in range(TRIES):
+                    missing = {place: path for place, path in names.items() if not path.exists()}
+                    with suppress(WaitForScreenTimeout):
+                        await take(workspace, jobs, (width, height), theme, missing)
+                        break
+                found += [(path.stem, path) for path in names.values()]
     return found
+
+
+async def take(
+    workspace: Workspace, jobs: list[Path], size: tuple[int, int], theme: str, wanted: dict[str, Path]
+) -> None:
+    """Some places at one size in one theme."""
+    plain = theme == "no-colour"
+    os.environ.pop("NO_COLOR", None)
+    if plain:
+        os.environ["NO_COLOR"] = "1"
+    app = RouterApp(Workspace(workspace.root, Settings(theme="dark" if plain else theme, bell=False)))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause(0.5)
+        for place, path in wanted.items():
+            name = "results" if place in FROM_HERE else place
+            of = jobs if name == "compared" else jobs[:1] if PLACES[name].of_job else []
+            app.go(name, *of)
+            await pilot.pause(0.8)
+            if place in FROM_HERE:
+                await pilot.press(*FROM_HERE[place])
+                await pilot.pause(0.6)
+            svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(title=path.stem), flags=re.DOTALL)
+            path.write_text(svg, encoding="utf-8")
+            if place == "keys-beside":
+                await pilot.press("K")
+            app.action_home()
+            await pilot.pause()
 
 
 def sheet(found: list[tuple[str, Path]]) -> str:

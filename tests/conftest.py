@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,12 @@ os.environ["AI_ROUTER_DISCOVERY"] = "0"  # no port of the machine that runs the 
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker; two threads of each on two cores wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is compiled is kept, for the programs that tests start as for the next run: this alone is a third of a start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+gc.set_threshold(10_000, 20, 20)  # programs on screens make many objects; looking at them all took a tenth of the time
 
 settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("house")
@@ -27,6 +35,13 @@ LONGEST = (
     *("test_gguf_torch", "test_torch_faults", "test_app", "test_ask", "test_cli_semantic_ids", "test_batch_flow"),
     *("test_crashes", "test_providers", "test_evaluation", "test_mlx", "test_torch_core", "test_torch_single"),
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Three on two cores: a third works while others wait for a process. Each takes up to 2 GB."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores, min(cores + 1, 3))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,6 +6,7 @@ Only the chosen verb's module is imported: `--help` and `--version` import nothi
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
@@ -168,13 +169,17 @@ def _screens(folder: str | None, *, mouse: bool) -> int:
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         narrate("Error: there is no terminal here to open the screens in; run prompts with: ai-router run FILE")
         return Exit.USAGE
-    from ai_router.settings import load_workspace
+    gc.disable()  # until the first frame: what is imported stays, and looking through it again and again takes a tenth
+    try:
+        from ai_router.settings import load_workspace
 
-    workspace = load_workspace(folder)
-    os.environ.setdefault("AI_ROUTER_NICE", "10")  # keys are answered while a model has all cores
-    tour = importlib.import_module("ai_router.tui.tour").tour_is_due()
-    app = importlib.import_module("ai_router.tui.app").RouterApp(workspace, tour=tour)
-    app.run(mouse=mouse)
+        workspace = load_workspace(folder)
+        os.environ.setdefault("AI_ROUTER_NICE", "10")  # keys are answered while a model has all cores
+        tour = importlib.import_module("ai_router.tui.tour").tour_is_due()
+        app = importlib.import_module("ai_router.tui.app").RouterApp(workspace, tour=tour)
+        app.run(mouse=mouse)
+    finally:
+        gc.enable()
     return int(app.return_code or 0)
 
 

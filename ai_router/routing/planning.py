@@ -13,7 +13,7 @@ from ai_router.routing.price import Costs
 from ai_router.routing.router import Chain, Choice, Router, RoutingError
 from ai_router.routing.rules import about_tokens, known
 from batch.items import Request
-from batch.options import AS_MODEL, SamplingOptions
+from batch.options import AS_MODEL, SamplingOptions, nearest
 
 CostOf = Callable[[str, int, float], float | None]
 
@@ -51,9 +51,11 @@ def plan_file(
     items = Items()
     page: list[tuple[Request, Choice]] = []
     models = list(router.allowed)
+    columns: set[str] = set()
     number = 0
     for number, given in enumerate(requests, 1):
         request = Request(given) if isinstance(given, str) else given
+        columns.update(request.columns or ())
         guess = category_in(vector(request.text)) if router.predictors else category_of(request.text)
         plan.categories[guess.category] += 1
         category = (guess.category, guess.probability)
@@ -72,9 +74,20 @@ def plan_file(
     if not number:
         raise RoutingError("There is nothing to route: the file has no prompts")
     decide(router, plan, items, wish, curve=curve)
-    plan.notes += router.left_out
+    plan.notes += router.left_out + _missing_columns(router, columns)
     plan.chains = {lane: chain for lane, chain in router.chains.items() if lane in plan.lanes}
     return plan
+
+
+def _missing_columns(router: Router, there: set[str]) -> list[str]:
+    """A sentence for each column that a route asks for and no item has: such a route never matches."""
+    found = []
+    for route in router.routes:
+        for name in route.match.columns.keys() - there:
+            near = nearest(name, there)
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(there)) or 'none'}"
+            found.append(f"The route in line {route.line} asks for a column {name} that no item has ({hint})")
+    return found
 
 
 def _named(router: Router, request: Request, category: tuple[str, float]) -> Choice | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -42,7 +43,7 @@ class RouterApp(GuidedApp):
     """ai-router in a terminal. `run` returns 0, or 130 when it was ended with jobs stopped half way."""
 
     TITLE = "ai-router"
-    CSS_PATH = "app.tcss"
+    CSS_PATH: ClassVar = ["app.tcss", "menu.tcss"]  # that of the first screen too: else all is read again for it
     COMMANDS = {ActionProvider, ThingProvider}  # noqa: RUF012 - no ClassVar in the base class
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("app.help", "app.docs", "app.palette", "app.jump", "app.keys", "app.mouse", "app.runs", "app.quit"),
@@ -75,6 +76,13 @@ class RouterApp(GuidedApp):
         if workspace.settings.keymap:
             self.set_keymap(workspace.settings.keymap)
 
+    def refresh_css(self, animate: bool = True) -> None:
+        """Bring styles to a changed theme; before the first screen there are none, and only its colours are kept."""
+        if self.screen_stack:
+            super().refresh_css(animate)
+        else:
+            self.stylesheet.set_variables(self.get_css_variables())
+
     # -- life -----------------------------------------------------------------------------------------------------
 
     def run(self, *args: Any, **kwargs: Any) -> int | None:
@@ -90,6 +98,7 @@ class RouterApp(GuidedApp):
 
         self.keys_shown = bool(Memory(self.workspace.checkpoints).recall(KEYS_KEY))
         self.push_screen(MenuScreen())
+        self.call_after_refresh(gc.enable)
         if self.open_job is not None:
             self.open_run(self.open_job)
         if self._tour:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ from ai_router.tui.widgets.text import plural
 
 TAGLINE = "prompts in, answers out, nothing lost"
 REFRESH_SECONDS = 0.5
+AFTER_FRAME = 0.1  # seconds: what is read then is imported then, and would hold up the first frame
 READ_AGAIN = 6  # refreshes
 EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
 ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
@@ -83,7 +85,7 @@ class MenuScreen(JobActions[None]):
         """Begin to look, after the first frame."""
         self.context_text = home(self.services.workspace.root)
         self.query_one(MenuList).focus()
-        self.call_after_refresh(self._begin)
+        self.set_timer(AFTER_FRAME, self._begin)
 
     def _begin(self) -> None:
         self._read()
@@ -159,7 +161,8 @@ class MenuScreen(JobActions[None]):
 
         if self.query_one("#menu-about").border_title != title:
             self._facts(title, about_choice(place, ("", ())))  # at once; the rest when it is read
-        self.in_thread(lambda: read_facts(place, services, view), show, group="about", failed=lambda _: None)
+        read = partial(read_facts, place, services, view)
+        self.call_after_refresh(self.in_thread, read, show, group="about", failed=lambda _: None)
 
     def _facts(self, title: str, text: Content) -> None:
         self.query_one("#menu-about").border_title = Content(title).markup

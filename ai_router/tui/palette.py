@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from ai_router.tui.actions import ACTIONS, Action
+from ai_router.tui.actions import ACTIONS
+from ai_router.tui.actions.action import Action
 from ai_router.tui.places import anywhere
 
 SKIPPED = ("Tables", "Menu", "Batch")  # what moves a cursor, and menus, whose places are found as such

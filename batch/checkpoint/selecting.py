@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,12 @@ NUMBERS = {
     "tries": "r.attempts",
     "cost": "r.cost / 1e9",
 }
+OF_RESULTS = {
+    **{name: sql for name, sql in NUMBERS.items() if sql.startswith("r.")},
+    **{"cost": "r.cost", "class": "r.error_class", "model": "m.name"},
+}
 TEXTS = {"model": "m.name", "class": "r.error_class", "for": "g.name", "error": "a.error"}
+PIECE = 1 << 16  # characters of a long list of ids that are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +55,40 @@ def select_ids(
     descending: bool = False,
 ) -> array[int]:
     """The ids of a part that meet all conditions, by a field; what has no value comes last. 8 MB a million."""
-    if by == "id" and not conditions and part == "failed":  # through the index
-        rows = store.rows(f"SELECT id FROM results WHERE success = 0 ORDER BY id {'DESC' if descending else ''}")
-        return array("q", (row[0] for row in rows))
+    direction = "DESC" if descending else "ASC"
+    if not conditions and by == "id" and part == "failed":  # through the index
+        return _ids(store, f"SELECT id FROM results WHERE success = 0 ORDER BY id {direction}")
+    if not conditions and by in OF_RESULTS and part != "pending":
+        return _by_result(store, part, OF_RESULTS[by], direction)
     asked = [condition.sql() for condition in conditions]
     where = " AND ".join([WHERE[part], *(sql for sql, _ in asked)])
     order = {**NUMBERS, **TEXTS}[by]
-    direction = "DESC" if descending else "ASC"
     ordering = f"i.id {direction}" if by == "id" else f"{order} IS NULL, {order} {direction}, i.id"
-    rows = store.rows(f"SELECT i.id {FROM} WHERE {where} ORDER BY {ordering}", [value for _, value in asked])
-    return array("q", (row[0] for row in rows))
+    return _ids(store, f"SELECT i.id {FROM} WHERE {where} ORDER BY {ordering}", [value for _, value in asked])
+
+
+def _by_result(store: CheckpointStore, part: Part, field: str, direction: str) -> array[int]:
+    """Those with a value, from the results alone, which are a tenth of a file; then the others."""
+    source = f"FROM results r {'LEFT JOIN models m ON m.id = r.model' if field.startswith('m.') else ''}"
+    where, order = f"WHERE {WHERE[part]} AND {field}", f"ORDER BY {field} {direction}, r.id"
+    found = _ids(store, f"SELECT r.id {source} {where} IS NOT NULL {order}")
+    if part != "all":
+        found += _ids(store, f"SELECT r.id {source} {where} IS NULL ORDER BY r.id")
+    elif len(found) < store.job().total_prompts:
+        found += _ids(store, f"SELECT i.id {FROM} {where} IS NULL ORDER BY i.id")
+    return found
+
+
+def _ids(store: CheckpointStore, query: str, values: Sequence[str | float] = ()) -> array[int]:
+    """The one column of a query that has an order, as one text made by SQLite: other threads go on meanwhile.
+
+    Its `group_concat` keeps the order of a subquery (SQLite does not leave that out for it, and a test holds this).
+    """
+    ((text,),) = store.rows(f"SELECT group_concat(id) FROM ({query})", values)
+    found, start = array("q"), 0
+    while text and start < len(text):
+        stop = text.find(",", start + PIECE)
+        stop = len(text) if stop < 0 else stop
+        found.extend(map(int, text[start:stop].split(",")))
+        start = stop + 1
+    return found

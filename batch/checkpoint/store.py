@@ -264,6 +264,12 @@ class CheckpointStore:
             raise CheckpointError(f"Damaged checkpoint {self.path}: items are missing")
         return [(row[0], self._request(*row)) for row in rows]
 
+    def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """The texts alone of some items, up to a few hundred, by ascending ids, each of them once."""
+        if ids and (texts := self._text_pages.read_some(ids)) is not None:
+            return dict(zip(ids, texts, strict=True))
+        return {index: request.text for index, request in self.requests(ids)}
+
     def done_map(self, total: int, *, retry_failed: bool = False) -> bytearray:
         """One byte an item: 0, `DONE` where nothing is left to do, or `WITH_PROVIDER`. A megabyte a million items."""
         done = bytearray(total)

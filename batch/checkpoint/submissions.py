@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from batch.checkpoint import bulk
 from batch.checkpoint.store import CheckpointStore
 from batch.engines.desk import Submission, SubmissionState
 from batch.errors import CheckpointError
@@ -40,8 +41,10 @@ def submission_ids(store: CheckpointStore, key: str) -> list[int]:
     found = store.rows("SELECT id FROM submissions WHERE key = ?", (key,))
     if not found:
         raise KeyError(key)
-    rows = store.rows("SELECT item FROM submission_items WHERE submission = ? ORDER BY position", found[0])
-    return [item for (item,) in rows]
+    # As one value: beside a thread that writes, each row would be a wait for the interpreter's lock.
+    items = "SELECT item FROM submission_items WHERE submission = ? ORDER BY position"
+    text = store.rows(f"SELECT group_concat(item) FROM ({items})", found[0])[0][0]
+    return list(map(int, text.split(","))) if text else []
 
 
 def with_provider(store: CheckpointStore) -> set[int]:
@@ -65,17 +68,23 @@ def insert(key: str, ids: Sequence[int], lane: str = "", details: Mapping[str, A
             ).lastrowid
         except sqlite3.IntegrityError:
             raise ValueError(f"submission {key!r} was made before") from None
+        bulk.insert(
+            connection,
+            "INSERT INTO submission_items (position, item, submission)",
+            list(enumerate(ids)),
+            shared=(number,),
+        )
         try:
-            connection.executemany("INSERT INTO held (item, submission) VALUES (?, ?)", ((i, number) for i in ids))
+            connection.execute(
+                "INSERT INTO held (item, submission) SELECT item, submission FROM submission_items"
+                " WHERE submission = ? ORDER BY item",
+                (number,),
+            )
         except sqlite3.IntegrityError:
             raise ValueError(f"{_taken(connection, ids, number)} already with a provider, or named twice") from None
         count = "SELECT count(*) FROM held h JOIN items i ON i.id = h.item WHERE h.submission = ?"
         if connection.execute(count, (number,)).fetchone()[0] != len(ids):
             raise ValueError(f"submission {key!r} names items that the job does not have")
-        connection.executemany(
-            "INSERT INTO submission_items (submission, position, item) VALUES (?, ?, ?)",
-            ((number, position, item) for position, item in enumerate(ids)),
-        )
 
     return change
 

@@ -66,9 +66,9 @@ def _pair(name: str, value: str) -> str | None:
 
 
 def _ordinary(response: BatchResponse[Answer]) -> bool:
-    """Whether it is what nearly all are: counts that are counts, a text that is one, nothing that is seldom there."""
+    """Whether it is what nearly all are: counts that are counts, a text that is one, at most a word beside it."""
     data = response.data
-    spent = response.duration_ns
+    spent, cost, model = response.duration_ns, response.cost, response.model
     try:  # all at once: a look at each would be a good part of what a run does for an item
         bits = response.tokens_input | response.tokens_output | response.tokens_cached
         bits |= response.tokens_reasoning | response.units
@@ -79,12 +79,17 @@ def _ordinary(response: BatchResponse[Answer]) -> bool:
         and 0 <= bits < LARGEST_COUNT
         and type(spent) is int
         and 0 <= spent <= LARGEST_NS
-        and response.cost is None
-        and response.model is None
+        and (cost is None or (type(cost) is int and 0 <= cost <= LARGEST_COST))
+        and (model is None or type(model) is str)
         and data is not None
         and type(data.text) is str
-        and not data.extra
+        and (not (extra := data.extra) or (type(extra) is dict and len(extra) == 1 and _is_plain_pair(*extra.items())))
     )
+
+
+def _is_plain_pair(pair: tuple[object, object]) -> bool:
+    """Whether it is two texts, which can be written down whatever they are."""
+    return type(pair[0]) is str and type(pair[1]) is str
 
 
 def _unfit_counts(response: BatchResponse[Answer]) -> Failure | None:
@@ -141,12 +146,12 @@ class ResultRow(NamedTuple):
         if not checked and (bad := unfit(response)) is not None:
             response, error = BatchResponse(response.id, None), error or bad
         answer = response.data
-        if error is None and answer is not None and not answer.extra:
-            return answered_row(response, prompt, answer.text, attempt, replaces)
+        if error is None and answer is not None:
+            return answered_row(response, prompt, answer, attempt, replaces)
         values = (
             int(response.id),
             prompt,
-            answer.text if answer is not None and error is None else "",
+            "",
             error is None,
             response.tokens_input,
             response.tokens_output,
@@ -191,16 +196,16 @@ class ResultRow(NamedTuple):
 
 
 def answered_row(
-    response: BatchResponse[Answer], prompt: str | None, text: str, attempt: int, replaces: bool
+    response: BatchResponse[Answer], prompt: str | None, answer: Answer, attempt: int, replaces: bool
 ) -> ResultRow:
-    """The row of a response that `unfit` found nothing about and that has no more than a text, as nearly all are."""
+    """The row of a response that `unfit` found nothing about and that is no failure, as nearly all are."""
     # As a tuple: to call the class is twice the work, and there is one for every item.
     made: ResultRow = _row(
         ResultRow,
         (
             response.id,
             prompt,
-            text,
+            answer.text,
             True,
             response.tokens_input,
             response.tokens_output,
@@ -208,7 +213,7 @@ def answered_row(
             attempt,
             None,
             None,
-            None,
+            _extra_text(answer.extra) if answer.extra else None,
             1 if replaces else 0,
             response.model,
             response.cost,

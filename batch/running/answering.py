@@ -75,8 +75,8 @@ class Answering:
         error, answer = response.error, response.data
         if error is None and (answer is None or not (text := answer.text) or text.isspace()):
             error = Failure(ErrorClass.PERMANENT, "the answer is empty")
-        elif error is None and answer is not None and not answer.extra and not self.old_failures:  # as nearly all are
-            self._writer.put(answered_row(response, given[0], text, given[2], False))
+        elif error is None and answer is not None and not self.old_failures:  # as nearly all are
+            self._writer.put(answered_row(response, given[0], answer, given[2], False))
             return
         if error is not None:
             if error.error_class is ErrorClass.FATAL and response.retry_in is None:

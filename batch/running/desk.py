@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from batch.checkpoint import CheckpointStore, ResultWriter, submissions
 from batch.engines.desk import Submission
 from batch.items import ItemId, Request
 from batch.running.answering import Answering
-from batch.running.feed import GIVEN, WITH_PROVIDER, Feed
+from batch.running.feed import WITH_PROVIDER, Feed
 
 
 class StoreDesk:
@@ -47,11 +47,11 @@ class StoreDesk:
     ) -> None:
         """Write down that these items are about to be handed over; on the disk when it returns."""
         self._asked = True
-        items = [index for index in ids if isinstance(index, int) and self._feed.place(index) == GIVEN]
-        if len(items) != len(ids) or len(set(items)) != len(items):
+        if not self._feed.are_given(ids):
             with_provider = [index for index in ids if self._feed.place(index) == WITH_PROVIDER]
             what = f"item {with_provider[0]} is with a provider already" if with_provider else "items it does not have"
             raise ValueError(f"submission {key!r}: {what}")
+        items = cast("list[int]", list(ids))
         await self._whole(self._insert(key, items, lane, dict(details or {})))
 
     async def _insert(self, key: str, items: list[int], lane: str, details: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class StoreDesk:
         await self._whole(self._settle(key, dict(details or {})))
 
     async def _settle(self, key: str, details: dict[str, Any]) -> None:
-        ids = self._ids(key)
+        ids = self._ids(key) if self._feed.with_provider else ()  # of most all that they had were answers
         await self._write(submissions.settle(key, details))
         for index in ids:
             if self._feed.place(index) == WITH_PROVIDER:

@@ -33,6 +33,7 @@ class Given(NamedTuple):
     reserved: Taking | None = None  # tokens, by the rate limit
 
 
+_FIRST_TRY = Given(None, 0.0, 1)  # of an item of which no more is kept than that it was given
 _given = partial(tuple.__new__, Given)  # of a tuple of all four; the class would be a call of Python's for each item
 
 
@@ -136,7 +137,7 @@ class Feed:
         """The texts of items, as the store has them."""
         wanted = sorted(set(ids))
         pages = (wanted[at : at + PAGE] for at in range(0, len(wanted), PAGE))
-        return {index: request.text for page in pages for index, request in self._store.requests(page)}
+        return {index: text for page in pages for index, text in self._store.texts(page).items()}
 
     # -- what comes back ----------------------------------------------------------------------------------------
 
@@ -162,7 +163,11 @@ class Feed:
             return held
         known = type(item_id) is int and 0 <= item_id < len(self._places)
         place = self._places[item_id] if known else self.place(item_id)  # type: ignore[index]
-        if place != GIVEN and place != WITH_PROVIDER:
+        if place == WITH_PROVIDER:
+            self.with_provider -= 1
+        elif place == GIVEN:
+            self.in_hand -= 1
+        else:
             if place in (DONE, RETRYING):
                 self.duplicates += 1
             else:
@@ -170,12 +175,9 @@ class Feed:
             return None
         index = int(item_id)
         self._places[index] = DONE
-        if place == WITH_PROVIDER:
-            self.with_provider -= 1
-        else:
-            self.in_hand -= 1
-        self.wake()
-        return _given((None, monotonic(), self._attempts.pop(index, 1) if self._attempts else 1, None))
+        if self._waits:
+            self._changed.set()
+        return _given((None, monotonic(), self._attempts.pop(index, 1), None)) if self._attempts else _FIRST_TRY
 
     def retry(self, index: int, attempt: int, delay: float) -> None:
         """Give an item out once more, in `delay` seconds, as its `attempt`th try."""
@@ -184,14 +186,22 @@ class Feed:
         heapq.heappush(self._retries, (monotonic() + delay, index))
         self.wake()
 
-    def hand_over(self, ids: Iterable[int]) -> None:
+    def hand_over(self, ids: Sequence[int]) -> None:
         """Items in the engine's hands are with a provider from now on."""
+        places, given = self._places, self.given
         for index in ids:
-            self._places[index] = WITH_PROVIDER
-            self.given.pop(index, None)
-            self.in_hand -= 1
-            self.with_provider += 1
+            places[index] = WITH_PROVIDER
+            if given:
+                given.pop(index, None)
+        self.in_hand -= len(ids)
+        self.with_provider += len(ids)
         self.wake()
+
+    def are_given(self, ids: Sequence[ItemId]) -> bool:
+        """Whether all of them are in the engine's hands, each named once."""
+        places = self._places
+        there = (type(index) is int and 0 <= index < len(places) and places[index] == GIVEN for index in ids)
+        return all(there) and len(set(ids)) == len(ids)
 
     def return_all(self, ids: Iterable[int]) -> list[int]:
         """Those of the items that are with a provider are pending again; returns them."""

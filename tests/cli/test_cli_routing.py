@@ -240,6 +240,14 @@ def test_a_category_that_no_route_serves_is_said(other: Program) -> None:
     assert "No route serves math (1): evidence decides" in other.out
 
 
+def test_a_column_that_no_item_has_is_said(other: Program) -> None:
+    route(other, {"match": {"column": {"topik": "law"}}, "use": "other"}, {"use": "quick"})
+    path = other.home / "table.csv"
+    path.write_text("prompt,topic\nIs it so?,law\n")
+    assert other("route", path) == 0
+    assert "The route in line 3 asks for a column topik that no item has (did you mean topic?)" in other.out
+
+
 def test_all_lanes_down(other: Program) -> None:
     route(other, {"use": ["quick", "other"]})
     other.down = {"quick", "other"}

@@ -25,7 +25,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from batch.engines.local.folder import not_causal
 from batch.engines.torch.runner import open_runner
 from batch.engines.torch.sequence import Sequence
-from batch.engines.torch.single import SingleRunner
 from batch.engines.torch.text import Detokenizer
 from batch.errors import FatalError
 from batch.options import SamplingOptions
@@ -34,6 +33,7 @@ TOKENS = 12  # of each answer
 NEAR = 2e-3  # where the reference's two best logits are closer, either token is right
 PARAMETERS = 90_000_000  # a config that is larger has a size that SMALL does not know
 LENGTHS = (50, 3, 27, 50)
+COMMON = 40  # tokens that the first and the last prompt begin with, more than any window
 # A size of a config, by all the names it goes by; only those that a config has are set.
 _SIZES: dict[int, str] = {
     64: "hidden_size n_embd d_model dim lru_width",
@@ -58,6 +58,12 @@ _SIZES: dict[int, str] = {
     160: "max_position_embeddings n_positions n_ctx seq_length max_seq_len",
 }
 SMALL = {name: size for size, names in _SIZES.items() for name in names.split()}
+_WIDE = {
+    name
+    for size in (64, 96, 16, 32)
+    for name in _SIZES[size].split()
+    if not name.endswith(("chunk_size", "block_size"))
+}
 # What one family wants otherwise.
 _ALL_HEADS = {"num_key_value_heads": 4}
 _LINEAR = {"layer_types": ["linear_attention", "full_attention"] * 2}
@@ -134,12 +140,16 @@ class Found:
     said: str
 
 
-def make(name: str, **said: Any) -> Any:
-    """A tiny random model of an architecture, its config as `said`; raises what transformers raises."""
+def make(name: str, *, times: int = 1, **said: Any) -> Any:
+    """A tiny random model of an architecture, its config as `said`; raises what transformers raises.
+
+    `times`: how many times wider than the smallest.
+    """
     made = CONFIG_MAPPING[name]
     known = made().get_text_config(decoder=True).to_dict()
     small: dict[str, Any] = {key: size for key, size in SMALL.items() if isinstance(known.get(key), int)}
     small |= OWN.get(name, {})
+    small |= {key: times * small[key] for key in _WIDE & small.keys()}
     small["pad_token_id"] = 0
     if "is_decoder" in known:
         small["is_decoder"] = True
@@ -175,6 +185,7 @@ def compare(name: str) -> Found:
         except FatalError as error:
             return Found(name, "", f"refused: {' '.join(str(error).split())}")
         prompts = [[3 + (i * i * 7 + seed * i) % 300 for i in range(n)] for seed, n in enumerate(LENGTHS)]
+        prompts[-1][:COMMON] = prompts[0][:COMMON]
         ours = answers(runner, prompts)
         try:
             with_cache = "gives other answers"
@@ -236,27 +247,6 @@ def differs(ours: list[int], theirs: list[int], gaps: list[float]) -> bool:
     return len(ours) != len(theirs) if at is None else gaps[at] >= NEAR
 
 
-def speed(name: str, rows: int = 32, steps: int = 24) -> str:
-    """Tokens a second of so many rows with the runner that it gets, and row by row."""
-    model = make(name)
-    rates = []
-    with torch.inference_mode():
-        for runner in (open_runner(model, rows), SingleRunner(model)):
-            sequences = [
-                Sequence(i, [3 + (i * j) % 300 for j in range(20)], SamplingOptions(), steps, Detokenizer(None, []))
-                for i in range(rows)
-            ]
-            began = time.perf_counter()
-            for row, logits in zip(sequences, runner.prefill(sequences), strict=True):
-                row.tokens.append(int(logits.argmax()))
-            for _ in range(steps - 1):
-                for row, logits in zip(list(runner.rows), runner.decode(), strict=True):
-                    row.tokens.append(int(logits.argmax()))
-            rates.append(rows * steps / (time.perf_counter() - began))
-            runner.release(list(runner.rows))
-    return f"{name}: {rates[0]:,.0f} tokens/s, row by row {rates[1]:,.0f}: {rates[0] / rates[1]:.1f} ×"
-
-
 def names() -> list[str]:
     """All that transformers has for causal language models."""
     return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
@@ -292,14 +282,9 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, help="write the table into this file too, between its two marks")
     parser.add_argument("--keep", type=Path, help="a file of what is found: who is in it is not compared again")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more after so long")
-    parser.add_argument("--speed", action="store_true", help="instead, how quick 32 rows are beside row by row")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
-    if args.speed:
-        for name in args.names:
-            sys.stdout.write(speed(name) + "\n")
-        return 0
     began, found = time.monotonic(), kept(args.keep)
     for name in [name for name in args.names or names() if name not in found]:
         if time.monotonic() - began > args.seconds:

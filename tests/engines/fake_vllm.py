@@ -1,4 +1,4 @@
-"""A double of vLLM's offline engine: the names, arguments and outputs of `vllm.LLMEngine` as of vLLM 0.32, no model.
+"""A double of vLLM's offline engine: the names, arguments and outputs of `vllm.LLMEngine` as of vLLM 0.33, no model.
 
 It refuses arguments that vLLM does not have. A request's tokens follow from its prompt, one a step.
 """
@@ -9,8 +9,16 @@ import types
 from dataclasses import dataclass, field
 from typing import Any
 
-__version__ = "0.32.0"
+__version__ = "0.33.0"
 CONTEXT = 256
+
+
+class VLLMClientError(Exception):
+    """Of a request; `ValueError` was in its place before 0.33."""
+
+
+class VLLMValidationError(VLLMClientError):
+    pass
 
 
 @dataclass
@@ -34,7 +42,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}.")
+            raise VLLMValidationError(f"top_p must be in (0, 1], got {self.top_p}.")
 
 
 sampling_params = types.SimpleNamespace(
@@ -64,6 +72,7 @@ class LLMEngine:
 
     says = ""
     ends = ""
+    refuses: Exception | None = None
 
     def __init__(self, args: EngineArgs) -> None:
         from transformers import AutoTokenizer
@@ -93,8 +102,10 @@ class LLMEngine:
 
     def add_request(self, request_id: str, prompt: Any, params: SamplingParams) -> str:
         assert set(prompt) == {"prompt_token_ids"} and request_id not in self.requests
+        if self.refuses is not None:
+            raise self.refuses
         if len(prompt["prompt_token_ids"]) >= self.vllm_config.model_config.max_model_len:
-            raise ValueError("The decoder prompt is longer than the maximum model length.")
+            raise VLLMValidationError("The decoder prompt is longer than the maximum model length.")
         self.requests[request_id] = (prompt["prompt_token_ids"], params, [])
         self.seen.append(params)
         return request_id

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-START = 120.0  # seconds
+START = 300.0  # seconds
 # Else Ray takes 127.0.0.1 for the address by which the machine is known to others.
 # The token is made for these clusters, so that one that lies on the machine for others is neither read nor needed.
 LOOPBACK = {

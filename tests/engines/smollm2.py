@@ -153,7 +153,7 @@ def prompts() -> list[list[dict[str, str]]]:
     """125 chats: languages, code, plain tasks, odd short ones, long ones and chats of several turns."""
     one = [*LANGUAGES, *(f"{question}\n\n{code}" for code in CODE for question in QUESTIONS), *SHORT]
     one += [f"{verb} {topic}." for verb in ("Explain", "Write one sentence about") for topic in TOPICS]
-    for number, length in enumerate((1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 13), 4):
+    for number, length in enumerate((1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 9), 4):
         told = "".join(PARAGRAPH.format(1900 + 7 * i, 13 * i + number, 40 * i) for i in range(1, 1 + length))
         one.append(told + "How many boats were counted in the last year that is named?")
     chats = [[_said("user", text)] for text in one]

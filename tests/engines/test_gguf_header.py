@@ -176,7 +176,7 @@ def test_a_large_vocabulary_is_walked_over(tmp_path: Path) -> None:
         ({}, []),
         ({"general.name": "x", "llama.block_count": 3}, []),
         ({"general.sampling.temp": 0.6, "general.sampling.top_k": 20}, ["sampling (temp 0.6, top_k 20);"]),
-        ({"general.sampling.sequence": "top_k;temp"}, ["asks for sampling; answers are greedy"]),
+        ({"general.sampling.sequence": "top_k;temp"}, ["asks for sampling; at temperature 0 answers are greedy"]),
     ],
 )
 def test_what_a_file_asks_of_sampling_is_said(values: dict[str, Any], says: list[str]) -> None:

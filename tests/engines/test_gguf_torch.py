@@ -90,12 +90,12 @@ def llama_cpp_tokens(file: Path, texts: list[str]) -> list[list[int] | None]:
 def test_the_tokenizer_that_is_kept_for_the_next_start_is_the_same(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batch.engines.torch import gguf_file, prepared
+    from batch.engines.torch import gguf_file, gguf_tokenizer, prepared
     from batch.engines.torch.lean import kept
     from batch.engines.torch.prompt import encode_chat
 
     monkeypatch.setattr(prepared, "folder", lambda: tmp_path)
-    ours = gguf_file.load_tokenizer(file, gguf_file.open_header(file))
+    ours = gguf_tokenizer.load_tokenizer(file, gguf_file.open_header(file))
     kept.keep("name", ours)
     again = kept.find("name")
     assert again is not None and again.eos_token_id == ours.eos_token_id
@@ -167,7 +167,8 @@ def test_int8_layer_by_layer_is_int8_of_the_whole(file: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"llama.rope.scaling.type": "yarn"}, "stretched (yarn)"),
+        ({"llama.rope.scaling.type": "yarn"}, "does not stretch the positions of a GGUF file (yarn)"),
+        ({"llama.expert_count": 8}, "does not know what llama.expert_count asks for"),
         ({"llama.attention.value_length": 32}, "32 wide"),
         ({"llama.attention.key_length": 128}, "128 wide"),
         ({"llama.attention.sliding_window": 512}, "window of 512"),
@@ -193,8 +194,8 @@ def test_a_tensor_without_a_place_is_refused(file: Path) -> None:
     from batch.engines.torch import gguf_file
 
     header = gguf_file.open_header(file)
-    odd = replace(header.tensors[1], name="rope_freqs.weight")
-    with pytest.raises(FatalError, match=r"rope_freqs.weight has no place"):
+    odd = replace(header.tensors[1], name="novel.weight")
+    with pytest.raises(FatalError, match=r"novel.weight has no place"):
         gguf_file.load_model(file, replace(header, tensors=(odd,)), torch.float32, "cpu", int8=False)
     with pytest.raises(FatalError, match="the weights lack"):
         gguf_file.load_model(file, replace(header, tensors=header.tensors[:9]), torch.float32, "cpu", int8=False)
@@ -203,12 +204,12 @@ def test_a_tensor_without_a_place_is_refused(file: Path) -> None:
 def test_an_unknown_split_of_text_is_refused(file: Path) -> None:
     from dataclasses import replace
 
-    from batch.engines.torch import gguf_file
+    from batch.engines.torch import gguf_file, gguf_tokenizer
 
     header = gguf_file.open_header(file)
     header = replace(header, values={**header.values, "tokenizer.ggml.pre": "novel"})
     with pytest.raises(FatalError, match=r"how it splits text \(novel\)"):
-        gguf_file.load_tokenizer(file, header)
+        gguf_tokenizer.load_tokenizer(file, header)
 
 
 def test_the_library_reader_stands_where_it_stood(file: Path) -> None:

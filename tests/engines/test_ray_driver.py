@@ -196,11 +196,23 @@ def test_nodes_that_come_are_used_and_asked_for_where_the_cluster_adds_them() ->
     driven.step()
     assert driven.states() == ["ready", "starting"]  # what the autoscaler goes by
     driven.step()
-    assert driven.states() == ["ready", "starting"]  # one at a time
+    assert driven.states() == ["ready", "starting"]  # as many again as there are
     driven.ray.places = 2
     until(driven.step, lambda: driven.states()[:2] == ["ready", "ready"])
     driven.core.cancel(29)
     driven.finish()
+
+
+def test_more_nodes_are_asked_for_where_whoever_hands_items_on_keeps_none_waiting() -> None:
+    """As the process of a run does: it takes no more than the actors hold, of a job that may have millions left."""
+    driven = Driven(FakeRay(places=1), autoscale=True)
+    driven.submit(*["slow 5"] * 4)
+    driven.step()
+    assert driven.states() == ["ready"]  # one is enough
+    driven.submit("slow 5")
+    driven.step()
+    assert len(driven.core._queue) == 0 and driven.states() == ["ready", "starting"]
+    assert driven.finish() == ["SLOW 5"] * 5
 
 
 def test_what_an_actor_does_is_told() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engines.ray_cluster import free_port
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.engines.ray import cluster, shipping
+from batch.engines.ray import actor, cluster, shipping
 from batch.engines.ray.cluster import GIB, Node
 from batch.engines.ray.crew import SUSPECT, Member, Queue
 from batch.engines.ray.row import check_resources
@@ -59,6 +61,20 @@ def test_what_fits_no_node_is_refused_with_what_there_is(tmp_path: Path) -> None
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(FatalError, match="is no cluster; say auto"):
         cluster._knock(address)
+
+
+def test_where_nobody_listens() -> None:
+    address = f"ray://127.0.0.1:{free_port()}"
+    with pytest.raises(FatalError, match=f"there is no cluster at {address}: "):
+        cluster._knock(address)
+
+
+def test_a_model_that_a_node_lacks_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actor, "_node_id", lambda: "n1")
+    load = {"engine": "engines.ray_core:open_core", "model": {"path": str(tmp_path / "gone")}}
+    said = actor.Actor().open(load, actor.LANGUAGE)
+    assert said["node"] and re.match(r"the model's path .+gone is not there; .+ --ship-model$", said["fatal"])
+    assert "another version of ai-router" in actor.Actor().open(load, actor.LANGUAGE + 1)["fatal"]
 
 
 def test_another_version_is_one_sentence() -> None:

@@ -88,6 +88,23 @@ def test_four_bits_of_a_file_stay_what_they_are() -> None:
     assert torch.equal(round_weight(weight, 4).weight(), weight)
 
 
+def test_q4_0_stays_what_it_is_on_each_product(kernels: native.Kernels) -> None:
+    """Its blocks have sixteen steps around zero, of which they use some; the largest weight is the first of them."""
+    from batch.engines.torch.int4 import TorchProduct
+
+    torch.manual_seed(4)
+    q, step = torch.randint(3, 13, (48, 4, 32)), torch.rand(48, 4, 1).half() * (torch.randint(0, 2, (48, 4, 1)) * 2 - 1)
+    q[..., 5], q[7, 1] = 0, 8
+    weight = ((q - 8) * step.float()).view(48, 128)
+    rounded = round_weight(weight, 4)
+    assert torch.equal(rounded.weight(), weight)
+    x = torch.randint(-127, 128, (3, 128)).float()
+    x[:, 0] = 127
+    wanted = x.double() @ weight.double().T
+    for product in (PackedProduct(kernels, rounded, None), TorchProduct(weight, None)):
+        assert torch.allclose(product(x).double(), wanted, rtol=1e-4, atol=1e-2), product
+
+
 # The last is large enough for several threads.
 @pytest.mark.parametrize(
     ("bits", "inputs", "outputs"),

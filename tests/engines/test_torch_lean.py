@@ -195,6 +195,6 @@ def test_a_gguf_file_is_known_to_the_last_key_of_its_architecture() -> None:
     assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (9, 3, 64)
     for change in ({"llama.rope.scaling.factor": 2.0}, {"llama.attention.value_length": 32}, {"llama.expert_count": 4}):
         assert configs.of_gguf(dataclasses.replace(header, values={**header.values, **change})) is None, change
-    more = dataclasses.replace(header.tensors[0], name="rope_freqs.weight", shape=(32,))
+    more = dataclasses.replace(header.tensors[0], name="novel.weight", shape=(32,))
     strange = dataclasses.replace(header, tensors=(*header.tensors, more))
     assert weights.from_gguf(strange, lambda tensor: pytest.fail("it was read"), int8=False) is None

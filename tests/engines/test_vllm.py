@@ -97,6 +97,18 @@ def test_what_is_no_answer(vllm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked(core, shaped)[0].data.text == '{"a": 1}'
 
 
+def test_a_request_that_vllm_does_not_take_is_a_failure_and_no_end(vllm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = open_core(SPEC, SamplingOptions(max_tokens=4), None)
+    for error in (ValueError("no such\ngrammar"), fake_vllm.VLLMValidationError("no such grammar")):
+        monkeypatch.setattr(vllm, "refuses", error)
+        (failed,) = asked(core, Request("Hi"))
+        assert failed.error.message == "vLLM does not take it: no such grammar"
+        assert failed.error.error_class is ErrorClass.PERMANENT
+    monkeypatch.setattr(vllm, "refuses", RuntimeError("the GPU is gone"))
+    with pytest.raises(RuntimeError):
+        asked(core, Request("Hi"))
+
+
 def test_an_item_that_was_taken_back_may_come_again() -> None:
     """As from a node that was to go: vLLM knows its requests by names of their own."""
     core = open_core(SPEC, SamplingOptions(max_tokens=4), None)

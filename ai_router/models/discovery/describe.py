@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ai_router.models.own import own_sampling
 from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
 from batch.engines.gguf.header import GgufError, GgufHeader
@@ -26,6 +27,7 @@ TEXT_ALONE = {
     *("gemma3", "gemma3n", "gemma4", "gemma4_unified", "llama4", "mistral3", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe"),
     *("qwen3_5", "qwen3_5_moe", "qwen4_exp"),
 }
+OWN = ("folder", "gguf")  # forms of models that may have defaults of sampling
 _LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 _MOST_ELEMENTS = 2**60  # of a tensor that can be
 
@@ -43,7 +45,7 @@ def describe(
     engine_options: Mapping[str, Any] | None = None,
     context: int | None = None,
 ) -> ModelSpec:
-    """The spec of what lies at a place. No engine: the one that suits it best here.
+    """The spec of what lies at a place. No engine: the one that suits it best here. `sampling` goes over its own.
 
     What cannot be read, or run here, is not ready, and `why` names it and says what would help.
     """
@@ -63,6 +65,7 @@ def describe(
     if not why and adapter is not None:
         why = _adapter_problem(adapter, engine)
     label = place if isinstance(place, str) else place.name
+    own = own_sampling(place, header) if isinstance(place, Path) and form in OWN else {}
     if header is not None and not why:
         why = _too_large(header, engine)
         only_here = bool(why)
@@ -83,7 +86,7 @@ def describe(
         ready=not why,
         why=why,
         only_here=only_here,
-        sampling=sampling or {},
+        sampling={**own, **(sampling or {})},
         adapter=adapter,
         engine_options=engine_options or {},
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ai_router.again import WRONG, JobItems, ids_of
-from ai_router.kinds import kind_at
-from ai_router.kinds.base import SCORE
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.widgets.text import plural
+
+if TYPE_CHECKING:
+    from ai_router.again import JobItems
 
 
 def run_again(
@@ -20,6 +20,8 @@ def run_again(
     """Choose a model and options for some items of a job (ids, or a kind of them), then run them as a new job."""
 
     def read() -> JobItems:
+        from ai_router.again import JobItems, ids_of
+
         return JobItems(path, ids_of(path, ids) if isinstance(ids, str) else ids, edits)
 
     def choose(source: JobItems) -> None:
@@ -30,6 +32,10 @@ def run_again(
 
 def ask_which(screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], chosen: Sequence[int] = ()) -> None:
     """Ask which items are to be run again, where there is a choice; `counts` are by kind, `chosen` are marked ones."""
+    from ai_router.again import WRONG
+    from ai_router.kinds import kind_at
+    from ai_router.kinds.base import SCORE
+
     names = {"all": "All", "failed": "Failed", "done": "Answered", "pending": "Pending"}
     kinds = [kind for kind in names if counts.get(kind) and (kind == "all" or counts[kind] < counts["all"])]
     known = bool(counts.get("done")) and SCORE in kind_at(path).actions

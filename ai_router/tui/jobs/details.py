@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from ai_router.standings import standing_of, told
 from ai_router.tui.jobs.view import JobLine, home, moment
 from ai_router.tui.widgets.text import count, one_line, plural
-from batch.prices import dollars
-from batch.running.progress import format_duration
 
 
 def job_details(line: JobLine) -> Content:
     """All that is known of a job."""
+    # When there is one to tell of: the first frame of the menu waits for none of these.
+    from ai_router.standings import standing_of, told
+    from batch.prices import dollars
+    from batch.running.progress import format_duration
+
     info = line.info
     status, style = line.status
     rows: list[tuple[str, str, str]] = [

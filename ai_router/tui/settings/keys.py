@@ -17,7 +17,8 @@ from textual.keys import format_key as shown_key
 from textual.widgets import Button, Input, Static
 
 from ai_router.settings import Settings, Workspace, save_settings
-from ai_router.tui.actions import ACTIONS, Action, bind
+from ai_router.tui.actions import ACTIONS, bind
+from ai_router.tui.actions.action import Action
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import Dialog
 from ai_router.tui.widgets.table import Column, Row, VirtualTable

@@ -15,15 +15,16 @@ from textual.widget import Widget
 
 from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import cut, one_line
-from batch.running.progress import RunState, Snapshot, format_duration
 
 if TYPE_CHECKING:
     from textual import events
 
+    from batch.running.progress import Snapshot
+
 GAP = "   "
 BAR = 10  # cells
 LONGEST_NAME = 24
-SIGNS = {RunState.PAUSED: "‖", RunState.DRAINING: "◌"}
+SIGNS = {"paused": "‖", "draining": "◌"}  # by the state of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Running:
 
 def described(job: Running, *, whole: bool = True) -> Content:
     """`▶ prompts.txt ━━━━━───── 52 % 12.3/s ETA 4m ✗ 3`; without the bar, rate and name where not `whole`."""
+    from batch.running.progress import format_duration  # which what runs has imported by now
+
     snapshot = job.snapshot
     percent = f"{math.floor(snapshot.fraction * 100)} %"
     failed = (f" ✗ {snapshot.failed:,}", "$text-error") if snapshot.failed else ("", "")

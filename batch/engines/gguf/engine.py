@@ -21,7 +21,7 @@ from batch.engines.local.core import item_sampling
 from batch.engines.local.folder import NO_TEMPLATE
 from batch.engines.local.memory import available
 from batch.engines.local.rows import RowCore
-from batch.engines.torch.asked import sampled_in_gguf  # which knows nothing of torch
+from batch.engines.torch.asked import penalty_alone, sampled_in_gguf  # which knows nothing of torch
 from batch.errors import Cause, ErrorClass, Failure, FatalError, MissingExtraError, PermanentError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions
@@ -66,11 +66,13 @@ class LlamaCore(RowCore):
         self._key = secrets.token_hex(32)  # of its port, which nobody else is to use
         self._server: Any = _open(header, spec, self.context, self.room, self._key)
         self._rows: dict[ItemId, _Row] = {}
+        self._used = False
         self._done: queue.SimpleQueue[_Row] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(max_workers=self.room, thread_name_prefix="llama.cpp")
         if not header.chat_template:
             notes.append(NO_TEMPLATE)
-        notes += sampled_in_gguf(header.values)
+        self._penalty, asked = penalty_alone(header.path.parent)
+        notes += [*sampled_in_gguf(header.values), *asked]
         self.about: Mapping[str, Any] = {
             "device": "as llama.cpp finds it",
             "precision": header.quantisation,
@@ -129,6 +131,8 @@ class LlamaCore(RowCore):
             row.cancelled = True
         self._rows.clear()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        if not self._used:  # what ends before it has begun to wait for requests waits for ever
+            self._server.handle_completions({"prompt": "a", "max_tokens": 1})
         self._server = None
 
     def _row(self, item: BatchItem[Request]) -> _Row:
@@ -137,7 +141,7 @@ class LlamaCore(RowCore):
         logprobs = bool(params.pop("logprobs", None))
         sampling, ignored = item_sampling(self._sampling, params)
         chat = request.endpoint != "completions" and bool(self._header.chat_template)
-        body: dict[str, Any] = _sampling_body(sampling, self.context)
+        body: dict[str, Any] = _sampling_body(sampling, self.context, self._penalty)
         if chat:
             body["messages"] = self._messages(request, sampling.system)
             body["chat_template_kwargs"] = {"enable_thinking": False}
@@ -185,6 +189,7 @@ class LlamaCore(RowCore):
         """In a thread of its own: one request, its text as it comes."""
         if row.cancelled:
             return
+        self._used = True
         handle = self._server.handle_chat_completions if row.chat else self._server.handle_completions
 
         def hear(said: Any) -> bool:
@@ -265,7 +270,7 @@ def _failed(error: Mapping[str, Any], context: int) -> Failure:
     return Failure(ErrorClass.PERMANENT if refused else ErrorClass.TRANSIENT, f"llama.cpp: {message}")
 
 
-def _sampling_body(sampling: SamplingOptions, context: int) -> dict[str, Any]:
+def _sampling_body(sampling: SamplingOptions, context: int, penalty: float) -> dict[str, Any]:
     """What llama.cpp is told of each token; all of it, as its own defaults are others."""
     return {
         "max_tokens": min(sampling.max_tokens, context),
@@ -273,7 +278,7 @@ def _sampling_body(sampling: SamplingOptions, context: int) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
-        "repeat_penalty": 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty,
+        "repeat_penalty": penalty if sampling.repetition_penalty is None else sampling.repetition_penalty,
         "repeat_last_n": context,
         "seed": -1 if sampling.seed is None else sampling.seed % 2**32,
         "stop": list(sampling.stop),

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.gguf.header import GgufError, GgufHeader, read_header
+from batch.engines.gguf.known import unknown
 from batch.engines.local.memory import available
 from batch.engines.places import form_of
 from batch.engines.registry import EngineOption, EngineRow
-from batch.engines.torch.row import GGUF_ARCHITECTURES
 from batch.options import PRECISIONS, TRUNCATE
 
 MODULE = "xllamacpp"
@@ -29,8 +29,8 @@ def suits(place: Path | str) -> bool:
 
 
 def torch_runs(header: GgufHeader) -> bool:
-    """Whether the torch engine takes this file here: its architecture is known, and its weights fit in int8."""
-    known = header.architecture in GGUF_ARCHITECTURES and all(map(_installed, ("torch", "transformers", "gguf")))
+    """Whether the torch engine takes this file here: it knows all of it, and its weights fit in int8."""
+    known = not unknown(header) and all(map(_installed, ("torch", "transformers", "gguf")))
     return known and int((header.parameters or 0) * 1.3) < available() * TORCH_SHARE
 
 

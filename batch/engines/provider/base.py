@@ -18,6 +18,7 @@ from batch.errors import Failure, FatalError
 from batch.items import Request
 from batch.options import SamplingOptions
 from batch.prices import Price
+from batch.values import value
 
 PREFIX = "air"  # what every batch that was made here is called by, first
 
@@ -105,7 +106,7 @@ class Remote:
     expires: float | None = None  # seconds since the epoch
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Result:
     """One line of a batch's results. Neither `reply` nor `failure`: the item was not tried."""
 

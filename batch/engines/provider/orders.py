@@ -29,6 +29,7 @@ HOLD = 60.0  # seconds after which an order that a quota refused is tried again;
 LONGEST_HOLD = 1800.0
 CREATING = "creating"  # the step of an intent from which on a batch may be there
 TURN = 0.05  # seconds of filling after which the loop is others' too
+LOOK = 32  # items after which it is looked at
 
 
 class Orders:
@@ -66,8 +67,10 @@ class Orders:
         desk = self._ledger.desk
         refused: list[BatchResponse[Answer]] = []
         since = time.monotonic()
-        while inbox.taken and not desk.stopping:
-            item = inbox.taken[0]
+        taken, count = inbox.taken, 0
+        while taken and not (count % LOOK == 0 and desk.stopping):
+            item = taken[0]
+            count += 1
             try:
                 if rescuing is not None:
                     rescuing.put(item)
@@ -78,11 +81,14 @@ class Orders:
                     continue
             except PermanentError as error:
                 refused.append(BatchResponse(item.id, None, error=classify(error)))
+                if self.shard is not None and not len(self.shard):
+                    self.drop()  # a batch of nothing is not ordered
             inbox.done()
-            self._filled = time.monotonic()
-            if self._filled - since > TURN:
-                since = self._filled
-                await asyncio.sleep(0)
+            if count % LOOK == 0 or not taken:
+                self._filled = time.monotonic()
+                if self._filled - since > TURN:
+                    since = self._filled
+                    await asyncio.sleep(0)
         if rescuing is not None:
             self._spill(desk, rescuing)
             return refused
@@ -93,26 +99,30 @@ class Orders:
 
     def add(self, item: BatchItem[Request]) -> bool:
         """Write an item's line; False where the file has no room for it. Raises PermanentError where none could."""
+        shard = self.shard
+        if shard is None:
+            self._number += 1
+            shard = self.shard = Shard(f"{self._run}-{self._number}", self._limits(self._line.page))
+        request = item.data
+        line = self._own_line(shard, item) if request.extra else shard.plain_line(request.text)
+        if line is None:  # the first of those that have nothing of their own
+            line = shard.begin(self._line.page, request, self._sampling, self._leave_out)
+        if not shard.add(item.id, line):
+            if not len(shard):
+                raise PermanentError(f"the request has {len(line):,} bytes, more than a whole batch may have")
+            return False
+        return True
+
+    def _own_line(self, shard: Shard, item: BatchItem[Request]) -> bytes:
+        """The line of a request that has more than its text."""
         if item.data.endpoint == "completions":
             raise PermanentError(
                 "a bare text to go on with is nothing that a provider's batches are asked for; use chat"
             )
-        page = self._line.page
-        if self.shard is None:
-            self._number += 1
-            self.shard = Shard(f"{self._run}-{self._number}", self._limits(page))
-        options = self._sampling
-        if item.data.extra:
-            options, ignored = item_sampling(options, item.data.params)
-            for name in ignored:
-                self._left_out[name] += 1
-        line = self.shard.line(page, item, options, self._leave_out, usual=options is self._sampling)
-        if not self.shard.fits(line):
-            if not len(self.shard):
-                raise PermanentError(f"the request has {len(line):,} bytes, more than a whole batch may have")
-            return False
-        self.shard.add(item.id, line)
-        return True
+        options, ignored = item_sampling(self._sampling, item.data.params)
+        for name in ignored:
+            self._left_out[name] += 1
+        return shard.line(self._line.page, item.data, options, self._leave_out)
 
     def wait_for_room(self, why: str, seconds: float | None) -> None:
         """Keep the items and try again later; the file is written anew, as a key is used but once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from batch.engines.provider.base import Result, Settings
 from batch.errors import Cause, ErrorClass, Failure
@@ -21,17 +20,16 @@ class Reading:
         self.strangers = 0  # unreadable ones too
         self.unreadable = 0  # lines that are none
         self.duplicates = 0
-        self._start, self._ids = f"{key}-", ids
+        self._key, self._ids, self._count = key, ids, len(ids)
         self._places = bytearray(len(ids))
 
     def place(self, result: Result) -> ItemId | None:
         """The item of a result; None of a second one, and of one to nothing that was asked."""
-        name, start = result.custom_id, self._start
-        tail = name[len(start) :] if name.startswith(start) else ""
+        start, _, tail = result.custom_id.rpartition("-")
         position = int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 10 else -1
-        if not 0 <= position < len(self._ids) or (tail[0] == "0" and len(tail) > 1):
+        if not 0 <= position < self._count or start != self._key or (tail[0] == "0" and len(tail) > 1):
             self.strangers += 1
-            self.unreadable += not name and result.failure is not None
+            self.unreadable += not result.custom_id and result.failure is not None
             return None
         if self._places[position]:
             self.duplicates += 1
@@ -48,7 +46,7 @@ class Reading:
         found = []
         for result in results:
             item_id = self.place(result)
-            if item_id is not None and (result.reply or result.failure):
+            if item_id is not None and (result.reply is not None or result.failure is not None):
                 found.append(response_of(item_id, result, settings, costs))
         return found
 
@@ -81,15 +79,15 @@ def response_of(
         if key not in costs:
             costs[key] = price.cost(usage, batch=batch)
         cost = costs[key]
-    extra: dict[str, Any] = reply.extra
-    if reply.finish:
-        extra["finish_reason"] = reply.finish
+    extra, finish = reply.extra, reply.finish
+    if finish:
+        extra["finish_reason"] = finish
     if reply.reasoning:
         extra["reasoning"] = reply.reasoning
     failure = None
-    if reply.finish == "content_filter":
+    if finish == "content_filter":
         failure = Failure(ErrorClass.PERMANENT, "a content filter ended the answer", cause=Cause.FILTERED)
-    elif not reply.text.strip() and reply.finish == "length":
+    elif not reply.text.strip() and finish == "length":
         failure = Failure(ErrorClass.PERMANENT, "no text came before max_tokens was used up (by thinking?)")
     return BatchResponse(
         item_id,

@@ -9,7 +9,7 @@ import orjson
 
 from batch.engines.forms import NAME, TEXT, Form, inner
 from batch.engines.provider.base import Limits, Page
-from batch.items import BatchItem, ItemId, Request
+from batch.items import ItemId, Request
 from batch.options import SamplingOptions
 
 
@@ -20,9 +20,10 @@ class Shard:
         self.key = key
         self.ids: list[ItemId] = []
         self.bytes = 0
-        self._limits = limits
+        self._most, self._most_bytes = limits.requests, limits.bytes
         self._folder = tempfile.TemporaryDirectory(prefix="ai-router-batch-")
-        self._form: Form | None = None
+        self._asked = False
+        self._parts: tuple[bytes, bytes, bytes] | None = None  # of the lines that differ in number and text alone
         self.path = Path(self._folder.name) / f"{key}.jsonl"
         self._file = self.path.open("wb")
 
@@ -33,29 +34,36 @@ class Shard:
         """What a request is called, there and back: of small letters, digits and hyphens, at most 63."""
         return f"{self.key}-{position}"
 
-    def line(
-        self, page: Page, item: BatchItem[Request], options: SamplingOptions, left_out: object, *, usual: bool
-    ) -> bytes:
-        """An item as its line. Those with the `usual` options and nothing of their own differ in their texts alone."""
-        name, request = self.name(len(self.ids)), item.data
-        if not usual or request.extra:
-            return orjson.dumps(page.line(name, request, options, left_out)) + b"\n"
-        if self._form is None:
-            self._form = Form(orjson.dumps(page.line(NAME, Request(TEXT), options, left_out)) + b"\n", NAME, TEXT)
-        parts = self._form.parts
-        if parts is None:
-            return orjson.dumps(page.line(name, request, options, left_out)) + b"\n"
-        return b"%b%b%b%b%b" % (parts[0], name.encode(), parts[1], inner(request.text), parts[2])
+    def line(self, page: Page, request: Request, options: SamplingOptions, left_out: object) -> bytes:
+        """The next item's line."""
+        return orjson.dumps(page.line(self.name(len(self.ids)), request, options, left_out)) + b"\n"
 
-    def fits(self, line: bytes) -> bool:
-        """Whether there is room for one more."""
-        return len(self.ids) < self._limits.requests and self.bytes + len(line) <= self._limits.bytes
+    def begin(self, page: Page, request: Request, options: SamplingOptions, left_out: object) -> bytes:
+        """The same of one that has but a text, with the options that all such have: `plain_line` knows them then."""
+        if not self._asked:
+            self._asked = True
+            form = Form(orjson.dumps(page.line(NAME, Request(TEXT), options, left_out)) + b"\n", NAME, TEXT)
+            if form.parts is not None:
+                before, between, after = form.parts
+                self._parts = before + f"{self.key}-".encode(), between, after
+        return self.plain_line(request.text) or self.line(page, request, options, left_out)
 
-    def add(self, item_id: ItemId, line: bytes) -> None:
-        """Take it."""
+    def plain_line(self, text: str) -> bytes | None:
+        """The next item's line, where it has but a text; None before `begin`, and where a page has no such form."""
+        if self._parts is None:
+            return None
+        before, between, after = self._parts
+        return b"%b%d%b%b%b" % (before, len(self.ids), between, inner(text), after)
+
+    def add(self, item_id: ItemId, line: bytes) -> bool:
+        """Take it, if there is room for one more."""
+        ids, size = self.ids, self.bytes + len(line)
+        if len(ids) >= self._most or size > self._most_bytes:
+            return False
         self._file.write(line)
-        self.ids.append(item_id)
-        self.bytes += len(line)
+        ids.append(item_id)
+        self.bytes = size
+        return True
 
     def finish(self) -> Path:
         """The whole file."""

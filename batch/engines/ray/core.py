@@ -85,9 +85,9 @@ class RayCore:
 
     def step(self) -> list[BatchResponse[Answer]]:
         """Hand out, wait a moment, take in. Raises FatalError where no actor can be had any more."""
-        self._look()
         for member in list(self._members):
             self._hand(member)
+        self._look()
         self._hear(WAIT_SECONDS)
         if not self._members:
             raise FatalError("; ".join(self._notes) or "the cluster has no actor left")
@@ -307,8 +307,11 @@ class RayCore:
         if self._most:  # all that are wanted wait already for a node, which is what the autoscaler acts on
             return
         wanted = cluster.fitting(self._asked, there)
-        if self._scales and self._queue and not any(member.state == "starting" for member in self._members):
-            wanted = max(wanted, len(self._members) + 1)
+        ready = [member for member in self._members if member.state == "ready"]
+        # Whoever hands items on keeps no more waiting here than actors take, so that those are looked at as well.
+        more = bool(self._queue) or (bool(ready) and all(member.full for member in ready))
+        if self._scales and more and not any(member.state == "starting" for member in self._members):
+            wanted = max(wanted, len(self._members) + max(1, len(ready)))
         for _ in range(wanted - sum(member.state != "unseen" for member in self._members)):
             self._hire()
 

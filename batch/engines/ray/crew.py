@@ -11,6 +11,7 @@ from typing import Any
 from batch.items import BatchItem, ItemId, Request
 
 AHEAD_SECONDS = 2.0  # of work beyond what an actor's engine runs at once, as it is measured
+AHEAD_PART = 4  # of what it runs at once, that part at least: what it has no item for between two exchanges is idle
 MOST_HELD = 1024  # items an actor holds at most
 SUSPECT = 2  # actors that died over an item, after which it runs alone, so that only the one at fault is given up
 ALONE = 2  # actors that may die while they have an item alone
@@ -69,8 +70,13 @@ class Member:
 
     @property
     def target(self) -> int:
-        """How many items it should hold: what its engine runs at once, and a little ahead where that goes fast."""
-        return min(max(self.room, min(int(self.rate * AHEAD_SECONDS), MOST_HELD)), self.most)
+        """How many items it should hold: what its engine runs at once, and some ahead, by how fast that goes."""
+        return min(self.room + max(-(-self.room // AHEAD_PART), int(self.rate * AHEAD_SECONDS)), self.most)
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds more than its engine runs at once."""
+        return len(self.held) > self.room
 
     @property
     def alone(self) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from batch.engines.places import open_file
+
 # Each with the value at which it does nothing; None is that for all of them.
 HONOURED: dict[str, Any] = {
     "repetition_penalty": 1.0,
@@ -40,6 +42,7 @@ NOT_HONOURED: dict[str, Any] = {
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
 }
+GENERATION = "generation_config.json"
 SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 
 
@@ -62,7 +65,7 @@ def sampled(config: Any) -> list[str]:
         return []
     values = [name for name in SAMPLING if getattr(config, name, None) is not None]
     shown = f" ({said(config, values)})" if values else ""
-    return [f"the model asks for sampling{shown}; answers are greedy where no temperature is given"]
+    return [f"the model asks for sampling{shown}; at temperature 0 answers are greedy"]
 
 
 def sampled_in_gguf(values: Mapping[str, Any]) -> list[str]:
@@ -71,16 +74,22 @@ def sampled_in_gguf(values: Mapping[str, Any]) -> list[str]:
     found = {key.removeprefix(prefix): value for key, value in sorted(values.items()) if key.startswith(prefix)}
     shown = [f"{name} {value:g}" for name, value in found.items() if isinstance(value, int | float)]
     asked = f" ({', '.join(shown)})" if shown else ""
-    return [f"the file asks for sampling{asked}; answers are greedy where no temperature is given"] if found else []
+    return [f"the file asks for sampling{asked}; at temperature 0 answers are greedy"] if found else []
+
+
+def generation_of(folder: Path) -> SimpleNamespace:
+    """What the generation_config.json of a folder, or beside a GGUF file, says; nothing where it cannot be read."""
+    try:
+        with open_file(folder / GENERATION) as file:
+            found = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        found = None
+    return SimpleNamespace(**found) if isinstance(found, dict) else SimpleNamespace()
 
 
 def penalty_alone(folder: Path) -> tuple[float, list[str]]:
     """For an engine that does the repetition penalty and nothing else: the model's own, and what is to be said."""
-    try:
-        found = json.loads((folder / "generation_config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return 1.0, []
-    config = SimpleNamespace(**found) if isinstance(found, dict) else SimpleNamespace()
+    config = generation_of(folder)
     asked = [name for name, nothing in {**HONOURED, **NOT_HONOURED}.items() if asks(config, name, nothing)]
     found = getattr(config, "repetition_penalty", None)
     number = float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) and found > 0 else 1.0

@@ -19,10 +19,14 @@ typedef struct {
     int64_t blocks, longest;
 } Places;
 
+/* The first column that a token sees of its row's own, after `far` ones of a prefix. */
+static int64_t own_first(const Places *p, int64_t t, int64_t far) { return p->firsts[t] < far ? 0 : p->firsts[t] - far; }
+
 /* Whether a token's columns lie in its row, and that row's pages in the cache. */
-static int token_fits(const Places *p, int64_t t, int64_t from) {
-    if (p->rows[t] < 0 || p->rows[t] >= p->table_rows) return 0;
-    if (p->firsts[t] < from || p->firsts[t] >= p->lasts[t] || p->lasts[t] > p->width * COLUMNS) return 0;
+static int token_fits(const Places *p, int64_t t, int64_t far, int64_t from) {
+    if (p->rows[t] < 0 || p->rows[t] >= p->table_rows || p->firsts[t] < 0) return 0;
+    int64_t first = own_first(p, t, far);
+    if (first < from || first >= p->lasts[t] || p->lasts[t] > p->width * COLUMNS) return 0;
     const int64_t *pages = p->table + p->rows[t] * p->width;
     for (int64_t page = from / COLUMNS; page * COLUMNS < p->lasts[t]; page++)
         if (pages[page] < 0 || pages[page] >= p->pages) return 0;
@@ -36,22 +40,23 @@ static int block_fits(const Places *p, int64_t begin, int64_t end, int64_t group
     int64_t far = which < 0 ? 0 : p->prefix_lengths[which];
     int run = end - begin > 1 && p->rows[begin] == p->rows[end - 1];
     for (int64_t t = begin; t < end; t++) {
-        int64_t from = p->firsts[run ? begin : t] / COLUMNS * COLUMNS;
-        if (p->whiches[t] != which || from < 0 || !token_fits(p, t, from)) return 0;
+        int64_t from = own_first(p, run ? begin : t, far) / COLUMNS * COLUMNS;
+        if (p->whiches[t] != which || !token_fits(p, t, far, from)) return 0;
         if (run && (p->rows[t] != p->rows[begin] || p->lasts[t] > p->lasts[end - 1])) return 0;
         if (far + p->lasts[t] - from > p->longest) return 0;
     }
     return 1;
 }
 
-/* q and out: [tokens, heads, size]. A token sees columns [first, last) of its row after the shared prefix `which`, or
- * -1. Keys and values: [pages, KV heads, COLUMNS, size], `half`: in bfloat16; row r has the pages table[r · width ...].
+/* q and out: [tokens, heads, size]. A token sees the shared prefix `which`, -1 for none, and its row's columns after it
+ * up to `last`; of both together only those from `first` on. `cap`: 0 for none; `sinks`: [heads] or NULL. Keys and values: [pages, KV heads, COLUMNS, size], `half`: in bfloat16; row r has the pages table[r · width ...].
  * Prefixes have the shape [KV heads, length, size]. Blocks [begin, end) hold at most QUERIES queries a KV head, all with
  * the same prefix: tokens that stand side by side in one row, or one each of several rows. `longest`: most columns of a
  * row and its prefix. The head is the outer loop, so that its prefix stays in the processor's cache. Counts are elements.
  * Returns 0, or as REQUIRE says. */
-int attend(const float *q, int64_t q_count, float scale, int half, const char *keys, int64_t keys_count,
-           const char *values, int64_t values_count, int64_t heads, int64_t kv_heads, int64_t size,
+int attend(const float *q, int64_t q_count, float scale, float cap, const float *sinks, int64_t sinks_count, int half,
+           const char *keys, int64_t keys_count, const char *values, int64_t values_count, int64_t heads,
+           int64_t kv_heads, int64_t size,
            const int64_t *table, int64_t table_rows, int64_t width, const char *const *prefix_keys,
            const char *const *prefix_values, const int64_t *prefix_lengths, const int64_t *prefix_counts,
            int64_t prefixes, const int64_t *rows, const int64_t *firsts, const int64_t *lasts, const int64_t *whiches,
@@ -61,6 +66,7 @@ int attend(const float *q, int64_t q_count, float scale, int half, const char *k
     REQUIRE(size > 0 && size <= LARGEST_HEAD && longest > 0 && width >= 0 && table_rows >= 0);
     int64_t group = heads / kv_heads, column = size * (half ? 2 : 4), unit = extent(kv_heads, COLUMNS, size);
     REQUIRE(group <= QUERIES && unit > 0 && keys_count == values_count && keys_count % unit == 0);
+    REQUIRE(cap >= 0 && (sinks ? sinks_count == heads : !sinks_count));
     REQUIRE(q_count == extent(tokens, heads, size) && out_count == q_count);
     for (int64_t i = 0; i < prefixes; i++)
         REQUIRE(prefix_lengths[i] > 0 && prefix_counts[i] == extent(kv_heads, prefix_lengths[i], size));
@@ -83,18 +89,24 @@ int attend(const float *q, int64_t q_count, float scale, int half, const char *k
         for (int64_t task = 0; task < blocks * kv_heads; task++) {
             int64_t h = task / blocks, begin = begins[task % blocks], end = ends[task % blocks], which = whiches[begin];
             int64_t at = (begin * heads + h * group) * size;
-            Block b = {.q = q + at, .scale = scale, .tokens = end - begin, .stride = heads * size};
+            Block b = {.q = q + at, .scale = scale, .cap = cap, .tokens = end - begin, .stride = heads * size};
             b.run = b.tokens > 1 && rows[begin] == rows[end - 1];
-            if (which >= 0) {
-                int64_t skip = h * prefix_lengths[which] * column;
-                b.far = (Part){prefix_keys[which] + skip, prefix_values[which] + skip, NULL, 0, prefix_lengths[which]};
+            b.sinks = sinks ? sinks + h * group : NULL;
+            int64_t far = which < 0 ? 0 : prefix_lengths[which], seen = far; /* what no token sees is not read */
+            for (int64_t t = begin; t < end; t++) seen = firsts[t] < seen ? firsts[t] : seen;
+            seen = seen < far ? seen / COLUMNS * COLUMNS : far;
+            if (seen < far) {
+                int64_t skip = (h * far + seen) * column;
+                b.far = (Part){prefix_keys[which] + skip, prefix_values[which] + skip, NULL, 0, far - seen};
             }
             for (int t = 0; t < b.tokens; t++) {
-                int64_t first = firsts[b.run ? begin : begin + t] / COLUMNS, last = lasts[b.run ? end - 1 : begin + t];
+                int64_t first = own_first(&places, b.run ? begin : begin + t, far) / COLUMNS;
+                int64_t last = lasts[b.run ? end - 1 : begin + t];
                 int64_t skip = h * COLUMNS * column;
                 const int64_t *pages = table + rows[begin + t] * width + first;
                 b.near[t] = (Part){keys + skip, values + skip, pages, page, last - first * COLUMNS};
-                b.hidden[t] = firsts[begin + t] - first * COLUMNS;
+                b.far_hidden[t] = (firsts[begin + t] < far ? firsts[begin + t] : far) - seen;
+                b.hidden[t] = own_first(&places, begin + t, far) - first * COLUMNS;
                 b.after[t] = b.run ? last - lasts[begin + t] : 0;
             }
             int vectors = b.tokens * group <= LANES ? 1 : 2;

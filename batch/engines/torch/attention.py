@@ -10,30 +10,20 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from batch.engines.torch.latents import latents_of
 from batch.engines.torch.native import Columns, Kernels, Rows
+from batch.engines.torch.reach import Reach, reach_of
+from batch.engines.torch.segments import Segment, Shared
 from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
 
 NAME = "ai_router_packed"
 CALL_BYTES = 2**20  # what one more call costs, as bytes of one layer's cache that could be read in its time
-
-
-@dataclass(slots=True)
-class Segment:
-    """Tokens [first, last) of the step: one new token each of neighbouring slots, or several of one slot."""
-
-    first: int
-    last: int
-    slot: int
-    lengths: list[int]  # columns of each slot, the new ones included; one entry where the tokens are of one slot
-    decode: bool
-    width: int  # columns that are read, the longest or more
-    # by sliding window, and query heads a KV head
-    masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -46,7 +36,7 @@ class Native:
     longest: int  # keys that a token sees
     prefixes: list[Prefix]
     blocks: dict[int, Rows] = field(default_factory=dict)  # by query heads a KV head
-    starts: dict[int | None, torch.Tensor] = field(default_factory=dict)  # first column seen, by sliding window
+    starts: dict[Reach | None, torch.Tensor] = field(default_factory=dict)  # first column seen, by reach
 
     def rows(self, group: int) -> Rows:
         """Where the tokens are, for a layer of so many query heads a KV head; ValueError where those are too many."""
@@ -56,12 +46,15 @@ class Native:
             self.blocks[group] = Rows.of(self.runs, self.kernels.lanes // group, self.longest)
         return self.blocks[group]
 
-    def first(self, window: int | None, rows: Rows) -> torch.Tensor:
-        """The first column that each token still sees."""
-        if window not in self.starts:
-            lengths = rows.lengths
-            self.starts[window] = torch.zeros_like(lengths) if window is None else (lengths - window).clamp_(min=0)
-        return self.starts[window]
+    def first(self, reach: Reach | None, rows: Rows) -> torch.Tensor:
+        """The first column that each token still sees, of its prefix and its row together."""
+        if reach not in self.starts:
+            positions = rows.lengths - 1
+            if reach is not None and self.prefixes:
+                before = torch.tensor([*(prefix.length for prefix in self.prefixes), 0])  # the last is for place -1
+                positions += before[rows.which]
+            self.starts[reach] = torch.zeros_like(positions) if reach is None else reach.first(positions)
+        return self.starts[reach]
 
 
 @dataclass(slots=True)
@@ -70,10 +63,24 @@ class Plan:
 
     cache: SlotCache
     segments: list[Segment]
-    shared: list[tuple[Prefix, torch.Tensor | slice]]  # a prefix, and the tokens of the rows that begin with it
+    shared: list[Shared]
     native: Native | None = None
 
+    @property
+    def columns(self) -> int:
+        """The most that a row has with its prefix; of segments."""
+        return max((max(segment.before) + segment.width for segment in self.segments), default=0)
 
+
+class Extra(NamedTuple):
+    """What else makes scores, in some families."""
+
+    cap: float | None = None  # what they are held below
+    sinks: torch.Tensor | None = None  # [heads], one more score of each for nothing at all
+    bias: torch.Tensor | None = None  # [heads, columns], added to them
+
+
+PLAIN = Extra()
 _now = threading.local()
 
 
@@ -114,84 +121,185 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Query: [1, heads, tokens, head size]; returns [1, tokens, heads, head size]."""
-    strange = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    """Query: [1, heads, tokens, head size]; returns [1, tokens, heads, head size].
+
+    `softcap`: what scores are held below; `s_aux`: [heads], one more score of each head for nothing at all (sinks).
+    """
+    if attention_mask is not None or kwargs.get("position_bias") is not None:
+        raise ValueError("the packed attention does not do this")
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    out = packed(module, module.layer_idx, query, key, value, scale, window=sliding_window, cap=softcap, sinks=s_aux)
+    return out, None
+
+
+def packed(
+    module: Any,
+    index: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float,
+    *,
+    window: int | None = None,
+    cap: float | None = None,
+    sinks: torch.Tensor | None = None,
+    bias: Callable[[int], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """The step's attention in a layer whose cache has just heard of its keys and values.
+
+    All: [1, heads, tokens, size]; returns [1, tokens, heads, size]. `bias`: of so many columns, [heads, columns], what
+    is added to the scores.
+    """
     plan: Plan = _now.plan
     layer = plan.cache.reading
-    if strange or layer is None or attention_mask is not None:
-        raise ValueError(f"the packed attention does not do this: {strange}")
+    if layer is None:
+        raise ValueError("the packed attention does not do this")
     plan.cache.reading = None
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    q = query[0].transpose(0, 1).contiguous()
-    return attend(plan, module.layer_idx, layer, q, scale, sliding_window).unsqueeze(0), None
+    q, size = query[0].transpose(0, 1), value.shape[-1]
+    latents = plan.cache.latents(index, lambda: latents_of(module, layer.fresh[0], query))
+    if latents is not None:
+        layer.write(torch.cat(layer.fresh, -1), layer.fresh[1][..., :0])
+        q = latents.ask(q)
+    else:
+        key, value = layer.unrepeated(key, value)
+        if plan.native is not None and size < key.shape[-1]:  # whose keys and values are of one size
+            value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
+        layer.write(key, value)
+    extra = Extra(
+        cap,
+        None if sinks is None else sinks.detach().float().contiguous(),
+        None if bias is None else plan.cache.bias(plan.columns, bias),
+    )
+    out = attend(plan, index, layer, q.contiguous(), scale, reach_of(module, window), extra)
+    out = latents.answer(out) if latents is not None else out[..., :size]
+    return out.unsqueeze(0)
 
 
 def attend(
-    plan: Plan, index: int, layer: SlotLayer, query: torch.Tensor, scale: float, window: int | None
+    plan: Plan,
+    index: int,
+    layer: SlotLayer,
+    query: torch.Tensor,
+    scale: float,
+    reach: Reach | None,
+    extra: Extra = PLAIN,
 ) -> torch.Tensor:
     """Query: [tokens, heads, size], contiguous; returns [tokens, heads, size of a value]."""
-    tokens, size = query.shape[0], query.shape[2]
-    keys, values = layer.keys, layer.values
+    size = query.shape[2]
+    keys, values = read(layer.keys, layer.values)
     out = query.new_empty(*query.shape[:2], values.shape[-1])
-    if (native := plan.native) is not None:
-        if keys.shape != values.shape or query.dtype != torch.float32:
-            raise ValueError("the native attention does not do this")
-        far = [prefix.layers[index] for prefix in native.prefixes]
-        where = native.rows(query.shape[1] // keys.shape[1])
-        held = Columns(keys, values, native.table, far)
-        native.kernels.attend(query, scale, held, where, native.first(window, where), out)
+    if plan.native is not None:
+        _attend_native(plan.native, index, (keys, values), query, out, scale, reach, extra)
         return out
-    q = query.view(tokens, keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
-    grouped = out.view(*q.shape[:3], -1)
+    cap, sinks, bias = extra
+    q = query.view(query.shape[0], keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
+    grouped, group = out.view(*q.shape[:3], -1), q.shape[2]
     q = q.to(keys.dtype)
     weight = q.new_empty(q.shape[:3], dtype=torch.float32)  # log of the sum of exponentials
     for segment in plan.segments:
         place = slice(segment.first, segment.last)
         slots = slice(segment.slot, segment.slot + len(segment.lengths))
         near = keys[slots, :, : segment.width], values[slots, :, : segment.width]
-        mask = _mask(segment, q.shape[2], window, q)
-        if segment.decode:
-            grouped[place], weight[place] = _attend_few(q[place], *near, mask, scale)
-        else:
-            grouped[place], weight[place] = _together(q[place], *near, mask, scale)
-    for prefix, rows in plan.shared:
-        far_out, far_weight = _together(q[rows], *prefix.layers[index], None, scale)
-        share = torch.sigmoid(far_weight - weight[rows]).unsqueeze(-1).to(out.dtype)
-        grouped[rows] = torch.lerp(grouped[rows], far_out.to(out.dtype), share)
+        mask = segment.mask(reach, q, bias)
+        how = _attend_few if segment.decode else _together
+        grouped[place], weight[place] = how(q[place], *near, mask, scale, cap)
+    for shared in plan.shared:
+        rows, mask = shared.seen(reach, q, bias)
+        if not isinstance(rows, slice) and not len(rows):
+            continue
+        far_out, far_weight = _together(q[rows], *read(*shared.prefix.layers[index]), mask, scale, cap)
+        share = torch.sigmoid(far_weight - weight[rows]).unsqueeze(-1)
+        grouped[rows] = torch.lerp(grouped[rows], far_out.to(out.dtype), share.to(out.dtype))
+        if sinks is not None:
+            weight[rows] = torch.logaddexp(weight[rows], far_weight)
+    if sinks is not None:
+        grouped *= torch.sigmoid(weight - sinks.view(-1, group)).unsqueeze(-1).to(out.dtype)
     return out
 
 
+def read(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is attended to: values have no elements where they are part of the keys."""
+    return keys, values if values.shape[-1] else keys
+
+
+def _attend_native(
+    native: Native,
+    index: int,
+    held: tuple[torch.Tensor, torch.Tensor],
+    query: torch.Tensor,
+    out: torch.Tensor,
+    scale: float,
+    reach: Reach | None,
+    extra: Extra,
+) -> None:
+    if held[0].shape != held[1].shape or query.dtype != torch.float32 or extra.bias is not None:
+        raise ValueError("the native attention does not do this")
+    heads, kv_heads, most = query.shape[1], held[0].shape[1], native.kernels.lanes
+    columns = Columns(*held, native.table, [read(*prefix.layers[index]) for prefix in native.prefixes])
+    if kv_heads > 1 or heads <= most:
+        where = native.rows(heads // kv_heads)
+        first = native.first(reach, where)
+        native.kernels.attend(query, scale, columns, where, first, out, cap=extra.cap, sinks=extra.sinks)
+        return
+    for begin in range(0, heads, most):  # more than the kernel takes together
+        part = slice(begin, begin + most)
+        q, own = query[:, part].contiguous(), None if extra.sinks is None else extra.sinks[part].contiguous()
+        mixed, where = torch.empty_like(q), native.rows(q.shape[1])
+        first = native.first(reach, where)
+        native.kernels.attend(q, scale, columns, where, first, mixed, cap=extra.cap, sinks=own)
+        out[:, part] = mixed
+
+
 def _together(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    cap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Many tokens [n, KV heads, group, size] over the same keys [1, KV heads, columns, size]."""
     n, heads, group, size = q.shape
     flat = q.permute(1, 0, 2, 3).reshape(1, heads, n * group, size)
-    out, weight = _attend(flat, keys, values, mask, scale)
+    out, weight = _attend(flat, keys, values, mask, scale, cap)
     return out.view(heads, n, group, -1).transpose(0, 1), weight.reshape(heads, n, group).transpose(0, 1)
 
 
 def _attend(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    cap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention, and the log of the sum of exponentials; q: [batch, heads, queries, size]."""
-    if q.device.type == "cpu" and keys.shape[-1] == values.shape[-1]:
+    if q.device.type == "cpu" and keys.shape[-1] == values.shape[-1] and cap is None:
         out, weight = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, keys, values, 0.0, False, attn_mask=mask, scale=scale
         )
         return out, weight
-    return _attend_few(q, keys, values, mask, scale)
+    return _attend_few(q, keys, values, mask, scale, cap)
 
 
 def _attend_few(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    cap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same for few queries over many keys, where plain products read the cache at twice the kernel's speed."""
     batch, heads, queries, _ = q.shape
     scores = torch.bmm((q * scale).flatten(0, 1), keys.flatten(0, 1).transpose(1, 2)).float()
     scores = scores.view(batch, heads, queries, -1)
+    if cap is not None:
+        scores.div_(cap).tanh_().mul_(cap)
     if mask is not None:
         scores += mask
     largest = scores.amax(dim=-1, keepdim=True)
@@ -201,35 +309,15 @@ def _attend_few(
     return out.div_(total), total.log_().add_(largest).squeeze(-1)
 
 
-def _mask(segment: Segment, group: int, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
-    """What to add to the scores; made once a step. [slots, 1, group, columns], or [1, 1, tokens × group, columns]."""
-    if (window, group) in segment.masks:
-        return segment.masks[window, group]
-    lengths = torch.tensor(segment.lengths)
-    columns = torch.arange(segment.width)
-    if segment.decode:
-        last = (lengths - 1).unsqueeze(1)  # the newest column of each slot
-    else:
-        new = segment.last - segment.first
-        last = torch.arange(segment.lengths[0] - new, segment.lengths[0]).repeat_interleave(group).unsqueeze(1)
-    seen = columns <= last
-    if window is not None:
-        seen &= columns > last - window
-    mask = None
-    if not bool(seen.all()):
-        mask = torch.zeros(seen.shape, dtype=torch.float32 if segment.decode else like.dtype).masked_fill_(
-            ~seen, float("-inf")
-        )
-        mask = mask[:, None, None].expand(-1, 1, group, -1) if segment.decode else mask[None, None]
-        mask = mask.to(like.device)
-    segment.masks[window, group] = mask
-    return mask
-
-
 def register() -> None:
     """Make it known to transformers, where a model of its classes can be about: importing them takes seconds."""
     if "transformers.modeling_utils" in sys.modules:
         from transformers import AttentionInterface, AttentionMaskInterface
 
         AttentionInterface.register(NAME, packed_attention)
-        AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
+        AttentionMaskInterface.register(NAME, _no_mask)
+
+
+def _no_mask(*args: Any, config: Any = None, **kwargs: Any) -> torch.Tensor | None:
+    """None, but for MPT, which wants to turn it into another type."""
+    return torch.empty(0) if getattr(config, "model_type", "") == "mpt" else None

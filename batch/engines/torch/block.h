@@ -139,12 +139,23 @@ INLINE void value_few(const float *shares, int lanes, int group, const float *va
 
 #include "pairs.h"
 
-/* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. */
-INLINE void softmax(float *restrict scores, int64_t columns, int lanes, float *restrict total) {
+/* Scores are held below `cap`: cap · tanh(score / cap), as in Gemma 2; what is hidden already stays so. */
+INLINE void soften(float *restrict scores, int64_t count, float cap) {
+    for (int64_t i = 0; i < count; i++) {
+        float score = scores[i], e = exp_fast(-2.0f * fabsf(score) / cap), bent = copysignf(cap * (1 - e) / (1 + e), score);
+        scores[i] = score == -INFINITY ? score : bent;
+    }
+}
+
+/* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. A lane's
+ * sink, -inf for none, is one more score that takes its share to nowhere, as in gpt-oss. */
+INLINE void softmax(float *restrict scores, int64_t columns, int lanes, const float *restrict sinks,
+                    float *restrict total) {
     float most[QUERIES], sums[QUERIES]; /* local, so that the loops over lanes become vectors */
-    for (int j = 0; j < lanes; j++) most[j] = -INFINITY, sums[j] = 0;
+    for (int j = 0; j < lanes; j++) most[j] = sinks[j];
     for (int64_t c = 0; c < columns; c++)
         for (int j = 0; j < lanes; j++) most[j] = scores[c * lanes + j] > most[j] ? scores[c * lanes + j] : most[j];
+    for (int j = 0; j < lanes; j++) sums[j] = sinks[j] == -INFINITY ? 0.0f : exp_fast(sinks[j] - most[j]);
     for (int64_t c = 0; c < columns; c++)
         for (int j = 0; j < lanes; j++) {
             float below = scores[c * lanes + j] - most[j], share = exp_fast(below);
@@ -158,9 +169,11 @@ INLINE void softmax(float *restrict scores, int64_t columns, int lanes, float *r
 /* A block of queries of one KV head: tokens [begin, end), of one slot (a run) or one each of several. */
 typedef struct {
     const float *q;
-    float scale;
-    Part far, near[QUERIES]; /* what all share; each token's own, or the run's */
-    int64_t hidden[QUERIES]; /* the token sees columns [hidden, count - after) of them */
+    float scale, cap;            /* cap: 0 for none */
+    const float *sinks;          /* of the group's heads, NULL for none */
+    Part far, near[QUERIES];     /* what all share; each token's own, or the run's */
+    int64_t far_hidden[QUERIES]; /* columns of `far` that the token no longer sees */
+    int64_t hidden[QUERIES];     /* the token sees columns [hidden, count - after) of `near` */
     int64_t after[QUERIES];
     int run, tokens;
     int64_t stride; /* from a token's queries to the next token's */
@@ -221,13 +234,18 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
             }
         }
         if (values) break;
+        if (b->cap > 0) soften(scores, (far + near) * lanes, b->cap);
+        float sinks[QUERIES];
+        for (int j = 0; j < QUERIES; j++) sinks[j] = b->sinks && j < queries ? b->sinks[j % group] : -INFINITY;
         for (int t = 0; t < b->tokens; t++)
             for (int g = 0; g < group; g++) {
-                float *lane = scores + far * lanes + t * group + g;
+                float *lane = scores + t * group + g;
+                for (int64_t c = 0; c < b->far_hidden[t]; c++) lane[c * lanes] = -INFINITY;
+                lane += far * lanes;
                 for (int64_t c = 0; c < b->hidden[t]; c++) lane[c * lanes] = -INFINITY;
                 for (int64_t c = near - b->after[t]; c < near; c++) lane[c * lanes] = -INFINITY;
             }
-        softmax(scores, far + near, lanes, total);
+        softmax(scores, far + near, lanes, sinks, total);
     }
     for (int j = 0; j < queries; j++) {
         float *to = out + j / group * b->stride + j % group * size, scale = 1.0f / total[j];

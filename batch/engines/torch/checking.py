@@ -95,23 +95,25 @@ def _attention_checks(
         (cache.keys[pages, :, columns].float(), turned[1], rounding),
         (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
     ]
-    first = (at.lengths - 30).clamp(min=0)
-    out = torch.empty_like(q)
-    kernels.attend(q, 0.3, cache, at, first, out)
-    for t in range(tokens):
-        own = slice(int(first[t]), int(at.lengths[t]))
-        k, v = (
-            torch.cat(
-                [
-                    far[0][:, : 7 * (int(at.which[t]) + 1)],
-                    own_pages[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)[:, own],
-                ],
-                1,
-            ).float()
-            for far, own_pages in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
-        )
-        scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
-        checks.append((out[t], (scores.softmax(-1) @ v).view(heads, size), near))
+    far = 7 * (at.which + 1)  # columns of each token's prefix
+    for window, cap, sinks in ((100, None, None), (30, None, draw(heads)), (6, 2.0, None)):
+        first = (far + at.lengths - window).clamp(min=0)
+        out = torch.empty_like(q)
+        kernels.attend(q, 0.3, cache, at, first, out, cap=cap, sinks=sinks)
+        for t in range(tokens):
+            seen = slice(int(first[t]), int(far[t] + at.lengths[t]))
+            k, v = (
+                torch.cat(
+                    [prefix[0][:, : int(far[t])], own[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)], 1
+                ).float()[:, seen]
+                for prefix, own in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
+            )
+            scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
+            scores = scores if cap is None else cap * (scores / cap).tanh()
+            if sinks is not None:
+                scores = torch.cat([scores, sinks.view(kv_heads, 2, 1)], -1)
+            shares = scores.softmax(-1)[..., : k.shape[1]]
+            checks.append((out[t], (shares @ v).view(heads, size), near))
     return checks
 
 

@@ -15,6 +15,7 @@ from batch.engines.torch.attention import Plan, attend, current_plan
 from batch.engines.torch.gemm import PackedProduct
 from batch.engines.torch.linear import FusedPart
 from batch.engines.torch.native import Kernels
+from batch.engines.torch.reach import Reach
 
 KNOWN = ("Lean", "Qwen3", "Qwen2", "Llama", "Mistral")  # whose attention and decoder layers are done as a whole
 Mix = Callable[[Plan, torch.Tensor, tuple[torch.Tensor, torch.Tensor]], torch.Tensor]  # qkv, rotary: what is attended
@@ -113,7 +114,8 @@ def _mixing(module: nn.Module, kernels: Kernels) -> Mix | None:
         held = plan.cache.layer(layer, kv_heads, size, qkv)
         slots, columns = plan.cache.writes
         q = kernels.set_cache(qkv, scaled, (cosine[0], sine[0]), slots, columns, held.keys, held.values)
-        return attend(plan, layer, held, q, scale, getattr(whole, "sliding_window", None)).flatten(1)
+        window = getattr(whole, "sliding_window", None)
+        return attend(plan, layer, held, q, scale, None if window is None else Reach(window)).flatten(1)
 
     return mix
 

@@ -31,7 +31,7 @@ class Rounded:
     """A layer's weights as (q · step + least) · scale, by blocks of inputs; `least` where they have four bits."""
 
     q: torch.Tensor  # [out, in], -127 … 127, or 0 … 15
-    steps: torch.Tensor  # float16, [out, blocks]
+    steps: torch.Tensor  # float16, [out, blocks]; in 4 bits some may be negative
     least: torch.Tensor | None  # float16, [out, blocks]
     scale: torch.Tensor  # float32, powers of two, [out]
 
@@ -54,19 +54,26 @@ def round_weight(weight: torch.Tensor, bits: int) -> Rounded:
     outputs, inputs = weight.shape
     blocks = F.pad(weight.float(), (0, -inputs % size)).view(outputs, -1, size)
     if bits == 8:
-        low, step = None, blocks.abs().amax(-1) / 127
+        least, step = None, blocks.abs().amax(-1) / 127
         largest = step.amax(1)
     else:
-        low = blocks.amin(-1)
-        step = (blocks.amax(-1) - low) / 15
-        largest = torch.maximum(step.amax(1), low.abs().amax(1))
+        least, high = blocks.amin(-1), blocks.amax(-1)
+        step = (high - least) / 15
+        # Q4_0 has sixteen steps around zero, the first of them the largest weight; its blocks use not all of them.
+        first = torch.where(-least >= high, least, high)
+        own = first / -8
+        places = blocks / own.where(own != 0, 1.0)[..., None]
+        as_stored = ((places - places.round()).abs().amax(-1) < 1e-4) & (places.amax(-1) < 7.5)
+        step, least = torch.where(as_stored, own, step), torch.where(as_stored, first, least)
+        largest = torch.maximum(step.abs().amax(1), least.abs().amax(1))
     # A power of two, so that steps which a file has as halves of a float stay what they are.
     scale = torch.exp2(largest.clamp(min=1e-30).log2().ceil())
     steps = (step / scale[:, None]).half()
-    least = None if low is None else (low / scale[:, None]).half()
-    unit = steps.float().clamp(min=1e-12)[..., None] * scale[:, None, None]
-    shifted = blocks if least is None else blocks - (least.float() * scale[:, None])[..., None]
-    q = (shifted / unit).round_().clamp_(-127 if bits == 8 else 0, 127 if bits == 8 else 15)
+    unit = steps.float().where(steps.abs() > 1e-12, 1e-12)[..., None] * scale[:, None, None]
+    if least is not None:
+        least = (least / scale[:, None]).half()
+        blocks = blocks - (least.float() * scale[:, None])[..., None]
+    q = (blocks / unit).round_().clamp_(-127 if bits == 8 else 0, 127 if bits == 8 else 15)
     return Rounded(q.view(outputs, -1)[:, :inputs].to(torch.int8), steps, least, scale)
 
 

@@ -17,17 +17,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from batch.engines.gguf.header import GgufArray, GgufError, GgufHeader, GgufTensor, read_array, read_header
+from batch.engines.gguf.known import unknown
 from batch.engines.gguf.types import ARRAY, SCALARS, TENSOR_TYPES
+from batch.engines.torch.gguf_tokenizer import CONTROL, ELSEWHERE
 from batch.errors import FatalError, MissingExtraError
 
-# Splits of text before BPE that transformers leaves at GPT-2's, where that is right (llama.cpp, llama-vocab.cpp) …
-LIKE_GPT2 = frozenset({"gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo"})
-# … and those that cut every digit off first.
-DIGITS_ALONE = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
 # Control tokens that end a turn, whatever `eos` says: llama.cpp ends an answer at them too.
 TURN_ENDS = frozenset({"<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eom_id|>", "<|endoftext|>"})
-CONTROL = 3  # of tokenizer.ggml.token_type
-ELSEWHERE = "llama.cpp runs it: engine: gguf"
+ROPE = "rope_freqs.weight"
+EPSILONS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon")
 LONG_ROW = 128  # blocks that are dequantised as if they were a row, at most
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -41,36 +39,6 @@ def open_header(file: Path) -> GgufHeader:
     if why := header.why_not():
         raise FatalError(f"{file} is {why}")
     return header
-
-
-def load_tokenizer(file: Path, header: GgufHeader) -> Any:
-    """The tokenizer and chat template that the file carries."""
-    import transformers
-    from tokenizers import Regex, pre_tokenizers
-
-    try:
-        from transformers.integrations.gguf import convert_gguf_tokenizer, get_gguf_tokenizer
-        from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-    except ImportError:
-        raise FatalError(f"{file}: GGUF needs transformers 5.23 or newer; {ELSEWHERE}") from None
-    split = header.text("tokenizer.ggml.pre")
-    byte_level = header.text("tokenizer.ggml.model") == "gpt2"
-    if byte_level and split not in {*GGUF_PRE_TOKENIZER_SPLITS, *LIKE_GPT2, *DIGITS_ALONE}:
-        raise FatalError(f"{file}: how it splits text ({split or 'not said'}) is not known here; {ELSEWHERE}")
-    try:
-        architecture, parts, said = get_gguf_tokenizer(str(header.files[0]))
-        backend, more = convert_gguf_tokenizer(architecture, parts)
-    except Exception as error:  # the formats are many, and so are their errors
-        raise FatalError(f"{file}: its tokenizer cannot be read: {error}") from error
-    if byte_level and split in DIGITS_ALONE:
-        # As text is cut by Hugging Face's `Digits` in these models' own tokenizer.json.
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(r"\p{N}"), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-            ]
-        )
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **said, **more)
 
 
 def end_ids(header: GgufHeader) -> frozenset[int]:
@@ -96,6 +64,7 @@ def load_model(file: Path, header: GgufHeader, dtype: Any, device: str, *, int8:
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.eval()
     _fill_buffers(model, device)
+    _slow_down(file, header, model)
     _fill(file, header, model, dtype, device, int8=int8)
     model.tie_weights()
     empty = [name for name, value in model.named_parameters() if value.device.type == "meta"]
@@ -113,32 +82,53 @@ def _config(file: Path, header: GgufHeader) -> Any:
         from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
         with _our_reader(header):
-            said = load_gguf_checkpoint(str(file), return_tensors=False)["config"]
+            said = load_gguf_checkpoint(str(file), return_tensors=False)["config"] | _not_mapped(header)
         config = transformers.AutoConfig.for_model(**said)
     except ImportError as error:
         raise MissingExtraError("local", "reading GGUF in the torch engine") from error
     except Exception as error:
         raise FatalError(f"{file}: {' '.join(str(error).split())[:300]}; {ELSEWHERE}") from error
     if problem := _passed_over(header, config):
-        raise FatalError(f"{file}: {problem}, which the torch engine does not honour in a GGUF file; {ELSEWHERE}")
+        raise FatalError(f"{file}: {problem}; {ELSEWHERE}")
     return config
+
+
+def _not_mapped(header: GgufHeader) -> dict[str, Any]:
+    """What a file says, or llama.cpp has for its architecture, and transformers does not put into a config."""
+    arch, number = header.architecture, header.number
+    said: dict[str, Any] = {}
+    if arch in ("gemma2", "gemma3"):
+        # Of the largest of each the attention's scale is another (llama.cpp, models/gemma2.cpp and gemma3.cpp).
+        largest = number("block_count") == {"gemma2": 46, "gemma3": 62}[arch]
+        heads, wide = number("attention.head_count") or 1, number("embedding_length") or 0
+        said["query_pre_attn_scalar"] = wide // heads if largest else number("attention.key_length")
+        for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+            if (cap := header.values.get(f"{arch}.{name}")) is not None:
+                said[name] = cap
+    if arch.endswith("moe"):
+        said["moe_intermediate_size"] = number("expert_feed_forward_length")
+        said["shared_expert_intermediate_size"] = number("expert_shared_feed_forward_length")
+    if arch == "gpt2":
+        said["n_positions"] = number("context_length")
+    if arch == "qwen3":
+        said["head_dim"] = number("attention.key_length")
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _passed_over(header: GgufHeader, config: Any) -> str:
     """What the file says and the config does not have, as a clause; "" where nothing is lost."""
     arch = header.architecture
-    scaling = header.text(f"{arch}.rope.scaling.type")
-    if scaling not in ("", "none") and arch not in ("gpt-oss", "gpt_oss"):
-        return f"its positions are stretched ({scaling})"
+    if clause := unknown(header):
+        return f"torch {clause}"
     heads = getattr(config, "num_attention_heads", None) or 1
     wide = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
     for key in ("attention.key_length", "attention.value_length"):
-        if (said := header.number(key)) is not None and said != wide and "gemma4" not in arch:
+        if (said := header.number(key)) is not None and said != wide:
             return f"its heads are {said} wide, and {wide} by the config"
-    turned = header.number("rope.dimension_count")
+    turned = header.number("rope.dimension_count") or wide
     part = getattr(config, "partial_rotary_factor", None)
     part = part or (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
-    if turned is not None and turned != int(wide * part) and "gemma4" not in arch:
+    if turned != int(wide * part):
         return f"it turns {turned} of a head's {wide} dimensions"
     base = header.values.get(f"{arch}.rope.freq_base")
     known = (getattr(config, "rope_parameters", None) or {}).get("rope_theta") or getattr(config, "rope_theta", None)
@@ -147,6 +137,14 @@ def _passed_over(header: GgufHeader, config: Any) -> str:
     window = header.number("attention.sliding_window")
     if window is not None and getattr(config, "sliding_window", None) != window:
         return f"its layers see a window of {window} tokens"
+    swa = header.values.get(f"{arch}.rope.freq_base_swa")
+    local = (getattr(config, "rope_parameters", None) or {}).get("sliding_attention") or {}
+    if swa is not None and swa != local.get("rope_theta"):
+        return f"the rotary base of its windows is {swa}, and {local.get('rope_theta')} by the config"
+    for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
+        said, has = header.values.get(f"{arch}.{key}"), [getattr(config, name, None) for name in EPSILONS]
+        if isinstance(said, float) and not any(isinstance(x, float) and abs(x - said) < 1e-3 * said for x in has):
+            return f"its norms have an epsilon of {said:g}"
     return ""
 
 
@@ -181,7 +179,8 @@ def _names_mapped_once() -> Iterator[None]:
 def _as_theirs(header: GgufHeader) -> Any:
     fields: dict[str, Any] = {}
     for key, value in header.values.items():
-        fields[key] = _field(header.files[0], value)
+        if key != "general.name":  # by which they take some Llamas for another architecture, and know no tensors of it
+            fields[key] = _field(header.files[0], value)
     names = [SimpleNamespace(name=tensor.name) for tensor in header.tensors]
     return SimpleNamespace(fields=fields, tensors=names)
 
@@ -214,6 +213,26 @@ def _fill_buffers(model: Any, device: str) -> None:
             module._buffers[name] = None if value is None else value.to(device)
 
 
+def _slow_down(file: Path, header: GgufHeader, model: Any) -> None:
+    """Divide the rotary frequencies as the file has them divided: Llama 3's way to stretch its context."""
+    import torch
+
+    divisors = rope_divisors(header)
+    if divisors is None:
+        return
+    rotary = [module for module in model.modules() if "inv_freq" in module._buffers]
+    if header.architecture != "llama" or len(rotary) != 1 or rotary[0].inv_freq.shape != (len(divisors),):
+        raise FatalError(f"{file}: its {ROPE} has no place in the model; {ELSEWHERE}")
+    for name in ("inv_freq", "original_inv_freq"):
+        rotary[0]._buffers[name] = rotary[0].inv_freq / torch.tensor(divisors)
+
+
+def rope_divisors(header: GgufHeader) -> list[float] | None:
+    """What a file divides each rotary frequency by; None where it leaves them as they are."""
+    found = next((tensor for tensor in header.tensors if tensor.name == ROPE), None)
+    return None if found is None else [float(number) for number in numbers(found).reshape(-1)]
+
+
 def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *, int8: bool) -> None:
     """Put the file's tensors into the model, each dequantised by itself; every one must have a place there."""
     import torch
@@ -228,6 +247,8 @@ def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *
     collected: dict[str, Any] = {"tensors": {}}  # experts, which are put together of several tensors
     waiting = _by_layer(header.tensors)
     for tensor in header.tensors:
+        if tensor.name == ROPE:
+            continue
         made = processor.process(
             weights=numbers(tensor), name=tensor.name, tensor_key_mapping=places, parsed_parameters=collected
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from batch.engines.torch.gemm import BLOCKS
+from batch.engines.torch.gemm import BLOCKS, round_weight
 from batch.engines.torch.linear import Int8Linear, Replaced, RoundedLinear, has_int8, relink, rounded_product, works
 from batch.engines.torch.native import kernels
 
@@ -29,12 +29,12 @@ class TorchProduct:
     """What `PackedProduct` is in four bits, by torch; rows stay floats. weight: float32, [out, in]."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        groups = weight.view(len(weight), -1, GROUP)  # [out, groups, 32]
-        low, high = groups.amin(-1), groups.amax(-1)
-        scale = ((high - low) / 15).clamp(min=1e-9)
-        quantised = ((groups - low.unsqueeze(-1)) / scale.unsqueeze(-1)).round().clamp(0, 15).to(torch.int32)
+        rounded = round_weight(weight, 4)
+        least = rounded.least
+        assert least is not None
+        scale, low = (part.float() * rounded.scale[:, None] for part in (rounded.steps, least))  # [out, groups]
         # [out, in / 2]
-        self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(quantised.view_as(weight).contiguous(), 1)
+        self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(rounded.q.to(torch.int32).contiguous(), 1)
         # [groups, out, 2]
         self.scales = torch.stack([scale, low + 8 * scale], dim=-1).transpose(0, 1).contiguous()
         self.bias = bias

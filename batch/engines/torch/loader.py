@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config, stay_offline
 from batch.engines.local.memory import available
-from batch.engines.torch import gguf_file, importing, verdicts
-from batch.engines.torch.asked import sampled_in_gguf
+from batch.engines.torch import gguf_file, gguf_tokenizer, importing, verdicts
+from batch.engines.torch.asked import GENERATION, HONOURED, asks, generation_of, sampled_in_gguf
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
 from batch.engines.torch.quantised import check_quantised
@@ -180,7 +181,7 @@ def _words(place: Path, header: GgufHeader | None, name: str) -> Any:
     if (found := kept.find(name)) is not None:
         return found
     transformers = _transformers()
-    return _tokenizer(place, transformers) if header is None else gguf_file.load_tokenizer(place, header)
+    return _tokenizer(place, transformers) if header is None else gguf_tokenizer.load_tokenizer(place, header)
 
 
 def _read_folder(folder: Path, how: _How, tokenizer: Any) -> _Read:
@@ -201,10 +202,15 @@ def _read_gguf(file: Path, header: GgufHeader, how: _How, tokenizer: Any) -> _Re
     if int8 and how.asked == precision == "auto" and 4 * (parameters or 0) > available() * 0.6:
         precision = "int8"
     int8 = int8 and precision == "int8" and not how.merges
-    model: Any = weights.from_gguf(header, gguf_file.numbers, int8=int8) if how.lean else None
-    if model is None:
+    beside = generation_of(file.parent)
+    asks_more = any(asks(beside, name, nothing) for name, nothing in HONOURED.items())
+    model: Any = weights.from_gguf(header, gguf_file.numbers, int8=int8) if how.lean and not asks_more else None
+    if model is not None:
+        model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})
+    else:
         _transformers()
         model = gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
+        model.generation_config.update(**vars(beside))
     return _Read(model, tokenizer, ends, parameters or 0, precision)
 
 
@@ -247,8 +253,9 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
 def _files(place: Path, header: GgufHeader | None, adapter: Path | None) -> list[Path]:
     """All files that a model's numbers and words are made of."""
     folders = [folder for folder in (place if header is None else None, adapter) if folder is not None]
+    beside = [place.parent / GENERATION] if header is not None and (place.parent / GENERATION).is_file() else []
     own = [path for folder in folders for pattern in (*WEIGHTS, *OTHERS) for path in folder.glob(pattern)]
-    return [*own, *(header.files if header is not None else ())]
+    return [*own, *beside, *(header.files if header is not None else ())]
 
 
 def _verdict(files: list[Path], *settings: object) -> str:

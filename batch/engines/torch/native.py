@@ -31,7 +31,7 @@ _FUNCTIONS = {
     "quantise": "pipipic",
     "rescale": "pipipic",
     "largest": "pipic",
-    "attend": "pifcpipiiiipiippppippppippiipic",
+    "attend": "piffpicpipiiiipiippppippppippiipic",
     "set_f32": _SET,
     "set_bf16": _SET,
     "packed_linear": "cpipipipipiiipipifccpiipipipic",
@@ -164,12 +164,22 @@ class Kernels:
         return q
 
     def attend(
-        self, q: torch.Tensor, scale: float, cache: Columns, rows: Rows, first: torch.Tensor, out: torch.Tensor
+        self,
+        q: torch.Tensor,
+        scale: float,
+        cache: Columns,
+        rows: Rows,
+        first: torch.Tensor,
+        out: torch.Tensor,
+        *,
+        cap: float | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> None:
-        """Attention of tokens in line, each over its own columns from `first` on and its shared prefix.
+        """Attention of tokens in line, each over its shared prefix and its own columns after it, from `first` on.
 
-        q and out: [tokens, heads, size]; first: the first column that each token sees. At most `lanes` query heads a
-        KV head, and keys and values of one size.
+        q and out: [tokens, heads, size]; first: the first column that each token sees, of prefix and row together;
+        cap: what scores are softened to; sinks: [heads], scores of nothing. At most `lanes` query heads a KV head, and
+        keys and values of one size.
         """
         _, heads, size = q.shape
         keys, values = cache.keys, cache.values
@@ -182,7 +192,8 @@ class Kernels:
         blocks = [_span(part, torch.int64) for part in (rows.begins, rows.ends)]
         self._call(
             "attend",
-            *(*_span(q), scale, keys.dtype == torch.bfloat16, *_span(keys, keys.dtype), *_span(values, keys.dtype)),
+            *(*_span(q), scale, cap or 0.0, *_optional(sinks), keys.dtype == torch.bfloat16),
+            *(*_span(keys, keys.dtype), *_span(values, keys.dtype)),
             *(heads, keys.shape[1], size, _span(cache.table, torch.int64)[0], *cache.table.shape),
             *(ctypes.addressof(part) for part in (far_keys, far_values, lengths, counts)),
             *(len(far), *(at for at, _ in own), _same(own)),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from batch.engines.torch.attention import NAME, Plan, register, set_plan
+from batch.engines.torch.own import adapt, counts_itself
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
@@ -35,13 +36,13 @@ class PackedRunner(ABC):
 
     def __init__(self, model: Any, cache: SlotCache, *, share: bool = True, step_tokens: int = STEP_TOKENS) -> None:
         register()
+        adapt(model)
         self.rows: list[Sequence] = []
         self._model = model
+        self._positions = not counts_itself(model)
         self.step_tokens = step_tokens
         self._cache = cache
-        config = self._model.config.get_text_config()
-        windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-        self.prefixes = PrefixStore(PREFIX_TOKENS) if share and not windows else None
+        self.prefixes = PrefixStore(PREFIX_TOKENS) if share else None
 
     @abstractmethod
     def _plan(self, parts: list[tuple[int, int]]) -> Plan:
@@ -234,7 +235,7 @@ class PackedRunner(ABC):
         try:
             out = self._model(
                 input_ids=torch.tensor([tokens], device=device),
-                position_ids=torch.tensor([positions], device=device),
+                **({"position_ids": torch.tensor([positions], device=device)} if self._positions else {}),
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=torch.tensor(ends, device=device),
@@ -253,4 +254,9 @@ def decodes(row: Sequence) -> bool:
 
 def unshared(sequence: Sequence, tokens: int) -> int:
     """So many tokens of a sequence, without those of its shared prefix."""
-    return tokens - (sequence.cache.length if sequence.cache is not None else 0)
+    return tokens - before(sequence)
+
+
+def before(sequence: Sequence) -> int:
+    """Tokens of its shared prefix."""
+    return sequence.cache.length if sequence.cache is not None else 0

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from batch.engines.torch.attention import CALL_BYTES, Plan, Segment, group_slots
-from batch.engines.torch.packed import STEP_TOKENS, PackedRunner, decodes, unshared
+from batch.engines.torch.attention import CALL_BYTES, Plan, group_slots
+from batch.engines.torch.packed import STEP_TOKENS, PackedRunner, before, decodes, unshared
+from batch.engines.torch.segments import Segment, Shared
 from batch.engines.torch.slots import Prefix, SlotCache, cache_for
 
 
@@ -30,21 +31,23 @@ class PlainPackedRunner(PackedRunner):
 
     def _plan(self, parts: list[tuple[int, int]]) -> Plan:
         segments = self._decode_segments([i for i, _ in parts if decodes(self.rows[i])])  # they come first
-        shared: dict[Prefix, list[int]] = {}
+        shared: dict[Prefix, Shared] = {}
         at = 0
         for i, count in parts:
             row = self.rows[i]
             if not decodes(row):
                 end = unshared(row, row.filled + count)
-                segments.append(Segment(at, at + count, i, [end], decode=False, width=end))
+                segments.append(Segment(at, at + count, i, [end], decode=False, width=end, before=[before(row)]))
             if row.cache is not None:
-                shared.setdefault(row.cache, []).extend(range(at, at + count))
+                own = shared.setdefault(row.cache, Shared(row.cache, [], []))
+                own.tokens += range(at, at + count)
+                own.positions += range(row.filled, row.filled + count)
             at += count
-        return Plan(self._cache, segments, [(prefix, _tokens(where)) for prefix, where in shared.items()])
+        return Plan(self._cache, segments, list(shared.values()))
 
     def _plan_alone(self, row: int, first: int, count: int) -> Plan:
         end = first + count
-        return Plan(self._cache, [Segment(0, count, row, [end], decode=False, width=end)], [])
+        return Plan(self._cache, [Segment(0, count, row, [end], decode=False, width=end, before=[0])], [])
 
     def _decode_segments(self, slots: list[int]) -> list[Segment]:
         lengths = [unshared(self.rows[i], self.rows[i].filled + 1) for i in slots]
@@ -61,12 +64,7 @@ class PlainPackedRunner(PackedRunner):
                 lengths[first:last],
                 decode=True,
                 width=self._cache.columns if whole else max(lengths[first:last]),
+                before=[before(self.rows[i]) for i in slots[first:last]],
             )
             for first, last in group_slots(slots, lengths, call_cost)
         ]
-
-
-def _tokens(where: list[int]) -> torch.Tensor | slice:
-    """Places in line, as a slice where they are neighbours."""
-    together = where[-1] - where[0] == len(where) - 1
-    return slice(where[0], where[-1] + 1) if together else torch.tensor(where)

@@ -34,8 +34,10 @@ class PageCache(SlotCache):
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Memory that is taken as it is written to."""
         size = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
+        if not size:
+            return torch.zeros(shape, dtype=dtype)
         try:
-            memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise MemoryError(f"no memory for a cache of {size:,} bytes a layer: {error}") from None
         if hasattr(mmap, "MADV_HUGEPAGE") and self.rows > FEW:
@@ -74,6 +76,7 @@ class PageCache(SlotCache):
 
     def place(self, rows: list[int], columns: list[int], device: torch.device) -> None:
         """Where the tokens of the next pass are written to: a page, and the column in it."""
+        self.reading = None
         at = numpy.asarray(columns)
         pages = self.table[numpy.asarray(rows), at // self.page]
         self.writes = (torch.from_numpy(pages), torch.from_numpy(at % self.page))

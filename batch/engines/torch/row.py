@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from batch.engines.gguf.header import GgufError, read_header
+from batch.engines.gguf.known import unknown
 from batch.engines.places import read_config
 from batch.engines.registry import EngineOption, EngineRow
 from batch.options import PRECISIONS, TRUNCATE
@@ -23,25 +24,14 @@ def refuses(place: Path | str) -> str:
     return ""
 
 
-# What transformers makes models of (`GGUF_CONFIG_MAPPING`), causal language models among them.
-GGUF_ARCHITECTURES = frozenset(
-    {
-        *("bloom", "falcon", "gemma2", "gemma3", "gpt2", "llama", "mamba", "mistral", "nemotron", "phi3"),
-        *("qwen2", "qwen2moe", "qwen3", "qwen3moe", "stablelm", "starcoder2"),
-    }
-)
-
-
 def _refuses_gguf(file: Path) -> str:
     if importlib.util.find_spec("gguf") is None:
         return 'needs gguf to read the file\'s weights: pip install "ai-router[local]"'
     try:
-        architecture = read_header(file).architecture
+        clause = unknown(read_header(file))
     except (GgufError, OSError) as error:
         return f"{file}: {error}"
-    if architecture in GGUF_ARCHITECTURES:
-        return ""
-    return f"torch runs no {architecture} out of a GGUF file, llama.cpp does: engine: gguf"
+    return f"torch {clause}; llama.cpp does: engine: gguf" if clause else ""
 
 
 def suits(place: Path | str) -> bool:

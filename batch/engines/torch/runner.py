@@ -10,6 +10,7 @@ import torch
 from batch.engines.torch import remembered
 from batch.engines.torch.lean.model import LeanModel
 from batch.engines.torch.native import kernels
+from batch.engines.torch.own import counts_itself
 from batch.engines.torch.packed_native import NativePackedRunner
 from batch.engines.torch.packed_plain import PlainPackedRunner
 from batch.engines.torch.single import SingleRunner, rope_types
@@ -76,7 +77,7 @@ def _makers(
     """Runners by name, the fastest first."""
     makers: list[tuple[str, Callable[[], Runner]]] = []
     if _rows_may_share(model):
-        if "position_ids" in forward_options(model):
+        if "position_ids" in forward_options(model) or counts_itself(model):
             if model.device.type == "cpu":
                 options: dict[str, Any] = {"share": share, "cache_dtype": cache_dtype}
                 if kernels() is not None:

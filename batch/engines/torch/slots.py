@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
+
+from batch.engines.torch.latents import Latents
 
 C = TypeVar("C", bound="SlotCache")
 ROUND = 64  # columns are allocated in multiples of this
@@ -52,6 +55,8 @@ class SlotLayer(PlacedLayer):
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()
         self.cache = cache
+        self.fresh: tuple[torch.Tensor, torch.Tensor]  # the step's, as the model gave them to the cache
+        self._repeated: bool | None = None  # whether what is attended to is no more than those, repeated
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate for states of this shape, [batch, heads, tokens, head size]."""
@@ -69,15 +74,28 @@ class SlotLayer(PlacedLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the step's tokens to their slots; the attention function reads the slots themselves."""
+        """Hear of the step's tokens; the attention function writes what it sees of them, and reads the slots itself."""
+        if self.cache.reading is not None:
+            raise ValueError("a layer before this one attends in a way of its own")
+        self.fresh = key_states, value_states
+        self.cache.reading = self
+        return self.fresh
+
+    def write(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """The step's tokens to their slots, [1, heads, tokens, size]; values of no elements are in the keys."""
         if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
+            self.lazy_initialization(keys, values)
         slot, column = self.cache.writes
         # [tokens, heads, head size]
-        self.keys[slot, :, column] = key_states[0].transpose(0, 1).to(self.keys.dtype)
-        self.values[slot, :, column] = value_states[0].transpose(0, 1).to(self.values.dtype)
-        self.cache.reading = self
-        return key_states, value_states
+        self.keys[slot, :, column] = keys[0].transpose(0, 1).to(self.keys.dtype)
+        if values.shape[-1]:
+            self.values[slot, :, column] = values[0].transpose(0, 1).to(self.values.dtype)
+
+    def unrepeated(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What to keep of the keys and values that are attended to: once what is only repeated for a group of heads."""
+        if self._repeated is None:
+            self._repeated = all(map(_repeats, self.fresh, (keys, values)))
+        return self.fresh if self._repeated else (keys, values)
 
 
 class SlotCache:
@@ -93,6 +111,8 @@ class SlotCache:
         self.slots = self.columns = 0
         self.writes: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))  # slot, column of each token
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
+        self._latents: dict[int, Latents | None] = {}  # by layer
+        self._bias: torch.Tensor | None = None  # [heads, columns]
         self.layers: list[SlotLayer] = []
 
     def new_layer(self) -> SlotLayer:
@@ -120,6 +140,18 @@ class SlotCache:
             layer.allocate(heads, (size, size), like)
         return layer
 
+    def latents(self, index: int, make: Callable[[], Latents | None]) -> Latents | None:
+        """What turns a layer's latents into keys and values, made once; None where it keeps those."""
+        if index not in self._latents:
+            self._latents[index] = make()
+        return self._latents[index]
+
+    def bias(self, columns: int, make: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        """What is added to the scores of at least so many columns, the same in all layers."""
+        if self._bias is None or self._bias.shape[1] < columns:
+            self._bias = make(max(2 * columns, 4 * ROUND))
+        return self._bias
+
     def takes(self, tokens: int) -> int:
         """The columns that so many tokens of a row take."""
         return tokens
@@ -134,6 +166,7 @@ class SlotCache:
 
     def place(self, rows: list[int], columns: list[int], device: torch.device) -> None:
         """Where the tokens of the next pass are written to."""
+        self.reading = None
         self.writes = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
 
     def drop(self, row: int, last: int) -> None:
@@ -142,7 +175,7 @@ class SlotCache:
         Free slots hold zeros: what is not a number would spread to the next tenant, hidden by its mask or not.
         """
         for layer in self.layers:
-            for tensor in (layer.keys, layer.values):
+            for tensor in (layer.keys, layer.values) if layer.is_initialized else ():
                 if row != last:
                     tensor[row] = tensor[last]
                 tensor[last].zero_()
@@ -183,6 +216,14 @@ class SlotCache:
                 layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
                 for new, kept in zip((layer.keys, layer.values), old, strict=True):
                     new[:rows, :, :width] = kept[:rows, :, :width]
+
+
+def _repeats(held: torch.Tensor, seen: torch.Tensor) -> bool:
+    """Whether it is the same, each head once or several times in line; [1, heads, tokens, size]."""
+    if seen is held:
+        return True
+    times, rest = divmod(seen.shape[1], held.shape[1])
+    return not rest and torch.equal(held.repeat_interleave(times, dim=1), seen)
 
 
 def cache_for(model: Any, kind: type[C]) -> type[C]:

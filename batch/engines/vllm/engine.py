@@ -1,7 +1,7 @@
 """vLLM as a core: its own scheduler, paged cache and kernels; prompts are made as for every other engine.
 
-It is driven step by step in this process (`LLMEngine`), so that a node's actor needs no server. Its API: vLLM 0.11 and
-newer, https://docs.vllm.ai/en/latest/api/vllm/v1/engine/llm_engine/.
+It is driven step by step in this process (`LLMEngine`), so that a node's actor needs no server. Its API: vLLM 0.11 to
+0.33, https://docs.vllm.ai/en/latest/api/vllm/v1/engine/llm_engine/.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class VllmCore(RowCore):
         prompt = {"prompt_token_ids": row.prompt}
         try:
             self._engine.add_request(name, prompt, self._sampling(row))
-        except ValueError as error:  # what vLLM says of a request that it does not take
+        except Exception as error:
+            if not _refuses(error):
+                raise
             raise PermanentError(f"vLLM does not take it: {' '.join(str(error).split())[:300]}") from None
         self._running[name] = _Running(row)
         self._names[item.id] = name
@@ -149,6 +151,11 @@ class VllmCore(RowCore):
         if asked.json_schema is not None:
             said["structured_outputs"] = self._params.StructuredOutputsParams(json=asked.json_schema)
         return self._params.SamplingParams(**said)
+
+
+def _refuses(error: Exception) -> bool:
+    """Whether vLLM says with it that it does not take a request: a ValueError, since 0.33 an error of its own."""
+    return isinstance(error, ValueError) or any(kind.__name__ == "VLLMClientError" for kind in type(error).__mro__)
 
 
 def _response(running: _Running, output: Any, said: Any) -> BatchResponse[Answer]:

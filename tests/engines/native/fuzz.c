@@ -12,10 +12,11 @@ int swiglu(const float *, int64_t, int64_t, float *, int64_t, int);
 int quantise(const float *, int64_t, uint8_t *, int64_t, float *, int64_t, int);
 int rescale(float *, int64_t, const float *, int64_t, const float *, int64_t, int);
 int largest(const float *, int64_t, int64_t *, int64_t, int);
-int attend(const float *, int64_t, float, int, const char *, int64_t, const char *, int64_t, int64_t, int64_t, int64_t,
-           const int64_t *, int64_t, int64_t, const char *const *, const char *const *, const int64_t *,
-           const int64_t *, int64_t, const int64_t *, const int64_t *, const int64_t *, const int64_t *, int64_t,
-           const int64_t *, const int64_t *, int64_t, int64_t, float *, int64_t, int);
+int attend(const float *, int64_t, float, float, const float *, int64_t, int, const char *, int64_t, const char *,
+           int64_t, int64_t, int64_t, int64_t, const int64_t *, int64_t, int64_t, const char *const *,
+           const char *const *, const int64_t *, const int64_t *, int64_t, const int64_t *, const int64_t *,
+           const int64_t *, const int64_t *, int64_t, const int64_t *, const int64_t *, int64_t, int64_t, float *,
+           int64_t, int);
 int set_f32(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *, int64_t,
             const int64_t *, const int64_t *, int64_t, float *, int64_t, float *, float *, int64_t, int64_t, int64_t,
             int64_t, int64_t, int);
@@ -112,8 +113,8 @@ static void attending(int lie) {
         int64_t which = below(2) ? shared : below(prefixes + 1) - 1, begin = tokens;
         for (int64_t i = 0; i < new; i++, tokens++) {
             rows[tokens] = r, lasts[tokens] = before + i + 1, whiches[tokens] = which;
-            firsts[tokens] = lasts[tokens] > window ? lasts[tokens] - window : 0;
             int64_t sees = lasts[tokens] + (which < 0 ? 0 : lengths[which]);
+            firsts[tokens] = sees > window ? sees - window : 0;
             longest = sees > longest ? sees : longest;
         }
         if (new == 1 && blocks && ends[blocks - 1] - begins[blocks - 1] < block && whiches[begin - 1] == which &&
@@ -127,7 +128,7 @@ static void attending(int lie) {
     int64_t t = below(tokens);
     if (lie == 2) rows[t] = below(2) ? runs : -1;
     if (lie == 3) lasts[t] = width * page + between(1, 9);
-    if (lie == 4) firsts[t] = below(2) ? lasts[t] : -between(1, 40);
+    if (lie == 4) firsts[t] = below(2) ? lasts[t] + (whiches[t] < 0 ? 0 : lengths[whiches[t]]) : -between(1, 40);
     if (lie == 5) whiches[t] = below(2) ? prefixes : -2;
     if (lie == 6) table[rows[t] * width + (lasts[t] - 1) / page] = below(2) ? pages : -1;
     if (lie == 7) { /* behind a window fewer are enough */
@@ -145,10 +146,14 @@ static void attending(int lie) {
         int64_t n = i < 4 ? tokens : blocks;
         own[i] = memcpy(room(8 * n), own[i], 8 * n);
     }
-    int code = attend(floats(tokens * heads * size), all, 0.1f, half, keys, cells, values, cells, heads, kv, size, table,
-                      runs, width, far_keys, far_values, lengths, counts, prefixes, own[0], own[1], own[2], own[3],
-                      tokens, own[4], own[5], blocks, longest, floats(tokens * heads * size), out, 2);
-    expect("attend", code, lie > 0 && lie < 13);
+    const float *sinks = lie == 13 || below(2) ? floats(heads) : NULL;
+    int64_t sunk = sinks ? LIE(13, heads) : 0;
+    float cap = below(2) ? 0.0f : 20.0f;
+    int code = attend(floats(tokens * heads * size), all, 0.1f, cap, sinks, sunk, half, keys, cells, values, cells,
+                      heads, kv, size, table, runs, width, far_keys, far_values, lengths, counts, prefixes, own[0],
+                      own[1], own[2], own[3], tokens, own[4], own[5], blocks, longest,
+                      floats(tokens * heads * size), out, 2);
+    expect("attend", code, lie > 0 && lie < 14);
 }
 
 static void product(int lie) {
@@ -179,7 +184,7 @@ int main(int argc, char **argv) {
     state = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     int64_t calls = argc > 2 ? atoll(argv[2]) : 1000;
     for (int64_t i = 0; i < calls; i++) {
-        int lie = below(2) ? (int)between(1, 12) : 0;
+        int lie = below(2) ? (int)between(1, 13) : 0;
         small(lie), clear();
         setting(lie), clear();
         attending(lie), clear();

@@ -12,7 +12,7 @@ from servers.batches import Batches
 from batch.engines.forms import NAME, TEXT
 from batch.engines.provider.base import Limits
 from batch.engines.provider.shard import Shard
-from batch.items import BatchItem, Request
+from batch.items import Request
 from batch.options import SamplingOptions
 
 
@@ -29,10 +29,11 @@ def test_a_form_is_the_line(name: str, batches: Batches, vertex: None) -> None:
         options = SamplingOptions(system=system, temperature=0.5)
         shard = Shard("key", Limits(9, 1 << 20))
         for said in ("first", text):
-            line = shard.line(page, BatchItem(0, Request(said)), options, lambda name: None, usual=True)
+            known = shard.plain_line(said)
+            line = shard.begin(page, Request(said), options, lambda name: None)
             plain = page.line(shard.name(len(shard)), Request(said), options, lambda name: None)
-            assert line == orjson.dumps(plain) + b"\n"
-            shard.add(0, line)
+            assert line == orjson.dumps(plain) + b"\n" and known in (None, line)
+            assert shard.add(0, line)
         shard.close()
 
     check()

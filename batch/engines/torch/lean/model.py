@@ -141,6 +141,8 @@ class LeanBody(nn.Module):  # type: ignore[misc]
         with torch.device("cpu"):
             every = torch.arange(0, config.head_dim, 2, dtype=torch.float) / config.head_dim
             self.frequencies = 1.0 / (config.rope_parameters["rope_theta"] ** every)  # no buffer: it stays in float32
+            if divisors := config.rope_parameters.get("divisors"):
+                self.frequencies = self.frequencies / torch.tensor(divisors)
 
     def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: Any) -> torch.Tensor:
         """input_ids and position_ids: [batch, tokens]."""

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from batch.engines.torch.lean import config as configs
 from batch.engines.torch.lean.config import LeanConfig
 from batch.engines.torch.lean.model import LeanModel
 
+ROPE = "rope_freqs.weight"  # what Llama 3 divides its rotary frequencies by
 GGUF_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 GGUF_PARTS = {
     "attn_q": "self_attn.q_proj",
@@ -73,6 +75,11 @@ def from_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any], *, int8:
     config = configs.of_gguf(header)
     if config is None:
         return None
+    if divided := [tensor for tensor in header.tensors if tensor.name == ROPE]:
+        if config.model_type != "llama" or divided[0].shape != (config.head_dim // 2,):
+            return None
+        config.rope_parameters["divisors"] = numbers(divided[0]).tolist()
+        header = replace(header, tensors=tuple(tensor for tensor in header.tensors if tensor.name != ROPE))
     model = empty(config, _says_nothing())
     wanted = _wanted(model)
     places = {tensor.name: _place(tensor.name) for tensor in header.tensors}

@@ -1,51 +1,19 @@
-"""All actions of the screens in one registry: bindings, footer, help and palette are made from it."""
+"""All actions of the screens in one registry: bindings, footer, help and palette are made from it.
+
+Those of the results and of the comparison of models have files of their own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
+from ai_router.tui.actions.action import Action
+from ai_router.tui.actions.compare import COMPARE
+from ai_router.tui.actions.results import RESULTS
 from ai_router.tui.places import HOME, on_menu
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What a key does. `id` is what the keymap in the settings names; `keys` are Textual key names.
-
-    The method called is `action_<method>`; without one it is named after the last part of the id. `show` puts it into
-    the footer, in the order in which a screen binds its actions.
-    """
-
-    id: str
-    keys: str
-    label: str
-    help: str
-    group: str
-    show: bool = True
-    method: str = ""
-    priority: bool = False
-    key_display: str | None = None
-    title: str = ""  # in the palette, where the label says too little without its key
-
-    @property
-    def name(self) -> str:
-        """The Textual action."""
-        return self.method or self.id.rpartition(".")[2]
-
-    def binding(self) -> Binding:
-        """The action as a Textual binding, remappable by its id."""
-        return Binding(
-            self.keys,
-            self.name,
-            self.label,
-            show=self.show,
-            key_display=self.key_display,
-            priority=self.priority,
-            tooltip=self.help,
-            id=self.id,
-        )
 
 
 def _tabs(screen: str, group: str, *words: str) -> Iterator[Action]:
@@ -152,40 +120,6 @@ _JOBS = (
     ),
     Action("jobs.skipped", "u", "unreadable", "Files that could not be read, and why", "Jobs", False),
 )
-
-_RESULTS = (
-    Action("results.part", "f", "filter", "Show the next part: all, done, failed, pending", "Results",
-           method="next_part"),
-    Action("results.all", "1", "all", "Show all items", "Results", False, method="part('all')"),
-    Action("results.done", "2", "done", "Show answered items", "Results", False, method="part('done')"),
-    Action("results.failed", "3", "failed", "Show failed items", "Results", False, method="part('failed')"),
-    Action("results.pending", "4", "pending", "Show items without a result", "Results", False,
-           method="part('pending')"),
-    Action("results.search", "slash", "search", "Find text in prompts and answers, or filter: failed tokens>200",
-           "Results", key_display="/"),
-    Action("results.copy", "c,y", "copy", "Copy the answer (of a failed item, the error)", "Results"),
-    Action("results.copy_json", "Y,shift+y", "copy JSON", "Copy the row as JSON", "Results", False),
-    Action("results.export", "e", "export", "Write the results to a file", "Results"),
-    Action("results.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Results", False),
-    Action("results.run", "r", "run", "Run what is missing; of a running job, watch it", "Results", False,
-           method="resume"),
-    Action("results.errors", "x", "errors", "Failures by kind, with counts", "Results", False),
-    Action("results.goto", "number_sign,ctrl+g", "go to", "Go to an item by its number", "Results", False,
-           key_display="#"),
-    Action("results.sort", "s", "sort", "Sort by the next column", "Results", False),
-    Action("results.reverse", "S,shift+s", "reverse", "Turn the order round", "Results", False),
-    Action("results.mark", "space", "mark", "Mark the row, or take its mark away", "Results", False),
-    Action("results.copy_as", "w", "copy as", "Copy rows, as text, CSV, Markdown or JSON", "Results", False),
-    Action("results.again", "a", "again", "A new job of the marked or failed rows, with another model or other options",
-           "Results", False),
-    Action("results.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Results", False),
-    Action("results.jobs", "b", "jobs pane", "Hide the jobs beside the results, or show them", "Results", False,
-           method="jobs_pane"),
-    Action("results.next_hit", "n", "next hit", "The next place of what is looked for", "Results", False),
-    Action("results.hit_back", "N,shift+n", "hit before", "The place before of what is looked for", "Results", False),
-    Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
-    Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
-)  # fmt: skip
 
 _READING = (
     Action("reading.next", "n", "next", "The next item; while something is looked for, its next place", "Reading",
@@ -302,26 +236,6 @@ _ASK = (
     ),
 )
 
-_COMPARE = (
-    Action("compare.models", "f2", "models", "Choose the models", "Compare"),
-    Action("compare.file", "f3", "a file", "Compare the models over a file of prompts", "Compare"),
-    Action("compare.export", "e", "export", "Write the comparison as JSON and Markdown", "Compare"),
-    Action("compare.open", "o", "answers", "The answers to this prompt side by side", "Compare"),
-    Action("compare.next", "right_square_bracket", "next", "The next prompt", "Compare", key_display="]",
-           method="step('1')"),
-    Action("compare.previous", "left_square_bracket", "previous", "The prompt before", "Compare", key_display="[",
-           method="step('-1')"),
-    *(
-        Action(f"compare.{at + 1}", str(at + 1), f"best: {at + 1}", f"Keep as evidence that answer {at + 1} is best",
-               "Compare", False, method=f"choose('{at}')")
-        for at in range(4)
-    ),
-    Action("compare.all", "a", "all right", "Keep as evidence that all answers are right", "Compare", False,
-           method="choose('all')"),
-    Action("compare.none", "n", "none right", "Keep as evidence that no answer is right", "Compare", False,
-           method="choose('none')"),
-)  # fmt: skip
-
 _SETTINGS = (
     Action("settings.keys", "f3", "keys", "All actions with their keys, to be changed", "Settings"),
     Action("settings.save", "f2,ctrl+s", "save", "Write the settings to ai-router.yaml", "Settings"),
@@ -390,8 +304,8 @@ _SEMANTIC = (
 ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
-        *(_EVERYWHERE, _PANES, _MENU, _TABLE, _JOBS, _RESULTS, _READING, _EVALUATION),
-        *(_MODELS, _DOCS, _KEYS, _STATS, _ASK, _COMPARE, _SETTINGS, _DOING, _SEMANTIC),
+        *(_EVERYWHERE, _PANES, _MENU, _TABLE, _JOBS, RESULTS, _READING, _EVALUATION),
+        *(_MODELS, _DOCS, _KEYS, _STATS, _ASK, COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group
 }

@@ -1,0 +1,94 @@
+"""A Parquet file through a real cluster on this machine, in shards, and back to a Parquet file: memory, rows a second,
+and every row as it was with the answer to its own prompt.
+
+    python -m benchmarks.cluster_table [--rows N] [--shards N]
+
+It is the program itself that runs, one driver a shard, one after the other. Not in `python -m benchmarks`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.cluster import two_nodes  # first: it says what Ray is to be told before it is imported
+from benchmarks.tables import write as write_table
+
+ROOM = 512
+
+
+def main() -> int:
+    """Run all of it; an AssertionError where a row is lost, doubled or another's."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster_table", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--shards", type=int, default=2)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, two_nodes() as (cluster, address):
+        cluster.add_node(num_cpus=2)
+        home = _workspace(Path(name))
+        write_table(home / "big.parquet", args.rows)
+        for number in range(1, args.shards + 1):
+            shard = f"{number}/{args.shards}"
+            run = ["run", "big.parquet", "--template", "prompt.j2", "--model", "instant", "--cluster", address]
+            seconds, peak, _ = _program(home, *run, "--shard", shard, "--display", "none")
+            count = len(range(number - 1, args.rows, args.shards))
+            _say(f"shard {shard}: {count:,} rows", seconds, peak, count)
+        shards = sorted(map(str, (home / "checkpoints").glob("batch_*.db")))
+        seconds, peak, said = _program(home, "merge", *shards)
+        _say(f"merged {args.shards} shards", seconds, peak, args.rows)
+        seconds, peak, _ = _program(home, "export", said.strip(), "--merge", "out.parquet")
+        _say("written as Parquet", seconds, peak, args.rows)
+        _check(home / "big.parquet", home / "out.parquet", args.rows)
+    print(f"{args.rows:,} rows: 0 lost, 0 doubled, each with its own answer", flush=True)
+    return 0
+
+
+def _workspace(home: Path) -> Path:
+    (home / "weights").mkdir()
+    (home / "weights" / "config.json").write_text("{}")
+    (home / "prompt.j2").write_text("Where does this belong? {{ title }}")
+    instant = {"path": "weights", "engine": "ray_core:open_core", "room": ROOM, "resources": {"cpus": 1, "actors": 2}}
+    (home / "models.yaml").write_text(json.dumps({"models": {"instant": instant}}))
+    return home
+
+
+def _program(home: Path, *words: str) -> tuple[float, float, str]:
+    """Run `ai-router` in the workspace: seconds, the most resident memory of a process of it in MB, its stdout."""
+    start = time.monotonic()
+    env = {**os.environ, "AI_ROUTER_HOME": str(home), "AI_ROUTER_DISCOVERY": "0"}
+    command = [sys.executable, "-m", "ai_router", *words]
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen(command, cwd=home, env=env, stdout=out, stdin=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        said = out.read()
+    assert process.returncode == 0, (words, process.returncode)
+    return time.monotonic() - start, used.ru_maxrss / 2**10, said
+
+
+def _say(what: str, seconds: float, peak: float, count: int) -> None:
+    print(f"{what} in {seconds:.0f} s ({count / seconds:,.0f} a second), {peak:,.0f} MB at most", flush=True)
+
+
+def _check(before: Path, after: Path, count: int) -> None:
+    import pyarrow.parquet as pq
+
+    was, now, row = pq.ParquetFile(before).iter_batches(10_000), pq.ParquetFile(after).iter_batches(10_000), 0
+    for old, new in zip(was, now, strict=True):
+        assert new.select(old.schema.names).equals(old), f"rows {row:,} and on were changed"
+        answers = new.column("answer_llm").to_pylist()
+        for number, answer in enumerate(answers, row):
+            assert answer == f"WHERE DOES THIS BELONG? TITLE {number}", (number, answer)
+        row += len(answers)
+    assert row == count, row
+
+
+if __name__ == "__main__":
+    sys.exit(main())
