@@ -100,7 +100,7 @@ def environment() -> Any:
     def to_json(value: Any, ensure_ascii: bool = False, indent: Any = None, **form: Any) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **form)
 
-    class Plain(Namespace):  # type: ignore[misc]
+    class Plain(Namespace):
         """A namespace without names that reach into Python."""
 
         def __init__(*args: Any, **kwargs: Any) -> None:
