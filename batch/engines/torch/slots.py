@@ -230,17 +230,19 @@ def cache_for(model: Any, kind: type[C]) -> type[C]:
     """That kind of cache as this model asks for it: transformers' own classes ask for a `Cache`."""
     from batch.engines.torch.lean.model import LeanModel
 
-    return kind if isinstance(model, LeanModel) else _as_known(kind)
+    known: Any = _as_known  # what remembers takes no type that is given by name alone
+    made: type[C] = kind if isinstance(model, LeanModel) else known(kind)
+    return made
 
 
 @cache
-def _as_known(kind: type[SlotCache]) -> Any:
+def _as_known(kind: Any) -> Any:
     from transformers.cache_utils import Cache, CacheLayerMixin
 
     class KnownLayer(SlotLayer, CacheLayerMixin):  # type: ignore[misc]
         """A layer as transformers knows one."""
 
-    class KnownCache(kind, Cache):  # type: ignore[misc, valid-type]
+    class KnownCache(kind, Cache):  # type: ignore[misc]
         """All layers, as transformers knows them."""
 
         def __init__(self, *args: Any) -> None:
