@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ai_router.memory import Memory
+from ai_router.trust import CONFIG_NAME, MODELS_NAME
+from batch.errors import BatchError
+from batch.jobfile import load_jobfile
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options, options_dict
 
 LAST_SAMPLING = "options.sampling:"  # and the model's id
 LAST_RUN = "options.run:"  # likewise: a lane or a budget is of the model it was meant for
 PRESET = "preset:"
 LONGEST_NAME = 60
+TEMPLATES, ENDINGS = "templates", ("*.yaml", "*.yml")
+MOST_FILES = 50  # that are looked into
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,22 @@ def presets(memory: Memory) -> dict[str, Preset]:
             preset = _checked(Preset(value.get("sampling") or {}, value.get("run") or {}))
             if preset is not None:
                 found[name] = preset
+    return found
+
+
+def templates(root: Path) -> dict[str, Preset]:
+    """The options in a workspace's templates of jobs (`NAME.yaml`, there or in `templates/`), by the file's name.
+
+    What is no template, or cannot be read, is not among them.
+    """
+    found = {}
+    files = [file for folder in (root, root / TEMPLATES) for ending in ENDINGS for file in sorted(folder.glob(ending))]
+    for file in [file for file in files if file.name not in (CONFIG_NAME, MODELS_NAME)][:MOST_FILES]:
+        try:
+            jobfile = load_jobfile(file)
+        except (BatchError, OSError, ValueError):
+            continue
+        found[file.name] = preset_of(jobfile.sampling, jobfile.run)
     return found
 
 

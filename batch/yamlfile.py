@@ -74,6 +74,11 @@ class YamlList(list[Any]):
 
 def read_yaml(path: Path, *, what: str = "file") -> Any:
     """What a file holds: `YamlMap`, `YamlList`, text, number, bool or None. Raises YamlError, and FileNotFoundError."""
+    return parse_yaml(read_text(path, what=what), str(path))
+
+
+def read_text(path: Path, *, what: str = "file") -> str:
+    """The text of a file of YAML, in bounds. Raises YamlError, and FileNotFoundError."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -88,11 +93,10 @@ def read_yaml(path: Path, *, what: str = "file") -> Any:
     if len(data) > MAX_BYTES:
         raise YamlError(f"{path} is longer than {MAX_BYTES >> 20} MiB, too long for a {what}")
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise YamlError(f"{path}, line {line}: not UTF-8") from None
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, name: str) -> Any:

@@ -242,7 +242,7 @@ def _head(port: int, *words: str) -> Iterator[tuple[str, Callable[[], None]]]:
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--node-ip-address=127.0.0.1", f"--port={port}", "--object-store-memory=80000000"),
-        *("--include-dashboard=false", *words),
+        *("--include-dashboard=false", "--dashboard-agent-listen-port=0", *words),
     ]
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -308,14 +308,9 @@ def autoscale(cluster: Any, address: str, kills: int) -> None:
         file = Path(folder) / "autoscaling.json"
         file.write_text(json.dumps(config))
         with _head(port, "--num-cpus=0", f"--autoscaling-config={file}") as (address, _):
-            spec = {
-                "cluster": address,
-                "engine": "ray_core:open_core",
-                "model": {"room": 8, "pause": 0.5},
-                "again": True,
-            }
-            resources = {"cpus": 1, "autoscale": True}
-            engine = HostedEngine("ray", {**spec, "resources": resources}, SamplingOptions(), elsewhere=True)
+            spec = {"cluster": address, "engine": "ray_core:open_core", "again": True}
+            told = {"model": {"room": 8, "pause": 0.5}, "resources": {"cpus": 1, "autoscale": True}}
+            engine = HostedEngine("ray", {**spec, **told}, elsewhere=True)
             job = BatchProcessor(Path(folder)).create_job("m", (f"slow {n % 9 + 1}" for n in range(SCALED)))
             start, came = time.monotonic(), []
             run = Run(job, engine).start()

@@ -52,6 +52,7 @@ def main() -> int:
 def _workspace(home: Path) -> Path:
     (home / "weights").mkdir()
     (home / "weights" / "config.json").write_text("{}")
+    (home / "weights" / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")  # a header of no tensors
     (home / "prompt.j2").write_text("Where does this belong? {{ title }}")
     instant = {"path": "weights", "engine": "ray_core:open_core", "room": ROOM, "resources": {"cpus": 1, "actors": 2}}
     (home / "models.yaml").write_text(json.dumps({"models": {"instant": instant}}))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import html
 import os
-import re
 import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from svg import picture
 from textual.pilot import WaitForScreenTimeout
 
 from ai_router.memory import Memory, Turn
@@ -50,6 +50,7 @@ TEXTS = (
     "Hostile \x1b[31m [bold]text[/] \u202eabc\u202c",
 )
 ANSWER = "# An answer\n\nWith **Markdown**, and code:\n\n```python\nfrom collections import deque\n```\n"
+ANSWERS = (ANSWER, "学校に行きます。" * 9, "البحر أزرق وهادئ في الصباح. 🚀")
 
 
 def fill(workspace: Workspace) -> list[Path]:
@@ -62,7 +63,8 @@ def fill(workspace: Workspace) -> list[Path]:
             model, prompts, config={"source": f"data/{('questions', '質問', 'long')[number]}.jsonl"}
         )
         results = [
-            BatchResult(at, prompts[at], "" if at % 9 == 4 else ANSWER, 40 + at, 20 + at * 3 % 90, 0.2 + at % 7 * 0.31,
+            BatchResult(at, prompts[at], "" if at % 9 == 4 else ANSWERS[number * (at % 4 > 1)],
+                        40 + at, 20 + at * 3 % 90, 0.2 + at % 7 * 0.31,
                         at % 9 != 4, "the server closed the connection" if at % 9 == 4 else None,
                         "transient" if at % 9 == 4 else None, 1 + at % 5 // 4, model=model, cost=at * 12_345)
             for at in range(int(60 * share))
@@ -119,8 +121,7 @@ async def take(
             if place in FROM_HERE:
                 await pilot.press(*FROM_HERE[place])
                 await pilot.pause(0.6)
-            svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(title=path.stem), flags=re.DOTALL)
-            path.write_text(svg, encoding="utf-8")
+            path.write_text(picture(app, path.stem), encoding="utf-8")
             if place == "keys-beside":
                 await pilot.press("K")
             app.action_home()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import tempfile
 from pathlib import Path
 
+from svg import picture
 from textual.pilot import Pilot
 
 from ai_router import datasets, jobs
@@ -26,9 +26,8 @@ CONFIG = Path("config") / "lora_config.yaml"
 
 
 def save(app: RouterApp, name: str) -> None:
-    """Write the screen as it is now, without the fonts that Textual would have a reader fetch."""
-    svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(title="ai-router"), flags=re.DOTALL)
-    (HERE / f"{name}.svg").write_text(svg, encoding="utf-8")
+    """Write the screen as it is now."""
+    (HERE / f"{name}.svg").write_text(picture(app, "ai-router"), encoding="utf-8")
 
 
 async def main() -> None:

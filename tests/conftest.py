@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker; two threads o
 # What is compiled is kept, for the programs that tests start as for the next run: this alone is a third of a start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Begun in the background or under nohup, this process ignores what ends a program, and so would all that it starts.
+for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 gc.set_threshold(10_000, 20, 20)  # programs on screens make many objects; looking at them all took a tenth of the time
 

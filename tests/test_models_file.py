@@ -89,6 +89,62 @@ def test_a_mistake_is_named_and_spoils_only_its_entry(tmp_path: Path, entry: str
     assert "\n" not in made["odd"].why
 
 
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("\n    path: good\n    path: good", "line 6, column 5: the key 'path' stands here for the second time"),
+        (" {path: good", "line"),
+        (" [", "line"),
+        ("\n    path: 'good", "line"),
+        ("\n    path: good\n   name: x", "line 6"),
+        ("\n    path: good: bad", "line 5"),
+        (" !!python/object:os.system {}", "line 4"),
+        (" *nobody", "line 4, column 8: there is no anchor &nobody"),
+        ("\n\tpath: good", "line"),
+        (" {path: good}\n  1.10: {path: good}", "line 5, column 3: the key '1.10' stands here for the second time"),
+    ],
+)
+def test_what_is_no_yaml_spoils_only_its_entry(tmp_path: Path, entry: str, says: str) -> None:
+    text = (
+        f"# mine\nmodels:\n  1.10: &one {{path: good}}\n  odd:{entry}\n  last: {{<<: *one, name: no}}\n\nroutes: []\n"
+    )
+    made = entries(tmp_path, text)
+    wrong = [spec for spec in made.values() if not spec.ready]
+    assert made["1.10"].ready and made["last"].ready and made["last"].name == "no"
+    assert len(wrong) == 1 and says in wrong[0].why and "\n" not in wrong[0].why
+    assert ("odd" in made) is (wrong[0].id != "1.10")
+
+
+def test_a_section_that_is_wrong_leaves_the_models(tmp_path: Path) -> None:
+    from ai_router.routing.rules import RouteError, read_routes
+
+    for text, says in {
+        "modles: {}\nmodels:\n  m: {path: good}\n": "line 1: unknown key modles (did you mean models?)",
+        "models:\n  m: {path: good}\nroutes: [\n": "models.yaml, line",
+    }.items():
+        with pytest.raises(SettingsError, match="Cannot read"):
+            entries(tmp_path, text)
+        registry = Registry(Workspace(tmp_path, Settings()))
+        assert registry.get("m").ready and says in registry.skipped[0]
+    with pytest.raises(RouteError, match="line"):
+        read_routes(tmp_path / "models.yaml", registry)
+    (tmp_path / "models.yaml").write_text("models:\n  odd: [\n  m: {path: good}\nroutes:\n- use: m\n")
+    registry = Registry(Workspace(tmp_path, Settings()))
+    assert [route.use for route in read_routes(tmp_path / "models.yaml", registry)] and not registry.skipped
+
+
+@FAST
+@given(st.text(alphabet="ab:{}[]'\"#&*!|>- \n\t%@,?", max_size=30))
+def test_whatever_stands_in_an_entry_the_others_are_read(tmp_path: Path, odd: str) -> None:
+    odd = odd.replace("\n", "\n    ").replace("\r", "")
+    try:
+        made = entries(tmp_path, f"models:\n  first: {{path: good}}\n  odd: {odd}\n  last: {{path: good}}\n")
+    except SettingsError:  # a quote may run to the end, over all that follows it
+        return
+    assert made["first"].ready
+    assert made.get("last") is None or made["last"].ready
+
+
 def test_a_good_entry(tmp_path: Path) -> None:
     said = "precision: int8, cache_gb: 2, context: 99, sampling: {temperature: 1e-1, stop: [no]}"
     text = f"models: {{m: {{path: good, {said}}}}}"

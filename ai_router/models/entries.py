@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ai_router.models.apart import read_apart
 from ai_router.models.discovery import describe
 from ai_router.models.discovery.huggingface import snapshot_of
 from ai_router.models.factory import describe_for_engine
@@ -31,7 +32,7 @@ from batch.engines.registry import EngineOption, EngineRow, Place
 from batch.errors import FatalError
 from batch.options import OptionError, SamplingOptions, build_options
 from batch.sources.paths import user_path
-from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, plain, read_yaml, text_of, unknown_key
+from batch.yamlfile import YamlError, YamlMap, as_mapping, as_written, plain, text_of, unknown_key
 
 SOURCE = "models.yaml"
 SECTIONS = ("models", "routes")  # the routes are read by `ai_router.routing.rules`
@@ -64,12 +65,12 @@ class EntryError(SettingsError):
 
 
 def read_entries(file: Path) -> Iterator[ModelSpec]:
-    """The models of a file, those with a mistake not ready. Raises SettingsError where nothing of it can be read."""
+    """The models of a file, those with a mistake not ready.
+
+    Raises SettingsError where nothing of it can be read, and after the models where a section is wrong.
+    """
     try:
-        data = as_mapping(read_yaml(file, what="list of models"), str(file))
-        for key in data:
-            if key not in SECTIONS:
-                raise YamlError(f"{file}, line {data.line_of(key)}: {unknown_key(key, SECTIONS)}")
+        data, spoiled = read_apart(file)
         models = as_mapping(data.get("models"), f"{file}, models")
     except FileNotFoundError:
         return
@@ -82,6 +83,13 @@ def read_entries(file: Path) -> Iterator[ModelSpec]:
             yield _spec(file, model_id, entry, where, trusted=trusted)
         except EntryError as error:
             yield _spoiled(model_id, entry, str(error))
+    wrong = [one.why for one in spoiled if not one.is_model]
+    for one in spoiled:
+        if one.is_model:
+            yield _spoiled(one.name if one.name not in models else f"{one.name} (line {one.line})", None, one.why)
+    wrong += [f"{file}, line {data.line_of(key)}: {unknown_key(key, SECTIONS)}" for key in data if key not in SECTIONS]
+    if wrong:
+        raise SettingsError(f"Cannot read {'; '.join(wrong)}")
 
 
 def _spoiled(model_id: str, entry: Any, why: str) -> ModelSpec:

@@ -20,6 +20,7 @@ from typing import Any
 import regex
 
 from ai_router.models import ModelSpec, Registry
+from ai_router.models.apart import read_apart
 from ai_router.routing.checks import Check, CheckError, check_of
 from ai_router.routing.cues import CATEGORIES
 from ai_router.routing.features import has_code
@@ -27,7 +28,7 @@ from ai_router.routing.language import LANGUAGES, language_of
 from batch.errors import BatchError
 from batch.items import Request
 from batch.options import nearest
-from batch.yamlfile import YamlList, YamlMap, as_mapping, plain, read_yaml, unknown_key
+from batch.yamlfile import YamlList, YamlMap, plain, unknown_key
 
 REGEX_SECONDS = 0.25
 MATCH_KEYS = (
@@ -171,9 +172,11 @@ def _wants_schema(request: Request) -> bool:
 def read_routes(file: Path, registry: Registry) -> list[Route]:
     """The routes of a models.yaml; none where it has none. Raises RouteError for the first mistake."""
     try:
-        data = as_mapping(read_yaml(file, what="list of models"), str(file))
+        data, spoiled = read_apart(file)
     except FileNotFoundError:
         return []
+    if wrong := [one.why for one in spoiled if one.name == "routes" and not one.is_model]:
+        raise RouteError(wrong[0])
     said = data.get("routes")
     if said is None:
         return []

@@ -84,13 +84,13 @@ def _models(app: Any) -> list[Found]:
 
 def _presets(app: Any) -> list[Found]:
     from ai_router.memory import Memory
-    from ai_router.presets import Preset, presets
+    from ai_router.presets import Preset, presets, templates
 
     def take(name: str, preset: Preset) -> None:
         app.ask_options = preset.built()[0]
         app.notify(f"Ask uses {name} in this session", markup=False)
 
-    found = presets(Memory(app.workspace.checkpoints))
+    found = {**templates(app.workspace.root), **presets(Memory(app.workspace.checkpoints))}
     return [
         (f"Preset: {name}", "Sampling of Ask for this session", partial(take, name, preset))
         for name, preset in found.items()

@@ -17,9 +17,10 @@ from ai_router.tui.about import Facts, about_choice, read_facts
 from ai_router.tui.actions import ACTIONS, bind, shown
 from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.jobs.actions import JobActions
-from ai_router.tui.jobs.details import job_details
+from ai_router.tui.jobs.details import LABEL, job_details
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.places import HOME, on_menu
+from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import plural
@@ -79,7 +80,7 @@ class MenuScreen(JobActions[None]):
             with Vertical(id="menu-right"):
                 yield table
                 with VerticalScroll(id="menu-about", classes="panel", can_focus=False):
-                    yield Static(id="menu-facts")
+                    yield HangingText(indent=LABEL, id="menu-facts")
 
     def on_mount(self) -> None:
         """Begin to look, after the first frame."""
@@ -166,7 +167,7 @@ class MenuScreen(JobActions[None]):
 
     def _facts(self, title: str, text: Content) -> None:
         self.query_one("#menu-about").border_title = Content(title).markup
-        self.query_one("#menu-facts", Static).update(text)
+        self.query_one("#menu-facts", HangingText).update(text)
 
     # -- going ----------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.checkpoint import bulk
-from batch.checkpoint.written import LARGEST_COUNT, unfit
+from batch.checkpoint.written import LARGEST_COST, LARGEST_COUNT, ResultRow, unfit
 from batch.items import Answer, BatchResponse
+from batch.jsontext import dump_json
 
 CONFLICT = "ON CONFLICT (id) DO UPDATE SET text = excluded.text, times = times + excluded.times"
 values = st.text(st.characters(exclude_categories=("Cs",)), max_size=5) | st.none()
@@ -77,3 +78,19 @@ def test_counts_are_looked_at_one_by_one_and_all_at_once(name: str, found: Any, 
     fits = isinstance(found, int) and 0 <= found <= LARGEST_COUNT
     assert (problem is None) == fits
     assert fits or (problem is not None and f"said {name} =" in problem.message)
+
+
+@given(
+    st.sampled_from([None, 0, 7, -1, True, 1.5, LARGEST_COST, LARGEST_COST + 1]),
+    st.sampled_from([None, "m", 3]),
+    st.none() | st.dictionaries(st.text(max_size=3), st.sampled_from(["stop", "\ud800", 3, None]), max_size=2),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_stands_beside_a_text_is_looked_at_as_a_whole(cost: Any, model: Any, extra: Any) -> None:
+    """The quick look and the one field by field say the same; what fits is a row with the same extra."""
+    response = BatchResponse(0, Answer("x", extra), cost=cost, model=model)
+    fits = (cost is None or (isinstance(cost, int) and 0 <= cost <= LARGEST_COST)) and model != 3
+    assert (unfit(response) is None) == fits
+    if fits:
+        row = ResultRow.of(response, "p", None, 1, replaces=False)
+        assert (row.extra, row.cost, row.model) == (dump_json(extra), cost, model)

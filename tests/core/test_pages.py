@@ -84,3 +84,13 @@ def test_long_texts_are_held_twice_for_one_page_only() -> None:
     with closing(opened([(0, "a" * pages.LARGEST), (1, "b"), (2, "c"), (3, "d")])) as connection:
         found = reader(connection)
         assert found.read(0, 1) == ["a" * pages.LARGEST, "b"] and found.read(2, 3) is None
+
+
+@given(st.lists(texts, min_size=1, max_size=12), st.data())
+@settings(max_examples=40, deadline=None)
+def test_some_texts_whatever_is_beside_them(held: list[str], data: st.DataObject) -> None:
+    """Of any items, in their order; None where one is missing."""
+    chosen = sorted(data.draw(st.sets(st.integers(0, len(held)), min_size=1)))
+    with closing(opened([(n, text, "{}") for n, text in enumerate(held)])) as connection:
+        found = reader(connection).read_some(chosen)
+    assert found == (None if len(held) in chosen else [held[n] for n in chosen])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ai_router.tui.results import data
 from ai_router.tui.results.data import Search
 from batch.checkpoint import CheckpointStore, delete_checkpoint
 from batch.checkpoint.texts import build_index, index_path, open_index, texts_of
@@ -73,3 +74,19 @@ def test_an_index_is_as_old_as_its_job_and_goes_with_it(tmp_path: Path) -> None:
     assert open_index(path) is None
     delete_checkpoint(path)
     assert not index_path(path).exists()
+
+
+@pytest.mark.parametrize("most", [0, 400])
+def test_an_order_and_conditions_hold_with_an_index(job: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    pytest.importorskip("numpy")
+    monkeypatch.setattr(data, "MOST_BLOCKS", most)
+    index_path(job).unlink(missing_ok=True)
+
+    def backwards(text: str) -> list[int]:
+        return list(Search(job, "all", text, 700, data.Order("id", True)).run(lambda: None).found)
+
+    texts = ("rareword", "timeout", "nowhere", 'id<300 "STRASSE"', "failed 3")
+    without = [backwards(text) for text in texts]
+    assert without[0] == [695] and without[2] == [] and without[3][0] > without[3][-1]
+    build_index(job, lambda: False)
+    assert [backwards(text) for text in texts] == without

@@ -38,7 +38,7 @@ def cluster(cpus: int = 2) -> Iterator[tuple[str, str]]:
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={cpus}", "--object-store-memory=80000000"),
-        *("--include-dashboard=false", f"--ray-client-server-port={client}"),
+        *("--include-dashboard=false", "--dashboard-agent-listen-port=0", f"--ray-client-server-port={client}"),
     ]
     process = subprocess.Popen(
         command,

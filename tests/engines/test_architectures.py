@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(120)]
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from batch.engines.torch import runner  # noqa: E402
 from tests.engines import architectures  # noqa: E402
 
 torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(
-    ("name", "runner"),
+    ("name", "way"),
     [
         ("qwen3_next", "rows with states"),
         ("mamba", "rows with states"),
@@ -25,15 +28,44 @@ torch.set_num_threads(1)
         ("gpt_oss", "packed"),
         ("gemma2", "packed"),
         ("llama4_text", "packed"),
-        ("bloom", "rectangle"),
+        ("bloom", "packed"),
+        ("falcon", "packed"),
+        ("minimax", "rows with states"),
+        ("deepseek_v32", "rectangle"),
         ("roformer", "one by one"),
     ],
 )
-def test_answers_are_those_of_generate(name: str, runner: str) -> None:
+def test_answers_are_those_of_generate(name: str, way: str) -> None:
     if name not in architectures.names():
         pytest.skip(f"this transformers has no {name}")
     found = architectures.compare(name)
-    assert (found.runner.partition(",")[0], found.said) == (runner, "equal")
+    assert (found.runner.partition(",")[0], found.said) == (way, "equal")
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "loops"),
+    [
+        ("falcon", {"alibi": True, "num_attention_heads": 6, "hidden_size": 96}, "torch"),  # slopes of no power of two
+        ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}, "native"),
+        # Layers that attend to what another one keeps.
+        pytest.param("gemma3n_text", {"num_kv_shared_layers": 2}, "native", marks=pytest.mark.slow),
+        ("deepseek_v2", {"v_head_dim": 8}, "torch"),
+        ("mimo_v2_flash", {"v_head_dim": 8, "swa_v_head_dim": 8}, "native"),  # values smaller than keys
+        ("gpt_oss", {"sliding_window": 44}, "native"),  # which ends within what the prompts have in common
+        ("gpt_oss", {"sliding_window": 44}, "torch"),
+    ],
+)
+def test_variants_answer_as_generate_in_packed_steps(
+    name: str, said: dict[str, Any], loops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name not in architectures.names():
+        pytest.skip(f"this transformers has no {name}")
+    if loops == "torch":
+        monkeypatch.setattr(runner, "kernels", lambda: None)
+    made = architectures.make
+    monkeypatch.setattr(architectures, "make", lambda name: made(name, **said))
+    found = architectures.compare(name)
+    assert (found.runner.partition(",")[0], found.said) == ("packed", "equal")
 
 
 def test_a_config_with_a_size_the_table_does_not_name_is_not_made() -> None:

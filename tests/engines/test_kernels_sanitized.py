@@ -15,13 +15,12 @@ SOURCES = [
     *(ROOT / "batch" / "engines" / "torch" / name for name in ("attention.c", "kernels.c", "gemm.c")),
     ROOT / "tests" / "engines" / "native" / "fuzz.c",
 ]
-# The cases are the same code with constant sizes; without them this compiles in seconds.
+# The cases are the same code with constant sizes; without them, and as it stands, this compiles in seconds.
 FLAGS = [
-    *("-O1", "-g", "-march=native", "-std=gnu11", "-fopenmp", "-DWITHOUT_CASES", "-fno-math-errno"),
+    *("-O0", "-g", "-march=native", "-std=gnu11", "-fopenmp", "-DWITHOUT_CASES", "-fno-math-errno"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
     f"-I{ROOT / 'batch' / 'engines' / 'torch'}",
 ]
-CALLS = 120
 
 
 def built(folder: Path, compiler: str) -> Path:
@@ -46,14 +45,15 @@ def sanitizes(folder: Path, compiler: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("calls", [60, pytest.param(600, marks=pytest.mark.slow)])
 @pytest.mark.skipif(os.name != "posix", reason="there are no native kernels")
-def test_no_shape_reaches_beyond_its_memory(tmp_path: Path) -> None:
+def test_no_shape_reaches_beyond_its_memory(tmp_path: Path, calls: int) -> None:
     compiler = shutil.which("cc")
     if compiler is None or not sanitizes(tmp_path, compiler):
         pytest.skip("no C compiler with sanitizers here")
     program = built(tmp_path, compiler)
     env = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [str(program), "1", str(CALLS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=env, check=False)
+    command = [str(program), "1", str(calls)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=env, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[:3000]
-    assert done.stdout.startswith(str(CALLS))
+    assert done.stdout.startswith(str(calls))

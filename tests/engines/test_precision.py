@@ -18,7 +18,7 @@ pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from batch.engines.torch import int4, linear, native, precision, verdicts  # noqa: E402
+from batch.engines.torch import bf16, int4, linear, native, precision, verdicts  # noqa: E402
 from batch.engines.torch.engine import open_core  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 
@@ -85,6 +85,7 @@ def test_the_way_of_a_gpu_on_tensors_of_the_cpu(monkeypatch: pytest.MonkeyPatch)
     from batch.engines.torch import rectangle, runner
     from batch.engines.torch.engine import TorchCore
 
+    monkeypatch.setattr(bf16, "has_bf16", lambda: False)
     monkeypatch.setattr(runner, "open_runner", lambda model, room, **_: rectangle.BatchRunner(model, room))
     core = TorchCore(load(DEMO, "bf16"), SamplingOptions(max_tokens=24), 4)
     texts = ["What is a stack?", "What is a deadlock?", "What is a queue?", "Who are you?", "What is a hash table?"]
@@ -96,6 +97,19 @@ def test_the_way_of_a_gpu_on_tensors_of_the_cpu(monkeypatch: pytest.MonkeyPatch)
     assert len(found) == 5
     assert found[0].startswith("A stack is a collection where you push and pop")
     assert found[1].startswith("A deadlock is a state in which two or more tasks wait")
+
+
+@pytest.mark.skipif(not bf16.has_bf16(), reason="this processor does not multiply bf16")
+def test_bf16_is_of_products_alone() -> None:
+    loaded = load(DEMO, "bf16")
+    assert loaded.model.dtype == torch.float32 and loaded.about["kv_cache"] == "bf16"
+    assert any(isinstance(module, bf16.Bf16Linear) for module in loaded.model.modules())
+    layer, x = torch.nn.Linear(48, 20), torch.randn(7, 48)
+    with torch.inference_mode():
+        exact = layer(x)
+        narrow = bf16.Bf16Linear(layer)(x)
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow, exact, rtol=2**-7, atol=2**-6)
 
 
 @needs_int4
@@ -161,7 +175,7 @@ def test_int8_that_was_asked_for_says_what_it_costs() -> None:
 def test_auto_leaves_no_trace_of_what_a_trial_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "LARGE", 1_000_000)
     monkeypatch.setattr(precision, "_int8_in_hardware", lambda: True)
-    monkeypatch.setattr(precision, "_bf16_in_hardware", lambda: True)
+    monkeypatch.setattr(bf16, "has_bf16", lambda: True)
     monkeypatch.setattr(precision, "LEAST_AGREEMENT", 1.01)
     loaded = fused(DEMO)
     before = copy.deepcopy(loaded.model)
@@ -185,7 +199,7 @@ def test_auto_leaves_no_trace_of_what_a_trial_refuses(monkeypatch: pytest.Monkey
 def test_auto_takes_bf16_where_the_weights_are_stored_so(monkeypatch: pytest.MonkeyPatch, accepted: bool) -> None:
     monkeypatch.setattr(precision, "LARGE", 1_000_000)
     monkeypatch.setattr(precision, "_int8_in_hardware", lambda: False)
-    monkeypatch.setattr(precision, "_bf16_in_hardware", lambda: True)
+    monkeypatch.setattr(bf16, "has_bf16", lambda: True)
     monkeypatch.setattr(precision, "LEAST_AGREEMENT", 0.7 if accepted else 1.01)
     monkeypatch.setattr(precision, "MOST_DIVERGENCE", 0.2)
     loaded = fused(DEMO)

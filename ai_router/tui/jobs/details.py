@@ -7,6 +7,8 @@ from textual.content import Content
 from ai_router.tui.jobs.view import JobLine, home, moment
 from ai_router.tui.widgets.text import count, one_line, plural
 
+LABEL = 14  # cells
+
 
 def job_details(line: JobLine) -> Content:
     """All that is known of a job."""
@@ -47,5 +49,5 @@ def job_details(line: JobLine) -> Content:
     if info.about.note:
         rows.append(("note", one_line(info.about.note, 200), ""))
     rows.append(("file", home(info.file), "$text-muted"))
-    lines = [Content.assemble((f"{name:<13} ", "$text-muted"), (text, style)) for name, text, style in rows]
+    lines = [Content.assemble((f"{name:<{LABEL}}", "$text-muted"), (text, style)) for name, text, style in rows]
     return Content("\n").join(lines)

@@ -11,18 +11,19 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
 from ai_router.tui.dialogs import ConfirmDialog
-from ai_router.tui.jobs.details import job_details
+from ai_router.tui.jobs.details import LABEL, job_details
 from ai_router.tui.jobs.keeping import KeepingJobs
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.panes.layout import Pane
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.panes.screen import PaneScreen
+from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, plural
 
@@ -84,7 +85,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
             yield table
             with VerticalScroll(id=DETAILS, classes="panel", can_focus=False) as box:
                 box.border_title = "Details"
-                yield Static(id="jobs-about")
+                yield HangingText(indent=LABEL, id="jobs-about")
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -202,7 +203,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
         if self.panes.shows(DETAILS):
             line = self.line_at_hand()
             shown = job_details(line) if line else Content.styled("No job is chosen.", "$text-muted")
-            self.query_one("#jobs-about", Static).update(shown)
+            self.query_one("#jobs-about", HangingText).update(shown)
 
     def action_details(self) -> None:
         """Show or hide the details; where there is room for the list alone, they stand in its place."""

@@ -20,6 +20,7 @@ from ai_router.tui.models.rates import rate_lines, read_rates
 from ai_router.tui.panes.layout import Pane
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.panes.screen import PaneScreen
+from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, harmless, one_line, plural
 from batch.engines.local import memory
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 MODELS, DETAILS = "models", "models-box"
 PANES = (Pane(MODELS, "models", 90, 0, 24, tall=40), Pane(DETAILS, "details", 50, 1, 20, tall=60))
+LABEL = 12  # cells
 WIDTH = 8  # answers at once that the memory is reckoned for
 _COMMAND = re.compile(r"pip install .+$")
 
@@ -79,7 +81,7 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
             yield table
             with VerticalScroll(id=DETAILS, classes="panel", can_focus=False) as box:
                 box.border_title = "Details"
-                yield Static(id="models-details")
+                yield HangingText(indent=LABEL, id="models-details")
         yield Static(id="models-work")
 
     def on_mount(self) -> None:
@@ -134,14 +136,14 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
         skipped = self.services.registry.skipped
         content = _details(spec, spec.id == self.services.workspace.settings.model) if spec else Content("")
         if spec is not None and self._rates is not None and (lines := list(rate_lines(self._rates, spec.id))):
-            shown = [Content.assemble((f"{name:<11} ", "$text-muted"), text) for name, text in lines]
+            shown = [Content.assemble((f"{name:<{LABEL}}", "$text-muted"), text) for name, text in lines]
             content = Content.assemble(
                 content, "\n\n", ("shown by scored jobs", "bold"), "\n", Content("\n").join(shown)
             )
         if skipped:
             said = "\n".join(harmless(text) for text in skipped)
             content = Content.assemble(content, "\n\n", (f"✗ {said}", "$text-error"))
-        self.query_one("#models-details", Static).update(content)
+        self.query_one("#models-details", HangingText).update(content)
         self.refresh_bindings()
 
     @on(VirtualTable.Selected)
@@ -246,5 +248,5 @@ def _details(spec: ModelSpec, chosen: bool) -> Content:
         rows.append(("sampling", ", ".join(f"{key} {value}" for key, value in spec.sampling.items()), ""))
     rows.append(("folder", home(spec.place), "$text-muted"))
     return Content("\n").join(
-        Content.assemble((f"{name:<11} ", "$text-muted"), (text, style)) for name, text, style in rows
+        Content.assemble((f"{name:<{LABEL}}", "$text-muted"), (text, style)) for name, text, style in rows
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHOWN = 600  # characters of a text kept for one line
 SEARCH_PAGE = 512
 REPORT_SECONDS = 0.2
+MOST_BLOCKS = 400  # of an index that SQLite is asked for by name
 FIRST_REPORT = 20_000  # items looked at before it is said that nothing was found yet
 
 
@@ -218,12 +219,16 @@ class Search:
             blocks = index.candidates(query.texts) if index is not None else None
             block = index.block if index is not None else 1
             if query.conditions or not self.order.natural:
-                order = self.order
-                ids = select_ids(store, self.part, query.conditions, by=order.by, descending=order.descending)
+                order, within = self.order, None
+                if blocks is not None and len(blocks) <= MOST_BLOCKS:  # the texts say more than the conditions
+                    within = [(at * block, at * block + block - 1) for at in blocks]
+                ids = select_ids(
+                    store, self.part, query.conditions, by=order.by, descending=order.descending, within=within
+                )
                 if not (query.texts or query.without):
                     self.found, self.position = ids, self.total
                     return self
-                if blocks is not None:
+                if blocks is not None and within is None:
                     wanted = set(blocks)
                     ids = array("q", (item for item in ids if item // block in wanted))
                 self.total = len(ids)

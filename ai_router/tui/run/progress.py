@@ -10,7 +10,6 @@ from textual.content import Content
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, fit, right, seconds
 from batch.running.progress import RunState, Score, Snapshot, format_duration
 
-WIDE = 112  # cells from which all counts stand in one line
 DURATION_WIDTH = 7  # `59m 59s`
 LEAST_BAR = 4
 HEAVY, HALF, LIGHT = "━", "╸", "─"
@@ -59,9 +58,12 @@ class ProgressPanel(Panel):
         lines = [self._bar(snapshot, width)]
         if snapshot.score is not None:
             lines.append(self._score(snapshot.score))
-        if width >= WIDE and height == len(lines) + 1:
-            gap = max(2, width - counts.cell_length - times.cell_length)
-            return [*lines, Content.assemble(counts, " " * gap, times)]
+        if height == len(lines) + 1:
+            if counts.cell_length + times.cell_length >= width:  # without what is 0 most of the time
+                counts = self._counts(snapshot, width)
+                times = fit(self._time_fields(snapshot), width - counts.cell_length - 2)
+            gap = width - counts.cell_length - times.cell_length
+            return [*lines, Content.assemble(counts, " " * gap, times) if gap > 1 else counts]
         last = fit([*self._time_fields(snapshot), self._retrying(snapshot)], width)
         return [*lines, self._counts(snapshot, width), last]
 

@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Vertical
 from textual.content import Content
-from textual.widgets import Static
 
 from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.jobs.view import JobLine, JobsView, read_jobs
 from ai_router.tui.places import on_menu
+from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
 from ai_router.tui.widgets.table import Column, VirtualTable
 
@@ -25,6 +25,7 @@ FORMATS = (
     (".json", 'a list of texts or of such objects, or {"prompts": […]}'),
     (".csv", "a column named prompt, or one you name"),
 )
+SUFFIX = 8  # cells
 
 
 class BatchMenuScreen(BaseScreen[None]):
@@ -47,7 +48,7 @@ class BatchMenuScreen(BaseScreen[None]):
                 menu = MenuList(entries, id="menu", classes="panel")
                 menu.border_title = "Batch Processing Mode"
                 yield menu
-                formats = Static(_formats(), id="formats", classes="panel")
+                formats = HangingText(_formats(), indent=SUFFIX, id="formats", classes="panel")
                 formats.border_title = "What a file may hold"
                 yield formats
             table = VirtualTable(
@@ -101,5 +102,5 @@ class BatchMenuScreen(BaseScreen[None]):
 
 def _formats() -> Content:
     return Content("\n").join(
-        Content.assemble((f"{suffix:<8}", "bold $accent"), (text, "$text-muted")) for suffix, text in FORMATS
+        Content.assemble((f"{suffix:<{SUFFIX}}", "bold $accent"), (text, "$text-muted")) for suffix, text in FORMATS
     )

@@ -1,4 +1,4 @@
-"""Options that were kept, to be taken: last time's, the model's own, or by name."""
+"""Options that were kept, to be taken: last time's, the model's own, those of templates, or by name."""
 
 from __future__ import annotations
 

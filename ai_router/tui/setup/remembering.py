@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.models import ModelSpec
-from ai_router.presets import Preset, keep_last, keep_preset, last_time, preset_of, presets
+from ai_router.presets import Preset, keep_last, keep_preset, last_time, preset_of, presets, templates
 from ai_router.tui.dialogs import PromptDialog
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.presets import LAST, OWN, PresetsDialog
@@ -60,6 +60,10 @@ class RememberingOptions(FlowScreen):
         own = {OWN: self._own or Preset(dict(self.spec.sampling))}
         if last := last_time(self.memory, self.spec.id):
             own = {LAST: last, **own}
+        root = self.services.workspace.root
+        self.in_thread(lambda: {**own, **templates(root)}, self._choose_preset, busy="templates", group="templates")
+
+    def _choose_preset(self, own: dict[str, Preset]) -> None:
         dialog = PresetsDialog({**own, **presets(self.memory)}, len(own))
 
         def chosen(found: tuple[str, Preset] | None) -> None:

@@ -12,6 +12,7 @@ shapes over `static_cache`, recorded by `graphs`; GPUs), the rectangle of `cache
 
 Precision: `precision` says what `auto` does on which machine. `int8` is weights and activations of all linear layers,
 and the KV cache in bf16 where the CPU has it; `int4` (in `int4`) is weights alone. examples/demo_model/precision.py
-measures what each costs; ai_router/demo/README.md has the figures. On CUDA the model runs in bf16 and
-decodes by CUDA graphs; that path has its tests on CPU tensors and is unmeasured.
+measures what each costs; ai_router/demo/README.md has the figures. `bf16` on a CPU is of weights, products and cache;
+what lies between stays float32. On CUDA the model runs in bf16 and decodes by CUDA graphs; that path has its tests on
+CPU tensors and is unmeasured.
 """

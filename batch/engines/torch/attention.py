@@ -155,24 +155,26 @@ def packed(
     is added to the scores.
     """
     plan: Plan = _now.plan
-    layer = plan.cache.reading
-    if layer is None:
-        raise ValueError("the packed attention does not do this")
-    plan.cache.reading = None
-    q, size = query[0].transpose(0, 1), value.shape[-1]
-    latents = plan.cache.latents(index, lambda: latents_of(module, layer.fresh[0], query))
-    if latents is not None:
-        layer.write(torch.cat(layer.fresh, -1), layer.fresh[1][..., :0])
-        q = latents.ask(q)
+    cache, layer = plan.cache, plan.cache.reading
+    q, size, latents = query[0].transpose(0, 1), value.shape[-1], None
+    if layer is None:  # Gemma 3n: the keys and values of a layer before
+        index, layer = cache.of(key, value)
     else:
-        key, value = layer.unrepeated(key, value)
-        if plan.native is not None and size < key.shape[-1]:  # whose keys and values are of one size
-            value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
-        layer.write(key, value)
+        cache.reading = None
+        fresh = layer.fresh
+        latents = cache.latents(index, lambda: latents_of(module, fresh[0], query))
+        if latents is not None:
+            layer.write(torch.cat(fresh, -1), fresh[1][..., :0])
+            q = latents.ask(q)
+        else:
+            key, value = layer.unrepeated(key, value)
+            if plan.native is not None and size < key.shape[-1]:  # whose keys and values are of one size
+                value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
+            layer.write(key, value)
     extra = Extra(
         cap,
         None if sinks is None else sinks.detach().float().contiguous(),
-        None if bias is None else plan.cache.bias(plan.columns, bias),
+        None if bias is None else cache.bias(plan.columns, bias),
     )
     out = attend(plan, index, layer, q.contiguous(), scale, reach_of(module, window), extra)
     out = latents.answer(out) if latents is not None else out[..., :size]

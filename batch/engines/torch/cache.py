@@ -30,6 +30,7 @@ class SharedLayer(CacheLayerMixin):  # type: ignore[misc]
         super().__init__()
         self.window = window
         self.rows = self.columns = 0  # what must be there at the next write
+        self.indexer: torch.Tensor | None = None  # [rows, 1, columns, size], where the model has one
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate, zeroed: what a mask hides must still be a number."""
@@ -51,6 +52,15 @@ class SharedLayer(CacheLayerMixin):  # type: ignore[misc]
         self.values[rows, :, w.end - w.new : w.end] = value_states
         return self.keys[rows, :, w.start : w.end], self.values[rows, :, w.start : w.end]
 
+    def update_indexer(self, states: torch.Tensor) -> torch.Tensor:
+        """The same for what DeepSeek's sparse attention picks columns by, [rows, columns, size]."""
+        w = self.window
+        if self.indexer is None:
+            self.indexer = states.new_zeros(self.rows, 1, self.columns, states.shape[2])
+        rows = slice(w.first, w.last)
+        self.indexer[rows, 0, w.end - w.new : w.end] = states
+        return self.indexer[rows, 0, w.start : w.end]
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Columns the model sees, and the first one's number."""
         return self.window.end - self.window.start, 0
@@ -66,8 +76,9 @@ class SharedLayer(CacheLayerMixin):  # type: ignore[misc]
     get_max_cache_shape = get_max_length  # its name in transformers 5.0
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """Keys and values, once there are any."""
-        return (self.keys, self.values) if self.is_initialized else ()
+        """Keys and values, once there are any, and what an indexer keeps."""
+        found = (self.keys, self.values) if self.is_initialized else ()
+        return found if self.indexer is None else (*found, self.indexer)
 
 
 class SharedCache(Cache):  # type: ignore[misc]
@@ -76,7 +87,8 @@ class SharedCache(Cache):  # type: ignore[misc]
     def __init__(self) -> None:
         self.window = Window()
         self.rows = self.columns = 0
-        super().__init__(layer_class_to_replicate=self._new_layer)
+        # Not `super()`: who is a model's own cache too has its layers from here.
+        Cache.__init__(self, layer_class_to_replicate=self._new_layer)
 
     def _new_layer(self) -> SharedLayer:
         layer = SharedLayer(self.window)
@@ -90,11 +102,13 @@ class SharedCache(Cache):  # type: ignore[misc]
         self.rows, self.columns = max(rows, self.rows), max(-(-columns // ROUND) * ROUND, self.columns)
         for layer in self.layers:
             layer.rows, layer.columns = self.rows, self.columns
+            old = layer.tensors()
             if layer.is_initialized:
-                old = layer.keys, layer.values
-                layer.lazy_initialization(*old)
-                for new, kept in zip((layer.keys, layer.values), old, strict=True):
-                    new[: kept.shape[0], :, : kept.shape[2]] = kept
+                layer.lazy_initialization(layer.keys, layer.values)
+            if layer.indexer is not None:
+                layer.indexer = layer.indexer.new_zeros(self.rows, 1, self.columns, layer.indexer.shape[3])
+            for new, kept in zip(layer.tensors(), old, strict=True):
+                new[: kept.shape[0], :, : kept.shape[2]] = kept
 
     def shift(self, rows: int, start: int, end: int, to: int) -> None:
         """Move the columns [start, end) of the first `rows` rows so that they start at `to`."""

@@ -190,15 +190,16 @@ def _together(parts: list[torch.Tensor]) -> nn.Parameter:
 
 def quantise(model: nn.Module) -> int:
     """Put every linear layer, the head too, into int8; how many. Embeddings stay as they are."""
-    return _replace(model, Int8Linear)
+    return replace(model, Int8Linear)
 
 
 def pack(model: nn.Module) -> int:
     """Put every linear layer's weight into oneDNN's layout; how many."""
-    return _replace(model, PackedLinear)
+    return replace(model, PackedLinear)
 
 
-def _replace(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> int:
+def replace(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> int:
+    """Put what `make` makes of it in the place of every linear layer; how many."""
     replaced: Replaced = {}
     count = 0
     for parent in list(model.modules()):

@@ -71,7 +71,7 @@ def load(
     files = [*own, *native.files()]
     verdict = _verdict(files, asked) if asked in ("auto", "int8", "int4") and not adapter_path else ""
     precision, quality = verdicts.find(verdict) or (precision, "")
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    dtype = _dtype(precision, device)
     lean = lean and dtype == torch.float32 and device == "cpu" and adapter_folder is None
     how = _How(asked, precision, quality, dtype, device, lean, merges=adapter_folder is not None)
     name = _verdict(files, "weights", precision) if how.lean and quality else ""
@@ -98,7 +98,7 @@ def load(
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
         raise FatalError(f"{place}: {_load_problem(error)}") from error
     notes = [quality] if quality else []
-    if kernels == "torch" and device == "cpu" and precision in ("fp32", "int8", "int4"):
+    if kernels == "torch" and device == "cpu" and model.dtype == torch.float32:
         notes.append(_without_kernels())
     if not tokenizer.chat_template:
         notes.append(NO_TEMPLATE)
@@ -117,7 +117,7 @@ def load(
             "threads": torch.get_num_threads(),
             "kernels": kernels,
             **({"kernels_from": _origin()} if kernels == "native" else {}),
-            **({"kv_cache": "bf16"} if precision in ("int8", "int4") and _has_bf16(torch) else {}),
+            **({"kv_cache": "bf16"} if precision in ("bf16", "int8", "int4") and _has_bf16() else {}),
             **({"adapter": adapter} if adapter else {}),
         },
         key=_verdict(files, "runner", precision, kernels) if device == "cpu" and read.parameters >= SMALL else "",
@@ -231,6 +231,8 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
     What an earlier trial said of the precision is not measured again.
     Returns the precision, what is given up for it, and whose loops they are.
     """
+    import torch
+
     from batch.engines.torch import fused, linear, native, precision
 
     model, settled, quality = read.model, read.precision, how.quality
@@ -244,7 +246,7 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
             quality = precision.apply_told(model, read.tokenizer, settled, how.device)
     if settled == "fp32" and how.device == "cpu" and linear.packs_faster():
         linear.pack(model)
-    quick = native.kernels() if how.device == "cpu" and settled in ("fp32", "int8", "int4") else None
+    quick = native.kernels() if how.device == "cpu" and model.dtype == torch.float32 else None
     if quick is not None:
         fused.use_kernels(model, quick)
     return settled, quality, "torch" if quick is None else "native"
@@ -283,12 +285,20 @@ def _stored(folder: Path) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "")
 
 
-def _has_bf16(torch: Any) -> bool:
-    """Whether the CPU multiplies bf16 in hardware; the int8 mode's cache is bf16 there, half the memory to read."""
-    try:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported())
-    except (AttributeError, RuntimeError):
-        return False
+def _dtype(precision: str, device: str) -> Any:
+    """What the model is loaded as."""
+    import torch
+
+    if precision == "bf16" and device == "cpu" and _has_bf16():
+        return torch.float32  # its linear layers are narrowed, and all between them is as in fp32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+
+
+def _has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware; the cache of fewer bits is bf16 there, half the memory to read."""
+    from batch.engines.torch import bf16
+
+    return bf16.has_bf16()
 
 
 def _check_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from batch.engines.torch import int4, linear
+from batch.engines.torch import bf16, int4, linear
 from batch.engines.torch.trial import agreement, divergence
 from batch.errors import FatalError
 
@@ -49,6 +49,8 @@ def apply(model: Any, precision: str, device: str) -> None:
                 f"precision int8 needs a CPU with an int8 product (AVX-512 VNNI, or oneDNN's); this is {device}"
             )
         linear.quantise(model)
+    elif precision == "bf16" and device == "cpu" and model.dtype == torch.float32:
+        bf16.narrow(model)
     elif precision == "int4":
         if device != "cpu" or not int4.has_int4():
             raise FatalError(f"precision int4 needs a CPU and a torch with its four-bit product; this is {device}")
@@ -93,8 +95,9 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
     if _int8_in_hardware() and linear.has_int8():
         before = _Layers(model)
         candidates.append(("int8", lambda: _do(linear.quantise, model), before.restore))
-    if _bf16_in_hardware() and stored == "bfloat16":
-        candidates.append(("bf16", lambda: _do(model.to, torch.bfloat16), lambda: _do(model.to, torch.float32)))
+    if bf16.has_bf16() and stored == "bfloat16":
+        before = _Layers(model)
+        candidates.append(("bf16", lambda: _do(bf16.narrow, model), before.restore))
     ids = torch.tensor([trial_text(tokenizer)]) if candidates else torch.empty(1, 0)
     if ids.shape[1] < LEAST_TOKENS:
         return "fp32", ""  # the tokenizer knows little of this; nothing can be said of the model
@@ -116,7 +119,7 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
 def rules() -> tuple[object, ...]:
     """All that a verdict of `settle` depends on beside the model, its libraries and the kernels."""
     asked = LARGE, TRIAL_TOKENS, LEAST_TOKENS, MOST_DIVERGENCE, MOST_PERPLEXITY, LEAST_AGREEMENT, TRIAL
-    return *asked, torch.backends.cpu.get_cpu_capability(), _int8_in_hardware(), _bf16_in_hardware()
+    return *asked, torch.backends.cpu.get_cpu_capability(), _int8_in_hardware(), bf16.has_bf16()
 
 
 def compare(exact: torch.Tensor, found: torch.Tensor, ids: torch.Tensor) -> tuple[float, float]:
@@ -169,8 +172,3 @@ def _int8_in_hardware() -> bool:
     """VNNI, or AMX's int8."""
     features = (getattr(torch.cpu, name, None) for name in ("_is_vnni_supported", "_is_amx_tile_supported"))
     return any(feature is not None and feature() for feature in features)
-
-
-def _bf16_in_hardware() -> bool:
-    feature = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(feature is not None and feature())

@@ -20,7 +20,7 @@ from batch.engines.torch.turns import Runner, forward_options
 from batch.errors import FatalError
 
 # Kinds of layers whose past is plain keys and values, and masks that follow from columns alone.
-SHARED_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+SHARED_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "indexed_attention"}
 # Rotary embeddings that change with the longest row of a batch, so that rows would not be independent.
 LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 

@@ -55,7 +55,8 @@ class SlotLayer(PlacedLayer):
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()
         self.cache = cache
-        self.fresh: tuple[torch.Tensor, torch.Tensor]  # the step's, as the model gave them to the cache
+        # The step's keys and values, as the model gave them to the cache.
+        self.fresh: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))
         self._repeated: bool | None = None  # whether what is attended to is no more than those, repeated
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -139,6 +140,13 @@ class SlotCache:
         if not layer.is_initialized:
             layer.allocate(heads, (size, size), like)
         return layer
+
+    def of(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[int, SlotLayer]:
+        """The layer that was given these very keys and values in this step; ValueError where there is none."""
+        for index, layer in enumerate(self.layers):
+            if layer.fresh[0] is keys and layer.fresh[1] is values:
+                return index, layer
+        raise ValueError("a layer attends to what no layer keeps")
 
     def latents(self, index: int, make: Callable[[], Latents | None]) -> Latents | None:
         """What turns a layer's latents into keys and values, made once; None where it keeps those."""

@@ -7,6 +7,7 @@ after that is one pass for all rows.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -116,6 +117,35 @@ class StateCache(SharedCache):
         return [tensor for layer in self.layers if isinstance(layer, SharedLayer) for tensor in layer.tensors()]
 
 
+def _state_cache(model: Any) -> StateCache:
+    """A cache as the model wants it: MiniMax has a class of its own, which names the states otherwise."""
+    own = getattr(sys.modules[type(model).__module__], "MiniMaxCache", None)
+    if own is None:
+        return StateCache(model.config)
+
+    class Named:
+        def get_linear_cache(self: Any, layer_idx: int) -> torch.Tensor | None:
+            return getattr(self.layers[layer_idx], "recurrent_states", {}).get(0)
+
+        def set_linear_cache(self: Any, layer_idx: int, linear_cache: torch.Tensor) -> None:
+            layer = self.layers[layer_idx]
+            layer.recurrent_states[0] = linear_cache
+            layer.is_recurrent_states_initialized[0] = True
+
+        def __len__(self: Any) -> int:
+            return len(self.layers)
+
+    class Fresh(Named, own):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            cache_utils.DynamicCache.__init__(self, config=model.config)
+
+    class Stacked(Named, StateCache, own):  # type: ignore[misc, valid-type]
+        def fresh(self) -> Any:
+            return Fresh()
+
+    return Stacked(model.config)
+
+
 class StatesRunner(BatchRunner):
     """All rows in one pass a token, over keys and values they share and states of their own."""
 
@@ -128,7 +158,7 @@ class StatesRunner(BatchRunner):
         takes = inspect.signature(model.forward).parameters
         self._kept = next(name for name in CACHES if name in takes)
         self._masked = "attention_mask" in takes
-        self._states = self._cache = StateCache(model.config)
+        self._states = self._cache = _state_cache(model)
 
     @property
     def bytes_per_row(self) -> int:

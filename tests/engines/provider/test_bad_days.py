@@ -185,3 +185,10 @@ def test_what_vertex_refuses_at_once(
         assert "refuses the key" in str(done.error) and job.failed == 0
     else:
         all_right(job, 3)
+
+
+def test_of_requests_too_large_for_any_batch_none_is_ordered(tmp_path: Path, batches: Batches, url: str) -> None:
+    job = BatchProcessor(tmp_path).create_job("m", ["x" * 3000, "y" * 3000])
+    run(job, engine_for("openai", url, max_bytes=2000))
+    assert not batches.creates and job.failed == 2
+    assert all("more than a whole batch may have" in str(row.error_message) for row in results(job))

@@ -10,7 +10,7 @@ from textual.widgets import Input
 from ai_router import jobs
 from ai_router.memory import Memory
 from ai_router.models import Registry
-from ai_router.presets import Preset, keep_last, last_time, presets
+from ai_router.presets import Preset, keep_last, last_time, presets, templates
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import PromptDialog
@@ -65,6 +65,23 @@ def test_options_of_another_version_are_as_if_nothing_was_kept(workspace: Worksp
     memory.keep("preset:bad", {"sampling": {"max_tokens": "many"}})
     memory.keep("preset:good", {"sampling": {"max_tokens": 3}})
     assert list(presets(memory)) == ["good"]
+
+
+async def test_options_of_a_template_are_taken(workspace: Workspace) -> None:
+    folder = workspace.root / "templates"
+    folder.mkdir()
+    (folder / "short.yaml").write_text("model: demo\nsampling: {max_tokens: 9}\nrun: {workers: 2}\n", "utf-8")
+    (workspace.root / "other.yaml").write_text("- not a template\n", "utf-8")
+    (workspace.root / "ai-router.yaml").write_text("theme: dark\n", "utf-8")
+    assert list(templates(workspace.root)) == ["short.yaml"]
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 40)) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("f3")
+        await on_screen(pilot, PresetsDialog)
+        await pilot.press("end", "d", "enter")  # a file is not taken away by a key
+        await until(pilot, lambda: screen.sampling_form.build().max_tokens == 9)
+        assert screen.run_form.build().workers == 2
 
 
 async def test_a_job_may_wait_for_its_turn(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
