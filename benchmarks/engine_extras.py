@@ -66,14 +66,20 @@ def sizing(folder: Path, system: str, chats: list[Chat]) -> None:
     print(f"  {_ratio(best, auto)} of the best fixed speed")
 
 
-def whole_run(folder: Path, system: str, chats: list[Chat]) -> None:
-    """`ai-router run` from start to end, less a run of one prompt for one token, beside the bare engine."""
+def whole_run(folder: Path, system: str, chats: list[Chat], precision: str = "fp32") -> None:
+    """`ai-router run` from start to end, less a run of one prompt for one token, beside the bare engine.
+
+    `precision` is the bare engine's, and must be what `auto` makes of the model.
+    """
     work = [(chat.text, WHOLE_TOKENS) for chat in chats]
-    bare = in_process(ours, str(folder), system, work, {"precision": "fp32"})
+    bare = in_process(ours, str(folder), system, work, {"precision": precision})
     with tempfile.TemporaryDirectory(prefix="ai-router-bench-") as scratch:
         start = _command(Path(scratch) / "one", folder, system, chats[:1], 1)
         seconds = _command(Path(scratch) / "all", folder, system, chats, WHOLE_TOKENS) - start
-    print(f"\nWhole `ai-router run`, fp32, {len(chats)} chats, {WHOLE_TOKENS} tokens each, start and load subtracted:")
+    print(
+        f"\nWhole `ai-router run`, {precision}, {len(chats)} chats, {WHOLE_TOKENS} tokens each, "
+        "start and load subtracted:"
+    )
     print(f"  {bare['seconds'] / seconds:.0%} of the bare engine ({seconds:.1f} s to {bare['seconds']:.1f} s)")
 
 

@@ -87,24 +87,24 @@ def llama_cpp_tokens(file: Path, texts: list[str]) -> list[list[int] | None]:
     return found
 
 
-def test_the_tokenizer_that_is_kept_for_the_next_start_is_the_same(file: Path, tmp_path: Path) -> None:
-    from types import SimpleNamespace
+def test_the_tokenizer_that_is_kept_for_the_next_start_is_the_same(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batch.engines.torch import gguf_file, gguf_tokenizer, prepared
+    from batch.engines.torch.lean import kept
+    from batch.engines.torch.prompt import encode_chat
 
-    from batch.engines.torch import prepared
-
-    ours = loaded(file).tokenizer
-    entry: Any = SimpleNamespace(folder=tmp_path, about={"tokenizer": prepared._put_tokenizer(tmp_path, ours)})
-    again = prepared.Prepared.tokenizer(entry)
-    assert again.special_tokens_map == ours.special_tokens_map and again.eos_token_id == ours.eos_token_id
+    monkeypatch.setattr(prepared, "folder", lambda: tmp_path)
+    ours = gguf_tokenizer.load_tokenizer(file, gguf_file.open_header(file))
+    kept.keep("name", ours)
+    again = kept.find("name")
+    assert again is not None and again.eos_token_id == ours.eos_token_id
     assert again.get_added_vocab() == ours.get_added_vocab() and again.chat_template == ours.chat_template
     for text in SAID:
         ids = ours(text)["input_ids"]
         assert again(text)["input_ids"] == ids and again.decode(ids) == ours.decode(ids), text
         chat = [{"role": "user", "content": text}]
-        assert again.apply_chat_template(chat, tokenize=False) == ours.apply_chat_template(chat, tokenize=False)
-    (tmp_path / "tokenizer.json").write_bytes((tmp_path / "tokenizer.json").read_bytes() + b" ")
-    with pytest.raises(ValueError, match="another one"):
-        prepared.Prepared.tokenizer(entry)
+        assert encode_chat(again, chat, "Be kind.") == encode_chat(ours, chat, "Be kind.")
 
 
 def test_weights_and_config_are_transformers(file: Path, smollm2: Path) -> None:

@@ -82,11 +82,11 @@ def test_the_demo_model_answers_in_every_precision(name: str) -> None:
 
 def test_the_way_of_a_gpu_on_tensors_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 over the rectangular cache, which is what runs on CUDA."""
-    from batch.engines.torch import runner
+    from batch.engines.torch import rectangle, runner
     from batch.engines.torch.engine import TorchCore
 
     monkeypatch.setattr(bf16, "has_bf16", lambda: False)
-    monkeypatch.setattr(runner, "open_runner", lambda model, room, **_: runner.BatchRunner(model, room))
+    monkeypatch.setattr(runner, "open_runner", lambda model, room, **_: rectangle.BatchRunner(model, room))
     core = TorchCore(load(DEMO, "bf16"), SamplingOptions(max_tokens=24), 4)
     texts = ["What is a stack?", "What is a deadlock?", "What is a queue?", "Who are you?", "What is a hash table?"]
     for i, text in enumerate(texts):

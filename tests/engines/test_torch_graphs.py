@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
-from batch.engines.torch import linear, runner, static  # noqa: E402
+from batch.engines.torch import linear, rectangle, runner, static  # noqa: E402
 from batch.engines.torch.engine import TorchCore  # noqa: E402
 from batch.engines.torch.graphs import CudaRecorder, GraphSteps  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
@@ -244,7 +244,7 @@ def test_it_is_chosen_on_cuda_where_it_agrees(qwen3: Path, agrees: int, monkeypa
         return lambda *args, **options: tried.append(name + str(type(options.get("steps")).__name__)) or name
 
     monkeypatch.setattr(static, "StaticRunner", made("static "))
-    monkeypatch.setattr(runner, "BatchRunner", made("rectangle "))
+    monkeypatch.setattr(rectangle, "BatchRunner", made("rectangle "))
     monkeypatch.setattr(runner, "SingleRunner", lambda model, **options: "single")
 
     class Judge:

@@ -17,7 +17,7 @@ import torch
 
 from batch.engines.torch import native, prepared, runner, verdicts
 from batch.engines.torch.engine import TorchCore
-from batch.engines.torch.lean import weights
+from batch.engines.torch.lean import kept, weights
 from batch.engines.torch.loader import Loaded, load
 from batch.items import BatchItem, Request
 from batch.options import SamplingOptions
@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("trials", "weights"):
         (tmp_path / name).mkdir(mode=0o700)
     monkeypatch.setattr(verdicts, "_folder", lambda: tmp_path / "trials")
-    monkeypatch.setattr(prepared, "_folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr(prepared, "folder", lambda: tmp_path / "weights")
     return tmp_path / "weights"
 
 
@@ -54,7 +54,8 @@ def logits(found: Loaded) -> Any:
 
 
 def entries(cache: Path) -> list[Path]:
-    return [path for path in cache.iterdir() if not path.name.startswith("tmp-")]
+    """Of packed weights."""
+    return [path for path in cache.iterdir() if not path.name.startswith("tmp-") and not (path / kept.FILE).exists()]
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -138,7 +139,7 @@ def test_entries_that_were_used_least_lately_go(cache: Path, monkeypatch: pytest
         (cache / name / "numbers").write_bytes(bytes(1000))
     os.utime(cache / "older", (1, 1))
     monkeypatch.setattr(prepared, "MOST_BYTES", size + 1500)
-    prepared._bound(cache)
+    prepared.bound(cache)
     assert {path.name for path in entries(cache)} == {kept.name, "newer"}
 
 

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, cast
 from batch.engines import registry
 from batch.engines.local import frames, notices
 from batch.engines.local.core import PARTIAL_SECONDS, CoreFactory, LocalCore, StepClock
+from batch.engines.torch import importing
 from batch.errors import BatchError, FatalError, MissingExtraError
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
@@ -179,6 +180,7 @@ def main() -> int:
     """Serve one parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     source, sink = _take_stdio()
+    importing.alone()
     if os.name == "posix":  # elsewhere a process keeps its dead parent's number
         _watch_parent()
         give_way()

@@ -22,6 +22,7 @@
 #include "kernels.h"
 
 #define OUTPUTS 32
+#define MOST_ROWS 12 /* whose sums fit the registers */
 #define LONG 64 /* inputs of a block in 8 bits */
 #define SHORT 32
 #define MOST_INPUTS (1 << 20)
@@ -222,7 +223,12 @@ typedef void Block(const Product *, int64_t, int64_t, const Kept *, const uint8_
     OF(7, BITS) OF(8, BITS) OF(9, BITS) OF(10, BITS) OF(11, BITS) OF(12, BITS)
 #define NAMED(R, BITS) block_##R##_##BITS,
 ALL(BLOCK, 8) ALL(BLOCK, 4)
-static Block *const BLOCKS[2][ROWS + 1] = {{NULL, ALL(NAMED, 8)}, {NULL, ALL(NAMED, 4)}};
+static Block *const BLOCKS[2][MOST_ROWS + 1] = {{NULL, ALL(NAMED, 8)}, {NULL, ALL(NAMED, 4)}};
+
+#include "tiles.h"
+
+/* The first row of a block. */
+#define START(B) (by_tiles ? (B) * ROWS < rows ? (B) * ROWS : rows : rows * (B) / blocks)
 
 int packed_linear(ARGUMENTS) {
     REQUIRE(threads > 0 && rows >= 0 && rows < 1 << 30 && inputs > 0 && inputs <= MOST_INPUTS);
@@ -238,8 +244,11 @@ int packed_linear(ARGUMENTS) {
     REQUIRE(x_count == rows * inputs && bytes_count >= rows * stride && row_scales_count >= rows);
     REQUIRE((!residual || residual_count == rows * outputs) && out_count == rows * (gated ? outputs / 2 : outputs));
     if (rows == 0) return 0;
-    /* Blocks of one height, or of two that differ by one row: no small rest that costs as much as a whole block. */
-    int64_t blocks = (rows + ROWS - 1) / ROWS, advance = (OUTPUTS * 4 + blocks - 1) / blocks;
+    /* By tiles whole blocks and a rest. Else blocks of one height, or of two that differ by one row: no small rest that
+     * costs as much as a whole block. */
+    int by_tiles = bits == 8 && rows >= LEAST_TILED && stride % LONG == 0 && tiles_allowed();
+    int64_t most = by_tiles ? ROWS : MOST_ROWS, blocks = (rows + most - 1) / most;
+    int64_t advance = (OUTPUTS * 4 + blocks - 1) / blocks;
     int64_t steps_of = stride / 4 * bits / 8; /* in which a panel is read */
     int64_t pieces = blocks >= 8 ? 2 : 1; /* of a panel, so that no thread is left with a long unit at the end */
     /* Of each thread: two shares, a row put through the norm, and a place for every input. Of a row: sums of blocks. */
@@ -256,12 +265,12 @@ int packed_linear(ARGUMENTS) {
     _Atomic int64_t waiting = blocks;
 #pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
     {
-        int me = THREAD;
+        int me = THREAD, set = 0; /* set: rows that the thread's tiles have */
         float *ready = rooms + me * stride;
         int *places = all_places + me * stride;
         memset(places, -1, stride * sizeof(int));
         for (int64_t b; (b = take(early, threads, me)) >= 0; atomic_fetch_sub(&waiting, 1)) {
-            int64_t first = rows * b / blocks, last = rows * (b + 1) / blocks;
+            int64_t first = START(b), last = START(b + 1);
             for (int64_t r = first; r < last; r++) {
                 const float *row = x + r * inputs;
                 if (norm) norm_row(row, norm, ready, inputs, eps), row = ready;
@@ -278,10 +287,18 @@ int packed_linear(ARGUMENTS) {
             int64_t column = unit / pieces * OUTPUTS, piece = unit % pieces;
             const uint8_t *next = weights_at(&product, column + OUTPUTS);
             for (int64_t b = piece * blocks / pieces; b < (piece + 1) * blocks / pieces; b++) {
-                int64_t first = rows * b / blocks, last = rows * (b + 1) / blocks;
-                BLOCKS[bits == 4][last - first](&product, first, column, kept + b, next + b * advance * steps_of, advance);
+                int64_t first = START(b);
+                int height = (int)(START(b + 1) - first);
+                const uint8_t *ahead = next + b * advance * steps_of;
+                if (!by_tiles || height < LEAST_TILED) {
+                    BLOCKS[bits == 4][height](&product, first, column, kept + b, ahead, advance);
+                    continue;
+                }
+                if (height != set) set_tiles(height), set = height;
+                tiled(&product, height, first, column, kept + b, ahead, advance);
             }
         }
+        if (set) _tile_release();
     }
     free(early);
     return 0;

@@ -6,50 +6,23 @@ The product is that of gemm.c (VNNI, rows in int8) where the processor has it, e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
-from batch.engines.torch.gemm import BLOCKS, PackedProduct, round_weight
-from batch.engines.torch.linear import Int8Linear, Replaced, has_int8, relink, works
+from batch.engines.torch.gemm import BLOCKS, round_weight
+from batch.engines.torch.linear import Int8Linear, Replaced, RoundedLinear, has_int8, relink, rounded_product, works
 from batch.engines.torch.native import kernels
 
 GROUP = BLOCKS[4]  # inputs that share a step
 ROWS = 16  # outputs come in multiples of this in torch's product
 
 
-class Int4Linear(nn.Module):  # type: ignore[misc]
-    """A linear layer with weights of four bits; fp32 in and out."""
-
-    product: Callable[[torch.Tensor], torch.Tensor]
+class Int4Linear(RoundedLinear):
+    """A linear layer with weights of four bits."""
 
     def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        weight = linear.weight.detach().float()  # [out, in]
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.dtype = linear.weight.dtype
-        bias = None if linear.bias is None else linear.bias.detach().float()
-        quick = kernels()
-        self.product = (
-            PackedProduct(quick, round_weight(weight, 4), bias)
-            if quick is not None and quick.panel
-            else TorchProduct(weight, bias)
-        )
-
-    @classmethod
-    def restored(cls, product: PackedProduct) -> Int4Linear:
-        """A layer over a product that was packed before."""
-        made = cls.__new__(cls)
-        nn.Module.__init__(made)
-        made.in_features, made.out_features = product.inputs, product.outputs
-        made.dtype, made.product = torch.float32, product
-        return made
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: [..., in]; returns [..., out]."""
-        flat = x.reshape(-1, self.in_features).float().contiguous()
-        return self.product(flat).view(*x.shape[:-1], self.out_features).to(self.dtype)
+        super().__init__(linear.in_features, linear.out_features, linear.weight.dtype)
+        self.product = rounded_product(linear, 4, lambda _, weight, bias: TorchProduct(weight, bias))
 
 
 class TorchProduct:

@@ -45,42 +45,49 @@ class PackedLinear(nn.Module):  # type: ignore[misc]
         return out
 
 
-class Int8Linear(nn.Module):  # type: ignore[misc]
-    """Weights and activations in int8, a scale for each token of the input; fp32 in and out.
-
-    A token's scale comes from that token alone, so an answer does not depend on who else is in the batch. The product
-    is that of gemm.c where the CPU has AVX-512 VNNI, with a step for every block of a weight's inputs; else oneDNN's
-    (u8 × s8), with one for each output.
-    """
+class RoundedLinear(nn.Module):  # type: ignore[misc]
+    """A linear layer over a product with rounded weights; fp32 in and out."""
 
     product: Callable[[torch.Tensor], torch.Tensor]
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        weight = linear.weight.detach().float()  # [out, in]
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.dtype = linear.weight.dtype
-        bias = None if linear.bias is None else linear.bias.detach().float()
-        quick = kernels()
-        self.product = (
-            PackedProduct(quick, round_weight(weight, 8), bias)
-            if quick is not None and quick.panel
-            else OneDnnProduct(quick, weight, bias)
-        )
+        self.in_features, self.out_features, self.dtype = inputs, outputs, dtype
 
     @classmethod
-    def restored(cls, product: PackedProduct) -> Int8Linear:
+    def restored(cls, product: PackedProduct) -> RoundedLinear:
         """A layer over a product that was packed before."""
-        made = cls.__new__(cls)
-        nn.Module.__init__(made)
-        made.in_features, made.out_features = product.inputs, product.outputs
-        made.dtype, made.product = torch.float32, product
+        made = RoundedLinear(product.inputs, product.outputs)
+        made.product = product
         return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: [..., in]; returns [..., out]."""
         flat = x.reshape(-1, self.in_features).float().contiguous()
         return self.product(flat).view(*x.shape[:-1], self.out_features).to(self.dtype)
+
+
+class Int8Linear(RoundedLinear):
+    """Weights and activations in int8, a scale for each token of the input.
+
+    A token's scale comes from that token alone, so an answer does not depend on who else is in the batch. The product
+    is that of gemm.c where the CPU has AVX-512 VNNI, with a step for every block of a weight's inputs; else oneDNN's
+    (u8 × s8), with one for each output.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.weight.dtype)
+        self.product = rounded_product(linear, 8, OneDnnProduct)
+
+
+def rounded_product(linear: nn.Linear, bits: int, otherwise: Callable[..., Any]) -> Any:
+    """Our product in so many bits; where the kernels have none: `otherwise` of kernels, weight and bias in float32."""
+    weight = linear.weight.detach().float()  # [out, in]
+    bias = None if linear.bias is None else linear.bias.detach().float()
+    quick = kernels()
+    if quick is not None and quick.panel:
+        return PackedProduct(quick, round_weight(weight, bits), bias)
+    return otherwise(quick, weight, bias)
 
 
 class OneDnnProduct:

@@ -14,7 +14,7 @@ from typing import Any
 from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config, stay_offline
 from batch.engines.local.memory import available
-from batch.engines.torch import gguf_file, gguf_tokenizer, verdicts
+from batch.engines.torch import gguf_file, gguf_tokenizer, importing, verdicts
 from batch.engines.torch.asked import GENERATION, HONOURED, asks, generation_of, sampled_in_gguf
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
@@ -24,6 +24,7 @@ from batch.errors import FatalError, MissingExtraError
 from batch.options import PRECISIONS
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+OTHERS = ("*.json", "*.jinja", "*/*.jinja", "*.model", "*.txt", "*.tiktoken")  # what else a model may be made of
 SMALL = 1_000_000  # parameters; of a smaller model nothing is remembered, as it is read and tried in no time
 PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
@@ -60,27 +61,25 @@ def load(
     if precision not in PRECISIONS:
         raise FatalError(f"precision: {precision!r} is none of {', '.join(PRECISIONS)}")
     torch = _torch()
-    from batch.engines.torch import prepared
+    from batch.engines.torch import native, prepared
+    from batch.engines.torch.lean import kept
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if precision == "auto" and device != "cpu":
-        # fp16 for the GPUs from before bf16
-        precision = "bf16" if not device.startswith("cuda") or torch.cuda.is_bf16_supported() else "fp16"
+    device, precision = _where(torch, device, precision)
     header, asked = gguf_file.open_header(place) if from_gguf else None, precision
     adapter_folder = Path(adapter_path).expanduser() if adapter_path else None
-    files = _files(place, header, adapter_folder)
+    own = _files(place, header, adapter_folder)
+    files = [*own, *native.files()]
     verdict = _verdict(files, asked) if asked in ("auto", "int8", "int4") and not adapter_path else ""
     precision, quality = verdicts.find(verdict) or (precision, "")
     dtype = _dtype(precision, device)
     lean = lean and dtype == torch.float32 and device == "cpu" and adapter_folder is None
     how = _How(asked, precision, quality, dtype, device, lean, merges=adapter_folder is not None)
     name = _verdict(files, "weights", precision) if how.lean and quality else ""
-    entry = prepared.find(name)  # which is read while transformers is imported
-    transformers, adapter = _transformers(), None
+    entry, adapter = prepared.find(name), None  # which is read while the tokenizer is
     try:
-        read = _kept(entry, place, transformers) or (
-            _read_folder(place, how, transformers) if header is None else _read_gguf(place, header, how)
+        words = _words(place, header, _verdict(own, "tokenizer") if how.lean else "")
+        read = _kept(entry, words) or (
+            _read_folder(place, how, words) if header is None else _read_gguf(place, header, how, words)
         )
         model, tokenizer = read.model, read.tokenizer
         if adapter_folder is not None:
@@ -89,10 +88,11 @@ def load(
         precision, quality, kernels = _quicken(read, how, stored)
         if quality and not how.quality:
             verdicts.keep(verdict, precision, quality)
-        if not read.packed and not adapter and read.parameters >= SMALL:
-            name = _verdict(files, "weights", precision)
-            index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
-            prepared.keep(name, model, index, tokenizer if from_gguf else None)
+        if how.lean and read.parameters >= SMALL:
+            kept.keep(_verdict(own, "tokenizer"), tokenizer)
+            if not read.packed:
+                index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
+                prepared.keep(_verdict(files, "weights", precision), model, index)
     except FatalError:
         raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
@@ -149,7 +149,17 @@ class _Read:
     packed: bool = False  # whether it computes in it already
 
 
-def _kept(entry: Any, place: Path, transformers: Any) -> _Read | None:
+def _where(torch: Any, device: str, precision: str) -> tuple[str, str]:
+    """The device, and the precision where that settles it."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "auto" and device != "cpu":
+        # fp16 for the GPUs from before bf16
+        precision = "bf16" if not device.startswith("cuda") or torch.cuda.is_bf16_supported() else "fp16"
+    return device, precision
+
+
+def _kept(entry: Any, tokenizer: Any) -> _Read | None:
     """What was packed by an earlier start; None, and the entry is gone, where it is not sound."""
     from batch.engines.torch import prepared
 
@@ -157,7 +167,6 @@ def _kept(entry: Any, place: Path, transformers: Any) -> _Read | None:
         return None
     about = entry.about
     try:
-        tokenizer = entry.tokenizer() or _tokenizer(place, transformers)
         ends = frozenset(map(int, about["ends"]))
         return _Read(entry.model(), tokenizer, ends, int(about["parameters"]), about["precision"], packed=True)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):
@@ -165,22 +174,30 @@ def _kept(entry: Any, place: Path, transformers: Any) -> _Read | None:
         return None
 
 
-def _read_folder(folder: Path, how: _How, transformers: Any) -> _Read:
+def _words(place: Path, header: GgufHeader | None, name: str) -> Any:
+    """The tokenizer: the one that is kept by that name, or transformers' own."""
+    from batch.engines.torch.lean import kept
+
+    if (found := kept.find(name)) is not None:
+        return found
+    transformers = _transformers()
+    return _tokenizer(place, transformers) if header is None else gguf_tokenizer.load_tokenizer(place, header)
+
+
+def _read_folder(folder: Path, how: _How, tokenizer: Any) -> _Read:
     from batch.engines.torch.lean import weights
 
-    tokenizer = _tokenizer(folder, transformers)
     model: Any = weights.from_folder(folder) if how.lean else None
-    model = model or _from_folder(folder, how.dtype, how.device, transformers)
+    model = model or _from_folder(folder, how.dtype, how.device)
     return _Read(model, tokenizer, frozenset(), sum(p.numel() for p in model.parameters()), how.precision)
 
 
-def _read_gguf(file: Path, header: GgufHeader, how: _How) -> _Read:
+def _read_gguf(file: Path, header: GgufHeader, how: _How, tokenizer: Any) -> _Read:
     """The model is int8 from the first layer on where that is wanted or fp32 would not fit memory."""
     from batch.engines.torch import linear
     from batch.engines.torch.lean import weights
 
-    tokenizer, ends = gguf_tokenizer.load_tokenizer(file, header), gguf_file.end_ids(header)
-    parameters, precision = header.parameters, how.precision
+    ends, parameters, precision = gguf_file.end_ids(header), header.parameters, how.precision
     int8 = how.device == "cpu" and linear.has_int8()
     if int8 and how.asked == precision == "auto" and 4 * (parameters or 0) > available() * 0.6:
         precision = "int8"
@@ -191,13 +208,14 @@ def _read_gguf(file: Path, header: GgufHeader, how: _How) -> _Read:
     if model is not None:
         model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})
     else:
+        _transformers()
         model = gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
         model.generation_config.update(**vars(beside))
     return _Read(model, tokenizer, ends, parameters or 0, precision)
 
 
-def _from_folder(folder: Path, dtype: Any, device: str, transformers: Any) -> Any:
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+def _from_folder(folder: Path, dtype: Any, device: str) -> Any:
+    model, report = _transformers().AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
     )
     if report["missing_keys"]:
@@ -235,13 +253,11 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
 
 
 def _files(place: Path, header: GgufHeader | None, adapter: Path | None) -> list[Path]:
-    """All files that a model's numbers and words are made of, the kernels' among them."""
-    from batch.engines.torch import native
-
+    """All files that a model's numbers and words are made of."""
     folders = [folder for folder in (place if header is None else None, adapter) if folder is not None]
     beside = [place.parent / GENERATION] if header is not None and (place.parent / GENERATION).is_file() else []
-    own = [path for folder in folders for pattern in (*WEIGHTS, "*.json", "*.jinja") for path in folder.glob(pattern)]
-    return [*own, *beside, *(header.files if header is not None else ()), *native.files()]
+    own = [path for folder in folders for pattern in (*WEIGHTS, *OTHERS) for path in folder.glob(pattern)]
+    return [*own, *beside, *(header.files if header is not None else ())]
 
 
 def _verdict(files: list[Path], *settings: object) -> str:
@@ -296,7 +312,8 @@ def _torch() -> Any:
     stay_offline()
     try:
         import jinja2  # noqa: F401 - chat templates; transformers names it only when one is used
-        import torch
+
+        torch = importing.torch()
     except ImportError as error:
         raise MissingExtraError("local", "The torch engine") from error
     except OSError as error:  # a library of the system that torch was built for
@@ -306,6 +323,7 @@ def _torch() -> Any:
 
 def _transformers() -> Any:
     """transformers, kept silent."""
+    importing.whole()
     try:
         import transformers
     except ImportError as error:

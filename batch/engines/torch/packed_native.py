@@ -10,7 +10,7 @@ from batch.engines.torch.attention import Native, Plan
 from batch.engines.torch.native import CACHE_DTYPES, kernels
 from batch.engines.torch.packed import STEP_TOKENS, PackedRunner, unshared
 from batch.engines.torch.pages import PageCache
-from batch.engines.torch.slots import Prefix
+from batch.engines.torch.slots import Prefix, cache_for
 
 
 class NativePackedRunner(PackedRunner):
@@ -36,7 +36,7 @@ class NativePackedRunner(PackedRunner):
         if quick is None or model.device.type != "cpu" or model.dtype != torch.float32 or not dtypes <= {*CACHE_DTYPES}:
             raise ValueError("the native kernels do not do this model")
         self._kernels = quick
-        self._pages = PageCache(cache_dtype, max_batch, quick.page)
+        self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick.page)
         super().__init__(model, self._pages, share=share, step_tokens=step_tokens)
 
     def limit(self, tokens: int, warm: int = 0) -> None:

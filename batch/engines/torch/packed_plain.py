@@ -9,7 +9,7 @@ import torch
 from batch.engines.torch.attention import CALL_BYTES, Plan, group_slots
 from batch.engines.torch.packed import STEP_TOKENS, PackedRunner, before, decodes, unshared
 from batch.engines.torch.segments import Segment, Shared
-from batch.engines.torch.slots import Prefix, SlotCache
+from batch.engines.torch.slots import Prefix, SlotCache, cache_for
 
 
 class PlainPackedRunner(PackedRunner):
@@ -26,7 +26,8 @@ class PlainPackedRunner(PackedRunner):
         step_tokens: int = STEP_TOKENS,
         cache_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(model, SlotCache(cache_dtype, max_batch), share=share, step_tokens=step_tokens)
+        cache = cache_for(model, SlotCache)(cache_dtype, max_batch)
+        super().__init__(model, cache, share=share, step_tokens=step_tokens)
 
     def _plan(self, parts: list[tuple[int, int]]) -> Plan:
         segments = self._decode_segments([i for i, _ in parts if decodes(self.rows[i])])  # they come first

@@ -9,7 +9,7 @@ import mmap
 import numpy
 import torch
 
-from batch.engines.torch.slots import Prefix, SlotCache, SlotLayer
+from batch.engines.torch.slots import Prefix, SlotCache
 
 FIRST = 64  # pages to begin with
 FEW = 4  # rows, for which large pages would take far more memory than they ever write to
@@ -116,7 +116,7 @@ class PageCache(SlotCache):
     def _resize(self, pages: int) -> None:
         """This many pages in all, or as before where there is no memory for them."""
         had, self.slots = self.slots, pages
-        fresh = [SlotLayer(self) for _ in range(len(self.layers))]
+        fresh = [self.new_layer() for _ in range(len(self.layers))]
         try:
             for new, old in zip(fresh, list(self.layers), strict=True):
                 new.allocate(old.keys.shape[1], (old.keys.shape[3], old.values.shape[3]), old.keys)

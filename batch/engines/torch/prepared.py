@@ -5,8 +5,8 @@ libraries, kernels, processor, this engine's own sources), its numbers have a su
 does not fit, or cannot be read, is as good as not there. Entries appear whole; the least used go where they are too
 many.
 
-An entry is a folder: `index.json` (what the model is, and where each tensor lies), `numbers` (those of the packed
-products, then all others, each at a multiple of 64 bytes) and, of a GGUF file, `tokenizer.json`.
+An entry is a folder: `index.json` (what the model is, and where each tensor lies) and `numbers` (those of the packed
+products, then all others, each at a multiple of 64 bytes). Entries of tokenizers (`lean.kept`) lie beside them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from torch import nn
 
 from batch.engines.torch import linear
 from batch.engines.torch.gemm import PackedProduct
-from batch.engines.torch.int4 import Int4Linear
 from batch.engines.torch.lean import weights
 from batch.engines.torch.lean.config import LeanConfig
 from batch.engines.torch.lean.model import LeanModel
@@ -78,18 +77,6 @@ class Prepared:
                 found = zlib.crc32(part, found)
             self._sum = found
 
-    def tokenizer(self) -> Any:
-        """The tokenizer of a GGUF file; None where it is elsewhere."""
-        said = self.about["tokenizer"]
-        if said is None:
-            return None
-        from transformers import PreTrainedTokenizerFast
-
-        file = self.folder / "tokenizer.json"
-        if zlib.crc32(file.read_bytes()) != said["sum"]:
-            raise ValueError("its tokenizer is another one")
-        return PreTrainedTokenizerFast(tokenizer_file=str(file), **said["options"])
-
     def model(self) -> LeanModel:
         """The model, packed; raises ValueError or LookupError where the entry is not sound."""
         said = self.about
@@ -106,8 +93,7 @@ class Prepared:
         for name, product in said["products"].items():
             parts = {part: _tensor(self._packed, place) for part, place in product["parts"].items()}
             made = PackedProduct.restored(_kernels(), product["bits"], product["shape"], product["paired"], parts)
-            kind = Int4Linear if product["bits"] == 4 else linear.Int8Linear
-            old = _replace(model, name, kind.restored(made))
+            old = _replace(model, name, linear.RoundedLinear.restored(made))
             replaced[old] = model.get_submodule(name)
         linear.relink(model, replaced)
         if config.tie_word_embeddings and type(model.lm_head) is nn.Linear:
@@ -129,13 +115,13 @@ def find(name: str) -> Prepared | None:
     """The entry of that name; None where there is none, or none that is sound at first sight."""
     if not name or kernels() is None:
         return None
-    place = _folder()
-    folder = place / name if place else None
-    if folder is None or not folder.is_dir():
+    place = folder()
+    entry = place / name if place else None
+    if entry is None or not entry.is_dir():
         return None
     try:
-        found = Prepared(folder)
-        os.utime(folder)  # used: others go first
+        found = Prepared(entry)
+        os.utime(entry)  # used: others go first
         return found
     except (OSError, ValueError, LookupError, TypeError):
         forget(name)
@@ -144,11 +130,11 @@ def find(name: str) -> Prepared | None:
 
 def forget(name: str) -> None:
     """Remove an entry that is not what it says."""
-    if (folder := _folder()) is not None:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    if (place := folder()) is not None:
+        shutil.rmtree(place / name, ignore_errors=True)
 
 
-def keep(name: str, model: Any, about: Mapping[str, Any], tokenizer: Any = None) -> threading.Thread | None:
+def keep(name: str, model: Any, about: Mapping[str, Any]) -> threading.Thread | None:
     """Write an entry in a thread, where the model is one of ours and packed by our kernels; else nothing is done.
 
     `about`: what the next start is to know beside. Only the end of the thread is told by it: what fails leaves nothing.
@@ -160,43 +146,35 @@ def keep(name: str, model: Any, about: Mapping[str, Any], tokenizer: Any = None)
         for path, module in model.named_modules()
         if isinstance(getattr(module, "product", None), PackedProduct)
     }
-    folder = _folder()
-    if not products or folder is None or (folder / name).exists():
+    place = folder()
+    if not products or place is None or (place / name).exists():
         return None
     said = {"config": asdict(model.config), "generation": vars(model.generation_config), **about}
-    thread = threading.Thread(
-        target=_write, args=(folder, name, model, products, said, tokenizer), name="prepared", daemon=True
-    )
+    thread = threading.Thread(target=_write, args=(place, name, model, products, said), name="prepared", daemon=True)
     thread.start()
     return thread
 
 
 def _write(
-    folder: Path,
-    name: str,
-    model: LeanModel,
-    products: Mapping[str, PackedProduct],
-    about: Mapping[str, Any],
-    tokenizer: Any,
+    place: Path, name: str, model: LeanModel, products: Mapping[str, PackedProduct], about: Mapping[str, Any]
 ) -> None:
     with contextlib.suppress(OSError):
-        _sweep(folder)
-        scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=folder))
+        sweep(place)
+        scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=place))
         try:
             with (scratch / "numbers").open("wb") as file:
                 said = {**_put_all(file, model, products), **about}
                 file.flush()
                 os.fsync(file.fileno())
-            said["tokenizer"] = None if tokenizer is None else _put_tokenizer(scratch, tokenizer)
             if said["size"] <= MOST_BYTES // 2:
                 with (scratch / "index.json").open("w", encoding="utf-8") as index:
                     json.dump({"index": said, "sum": _sum_of(said)}, index)
                     index.flush()
                     os.fsync(index.fileno())
-                scratch.rename(folder / name)
+                scratch.rename(place / name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        _bound(folder)
+        bound(place)
 
 
 def _put_all(file: Any, model: LeanModel, products: Mapping[str, PackedProduct]) -> dict[str, Any]:
@@ -233,17 +211,6 @@ def _sum_of(index: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(index, sort_keys=True).encode())
 
 
-def _put_tokenizer(folder: Path, tokenizer: Any) -> dict[str, Any]:
-    text = tokenizer.backend_tokenizer.to_str().encode()
-    (folder / "tokenizer.json").write_bytes(text)
-    options = {key: value for key, value in tokenizer.init_kwargs.items() if _is_plain(value)}
-    return {"sum": zlib.crc32(text), "options": {**options, "chat_template": tokenizer.chat_template}}
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float, bool))
-
-
 def _tensor(numbers: torch.Tensor, place: list[Any]) -> torch.Tensor:
     at, kind, shape = place
     dtype = DTYPES[kind]
@@ -270,10 +237,10 @@ def _kernels() -> Any:
     return quick
 
 
-def _bound(folder: Path) -> None:
+def bound(place: Path) -> None:
     """Remove the entries that were used least lately, until the rest is small enough."""
     entries = sorted(
-        (path for path in folder.iterdir() if not path.name.startswith("tmp-")),
+        (path for path in place.iterdir() if not path.name.startswith("tmp-")),
         key=lambda path: path.stat().st_mtime,
         reverse=True,
     )
@@ -284,23 +251,23 @@ def _bound(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
+def sweep(place: Path) -> None:
     """Remove what was left by those that were ended while they wrote."""
-    for path in folder.glob("tmp-*"):
+    for path in place.glob("tmp-*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path)
 
 
-def _folder() -> Path | None:
+def folder() -> Path | None:
     """Where entries are kept; None where that cannot be, or where others could write."""
     import platformdirs
 
     try:
-        folder = platformdirs.user_cache_path("ai-router") / "weights"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
+        place = platformdirs.user_cache_path("ai-router") / "weights"
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = place.stat()
     except OSError:
         return None
     safe = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
-    return folder if safe else None
+    return place if safe else None

@@ -4,7 +4,11 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#define ROWS 12    /* of a block of rows */
+#ifdef __AMX_INT8__
+#define ROWS 16 /* of a block of rows */
+#else
+#define ROWS 12
+#endif
 #define LIMIT 5.0f /* times the mean of a row's absolute inputs: larger ones may stay floats */
 #define KEPT 16    /* of a row, at most, and at most one of SPARSE */
 #define SPARSE 16

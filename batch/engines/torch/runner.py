@@ -8,15 +8,12 @@ from typing import Any
 import torch
 
 from batch.engines.torch import remembered
-from batch.engines.torch.graphs import PlainSteps
 from batch.engines.torch.lean.model import LeanModel
 from batch.engines.torch.native import kernels
 from batch.engines.torch.own import counts_itself
 from batch.engines.torch.packed_native import NativePackedRunner
 from batch.engines.torch.packed_plain import PlainPackedRunner
-from batch.engines.torch.rectangle import BatchRunner
 from batch.engines.torch.single import SingleRunner, rope_types
-from batch.engines.torch.states import StatesRunner
 from batch.engines.torch.trial import Trial
 from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.engines.torch.turns import Runner, forward_options
@@ -87,14 +84,19 @@ def _makers(
                     makers.append(("native packed", lambda: NativePackedRunner(model, max_batch, **options)))
                 makers.append(("packed", lambda: PlainPackedRunner(model, max_batch, **options)))
             elif model.device.type == "cuda":
+                from batch.engines.torch.graphs import PlainSteps
                 from batch.engines.torch.static import StaticRunner
 
                 plain = PlainSteps()  # where replaying gives other answers
                 makers.append(("static", lambda: StaticRunner(model, max_batch, share=share)))
                 makers.append(("static", lambda: StaticRunner(model, max_batch, share=share, steps=plain)))
         if not isinstance(model, LeanModel):  # which knows packed steps and whole texts
+            from batch.engines.torch.rectangle import BatchRunner  # which imports transformers' caches
+
             makers.append(("rectangle", lambda: BatchRunner(model, max_batch)))
     elif _has_states(model):
+        from batch.engines.torch.states import StatesRunner
+
         makers.append(("rows with states", lambda: StatesRunner(model, max_batch)))
     for positions in (True, False):
         makers.append(("one by one", lambda positions=positions: SingleRunner(model, positions=positions)))  # type: ignore[misc]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from batch.engines.torch.latents import Latents
 
+C = TypeVar("C", bound="SlotCache")
 ROUND = 64  # columns are allocated in multiples of this
 
 
@@ -23,10 +24,15 @@ class Prefix:
     users: int = 0  # running rows
 
 
-class PlacedLayer(CacheLayerMixin):  # type: ignore[misc]
+class PlacedLayer:
     """A layer whose tokens are written where the step says: the model is asked neither for masks nor for positions."""
 
     is_sliding = False  # old columns are hidden by the mask
+    keys: Any = None  # a tensor, as the values
+    values: Any = None
+
+    def __init__(self) -> None:
+        self.is_initialized = False  # keys and values are there then
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """What a mask would span; none is made."""
@@ -93,7 +99,7 @@ class SlotLayer(PlacedLayer):
         return self.fresh if self._repeated else (keys, values)
 
 
-class SlotCache(Cache):  # type: ignore[misc]
+class SlotCache:
     """All layers: a rectangle of slots, and row i has slot i.
 
     `dtype`: of keys and values, None for the model's own; `rows`: how many there will be at most.
@@ -108,7 +114,19 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
         self._latents: dict[int, Latents | None] = {}  # by layer
         self._bias: torch.Tensor | None = None  # [heads, columns]
-        super().__init__(layer_class_to_replicate=lambda: SlotLayer(self))
+        self.layers: list[SlotLayer] = []
+
+    def new_layer(self) -> SlotLayer:
+        """A layer without memory."""
+        return SlotLayer(self)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's, as a model calls it."""
+        while len(self.layers) <= layer_idx:
+            self.layers.append(self.new_layer())
+        return self.layers[layer_idx].update(key_states, value_states, *args, **kwargs)
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Memory for a layer."""
@@ -117,8 +135,8 @@ class SlotCache(Cache):  # type: ignore[misc]
     def layer(self, index: int, heads: int, size: int, like: torch.Tensor) -> SlotLayer:
         """A layer, allocated; for who writes to it without `update`."""
         while len(self.layers) <= index:
-            self.layers.append(SlotLayer(self))
-        layer: SlotLayer = self.layers[index]
+            self.layers.append(self.new_layer())
+        layer = self.layers[index]
         if not layer.is_initialized:
             layer.allocate(heads, (size, size), like)
         return layer
@@ -214,3 +232,33 @@ def _repeats(held: torch.Tensor, seen: torch.Tensor) -> bool:
         return True
     times, rest = divmod(seen.shape[1], held.shape[1])
     return not rest and torch.equal(held.repeat_interleave(times, dim=1), seen)
+
+
+def cache_for(model: Any, kind: type[C]) -> type[C]:
+    """That kind of cache as this model asks for it: transformers' own classes ask for a `Cache`."""
+    from batch.engines.torch.lean.model import LeanModel
+
+    known: Any = _as_known  # what remembers takes no type that is given by name alone
+    made: type[C] = kind if isinstance(model, LeanModel) else known(kind)
+    return made
+
+
+@cache
+def _as_known(kind: Any) -> Any:
+    from transformers.cache_utils import Cache, CacheLayerMixin
+
+    class KnownLayer(SlotLayer, CacheLayerMixin):  # type: ignore[misc]
+        """A layer as transformers knows one."""
+
+    class KnownCache(kind, Cache):  # type: ignore[misc]
+        """All layers, as transformers knows them."""
+
+        def __init__(self, *args: Any) -> None:
+            Cache.__init__(self, layer_class_to_replicate=self.new_layer)
+            kind.__init__(self, *args)
+
+        def new_layer(self) -> SlotLayer:
+            """A layer without memory."""
+            return KnownLayer(self)
+
+    return KnownCache

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 from batch.engines.torch.slots import PlacedLayer, Prefix
 
@@ -101,7 +101,7 @@ def static_attention(
     return out.unsqueeze(0), None
 
 
-class StaticLayer(PlacedLayer):
+class StaticLayer(PlacedLayer, CacheLayerMixin):  # type: ignore[misc]
     """One layer of the cache, as the model sees it."""
 
     def __init__(self, cache: StaticSlots, index: int) -> None:

@@ -77,6 +77,7 @@ def _folder() -> Path:
     return folder
 
 
+@cache
 def _versions() -> list[str]:
     found = []
     for name in LIBRARIES:

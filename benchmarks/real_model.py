@@ -1,0 +1,139 @@
+"""Engines side by side on one real model, in one call: python -m benchmarks.real_model FILE.gguf [--peers FILE.json].
+
+Works: 48 chats with a common system prompt, one request alone, long prompts, and rows of short prompts, 1 to 256 at
+once. Answers are greedy and of fixed lengths. `--peers` names other engines, each with a Python of its own that has it:
+[{"name": "llama.cpp Q8_0", "peer": "llama.cpp", "python": ".../bin/python", "model": "..."}, …]; what `peer` may be
+stands in `real_peers`. The table has output tokens a second, and for each of ours the ratio to the best peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from batch.engines.local.process import worker_env
+from benchmarks.common import ROOT, in_process
+from benchmarks.engine_extras import WHOLE_TOKENS, whole_run
+from benchmarks.engine_work import Chat
+from benchmarks.fidelity import held_out, prompts
+
+SYSTEM = "You answer questions about computers, nature and daily life. "
+
+
+def works_of(file: str, rows: list[int]) -> dict[str, Any]:
+    """Each work: texts, the system prompt, and the same as tokens for the peers."""
+    from batch.engines.torch import gguf_file, gguf_tokenizer
+    from batch.engines.torch.prompt import encode_chat
+
+    place = Path(file)
+    tokenizer = gguf_tokenizer.load_tokenizer(place, gguf_file.open_header(place))
+    system = SYSTEM + held_out()[:600]
+    words = held_out()[2000:]
+    asked = prompts()
+    short = [asked[i % len(asked)] + " " * (i // len(asked)) for i in range(max([1, *rows]))]
+    found = {
+        "48 chats": (system, asked[:48], 64),
+        "alone": (None, [words[:640]], 128),
+        "4 long": (None, [words[i * 7000 : i * 7000 + 5400] for i in range(4)], 64),
+        **{f"{n} rows": (None, short[:n], 64) for n in rows},
+    }
+    return {
+        name: {
+            "system": said,
+            "texts": texts,
+            "tokens": tokens,
+            "prompts": [encode_chat(tokenizer, [{"role": "user", "content": text}], said) for text in texts],
+        }
+        for name, (said, texts, tokens) in found.items()
+    }
+
+
+def ours(file: str, precision: str, works: dict[str, Any]) -> dict[str, Any]:
+    """This project's torch engine."""
+    from batch.engines.torch.engine import open_core
+    from batch.items import BatchItem, Request
+    from batch.options import SamplingOptions
+    from benchmarks.real_peers import measured
+
+    began = time.perf_counter()
+    core = open_core({"path": file, "precision": precision}, SamplingOptions(temperature=0), None)
+    load = time.perf_counter() - began
+    core._intake._end_ids = frozenset()  # lengths are fixed
+    by_prompts = {json.dumps(what["prompts"]): what for what in works.values()}
+
+    def answer(asked: list[list[int]], tokens: int) -> int:
+        what = by_prompts[json.dumps(asked)]
+        params = {"max_tokens": tokens, **({"system": what["system"]} if what["system"] else {})}
+        for i, text in enumerate(what["texts"]):
+            core.submit(BatchItem(i, Request(text, {"params": params})))
+        count = 0
+        while core.busy:
+            for response in core.step():
+                assert response.error is None, response.error
+                count += response.tokens_output
+        return count
+
+    return {**measured(answer, works, load), "runner": core.about["runner"]}
+
+
+def main() -> int:
+    """0 when everything ran."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file")
+    parser.add_argument("--precision", nargs="*", default=["int8", "int4", "fp32"])
+    parser.add_argument("--peers", type=Path)
+    parser.add_argument("--rows", type=int, nargs="*", default=[1, 16, 64, 256])
+    parser.add_argument("--whole", action="store_true", help="a whole run of the program beside the bare engine, alone")
+    parser.add_argument("--only", nargs="*", default=[], help="only these works")
+    args = parser.parse_args()
+    os.environ.update(worker_env(None))
+    if args.whole:
+        asked = [f"{text} Say it at length{'.' * n}" for n in (1, 2) for text in prompts()]
+        whole_run(Path(args.file), SYSTEM, [Chat(text, WHOLE_TOKENS) for text in asked], "int8")
+        return 0
+    works = works_of(args.file, args.rows)
+    works = {name: what for name, what in works.items() if not args.only or name in args.only}
+    found: dict[str, dict[str, Any]] = {}
+    for precision in args.precision:
+        found[f"ours {precision}"] = in_process(ours, args.file, precision, works)
+    told = json.dumps({name: {key: what[key] for key in ("prompts", "tokens")} for name, what in works.items()})
+    for peer in json.loads(args.peers.read_text()) if args.peers else []:
+        command = [peer["python"], "-m", "benchmarks.real_peers", peer["peer"], peer["model"]]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        run = subprocess.run(command, input=told, env=env, capture_output=True, text=True, check=False)
+        if run.returncode:
+            print(f"{peer['name']}: does not run here: {(run.stderr.strip().splitlines() or ['?'])[-1][:300]}")
+            continue
+        found[peer["name"]] = json.loads(run.stdout.strip().splitlines()[-1])
+    table(works, found)
+    return 0
+
+
+def table(works: dict[str, Any], found: dict[str, dict[str, Any]]) -> None:
+    """Tokens a second; behind ours how many times the best peer."""
+
+    def rate(who: str, work: str) -> float:
+        what = works[work]
+        return float(len(what["prompts"]) * what["tokens"] / found[who]["works"][work])
+
+    print(f"{'tokens/s':<24}" + "".join(f"{work:>18}" for work in works) + f"{'load s':>9}{'peak MB':>9}")
+    for who, said in found.items():
+        cells = []
+        for work in works:
+            peers = [rate(peer, work) for peer in found if not peer.startswith("ours")]
+            times = f" ({rate(who, work) / max(peers):.2f} ×)" if peers and who.startswith("ours") else ""
+            cells.append(f"{f'{rate(who, work):,.0f}{times}':>18}")
+        print(f"{who:<24}" + "".join(cells) + f"{said['load']:>9.1f}{said['peak_mb']:>9,.0f}")
+    for work, what in works.items():
+        lengths = [len(p) for p in what["prompts"]]
+        print(f"  {work}: {len(lengths)} × {min(lengths)}-{max(lengths)} tokens in, {what['tokens']} out")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
