@@ -97,6 +97,16 @@ def load_workspace(override: Path | str | None = None) -> Workspace:
     return Workspace(root, settings, withheld)
 
 
+def overlooked(workspace: Workspace) -> str:
+    """A models.yaml in the current folder that is not the workspace's, as a sentence; "" where there is none."""
+    here = Path.cwd() / MODELS_NAME
+    if not here.is_file() or (workspace.models_file.is_file() and here.samefile(workspace.models_file)):
+        return ""
+    return (
+        f"{here} is not read, the workspace is {workspace.root}: give --workspace . or put an {CONFIG_NAME} beside it"
+    )
+
+
 def guarded_settings(path: Path) -> tuple[Settings, tuple[str, ...]]:
     """Settings of a file without the command and the webhook that it is not trusted with, and sentences about these."""
     settings = load_settings(path)

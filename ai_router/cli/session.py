@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ai_router.settings import Workspace, load_workspace
+from ai_router.cli.text import narrate
+from ai_router.settings import Workspace, load_workspace, overlooked
 from batch.errors import BatchError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Session:
         """The models of the workspace."""
         from ai_router.models import Registry
 
+        if self.folder is None and (said := overlooked(self.workspace)):
+            narrate(said)
         return Registry(self.workspace)
 
     def job_name(self, checkpoint: Path, job_id: str) -> str:

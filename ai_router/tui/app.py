@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.signal import Signal
 
 from ai_router.memory import Memory
-from ai_router.settings import Settings, Workspace
+from ai_router.settings import Settings, Workspace, overlooked
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
 from ai_router.tui.finding import ThingProvider
@@ -106,8 +106,8 @@ class RouterApp(GuidedApp):
         self.set_interval(RUNS_SECONDS, self._look_after_runs)
         self.set_interval(THEMES_SECONDS, self._look_at_themes)
         self.set_timer(SERVERS_AFTER, self._look_for_servers)
-        for withheld in self.workspace.withheld:
-            self.notify(withheld, severity="warning", markup=False)
+        for sentence in filter(None, (*self.workspace.withheld, overlooked(self.workspace))):
+            self.notify(sentence, severity="warning", markup=False)
         if unknown := unknown_actions(self.workspace.settings.keymap):
             self.notify(f"keymap: no such action: {', '.join(unknown)}", severity="warning", markup=False)
 
