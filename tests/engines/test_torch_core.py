@@ -52,7 +52,7 @@ def loaded(path: Path) -> Any:
 @cache
 def transformers_own(path: Path) -> Any:
     """The same with transformers' classes, which know how to generate."""
-    return load(path, "fp32", lean=False).model
+    return load(path, "fp32", lean=False)
 
 
 def core_for(path: Path, *, max_batch: int = 4, **sampling: Any) -> TorchCore:
@@ -84,7 +84,8 @@ def text_of(response: BatchResponse[Answer]) -> str:
 
 def alone(path: Path, prompt: str, max_tokens: int = 20, **options: Any) -> tuple[str, list[int]]:
     """What transformers.generate answers to this prompt, by itself."""
-    model, tokenizer = transformers_own(path), loaded(path).tokenizer
+    theirs = transformers_own(path)
+    model, tokenizer = theirs.model, theirs.tokenizer
     special = not tokenizer.chat_template
     if tokenizer.chat_template:
         chat = [{"role": "user", "content": prompt}]
