@@ -17,7 +17,7 @@ from ai_router.models.discovery import folders
 from ai_router.models.entries import COMMON, json_schema, read_entries
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.models.spec import NoFolderError
-from ai_router.settings import Settings, SettingsError, Workspace, load_workspace, overlooked
+from ai_router.settings import Settings, SettingsError, Workspace
 from batch.engines import registry as engines
 from batch.engines.local.folder import read_config
 from batch.engines.local.worker import find_core
@@ -404,17 +404,3 @@ def test_large_weights_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("before", [{}, {"files": 3}, {"files": {"a": 1}}, {"files": {"a": [1, 2]}}, {"adapter": []}])
 def test_an_odd_fingerprint_is_no_fault(tmp_path: Path, before: dict[str, Any]) -> None:
     assert "new: " in changed(before, fingerprint(describe(model(tmp_path / "m"), source="found")))
-
-
-def test_a_models_file_beside_the_user_that_is_not_read_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    assert overlooked(load_workspace()) == ""
-    (here / "models.yaml").write_text("models: {}\n")
-    assert "is not read, the workspace is" in overlooked(load_workspace())
-    assert overlooked(load_workspace(here)) == ""
-    (here / "ai-router.yaml").touch()
-    assert overlooked(load_workspace()) == ""

@@ -13,7 +13,7 @@ import pytest
 from ai_router.models import Registry
 from ai_router.models.discovery import SECONDS, ollama
 from ai_router.models.spec import ModelSpec
-from ai_router.settings import Settings, Workspace
+from ai_router.settings import Settings, Workspace, load_workspace, overlooked
 from tests.engines.test_gguf_header import written
 
 pytest.importorskip("gguf")
@@ -120,3 +120,18 @@ def test_the_chat_model_is_the_default_where_it_is(home: Path, monkeypatch: pyte
     monkeypatch.setattr(included.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv(included.VARIABLE)
     assert included.chat_model() is None
+
+
+def test_a_models_file_beside_the_user_that_is_not_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("AI_ROUTER_HOME", str(tmp_path / "home"))
+    assert overlooked(load_workspace()) == ""
+    (here / "models.yaml").write_text("models: {}\n")
+    assert "is not read, the workspace is" in overlooked(load_workspace())
+    assert overlooked(load_workspace(here)) == ""
+    (here / "ai-router.yaml").touch()
+    assert overlooked(load_workspace()) == ""
