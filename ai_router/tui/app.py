@@ -6,8 +6,11 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.signal import Signal
 
 from ai_router.memory import Memory
@@ -20,12 +23,11 @@ from ai_router.tui.own_themes import FOLDER, OwnThemes, begin_theme
 from ai_router.tui.palette import ActionProvider
 from ai_router.tui.places import PLACES
 from ai_router.tui.running import RunsInSight, next_after
+from ai_router.tui.styles import Styles
 from ai_router.tui.turns import Turns
 from ai_router.tui.widgets.text import harmless
 
 if TYPE_CHECKING:
-    from textual.screen import Screen
-
     from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 ERROR_SECONDS = 12.0
 RUNS_SECONDS = 0.5
 THEMES_SECONDS = 1.0
-SERVERS_AFTER = 0.5  # seconds after the first screen until local servers are looked for
+SERVERS_AFTER = 0.5  # seconds after the first frame until local servers are looked for
 
 
 class RouterApp(GuidedApp):
@@ -53,6 +55,8 @@ class RouterApp(GuidedApp):
 
     def __init__(self, workspace: Workspace, *, open_job: Path | None = None, tour: bool = False) -> None:
         super().__init__()
+        self.stylesheet = Styles.like(self.stylesheet)
+        self._came_up: WeakSet[Screen[Any]] = WeakSet()
         self._tour = tour
         self.workspace = workspace
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
@@ -83,6 +87,13 @@ class RouterApp(GuidedApp):
         else:
             self.stylesheet.set_variables(self.get_css_variables())
 
+    def update_styles(self, node: DOMNode, animate: bool = True) -> None:
+        """Bring styles to what a node is now; not of a screen that comes up, whose nodes just got them one by one."""
+        if isinstance(node, Screen) and not animate and node not in self._came_up:
+            self._came_up.add(node)
+        else:
+            super().update_styles(node, animate)
+
     # -- life -----------------------------------------------------------------------------------------------------
 
     def run(self, *args: Any, **kwargs: Any) -> int | None:
@@ -96,20 +107,29 @@ class RouterApp(GuidedApp):
         """Show the menu at once; read everything else behind it."""
         from ai_router.tui.menu import MenuScreen
 
+        self._menu = MenuScreen()
         self.keys_shown = bool(Memory(self.workspace.checkpoints).recall(KEYS_KEY))
-        self.push_screen(MenuScreen())
-        self.call_after_refresh(gc.enable)
+        self.push_screen(self._menu)
         if self.open_job is not None:
             self.open_run(self.open_job)
         if self._tour:
             self.action_tour()
         self.set_interval(RUNS_SECONDS, self._look_after_runs)
         self.set_interval(THEMES_SECONDS, self._look_at_themes)
-        self.set_timer(SERVERS_AFTER, self._look_for_servers)
         for sentence in filter(None, (*self.workspace.withheld, overlooked(self.workspace))):
             self.notify(sentence, severity="warning", markup=False)
         if unknown := unknown_actions(self.workspace.settings.keymap):
             self.notify(f"keymap: no such action: {', '.join(unknown)}", severity="warning", markup=False)
+
+    def on_ready(self) -> None:
+        """The first frame is there."""
+        self.screen.call_after_refresh(self._after_first_frame)  # when nothing is left to draw
+
+    def _after_first_frame(self) -> None:
+        """What would have held it up: collecting garbage, reading jobs, looking for servers."""
+        gc.enable()
+        self._menu.begin()
+        self.set_timer(SERVERS_AFTER, self._look_for_servers)
 
     def on_unmount(self) -> None:
         """Free the model that answers single prompts."""

@@ -27,7 +27,6 @@ from ai_router.tui.widgets.text import plural
 
 TAGLINE = "prompts in, answers out, nothing lost"
 REFRESH_SECONDS = 0.5
-AFTER_FRAME = 0.1  # seconds: what is read then is imported then, and would hold up the first frame
 READ_AGAIN = 6  # refreshes
 EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
 ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
@@ -83,12 +82,12 @@ class MenuScreen(JobActions[None]):
                     yield HangingText(indent=LABEL, id="menu-facts")
 
     def on_mount(self) -> None:
-        """Begin to look, after the first frame."""
+        """Begin with the menu; `begin` goes on."""
         self.context_text = home(self.services.workspace.root)
         self.query_one(MenuList).focus()
-        self.set_timer(AFTER_FRAME, self._begin)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Read the jobs, and look again and again: after the first frame, which imports for it would hold up."""
         self._read()
         self.set_interval(REFRESH_SECONDS, self._tick)
         self.services.jobs_changed.subscribe(self, lambda _: self._read())
