@@ -34,7 +34,7 @@ def write_comparison(
     with explained(table):
         folder.mkdir(parents=True, exist_ok=True)
         # The figures stand first, and are known last. Not in the system's folder, which may be memory.
-        spool = tempfile.TemporaryFile(dir=folder)
+        spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - only this may be the folder's fault
     with spool:
         made = compared(_kept_in(spool, rows), models, jobs, keep=keep, same_too=same_too)
         _write_table(table, made, spool)

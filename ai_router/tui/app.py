@@ -6,28 +6,27 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakSet
 
 from textual.binding import Binding, BindingType
-from textual.dom import DOMNode
-from textual.screen import Screen
 from textual.signal import Signal
 
 from ai_router.memory import Memory
 from ai_router.settings import Settings, Workspace, overlooked
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
+from ai_router.tui.ahead import get_ready
 from ai_router.tui.finding import ThingProvider
 from ai_router.tui.guidance import KEYS_KEY, GuidedApp
 from ai_router.tui.own_themes import FOLDER, OwnThemes, begin_theme
 from ai_router.tui.palette import ActionProvider
 from ai_router.tui.places import PLACES
 from ai_router.tui.running import RunsInSight, next_after
-from ai_router.tui.styles import Styles
 from ai_router.tui.turns import Turns
 from ai_router.tui.widgets.text import harmless
 
 if TYPE_CHECKING:
+    from textual.screen import Screen
+
     from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 ERROR_SECONDS = 12.0
 RUNS_SECONDS = 0.5
 THEMES_SECONDS = 1.0
-SERVERS_AFTER = 0.5  # seconds after the first frame until local servers are looked for
+BEHIND_SECONDS = 0.5  # after the first frame, until what nobody waits for yet is done
 
 
 class RouterApp(GuidedApp):
@@ -55,8 +54,6 @@ class RouterApp(GuidedApp):
 
     def __init__(self, workspace: Workspace, *, open_job: Path | None = None, tour: bool = False) -> None:
         super().__init__()
-        self.stylesheet = Styles.like(self.stylesheet)
-        self._came_up: WeakSet[Screen[Any]] = WeakSet()
         self._tour = tour
         self.workspace = workspace
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
@@ -79,20 +76,6 @@ class RouterApp(GuidedApp):
         self.apply_theme(workspace.settings.theme)
         if workspace.settings.keymap:
             self.set_keymap(workspace.settings.keymap)
-
-    def refresh_css(self, animate: bool = True) -> None:
-        """Bring styles to a changed theme; before the first screen there are none, and only its colours are kept."""
-        if self.screen_stack:
-            super().refresh_css(animate)
-        else:
-            self.stylesheet.set_variables(self.get_css_variables())
-
-    def update_styles(self, node: DOMNode, animate: bool = True) -> None:
-        """Bring styles to what a node is now; not of a screen that comes up, whose nodes just got them one by one."""
-        if isinstance(node, Screen) and not animate and node not in self._came_up:
-            self._came_up.add(node)
-        else:
-            super().update_styles(node, animate)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -129,7 +112,12 @@ class RouterApp(GuidedApp):
         """What would have held it up: collecting garbage, reading jobs, looking for servers."""
         gc.enable()
         self._menu.begin()
-        self.set_timer(SERVERS_AFTER, self._look_for_servers)
+        self.set_timer(BEHIND_SECONDS, self._behind)
+
+    def _behind(self) -> None:
+        """What nobody waits for yet."""
+        get_ready(self)
+        self._look_for_servers()
 
     def on_unmount(self) -> None:
         """Free the model that answers single prompts."""

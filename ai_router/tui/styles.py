@@ -7,15 +7,18 @@ its sources again when one comes to it. Both are a third of what it takes to sho
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakSet
 
+from textual.app import App
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.css.types import CSSLocation
 from textual.dom import DOMNode
+from textual.screen import Screen
 
 
 class Styles(Stylesheet):
-    """The same rules for the same widgets; sources are parsed once a theme, rules are looked for once a kind of node."""
+    """The same rules for the same widgets; sources are parsed once a theme, rules looked for once a kind of node."""
 
     def __init__(self, *, variables: dict[str, str] | None = None) -> None:
         super().__init__(variables=variables)
@@ -78,3 +81,26 @@ class _Part(Stylesheet):
 
     def _process_component_classes(self, node: DOMNode) -> None:
         self._whole._process_component_classes(node)  # other rules may concern these
+
+
+class StyledApp(App[int]):
+    """An app that gives styles once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stylesheet = Styles.like(self.stylesheet)
+        self._came_up: WeakSet[Screen[Any]] = WeakSet()
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Bring styles to a changed theme; before the first screen there are none, and only its colours are kept."""
+        if self.screen_stack:
+            super().refresh_css(animate)
+        else:
+            self.stylesheet.set_variables(self.get_css_variables())
+
+    def update_styles(self, node: DOMNode, animate: bool = True) -> None:
+        """Bring styles to what a node is now; not of a screen that comes up, whose nodes just got them one by one."""
+        if isinstance(node, Screen) and not animate and node not in self._came_up:
+            self._came_up.add(node)
+        else:
+            super().update_styles(node, animate)

@@ -80,10 +80,11 @@ class ComparedScreen(BaseScreen[None]):
 
     def _tick(self) -> None:
         read = self._read
-        if self.is_current and read is not None and not self.working("read"):
-            # A comparison of many rows, which takes its time, does not take all of it while a job runs.
-            if time.monotonic() - read.at >= read.seconds * REST:
-                self._again()
+        if read is None or not self.is_current or self.working("read"):
+            return
+        # A comparison of many rows, which takes its time, does not take all of it while a job runs.
+        if time.monotonic() - read.at >= read.seconds * REST:
+            self._again()
 
     def _again(self) -> None:
         workspace, before, paths = self.services.workspace, self._read, self.paths
