@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -20,6 +20,7 @@ from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.jobs.details import LABEL, job_details
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.places import HOME, on_menu
+from ai_router.tui.widgets.backdrop import BackContainer, BackVertical
 from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
@@ -55,8 +56,8 @@ class MenuScreen(JobActions[None]):
             for place in ENTRIES
             for action in [ACTIONS[f"menu.{place}"]]
         ]
-        with Container(id="menu-columns"):
-            with Vertical(id="menu-left"):
+        with BackContainer(id="menu-columns"):
+            with BackVertical(id="menu-left"):
                 yield Static(Content.assemble(("ai-router", "bold $accent"), f"  {TAGLINE}"), id="menu-title")
                 menu = MenuList(entries, id="menu", classes="panel")
                 menu.border_title = "Menu"
@@ -76,7 +77,7 @@ class MenuScreen(JobActions[None]):
                 classes="panel",
             )
             table.border_title = "Last jobs"
-            with Vertical(id="menu-right"):
+            with BackVertical(id="menu-right"):
                 yield table
                 with VerticalScroll(id="menu-about", classes="panel", can_focus=False):
                     yield HangingText(indent=LABEL, id="menu-facts")

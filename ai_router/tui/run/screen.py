@@ -12,7 +12,6 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
 from textual.screen import ModalScreen
 
 from ai_router import jobs
@@ -30,6 +29,7 @@ from ai_router.tui.run.leave import StopDialog
 from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
 from ai_router.tui.run.summary import JobDetails, SummaryPanel, load_details, model_line
+from ai_router.tui.widgets.backdrop import BackContainer
 from batch.errors import BatchError
 from batch.running.progress import RunState, Snapshot
 from batch.running.run import Run, RunHandle
@@ -83,7 +83,7 @@ class RunScreen(AwayActions):
     def compose_body(self) -> ComposeResult:
         """Top to bottom: progress, speed beside what is in flight, errors, results."""
         yield ProgressPanel(id="progress")
-        with Container(id="middle"):
+        with BackContainer(id="middle"):
             yield SpeedPanel(id="speed")
             yield InFlightPanel(id="in-flight")
             yield SummaryPanel(id="summary")
