@@ -57,8 +57,10 @@ class Behind(Visual):
         return self._screen.size.height
 
 
-# Textual takes styles and bindings from the first base that is a widget alone.
-_Mixed = Screen if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Mixed = Screen[Any]
+else:  # Textual takes styles and bindings from the first base that is a widget alone
+    _Mixed = object
 
 
 class Over(_Mixed):

@@ -32,7 +32,7 @@ class GuidedApp(LeavingApp):
         """Find anything by name."""
         from ai_router.tui.behind import Palette
 
-        if not Palette.is_open(self):
+        if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
     def action_jump(self) -> None:

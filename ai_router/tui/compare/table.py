@@ -176,7 +176,7 @@ def _look(workspace: Workspace, paths: Sequence[Path], before: _Read | None) -> 
             found = linked_with(workspace, found[0])
     else:
         found = [read_job(job.checkpoint_file) for job in before.jobs if job.checkpoint_file is not None]
-    counts = [(job.completed, job.failed, job.tokens_output, job.cost) for job in found]
+    counts: list[tuple[int, ...]] = [(job.completed, job.failed, job.tokens_output, job.cost) for job in found]
     if before is not None and counts == before.counts:
         return before
     made = compared(rows_of(found), [job.model_id for job in found], [job.job_id for job in found], keep=KEPT)

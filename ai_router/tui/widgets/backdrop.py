@@ -9,8 +9,10 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-# Textual takes styles, bindings and component classes from the first base that is a widget alone.
-_Mixed = Widget if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Mixed = Widget
+else:  # Textual takes styles, bindings and component classes from the first base that is a widget alone
+    _Mixed = object
 
 
 class Backdrop(_Mixed):
