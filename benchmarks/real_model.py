@@ -89,13 +89,14 @@ def main() -> int:
     parser.add_argument("--precision", nargs="*", default=["int8", "int4", "fp32"])
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 16, 64, 256])
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds a peer may take in all")
     parser.add_argument("--whole", action="store_true", help="a whole run of the program beside the bare engine, alone")
     parser.add_argument("--only", nargs="*", default=[], help="only these works")
     args = parser.parse_args()
     os.environ.update(worker_env(None))
     if args.whole:
         asked = [f"{text} Say it at length{'.' * n}" for n in (1, 2) for text in prompts()]
-        whole_run(Path(args.file), SYSTEM, [Chat(text, WHOLE_TOKENS) for text in asked], "int8")
+        whole_run(Path(args.file).resolve(), SYSTEM, [Chat(text, WHOLE_TOKENS) for text in asked], "int8")
         return 0
     works = works_of(args.file, args.rows)
     works = {name: what for name, what in works.items() if not args.only or name in args.only}
@@ -106,7 +107,13 @@ def main() -> int:
     for peer in json.loads(args.peers.read_text()) if args.peers else []:
         command = [peer["python"], "-m", "benchmarks.real_peers", peer["peer"], peer["model"]]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        run = subprocess.run(command, input=told, env=env, capture_output=True, text=True, check=False)
+        try:
+            run = subprocess.run(
+                command, input=told, env=env, capture_output=True, text=True, check=False, timeout=args.limit
+            )
+        except subprocess.TimeoutExpired:
+            print(f"{peer['name']}: not through after {args.limit} s")
+            continue
         if run.returncode:
             print(f"{peer['name']}: does not run here: {(run.stderr.strip().splitlines() or ['?'])[-1][:300]}")
             continue
