@@ -1,9 +1,9 @@
-"""A Parquet file through a real cluster on this machine, in shards, and back to a Parquet file: memory, rows a second,
-and every row as it was with the answer to its own prompt.
+"""A Parquet file through a real cluster on this machine and back to a Parquet file, whole and then in shards that are
+merged: memory, rows a second, every row as it was with the answer to its own prompt, and both files the same.
 
     python -m benchmarks.cluster_table [--rows N] [--shards N]
 
-It is the program itself that runs, one driver a shard, one after the other. Not in `python -m benchmarks`.
+It is the program itself that runs, one driver after the other. Not in `python -m benchmarks`.
 """
 
 from __future__ import annotations
@@ -27,26 +27,41 @@ def main() -> int:
     """Run all of it; an AssertionError where a row is lost, doubled or another's."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster_table", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--shards", type=int, default=2, help="drivers of the second time; 1: there is none")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, two_nodes() as (cluster, address):
         cluster.add_node(num_cpus=2)
         home = _workspace(Path(name))
         write_table(home / "big.parquet", args.rows)
-        for number in range(1, args.shards + 1):
-            shard = f"{number}/{args.shards}"
-            run = ["run", "big.parquet", "--template", "prompt.j2", "--model", "instant", "--cluster", address]
-            seconds, peak, _ = _program(home, *run, "--shard", shard, "--display", "none")
-            count = len(range(number - 1, args.rows, args.shards))
-            _say(f"shard {shard}: {count:,} rows", seconds, peak, count)
-        shards = sorted(map(str, (home / "checkpoints").glob("batch_*.db")))
-        seconds, peak, said = _program(home, "merge", *shards)
-        _say(f"merged {args.shards} shards", seconds, peak, args.rows)
-        seconds, peak, _ = _program(home, "export", said.strip(), "--merge", "out.parquet")
-        _say("written as Parquet", seconds, peak, args.rows)
-        _check(home / "big.parquet", home / "out.parquet", args.rows)
-    print(f"{args.rows:,} rows: 0 lost, 0 doubled, each with its own answer", flush=True)
+        whole = _export(home, _run(home, address, args.rows), args.rows, "whole.parquet")
+        if args.shards > 1:
+            jobs = [_run(home, address, args.rows, (number, args.shards)) for number in range(1, args.shards + 1)]
+            seconds, peak, said = _program(home, "merge", *jobs)
+            _say(f"merged {args.shards} shards", seconds, peak, args.rows)
+            _same(whole, _export(home, said.strip(), args.rows, "merged.parquet"))
+    print(f"{args.rows:,} rows: 0 lost, 0 doubled, each with its own answer, the shards' as the whole's", flush=True)
     return 0
+
+
+def _run(home: Path, address: str, rows: int, shard: tuple[int, int] = (1, 1)) -> str:
+    """Answer the table, or a shard of it; the job's file."""
+    before = set((home / "checkpoints").glob("batch_*.db"))
+    number, count = shard
+    command = ["run", "big.parquet", "--template", "prompt.j2", "--model", "instant", "--cluster", address]
+    words = ["--shard", f"{number}/{count}"] if count > 1 else []
+    seconds, peak, _ = _program(home, *command, *words, "--display", "none")
+    mine = len(range(number - 1, rows, count))
+    _say(f"shard {number}/{count}: {mine:,} rows" if words else f"{mine:,} rows answered", seconds, peak, mine)
+    (made,) = set((home / "checkpoints").glob("batch_*.db")) - before
+    return str(made)
+
+
+def _export(home: Path, job: str, rows: int, name: str) -> Path:
+    """The job as a Parquet file, which is looked through."""
+    seconds, peak, _ = _program(home, "export", job, "--merge", name)
+    _say("written as Parquet", seconds, peak, rows)
+    _check(home / "big.parquet", home / name, rows)
+    return home / name
 
 
 def _workspace(home: Path) -> Path:
@@ -89,6 +104,13 @@ def _check(before: Path, after: Path, count: int) -> None:
             assert answer == f"WHERE DOES THIS BELONG? TITLE {number}", (number, answer)
         row += len(answers)
     assert row == count, row
+
+
+def _same(one: Path, other: Path) -> None:
+    import pyarrow.parquet as pq
+
+    for mine, its in zip(*(pq.ParquetFile(path).iter_batches(10_000) for path in (one, other)), strict=True):
+        assert mine.equals(its), "the shards' file is not the whole's"
 
 
 if __name__ == "__main__":
