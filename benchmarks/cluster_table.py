@@ -21,6 +21,7 @@ from benchmarks.cluster import two_nodes  # first: it says what Ray is to be tol
 from benchmarks.tables import write as write_table
 
 ROOM = 512
+LOOK_SECONDS = 0.5
 
 
 def main() -> int:
@@ -36,8 +37,8 @@ def main() -> int:
         whole = _export(home, _run(home, address, args.rows), args.rows, "whole.parquet")
         if args.shards > 1:
             jobs = [_run(home, address, args.rows, (number, args.shards)) for number in range(1, args.shards + 1)]
-            seconds, peak, said = _program(home, "merge", *jobs)
-            _say(f"merged {args.shards} shards", seconds, peak, args.rows)
+            seconds, resident, said = _program(home, "merge", *jobs)
+            _say(f"merged {args.shards} shards", seconds, resident, args.rows)
             _same(whole, _export(home, said.strip(), args.rows, "merged.parquet"))
     print(f"{args.rows:,} rows: 0 lost, 0 doubled, each with its own answer, the shards' as the whole's", flush=True)
     return 0
@@ -49,17 +50,17 @@ def _run(home: Path, address: str, rows: int, shard: tuple[int, int] = (1, 1)) -
     number, count = shard
     command = ["run", "big.parquet", "--template", "prompt.j2", "--model", "instant", "--cluster", address]
     words = ["--shard", f"{number}/{count}"] if count > 1 else []
-    seconds, peak, _ = _program(home, *command, *words, "--display", "none")
+    seconds, resident, _ = _program(home, *command, *words, "--display", "none")
     mine = len(range(number - 1, rows, count))
-    _say(f"shard {number}/{count}: {mine:,} rows" if words else f"{mine:,} rows answered", seconds, peak, mine)
+    _say(f"shard {number}/{count}: {mine:,} rows" if words else f"{mine:,} rows answered", seconds, resident, mine)
     (made,) = set((home / "checkpoints").glob("batch_*.db")) - before
     return str(made)
 
 
 def _export(home: Path, job: str, rows: int, name: str) -> Path:
     """The job as a Parquet file, which is looked through."""
-    seconds, peak, _ = _program(home, "export", job, "--merge", name)
-    _say("written as Parquet", seconds, peak, rows)
+    seconds, resident, _ = _program(home, "export", job, "--merge", name)
+    _say("written as Parquet", seconds, resident, rows)
     _check(home / "big.parquet", home / name, rows)
     return home / name
 
@@ -74,23 +75,41 @@ def _workspace(home: Path) -> Path:
     return home
 
 
-def _program(home: Path, *words: str) -> tuple[float, float, str]:
-    """Run `ai-router` in the workspace: seconds, the most resident memory of a process of it in MB, its stdout."""
+def _program(home: Path, *words: str) -> tuple[float, list[float], str]:
+    """Run `ai-router` in the workspace: seconds, resident MB of its processes at each look, its stdout."""
     start = time.monotonic()
     env = {**os.environ, "AI_ROUTER_HOME": str(home), "AI_ROUTER_DISCOVERY": "0"}
     command = [sys.executable, "-m", "ai_router", *words]
+    resident: list[float] = []
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen(command, cwd=home, env=env, stdout=out, stdin=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        while process.poll() is None:
+            resident.append(_resident(process.pid))
+            time.sleep(LOOK_SECONDS)
         out.seek(0)
         said = out.read()
     assert process.returncode == 0, (words, process.returncode)
-    return time.monotonic() - start, used.ru_maxrss / 2**10, said
+    return time.monotonic() - start, resident, said
 
 
-def _say(what: str, seconds: float, peak: float, count: int) -> None:
-    print(f"{what} in {seconds:.0f} s ({count / seconds:,.0f} a second), {peak:,.0f} MB at most", flush=True)
+def _resident(pid: int) -> float:
+    """MB of a process and of all that it has started, as Linux says."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        children = " ".join(file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")).split()
+    except OSError:  # it ended a moment ago
+        return 0.0
+    own = next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
+    return own + sum(_resident(int(child)) for child in children)
+
+
+def _say(what: str, seconds: float, resident: list[float], count: int) -> None:
+    quarters = [resident[len(resident) * part // 4 - 1] for part in (1, 2, 3)] if len(resident) > 3 else []
+    went = f"; after each quarter of the time {', '.join(f'{mb:,.0f}' for mb in quarters)}" if quarters else ""
+    print(
+        f"{what} in {seconds:.0f} s ({count / seconds:,.0f} a second), {max(resident):,.0f} MB at most{went}",
+        flush=True,
+    )
 
 
 def _check(before: Path, after: Path, count: int) -> None:
