@@ -22,6 +22,7 @@ class Prefix:
     length: int
     layers: list[tuple[torch.Tensor, torch.Tensor]]
     users: int = 0  # running rows
+    pointers: Any = None  # where the kernels find it; kept by stacked.py
 
 
 class PlacedLayer:
