@@ -6,11 +6,13 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.engines.gguf import walk
 from batch.engines.gguf.header import GgufArray, GgufError, part_number, read_array, read_header
 from batch.engines.gguf.types import FILE_TYPES, SCALARS, TENSOR_TYPES
 from batch.engines.torch.asked import sampled_in_gguf
@@ -165,9 +167,45 @@ def test_a_split_model_is_one(small: Path, tmp_path: Path) -> None:
     assert part_number(tmp_path / "m-00002-of-00002.gguf") == 2 and part_number(small) == 1
 
 
-def test_a_large_vocabulary_is_walked_over(tmp_path: Path) -> None:
+def test_a_large_vocabulary_is_walked_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[int] = []
+    monkeypatch.setattr(walk, "_LENGTH", lambda held, at: alone.append(at) or struct.unpack_from("<Q", held, at))
     file = written(tmp_path / "large.gguf", tokens=262_144)
     assert read_header(file).values["tokenizer.ggml.tokens"].count == 262_144
+    assert len(alone) < 2_000  # all others by the expression, which takes a quarter of the time
+
+
+@given(
+    texts=st.lists(st.binary(max_size=8) | st.integers(0, 300).map(bytes), min_size=1, max_size=40),
+    times=st.sampled_from([1, 10]),
+    cut=st.floats(0, 1),
+    count=st.integers(0, 400),
+    before=st.binary(max_size=9),
+)
+def test_texts_are_walked_over_as_one_by_one(
+    texts: list[bytes], times: int, cut: float, count: int, before: bytes
+) -> None:
+    texts = texts * times
+    whole = before + b"".join(struct.pack("<Q", len(text)) + text for text in texts)
+    held = whole[: len(before) + int(cut * (len(whole) - len(before)))]
+    at, passed = len(before), 0
+    for text in texts[:count]:
+        if at + 8 + len(text) > len(held):
+            break
+        at, passed = at + 8 + len(text), passed + 1
+    with mock.patch.object(walk, "WORTH", 1):
+        found = walk.pass_texts(held, len(before), min(count, len(texts)))
+    assert found == (passed, at)
+
+
+def test_a_length_that_is_absurd_is_not_taken_for_a_short_one() -> None:
+    texts = [struct.pack("<Q", 5) + b"abcde"] * walk.BLOCK
+    for byte in range(1, 8):
+        long = bytearray(texts[-1])
+        long[byte] = 1
+        with mock.patch.object(walk, "WORTH", 1):
+            passed, at = walk.pass_texts(b"".join(texts[:-1]) + bytes(long), 0, walk.BLOCK)
+        assert (passed, at) == (walk.BLOCK - 1, 13 * (walk.BLOCK - 1))
 
 
 @pytest.mark.parametrize(
