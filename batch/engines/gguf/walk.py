@@ -1,7 +1,7 @@
 """Walking over the texts of an array in a GGUF header: a length of eight bytes, little-endian, then so many bytes each.
 
 A vocabulary and its merges are three quarters of a million of them, which nobody needs to list a model. Python takes
-0.2 s to go through their lengths; an expression that knows how each short text looks goes through them in a quarter of that.
+0.2 s to go through their lengths; an expression that knows how each short text looks takes a quarter of that.
 """
 
 from __future__ import annotations
