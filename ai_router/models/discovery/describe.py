@@ -66,10 +66,10 @@ def describe(
         why = _adapter_problem(adapter, engine)
     label = place if isinstance(place, str) else place.name
     own = own_sampling(place, header) if isinstance(place, Path) and form in OWN else {}
-    if header is not None and not why:
+    if header is not None and isinstance(place, Path) and not why:
         why = _too_large(header, engine)
         only_here = bool(why)
-        notes = "; ".join(filter(None, (notes, gguf_why(header, engine))))
+        notes = "; ".join(filter(None, (notes, gguf_why(place, header, engine))))
     return ModelSpec(
         id=id or label,
         name=name or label,

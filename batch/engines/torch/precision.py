@@ -19,6 +19,7 @@ from batch.engines.torch.trial import agreement, divergence
 from batch.errors import FatalError
 
 LARGE = 100_000_000
+FEWER = ("bf16", "int8", "int4")  # bits than a CPU computes in by itself: what they cost is said
 TRIAL_TOKENS, LEAST_TOKENS = 320, 64
 MOST_DIVERGENCE = 0.01  # nats, the mean over the trial's tokens
 MOST_PERPLEXITY = 1.01  # over that of fp32
@@ -59,14 +60,15 @@ def apply(model: Any, precision: str, device: str) -> None:
 
 
 def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
-    """`apply`, and what int8 and int4 cost beside the model as it was, measured as `settle` does; "" for others.
+    """`apply`, and what fewer bits cost beside the model as it was, measured as `settle` does; "" where there are none.
 
     Weights that came out of a file in int8 layer by layer, which spares the memory for fp32, have nothing to be
-    compared with.
+    compared with. Nor has a model that is bf16 as a whole: as it is on GPUs, and on CPUs without products for it.
     """
-    if precision not in ("int8", "int4"):
+    if precision not in FEWER or device != "cpu" or model.dtype != torch.float32:
         apply(model, precision, device)
-        return ""
+        whole = precision == "bf16" and device == "cpu"
+        return "bf16 as asked, not compared with fp32: all of it is in bf16, as this CPU has no products of it" * whole
     ids = torch.tensor([trial_text(tokenizer)])
     if any(isinstance(module, linear.Int8Linear) for module in model.modules()):
         apply(model, precision, device)
