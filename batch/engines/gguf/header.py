@@ -121,17 +121,6 @@ class GgufHeader:
         value = self.values.get("tokenizer.chat_template")
         return value if isinstance(value, str) else ""
 
-    @property
-    def cache_bytes_per_token(self) -> int | None:
-        """Keys and values of one token in 16 bits, over all layers; None where the file does not say."""
-        layers, heads, wide = (self.number(k) for k in ("block_count", "attention.head_count", "embedding_length"))
-        if not (layers and heads and wide):
-            return None
-        kv = self.number("attention.head_count_kv") or heads
-        key = self.number("attention.key_length") or wide // heads
-        value = self.number("attention.value_length") or wide // heads
-        return 2 * layers * kv * (key + value)
-
     def why_not(self) -> str:
         """Why it is no chat or text model, as the end of a sentence; "" where it is one."""
         kind = self.text("general.type")
