@@ -237,6 +237,8 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
 
     model, settled, quality = read.model, read.precision, how.quality
     if not read.packed:
+        if how.device == "cpu":
+            linear.plain(model)
         linear.fuse(model)
         if settled == "auto":
             settled, quality = precision.settle(model, read.tokenizer, stored)
