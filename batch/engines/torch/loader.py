@@ -69,7 +69,7 @@ def load(
     adapter_folder = Path(adapter_path).expanduser() if adapter_path else None
     own = _files(place, header, adapter_folder)
     files = [*own, *native.files()]
-    verdict = _verdict(files, asked) if asked in ("auto", "int8", "int4") and not adapter_path else ""
+    verdict = _verdict(files, asked) if asked in ("auto", "bf16", "int8", "int4") and not adapter_path else ""
     precision, quality = verdicts.find(verdict) or (precision, "")
     dtype = _dtype(precision, device)
     lean = lean and dtype == torch.float32 and device == "cpu" and adapter_folder is None
@@ -237,6 +237,8 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
 
     model, settled, quality = read.model, read.precision, how.quality
     if not read.packed:
+        if how.device == "cpu":
+            linear.plain(model)
         linear.fuse(model)
         if settled == "auto":
             settled, quality = precision.settle(model, read.tokenizer, stored)
