@@ -15,7 +15,7 @@ from benchmarks.engine_peers import Chats, measured, ours
 from benchmarks.engine_work import SIZES, Chat, make_work
 
 WIDTHS, CHUNKS = (32, 64, 128, 256), (128, 512)
-WHOLE_TOKENS = 96
+WHOLE_TOKENS, WIDTH = 96, 256  # of a whole run
 
 
 def sharing(folder: Path, count: int) -> None:
@@ -74,7 +74,7 @@ def whole_run(folder: Path, system: str, chats: list[Chat], precision: str = "fp
     bare, whole, starts = [], [], []
     with tempfile.TemporaryDirectory(prefix="ai-router-bench-") as scratch:
         for turn in ("first", "second"):  # the best of each: a machine's speed changes within a minute
-            bare.append(float(in_process(ours, str(folder), system, work, {"precision": precision})["seconds"]))
+            bare.append(float(in_process(ours, str(folder), system, work, {"precision": precision}, WIDTH)["seconds"]))
             starts.append(_command(Path(scratch) / f"{turn}-one", folder, system, chats[:1], 1))
             whole.append(_command(Path(scratch) / f"{turn}-all", folder, system, chats, WHOLE_TOKENS))
     seconds = min(whole) - min(starts)
@@ -93,7 +93,7 @@ def _command(workspace: Path, folder: Path, system: str, chats: list[Chat], toke
     )
     prompts = workspace / "prompts.txt"
     prompts.write_text("\n".join(chat.text for chat in chats))
-    options = ["--model", "bench", "--system", system, "--max-tokens", str(tokens), "--workers", "256"]
+    options = ["--model", "bench", "--system", system, "--max-tokens", str(tokens), "--workers", str(WIDTH)]
     command = [sys.executable, "-m", "ai_router", "--workspace", str(workspace), "run", str(prompts), *options, "--yes"]
     start = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

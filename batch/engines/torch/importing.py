@@ -49,7 +49,8 @@ class DynamicInt(int):
     """What torch's own functions look among their arguments for, from the first on; nobody here makes one."""
 
 
-# What torch's own __init__ takes out of them, or its library while it must not be entered again. Logs are set up when there is somebody to write them.
+# What torch's own __init__ takes out of them, or its library while it must not be entered again. Logs are set up when
+# there is somebody to write them.
 STAND_INS: dict[tuple[str, str], Any] = {
     ("torch._higher_order_ops", "cond"): _called("torch._higher_order_ops", "cond"),
     ("torch._higher_order_ops", "while_loop"): _called("torch._higher_order_ops", "while_loop"),
@@ -76,7 +77,7 @@ class Later(ModuleType):
         return getattr(found, name)
 
     def _is_entered(self) -> bool:
-        """Whether a module within is wanted. `from … import` asks for a path as well, to see whether it is a package."""
+        """Whether a module within is wanted; `from … import` asks for a path as well, to see if it is a package."""
         return self.__name__ not in PARTLY or sys._getframe(2).f_code.co_filename.startswith("<frozen importlib")
 
 
