@@ -228,7 +228,7 @@ def _run(name: str) -> ModuleType:
         sys.modules[name] = module
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    module.__class__ = ModuleType
+    module.__class__ = ModuleType  # type: ignore[assignment]
     module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
     module.__package__ = name if spec.submodule_search_locations is not None else parent
     if spec.submodule_search_locations is not None:

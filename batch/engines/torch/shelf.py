@@ -55,7 +55,7 @@ class Entry:
         with contextlib.suppress(OSError, ValueError):
             at = 0
             while at < len(place):
-                count = self._file.readinto(place[at : at + CHUNK])  # type: ignore[attr-defined]
+                count = self._file.readinto(place[at : at + CHUNK])
                 if not count:
                     return
                 found = zlib.crc32(place[at : at + count], found)
