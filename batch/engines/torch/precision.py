@@ -132,12 +132,6 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
     return "fp32", "; ".join(refused)
 
 
-def rules() -> tuple[object, ...]:
-    """All that a verdict of `settle` depends on beside the model, its libraries and the kernels."""
-    asked = LARGE, TRIAL_TOKENS, LEAST_TOKENS, MOST_DIVERGENCE, MOST_PERPLEXITY, LEAST_AGREEMENT, TRIAL
-    return *asked, torch.backends.cpu.get_cpu_capability(), _int8_in_hardware(), bf16.has_bf16()
-
-
 def compare(exact: torch.Tensor, found: torch.Tensor, ids: torch.Tensor) -> tuple[float, float]:
     """The share of positions whose likeliest token is the same, and perplexity as a multiple of the exact one's.
 
