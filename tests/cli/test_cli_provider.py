@@ -82,6 +82,14 @@ def test_a_person_says_what_became_of_an_order(program: Program, batches: Batche
     batches.drop, batches.needed = ["POST /v1/messages/batches"], 10**9
     assert program("run", program.prompts("one", "two"), "--model", "far", "--display", "plain") == Exit.WAITING
     job = program.job()
+    settle = "A person has to say what became of what is with the provider: ai-router"
+    assert settle in program.err and "Collect the answers" not in program.err
+    for words in (["poll", job.job_id], ["poll", job.job_id, "--watch"], ["collect", job.job_id, "--display", "plain"]):
+        assert program(*words) == Exit.WAITING and settle in program.err and "Collect the answers" not in program.err
+    assert (
+        program("jobs") == 0
+        and f"a person has to say what became of it: ai-router reconcile {job.job_id}" in program.err
+    )
     assert program("reconcile", job.job_id) == Exit.WAITING and "it may be msgbatch_1" in program.out
     key = program.out.split()[0]
     assert program("reconcile", job.job_id, "--adopt", "nothing=x") == Exit.USAGE

@@ -1,0 +1,23 @@
+"""How a job goes on of which something is with a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ai_router.cli.session import Session
+from batch.checkpoint import CheckpointStore
+from batch.checkpoint.submissions import open_submissions
+from batch.job import BatchJob
+
+SETTLE = "A person has to say what became of what is with the provider"
+
+
+def ways_on(session: Session, job: BatchJob, words: Sequence[str] = ()) -> dict[str, str | None]:
+    """The commands `collect`, with these words, and `settle`, each where there is something for it to do."""
+    assert job.checkpoint_file is not None
+    with CheckpointStore(job.checkpoint_file) as store:
+        unclear = [bool(submission.details.get("unclear")) for submission in open_submissions(store)]
+    return {
+        "collect": None if unclear and all(unclear) else session.command("collect", job, words),
+        "settle": session.command("reconcile", job) if any(unclear) else None,
+    }
