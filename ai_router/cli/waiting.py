@@ -16,8 +16,11 @@ def ways_on(session: Session, job: BatchJob, words: Sequence[str] = ()) -> dict[
     """The commands `collect`, with these words, and `settle`, each where there is something for it to do."""
     assert job.checkpoint_file is not None
     with CheckpointStore(job.checkpoint_file) as store:
-        unclear = [bool(submission.details.get("unclear")) for submission in open_submissions(store)]
+        found = open_submissions(store)
+    unclear = [submission for submission in found if submission.details.get("unclear")]
+    # One without a name is looked for at each collect: some providers say whose a batch is when it is over.
+    hopeless = bool(unclear) and all(submission.remote_id for submission in unclear) and len(unclear) == len(found)
     return {
-        "collect": None if unclear and all(unclear) else session.command("collect", job, words),
-        "settle": session.command("reconcile", job) if any(unclear) else None,
+        "collect": None if hopeless else session.command("collect", job, words),
+        "settle": session.command("reconcile", job) if unclear else None,
     }
