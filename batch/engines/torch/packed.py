@@ -32,7 +32,6 @@ class PackedRunner(ABC):
     name: str
     together = reckons = True
     whole_budget = ragged = False
-    bytes_per_row = 0
 
     def __init__(self, model: Any, cache: SlotCache, *, share: bool = True, step_tokens: int = STEP_TOKENS) -> None:
         register()
@@ -56,6 +55,11 @@ class PackedRunner(ABC):
     def bytes_per_token(self) -> int:
         """Of cache, measured; 0 before the first pass."""
         return self._cache.bytes_per_token()
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of states, which a model of attention alone has none of."""
+        return 0
 
     def about(self) -> tuple[dict[str, Any], list[str]]:
         """Nothing beyond its name."""

@@ -68,8 +68,9 @@ def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
     """
     if precision not in FEWER or device != "cpu" or model.dtype != torch.float32:
         apply(model, precision, device)
-        whole = precision == "bf16" and device == "cpu"
-        return "bf16 as asked, not compared with fp32: all of it is in bf16, as this CPU has no products of it" * whole
+        if precision != "bf16" or device != "cpu":
+            return ""
+        return "bf16 as asked, not compared with fp32: all of it is in bf16, as this CPU has no products of it"
     ids = torch.tensor([trial_text(tokenizer)])
     if any(isinstance(module, linear.Int8Linear) for module in model.modules()):
         apply(model, precision, device)
