@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -361,7 +362,7 @@ class RouterApp(GuidedApp):
     def take_settings(self, settings: Settings) -> None:
         """Work with changed settings from now on."""
         folders_changed = settings.models_dir != self.workspace.settings.models_dir
-        self.workspace = Workspace(self.workspace.root, settings)
+        self.workspace = replace(self.workspace, settings=settings, withheld=())
         self.apply_theme(settings.theme)
         self.set_keymap(settings.keymap)
         if folders_changed:
