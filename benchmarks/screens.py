@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import tempfile
 import time
@@ -105,11 +104,12 @@ async def pressed(app: Any, frames: Frames, key: str, state: State) -> float:
 
 def keys(rounds: int) -> list[tuple[str, float]]:
     """Each key of the tour, and milliseconds until it was answered, while the included model answers beside."""
+    from ai_router.tui import surround
+
+    surround()  # as where the screens are opened from the command line
     from ai_router import jobs
     from ai_router.settings import Settings, Workspace
     from ai_router.tui.app import RouterApp
-
-    os.environ.setdefault("AI_ROUTER_NICE", "10")  # as where the screens are opened from the command line
 
     async def main(folder: str) -> list[tuple[str, float]]:
         workspace = Workspace(Path(folder), Settings(theme="dark", bell=False))

@@ -174,7 +174,7 @@ def _screens(folder: str | None, *, mouse: bool) -> int:
         from ai_router.settings import load_workspace
 
         workspace = load_workspace(folder)
-        os.environ.setdefault("AI_ROUTER_NICE", "10")  # keys are answered while a model has all cores
+        importlib.import_module("ai_router.tui").surround()
         tour = importlib.import_module("ai_router.tui.tour").tour_is_due()
         app = importlib.import_module("ai_router.tui.app").RouterApp(workspace, tour=tour)
         app.run(mouse=mouse)
