@@ -75,7 +75,11 @@ class Over(_Mixed):
         if below is None or below is self or background.a >= 1:
             return super().render()
         stack.pop()
-        return Behind(below, background)
+        return self.behind(below, background)
+
+    def behind(self, below: Screen[Any], color: Color) -> Behind:
+        """A screen under a colour."""
+        return Behind(below, color)
 
 
 class Palette(Over, CommandPalette):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
+from rich.segment import Segment
+from rich.style import Style as RichStyle
 from textual import events
-from textual.app import ComposeResult
+from textual.color import Color
 from textual.errors import NoWidget
 from textual.geometry import Offset
 from textual.screen import ModalScreen, Screen
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import RenderOptions
 from textual.widget import Widget
-from textual.widgets import Static
 
-from ai_router.tui.behind import Over
+from ai_router.tui.behind import Behind, Over
 from ai_router.tui.widgets.jumping import Jumpable, Target
 
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"  # the easy ones first
@@ -55,15 +59,31 @@ def labels(count: int) -> list[str]:
     return [*alone, *(one + two for one in first for two in LETTERS)][:count]
 
 
+class Lettered(Behind):
+    """A screen with letters on it: one drawing, and not a widget a letter."""
+
+    def __init__(self, screen: Screen[Any], color: Color, letters: Mapping[Offset, str], style: RichStyle) -> None:
+        super().__init__(screen, color)
+        self._letters, self._style = letters, style
+
+    def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
+        """Its lines."""
+        strips = super().render_strips(width, height, style, options)
+        for (x, y), letters in self._letters.items():
+            if 0 <= y < len(strips):
+                line, own = strips[y], Strip([Segment(letters, self._style)])
+                strips[y] = Strip.join([line.crop(0, x), own, line.crop(x + len(letters))]).crop(0, line.cell_length)
+        return strips
+
+
 class JumpScreen(Over, ModalScreen[None]):
     """Lies over a screen; a letter goes to its target, any other key only ends it."""
 
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"jump--letters"}
     DEFAULT_CSS = """
-    JumpScreen { background: transparent; layers: letters; }
-    JumpScreen > .jump { layer: letters; width: auto; height: 1; text-style: bold; }
-    JumpScreen > .jump { background: $warning; color: $background; }
-    JumpScreen > .jump.-other { display: none; }
-    JumpScreen > .jump:ansi { text-style: bold reverse; background: ansi_default; color: ansi_default; }
+    JumpScreen { background: transparent; }
+    JumpScreen > .jump--letters { text-style: bold; background: $warning; color: $background; }
+    JumpScreen:ansi > .jump--letters { text-style: bold reverse; background: ansi_default; color: ansi_default; }
     """
 
     def __init__(self, targets: Sequence[Target]) -> None:
@@ -71,13 +91,14 @@ class JumpScreen(Over, ModalScreen[None]):
         self.targets = dict(zip(labels(len(targets)), targets, strict=True))
         self._typed = ""
 
-    def compose(self) -> ComposeResult:
-        """The letters."""
-        for letters, target in self.targets.items():
-            label = Static(letters, classes="jump", markup=False)
-            label.styles.position = "absolute"
-            label.styles.offset = target.at
-            yield label
+    @property
+    def letters(self) -> dict[Offset, str]:
+        """Those that can still be meant, and where they stand."""
+        return {target.at: letters for letters, target in self.targets.items() if letters.startswith(self._typed)}
+
+    def behind(self, below: Screen[Any], color: Color) -> Behind:
+        """The screen with the letters."""
+        return Lettered(below, color, self.letters, self.get_component_rich_style("jump--letters"))
 
     def on_key(self, event: events.Key) -> None:
         """Letter by letter."""
@@ -89,8 +110,7 @@ class JumpScreen(Over, ModalScreen[None]):
             self.app.call_later(target.go)  # when the screen below is the one at hand again
         elif event.is_printable and any(letters.startswith(typed) for letters in self.targets):
             self._typed = typed
-            for label, letters in zip(self.query(".jump"), self.targets, strict=True):
-                label.set_class(not letters.startswith(typed), "-other")
+            self.refresh()
         else:
             self.dismiss()
 

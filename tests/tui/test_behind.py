@@ -16,6 +16,7 @@ from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.behind import Behind, Palette
 from ai_router.tui.jobs.screen import JobsScreen
+from ai_router.tui.jump import JumpScreen
 
 
 def cells(segments: Iterable[Segment]) -> Iterator[tuple[str, Style | None]]:
@@ -41,3 +42,34 @@ async def test_the_screen_behind_is_mixed_as_by_textual(workspace: Workspace, co
         await until(pilot, lambda: isinstance(app.screen, Palette) and "Search for" in shown(app))
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is screen)
+
+
+async def test_letters_stand_on_their_targets_and_go_as_they_are_typed(workspace: Workspace) -> None:
+    for number in range(30):
+        make_job(workspace.checkpoints, [JAPANESE], job_id=f"{number:08x}")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(60, 50)) as pilot:
+        app.go("jobs")
+        await until(pilot, lambda: "30 jobs" in shown(app))
+        below = shown(app).split("\n")
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(app.screen, JumpScreen) and app.screen.letters and shown(app))
+        screen = app.screen
+        assert isinstance(screen, JumpScreen) and {len(letters) for letters in screen.targets} == {1, 2}
+
+        def seen() -> bool:
+            """Each letter where its target is, and everything else as it was."""
+            strips = app.screen._compositor.render_strips(app.size)
+            marked = {}
+            for at, letters in screen.letters.items():
+                marked[at] = strips[at.y].crop(at.x, at.x + len(letters)).text == letters
+            others = set(range(50)) - {at.y for at in screen.letters}
+            return all(marked.values()) and all(strips[y].text.rstrip() == below[y] for y in others)
+
+        await until(pilot, seen)
+        pair = next(letters for letters in screen.targets if len(letters) == 2)
+        await pilot.press(pair[0])
+        await until(pilot, seen)
+        assert screen.letters and all(letters.startswith(pair[0]) for letters in screen.letters.values())
+        await pilot.press(pair[1])
+        await until(pilot, lambda: isinstance(app.screen, JobsScreen))
