@@ -30,12 +30,12 @@ import sys, tempfile, time
 from pathlib import Path
 from ai_router.settings import Settings, Workspace
 from ai_router.tui.app import RouterApp
-class Ours(RouterApp):
-    def on_ready(self):
-        print(time.time(), file=sys.stderr)
-        self.exit()
+def drawn(self):
+    print(time.time(), file=sys.stderr)
+    self.exit()
+RouterApp.on_ready = drawn  # what comes after the first frame is of no concern here
 with tempfile.TemporaryDirectory() as folder:
-    Ours(Workspace(Path(folder), Settings(theme="dark"))).run(headless=True)
+    RouterApp(Workspace(Path(folder), Settings(theme="dark"))).run(headless=True)
 """
 
 

@@ -20,7 +20,7 @@ from ai_router.tui.finding import ThingProvider
 from ai_router.tui.guidance import KEYS_KEY, GuidedApp
 from ai_router.tui.own_themes import FOLDER, OwnThemes, begin_theme
 from ai_router.tui.palette import ActionProvider
-from ai_router.tui.places import PLACES
+from ai_router.tui.places import PLACES, Place
 from ai_router.tui.running import RunsInSight, next_after
 from ai_router.tui.turns import Turns
 from ai_router.tui.widgets.text import harmless
@@ -98,8 +98,6 @@ class RouterApp(GuidedApp):
             self.open_run(self.open_job)
         if self._tour:
             self.action_tour()
-        self.set_interval(RUNS_SECONDS, self._look_after_runs)
-        self.set_interval(THEMES_SECONDS, self._look_at_themes)
         for sentence in filter(None, (*self.workspace.withheld, overlooked(self.workspace))):
             self.notify(sentence, severity="warning", markup=False)
         if unknown := unknown_actions(self.workspace.settings.keymap):
@@ -110,8 +108,10 @@ class RouterApp(GuidedApp):
         self.screen.call_after_refresh(self._after_first_frame)  # when nothing is left to draw
 
     def _after_first_frame(self) -> None:
-        """What would have held it up: collecting garbage, reading jobs, looking for servers."""
+        """What would have held it up: collecting garbage, reading jobs, looking for runs, themes and servers."""
         gc.enable()
+        self.set_interval(RUNS_SECONDS, self._look_after_runs)
+        self.set_interval(THEMES_SECONDS, self._look_at_themes)
         self._menu.begin()
         self.set_timer(BEHIND_SECONDS, self._behind)
 
@@ -268,7 +268,14 @@ class RouterApp(GuidedApp):
         elif found.then:
             self.push_screen(found.make(*args, **kwargs), lambda job: self._go_on(found.then, job))
         else:
-            self._show(found.make(*args, **kwargs))
+            self._show(self._kept(found) if found.kept else found.make(*args, **kwargs))
+
+    def _kept(self, place: Place) -> Screen[Any]:
+        """The screen of a place as it was left; another one where that is shown further down."""
+        if not self.is_screen_installed(place.name):
+            self.install_screen(place.make(), place.name)
+        screen = self.get_screen(place.name)
+        return place.make() if screen in self.screen_stack else screen
 
     def _go_on(self, place: str, job: Path | None) -> None:
         if job is not None:

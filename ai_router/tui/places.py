@@ -19,7 +19,8 @@ class Place:
 
     `key` is its number on the menu `menu`, "" where it stands on none. A place of a job is made with the job's
     checkpoint (with what is to be run, where it makes a new one) and stands on no menu. What a dialog answers is a job
-    to go to `then`. The palette finds what is `found`.
+    to go to `then`. The palette finds what is `found`. One that is `kept` is made once, and stands when one comes back
+    as it was left.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Place:
     of_job: bool = False
     found: bool = True
     then: str = ""
+    kept: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, *args: Any, **kwargs: Any) -> Screen[Any]:
@@ -51,7 +53,7 @@ PLACES: Mapping[str, Place] = {
         Place("models", "Models", "The models there are, and which are ready", _TUI + "models.screen:ModelsScreen",
               HOME, "2"),
         Place("jobs", "Jobs and results", "All jobs: read, export, resume, delete", _TUI + "jobs.screen:JobsScreen",
-              HOME, "3"),
+              HOME, "3", kept=True),
         Place("settings", "Settings", "Theme, folders, notifications, keys", _TUI + "settings.screen:SettingsScreen",
               HOME, "4"),
         Place("batch", "Batch Processing Mode", "Answer many prompts: from a file or typed",

@@ -7,7 +7,7 @@ for a widget like one before, and reads all of its sources again when one comes 
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from textual.app import App
 from textual.css.model import RuleSet
@@ -29,6 +29,7 @@ class Styles(Stylesheet):
         self._parsed: dict[tuple[object, ...], list[RuleSet]] = {}
         self._parts: dict[frozenset[str], _Part] = {}  # by the selectors that concern a node
         self._parts_of: list[RuleSet] | None = None
+        self.generation = 0  # of the rules for widgets that are there: what a new kind of widget brings is its own
 
     @classmethod
     def like(cls, other: Stylesheet) -> Styles:
@@ -50,6 +51,7 @@ class Styles(Stylesheet):
     def reparse(self) -> None:
         """Take what has come; where that is wrong, the rules of before stay."""
         self.parse()
+        self.generation += 1
 
     def _parse_rules(
         self,
@@ -121,10 +123,12 @@ class _Known(dict[tuple[Any, ...], Any]):
 class StyledApp(App[int]):
     """An app that gives styles once."""
 
+    stylesheet: Styles
+
     def __init__(self) -> None:
         super().__init__()
         self.stylesheet = Styles.like(self.stylesheet)
-        self._came_up: WeakSet[Screen[Any]] = WeakSet()
+        self._styled: WeakKeyDictionary[Screen[Any], tuple[object, ...]] = WeakKeyDictionary()
 
     @property
     def current_theme(self) -> Theme:
@@ -139,8 +143,15 @@ class StyledApp(App[int]):
             self.stylesheet.set_variables(self.get_css_variables())
 
     def update_styles(self, node: DOMNode, animate: bool = True) -> None:
-        """Bring styles to what a node is now; not of a screen that comes up, whose nodes just got them one by one."""
-        if isinstance(node, Screen) and not animate and node not in self._came_up:
-            self._came_up.add(node)
-        else:
+        """Bring styles to what a node is now.
+
+        A screen that comes up has its styles: its nodes got them one by one as they came, and as they changed.
+        """
+        if not isinstance(node, Screen):
+            super().update_styles(node, animate)
+            return
+        now = (self.stylesheet.generation, self.classes, self.app_focus, node.classes)
+        before = self._styled.setdefault(node, now)
+        self._styled[node] = now
+        if animate or before != now:
             super().update_styles(node, animate)

@@ -93,7 +93,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
         self.query_one(VirtualTable).focus()
         self._read()
         self.set_interval(REFRESH_SECONDS, self._tick)
-        self.services.jobs_changed.subscribe(self, lambda _: self._read())
+        self.services.jobs_changed.subscribe(self, lambda _: self._read() if self.is_current else None)
 
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
