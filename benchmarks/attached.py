@@ -14,7 +14,7 @@ from batch.options import RunOptions
 from benchmarks.common import InstantEngine, Row, Skipped, in_process, make_job, median_interval
 
 TARGET = 3.0
-COUNT, PAIRS = 60_000, 15  # many short runs: the machine is another one from minute to minute, which long ones hide
+COUNT, PAIRS = 200_000, 9  # some seconds a run; the machine is another one from minute to minute, which few pairs hide
 
 
 Times = tuple[float, float]  # seconds by the clock, seconds of processor time

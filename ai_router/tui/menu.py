@@ -98,7 +98,7 @@ class MenuScreen(JobActions[None]):
         self.context_text = home(self.services.workspace.root)
         self._show_about()
         if self._view.known:
-            self._read()
+            self.call_after_refresh(self._read)  # a thread that reads would take its time from the frame
 
     def _read(self) -> None:
         folder, runs = self.services.workspace.checkpoints, self.services.runs

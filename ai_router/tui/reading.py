@@ -30,7 +30,7 @@ class ListReadingScreen(ScrollingScreen[int]):
     def on_mount(self) -> None:
         """Read it."""
         self.query_one("#reading").focus()
-        self._read()
+        self.call_after_refresh(self._read)  # a thread that reads would take its time from the frame
 
     @abstractmethod
     def read(self, item: int) -> None:

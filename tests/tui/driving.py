@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from textual import events
+from textual.css.stylesheet import Stylesheet
+from textual.dom import DOMNode
 from textual.pilot import Pilot
 from textual.screen import Screen
 
@@ -61,3 +63,20 @@ def footer(app: RouterApp) -> list[str]:
     from ai_router.tui.widgets.chrome import KeyFooter
 
     return [entry.label for entry in app.screen.query_one(KeyFooter).entries()]
+
+
+def styled_as_by_textual(app: RouterApp) -> None:
+    """Every node of the screen has the styles that Textual's own style sheet gives it."""
+    plain = Stylesheet(variables=app.get_css_variables())
+    plain.source = app.stylesheet.source.copy()
+    plain.reparse()
+
+    def styles(node: DOMNode) -> object:
+        return node.styles.base.get_rules(), {
+            name: part.base.get_rules() for name, part in node._component_styles.items()
+        }
+
+    for node in app.screen.walk_children(with_self=True):
+        ours = styles(node)
+        plain.apply(node)
+        assert ours == styles(node), node

@@ -91,14 +91,14 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
         """Begin to look."""
         self.context_text = home(self.services.workspace.checkpoints)
         self.query_one(VirtualTable).focus()
-        self._read()
+        self.call_after_refresh(self._read)  # a thread that reads would take its time from the frame
         self.set_interval(REFRESH_SECONDS, self._tick)
         self.services.jobs_changed.subscribe(self, lambda _: self._read() if self.is_current else None)
 
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
         if self._view.known:
-            self._read()
+            self.call_after_refresh(self._read)
 
     def panes_changed(self) -> None:
         """Details may be in sight from now on."""

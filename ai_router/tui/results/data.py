@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 SHOWN = 600  # characters of a text kept for one line
 SEARCH_PAGE = 512
 REPORT_SECONDS = 0.2
-MOST_BLOCKS = 400  # of an index that SQLite is asked for by name
+MOST_BLOCKS = 400  # of an index that are looked through before the order is asked for
+MOST_RANGES = 400  # that SQLite is asked for by name
 FIRST_REPORT = 20_000  # items looked at before it is said that nothing was found yet
 
 
@@ -210,7 +211,6 @@ class Search:
     def run(self, progress: Callable[[], object]) -> Search:
         """Look; `progress` is called with the first hit and then a few times a second, from this thread."""
         from batch.checkpoint import CheckpointStore
-        from batch.checkpoint.selecting import select_ids
         from batch.checkpoint.texts import open_index, pages
 
         query = self.query
@@ -218,33 +218,61 @@ class Search:
             index = open_index(self.path) if query.texts else None
             blocks = index.candidates(query.texts) if index is not None else None
             block = index.block if index is not None else 1
-            if query.conditions or not self.order.natural:
-                order, within = self.order, None
-                if blocks is not None and len(blocks) <= MOST_BLOCKS:  # the texts say more than the conditions
-                    within = [(at * block, at * block + block - 1) for at in blocks]
-                ids = select_ids(
-                    store, self.part, query.conditions, by=order.by, descending=order.descending, within=within
-                )
+            if not query.conditions and self.order.natural:
+                self._look(pages(store, self.part, self.total, blocks, block, SEARCH_PAGE), progress)
+            elif blocks is not None and len(blocks) <= MOST_BLOCKS:  # the texts say more than conditions and order
+                self._look(pages(store, self.part, self.total, blocks, block, SEARCH_PAGE), progress, store)
+                self.found = self._ordered(store, self.found)
+            else:
+                ids = self._ordered(store)
                 if not (query.texts or query.without):
                     self.found, self.position = ids, self.total
                     return self
-                if blocks is not None and within is None:
+                if blocks is not None:
                     wanted = set(blocks)
                     ids = array("q", (item for item in ids if item // block in wanted))
                 self.total = len(ids)
                 self._look(_chosen(store, ids), progress)
-            else:
-                self._look(pages(store, self.part, self.total, blocks, block, SEARCH_PAGE), progress)
         if not self.stopped:
             self.position = self.total
         return self
 
-    def _look(self, found: Iterator[tuple[int, list[Texts]]], progress: Callable[[], object]) -> None:
-        told = -math.inf
+    def _ordered(self, store: CheckpointStore, among: array[int] | None = None) -> array[int]:
+        """All that meet the conditions, or those of some items, in the order that is asked for."""
+        from batch.checkpoint.selecting import select_ids
+
+        few = None if among is None or len(among) > MOST_RANGES else [(item, item) for item in among]
+        by, conditions = self.order.by, self.query.conditions
+        ids = select_ids(store, self.part, conditions, by=by, descending=self.order.descending, within=few)
+        if among is None or few is not None:
+            return ids
+        wanted = set(among)
+        return array("q", (item for item in ids if item in wanted))
+
+    def _look(
+        self,
+        found: Iterator[tuple[int, list[Texts]]],
+        progress: Callable[[], object],
+        store: CheckpointStore | None = None,
+    ) -> None:
+        """Look through pages; with a store, at the conditions too."""
+        from batch.checkpoint.selecting import select_ids
+
+        told, texts, conditions = -math.inf, self.query.texts, self.query.conditions
         for position, page in found:
             if self.stopped:
                 return
-            self.found.extend(item for item, *texts in page if self.query.holds_in(*texts))
+            # All of a page at once: of most pages that is all there is to do.
+            whole = "\n".join(text for _, *parts in page for text in parts).casefold() if texts else ""
+            hits = array("q")
+            if all(text in whole for text in texts):
+                hits.extend(item for item, *parts in page if self.query.holds_in(*parts))
+            if hits and conditions and store is not None:
+                for start in range(0, len(hits), MOST_RANGES):
+                    some = [(item, item) for item in hits[start : start + MOST_RANGES]]
+                    self.found.extend(select_ids(store, self.part, conditions, within=some))
+            else:
+                self.found.extend(hits)
             self.position = position
             if time.monotonic() - told >= REPORT_SECONDS and (self.found or told > 0 or position > FIRST_REPORT):
                 told = time.monotonic()

@@ -129,7 +129,10 @@ class FindingResults(JobActions[None]):
             table.empty = NOT_FOUND if search.query.texts else NONE_SUCH
             ending = f" · stopped at {search.percent} %" if search.stopped else ""
             word = ("match", "matches") if search.text else ("item", "items")
-            self._ids = search.found
+            if self._ids is not search.found:  # in another order than while it went on
+                self._ids = search.found
+                if self._pages is not None:
+                    self._pages.forget()
             self._show_found(search, plural(len(search.found), *word) + ending)
             self._show_text()
 

@@ -98,7 +98,7 @@ class ResultsScreen(BenchResults):
     def on_mount(self) -> None:
         """Open the job in a thread."""
         self.table.focus()
-        self._open()
+        self.call_after_refresh(self._open)  # a thread that reads would take its time from the frame
 
     def on_unmount(self) -> None:
         """End reading."""
