@@ -1,7 +1,8 @@
 """Finding a text among the items of a job: all texts read quickly, and an index beside the store for large ones.
 
-The index holds, for each of 65,536 hashes of three characters, which blocks of items they occur in: a few dozen
-megabytes for a million items. It only says where nothing need be looked for; what stands in a block is always read.
+The index holds, for each of 65,536 hashes of three and of four characters, which blocks of items they occur in: a few
+dozen megabytes for a million items. It only says where nothing need be looked for; what stands in a block is always
+read. Three alone would say little of numbers: 991 ends one in a thousand.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import mul
 from pathlib import Path
 
 from batch.checkpoint.rows import WHERE, Part
@@ -21,8 +23,10 @@ WORTH = 50_000  # items from which on an index is
 HASHES = 1 << 16
 BLOCK, MOST_BLOCKS = 256, 8192
 _HEAD = 256  # bytes before the hashes
-_FORMAT = 1
-_A, _B, _C = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D  # odd, of large primes: the high bits of the sum are mixed well
+_FORMAT = 2
+# Odd, of large primes: the high bits of the sum are mixed well.
+_FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F)
+_RUNS = (3, 4)  # characters of which there is a hash
 
 Texts = tuple[int, str, str, str]  # id, prompt, answer, error
 
@@ -80,9 +84,10 @@ class TextIndex:
 
 
 def hashes_of(word: str) -> list[int]:
-    """The hashes of a text's runs of three characters; none of a shorter one."""
+    """The hashes of a text's runs of three and of four characters; none of a shorter one."""
     codes = [ord(character) for character in word]
-    return [(a * _A + b * _B + c * _C & 0xFFFFFFFF) >> 16 for a, b, c in zip(codes, codes[1:], codes[2:], strict=False)]
+    runs = (codes[at : at + run] for run in _RUNS for at in range(len(codes) - run + 1))
+    return [(sum(map(mul, run, _FACTORS)) & 0xFFFFFFFF) >> 16 for run in runs]
 
 
 def open_index(checkpoint: Path) -> TextIndex | None:
@@ -123,8 +128,11 @@ def build_index(checkpoint: Path, stopped: Callable[[], bool] = lambda: False) -
             text = "\n".join(part for row in rows for part in row[1:]).casefold()
             codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
             seen[:] = False
-            mixed = codes[:-2] * np.uint32(_A) + codes[1:-1] * np.uint32(_B) + codes[2:] * np.uint32(_C)
-            seen[mixed >> np.uint32(16)] = True
+            mixed = codes * np.uint32(_FACTORS[0])
+            for at_in_run in range(1, max(_RUNS)):
+                mixed = mixed[:-1] + codes[at_in_run:] * np.uint32(_FACTORS[at_in_run])
+                if at_in_run + 1 in _RUNS:
+                    seen[mixed >> np.uint32(16)] = True
             made[seen, at >> 3] |= 1 << (at & 7)
     head = json.dumps({"format": _FORMAT, "mark": mark, "block": block, "blocks": blocks}).encode().ljust(_HEAD)
     return mark == mark_of(checkpoint) and _write(index_path(checkpoint), [head, made.tobytes()])
