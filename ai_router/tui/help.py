@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import cached_property
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -14,7 +15,7 @@ from textual.widgets import Static
 
 from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
-from ai_router.tui.key_groups import help_groups
+from ai_router.tui.key_groups import Groups, help_groups
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.widgets.text import cut, pad
 
@@ -33,7 +34,11 @@ class HelpScreen(ScrollingScreen[None]):
         crumbs = about.crumbs if isinstance(about, BaseScreen) else ()
         self.crumbs = (*crumbs, "Help")
         self.about = about
-        self._groups, self._ending = help_groups(about)
+
+    @cached_property
+    def _told(self) -> tuple[Groups, str]:
+        """The keys; asked for behind the first frame."""
+        return help_groups(self.about)
 
     def compose_body(self) -> ComposeResult:
         """The list."""
@@ -54,7 +59,8 @@ class HelpScreen(ScrollingScreen[None]):
         beside = room >= KEY_WIDTH + LABEL_WIDTH + LEAST_HELP  # else what an action does stands below its name
         indent = KEY_WIDTH + LABEL_WIDTH if beside else 2
         lines: list[Content] = []
-        for group, actions in self._groups:
+        groups, ending = self._told
+        for group, actions in groups:
             lines.append(Content.styled(group, "bold"))
             for keys, label, text in actions:
                 more = textwrap.wrap(text, max(8, room - indent - 1))
@@ -66,5 +72,5 @@ class HelpScreen(ScrollingScreen[None]):
                 lines.append(Content.assemble(*head, (first, "$text-muted")))
                 lines += [Content.styled(" " * indent + line, "$text-muted") for line in more]
             lines.append(Content(""))
-        lines.append(Content.styled(self._ending, "$text-muted"))
+        lines.append(Content.styled(ending, "$text-muted"))
         self.query_one("#reading-text", Static).update(Content("\n").join(lines))

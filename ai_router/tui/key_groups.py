@@ -8,8 +8,10 @@ from textual.screen import Screen
 
 from ai_router.tui.actions import ACTIONS
 
+Groups = list[tuple[str, list[tuple[str, str, str]]]]
 
-def help_groups(screen: Screen[Any]) -> tuple[list[tuple[str, list[tuple[str, str, str]]]], str]:
+
+def help_groups(screen: Screen[Any]) -> tuple[Groups, str]:
     """Groups of (keys, label, help), those of the screen first; and a word on changing keys."""
     keys: dict[str, list[str]] = {}
     for active in screen.active_bindings.values():
