@@ -13,6 +13,10 @@ _LONGEST = 1 << 20  # bytes
 _TAGS = ("{{", "{%")
 
 
+def _is_text(said: str) -> bool:
+    return any(tag in said for tag in _TAGS)
+
+
 def read_template(name: str) -> str:
     """The text of a template's file. Raises SourceError, or FileNotFoundError."""
     path = user_path(name)
@@ -21,7 +25,8 @@ def read_template(name: str) -> str:
             raise SourceError(f"{name} is too long for a template")
         return path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"Template not found: {name}") from None
+        hint = "; this is a template's text: put it into a file, such as prompt.j2" if _is_text(name) else ""
+        raise FileNotFoundError(f"Template not found: {name}{hint}") from None
     except UnicodeDecodeError:
         raise SourceError(f"The template {name} is not UTF-8") from None
     except OSError as error:
@@ -34,7 +39,7 @@ def open_with(path: Path, said: str, bases: Sequence[Path], *, skip_invalid: boo
     Raises SourceError, or FileNotFoundError.
     """
     text = said.strip()
-    template: str | None = text if any(tag in text for tag in _TAGS) else None
+    template: str | None = text if _is_text(text) else None
     if text.lower().endswith(TEMPLATE_ENDINGS):
         found = next((file for base in bases if (file := base / text).is_file()), Path(text))
         template = read_template(str(found))

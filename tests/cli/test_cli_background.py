@@ -59,11 +59,11 @@ def test_detached_watched_steered_and_stopped(program: Program) -> None:
         assert re.search(rf"Job {job_id} stopped: \d+ of 60 done\.\nResume with: .* resume {job_id}\n", program.err)
         assert lock_owner(watch.path) is None
         assert 0 < program.job().processed < 60
+        log = watch.path.with_suffix(".log")
+        program.wait_for(lambda: "Resume with: " in log.read_text())  # which comes after the job is free again
     finally:
         kill(pid)
-    log = watch.path.with_suffix(".log").read_text()
-    assert re.search(r"^\d{4}-\d\d-\d\dT\S+ Job \w+ stopped: ", log, re.MULTILINE)
-    assert "Resume with: " in log
+    assert re.search(r"^\d{4}-\d\d-\d\dT\S+ Job \w+ stopped: ", log.read_text(), re.MULTILINE)
 
 
 def kill(pid: int) -> None:

@@ -96,6 +96,7 @@ def test_a_folder_that_is_named_like_a_model_is_pointed_at(program: Program) -> 
         (["--output", "a.jsonl", "--stream", "a.jsonl"], "is not written over"),
         (["--template", "no.yaml"], "Batch file not found: no.yaml"),
         (["--template", "no.j2"], "Template not found: no.j2"),
+        (["--template", "{{ x }}"], "put it into a file, such as prompt.j2"),
         (["--template", "a.j2", "--template", "b.j2"], "one template of the prompt at most"),
         (["--per-row", "model"], "is not NAME=COLUMN"),
         (["--merge", "out.parquet"], "prompts.txt is no table"),

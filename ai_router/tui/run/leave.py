@@ -36,7 +36,7 @@ class LeaveDialog(ConfirmDialog):
 class StopDialog(ConfirmDialog):
     """Asks how to stop a job: `drain`, `now`, or `cancel` (also None)."""
 
-    def __init__(self, in_flight: int, *, draining: bool = False, unit: str = "") -> None:
+    def __init__(self, in_flight: int, *, draining: bool = False, unit: str = "", away: int = 0) -> None:
         flying = plural(in_flight, unit or "prompt")
         now = ("Now", "stop; what is in flight runs again later")
         rows = [now, ("Cancel", "let it drain" if draining else "let it run")]
@@ -44,5 +44,8 @@ class StopDialog(ConfirmDialog):
         if not draining:
             rows.insert(0, ("Drain", f"finish {flying} in flight, then stop"))
             buttons.insert(0, ("drain", "Drain", "primary"))
-        text = Content.assemble("Every answer so far is saved, and the job can be resumed.\n\n", _rows(*rows))
+        said = "Every answer so far is saved, and the job can be resumed."
+        if away:
+            said += f"\nThe {plural(away, unit or 'prompt')} with a provider stay there; answers are collected later."
+        text = Content.assemble(f"{said}\n\n", _rows(*rows))
         super().__init__("Stop this job?", text, buttons)

@@ -261,7 +261,8 @@ class RunScreen(AwayActions):
         """Ask how, then stop."""
         assert self.snapshot is not None
         draining = self.snapshot.state is RunState.DRAINING
-        self.app.push_screen(StopDialog(self.snapshot.in_flight, draining=draining, unit=self._unit), self._stop)
+        flying, away = self.snapshot.in_flight, self.snapshot.with_provider
+        self.app.push_screen(StopDialog(flying, draining=draining, unit=self._unit, away=away), self._stop)
 
     def _stop(self, choice: str | None) -> None:
         if choice == "drain":

@@ -89,6 +89,9 @@ async def test_a_running_job_shows_what_it_waits_for(path: Path, batches: Batche
         await pilot.press("p")  # stays until all is there
         await until(pilot, lambda: "looked at from time to time" in shown(app))
         assert "collect what is there" not in shown(app)
+        await pilot.press("x")
+        await until(pilot, lambda: "The 2 prompts with a provider stay there" in shown(app))
+        await pilot.press("escape")
         batches.needed = 1
         await until(pilot, lambda: screen.snapshot is not None and screen.snapshot.state is RunState.FINISHED)
         assert len(batches.creates) == 1
