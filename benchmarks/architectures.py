@@ -31,17 +31,19 @@ from batch.options import SamplingOptions
 from tests.engines.architectures import make
 
 ROWS = 32
-REQUESTS = 64
-EVERY = 16  # one by one, one in so many requests shows the rate of all
+REQUESTS = 40
+EVERY = 10  # one by one, one in so many requests shows the rate of all
 SYSTEM = 200  # tokens that all prompts begin with
 QUESTION = 8, 96  # tokens after it, from and to
 ANSWER = 16, 64
 VOCABULARY = 16_384
+SPREAD = 0.05  # of weights, for numbers that stay of one size from layer to layer
 
-# Sizes of a model of some 30 million parameters beside its vocabulary, by all the names they go by.
+# Sizes of a model of some 20 million parameters beside its vocabulary, by all the names they go by.
 _SIZES: dict[int, str] = {
     VOCABULARY: "vocab_size vocab_size_per_layer_input",
-    512: "hidden_size n_embd d_model mamba_d_ssm max_position_embeddings n_positions max_seq_len",
+    512: "hidden_size n_embd d_model mamba_d_ssm",
+    1024: "max_position_embeddings n_positions max_seq_len",
     1408: "intermediate_size ffn_dim n_inner ffn_hidden_size shared_intermediate_size intermediate_size_mlp",
     384: "moe_intermediate_size shared_expert_intermediate_size moe_shared_expert_intermediate_size q_lora_rank",
     128: "kv_lora_rank sliding_window attention_chunk_size hidden_size_per_layer_input state_size",
@@ -49,72 +51,83 @@ _SIZES: dict[int, str] = {
     "mamba_head_dim mamba_d_state ssm_state_size chunk_size mamba_chunk_size",
     32: "qk_rope_head_dim time_step_rank mamba_dt_rank",
     16: "mamba_n_heads mamba_num_heads n_mamba_heads num_heads",
-    8: "num_hidden_layers n_layer num_attention_heads n_head linear_num_value_heads num_local_experts num_experts "
-    "n_routed_experts",
+    6: "num_hidden_layers n_layer n_layers num_layers",
+    8: "num_attention_heads n_head linear_num_value_heads num_local_experts num_experts n_routed_experts",
     4: "num_key_value_heads num_kv_heads linear_num_key_heads mamba_d_conv",
     2: "mamba_expand num_experts_per_tok top_k_experts n_shared_experts",
     1: "n_group topk_group n_groups mamba_n_groups mamba_ngroups first_k_dense_replace",
 }
 _BY_NAME = {name: size for size, names in _SIZES.items() for name in names.split()}
 _MAMBA = {"state_size": 16}
-_THIRDS = ["linear_attention", "linear_attention", "linear_attention", "full_attention"] * 2
+_THIRDS = [
+    "linear_attention",
+    "linear_attention",
+    "linear_attention",
+    "full_attention",
+    "linear_attention",
+    "full_attention",
+]
 # What a family wants otherwise, and whether it once went one by one.
 SHAPES: dict[str, tuple[dict[str, Any], bool]] = {
     "qwen3_next": ({"layer_types": _THIRDS}, True),
     "qwen3_5_text": ({"layer_types": _THIRDS}, True),
-    "llama4_text": ({"no_rope_layers": [1, 1, 1, 0] * 2, "intermediate_size": 512, "num_experts_per_tok": 1}, True),
+    "llama4_text": ({"no_rope_layers": [1, 1, 1, 0, 1, 0], "intermediate_size": 512, "num_experts_per_tok": 1}, True),
     "mamba": (_MAMBA, True),
     "mamba2": ({"head_dim": 64, "num_heads": 16, "expand": 2}, True),
     "jamba": (
-        {"mamba_d_state": 16, "attn_layer_period": 4, "attn_layer_offset": 2, "use_mamba_kernels": False},
+        {"mamba_d_state": 16, "attn_layer_period": 3, "attn_layer_offset": 2, "use_mamba_kernels": False},
         True,
     ),
-    "lfm2": ({"layer_types": ["conv", "conv", "full_attention", "conv"] * 2}, True),
-    "falcon_h1": ({}, True),
-    "nemotron_h": ({"layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"] * 2}, True),
+    "lfm2": ({"layer_types": ["conv", "conv", "full_attention"] * 2}, True),
+    "falcon_h1": ({"mamba_d_ssm": 1024}, True),
+    "nemotron_h": (
+        {"layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"] + ["linear_attention", "mlp"] * 2},
+        True,
+    ),
     "zamba2": (
         {"n_mamba_heads": 16, "num_mem_blocks": 1, "adapter_rank": 64, "use_mamba_kernels": False}
-        | {"layers_block_type": ["mamba", "mamba", "hybrid", "mamba"] * 2, "num_key_value_heads": 8},
+        | {"layers_block_type": ["mamba", "mamba", "hybrid"] * 2, "num_key_value_heads": 8},
         True,
     ),
     "granitemoehybrid": (
-        {"layer_types": ["mamba", "mamba", "mamba", "attention"] * 2, "intermediate_size": 384},
+        {"layer_types": ["mamba", "mamba", "attention"] * 2, "intermediate_size": 384},
         True,
     ),
     "gemma2": ({}, False),
     "gpt_oss": ({"intermediate_size": 384}, False),
     "deepseek_v2": ({"num_key_value_heads": 8, "num_experts_per_tok": 2}, False),
-    "deepseek_v3": ({"num_key_value_heads": 8}, False),
+    "deepseek_v3": ({"num_key_value_heads": 8, "head_dim": 32}, False),
     "gemma4_text": ({}, False),
     "falcon": ({}, False),
     "bloom": ({}, False),
 }
 
 
-def shaped(name: str) -> Any:
-    """A random model of such a size, its layers as a loader makes them."""
+def shaped(name: str) -> tuple[Any, int]:
+    """A random model of such a size, its layers as a loader makes them, and its parameters."""
     known = CONFIG_MAPPING[name]().get_text_config(decoder=True).to_dict()
     said = {key: size for key, size in _BY_NAME.items() if type(known.get(key)) is int} | SHAPES.get(name, ({},))[0]
-    model = make(name, **said)
+    model = make(name, spread=SPREAD, **said)
+    parameters = sum(p.numel() for p in model.parameters())
     linear.fuse(model)
     if linear.packs_faster():
         linear.pack(model)
     quick = kernels()
     if quick is not None:
         fused.use_kernels(model, quick)
-    return model
+    return model, parameters
 
 
-def rows(share: bool) -> list[Sequence]:
+def rows(share: bool, length: int = SYSTEM) -> list[Sequence]:
     """Requests of unequal lengths, fixed by a seed."""
     rng = random.Random(1)
 
     def words(count: int) -> list[int]:
         return [rng.randrange(3, VOCABULARY) for _ in range(count)]
 
-    system, found = words(SYSTEM), []
+    system, found = words(length), []
     for i in range(REQUESTS):
-        prompt = (system if share else words(SYSTEM)) + words(rng.randint(*QUESTION))
+        prompt = (system if share else words(length)) + words(rng.randint(*QUESTION))
         found.append(Sequence(i, prompt, SamplingOptions(), rng.randint(*ANSWER), Detokenizer(None, [])))
     return found
 
@@ -138,9 +151,9 @@ def run(runner: Any, sequences: list[Sequence]) -> tuple[float, dict[Any, list[i
     return time.perf_counter() - began, {row.id: row.tokens for row in sequences}
 
 
-def measure(name: str, share: bool, rounds: int) -> str:
+def measure(name: str, share: bool, system: int, rounds: int) -> str:
     """A line of the table; the two ways in turns, the best of each."""
-    model = shaped(name)
+    model, parameters = shaped(name)
     alone = SHAPES.get(name, ({}, False))[1]
     with torch.inference_mode():
         runner = open_runner(model, ROWS)
@@ -151,11 +164,11 @@ def measure(name: str, share: bool, rounds: int) -> str:
         best, answers = [0.0, 0.0], [{}, {}]  # type: ignore[var-annotated]
         for _ in range(rounds):
             for way, (maker, every) in enumerate(ways):
-                seconds, answers[way] = run(maker(), rows(share)[::every])
+                seconds, answers[way] = run(maker(), rows(share, system)[::every])
                 best[way] = max(best[way], sum(map(len, answers[way].values())) / seconds)
     same = sum(answers[0][key] == tokens for key, tokens in answers[1].items())
-    millions = sum(p.numel() for p in {p.data_ptr(): p for p in model.parameters()}.values()) / 1e6
-    shown = f"| {name} | {millions:.0f} M | {runner.name} | {best[0]:,.0f} | {'one by one' if alone else 'rectangle'}"
+    before = "one by one" if alone else "rectangle"
+    shown = f"| {name} | {parameters / 1e6:.0f} M | {runner.name} | {best[0]:,.0f} | {before}"
     return f"{shown} | {best[1]:,.0f} | {best[0] / best[1]:.1f} × | {same} of {len(answers[1])} |"
 
 
@@ -164,6 +177,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="architectures")
     parser.add_argument("--own", action="store_true", help="prompts with nothing in common")
+    parser.add_argument("--system", type=int, default=SYSTEM, help="tokens that all prompts begin with")
     parser.add_argument("--rounds", type=int, default=1, help="of which the best is taken")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -171,7 +185,7 @@ def main() -> int:
     sys.stdout.write("|---|---:|---|---:|---|---:|---:|---:|\n")
     for name in args.names or SHAPES:
         try:
-            line = measure(name, not args.own, args.rounds)
+            line = measure(name, not args.own, args.system, args.rounds)
         except Exception as error:  # each family's own
             line = f"| {name} | | {type(error).__name__}: {error} |"
         sys.stdout.write(line + "\n")

@@ -140,10 +140,10 @@ class Found:
     said: str
 
 
-def make(name: str, *, times: int = 1, **said: Any) -> Any:
+def make(name: str, *, times: int = 1, spread: float = 0.15, **said: Any) -> Any:
     """A tiny random model of an architecture, its config as `said`; raises what transformers raises.
 
-    `times`: how many times wider than the smallest.
+    `times`: how many times wider than the smallest; `spread`: standard deviation of its weights.
     """
     made = CONFIG_MAPPING[name]
     known = made().get_text_config(decoder=True).to_dict()
@@ -167,7 +167,7 @@ def make(name: str, *, times: int = 1, **said: Any) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1 and parameter.is_floating_point():  # wide enough for answers that differ
-                parameter.normal_(0.0, 0.15, generator=generator)
+                parameter.normal_(0.0, spread, generator=generator)
     return model
 
 

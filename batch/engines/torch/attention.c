@@ -59,6 +59,7 @@ static void attend_task(const Attending *a, int64_t h, int64_t block, float *scr
     Block b = {.q = a->q + at, .scale = a->scale, .cap = a->cap, .tokens = end - begin, .stride = a->heads * size};
     b.run = b.tokens > 1 && p->rows[begin] == p->rows[end - 1];
     b.sinks = a->sinks ? a->sinks + h * group : NULL;
+    b.slopes = a->slopes ? a->slopes + h * group : NULL;
     int64_t far = which < 0 ? 0 : p->prefix_lengths[which], seen = far; /* what no token sees is not read */
     for (int64_t t = begin; t < end; t++) seen = p->firsts[t] < seen ? p->firsts[t] : seen;
     seen = seen < far ? seen / COLUMNS * COLUMNS : far;
@@ -74,6 +75,8 @@ static void attend_task(const Attending *a, int64_t h, int64_t block, float *scr
         b.far_hidden[t] = (p->firsts[begin + t] < far ? p->firsts[begin + t] : far) - seen;
         b.hidden[t] = own_first(p, begin + t, far) - first * COLUMNS;
         b.after[t] = b.run ? last - p->lasts[begin + t] : 0;
+        int64_t own = far + p->lasts[begin + t] - 1;
+        b.far_from[t] = seen - own, b.near_from[t] = far + first * COLUMNS - own;
     }
     int vectors = b.tokens * group <= LANES ? 1 : 2;
 #define CASE(GROUP, SIZE)                                                                                              \
@@ -90,12 +93,13 @@ void attend_work(const Attending *a, _Atomic int64_t *next, float *scratch) {
 }
 
 /* q and out: [tokens, heads, size]. A token sees the shared prefix `which`, -1 for none, and its row's columns after it
- * up to `last`; of both together only those from `first` on. `cap`: 0 for none; `sinks`: [heads] or NULL. Keys and values: [pages, KV heads, COLUMNS, size], `half`: in bfloat16; row r has the pages table[r · width ...].
+ * up to `last`; of both together only those from `first` on. `cap`: 0 for none; `sinks` and `slopes`: [heads] or NULL.
+ * Keys and values: [pages, KV heads, COLUMNS, size], `half`: in bfloat16; row r has the pages table[r · width ...].
  * Prefixes have the shape [KV heads, length, size]. Blocks [begin, end) hold at most QUERIES queries a KV head, all with
  * the same prefix: tokens that stand side by side in one row, or one each of several rows. `longest`: most columns of a
  * row and its prefix. Counts are elements. Returns 0, or as REQUIRE says. */
-int attend(const float *q, int64_t q_count, float scale, float cap, const float *sinks, int64_t sinks_count, int half,
-           const char *keys, int64_t keys_count, const char *values, int64_t values_count, int64_t heads,
+int attend(const float *q, int64_t q_count, float scale, float cap, const float *sinks, int64_t sinks_count,
+           const float *slopes, int64_t slopes_count, int half, const char *keys, int64_t keys_count, const char *values, int64_t values_count, int64_t heads,
            int64_t kv_heads, int64_t size,
            const int64_t *table, int64_t table_rows, int64_t width, const char *const *prefix_keys,
            const char *const *prefix_values, const int64_t *prefix_lengths, const int64_t *prefix_counts,
@@ -107,6 +111,7 @@ int attend(const float *q, int64_t q_count, float scale, float cap, const float 
     int64_t group = heads / kv_heads, unit = extent(kv_heads, COLUMNS, size);
     REQUIRE(group <= QUERIES && unit > 0 && keys_count == values_count && keys_count % unit == 0);
     REQUIRE(cap >= 0 && (sinks ? sinks_count == heads : !sinks_count));
+    REQUIRE(slopes ? slopes_count == heads : !slopes_count);
     REQUIRE(q_count == extent(tokens, heads, size) && out_count == q_count);
     for (int64_t i = 0; i < prefixes; i++)
         REQUIRE(prefix_lengths[i] > 0 && prefix_counts[i] == extent(kv_heads, prefix_lengths[i], size));
@@ -118,7 +123,7 @@ int attend(const float *q, int64_t q_count, float scale, float cap, const float 
     REQUIRE(floats >= 0 && floats < INT64_MAX / 8 / threads);
     float *memory = malloc(sizeof(float) * floats * threads);
     if (!memory) return NO_MEMORY;
-    Attending a = {places, q, sinks, out, scale, cap, half, keys, values, prefix_keys, prefix_values, 1, heads, kv_heads, size};
+    Attending a = {places, q, sinks, slopes, out, scale, cap, half, keys, values, prefix_keys, prefix_values, 1, heads, kv_heads, size};
     _Atomic int64_t next = 0;
 #pragma omp parallel num_threads(threads)
     attend_work(&a, &next, memory + floats * THREAD);

@@ -77,7 +77,8 @@ class Extra(NamedTuple):
 
     cap: float | None = None  # what they are held below
     sinks: torch.Tensor | None = None  # [heads], one more score of each for nothing at all
-    bias: torch.Tensor | None = None  # [heads, columns], added to them
+    bias: torch.Tensor | None = None  # [heads, columns], added to them; `slopes`, [heads], where the kernels do that
+    slopes: torch.Tensor | None = None
 
 
 PLAIN = Extra()
@@ -173,7 +174,8 @@ def packed(
     extra = Extra(
         cap,
         None if sinks is None else sinks.detach().float().contiguous(),
-        None if bias is None else cache.bias(plan.columns, bias),
+        None if bias is None or plan.native is not None else cache.bias(plan.columns, bias),
+        None if bias is None or plan.native is None else cache.slopes(bias),
     )
     out = attend(plan, index, layer, q.contiguous(), scale, reach_of(module, window), extra)
     out = latents.answer(out) if latents is not None else out[..., :size]
@@ -196,7 +198,7 @@ def attend(
     if plan.native is not None:
         _attend_native(plan.native, index, (keys, values), query, out, scale, reach, extra)
         return out
-    cap, sinks, bias = extra
+    cap, sinks, bias, _ = extra
     q = query.view(query.shape[0], keys.shape[1], -1, size)  # [tokens, KV heads, group, size]
     grouped, group = out.view(*q.shape[:3], -1), q.shape[2]
     q = q.to(keys.dtype)
@@ -237,21 +239,24 @@ def _attend_native(
     reach: Reach | None,
     extra: Extra,
 ) -> None:
-    if held[0].shape != held[1].shape or query.dtype != torch.float32 or extra.bias is not None:
+    if held[0].shape != held[1].shape or query.dtype != torch.float32:
         raise ValueError("the native attention does not do this")
     heads, kv_heads, most = query.shape[1], held[0].shape[1], native.kernels.lanes
     columns = Columns(*held, native.table, [read(*prefix.layers[index]) for prefix in native.prefixes])
     if kv_heads > 1 or heads <= most:
         where = native.rows(heads // kv_heads)
         first = native.first(reach, where)
-        native.kernels.attend(query, scale, columns, where, first, out, cap=extra.cap, sinks=extra.sinks)
+        native.kernels.attend(
+            query, scale, columns, where, first, out, cap=extra.cap, sinks=extra.sinks, slopes=extra.slopes
+        )
         return
     for begin in range(0, heads, most):  # more than the kernel takes together
         part = slice(begin, begin + most)
-        q, own = query[:, part].contiguous(), None if extra.sinks is None else extra.sinks[part].contiguous()
+        q = query[:, part].contiguous()
+        sinks, slopes = (None if x is None else x[part].contiguous() for x in (extra.sinks, extra.slopes))
         mixed, where = torch.empty_like(q), native.rows(q.shape[1])
         first = native.first(reach, where)
-        native.kernels.attend(q, scale, columns, where, first, mixed, cap=extra.cap, sinks=own)
+        native.kernels.attend(q, scale, columns, where, first, mixed, cap=extra.cap, sinks=sinks, slopes=slopes)
         out[:, part] = mixed
 
 

@@ -147,6 +147,14 @@ INLINE void soften(float *restrict scores, int64_t count, float cap) {
     }
 }
 
+/* What ALiBi adds to the scores [columns, lanes]: a lane's slope times how far a column lies from the token (Press 2022);
+ * `begins`: how far the first one does. */
+INLINE void tilt(float *restrict scores, int64_t columns, int lanes, const float *restrict slopes,
+                 const float *restrict begins) {
+    for (int64_t c = 0; c < columns; c++)
+        for (int j = 0; j < lanes; j++) scores[c * lanes + j] += slopes[j] * (begins[j] + (float)c);
+}
+
 /* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. A lane's
  * sink, -inf for none, is one more score that takes its share to nowhere, as in gpt-oss. */
 INLINE void softmax(float *restrict scores, int64_t columns, int lanes, const float *restrict sinks,
@@ -170,11 +178,12 @@ INLINE void softmax(float *restrict scores, int64_t columns, int lanes, const fl
 typedef struct {
     const float *q;
     float scale, cap;            /* cap: 0 for none */
-    const float *sinks;          /* of the group's heads, NULL for none */
+    const float *sinks, *slopes; /* of the group's heads, NULL for none */
     Part far, near[QUERIES];     /* what all share; each token's own, or the run's */
     int64_t far_hidden[QUERIES]; /* columns of `far` that the token no longer sees */
     int64_t hidden[QUERIES];     /* the token sees columns [hidden, count - after) of `near` */
     int64_t after[QUERIES];
+    float far_from[QUERIES], near_from[QUERIES]; /* where both begin, beside the token's own position */
     int run, tokens;
     int64_t stride; /* from a token's queries to the next token's */
 } Block;
@@ -235,6 +244,15 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
         }
         if (values) break;
         if (b->cap > 0) soften(scores, (far + near) * lanes, b->cap);
+        if (b->slopes) {
+            float slopes[QUERIES] = {0}, begins[2][QUERIES] = {{0}};
+            for (int j = 0; j < queries; j++) {
+                slopes[j] = b->slopes[j % group];
+                begins[0][j] = b->far_from[j / group], begins[1][j] = b->near_from[j / group];
+            }
+            tilt(scores, far, lanes, slopes, begins[0]);
+            tilt(scores + far * lanes, near, lanes, slopes, begins[1]);
+        }
         float sinks[QUERIES];
         for (int j = 0; j < QUERIES; j++) sinks[j] = b->sinks && j < queries ? b->sinks[j % group] : -INFINITY;
         for (int t = 0; t < b->tokens; t++)

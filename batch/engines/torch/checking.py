@@ -96,10 +96,16 @@ def _attention_checks(
         (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
     ]
     far = 7 * (at.which + 1)  # columns of each token's prefix
-    for window, cap, sinks in ((100, None, None), (30, None, draw(heads)), (6, 2.0, None)):
+    ways = (
+        (100, None, None, None),
+        (30, None, draw(heads), None),
+        (6, 2.0, None, None),
+        (100, None, None, draw(heads) / 8),
+    )
+    for window, cap, sinks, slopes in ways:
         first = (far + at.lengths - window).clamp(min=0)
         out = torch.empty_like(q)
-        kernels.attend(q, 0.3, cache, at, first, out, cap=cap, sinks=sinks)
+        kernels.attend(q, 0.3, cache, at, first, out, cap=cap, sinks=sinks, slopes=slopes)
         for t in range(tokens):
             seen = slice(int(first[t]), int(far[t] + at.lengths[t]))
             k, v = (
@@ -110,6 +116,8 @@ def _attention_checks(
             )
             scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
             scores = scores if cap is None else cap * (scores / cap).tanh()
+            if slopes is not None:
+                scores = scores + slopes.view(kv_heads, 2, 1) * torch.arange(k.shape[1])
             if sinks is not None:
                 scores = torch.cat([scores, sinks.view(kv_heads, 2, 1)], -1)
             shares = scores.softmax(-1)[..., : k.shape[1]]

@@ -57,10 +57,10 @@ def _norm(module: nn.Module, kernels: Kernels) -> Any:
 
 def _scaled_by(kernels: Kernels, original: Any, weight: torch.Tensor, eps: float) -> Any:
     def forward(hidden_states: torch.Tensor) -> torch.Tensor:
-        if hidden_states.dtype != torch.float32 or not hidden_states.is_contiguous():
+        if hidden_states.dtype != torch.float32:
             out: torch.Tensor = original(hidden_states)
             return out
-        return kernels.rms_norm(hidden_states, weight, eps)
+        return kernels.rms_norm(hidden_states.contiguous(), weight, eps)
 
     return forward
 

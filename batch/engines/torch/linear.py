@@ -18,6 +18,7 @@ from batch.engines.torch.native import Kernels, kernels
 
 UP = ("gate_up_proj", "up_proj")  # of experts
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+PLAIN = ("FalconLinear",)  # linear layers by another name, which nothing here would know
 
 
 Replaced = dict[nn.Module, nn.Module]  # a layer, and what stands in its place
@@ -159,6 +160,10 @@ class FusedPart(nn.Module):  # type: ignore[misc]
 
 def fuse(model: nn.Module) -> int:
     """Fuse the siblings of every block that has them; how many groups there were."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child).__name__ in PLAIN:
+                setattr(module, name, _plain(child))
     count = 0
     for module in list(model.modules()):
         for names in SIBLINGS:
@@ -180,6 +185,12 @@ def fuse(model: nn.Module) -> int:
                 setattr(module, name, FusedPart(holder, i, linear))
             count += 1
     return count
+
+
+def _plain(linear: nn.Linear) -> nn.Linear:
+    made = without_numbers(linear.in_features, linear.out_features, bias=linear.bias is not None)
+    made.weight, made.bias = linear.weight, linear.bias
+    return made
 
 
 def without_numbers(inputs: int, outputs: int, *, bias: bool) -> nn.Linear:

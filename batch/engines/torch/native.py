@@ -30,7 +30,7 @@ _FUNCTIONS = {
     "quantise": "pipipic",
     "rescale": "pipipic",
     "largest": "pipic",
-    "attend": "piffpicpipiiiipiippppippppippiipic",
+    "attend": "piffpipicpipiiiipiippppippppippiipic",
     "set_f32": _SET,
     "set_bf16": _SET,
     "packed_linear": "ppipifcpiipic",
@@ -201,12 +201,14 @@ class Kernels:
         *,
         cap: float | None = None,
         sinks: torch.Tensor | None = None,
+        slopes: torch.Tensor | None = None,
     ) -> None:
         """Attention of tokens in line, each over its shared prefix and its own columns after it, from `first` on.
 
         q and out: [tokens, heads, size]; first: the first column that each token sees, of prefix and row together;
-        cap: what scores are softened to; sinks: [heads], scores of nothing. At most `lanes` query heads a KV head, and
-        keys and values of one size.
+        cap: what scores are softened to; sinks: [heads], scores of nothing; slopes: [heads], what is added to a score
+        for each place that a column is further on. At most `lanes` query heads a KV head, and keys and values of one
+        size.
         """
         _, heads, size = q.shape
         keys, values = cache.keys, cache.values
@@ -219,7 +221,7 @@ class Kernels:
         blocks = [span(part, torch.int64) for part in (rows.begins, rows.ends)]
         self._call(
             "attend",
-            *(*span(q), scale, cap or 0.0, *_optional(sinks), keys.dtype == torch.bfloat16),
+            *(*span(q), scale, cap or 0.0, *_optional(sinks), *_optional(slopes), keys.dtype == torch.bfloat16),
             *(*span(keys, keys.dtype), *span(values, keys.dtype)),
             *(heads, keys.shape[1], size, span(cache.table, torch.int64)[0], *cache.table.shape),
             *(ctypes.addressof(part) for part in (far_keys, far_values, lengths, counts)),

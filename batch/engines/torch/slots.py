@@ -118,6 +118,7 @@ class SlotCache:
         self.at = 0  # its place
         self._latents: dict[int, Latents | None] = {}  # by layer
         self._bias: torch.Tensor | None = None  # [heads, columns]
+        self._slopes: torch.Tensor | None = None  # [heads]
         self.layers: list[Any] = []  # those with keys and values are `SlotLayer`s
 
     def kept(self) -> Iterator[SlotLayer]:
@@ -169,6 +170,16 @@ class SlotCache:
         if self._bias is None or self._bias.shape[1] < columns:
             self._bias = make(max(2 * columns, 4 * ROUND))
         return self._bias
+
+    def slopes(self, make: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        """What is added to scores for each further column, [heads]; ValueError where it is not the same for all."""
+        if self._slopes is None:
+            bias = make(ROUND).float()
+            slopes = (bias[:, -1] - bias[:, 0]) / (ROUND - 1)
+            if not torch.allclose(bias - bias[:, :1], slopes[:, None] * torch.arange(ROUND), rtol=1e-4, atol=1e-6):
+                raise ValueError("what is added to the scores is no slope")
+            self._slopes = slopes.contiguous()
+        return self._slopes
 
     def takes(self, tokens: int) -> int:
         """The columns that so many tokens of a row take."""

@@ -86,7 +86,7 @@ typedef struct {
 
 typedef struct {
     Places places;
-    const float *q, *sinks;
+    const float *q, *sinks, *slopes;
     float *out, scale, cap;
     int half;
     const char *keys, *values, *const *prefix_keys, *const *prefix_values;

@@ -13,8 +13,8 @@ int swiglu(const float *, int64_t, int64_t, float *, int64_t, int);
 int quantise(const float *, int64_t, uint8_t *, int64_t, float *, int64_t, int);
 int rescale(float *, int64_t, const float *, int64_t, const float *, int64_t, int);
 int largest(const float *, int64_t, int64_t *, int64_t, int);
-int attend(const float *, int64_t, float, float, const float *, int64_t, int, const char *, int64_t, const char *,
-           int64_t, int64_t, int64_t, int64_t, const int64_t *, int64_t, int64_t, const char *const *,
+int attend(const float *, int64_t, float, float, const float *, int64_t, const float *, int64_t, int, const char *,
+           int64_t, const char *, int64_t, int64_t, int64_t, int64_t, const int64_t *, int64_t, int64_t, const char *const *,
            const char *const *, const int64_t *, const int64_t *, int64_t, const int64_t *, const int64_t *,
            const int64_t *, const int64_t *, int64_t, const int64_t *, const int64_t *, int64_t, int64_t, float *,
            int64_t, int);
@@ -180,10 +180,12 @@ static void attending(int lie) {
     const char *keys = room(pages * unit * bytes), *values = room(pages * unit * bytes);
     int64_t *own[6] = {rows, firsts, lasts, whiches, begins, ends};
     for (int i = 0; i < 6; i++) own[i] = bordered(own[i], i < 4 ? tokens : blocks);
-    const float *sinks = lie == 13 || below(2) ? floats(heads) : NULL;
-    int64_t sunk = sinks ? LIE(13, heads) : 0;
+    int tilted = (int)below(2); /* which of the two lies */
+    const float *sinks = (lie == 13 && !tilted) || below(2) ? floats(heads) : NULL;
+    const float *slopes = (lie == 13 && tilted) || below(2) ? floats(heads) : NULL;
+    int64_t sunk = !sinks ? 0 : tilted ? heads : LIE(13, heads), sloped = !slopes ? 0 : tilted ? LIE(13, heads) : heads;
     float cap = below(2) ? 0.0f : 20.0f;
-    int code = attend(floats(tokens * heads * size), all, 0.1f, cap, sinks, sunk, half, keys, cells, values, cells,
+    int code = attend(floats(tokens * heads * size), all, 0.1f, cap, sinks, sunk, slopes, sloped, half, keys, cells, values, cells,
                       heads, kv, size, table, runs, width, far_keys, far_values, lengths, counts, prefixes, own[0],
                       own[1], own[2], own[3], tokens, own[4], own[5], blocks, longest,
                       floats(tokens * heads * size), out, 2);

@@ -1,0 +1,54 @@
+"""What single families have of their own, and is no obstacle to what all have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.model
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+torch.set_num_threads(1)
+
+from batch.engines.torch import fused, linear, native  # noqa: E402
+from batch.engines.torch.slots import SlotCache  # noqa: E402
+from tests.engines.architectures import make  # noqa: E402
+
+
+def test_linear_layers_by_another_name_are_linear_layers() -> None:
+    """Falcon's, which int8 would pass over."""
+    model, ids = make("falcon", num_hidden_layers=1), torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        before = model(ids).logits
+        linear.fuse(model)
+        torch.testing.assert_close(model(ids).logits, before)
+    assert not any(type(module).__name__ == "FalconLinear" for module in model.modules())
+    assert linear.replace(model, lambda layer: layer) == 5  # four of the layer, and the head
+
+
+@given(st.lists(st.floats(-4, 4), min_size=1, max_size=8), st.floats(-100, 100))
+def test_a_bias_that_is_a_slope_is_known_as_one(slopes: list[float], first: float) -> None:
+    found = SlotCache(None, 1).slopes(lambda n: first + torch.tensor(slopes)[:, None] * torch.arange(n))
+    torch.testing.assert_close(found, torch.tensor(slopes), rtol=1e-4, atol=1e-4)
+
+
+def test_a_bias_that_is_none_is_not_taken_for_one() -> None:
+    with pytest.raises(ValueError, match="no slope"):
+        SlotCache(None, 1).slopes(lambda n: torch.arange(n).float().square()[None])
+
+
+def test_norms_around_one_are_in_the_kernels() -> None:
+    """Gemma's, whose weight is what is added to one; and where heads do not lie in one piece."""
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    model: Any = make("gemma2", num_hidden_layers=1)
+    norm, x = model.model.norm, torch.randn(3, 64, 2).transpose(1, 2)
+    with torch.inference_mode():
+        norm.weight.normal_()
+        usual = norm(x)
+        assert fused.use_kernels(model, kernels) >= 5 and "forward" in vars(norm)
+        torch.testing.assert_close(norm(x), usual, rtol=1e-4, atol=1e-4)
