@@ -6,11 +6,11 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config
@@ -23,6 +23,9 @@ from batch.engines.torch.quantised import check_quantised
 from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.errors import FatalError, MissingExtraError
 from batch.options import PRECISIONS
+
+if TYPE_CHECKING:
+    from batch.engines.torch.lean.weights import Source
 
 SMALL = 1_000_000  # parameters; of a smaller model nothing is remembered, as it is read and tried in no time
 PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -86,7 +89,7 @@ def load(
             verdicts.keep(start.verdict, precision, quality)
         if how.lean and read.parameters >= SMALL:
             kept.keep(starting.named(start.own, "tokenizer"), tokenizer)
-            if not read.packed:
+            if not read.kept:
                 index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
                 prepared.keep(start.name("weights", precision), model, index)
     except FatalError:
@@ -142,7 +145,9 @@ class _Read:
     ends: frozenset[int]  # tokens that end an answer by the weights' own account
     parameters: int
     precision: str  # the one that is wanted of it
-    packed: bool = False  # whether it computes in it already
+    quality: str = ""  # what that costs, where it was measured
+    changed: bool = False  # whether it computes in it already
+    kept: bool = False  # whether an earlier start had packed it
 
 
 def _where(torch: Any, device: str, precision: str) -> tuple[str, str]:
@@ -168,7 +173,7 @@ def _kept(entry: shelf.Entry | None, words: Callable[[], Any]) -> _Read | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):
         shelf.forget(entry.folder.name)
         return None
-    return _Read(model, words(), ends, parameters, precision, packed=True)
+    return _Read(model, words(), ends, parameters, precision, changed=True, kept=True)
 
 
 def _words(place: Path, header: GgufHeader | None, found: Any) -> Any:
@@ -182,9 +187,38 @@ def _words(place: Path, header: GgufHeader | None, found: Any) -> Any:
 def _read_folder(folder: Path, how: _How, tokenizer: Any) -> _Read:
     from batch.engines.torch.lean import weights
 
-    model: Any = weights.from_folder(folder) if how.lean else None
-    model = model or _from_folder(folder, how.dtype, how.device)
+    read = _read_lean(lambda: weights.open_folder(folder), how, tokenizer) if how.lean else None
+    if read is not None:
+        return read
+    model = _from_folder(folder, how.dtype, how.device)
     return _Read(model, tokenizer, frozenset(), sum(p.numel() for p in model.parameters()), how.precision)
+
+
+def _read_lean(opened: Callable[[], Source | None], how: _How, tokenizer: Any) -> _Read | None:
+    """A model of ours, changed while it is read where it is to be; None where transformers is to read it."""
+    from safetensors import SafetensorError
+
+    from batch.engines.torch import bf16, linear, precision
+    from batch.engines.torch.lean import passing
+
+    try:
+        source = opened()
+        if source is None:
+            return None
+        none: frozenset[int] = frozenset()
+        parameters, wanted = source.parameters, how.precision
+        settled = precision.in_passing(source, tokenizer, wanted, how.quality)
+        if settled is not None:
+            return _Read(source.model, tokenizer, none, parameters, *settled, changed=True)
+        if wanted == "auto" and parameters < precision.LARGE:
+            wanted = "fp32"
+        if wanted == "bf16" or (wanted == "fp32" and linear.packs_faster()):
+            passing.change(source, bf16.narrow if wanted == "bf16" else linear.pack)
+            return _Read(source.model, tokenizer, none, parameters, wanted, changed=True)
+        source = opened()  # the first may be used up
+        return None if source is None else _Read(source.whole(), tokenizer, none, parameters, wanted)
+    except (OSError, SafetensorError):
+        return None
 
 
 def _read_gguf(file: Path, header: GgufHeader, how: _How, tokenizer: Any) -> _Read:
@@ -196,16 +230,18 @@ def _read_gguf(file: Path, header: GgufHeader, how: _How, tokenizer: Any) -> _Re
     int8 = how.device == "cpu" and linear.has_int8()
     if int8 and how.asked == precision == "auto" and 4 * (parameters or 0) > available() * 0.6:
         precision = "int8"
-    int8 = int8 and precision == "int8" and not how.merges
+    how = replace(how, precision=precision)
     beside = generation_of(file.parent)
     asks_more = any(asks(beside, name, nothing) for name, nothing in HONOURED.items())
-    model: Any = weights.from_gguf(header, gguf_file.numbers, int8=int8) if how.lean and not asks_more else None
-    if model is not None:
-        model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})
-    else:
-        _transformers()
-        model = gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
-        model.generation_config.update(**vars(beside))
+    lean = how.lean and not asks_more
+    read = _read_lean(lambda: weights.open_gguf(header, gguf_file.numbers), how, tokenizer) if lean else None
+    if read is not None:
+        read.model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})
+        return replace(read, ends=ends, parameters=parameters or read.parameters)
+    _transformers()
+    int8 = int8 and precision == "int8" and not how.merges
+    model = gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
+    model.generation_config.update(**vars(beside))
     return _Read(model, tokenizer, ends, parameters or 0, precision)
 
 
@@ -230,8 +266,8 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
 
     from batch.engines.torch import fused, linear, native, precision
 
-    model, settled, quality = read.model, read.precision, how.quality
-    if not read.packed:
+    model, settled, quality = read.model, read.precision, read.quality or how.quality
+    if not read.changed:
         linear.fuse(model)
         if settled == "auto":
             settled, quality = precision.settle(model, read.tokenizer, stored)
@@ -239,7 +275,7 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
             precision.apply(model, settled, how.device)
         else:
             quality = precision.apply_told(model, read.tokenizer, settled, how.device)
-    if settled == "fp32" and how.device == "cpu" and linear.packs_faster():
+    if settled == "fp32" and how.device == "cpu" and not read.changed and linear.packs_faster():
         linear.pack(model)
     quick = native.kernels() if how.device == "cpu" and model.dtype == torch.float32 else None
     if quick is not None:

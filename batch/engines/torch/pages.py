@@ -45,15 +45,6 @@ class PageCache(SlotCache):
                 memory.madvise(mmap.MADV_HUGEPAGE)
         return torch.frombuffer(memory, dtype=torch.uint8, count=size).view(dtype).view(shape)
 
-    def warm(self, share: int) -> None:
-        """Take the memory of so many bytes now: what is loaded in one go is not waited for while rows run."""
-        self._extend_to_limit()
-        pages = min(share // max(self.page * self.bytes_per_token(), 1), self.slots)
-        with torch.inference_mode():
-            for layer in self.layers:
-                layer.keys[:pages].zero_()
-                layer.values[:pages].zero_()
-
     def takes(self, tokens: int) -> int:
         """The columns of the pages that so many tokens need."""
         return -(-tokens // self.page) * self.page
