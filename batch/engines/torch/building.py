@@ -23,6 +23,7 @@ from pathlib import Path
 
 from batch.engines.local.notices import say
 from batch.engines.local.process import KERNELS
+from batch.engines.local.processor import features
 from batch.engines.torch import recipe
 
 OFF = {"0": f"switched off by {KERNELS}=0", "died": "the engine died before it was ready when it had them"}
@@ -72,7 +73,7 @@ def library() -> Native:
 
 def _shipped() -> Native | None:
     """The wheel's library for this processor, checked once; None where this is no such wheel."""
-    level = recipe.best(_features(), recipe.levels())
+    level = recipe.best(features(), recipe.levels())
     path = recipe.HERE / recipe.SHIPPED / recipe.library_name(level) if level else None
     if level is None or path is None or not path.is_file():
         return None
@@ -199,13 +200,3 @@ def processor() -> str:
         return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
     except OSError:
         return platform.processor()
-
-
-@functools.cache
-def _features() -> frozenset[str]:
-    """What the processor can do, in the words of /proc/cpuinfo; nothing is known elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))

@@ -71,7 +71,7 @@ def load(
 
     header = start.header
     device, asked = _where(torch, device, precision)
-    precision, quality = start.settled if start.settled and asked == precision else (asked, "")
+    precision, quality = start.settled if start.settled and (device, asked) == ("cpu", precision) else (asked, "")
     dtype = _dtype(precision, device)
     lean = lean and dtype == torch.float32 and device == "cpu" and adapter_folder is None
     how = _How(asked, precision, quality, dtype, device, lean, merges=adapter_folder is not None)
@@ -198,7 +198,7 @@ def _read_lean(opened: Callable[[], Source | None], how: _How, tokenizer: Any) -
     """A model of ours, changed while it is read where it is to be; None where transformers is to read it."""
     from safetensors import SafetensorError
 
-    from batch.engines.torch import bf16, linear, precision
+    from batch.engines.torch import linear, precision
     from batch.engines.torch.lean import passing
 
     try:
@@ -212,8 +212,8 @@ def _read_lean(opened: Callable[[], Source | None], how: _How, tokenizer: Any) -
             return _Read(source.model, tokenizer, none, parameters, *settled, changed=True)
         if wanted == "auto" and parameters < precision.LARGE:
             wanted = "fp32"
-        if wanted == "bf16" or (wanted == "fp32" and linear.packs_faster()):
-            passing.change(source, bf16.narrow if wanted == "bf16" else linear.pack)
+        if wanted == "fp32" and linear.packs_faster():
+            passing.change(source, linear.pack)
             return _Read(source.model, tokenizer, none, parameters, wanted, changed=True)
         source = opened()  # the first may be used up
         return None if source is None else _Read(source.whole(), tokenizer, none, parameters, wanted)
@@ -268,6 +268,8 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
 
     model, settled, quality = read.model, read.precision, read.quality or how.quality
     if not read.changed:
+        if how.device == "cpu":
+            linear.plain(model)
         linear.fuse(model)
         if settled == "auto":
             settled, quality = precision.settle(model, read.tokenizer, stored)

@@ -23,7 +23,7 @@ from batch.errors import FatalError, MissingExtraError
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 OTHERS = ("*.json", "*.jinja", "*/*.jinja", "*.model", "*.txt", "*.tiktoken")  # what else a model may be made of
-TRIED = ("auto", "int8", "int4")  # precisions of which a trial says something
+TRIED = ("auto", "bf16", "int8", "int4")  # precisions of which a trial says something
 NARROWED = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")  # by which a user has less of the processor used
 
 
