@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ pytest.importorskip("transformers")
 
 import torch
 
+from batch.engines.local import memory
 from batch.engines.torch import gemm, int4, linear, loader, precision
 from batch.engines.torch.lean import passing, weights
 from batch.engines.torch.lean.model import LeanModel
@@ -106,3 +108,18 @@ def test_weights_rounded_in_parts_are_those_rounded_together(bits: int, monkeypa
     for name in ("q", "steps", "least", "scale"):
         one, other = getattr(together, name), getattr(parts, name)
         assert one is other is None or torch.equal(one, other)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_memory_with_holes_is_given_back_while_a_model_is_read() -> None:
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    if memory._glibc() is None:
+        pytest.skip("another allocator")
+    with memory.given_back():
+        pieces: list[torch.Tensor | None] = [torch.ones(2**18) for _ in range(64)]  # of a MB
+        before = resident()
+        pieces[::2] = [None] * 32
+        assert resident() < before - 25
+    assert pieces[1] is not None and float(pieces[1].sum()) == 2**18

@@ -146,7 +146,13 @@ def test_the_demo_model_needs_no_transformers() -> None:
         "core.submit(BatchItem(0, Request('What is a stack?')))",
         "while core.busy: core.step()",
         f"print([name for name in {heavy!r} if name in sys.modules])",
+        # torch.compiler, torch.fx and the rest have not been touched, and come whole and once with the first that is.
+        "assert all(isinstance(sys.modules[name], importing.Later) for name in importing.LATER)",
+        "import torch._subclasses",
         "import torch",
+        "assert torch._subclasses.fake_tensor and torch.fx.experimental.proxy_tensor and torch.nn.quantized.Linear",
+        "assert torch.vmap(lambda x: x + 1)(torch.ones(2)).tolist() == [2.0, 2.0]",
+        "assert torch.cond is sys.modules['torch._higher_order_ops'].cond",
         "importing.whole()",
         "assert torch.distributions.Normal(0.0, 1.0) and torch.export.Dim and torch.Generator().manual_seed(1)",
         "assert not isinstance(sys.modules['torch._meta_registrations'], importing.Later)",

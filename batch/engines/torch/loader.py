@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config
-from batch.engines.local.memory import available
+from batch.engines.local.memory import available, given_back
 from batch.engines.torch import gguf_file, gguf_tokenizer, importing, shelf, starting, verdicts
 from batch.engines.torch.asked import HONOURED, asks, generation_of, sampled_in_gguf
 from batch.engines.torch.context import context_of
@@ -77,9 +77,10 @@ def load(
     how = _How(asked, precision, quality, dtype, device, lean, merges=adapter_folder is not None)
     try:
         words = cache(lambda: _words(place, header, start.words() if how.lean else None))
-        read = _kept(start.entry if how.lean and native.kernels() is not None else None, words) or (
-            _read_folder(place, how, words()) if header is None else _read_gguf(place, header, how, words())
-        )
+        read = _kept(start.entry if how.lean and native.kernels() is not None else None, words)
+        if read is None:
+            with given_back():
+                read = _read_folder(place, how, words()) if header is None else _read_gguf(place, header, how, words())
         model, tokenizer = read.model, read.tokenizer
         if adapter_folder is not None:
             adapter = merge_adapter(model, adapter_folder)
@@ -212,8 +213,8 @@ def _read_lean(opened: Callable[[], Source | None], how: _How, tokenizer: Any) -
             return _Read(source.model, tokenizer, none, parameters, *settled, changed=True)
         if wanted == "auto" and parameters < precision.LARGE:
             wanted = "fp32"
-        if wanted == "fp32" and linear.packs_faster():
-            passing.change(source, linear.pack)
+        if wanted == "fp32":
+            passing.change(source, linear.pack if linear.packs_faster() else lambda layer: None)
             return _Read(source.model, tokenizer, none, parameters, wanted, changed=True)
         source = opened()  # the first may be used up
         return None if source is None else _Read(source.whole(), tokenizer, none, parameters, wanted)
