@@ -39,22 +39,24 @@ def change(source: Source, how: Callable[[nn.Module], Any], ids: list[int] | Non
     model = source.model
     streams: tuple[torch.Tensor, torch.Tensor] | None = None  # of the layers as they were, and changed
     rotary: Any = None
-    with torch.inference_mode():
-        for layer in source.layers():
-            linear.fuse(layer)
-            if ids is not None:
+    for layer in source.layers():
+        linear.fuse(layer)
+        before = None
+        if ids is not None:
+            with torch.inference_mode():
                 if streams is None:
                     first = model.model.embed_tokens(torch.tensor([ids]))
                     streams, rotary = (first, first), model.model.rotary(torch.arange(len(ids))[None], first.dtype)
                 before = layer(streams[0], position_embeddings=rotary)
-                how(layer)
+        how(layer)
+        if before is not None and streams is not None:
+            with torch.inference_mode():
                 streams = before, layer(streams[1], position_embeddings=rotary)
-            else:
-                how(layer)
-        head = model.lm_head
-        how(model)
-        if streams is None or ids is None:
-            return None
+    head = model.lm_head
+    how(model)
+    if streams is None or ids is None:
+        return None
+    with torch.inference_mode():
         exact, changed = (model.model.norm(stream[0]) for stream in streams)
         return _cost(lambda part: head(exact[part]), lambda part: model.lm_head(changed[part]), ids)
 
