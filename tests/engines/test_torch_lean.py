@@ -69,7 +69,7 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("kind", "options"), SHAPES)
 def test_the_logits_are_those_of_transformers(tmp_path: Path, kind: str, options: dict[str, Any]) -> None:
     theirs = made(tmp_path, kind, **options)
-    ours = weights.from_folder(tmp_path)
+    ours = weights.open_folder(tmp_path).whole()
     assert ours is not None and ours.architecture == type(theirs).__name__
     ids = torch.randint(50, (2, 9), generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
@@ -105,7 +105,7 @@ def test_what_is_not_known_to_the_last_key_is_left_to_transformers(tmp_path: Pat
     said = json.loads(file.read_bytes())
     assert configs.of_folder(tmp_path) is not None
     file.write_text(json.dumps(said | change))
-    assert configs.of_folder(tmp_path) is None and weights.from_folder(tmp_path) is None
+    assert configs.of_folder(tmp_path) is None and weights.open_folder(tmp_path) is None
 
 
 def test_a_missing_key_a_rule_for_answers_and_foreign_weights_are_left_to_transformers(tmp_path: Path) -> None:
@@ -116,16 +116,16 @@ def test_a_missing_key_a_rule_for_answers_and_foreign_weights_are_left_to_transf
         file.write_text(json.dumps({key: value for key, value in said.items() if key != name}))
         assert configs.of_folder(tmp_path) is None, name
     file.write_text(json.dumps(said | {"hidden_size": 40}))  # not what the weights have
-    assert configs.of_folder(tmp_path) is not None and weights.from_folder(tmp_path) is None
+    assert configs.of_folder(tmp_path) is not None and weights.open_folder(tmp_path) is None
     file.write_text(json.dumps(said))
     rules.write_text('{"repetition_penalty": 1.3}')
-    assert weights.from_folder(tmp_path) is None
+    assert weights.open_folder(tmp_path) is None
     rules.write_text('{"eos_token_id": [3, 4]}')
-    ours = weights.from_folder(tmp_path)
+    ours = weights.open_folder(tmp_path).whole()
     assert ours is not None and ours.generation_config.eos_token_id == [3, 4]
     with (tmp_path / "model.safetensors").open("r+b") as stream:
         stream.truncate(2000)
-    assert weights.from_folder(tmp_path) is None
+    assert weights.open_folder(tmp_path) is None
 
 
 def test_the_demo_model_needs_no_transformers() -> None:
@@ -146,7 +146,13 @@ def test_the_demo_model_needs_no_transformers() -> None:
         "core.submit(BatchItem(0, Request('What is a stack?')))",
         "while core.busy: core.step()",
         f"print([name for name in {heavy!r} if name in sys.modules])",
+        # torch.compiler, torch.fx and the rest have not been touched, and come whole and once with the first that is.
+        "assert all(isinstance(sys.modules[name], importing.Later) for name in importing.LATER)",
+        "import torch._subclasses",
         "import torch",
+        "assert torch._subclasses.fake_tensor and torch.fx.experimental.proxy_tensor and torch.nn.quantized.Linear",
+        "assert torch.vmap(lambda x: x + 1)(torch.ones(2)).tolist() == [2.0, 2.0]",
+        "assert torch.cond is sys.modules['torch._higher_order_ops'].cond",
         "importing.whole()",
         "assert torch.distributions.Normal(0.0, 1.0) and torch.export.Dim and torch.Generator().manual_seed(1)",
         "assert not isinstance(sys.modules['torch._meta_registrations'], importing.Later)",
@@ -197,4 +203,4 @@ def test_a_gguf_file_is_known_to_the_last_key_of_its_architecture() -> None:
         assert configs.of_gguf(dataclasses.replace(header, values={**header.values, **change})) is None, change
     more = dataclasses.replace(header.tensors[0], name="novel.weight", shape=(32,))
     strange = dataclasses.replace(header, tensors=(*header.tensors, more))
-    assert weights.from_gguf(strange, lambda tensor: pytest.fail("it was read"), int8=False) is None
+    assert weights.open_gguf(strange, lambda tensor: pytest.fail("it was read")) is None

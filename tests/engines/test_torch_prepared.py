@@ -64,7 +64,7 @@ def test_the_next_start_only_reads_what_was_packed(
 ) -> None:
     first = loaded_and_kept(precision)
     assert len(entries(cache)) == 1 and sorted(p.name for p in entries(cache)[0].iterdir()) == ["index.json", "numbers"]
-    monkeypatch.setattr(weights, "from_folder", lambda folder: pytest.fail("the weights were read again"))
+    monkeypatch.setattr(weights, "open_folder", lambda folder: pytest.fail("the weights were read again"))
     again = load(DEMO, precision)
     assert torch.equal(logits(first), logits(again)) and first.about == again.about
     assert first.end_ids == again.end_ids and first.context == again.context and first.key == again.key

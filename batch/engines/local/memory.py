@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # version 2, as a container sees it
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+PART, MOST_KEPT = 2**18, 2**25  # bytes from which on a piece of memory is one of its own; the second is glibc's most
 UNKNOWN = 8 * 2**30  # systems that do not say it without a library
 
 
@@ -33,3 +38,30 @@ def total() -> int:
     with contextlib.suppress(OSError, ValueError):
         most = min(most, int((CGROUP / "memory.max").read_text()))
     return most
+
+
+@contextlib.contextmanager
+def given_back() -> Iterator[None]:
+    """While it lasts, and at its end, memory that is freed goes back to the system at once.
+
+    glibc keeps much of it otherwise, by threads, which a model that is read in parts leaves full of holes. Afterwards
+    it keeps as much as it would have come to by itself; other allocators are left alone.
+    """
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    libc.mallopt(M_MMAP_THRESHOLD, PART)
+    try:
+        yield
+    finally:
+        libc.malloc_trim(0)
+        libc.mallopt(M_MMAP_THRESHOLD, MOST_KEPT)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * MOST_KEPT)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    found = ctypes.CDLL(None)
+    return found if hasattr(found, "gnu_get_libc_version") else None

@@ -24,7 +24,6 @@ from batch.options import SamplingOptions
 
 CPU_BATCH = 64
 GPU_BATCH = 256
-WARM_TOKENS = 256  # of a row, whose part of the cache is taken at load
 
 
 class TorchCore(RowCore):
@@ -218,9 +217,7 @@ class TorchCore(RowCore):
 
     def _limit_cache(self) -> None:
         if self._runner.reckons:
-            size = 2 if self._loaded.about.get("kv_cache") else 4  # bytes: as much as the weights in that precision
-            warm = min(size * self._loaded.about["parameters"], WARM_TOKENS * self.room * self._runner.bytes_per_token)
-            self._runner.limit(self._scheduler.cache_tokens, warm=warm)
+            self._runner.limit(self._scheduler.cache_tokens)
 
     def _anew(self, row: Sequence) -> Sequence:
         """A row as it was before its first token."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from batch.engines.torch.native import Kernels, Linear, span
 
 LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of gemm.c
+TOGETHER = 8_192  # outputs that are rounded at a time
 BLOCKS = {8: 64, 4: 32}  # inputs that share a step, by bits
 
 
@@ -52,6 +53,11 @@ def round_weight(weight: torch.Tensor, bits: int) -> Rounded:
     """weight: [out, in], to the nearest that `bits` have: 8, or 4 where there are multiples of 32 inputs."""
     size = BLOCKS[bits]
     outputs, inputs = weight.shape
+    if outputs > TOGETHER:  # what is reckoned with on the way takes several times their memory
+        parts = [round_weight(part, bits) for part in weight.split(TOGETHER)]
+        columns = [[getattr(part, name) for part in parts] for name in ("q", "steps", "least", "scale")]
+        q, steps, least, scale = (None if column[0] is None else torch.cat(column) for column in columns)
+        return Rounded(q, steps, least, scale)
     blocks = F.pad(weight.float(), (0, -inputs % size)).view(outputs, -1, size)
     if bits == 8:
         least, step = None, blocks.abs().amax(-1) / 127

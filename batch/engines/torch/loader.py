@@ -6,15 +6,15 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config
-from batch.engines.local.memory import available
+from batch.engines.local.memory import available, given_back
 from batch.engines.torch import gguf_file, gguf_tokenizer, importing, shelf, starting, verdicts
 from batch.engines.torch.asked import HONOURED, asks, generation_of, sampled_in_gguf
 from batch.engines.torch.context import context_of
@@ -23,6 +23,9 @@ from batch.engines.torch.quantised import check_quantised
 from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.errors import FatalError, MissingExtraError
 from batch.options import PRECISIONS
+
+if TYPE_CHECKING:
+    from batch.engines.torch.lean.weights import Source
 
 SMALL = 1_000_000  # parameters; of a smaller model nothing is remembered, as it is read and tried in no time
 PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -68,15 +71,16 @@ def load(
 
     header = start.header
     device, asked = _where(torch, device, precision)
-    precision, quality = start.settled if start.settled and asked == precision else (asked, "")
+    precision, quality = start.settled if start.settled and (device, asked) == ("cpu", precision) else (asked, "")
     dtype = _dtype(precision, device)
     lean = lean and dtype == torch.float32 and device == "cpu" and adapter_folder is None
     how = _How(asked, precision, quality, dtype, device, lean, merges=adapter_folder is not None)
     try:
         words = cache(lambda: _words(place, header, start.words() if how.lean else None))
-        read = _kept(start.entry if how.lean and native.kernels() is not None else None, words) or (
-            _read_folder(place, how, words()) if header is None else _read_gguf(place, header, how, words())
-        )
+        read = _kept(start.entry if how.lean and native.kernels() is not None else None, words)
+        if read is None:
+            with given_back():
+                read = _read_folder(place, how, words()) if header is None else _read_gguf(place, header, how, words())
         model, tokenizer = read.model, read.tokenizer
         if adapter_folder is not None:
             adapter = merge_adapter(model, adapter_folder)
@@ -86,7 +90,7 @@ def load(
             verdicts.keep(start.verdict, precision, quality)
         if how.lean and read.parameters >= SMALL:
             kept.keep(starting.named(start.own, "tokenizer"), tokenizer)
-            if not read.packed:
+            if not read.kept:
                 index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
                 prepared.keep(start.name("weights", precision), model, index)
     except FatalError:
@@ -142,7 +146,9 @@ class _Read:
     ends: frozenset[int]  # tokens that end an answer by the weights' own account
     parameters: int
     precision: str  # the one that is wanted of it
-    packed: bool = False  # whether it computes in it already
+    quality: str = ""  # what that costs, where it was measured
+    changed: bool = False  # whether it computes in it already
+    kept: bool = False  # whether an earlier start had packed it
 
 
 def _where(torch: Any, device: str, precision: str) -> tuple[str, str]:
@@ -168,7 +174,7 @@ def _kept(entry: shelf.Entry | None, words: Callable[[], Any]) -> _Read | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):
         shelf.forget(entry.folder.name)
         return None
-    return _Read(model, words(), ends, parameters, precision, packed=True)
+    return _Read(model, words(), ends, parameters, precision, changed=True, kept=True)
 
 
 def _words(place: Path, header: GgufHeader | None, found: Any) -> Any:
@@ -182,9 +188,38 @@ def _words(place: Path, header: GgufHeader | None, found: Any) -> Any:
 def _read_folder(folder: Path, how: _How, tokenizer: Any) -> _Read:
     from batch.engines.torch.lean import weights
 
-    model: Any = weights.from_folder(folder) if how.lean else None
-    model = model or _from_folder(folder, how.dtype, how.device)
+    read = _read_lean(lambda: weights.open_folder(folder), how, tokenizer) if how.lean else None
+    if read is not None:
+        return read
+    model = _from_folder(folder, how.dtype, how.device)
     return _Read(model, tokenizer, frozenset(), sum(p.numel() for p in model.parameters()), how.precision)
+
+
+def _read_lean(opened: Callable[[], Source | None], how: _How, tokenizer: Any) -> _Read | None:
+    """A model of ours, changed while it is read where it is to be; None where transformers is to read it."""
+    from safetensors import SafetensorError
+
+    from batch.engines.torch import linear, precision
+    from batch.engines.torch.lean import passing
+
+    try:
+        source = opened()
+        if source is None:
+            return None
+        none: frozenset[int] = frozenset()
+        parameters, wanted = source.parameters, how.precision
+        settled = precision.in_passing(source, tokenizer, wanted, how.quality)
+        if settled is not None:
+            return _Read(source.model, tokenizer, none, parameters, *settled, changed=True)
+        if wanted == "auto" and parameters < precision.LARGE:
+            wanted = "fp32"
+        if wanted == "fp32":
+            passing.change(source, linear.pack if linear.packs_faster() else lambda layer: None)
+            return _Read(source.model, tokenizer, none, parameters, wanted, changed=True)
+        source = opened()  # the first may be used up
+        return None if source is None else _Read(source.whole(), tokenizer, none, parameters, wanted)
+    except (OSError, SafetensorError):
+        return None
 
 
 def _read_gguf(file: Path, header: GgufHeader, how: _How, tokenizer: Any) -> _Read:
@@ -196,16 +231,18 @@ def _read_gguf(file: Path, header: GgufHeader, how: _How, tokenizer: Any) -> _Re
     int8 = how.device == "cpu" and linear.has_int8()
     if int8 and how.asked == precision == "auto" and 4 * (parameters or 0) > available() * 0.6:
         precision = "int8"
-    int8 = int8 and precision == "int8" and not how.merges
+    how = replace(how, precision=precision)
     beside = generation_of(file.parent)
     asks_more = any(asks(beside, name, nothing) for name, nothing in HONOURED.items())
-    model: Any = weights.from_gguf(header, gguf_file.numbers, int8=int8) if how.lean and not asks_more else None
-    if model is not None:
-        model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})
-    else:
-        _transformers()
-        model = gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
-        model.generation_config.update(**vars(beside))
+    lean = how.lean and not asks_more
+    read = _read_lean(lambda: weights.open_gguf(header, gguf_file.numbers), how, tokenizer) if lean else None
+    if read is not None:
+        read.model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})
+        return replace(read, ends=ends, parameters=parameters or read.parameters)
+    _transformers()
+    int8 = int8 and precision == "int8" and not how.merges
+    model = gguf_file.load_model(file, header, how.dtype, how.device, int8=int8)
+    model.generation_config.update(**vars(beside))
     return _Read(model, tokenizer, ends, parameters or 0, precision)
 
 
@@ -230,8 +267,8 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
 
     from batch.engines.torch import fused, linear, native, precision
 
-    model, settled, quality = read.model, read.precision, how.quality
-    if not read.packed:
+    model, settled, quality = read.model, read.precision, read.quality or how.quality
+    if not read.changed:
         if how.device == "cpu":
             linear.plain(model)
         linear.fuse(model)
@@ -241,7 +278,7 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
             precision.apply(model, settled, how.device)
         else:
             quality = precision.apply_told(model, read.tokenizer, settled, how.device)
-    if settled == "fp32" and how.device == "cpu" and linear.packs_faster():
+    if settled == "fp32" and how.device == "cpu" and not read.changed and linear.packs_faster():
         linear.pack(model)
     quick = native.kernels() if how.device == "cpu" and model.dtype == torch.float32 else None
     if quick is not None:

@@ -65,8 +65,8 @@ class PackedRunner(ABC):
         """Nothing beyond its name."""
         return {}, []
 
-    def limit(self, tokens: int, warm: int = 0) -> None:
-        """Hear how many tokens the cache may hold, and bytes to take now; one row may always be as long as it is."""
+    def limit(self, tokens: int) -> None:
+        """Hear how many tokens the cache may hold; one row may always be as long as it is."""
         self._cache.limit = tokens
         if self.prefixes is not None:
             self.prefixes.budget = min(PREFIX_TOKENS, tokens // 4)

@@ -39,11 +39,6 @@ class NativePackedRunner(PackedRunner):
         self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick.page)
         super().__init__(model, self._pages, share=share, step_tokens=step_tokens)
 
-    def limit(self, tokens: int, warm: int = 0) -> None:
-        """Hear how many tokens the cache may hold, and bytes of it to take now."""
-        super().limit(tokens, warm)
-        self._pages.warm(min(warm, tokens * self.bytes_per_token // 4))
-
     def _plan(self, parts: list[tuple[int, int]]) -> Plan:
         prefixes: dict[Prefix | None, int] = {None: -1}
         runs = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import mmap
 
@@ -11,6 +12,7 @@ import torch
 
 from batch.engines.torch.slots import Prefix, SlotCache
 
+LARGE_PAGE = 2 * 2**20  # bytes
 FIRST = 64  # pages to begin with
 FEW = 4  # rows, for which large pages would take far more memory than they ever write to
 MOST = 2**32  # a limit of more says that none is known yet
@@ -37,22 +39,15 @@ class PageCache(SlotCache):
         if not size:
             return torch.zeros(shape, dtype=dtype)
         try:
-            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory = mmap.mmap(-1, size + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise MemoryError(f"no memory for a cache of {size:,} bytes a layer: {error}") from None
         if hasattr(mmap, "MADV_HUGEPAGE") and self.rows > FEW:
             with contextlib.suppress(OSError):  # a kernel without them
                 memory.madvise(mmap.MADV_HUGEPAGE)
-        return torch.frombuffer(memory, dtype=torch.uint8, count=size).view(dtype).view(shape)
-
-    def warm(self, share: int) -> None:
-        """Take the memory of so many bytes now: what is loaded in one go is not waited for while rows run."""
-        self._extend_to_limit()
-        pages = min(share // max(self.page * self.bytes_per_token(), 1), self.slots)
-        with torch.inference_mode():
-            for layer in self.kept():
-                layer.keys[:pages].zero_()
-                layer.values[:pages].zero_()
+        # From where a large page may begin, as else the first tokens lie in two of them.
+        begin = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % LARGE_PAGE
+        return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=begin).view(dtype).view(shape)
 
     def takes(self, tokens: int) -> int:
         """The columns of the pages that so many tokens need."""

@@ -15,10 +15,13 @@ import torch
 from torch import nn
 
 from batch.engines.torch import bf16, experts, int4, linear
+from batch.engines.torch.lean import passing
+from batch.engines.torch.lean.weights import Source
 from batch.engines.torch.trial import agreement, divergence
 from batch.errors import FatalError
 
 LARGE = 100_000_000
+NO_INT4 = f"precision int4: no layer of this model has a multiple of {int4.GROUP} inputs"
 FEWER = ("bf16", "int8", "int4")  # bits than a CPU computes in by itself: what they cost is said
 TRIAL_TOKENS, LEAST_TOKENS = 320, 64
 MOST_DIVERGENCE = 0.01  # nats, the mean over the trial's tokens
@@ -43,21 +46,25 @@ El tren de las ocho llega con retraso, así que los viajeros esperan en el andé
 """
 
 
+def check(precision: str, device: str) -> None:
+    """Raise FatalError where this machine cannot compute in a precision."""
+    if precision == "int8" and (device != "cpu" or not linear.has_int8()):
+        raise FatalError(
+            f"precision int8 needs a CPU with an int8 product (AVX-512 VNNI, or oneDNN's); this is {device}"
+        )
+    if precision == "int4" and (device != "cpu" or not int4.has_int4()):
+        raise FatalError(f"precision int4 needs a CPU and a torch with its four-bit product; this is {device}")
+
+
 def apply(model: Any, precision: str, device: str) -> None:
     """Put a fused model into the precision of that name; raises FatalError where this machine cannot."""
+    check(precision, device)
     if precision == "int8":
-        if device != "cpu" or not linear.has_int8():
-            raise FatalError(
-                f"precision int8 needs a CPU with an int8 product (AVX-512 VNNI, or oneDNN's); this is {device}"
-            )
         linear.quantise(model)
     elif precision == "bf16" and device == "cpu" and model.dtype == torch.float32:
         bf16.narrow(model)
-    elif precision == "int4":
-        if device != "cpu" or not int4.has_int4():
-            raise FatalError(f"precision int4 needs a CPU and a torch with its four-bit product; this is {device}")
-        if not int4.quantise(model):
-            raise FatalError(f"precision int4: no layer of this model has a multiple of {int4.GROUP} inputs")
+    elif precision == "int4" and not int4.quantise(model):
+        raise FatalError(NO_INT4)
 
 
 def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
@@ -77,7 +84,7 @@ def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
         return f"{precision} as asked, not compared with fp32: it was read in so few bits"
     if ids.shape[1] < LEAST_TOKENS:
         apply(model, precision, device)
-        return f"{precision} as asked, not compared with fp32: the tokenizer knows too little of the trial's text"
+        return _unknown(precision)
     exact, whole = _logits(model, ids), weights(model)
     apply(model, precision, device)
     found = _logits(model, ids)
@@ -97,8 +104,47 @@ def left(model: nn.Module, whole: int) -> str:
     return f"; {share:.0%} of its weights stay in fp32" if share > MOST_LEFT else ""
 
 
+def in_passing(source: Source, tokenizer: Any, precision: str, known: str) -> tuple[str, str] | None:
+    """Read one of our own models and put it into a precision layer by layer; that, and what it costs.
+
+    "auto" is int8, where that is worth trying and what is measured allows it; None where it is not, or not allowed,
+    which leaves the source used up. With `known`, what an earlier trial said, nothing is measured.
+    """
+    wanted = precision
+    if precision == "auto":
+        if source.parameters < LARGE or not (_int8_in_hardware() and linear.has_int8()):
+            return None
+        wanted = "int8"
+    if wanted not in FEWER:
+        return None
+    check(wanted, "cpu")
+    ids = [] if known else trial_text(tokenizer)
+    if len(ids) < LEAST_TOKENS and not known and precision == "auto":
+        return None  # the tokenizer knows little of this; nothing can be said of the model
+    how = {"int8": linear.quantise, "int4": int4.quantise, "bf16": bf16.narrow}[wanted]
+    made: list[int] = []
+    cost = passing.change(source, lambda part: made.append(how(part)), ids if len(ids) >= LEAST_TOKENS else None)
+    if not any(made):
+        raise FatalError(NO_INT4)
+    if cost is None:
+        return wanted, known or _unknown(wanted)
+    said = _said(cost.same, cost.perplexity, cost.lost)
+    said += left(source.model, source.parameters - source.model.model.embed_tokens.weight.numel())
+    if precision != "auto":
+        return wanted, f"{wanted} as asked: {said}"
+    return (wanted, f"{wanted} by auto: {said}") if _allowed(cost.same, cost.perplexity, cost.lost) else None
+
+
+def _unknown(precision: str) -> str:
+    return f"{precision} as asked, not compared with fp32: the tokenizer knows too little of the trial's text"
+
+
 def _said(same: float, perplexity: float, lost: float) -> str:
     return f"{same:.1%} of tokens as in fp32, perplexity ×{perplexity:.3f}, KL {lost:.4f}"
+
+
+def _allowed(same: float, perplexity: float, lost: float) -> bool:
+    return lost <= MOST_DIVERGENCE and perplexity <= MOST_PERPLEXITY and same >= LEAST_AGREEMENT
 
 
 def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
@@ -126,7 +172,7 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
         same, perplexity = compare(exact, found, ids[0])
         lost = divergence(exact, found)
         said = _said(same, perplexity, lost) + left(model, whole)
-        if lost <= MOST_DIVERGENCE and perplexity <= MOST_PERPLEXITY and same >= LEAST_AGREEMENT:
+        if _allowed(same, perplexity, lost):
             return name, f"{name} by auto: {said}"
         refused.append(f"{name} not taken by auto: {said}")
         undo()

@@ -66,11 +66,8 @@ class StaticRunner:
         """Not measured on a GPU."""
         return None
 
-    def limit(self, tokens: int, warm: int = 0) -> None:
-        """Let the slots hold so many tokens together; they are taken with the first rows that need more than a trial.
-
-        `warm` is not needed: what a GPU gives is there.
-        """
+    def limit(self, tokens: int) -> None:
+        """Let the slots hold so many tokens together; they are taken with the first rows that need them."""
         self._limit = tokens
         if self.prefixes is not None:
             self.prefixes.budget = min(PREFIX_TOKENS, tokens // 16)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from batch.engines.torch.generated import check_generated
+from batch.engines.torch.lean.model import LeanModel
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.single import reset_rope, rope_border
 from batch.engines.torch.text import Detokenizer
@@ -93,7 +94,7 @@ class Trial:
     def quality(self, runner: Runner) -> tuple[float, float]:
         """Beside the whole model on the real text: mean KL divergence in nats, and the share of likeliest tokens."""
         if self._text_logits is None:
-            self._text_logits = self._whole(self._text)[-REAL_STEPS - 1 : -1]
+            self._text_logits = self._whole(self._text, REAL_STEPS + 1)[:-1]
         row = _row(self._text[:-REAL_STEPS], REAL_STEPS)
         found = []
         try:
@@ -127,12 +128,14 @@ class Trial:
         finally:
             runner.release(list(runner.rows))
 
-    def _whole(self, tokens: list[int]) -> torch.Tensor:
+    def _whole(self, tokens: list[int], last: int = 0) -> torch.Tensor:
+        """Logits of all tokens; of the last ones alone, which spares memory, where the model is known to give them."""
         if rope_border(self._model)[1]:
             reset_rope(self._model)
         ids = torch.tensor([tokens], device=self._model.device)
-        logits: torch.Tensor = self._model(input_ids=ids, use_cache=False).logits[0].float()
-        return logits
+        only = {"logits_to_keep": last} if last and isinstance(self._model, LeanModel) else {}
+        logits: torch.Tensor = self._model(input_ids=ids, use_cache=False, **only).logits[0].float()
+        return logits[-last:]
 
     @contextlib.contextmanager
     def _narrow_windows(self) -> Iterator[None]:

@@ -48,8 +48,8 @@ class Runner(Protocol):
         """Columns of the cache that a row is to be reckoned with."""
         ...
 
-    def limit(self, tokens: int, warm: int = 0) -> None:
-        """Hear how many tokens the cache may hold, and bytes of it to take now."""
+    def limit(self, tokens: int) -> None:
+        """Hear how many tokens the cache may hold."""
         ...
 
     def register(self, sequence: Sequence) -> None:
@@ -100,7 +100,7 @@ class InTurns(ABC):
         """Columns to reckon with where such a runner takes the place of one that shares: all it may come to."""
         return sequence.most_tokens
 
-    def limit(self, tokens: int, warm: int = 0) -> None:  # noqa: B027 - optional
+    def limit(self, tokens: int) -> None:  # noqa: B027 - optional
         """The scheduler's reckoning is all there is."""
 
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:

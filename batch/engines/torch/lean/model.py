@@ -139,13 +139,17 @@ class LeanBody(nn.Module):  # type: ignore[misc]
     def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: Any) -> torch.Tensor:
         """input_ids and position_ids: [batch, tokens]."""
         x = self.embed_tokens(input_ids)
-        angles = position_ids[..., None].float() * self.frequencies
-        both = torch.cat((angles, angles), dim=-1)
-        rotary = both.cos().to(x.dtype), both.sin().to(x.dtype)
+        rotary = self.rotary(position_ids, x.dtype)
         for layer in self.layers:
             x = layer(x, position_embeddings=rotary, past_key_values=past_key_values)
         normed: torch.Tensor = self.norm(x)
         return normed
+
+    def rotary(self, position_ids: torch.Tensor, dtype: torch.dtype) -> Rotary:
+        """How far heads are turned at these places."""
+        angles = position_ids[..., None].float() * self.frequencies
+        both = torch.cat((angles, angles), dim=-1)
+        return both.cos().to(dtype), both.sin().to(dtype)
 
 
 class LeanModel(nn.Module):  # type: ignore[misc]

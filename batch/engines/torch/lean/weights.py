@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from batch.engines.gguf.header import GgufHeader, GgufTensor
-from batch.engines.torch import linear
 from batch.engines.torch.lean import config as configs
 from batch.engines.torch.lean.config import LeanConfig
 from batch.engines.torch.lean.model import LeanModel
 
+FLOATS = ("F64", "F32", "F16", "BF16")  # of safetensors
 ROPE = "rope_freqs.weight"  # what Llama 3 divides its rotary frequencies by
 GGUF_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 GGUF_PARTS = {
@@ -37,41 +38,79 @@ GGUF_PARTS = {
 }
 
 
-def from_folder(folder: Path) -> LeanModel | None:
-    """The model of a folder of safetensors, in float32."""
+class Source:
+    """A model's numbers, read into its modules layer by layer; errors of the files are raised as they come.
+
+    `groups` are what the numbers of each layer are read from, None's those of what is outside of the layers; `read`
+    gives the tensors of one by their places, in float32.
+    """
+
+    def __init__(
+        self,
+        model: LeanModel,
+        groups: Mapping[int | None, list[Any]],
+        read: Callable[[list[Any]], Iterable[tuple[str, torch.Tensor]]],
+    ) -> None:
+        self.model = model
+        self.parameters = sum(math.prod(shape) for shape in _wanted(model).values())
+        self._groups, self._read = groups, read
+
+    def layers(self) -> Iterator[nn.Module]:
+        """Fill the model: first what is outside of its layers, then one after the other, each given when it is whole.
+
+        So no more than one layer need be there in float32 at a time.
+        """
+        for number in (None, *range(len(self.model.model.layers))):
+            for name, tensor in self._read(self._groups.get(number, [])):
+                put(self.model, name, tensor)
+            if number is not None:
+                yield self.model.model.layers[number]
+            elif self.model.config.tie_word_embeddings:
+                self.model.lm_head.weight = self.model.model.embed_tokens.weight
+        self.model.eval()
+
+    def whole(self) -> LeanModel:
+        """The model in float32, ready to run."""
+        for _ in self.layers():
+            pass
+        return self.model
+
+
+def open_folder(folder: Path) -> Source | None:
+    """The model of a folder of safetensors."""
     found = configs.of_folder(folder)
     files = _files(folder)
     if found is None or not files:
         return None
     model = LeanModel(*found)
     wanted = _wanted(model)
-    opened = []
+    groups: dict[int | None, list[tuple[Path, str]]] = {}
     try:
         for file in files:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - it is no mapping
-                    if name not in wanted or wanted.pop(name) != tuple(tensors.get_slice(name).get_shape()):
+                    part = tensors.get_slice(name)
+                    if name not in wanted or wanted.pop(name) != tuple(part.get_shape()):
                         return None
-                opened.append(file)
-        if wanted:
-            return None
-        for file in opened:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118
-                    weights = tensors.get_tensor(name)
-                    if not weights.is_floating_point():
+                    if part.get_dtype() not in FLOATS:
                         return None
-                    put(model, name, weights.float())
+                    groups.setdefault(_layer_of(name), []).append((file, name))
     except (OSError, SafetensorError):
         return None
-    return whole(model)
+    return None if wanted else Source(model, groups, _of_files)
 
 
-def from_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any], *, int8: bool) -> LeanModel | None:
-    """The model of a GGUF file in float32; with `int8`, every layer quantised as soon as it is read.
+def _of_files(places: list[tuple[Path, str]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each call maps a file anew, so that what was read of it goes with the layer that it was read for."""
+    for file in {file: None for file, _ in places}:
+        with safe_open(file, framework="pt") as tensors:
+            for _, name in (place for place in places if place[0] == file):
+                read = tensors.get_tensor(name).float()
+                yield name, read.clone() if read.dim() == 1 else read  # a small one would hold on to the whole file
 
-    `numbers` reads a tensor as a float32 array.
-    """
+
+def open_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any]) -> Source | None:
+    """The model of a GGUF file. `numbers` reads a tensor as a float32 array."""
     config = configs.of_gguf(header)
     if config is None:
         return None
@@ -81,33 +120,26 @@ def from_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any], *, int8:
         config.rope_parameters["divisors"] = numbers(divided[0]).tolist()
         header = replace(header, tensors=tuple(tensor for tensor in header.tensors if tensor.name != ROPE))
     model = LeanModel(config, _says_nothing())
-    wanted = _wanted(model)
     places = {tensor.name: _place(tensor.name) for tensor in header.tensors}
-    if {places[t.name]: tuple(t.shape) for t in header.tensors} != wanted:
+    if {places[t.name]: tuple(t.shape) for t in header.tensors} != _wanted(model):
         return None
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for layer, tensors in _by_layer(header):
+    groups: dict[int | None, list[GgufTensor]] = {}
+    for tensor in header.tensors:
+        groups.setdefault(_layer_of(places[tensor.name]), []).append(tensor)
+
+    def read(tensors: list[GgufTensor]) -> Iterator[tuple[str, torch.Tensor]]:
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             for tensor, found in zip(tensors, pool.map(numbers, tensors), strict=True):
-                read = torch.from_numpy(found if found.flags.writeable else found.copy())
-                put(model, places[tensor.name], _in_order(read, tensor.name, config).contiguous())
-            if int8 and layer is not None:
-                linear.fuse(model.model.layers[layer])
-                linear.quantise(model.model.layers[layer])
-    return whole(model)
+                plain = torch.from_numpy(found if found.flags.writeable else found.copy())
+                yield places[tensor.name], _in_order(plain, tensor.name, config).contiguous()
+
+    return Source(model, groups, read)
 
 
 def put(model: nn.Module, name: str, weights: torch.Tensor) -> None:
     """A tensor in its place."""
     module, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(module), leaf, nn.Parameter(weights, requires_grad=False))
-
-
-def whole(model: LeanModel) -> LeanModel:
-    """The model with its head tied to the embeddings, where it is so, ready to run."""
-    if model.config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
-    model.eval()
-    return model
 
 
 def _wanted(model: LeanModel) -> dict[str, tuple[int, ...]]:
@@ -143,12 +175,10 @@ def _place(name: str) -> str:
     return f"{stem}.{parts[-1]}" if stem else ""
 
 
-def _by_layer(header: GgufHeader) -> Iterator[tuple[int | None, list[GgufTensor]]]:
-    layers: dict[int | None, list[GgufTensor]] = {}
-    for tensor in header.tensors:
-        parts = tensor.name.split(".")
-        layers.setdefault(int(parts[1]) if parts[0] == "blk" else None, []).append(tensor)
-    yield from layers.items()
+def _layer_of(place: str) -> int | None:
+    """The number of the layer that a tensor is of; None for one outside of them."""
+    parts = place.split(".")
+    return int(parts[2]) if parts[:2] == ["model", "layers"] else None
 
 
 def _in_order(weights: torch.Tensor, name: str, config: LeanConfig) -> torch.Tensor:
