@@ -14,8 +14,10 @@ OTHERWISE = {
     *("cpmant", "deepseek_v4", "dots3_note", "dots3_note_text", "inkling_text", "inkling2_text", "longcat_flash"),
     *("qwen4_exp", "qwen4_exp_text", "recurrent_gemma", "xlstm", "zaya"),
 }
-_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "attention_heads")
-_HEADS += ("num_decoder_attention_heads",)
+_HEADS: tuple[str, ...] = (
+    *("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "attention_heads"),
+    "num_decoder_attention_heads",
+)
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers")
 _KINDS = ("layer_types", "layers_block_type", "block_types")
