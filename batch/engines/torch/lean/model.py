@@ -159,6 +159,8 @@ class LeanBody(nn.Module):  # type: ignore[misc]
 class LeanModel(nn.Module):  # type: ignore[misc]
     """A causal language model by transformers' names of modules; `generation_config` is what its files say of that."""
 
+    rounding = 0.0  # how far weights are from the file's, where they were rounded as they were read
+
     def __init__(self, config: LeanConfig, generation: Any) -> None:
         super().__init__()
         self.config, self.generation_config = config, generation

@@ -92,7 +92,7 @@ def from_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any], *, int8:
                 put(model, places[tensor.name], _in_order(read, tensor.name, config).contiguous())
             if int8 and layer is not None:
                 linear.fuse(model.model.layers[layer])
-                linear.quantise(model.model.layers[layer])
+                model.rounding = max(linear.quantise_told(model.model.layers[layer]), model.rounding)
     return whole(model)
 
 
