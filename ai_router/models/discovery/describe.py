@@ -72,6 +72,7 @@ def describe(
         why = _too_large(header, engine)
         only_here = bool(why)
         notes = "; ".join(filter(None, (notes, gguf_why(place, header, engine))))
+    per_token, per_row, table = _kept(header, config)
     return ModelSpec(
         id=id or label,
         name=name or label,
@@ -83,7 +84,9 @@ def describe(
         context=context or (header.context if header else _context(config)),
         quantisation=header.quantisation if header else _quantised(config),
         license=header.license if header else "",
-        **_kept(header, config),
+        cache_bytes_per_token=per_token,
+        cache_bytes_per_row=per_row,
+        embeddings=table,
         notes=notes,
         ready=not why,
         why=why,
@@ -249,16 +252,13 @@ def _quantised(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def _kept(header: GgufHeader | None, config: Mapping[str, Any]) -> dict[str, int | None]:
-    """What the model keeps of an answer, and how much of it is a table of embeddings."""
+def _kept(header: GgufHeader | None, config: Mapping[str, Any]) -> tuple[int | None, int | None, int | None]:
+    """Bytes that the model keeps of a token and of a row, and how many of its parameters are a table of embeddings."""
     if header is not None:
-        per_token, per_row = gguf_kept.cache_bytes_per_token(header), gguf_kept.cache_bytes_per_row(header)
-        table = gguf_kept.embeddings(header)
-    else:
-        kept = of_config(config)
-        per_token, per_row = (kept.per_token, kept.per_row) if kept else (None, None)
-        table = embeddings(config)
-    return {"cache_bytes_per_token": per_token, "cache_bytes_per_row": per_row, "embeddings": table}
+        kept = gguf_kept.cache_bytes_per_token(header), gguf_kept.cache_bytes_per_row(header)
+        return *kept, gguf_kept.embeddings(header)
+    of = of_config(config)
+    return (of.per_token if of else None), (of.per_row if of else None), embeddings(config)
 
 
 def _context(config: Mapping[str, Any]) -> int | None:

@@ -14,7 +14,7 @@ OTHERWISE = {
     *("cpmant", "deepseek_v4", "dots3_note", "dots3_note_text", "inkling_text", "inkling2_text", "longcat_flash"),
     *("qwen4_exp", "qwen4_exp_text", "recurrent_gemma", "xlstm", "zaya"),
 }
-_HEADS: tuple[str, ...] = (
+_HEADS = (
     *("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "attention_heads"),
     "num_decoder_attention_heads",
 )

@@ -47,6 +47,12 @@ class BuildError(Exception):
     """The sources cannot be compiled here, or compute wrongly: a clause."""
 
 
+@functools.cache
+def found() -> Native:
+    """What `library` said first."""
+    return library()
+
+
 def library() -> Native:
     """The wheel's library for this processor, else one that is compiled now or was before; never raises."""
     if (off := OFF.get(os.environ.get(KERNELS, ""))) is not None:
@@ -73,7 +79,7 @@ def _shipped() -> Native | None:
         return None
     mark = None
     with contextlib.suppress(OSError):  # where nothing can be noted it is checked each time
-        key = hashlib.sha256(path.read_bytes() + _processor().encode()).hexdigest()[:32]
+        key = hashlib.sha256(path.read_bytes() + processor().encode()).hexdigest()[:32]
         mark = _folder() / f"shipped-{key}.checked"
     found = Native(path, origin=f"shipped for {level.name}")
     if mark is not None and mark.exists():
@@ -170,7 +176,7 @@ def _key(compiler: str) -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=60, check=True).stdout
     names = dict.fromkeys((*recipe.HEADERS, *(source for source, *_ in recipe.PARTS)))
     text = b"".join((recipe.HERE / name).read_bytes() for name in names)
-    said = repr((compiler, recipe.flags(), recipe.PARTS, _processor()))
+    said = repr((compiler, recipe.flags(), recipe.PARTS, processor()))
     return hashlib.sha256(text + version + said.encode()).hexdigest()[:32]
 
 
@@ -187,7 +193,7 @@ def _folder() -> Path:
 
 
 @functools.cache
-def _processor() -> str:
+def processor() -> str:
     """What the code is compiled for: another machine may share the cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -77,10 +77,10 @@ def _makers(
 ) -> list[tuple[str, Callable[[], Runner]]]:
     """Runners by name, the fastest first."""
     makers: list[tuple[str, Callable[[], Runner]]] = []
+    options: dict[str, Any] = {"share": share, "cache_dtype": cache_dtype}
     if _rows_may_share(model):
         if "position_ids" in forward_options(model) or counts_itself(model):
             if model.device.type == "cpu":
-                options: dict[str, Any] = {"share": share, "cache_dtype": cache_dtype}
                 if kernels() is not None:
                     makers.append(("native packed", lambda: NativePackedRunner(model, max_batch, **options)))
                 makers.append(("packed", lambda: PlainPackedRunner(model, max_batch, **options)))
@@ -96,8 +96,13 @@ def _makers(
 
             makers.append(("rectangle", lambda: BatchRunner(model, max_batch)))
     elif _has_states(model):
+        from batch.engines.torch.packed_states import NativeStatesRunner, PlainStatesRunner
         from batch.engines.torch.states import StatesRunner
 
+        if model.device.type == "cpu":
+            if kernels() is not None:
+                makers.append(("native packed with states", lambda: NativeStatesRunner(model, max_batch, **options)))
+            makers.append(("packed with states", lambda: PlainStatesRunner(model, max_batch, **options)))
         makers.append(("rows with states", lambda: StatesRunner(model, max_batch)))
     for positions in (True, False):
         makers.append(("one by one", lambda positions=positions: SingleRunner(model, positions=positions)))  # type: ignore[misc]
