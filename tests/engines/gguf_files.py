@@ -96,6 +96,9 @@ def model_of(name: str) -> Any:
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
+    for name, buffer in model.named_buffers():
+        if "correction_bias" in name:
+            buffer += torch.randn_like(buffer)
     model.generation_config.eos_token_id = None
     return model
 

@@ -220,8 +220,12 @@ def config_of(header: GgufHeader) -> dict[str, Any]:
 
 
 def _gpt_oss(header: GgufHeader, tokens: int) -> dict[str, Any]:
-    number, value = header.number, lambda key: header.values[f"gpt-oss.{key}"]
-    rope = {"rope_type": "default", "rope_theta": value("rope.freq_base")}
+    number = header.number
+
+    def value(key: str) -> Any:
+        return header.values[f"gpt-oss.{key}"]
+
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": value("rope.freq_base")}
     if header.text("gpt-oss.rope.scaling.type") == "yarn":
         rope |= {"rope_type": "yarn", "factor": value("rope.scaling.factor"), "truncate": False}
         rope |= {"original_max_position_embeddings": number("rope.scaling.original_context_length")}
