@@ -227,6 +227,7 @@ def _gpt_oss(header: GgufHeader, tokens: int) -> dict[str, Any]:
 
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": value("rope.freq_base")}
     if header.text("gpt-oss.rope.scaling.type") == "yarn":
+        # Its makers do not round where the ramp begins and ends; llama.cpp does.
         rope |= {"rope_type": "yarn", "factor": value("rope.scaling.factor"), "truncate": False}
         rope |= {"original_max_position_embeddings": number("rope.scaling.original_context_length")}
         rope |= {"beta_fast": 32.0, "beta_slow": 1.0}
