@@ -105,3 +105,10 @@ def test_an_adapter_of_the_other_engine_says_which(home: Path) -> None:
     said = describe(file, source="found", engine="gguf", adapter=folder)
     assert not said.ready and ("engine: torch" in said.why or "gguf" in said.why)
     assert "engine: gguf" in describe(DEMO_PATH, source="found", engine="torch", adapter=lora).why
+
+
+def test_the_weights_of_an_adapter_are_no_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    spec = describe(tmp_path / "adapter_model.safetensors", source="found")
+    assert not spec.ready and f"the folder {tmp_path} as its `adapter`" in spec.why

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.engines import gguf_own
 from tests.engines import smollm2 as real
 
 SIZES = {
@@ -45,6 +46,7 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "starcoder2": ("starcoder2", "starcoder2", {"sliding_window": None}),
     "nemotron": ("nemotron", "nemotron", {}),
     "mamba": ("mamba", "mamba", {"state_size": 4, "time_step_rank": 4, "intermediate_size": 128}),
+    **gguf_own.ARCHITECTURES,
 }
 
 UNMERGED = "Ġzyzzyva"  # a word that no merges make
@@ -94,6 +96,9 @@ def model_of(name: str) -> Any:
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
+    for name, buffer in model.named_buffers():
+        if "correction_bias" in name:
+            buffer += torch.randn_like(buffer)
     model.generation_config.eos_token_id = None
     return model
 
@@ -124,8 +129,13 @@ def write(path: Path, name: str, model: Any = None, *, split: str = "gpt-2", spa
     }
     if arch == "phi3":
         more["rope.scaling.original_context_length"] = 128
+    more |= gguf_own.values(arch, config)
     for key, value in more.items():
-        if f"{arch}.{key}" not in writer.kv_data[0] and value is not None and arch != "mamba":
+        if isinstance(value, list):
+            writer.add_array(f"{arch}.{key}", value)
+        elif isinstance(value, str):
+            writer.add_string(f"{arch}.{key}", value)
+        elif f"{arch}.{key}" not in writer.kv_data[0] and value is not None and arch != "mamba":
             (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(f"{arch}.{key}", value)
     if theta := (getattr(config, "rope_parameters", None) or {}).get("rope_theta"):
         writer.add_float32(f"{arch}.rope.freq_base", theta)
@@ -161,7 +171,9 @@ def _add_vocabulary(writer: Any, split: str, space: bool | None) -> None:
 def _keys(arch: str) -> dict[str, str | None]:
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
-    theirs = {"qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}.get(arch, arch)
+    if arch in ("lfm2", "gpt-oss", "qwen35", "qwen35moe"):
+        return gguf_own.KEYS
+    theirs = {"minimax-m2": "minimax_m2", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}.get(arch, arch)
     keys = {
         key: name for key, name in GGUF_CONFIG_MAPPING[theirs].items() if key not in ("vocab_size", "rope.freq_base")
     }
@@ -178,12 +190,17 @@ def _tensors(arch: str, model: Any) -> Iterator[tuple[str, Any]]:
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
     processor = TENSOR_PROCESSORS.get(arch, TensorProcessor)(config=model.config.to_dict())
-    places = get_gguf_hf_weights_map(model, processor, "llama" if arch == "llama" else None)
+    named = {"llama": "llama", "qwen35": "qwen35", "qwen35moe": "qwen35moe"}.get(arch)
+    places = get_gguf_hf_weights_map(model, processor, named)
     weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     tied = model.config.tie_word_embeddings
     for name, place in sorted(places.items()):
         if not (tied and name == "output.weight") and (arch != "gpt2" or place.startswith("transformer.")):
+            if arch in gguf_own.STORED:
+                yield from gguf_own.stored(arch, model.config, name, weights[place])
+                continue
             yield name + ".weight" * name.endswith("_exps"), _as_stored(arch, model.config, name, weights[place])
+    yield from gguf_own.unnamed(arch, model.config, weights)
     rope = getattr(model.config, "rope_parameters", None) or {}
     if arch == "llama" and rope.get("rope_type") == "llama3":
         size = model.config.hidden_size // model.config.num_attention_heads
@@ -205,7 +222,7 @@ def _as_stored(arch: str, config: Any, name: str, weights: Any) -> Any:
         return parts.reshape(weights.shape)
     if arch == "mamba":
         return weights.squeeze(1) if "ssm_conv1d.weight" in name else -np.exp(weights) if "ssm_a" in name else weights
-    if arch.endswith("moe") and re.search(r"ffn_(gate|up)_exps", name):
+    if (arch.endswith("moe") or arch == "minimax-m2") and re.search(r"ffn_(gate|up)_exps", name):
         half = weights.shape[1] // 2
         return weights[:, :half] if "gate" in name else weights[:, half:]
     return weights.squeeze(0) if "ffn_gate_inp_shexp" in name else weights

@@ -19,11 +19,11 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize(
     ("name", "way"),
     [
-        ("qwen3_next", "rows with states"),
-        ("mamba", "rows with states"),
-        ("jamba", "rows with states"),
-        ("lfm2", "rows with states"),
-        ("falcon_h1", "rows with states"),
+        ("qwen3_next", "packed with states"),
+        ("mamba", "packed with states"),
+        ("jamba", "packed with states"),
+        ("lfm2", "packed with states"),
+        ("falcon_h1", "packed with states"),
         ("deepseek_v3", "packed"),
         ("gpt_oss", "packed"),
         ("gemma2", "packed"),

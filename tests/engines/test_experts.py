@@ -88,6 +88,17 @@ def test_what_stays_as_it_was_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert precision.left(model, 100 * whole) == ""
 
 
+@pytest.mark.skipif(not linear.has_int8(), reason="no int8 product here")
+def test_how_far_weights_were_rounded_is_measured() -> None:
+    torch.manual_seed(7)
+    for bias in (False, True):
+        part = torch.nn.Sequential(torch.nn.Linear(128, 64, bias=bias), torch.nn.ReLU(), torch.nn.Linear(64, 8))
+        assert 0.001 < linear.quantise_told(part) < 0.02  # an even spread of a step, of values up to 127 of them
+        assert isinstance(part[0], linear.Int8Linear)
+    layer = torch.nn.Linear(128, 64)
+    assert linear.rounding(layer, layer) < 1e-6
+
+
 def test_what_makes_more_of_a_product_stays() -> None:
     class Router(torch.nn.Linear):
         def forward(self, x: Any) -> Any:

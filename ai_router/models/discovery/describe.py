@@ -123,6 +123,9 @@ def _look(place: Path, form: str) -> _Seen:
     if form == "mmproj":
         text = f"{place} is {FORMS['mmproj']}: name the model's own GGUF file, which lies beside it"
         return _nothing(text)
+    if form == "safetensors" and form_of(place.parent) == "adapter":
+        text = f"{place} is a LoRA adapter's file: name its base model, and the folder {place.parent} as its `adapter`"
+        return _nothing(text)
     if form == "safetensors":
         return _nothing(f"{place} is a file of weights, and a model is its whole folder: name {place.parent}")
     if form == "unknown":

@@ -19,6 +19,10 @@ _EVERY = (
 )
 _GEMMA = ("attn_logit_softcapping", "final_logit_softcapping")
 _EXPERTS = ("expert_count", "expert_used_count", "expert_feed_forward_length", "expert_shared_feed_forward_length")
+_QWEN35 = (
+    *("ssm.conv_kernel", "ssm.state_size", "ssm.group_count", "ssm.time_step_rank", "ssm.inner_size"),
+    *("full_attention_interval", "rope.dimension_sections", "nextn_predict_layers"),
+)
 # Of what transformers makes models of (`GGUF_CONFIG_MAPPING`) the causal language models whose files it reads rightly,
 # each with the keys that are its own.
 ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
@@ -26,19 +30,27 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "falcon": (),
     "gemma2": _GEMMA,
     "gemma3": (*_GEMMA, "rope.freq_base_swa"),
+    "gpt-oss": (*_EXPERTS, "rope.scaling.factor", "rope.scaling.original_context_length"),
     "gpt2": (),
+    "lfm2": ("shortconv.l_cache",),
     "llama": (),
     "mamba": ("ssm.conv_kernel", "ssm.state_size", "ssm.time_step_rank", "ssm.inner_size"),
+    "minimax-m2": (*_EXPERTS, "expert_gating_func"),
     "nemotron": (),
     "phi3": ("rope.scaling.original_context_length",),
     "qwen2": (),
     "qwen2moe": _EXPERTS,
     "qwen3": (),
+    "qwen35": _QWEN35,
+    "qwen35moe": (*_QWEN35, *_EXPERTS),
     "qwen3moe": _EXPERTS,
     "stablelm": ("use_parallel_residual",),
     "starcoder2": (),
 }
 TOKENIZERS = ("gpt2", "llama")  # `tokenizer.ggml.model`, as far as they are read here
+# Layers that differ, where that is known; and positions that are stretched in a way that is.
+_ARRAYS = {"lfm2": ("attention.head_count_kv",), **dict.fromkeys(("qwen35", "qwen35moe"), ("rope.dimension_sections",))}
+_STRETCHED = {"gpt-oss": ("yarn",)}
 _STRETCHING = ("rope_factors_long.weight", "rope_factors_short.weight")
 
 
@@ -48,7 +60,7 @@ def unknown(header: GgufHeader) -> str:
     if arch not in ARCHITECTURES:
         return f"runs no {arch} out of a GGUF file"
     stretched = header.text(f"{arch}.rope.scaling.type")
-    if stretched not in ("", "none"):
+    if stretched not in ("", "none", *_STRETCHED.get(arch, ())):
         return f"does not stretch the positions of a GGUF file ({stretched})"
     if any(tensor.name in _STRETCHING for tensor in header.tensors):
         return "does not stretch the positions of a GGUF file (longrope)"
@@ -56,7 +68,7 @@ def unknown(header: GgufHeader) -> str:
     for key, value in own.items():
         if key not in _EVERY and key not in ARCHITECTURES[arch]:
             return f"does not know what {arch}.{key} asks for"
-        if isinstance(value, GgufArray):
+        if isinstance(value, GgufArray) and key not in _ARRAYS.get(arch, ()):
             return f"does not run layers that differ ({arch}.{key})"
     model, split = header.text("tokenizer.ggml.model"), header.text("tokenizer.ggml.pre")
     if model not in TOKENIZERS:

@@ -9,6 +9,7 @@ from typing import Any
 
 from batch.engines.gguf import measured
 from batch.engines.gguf.header import GgufError, GgufHeader, read_header
+from batch.engines.gguf.kept import embeddings
 from batch.engines.gguf.known import unknown
 from batch.engines.local.memory import available
 from batch.engines.places import form_of
@@ -35,7 +36,8 @@ def torch_lacks(header: GgufHeader) -> str:
         return f"torch {clause}"
     if not all(map(_installed, ("torch", "transformers", "gguf"))):
         return "torch is not installed"
-    needs, there = int((header.parameters or 0) * 1.3), available()
+    # A table of embeddings stays in fp32; the head may be the same matrix once more.
+    needs, there = int((header.parameters or 0) * 1.1) + 4 * embeddings(header), available()
     if needs < there * TORCH_SHARE:
         return ""
     return f"torch would take {_size(needs)} as int8, more than half of the {_size(there)} that are free"

@@ -19,6 +19,7 @@ from typing import Any
 from batch.engines.gguf.header import GgufArray, GgufError, GgufHeader, GgufTensor, read_array, read_header
 from batch.engines.gguf.known import unknown
 from batch.engines.gguf.types import ARRAY, SCALARS, TENSOR_TYPES
+from batch.engines.torch import gguf_own
 from batch.engines.torch.gguf_tokenizer import CONTROL, ELSEWHERE
 from batch.errors import FatalError, MissingExtraError
 
@@ -79,10 +80,13 @@ def _config(file: Path, header: GgufHeader) -> Any:
     import transformers
 
     try:
-        from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+        if header.architecture in gguf_own.TABLES:
+            said = gguf_own.config_of(header)
+        else:
+            from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-        with _our_reader(header):
-            said = load_gguf_checkpoint(str(file), return_tensors=False)["config"] | _not_mapped(header)
+            with _our_reader(header):
+                said = load_gguf_checkpoint(str(file), return_tensors=False)["config"] | _not_mapped(header)
         config = transformers.AutoConfig.for_model(**said)
     except ImportError as error:
         raise MissingExtraError("local", "reading GGUF in the torch engine") from error
@@ -110,6 +114,10 @@ def _not_mapped(header: GgufHeader) -> dict[str, Any]:
         said["shared_expert_intermediate_size"] = number("expert_shared_feed_forward_length")
     if arch == "gpt2":
         said["n_positions"] = number("context_length")
+    if arch == "minimax-m2" and (turned := number("rope.dimension_count")):
+        theta, wide = header.values.get(f"{arch}.rope.freq_base"), number("attention.key_length") or turned
+        said["rope_parameters"] = {"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": turned / wide}
+        said["intermediate_size"] = number("expert_feed_forward_length")
     if arch == "qwen3":
         said["head_dim"] = number("attention.key_length")
     return {name: value for name, value in said.items() if value is not None}
@@ -241,13 +249,20 @@ def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *
     from batch.engines.torch import linear
 
     arch = header.architecture
-    processor = TENSOR_PROCESSORS.get(arch, TensorProcessor)(config=model.config.to_dict())
-    with _names_mapped_once():
-        places = get_gguf_hf_weights_map(model, processor)
+    processor: Any
+    places: Mapping[str, str]
+    if arch in gguf_own.TABLES:
+        processor, places = gguf_own.Processor(arch, model.config), gguf_own.places(header)
+    else:
+        processor = TENSOR_PROCESSORS.get(arch, TensorProcessor)(config=model.config.to_dict())
+        with _names_mapped_once():
+            places = get_gguf_hf_weights_map(model, processor)
+    _check_halves(file, header)
     collected: dict[str, Any] = {"tensors": {}}  # experts, which are put together of several tensors
     waiting = _by_layer(header.tensors)
+    ahead = gguf_own.ahead(header)
     for tensor in header.tensors:
-        if tensor.name == ROPE:
+        if tensor.name == ROPE or tensor.name.startswith(ahead):
             continue
         made = processor.process(
             weights=numbers(tensor), name=tensor.name, tensor_key_mapping=places, parsed_parameters=collected
@@ -259,13 +274,27 @@ def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *
             _put(file, model, places[made.name], weights.to(dtype).contiguous(), device)
         layer = _layer(tensor.name)
         waiting[layer] -= 1
-        if int8 and layer and not waiting[layer] and not collected["tensors"]:
-            part = model.get_submodule(_module_of(places, layer))
-            linear.plain(part)
-            linear.fuse(part)
-            linear.quantise(part)
+        if layer and not waiting[layer]:
+            inside = _module_of(places, layer)
+            for name in [name for name in collected["tensors"] if name.startswith(inside + ".")]:
+                _put(file, model, name, collected["tensors"].pop(name).to(dtype), device)
+            if int8:
+                part = model.get_submodule(inside)
+                linear.plain(part)
+                linear.fuse(part)
+                model.rounding = max(linear.quantise_told(part), getattr(model, "rounding", 0.0))
     for name, weights in collected["tensors"].items():
         _put(file, model, name, weights.to(dtype), device)
+
+
+def _check_halves(file: Path, header: GgufHeader) -> None:
+    """Raise FatalError where experts have a gate and nothing to be gated, or the other way about."""
+    names = {tensor.name for tensor in header.tensors}
+    for name in names:
+        other = name.replace("ffn_gate_exps", "ffn_up_exps") if "ffn_gate_exps" in name else ""
+        other = other or (name.replace("ffn_up_exps", "ffn_gate_exps") if "ffn_up_exps" in name else "")
+        if other and other not in names:
+            raise FatalError(f"{file}: it has {name}, and no {other}")
 
 
 def _by_layer(tensors: tuple[GgufTensor, ...]) -> dict[str, int]:

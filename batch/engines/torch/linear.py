@@ -16,6 +16,7 @@ from batch.engines.torch.experts import SplitExperts, is_split, layers_of
 from batch.engines.torch.gemm import PackedProduct, round_weight
 from batch.engines.torch.native import Kernels, kernels
 
+LOOKED_AT = 64  # inputs of a layer, where what was rounded is compared
 UP = ("gate_up_proj", "up_proj")  # of experts
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 PLAIN = ("FalconLinear",)  # linear layers by another name, which nothing here would know
@@ -247,6 +248,25 @@ def _same(layer: nn.Module, made: nn.Linear) -> bool:
 def quantise(model: nn.Module) -> int:
     """Put every linear layer, the head and experts too, into int8; how many. Embeddings stay as they are."""
     return replace(model, Int8Linear, split=True)
+
+
+def quantise_told(part: nn.Module) -> float:
+    """`quantise`, and how far it took the largest layer's weights: root mean square, as a share of their own."""
+    layers = {name: module for name, module in part.named_modules() if type(module) is nn.Linear}
+    name = max(layers, key=lambda name: layers[name].weight.numel(), default="")
+    quantise(part)
+    return rounding(layers[name], part.get_submodule(name)) if name else 0.0
+
+
+def rounding(before: nn.Linear, after: nn.Module) -> float:
+    """How far a layer's weights are from what they were, by what it makes of some of its inputs."""
+    some = torch.arange(0, before.in_features, max(1, before.in_features // LOOKED_AT))
+    ones = torch.zeros(len(some), before.in_features, dtype=before.weight.dtype)
+    ones[torch.arange(len(some)), some] = 1
+    with torch.inference_mode():
+        exact = before.weight.detach()[:, some].T.float()
+        found = after(ones).float() - (0 if before.bias is None else before.bias.float())
+        return float((found - exact).norm() / exact.norm().clamp(min=1e-30))
 
 
 def pack(model: nn.Module) -> int:

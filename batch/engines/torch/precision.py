@@ -81,7 +81,8 @@ def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
     ids = torch.tensor([trial_text(tokenizer)])
     if any(isinstance(module, linear.Int8Linear) for module in model.modules()):
         apply(model, precision, device)
-        return f"{precision} as asked, not compared with fp32: it was read in so few bits"
+        far = f"weights up to {getattr(model, 'rounding', 0.0):.2%} from the file's"
+        return f"{precision} as asked, read in so few bits: {far} (root mean square), answers not compared with fp32"
     if ids.shape[1] < LEAST_TOKENS:
         apply(model, precision, device)
         return _unknown(precision)
