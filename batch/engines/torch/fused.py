@@ -44,20 +44,25 @@ def _agrees(made: Any, module: nn.Module, width: int) -> bool:
 
 
 def _norm(module: nn.Module, kernels: Kernels) -> Any:
-    """RMSNorm, whatever the model calls it."""
-    weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
+    """RMSNorm, whatever the model calls it, its weight as it is or around one (Gemma)."""
+    weight = getattr(module, "weight", None)
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if not (type(module).__name__.endswith("RMSNorm") and isinstance(weight, torch.Tensor) and isinstance(eps, float)):
         return None
     if weight.dtype != torch.float32 or weight.dim() != 1:
         return None
-    original = module.forward
+    ways = (_scaled_by(kernels, module.forward, scale, eps) for scale in (weight, 1 + weight))
+    return next((way for way in ways if _agrees(way, module, weight.shape[0])), None)
 
+
+def _scaled_by(kernels: Kernels, original: Any, weight: torch.Tensor, eps: float) -> Any:
     def forward(hidden_states: torch.Tensor) -> torch.Tensor:
         if hidden_states.dtype != torch.float32 or not hidden_states.is_contiguous():
-            return original(hidden_states)
+            out: torch.Tensor = original(hidden_states)
+            return out
         return kernels.rms_norm(hidden_states, weight, eps)
 
-    return forward if _agrees(forward, module, weight.shape[0]) else None
+    return forward
 
 
 def _gated(module: nn.Module, kernels: Kernels) -> Any:

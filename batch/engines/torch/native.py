@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from batch.engines.torch.building import Native, library
+from batch.engines.torch.building import found
 
 if TYPE_CHECKING:
     from batch.engines.torch.gemm import PackedProduct
@@ -313,40 +312,35 @@ class Rows:
         return cls(tensors[0], tensors[1], tensors[2], tensors[3], tensors[4], longest)
 
 
-_found: Native | None = None
-_kernels: Kernels | None = None
+_loaded: list[tuple[Kernels | None, str]] = []  # the kernels, or why there are none
+
+
+def _load() -> tuple[Kernels | None, str]:
+    if not _loaded:
+        said = found()
+        try:
+            _loaded.append((Kernels(ctypes.CDLL(str(said.path))) if said.path else None, said.problem))
+        except (OSError, AttributeError) as error:
+            _loaded.append((None, f"the compiled kernels cannot be loaded: {error}"))
+    return _loaded[0]
 
 
 def kernels() -> Kernels | None:
     """The kernels; None where they cannot be had yet or at all, or are switched off: `why_not` says so."""
-    global _found, _kernels
-    if _found is None:
-        _found = library()
-        try:
-            _kernels = Kernels(ctypes.CDLL(str(_found.path))) if _found.path else None
-        except (OSError, AttributeError) as error:
-            _found = Native(None, f"the compiled kernels cannot be loaded: {error}")
-    return _kernels
+    return _load()[0]
 
 
 def why_not() -> str:
     """Why there are no kernels, as a clause; "" where there are."""
-    kernels()
-    return _found.problem if _found else ""
+    return _load()[1]
 
 
 def origin() -> str:
     """Where the kernels are from, in words; "" without any."""
-    return _found.origin if kernels() is not None and _found else ""
-
-
-def files() -> list[Path]:
-    """The library's file; nothing where there is none."""
-    kernels()
-    return [_found.path] if _found and _found.path else []
+    return found().origin if kernels() is not None else ""
 
 
 def forget() -> None:
     """Look for them again at the next call; for tests."""
-    global _found, _kernels
-    _found = _kernels = None
+    found.cache_clear()
+    _loaded.clear()

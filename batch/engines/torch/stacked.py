@@ -88,7 +88,7 @@ class Stack:
         self._described = (Layer * len(layers))(*(layer.described() for layer in layers))
         self._windows: tuple[int | None, ...] = ()
         self._keys: Any = None  # of the first layer, when `_held` was made
-        self._held: Any = None
+        self._held: ctypes.Array[Held] | None = None
 
     @classmethod
     def of(cls, layers: Sequence[Parts]) -> Stack | None:
