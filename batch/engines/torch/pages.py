@@ -60,7 +60,7 @@ class PageCache(SlotCache):
 
     def has_room(self, rows: int) -> bool:
         """Whether so many rows could have one page more each within the limit."""
-        return len(self._free) + max(self.limit // self.page - self.slots, 0) >= rows
+        return sum(self._taken) + rows <= self.limit // self.page
 
     def grow(self, needed: list[int]) -> None:
         """Pages for this many columns of each row."""
