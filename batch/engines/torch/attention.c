@@ -50,10 +50,12 @@ int64_t attend_floats(int64_t longest, int64_t size) {
     return floats < 0 || floats > INT64_MAX / 16 ? -1 : floats + (3 * QUERIES + COLUMNS) * padded;
 }
 
-/* A block of tokens, and one KV head. */
-static void attend_task(const Attending *a, int64_t h, int64_t block, float *scratch) {
+/* Blocks of tokens by KV heads. The head is the outer loop, so that its prefix stays in the processor's cache. */
+int64_t attend_tasks(const Attending *a) { return a->places.blocks * a->kv_heads; }
+
+void attend_task(const Attending *a, int64_t task, float *scratch) {
     const Places *p = &a->places;
-    int64_t begin = p->begins[block], end = p->ends[block], which = p->whiches[begin], size = a->size;
+    int64_t h = task / p->blocks, block = task % p->blocks, begin = p->begins[block], end = p->ends[block], which = p->whiches[begin], size = a->size;
     int64_t group = a->heads / a->kv_heads, column = size * (a->half ? 2 : 4), page = a->kv_heads * COLUMNS * column;
     int64_t at = (begin * a->heads + h * group) * size;
     Block b = {.q = a->q + at, .scale = a->scale, .cap = a->cap, .tokens = end - begin, .stride = a->heads * size};
@@ -83,13 +85,6 @@ static void attend_task(const Attending *a, int64_t h, int64_t block, float *scr
     if (group == GROUP && size == SIZE) attend_##GROUP##_##SIZE(&b, a->half, vectors, scratch, a->out + at);           \
     else
     CASES(CASE) attend_block(&b, group, a->half, size, vectors, scratch, a->out + at);
-}
-
-/* Whatever of the tasks others have not begun. The head is the outer loop, so that its prefix stays in the processor's
- * cache. */
-void attend_work(const Attending *a, _Atomic int64_t *next, float *scratch) {
-    int64_t blocks = a->places.blocks, tasks = blocks * a->kv_heads;
-    for (int64_t task; (task = atomic_fetch_add(next, 1)) < tasks;) attend_task(a, task / blocks, task % blocks, scratch);
 }
 
 /* q and out: [tokens, heads, size]. A token sees the shared prefix `which`, -1 for none, and its row's columns after it
@@ -124,9 +119,8 @@ int attend(const float *q, int64_t q_count, float scale, float cap, const float 
     float *memory = malloc(sizeof(float) * floats * threads);
     if (!memory) return NO_MEMORY;
     Attending a = {places, q, sinks, slopes, out, scale, cap, half, keys, values, prefix_keys, prefix_values, 1, heads, kv_heads, size};
-    _Atomic int64_t next = 0;
-#pragma omp parallel num_threads(threads)
-    attend_work(&a, &next, memory + floats * THREAD);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (int64_t task = 0; task < attend_tasks(&a); task++) attend_task(&a, task, memory + floats * THREAD);
     free(memory);
     return 0;
 }

@@ -11,7 +11,7 @@
 #ifdef WITHOUT_CASES
 #define CASES(DO)
 #else
-#define CASES(DO) DO(2, 64) DO(2, 128) DO(4, 64) DO(4, 128)
+#define CASES(DO) DO(2, 64) DO(2, 128) DO(3, 64) DO(4, 64) DO(4, 128)
 #endif
 
 #define LANES 16   /* floats of a vector */

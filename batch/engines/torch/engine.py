@@ -13,6 +13,7 @@ from batch.engines.local.intake import Intake
 from batch.engines.local.memory import available
 from batch.engines.local.rows import CoreSpec, RowCore, broken, finished
 from batch.engines.torch.loader import Loaded, load
+from batch.engines.torch.lookup import settle
 from batch.engines.torch.prompt import noted
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
@@ -123,8 +124,6 @@ class TorchCore(RowCore):
                 return done + self._shrink(problem)
             if logits is None:
                 return done
-            ended: list[Sequence] = []
-            faulty: list[Sequence] = []
             asked = [i for i, row in enumerate(rows) if row.logprobs is not None]
             scores = logits[asked].log_softmax(-1) if asked else None  # the model's own, before any penalty
             picked = self._sampler(rows, logits)
@@ -133,15 +132,7 @@ class TorchCore(RowCore):
                 for i, (score,) in zip(asked, scores.gather(1, tokens).tolist(), strict=True):
                     if picked[i] is not None:
                         rows[i].logprobs.append(score)
-            for row, token in zip(rows, picked, strict=True):
-                if token is None:
-                    faulty.append(row)
-                    done.append(broken(row))
-                elif reason := self._take(row, token):
-                    ended.append(row)
-                    done.append(finished(row, reason, len(row.tokens) - (row.tokens[-1] in row.stop_ids)))
-            self._release(faulty, broken=True)
-            self._release(ended)
+            self._take_all(rows, picked, done)
         return done
 
     def partial_texts(self) -> dict[ItemId, str]:
@@ -168,6 +159,31 @@ class TorchCore(RowCore):
     def _wait(self, sequence: Sequence) -> None:
         self._runner.register(sequence)
         self._scheduler.add(sequence)
+
+    def _take_all(self, rows: list[Sequence], picked: list[int | None], done: list[BatchResponse[Answer]]) -> None:
+        """Add tokens to rows, and what is finished to `done`. A row that guessed comes once more for each guess."""
+        ended: list[Sequence] = []
+        faulty: list[Sequence] = []
+        right: dict[Sequence, int] = {}  # guesses of each row
+        over: set[Sequence] = set()  # what comes of them is no more to be heard
+        for row, token in zip(rows, picked, strict=True):
+            if row in over:
+                continue
+            if token is None:
+                faulty.append(row)
+                done.append(broken(row))
+            elif reason := self._take(row, token):
+                ended.append(row)
+                done.append(finished(row, reason, len(row.tokens) - (row.tokens[-1] in row.stop_ids)))
+            elif (held := right.get(row, 0)) < len(row.guessed) and row.guessed[held] == token:
+                right[row] = held + 1
+                continue
+            over.add(row)
+        for row in over:
+            if row.guessed:
+                settle(row, right.get(row, 0))
+        self._release(faulty, broken=True)
+        self._release(ended)
 
     def _take(self, row: Sequence, token: int) -> str | None:
         """Add a token to a row; the reason why it is finished, if it is."""
@@ -231,6 +247,8 @@ class TorchCore(RowCore):
             generator=None,
             cache=None,
             filled=0,
+            guessed=[],
+            lookup=None,
         )
 
     def _release(self, rows: list[Sequence], *, broken: bool = False) -> None:

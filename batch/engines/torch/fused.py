@@ -169,11 +169,13 @@ def _layers(model: nn.Module, parts: Mapping[nn.Module, Parts]) -> dict[nn.Modul
     """Decoder layers by their parts; those of a body that are all like that in one call."""
     made = {module: _layer(module, own) for module, own in parts.items()}
     for body in model.modules():
-        layers = list(body) if isinstance(body, nn.ModuleList) else []
+        layers = list(body.layers) if isinstance(getattr(body, "layers", None), nn.ModuleList) else []
         if layers and all(layer in parts for layer in layers):
             stack = Stack.of([parts[layer] for layer in layers])
             if stack is not None:
                 made |= {layer: stack.forward_of(i, layer.forward) for i, layer in enumerate(layers)}
+                if hasattr(body, "done_by_first"):  # ours: others ask every layer
+                    body.done_by_first = stack.runs
     return made
 
 

@@ -54,7 +54,7 @@ typedef struct {
     const float *scales, *bias, *offsets, *x, *norm, *residual;
     float *out, eps;
     int by_tiles;
-    int64_t rows, row_blocks, advance, pieces; /* pieces: of a panel, that are units */
+    int64_t rows, row_blocks, panels, advance, pieces; /* pieces: of a panel, that are units */
     Share *early, *late;
     Kept *kept;   /* of each block of rows */
     float *rooms; /* of each thread: a row put through the norm */
@@ -282,7 +282,7 @@ static Product product_of(const Linear *l, int64_t rows, int threads) {
     p.weights = l->weights, p.steps = l->steps, p.scales = l->scales, p.bias = l->bias, p.offsets = l->offsets;
     p.by_tiles = l->bits == 8 && rows >= LEAST_TILED && p.stride % LONG == 0 && tiles_allowed();
     int64_t most = p.by_tiles ? ROWS : MOST_ROWS;
-    p.row_blocks = (rows + most - 1) / most;
+    p.row_blocks = (rows + most - 1) / most, p.panels = panels_of(l);
     p.advance = p.row_blocks ? (OUTPUTS * 4 + p.row_blocks - 1) / p.row_blocks : 0;
     p.pieces = p.row_blocks >= 8 ? 2 : 1; /* so that no thread is left with a long unit at the end */
     return p;
@@ -300,7 +300,7 @@ void product_begin(void *room, const Linear *layer, const Passed *passed, int th
     divide(p, room);
     p->x = passed->x, p->norm = passed->norm, p->eps = passed->eps, p->residual = passed->residual;
     p->gated = passed->gated, p->out = passed->out;
-    share(p->early, threads, p->row_blocks), share(p->late, threads, panels_of(layer) * p->pieces);
+    share(p->early, threads, p->row_blocks), share(p->late, threads, p->panels * p->pieces);
     atomic_store(&p->waiting, p->row_blocks);
 }
 
@@ -314,37 +314,61 @@ static void round_block(const Product *p, int64_t b, float *room, int *places) {
         p->row_scales[r] = keep_row(row, p->inputs, p->kept[b].rows + r - first, room, bytes);
         if (p->bits == 4) sum_blocks(bytes, p->blocks, SHORT, p->sums + r * p->blocks);
     }
-    count_columns(p->kept + b, (int)(last - first), places);
+    count_columns(p->kept + b, (int)(last - first), p->inputs, places);
 }
 
-void product_work(void *room, int me) {
-    Product *p = room;
-    int set = 0; /* rows that the thread's tiles have */
-    float *ready = p->rooms + me * (whole_lines(p->stride * sizeof(float)) / sizeof(float));
-    int *places = p->places + me * (whole_lines(p->stride * sizeof(int)) / sizeof(int));
-    memset(places, -1, p->stride * sizeof(int));
-    for (int64_t b; (b = take(p->early, p->threads, me)) >= 0; atomic_fetch_sub(&p->waiting, 1))
-        round_block(p, b, ready, places);
+int64_t product_blocks(const void *room) { return ((const Product *)room)->row_blocks; }
+
+void product_round(void *room, int64_t block, int me) {
+    const Product *p = room;
+    round_block(p, block, p->rooms + me * (whole_lines(p->stride * sizeof(float)) / sizeof(float)),
+                p->places + me * (whole_lines(p->stride * sizeof(int)) / sizeof(int)));
+}
+
+/* A piece of a panel. set: the rows that the thread's tiles have. */
+static void multiply_piece(const Product *p, int64_t unit, int *set) {
+    int64_t column = unit / p->pieces * OUTPUTS, piece = unit % p->pieces;
+    int64_t steps = p->stride / 4 * p->bits / 8; /* in which a panel is read */
+    const uint8_t *next = weights_at(p, column + OUTPUTS);
+    for (int64_t b = piece * p->row_blocks / p->pieces; b < (piece + 1) * p->row_blocks / p->pieces; b++) {
+        int64_t first = start_of(p, b);
+        int height = (int)(start_of(p, b + 1) - first);
+        const uint8_t *ahead = next + b * p->advance * steps;
+        if (!p->by_tiles || height < LEAST_TILED) {
+            BLOCKS[p->bits == 4][height](p, first, column, p->kept + b, ahead, p->advance);
+            continue;
+        }
+        if (height != *set) set_tiles(height), *set = height;
+        tiled(p, height, first, column, p->kept + b, ahead, p->advance);
+    }
+}
+
+/* Units of a stack: a run of neighbouring panels for each thread first, of three quarters of all; then the rest, so that
+ * all end together whenever each of them began. */
+static int64_t run_of(const Product *p) { return p->panels * p->pieces * 3 / 4 / p->threads; }
+
+int64_t product_units(const void *room) {
+    const Product *p = room;
+    return p->threads * (run_of(p) > 0) + p->panels * p->pieces - p->threads * run_of(p);
+}
+
+void product_multiply(void *room, int64_t unit) {
+    const Product *p = room;
+    int64_t run = run_of(p), alone = run ? unit - p->threads : unit, first = alone < 0 ? unit * run : p->threads * run + alone;
+    int set = 0;
+    for (int64_t i = first; i < (alone < 0 ? first + run : first + 1); i++) multiply_piece(p, i, &set);
+    if (set) _tile_release();
+}
+
+/* All of it by threads that wake up one by one. */
+static void work(Product *p, int me) {
+    int set = 0;
+    for (int64_t b; (b = take(p->early, p->threads, me)) >= 0; atomic_fetch_sub(&p->waiting, 1)) product_round(p, b, me);
     /* Instead of a barrier, where all would wait for a thread that is only just waking up. */
     for (int spins = 0; atomic_load(&p->waiting); spins++)
         if (spins < PATIENCE) PAUSE();
         else sched_yield();
-    int64_t steps = p->stride / 4 * p->bits / 8; /* in which a panel is read */
-    for (int64_t unit; (unit = take(p->late, p->threads, me)) >= 0;) {
-        int64_t column = unit / p->pieces * OUTPUTS, piece = unit % p->pieces;
-        const uint8_t *next = weights_at(p, column + OUTPUTS);
-        for (int64_t b = piece * p->row_blocks / p->pieces; b < (piece + 1) * p->row_blocks / p->pieces; b++) {
-            int64_t first = start_of(p, b);
-            int height = (int)(start_of(p, b + 1) - first);
-            const uint8_t *ahead = next + b * p->advance * steps;
-            if (!p->by_tiles || height < LEAST_TILED) {
-                BLOCKS[p->bits == 4][height](p, first, column, p->kept + b, ahead, p->advance);
-                continue;
-            }
-            if (height != set) set_tiles(height), set = height;
-            tiled(p, height, first, column, p->kept + b, ahead, p->advance);
-        }
-    }
+    for (int64_t unit; (unit = take(p->late, p->threads, me)) >= 0;) multiply_piece(p, unit, &set);
     if (set) _tile_release();
 }
 
@@ -362,7 +386,7 @@ int packed_linear(ARGUMENTS) {
     Passed passed = {x, norm, residual, out, eps, gated, rows};
     product_begin(room, layer, &passed, threads);
 #pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
-    product_work(room, THREAD);
+    work(room, THREAD);
     free(room);
     return 0;
 }
@@ -373,7 +397,10 @@ int64_t gemm_outputs(void) { return 0; }
 int linear_fits(const Linear *layer) { return __LINE__; }
 int64_t product_room(const Linear *layer, int64_t rows, int threads) { return 0; }
 void product_begin(void *room, const Linear *layer, const Passed *passed, int threads) {}
-void product_work(void *room, int me) {}
+int64_t product_blocks(const void *room) { return 0; }
+void product_round(void *room, int64_t block, int me) {}
+int64_t product_units(const void *room) { return 0; }
+void product_multiply(void *room, int64_t unit) {}
 int packed_linear(ARGUMENTS) { return __LINE__; }
 
 #endif

@@ -299,7 +299,8 @@ class Rows:
         alone = False  # whether the last run was a single token
         for row, before, count, prefix in runs:
             at = len(rows)
-            if alone and count == 1 and which[-1] == prefix and at - begins[-1] < block:
+            beside = alone and count == 1 and which[-1] == prefix and rows[-1] != row  # of one row each by itself
+            if beside and at - begins[-1] < block:
                 ends[-1] += 1
             else:
                 begins += range(at, at + count, block)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from batch.engines.torch.attention import NAME, Plan, register, set_plan
+from batch.engines.torch.lookup import guess
 from batch.engines.torch.own import adapt, counts_itself
 from batch.engines.torch.prefix import PrefixStore
 from batch.engines.torch.sequence import Sequence
@@ -86,6 +87,8 @@ class PackedRunner(ABC):
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
         """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
         self._admit(newcomers)
+        if not newcomers and (found := self._guessed()) is not None:
+            return found
         parts = [(i, 1) for i, row in enumerate(self.rows) if decodes(row)]
         room = self._chunk()
         for i, row in enumerate(self.rows):
@@ -94,6 +97,20 @@ class PackedRunner(ABC):
                 parts.append((i, count))
                 room -= count
         return self._pass(parts)
+
+    def _may_guess(self) -> bool:
+        """Whether rows may have a few tokens more than they need."""
+        return False
+
+    def _guessed(self) -> tuple[list[Sequence], torch.Tensor | None] | None:
+        """A pass over newest tokens and guesses at those after them, where there are any.
+
+        A row comes once for each of its tokens that were run; the logits of one hold if all guesses before it do.
+        """
+        if not self._may_guess() or not guess(self.rows):
+            return None
+        # Each by itself: attention gives a token what it would give it alone.
+        return self._pass([(i, 1) for i, row in enumerate(self.rows) for _ in range(row.pending)])
 
     def _chunk(self) -> int:
         """Tokens of prompts beside those that decode.
@@ -230,7 +247,7 @@ class PackedRunner(ABC):
             places += [i] * count
             columns += range(unshared(row, first), unshared(row, first + count))
             row.filled += count
-            if not row.pending:
+            if row.filled >= len(row.prompt) + len(row.tokens):
                 ends.append(len(tokens) - 1)
                 done.append(row)
         logits = self._forward(tokens, positions, places, columns, ends, plan)

@@ -39,14 +39,19 @@ class NativePackedRunner(PackedRunner):
         self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick.page)
         super().__init__(model, self._pages, share=share, step_tokens=step_tokens)
 
+    def _may_guess(self) -> bool:
+        return self._pages.has_room(len(self.rows))
+
     def _plan(self, parts: list[tuple[int, int]]) -> Plan:
         prefixes: dict[Prefix | None, int] = {None: -1}
-        runs = []
+        filled = [row.filled for row in self.rows]
+        runs, longest = [], 0
         for i, count in parts:
             row = self.rows[i]
             place = prefixes.setdefault(row.cache, len(prefixes) - 1)
-            runs.append((i, unshared(row, row.filled), count, place))
-        longest = max(self.rows[i].filled + count for i, count in parts)
+            runs.append((i, unshared(row, filled[i]), count, place))
+            filled[i] += count
+            longest = max(longest, filled[i])
         return self._native(runs, longest, [prefix for prefix in prefixes if prefix is not None])
 
     def _plan_alone(self, row: int, first: int, count: int) -> Plan:

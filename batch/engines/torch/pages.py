@@ -53,6 +53,10 @@ class PageCache(SlotCache):
         """The columns of the pages that so many tokens need."""
         return -(-tokens // self.page) * self.page
 
+    def has_room(self, rows: int) -> bool:
+        """Whether so many rows could have one page more each within the limit."""
+        return sum(self._taken) + rows <= self.limit // self.page
+
     def grow(self, needed: list[int]) -> None:
         """Pages for this many columns of each row."""
         most = -(-max(needed, default=0) // self.page)

@@ -21,7 +21,7 @@ SHIPPED = "shipped"  # the folder beside this file where a wheel has its librari
 HEADERS = ("kernels.h", "team.h", "block.h", "pairs.h", "rows.h", "tiles.h")
 # What is compiled by itself: a source, and what the compiler is told for it alone. The cases are those of block.h; they
 # take the longest.
-CASES = ((2, 64), (2, 128), (4, 64), (4, 128))
+CASES = ((2, 64), (2, 128), (3, 64), (4, 64), (4, 128))
 PARTS: tuple[tuple[str, ...], ...] = (
     *(("cases.c", f"-DGROUP={group}", f"-DSIZE={size}") for group, size in CASES),
     ("attention.c",),

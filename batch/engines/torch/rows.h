@@ -70,16 +70,19 @@ static void sum_blocks(const uint8_t *bytes, int64_t blocks, int64_t size, float
     }
 }
 
-/* Count each column that rows of a block keep once. places: of every input, -1. */
-static void count_columns(Kept *kept, int rows, int *places) {
+/* Count each column that rows of a block keep once. places: of every of so many inputs. */
+static void count_columns(Kept *kept, int rows, int64_t inputs, int *places) {
     kept->count = 0;
+    int some = 0;
+    for (int r = 0; r < rows; r++) some |= kept->rows[r].count;
+    if (!some) return;
+    memset(places, -1, inputs * sizeof(int));
     for (int r = 0; r < rows; r++)
         for (int i = 0; i < kept->rows[r].count; i++) {
             int *place = places + kept->rows[r].columns[i];
             if (*place < 0) *place = kept->count, kept->columns[kept->count++] = kept->rows[r].columns[i];
             kept->rows[r].at[i] = *place;
         }
-    for (int c = 0; c < kept->count; c++) places[kept->columns[c]] = -1;
 }
 
 /* A thread's part of the work, units [first, last): it takes them from the front, others that have none left from the

@@ -17,6 +17,8 @@ class Sequence(Row):
     generator: Any = None  # torch.Generator, made by the sampler at the first draw
     cache: Any = None  # the runner's own: a shared prefix, or all there is where rows share nothing
     filled: int = 0  # tokens whose keys and values are in the cache; kept by the packed runner
+    guessed: list[int] = field(default_factory=list)  # tokens that a pass runs beside the newest one
+    lookup: Any = None  # where they come from
 
     @property
     def last_token(self) -> int:
@@ -26,14 +28,15 @@ class Sequence(Row):
     @property
     def pending(self) -> int:
         """Tokens whose keys and values are not in the cache: one where the row decodes."""
-        return len(self.prompt) + len(self.tokens) - self.filled
+        return len(self.prompt) + len(self.tokens) + len(self.guessed) - self.filled
 
     def known(self, first: int, last: int) -> list[int]:
-        """The tokens [first, last) of prompt and answer; a row that was put back runs both again."""
+        """The tokens [first, last) of prompt, answer and guesses; a row that was put back runs the two first again."""
         start = len(self.prompt)
         if last <= start:
             return self.prompt[first:last]
-        return self.prompt[first:] + self.tokens[max(first - start, 0) : last - start]
+        said = self.tokens + self.guessed if self.guessed else self.tokens
+        return self.prompt[first:] + said[max(first - start, 0) : last - start]
 
     @property
     def cached(self) -> int:

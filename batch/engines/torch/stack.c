@@ -1,5 +1,5 @@
-/* All layers of a step in one call and one parallel region: threads that only just met again go on at once, where a call
- * for every product would wake them and put them to sleep six times a layer. One row alone is mostly that.
+/* All layers of a step in one call and one parallel region: threads go from one part of a layer to the next at once, where
+ * a call for every product would wake them and put them to sleep six times a layer. One row alone is mostly that.
  *
  * A layer is that of Llama: out = x + project(attend(qkv(norm(x)))), then out + down(gated(norm(out))). Each part is what
  * the functions of its own file do, and gives the same to the last bit.
@@ -37,8 +37,8 @@ typedef struct {
     int64_t tokens;
     float *x, *qkv, *q, *mixed, *gated, *scratch;
     int64_t floats; /* of `scratch`, a thread's */
-    uint8_t *rooms[2];
-    _Atomic int64_t next[2]; /* tasks of attention that are taken, by layers even and odd */
+    uint8_t *room;
+    int threads;
     Team team;
 } Stack;
 
@@ -60,48 +60,65 @@ static int layer_fits(const Layer *l, const Layer *first, int64_t hidden) {
     return 0;
 }
 
-/* A product as the n-th of all: rooms take turns, so that the next is begun while others still work on this one. */
-static void begin(Stack *s, int64_t n, const Linear *layer, Passed passed) {
-    passed.rows = s->tokens;
-    product_begin(s->rooms[n % 2], layer, &passed, s->team.threads);
-}
+/* The parts of a layer, in their order. */
+enum { ROUND_QKV, QKV, SET, ATTEND, ROUND_MIXED, PROJECT, ROUND_BOTH, BOTH, ROUND_GATED, DOWN, PARTS };
 
-static void work(Stack *s, int64_t n, int me) {
-    product_work(s->rooms[n % 2], me);
-}
-
-/* A layer by all threads. On its way in its first product has begun, on its way out that of the next layer. */
-static void pass(Stack *s, int64_t i, int me) {
-    const Layer *l = s->layers + i, *next = i + 1 < s->count ? l + 1 : NULL;
+static Setting setting_of(const Stack *s, int64_t i) {
     Setting setting = s->setting;
-    setting.q_weight = l->q_norm, setting.k_weight = l->k_norm, setting.eps = l->head_eps;
+    setting.q_weight = s->layers[i].q_norm, setting.k_weight = s->layers[i].k_norm, setting.eps = s->layers[i].head_eps;
     setting.keys = s->held[i].keys, setting.values = s->held[i].values;
-    Attending attending = s->attending;
-    attending.places.firsts = s->firsts[l->reach];
-    attending.scale = l->scale, attending.keys = s->held[i].keys, attending.values = s->held[i].values;
-    if (attending.prefix_keys) attending.prefix_keys += i, attending.prefix_values += i;
+    return setting;
+}
 
-    work(s, 4 * i, me);
-    meet(&s->team);
-    (attending.half ? set_part_bf16 : set_part_f32)(&setting, me, s->team.threads);
-    if (!me) {
-        atomic_store(&s->next[(i + 1) % 2], 0);
-        begin(s, 4 * i + 1, &l->project, (Passed){.x = s->mixed, .out = s->x, .residual = s->x});
+static Attending attending_of(const Stack *s, int64_t i) {
+    Attending attending = s->attending;
+    attending.places.firsts = s->firsts[s->layers[i].reach];
+    attending.scale = s->layers[i].scale, attending.keys = s->held[i].keys, attending.values = s->held[i].values;
+    if (attending.prefix_keys) attending.prefix_keys += i, attending.prefix_values += i;
+    return attending;
+}
+
+/* What a part multiplies, and by what, where it is one that rounds rows. */
+static void begin(Stack *s, const Layer *l, int part) {
+    const Linear *layer;
+    Passed p;
+    if (part == ROUND_QKV) layer = &l->qkv, p = (Passed){.x = s->x, .norm = l->first, .eps = l->first_eps, .out = s->qkv};
+    else if (part == ROUND_MIXED) layer = &l->project, p = (Passed){.x = s->mixed, .out = s->x, .residual = s->x};
+    else if (part == ROUND_BOTH)
+        layer = &l->both, p = (Passed){.x = s->x, .norm = l->second, .eps = l->second_eps, .out = s->gated, .gated = 1};
+    else layer = &l->down, p = (Passed){.x = s->gated, .out = s->x, .residual = s->x};
+    p.rows = s->tokens;
+    product_begin(s->room, layer, &p, s->threads);
+}
+
+/* By one thread, when the phase before is done. */
+static void open_part(Stack *s, int64_t phase) {
+    int64_t i = phase / PARTS, part = phase % PARTS, units = 0;
+    if (i < s->count && part == SET) units = s->threads;
+    else if (i < s->count && part == ATTEND) units = attend_tasks(&s->attending);
+    else if (i < s->count && (part == QKV || part == PROJECT || part == BOTH || part == DOWN)) units = product_units(s->room);
+    else if (i < s->count) begin(s, s->layers + i, part), units = product_blocks(s->room);
+    open_phase(&s->team, phase, units);
+}
+
+static void do_unit(Stack *s, Ticket ticket, int me) {
+    int64_t i = ticket.phase / PARTS, part = ticket.phase % PARTS;
+    if (part == SET) {
+        Setting setting = setting_of(s, i);
+        (s->attending.half ? set_part_bf16 : set_part_f32)(&setting, ticket.unit, ticket.units);
+    } else if (part == ATTEND) {
+        Attending attending = attending_of(s, i);
+        attend_task(&attending, ticket.unit, s->scratch + s->floats * me);
+    } else if (part == QKV || part == PROJECT || part == BOTH || part == DOWN) product_multiply(s->room, ticket.unit);
+    else product_round(s->room, ticket.unit, me);
+}
+
+static void go(Stack *s, int me) {
+    int64_t phases = s->count * PARTS;
+    for (Ticket ticket; (ticket = take_ticket(&s->team, phases)).phase < phases;) {
+        do_unit(s, ticket, me);
+        if (finished(&s->team, ticket)) open_part(s, ticket.phase + 1);
     }
-    meet(&s->team);
-    attend_work(&attending, &s->next[i % 2], s->scratch + s->floats * me);
-    meet(&s->team);
-    work(s, 4 * i + 1, me);
-    if (!me)
-        begin(s, 4 * i + 2, &l->both, (Passed){.x = s->x, .norm = l->second, .eps = l->second_eps, .out = s->gated, .gated = 1});
-    meet(&s->team);
-    work(s, 4 * i + 2, me);
-    if (!me) begin(s, 4 * i + 3, &l->down, (Passed){.x = s->gated, .out = s->x, .residual = s->x});
-    meet(&s->team);
-    work(s, 4 * i + 3, me);
-    if (!me && next)
-        begin(s, 4 * i + 4, &next->qkv, (Passed){.x = s->x, .norm = next->first, .eps = next->first_eps, .out = s->qkv});
-    meet(&s->team);
 }
 
 static int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
@@ -118,7 +135,8 @@ int run_layers(const Layer *layers, int64_t count, float *x, int64_t x_count, in
                const int64_t *const *firsts, int64_t reaches, const int64_t *lasts, const int64_t *whiches,
                int64_t place_count, const int64_t *begins, const int64_t *ends, int64_t blocks, int64_t longest,
                int threads) {
-    REQUIRE(gemm_outputs() && threads > 0 && count > 0 && tokens > 0 && tokens < 1 << 24 && hidden > 0);
+    REQUIRE(gemm_outputs() && threads > 0 && count > 0 && count < MOST_PHASES / PARTS && hidden > 0);
+    REQUIRE(tokens > 0 && tokens < MOST_UNITS);
     REQUIRE(reaches > 0 && longest > 0 && width >= 0 && table_rows >= 0 && prefixes >= 0);
     REQUIRE(x_count == extent(tokens, hidden, 1) && at_count == tokens && place_count == tokens);
     REQUIRE(!prefixes || pointers == extent(prefixes, count, 1));
@@ -133,7 +151,8 @@ int run_layers(const Layer *layers, int64_t count, float *x, int64_t x_count, in
     int64_t heads = layers->heads, kv_heads = layers->kv_heads, size = layers->size, group = heads / kv_heads;
     int64_t unit = extent(kv_heads, columns, size);
     REQUIRE(group <= block_queries() && unit > 0 && held->count > 0 && held->count % unit == 0);
-    REQUIRE(rotary_count == extent(tokens, size, 1));
+    REQUIRE(rotary_count == extent(tokens, size, 1) && blocks < MOST_UNITS / kv_heads && threads < MOST_UNITS);
+    REQUIRE(layers->both.outputs < MOST_UNITS && layers->qkv.outputs < MOST_UNITS && hidden < MOST_UNITS);
     for (int64_t t = 0; t < tokens; t++)
         REQUIRE(slots[t] >= 0 && slots[t] < held->count / unit && at[t] >= 0 && at[t] < columns);
     for (int64_t i = 0; i < prefixes; i++)
@@ -162,26 +181,19 @@ int run_layers(const Layer *layers, int64_t count, float *x, int64_t x_count, in
     float **to[] = {&s.qkv, &s.q, &s.mixed, &s.gated, &s.scratch};
     int64_t floats = 0;
     for (int i = 0; i < 5; i++) floats += aligned(parts[i]);
-    uint8_t *memory = aligned_alloc(64, 2 * room + sizeof(float) * floats);
+    uint8_t *memory = aligned_alloc(64, room + sizeof(float) * floats);
     if (!memory) return NO_MEMORY;
-    s.rooms[0] = memory, s.rooms[1] = memory + room;
-    float *free_from = (float *)(memory + 2 * room);
+    s.room = memory, s.threads = threads;
+    float *free_from = (float *)(memory + room);
     for (int i = 0; i < 5; i++) *to[i] = free_from, free_from += aligned(parts[i]);
     s.setting = (Setting){.qkv = s.qkv, .cosine = cosine, .sine = sine, .slots = slots, .at = at, .q = s.q,
                           .tokens = tokens, .heads = heads, .kv_heads = kv_heads, .size = size, .columns = columns};
     s.attending.q = s.q, s.attending.out = s.mixed, s.attending.half = half, s.attending.apart = count;
     s.attending.prefix_keys = prefix_keys, s.attending.prefix_values = prefix_values;
     s.attending.heads = heads, s.attending.kv_heads = kv_heads, s.attending.size = size;
+    open_part(&s, 0);
 #pragma omp parallel num_threads(threads) if (tokens * work_on > 64 * SMALL)
-    {
-        /* There may be fewer of them than were asked for; all wait here until it is known how many. */
-#pragma omp single
-        {
-            s.team.threads = THREADS;
-            begin(&s, 0, &layers->qkv, (Passed){.x = x, .norm = layers->first, .eps = layers->first_eps, .out = s.qkv});
-        }
-        for (int64_t i = 0; i < count; i++) pass(&s, i, THREAD);
-    }
+    go(&s, THREAD);
     free(memory);
     return 0;
 }

@@ -86,7 +86,8 @@ class Stack:
         self._layers = layers
         self._kernels = layers[0].mixing.kernels
         self._described = (Layer * len(layers))(*(layer.described() for layer in layers))
-        self._windows: tuple[int | None, ...] = ()
+        self._windows: tuple[int | None, ...] = (None,) * len(layers)
+        self._windowed = any(layer.mixing.window is not None for layer in layers)
         self._keys: Any = None  # of the first layer, when `_held` was made
         self._held: ctypes.Array[Held] | None = None
 
@@ -97,6 +98,12 @@ class Stack:
         most = layers[0].mixing.kernels.lanes
         together = len(alike) == 1 and layers[0].mixing.heads // layers[0].mixing.kv_heads <= most
         return cls(layers) if together and len(layers) > 1 else None
+
+    @staticmethod
+    def runs() -> bool:
+        """Whether this is a step in which the first layer does it all."""
+        plan = current_plan()
+        return plan is not None and plan.native is not None
 
     def forward_of(self, index: int, original: Callable[..., Any]) -> Callable[..., torch.Tensor]:
         """What takes the place of a layer's `forward`."""
@@ -127,6 +134,8 @@ class Stack:
 
     def _reaches(self) -> list[int | None]:
         """The windows that layers have now, each once; the layers are told which is theirs."""
+        if not self._windowed:
+            return [None]
         windows = tuple(layer.mixing.window for layer in self._layers)
         kinds = list(dict.fromkeys(windows))
         if windows != self._windows:

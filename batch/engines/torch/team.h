@@ -10,26 +10,48 @@
 
 #define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
 
-/* Where threads wait for one another. */
+/* Phases of work, one after the other, each of so many units that any thread does. A thread that has lost its processor
+ * holds nobody up but for the unit it is in: others do the rest, and go on with the next phase; it joins them there. */
 typedef struct {
-    int threads;
-    _Atomic int came;
-    char apart[56]; /* a cache line each */
-    _Atomic unsigned times;
+    _Atomic uint64_t ticket; /* the phase, its units, and how many of them are taken: 16, 24 and 24 bits */
+    char apart[56];          /* a cache line each */
+    _Atomic int64_t done;
 } Team;
 
-/* Return when all have come; what they wrote before is seen after. */
-static inline void meet(Team *team) {
-    unsigned times = atomic_load(&team->times);
-    if (atomic_fetch_add(&team->came, 1) + 1 == team->threads) {
-        atomic_store(&team->came, 0);
-        atomic_store(&team->times, times + 1);
-        return;
-    }
-    for (int spins = 0; atomic_load(&team->times) == times; spins++)
+#define MOST_PHASES (1 << 16)
+#define MOST_UNITS (1 << 24)
+
+typedef struct {
+    int64_t phase, units, unit;
+} Ticket;
+
+static inline Ticket ticket_of(uint64_t bits) {
+    return (Ticket){bits >> 48, bits >> 24 & (MOST_UNITS - 1), bits & (MOST_UNITS - 1)};
+}
+
+/* By one thread alone: what was written before is seen by whoever takes a unit. */
+static inline void open_phase(Team *team, int64_t phase, int64_t units) {
+    atomic_store(&team->done, 0);
+    atomic_store(&team->ticket, (uint64_t)phase << 48 | (uint64_t)units << 24);
+}
+
+/* The next unit that nobody has, of whichever phase it then is; waits while others finish theirs. A phase that is not
+ * below `phases` has come to the end of all. */
+static inline Ticket take_ticket(Team *team, int64_t phases) {
+    for (int spins = 0;; spins++) {
+        Ticket seen = ticket_of(atomic_load(&team->ticket));
+        if (seen.phase >= phases) return seen;
+        if (seen.unit < seen.units) {
+            seen = ticket_of(atomic_fetch_add(&team->ticket, 1));
+            if (seen.phase >= phases || seen.unit < seen.units) return seen;
+        }
         if (spins < PATIENCE) PAUSE();
         else sched_yield();
+    }
 }
+
+/* Whether a unit that is done was the last of its phase: then its thread opens the next one. */
+static inline int finished(Team *team, Ticket ticket) { return atomic_fetch_add(&team->done, 1) + 1 == ticket.units; }
 
 /* A linear layer whose weights are packed, as native.py tells of it; see gemm.c. Counts are elements. */
 typedef struct {
@@ -58,7 +80,11 @@ int linear_fits(const Linear *layer); /* as REQUIRE says */
 int64_t product_room(const Linear *layer, int64_t rows, int threads); /* bytes */
 /* By one thread, before any of them works on it; `room` is aligned to 64 bytes. */
 void product_begin(void *room, const Linear *layer, const Passed *passed, int threads);
-void product_work(void *room, int me);
+/* Then every block of rows is rounded, and after that every unit multiplied, each by any thread. */
+int64_t product_blocks(const void *room);
+void product_round(void *room, int64_t block, int me);
+int64_t product_units(const void *room);
+void product_multiply(void *room, int64_t unit);
 
 /* Norms and rotation of queries and keys, and their way to the cache; as set_f32 and set_bf16 of kernels.c. */
 typedef struct {
@@ -96,4 +122,5 @@ typedef struct {
 
 int places_fit(const Places *places, int64_t group);
 int64_t attend_floats(int64_t longest, int64_t size); /* that a thread has to work in; -1 where they are too many */
-void attend_work(const Attending *a, _Atomic int64_t *next, float *scratch);
+int64_t attend_tasks(const Attending *a);
+void attend_task(const Attending *a, int64_t task, float *scratch);

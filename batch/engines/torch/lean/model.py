@@ -5,6 +5,7 @@ They begin on "meta", without numbers; `weights` puts these in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -131,6 +132,7 @@ class LeanBody(nn.Module):  # type: ignore[misc]
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=room)
         self.layers = nn.ModuleList(LeanDecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = LeanRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.done_by_first: Callable[[], bool] | None = None  # whether the first layer runs all now
         every = torch.arange(0, config.head_dim, 2, dtype=torch.float) / config.head_dim
         self.frequencies = 1.0 / (config.rope_parameters["rope_theta"] ** every)  # no buffer: it stays in float32
         if divisors := config.rope_parameters.get("divisors"):
@@ -142,6 +144,8 @@ class LeanBody(nn.Module):  # type: ignore[misc]
         rotary = self.rotary(position_ids, x.dtype)
         for layer in self.layers:
             x = layer(x, position_embeddings=rotary, past_key_values=past_key_values)
+            if self.done_by_first is not None and self.done_by_first():
+                break
         normed: torch.Tensor = self.norm(x)
         return normed
 
