@@ -18,6 +18,7 @@ from batch.errors import FatalError, MissingExtraError
 from batch.options import parse_cluster
 
 CONNECT_SECONDS = 5.0
+CONNECT_TRIES = 3  # of what a head breaks off
 AGAIN_SECONDS = 2.0  # between two tries to reach one that is awaited
 GIB = 2**30
 NONE_HERE = "no cluster runs on this machine; start one with: ray start --head"
@@ -65,15 +66,21 @@ def connect(address: str, *, store_bytes: int | None = None, cpus: int | None = 
     """
     ray = ray_module()
     until = time.monotonic() + patience
+    tries = 0
     while True:
         try:
             return _connect(ray, address, store_bytes, cpus)
         except ElsewhereError:
             raise
-        except FatalError:
-            if time.monotonic() > until:
+        except FatalError as error:
+            tries += 1
+            # A client's server on a head that is very busy may die before it can be talked to.
+            broken_off = isinstance(error.__cause__, ConnectionAbortedError) and tries < CONNECT_TRIES
+            if time.monotonic() > until and not broken_off:
                 raise
-            notices.say(f"the cluster's head is gone; waiting for it for {patience / 60:.0f} minutes at most")
+            if not broken_off:
+                notices.say(f"the cluster's head is gone; waiting for it for {patience / 60:.0f} minutes at most")
+            ray.shutdown()
             time.sleep(AGAIN_SECONDS)
 
 
