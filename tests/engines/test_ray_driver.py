@@ -215,6 +215,20 @@ def test_more_nodes_are_asked_for_where_whoever_hands_items_on_keeps_none_waitin
     assert driven.finish() == ["SLOW 5"] * 5
 
 
+def test_few_items_are_shared_by_all_actors() -> None:
+    """As at the end of a job, and where fewer are allowed at once than all actors could hold."""
+    driven = Driven(FakeRay(places=3))
+    for _ in range(3):
+        driven.submit("slow 30", "slow 30")
+        driven.step()
+    assert [len(member.held) for member in driven.core._members] == [2, 2, 2]
+    driven.core._members[0].room = 100  # of another kind than the others
+    driven.submit(*["slow 9"] * 30)
+    driven.step()
+    assert max(len(member.held) for member in driven.core._members[1:]) > 2
+    assert len(driven.finish()) == 36
+
+
 def test_what_an_actor_does_is_told() -> None:
     driven = Driven(FakeRay(places=1))
     driven.submit("slow 30", "slow 31")
