@@ -25,6 +25,16 @@ class OptionError(BatchError, ValueError):
     """An option has a value it cannot have; the text names the option, the value and what is allowed."""
 
 
+def parse_cluster(value: object) -> str:
+    """Where a cluster is: `auto`, `local`, `HOST:PORT` or `ray://HOST:PORT`; ValueError for what cannot be one."""
+    text = str(value).strip()
+    host, _, port = text.removeprefix("ray://").rpartition(":")
+    known = text in ("auto", "local")
+    if not known and not (host and port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536):
+        raise ValueError(f"{text} is no cluster; say auto, local, HOST:PORT or ray://HOST:10001")
+    return text
+
+
 def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The name that somebody may have meant, or ""."""
     import difflib
@@ -174,6 +184,7 @@ class RunOptions:
         "run local models on a Ray cluster: auto (one that runs here), HOST:PORT, ray://HOST:10001, or local",
         metavar="ADDRESS",
         advanced=True,
+        parse=parse_cluster,
     )
     ship_model: bool = option(
         False, "send the model's folder to the cluster's nodes, where they have no path in common", advanced=True

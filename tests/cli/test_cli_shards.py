@@ -227,3 +227,6 @@ def test_the_status_of_no_cluster(program: Program) -> None:
     assert program("cluster", "status", "--cluster", "nowhere") == 3
     assert "is no cluster; say auto" in program.err
     assert program("cluster", "status", "--cluster", "local") == 2
+    program.prompts("a")
+    assert program("run", "prompts.txt", "--cluster", "nowhere") == 2
+    assert "cluster: nowhere is no cluster; say auto" in program.err and not job_ids(program)

@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 START = 300.0  # seconds
+RUNS = b"Ray runtime started"
 # Else Ray takes 127.0.0.1 for the address by which the machine is known to others.
 # The token is made for these clusters, so that one that lies on the machine for others is neither read nor needed.
 LOOPBACK = {
@@ -40,27 +42,42 @@ def cluster(cpus: int = 2) -> Iterator[tuple[str, str]]:
         *("--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={cpus}", "--object-store-memory=80000000"),
         *("--include-dashboard=false", "--dashboard-agent-listen-port=0", f"--ray-client-server-port={client}"),
     ]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env={**os.environ, **LOOPBACK},
-    )
+    process = _begun(command, (port, client))
     try:
-        deadline = time.monotonic() + START
-        for needed in (port, client):
-            while not _listens(needed):
-                assert process.poll() is None and time.monotonic() < deadline, "the cluster does not start"
-                time.sleep(0.2)
         yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
     finally:
+        _end(process)
+
+
+def _begun(command: Sequence[str], ports: Sequence[int]) -> subprocess.Popen[bytes]:
+    """The head, once it says that it runs. On a machine that is very busy Ray gives a start up after half a minute."""
+    deadline = time.monotonic() + START
+    while True:
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                command,
+                stdout=said,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, **LOOPBACK},
+            )
+            while process.poll() is None and time.monotonic() < deadline:
+                if RUNS in os.pread(said.fileno(), 100_000, 0) and all(map(_listens, ports)):
+                    return process
+                time.sleep(0.2)
+        _end(process)
+        assert time.monotonic() < deadline, "the cluster does not start"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it and all that it started."""
+    if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _listens(port: int) -> bool:

@@ -404,6 +404,15 @@ def test_frames_end_where_the_stream_does(tmp_path: Path) -> None:
         assert frames.read(stream) is None
 
 
+def test_a_worker_finds_this_package_and_no_part_of_it_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` is a library of others: a worker that looks for it must not be given `batch/datasets`."""
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    *first, last = worker_env(None)["PYTHONPATH"].split(os.pathsep)
+    assert last == "elsewhere" and [(Path(folder) / "batch" / "__init__.py").is_file() for folder in first] == [True]
+    monkeypatch.setattr("sysconfig.get_path", lambda name: first[0])
+    assert worker_env(None)["PYTHONPATH"] == "elsewhere"
+
+
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= physical_cores() <= (os.cpu_count() or 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")

@@ -103,7 +103,7 @@ async def test_a_driver_that_dies_is_followed_by_another(addresses: tuple[str, s
     run = Run(job, engine).start()
     while run.snapshot().completed < 10 and not run.snapshot().state.over:
         await asyncio.sleep(0.05)
-    assert engine.pid is not None
+    assert engine.pid is not None, run.error
     os.kill(engine.pid, signal.SIGKILL)
     await asyncio.to_thread(run.wait)
     assert (job.completed, job.failed, run.snapshot().duplicates) == (60, 0, 0)

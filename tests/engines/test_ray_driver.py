@@ -215,6 +215,20 @@ def test_more_nodes_are_asked_for_where_whoever_hands_items_on_keeps_none_waitin
     assert driven.finish() == ["SLOW 5"] * 5
 
 
+def test_few_items_are_shared_by_all_actors() -> None:
+    """As at the end of a job, and where fewer are allowed at once than all actors could hold."""
+    driven = Driven(FakeRay(places=3))
+    for _ in range(3):
+        driven.submit("slow 30", "slow 30")
+        driven.step()
+    assert [len(member.held) for member in driven.core._members] == [2, 2, 2]
+    driven.core._members[0].room = 100  # of another kind than the others
+    driven.submit(*["slow 9"] * 30)
+    driven.step()
+    assert max(len(member.held) for member in driven.core._members[1:]) > 2
+    assert len(driven.finish()) == 36
+
+
 def test_what_an_actor_does_is_told() -> None:
     driven = Driven(FakeRay(places=1))
     driven.submit("slow 30", "slow 31")
@@ -249,10 +263,34 @@ def test_a_driver_that_follows_another_waits_for_the_head(monkeypatch: pytest.Mo
         if len(tries) < 3:
             raise FatalError(f"there is no cluster at {address}: refused")
 
-    monkeypatch.setattr(cluster, "ray_module", lambda: type("Ray", (), {"init": staticmethod(lambda *a, **k: None)}))
+    monkeypatch.setattr(cluster, "ray_module", lambda: starting(lambda *a, **k: None))
     monkeypatch.setattr(cluster, "_knock", knock)
     monkeypatch.setattr(cluster, "AGAIN_SECONDS", 0.0)
     with pytest.raises(FatalError, match="there is no cluster"):
         cluster.connect("head:6379")  # the first one does not
     cluster.connect("head:6379", patience=60.0)
     assert len(tries) == 3
+
+
+def starting(init: Any) -> Any:
+    """Ray, as far as reaching a cluster goes."""
+    return type("Ray", (), {"init": staticmethod(init), "shutdown": staticmethod(lambda: None), "__version__": "2.60"})
+
+
+@pytest.mark.parametrize("times", [1, cluster.CONNECT_TRIES])
+def test_what_a_busy_head_breaks_off_is_tried_again(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [ConnectionAbortedError("Initialization failure from server: NoSuchProcess")] * times
+
+    def init(*args: Any, **kwargs: Any) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(cluster, "ray_module", lambda: starting(init))
+    monkeypatch.setattr(cluster, "_knock", lambda address: None)
+    monkeypatch.setattr(cluster, "AGAIN_SECONDS", 0.0)
+    if times < cluster.CONNECT_TRIES:
+        cluster.connect("ray://head:10001")
+    else:
+        with pytest.raises(FatalError, match="cannot be used: ConnectionAbortedError: Initialization failure"):
+            cluster.connect("ray://head:10001")
+    assert not errors

@@ -69,6 +69,25 @@ def test_where_nobody_listens() -> None:
         cluster._knock(address)
 
 
+def test_where_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray keeps the address of the cluster that was started last, also when its head has died since."""
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setattr(cluster, "_noted", lambda: address)
+    with pytest.raises(FatalError, match=f"^{cluster.NONE_HERE}; the last one was at {address}$"):
+        cluster._knock("auto")
+
+
+def test_what_ray_takes_auto_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert cluster._noted() == "head:6379"
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: None)
+    with pytest.raises(FatalError, match=f"^{cluster.NONE_HERE}$"):
+        cluster._noted()
+
+
 def test_a_model_that_a_node_lacks_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actor, "_node_id", lambda: "n1")
     load = {"engine": "engines.ray_core:open_core", "model": {"path": str(tmp_path / "gone")}}
@@ -83,7 +102,10 @@ def test_another_version_is_one_sentence() -> None:
     said = str(cluster._why("head:6379", error, "2.60.0"))
     assert "is of another version than here (Ray 2.60.0 and Python 3" in said and "Ray: 2.9.0" in said
     assert "\n" not in said
-    assert "ray start --head" in str(cluster._why("auto", ConnectionError("none"), "2.60.0"))
+    none = ConnectionError("Could not find any running Ray instance. Please specify the one to connect to")
+    assert str(cluster._why("auto", none, "2.60.0")) == cluster.NONE_HERE
+    refused = ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:6379")  # as where a token is wrong
+    assert "where it asks for a token" in str(cluster._why("auto", refused, "2.60.0"))
 
 
 @pytest.mark.parametrize(("ray", "python"), [("2.9.0", ""), ("", "3.8.1")])

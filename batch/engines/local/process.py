@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -153,8 +154,9 @@ def worker_env(threads: int | None, *, kernels: bool = True) -> dict[str, str]:
     OMP_* have to be there before torch is imported; what the user has set stays, unless `threads` is given.
     """
     env = dict(os.environ)
-    root = str(Path(__file__).resolve().parents[2])
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
+    root = str(Path(__file__).resolve().parents[3])
+    if root != sysconfig.get_path("purelib"):  # where it is installed it is found as it is
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
     env["PYTHONUTF8"] = "1"
     if not kernels and env.get(KERNELS) != "0":
         env[KERNELS] = "died"

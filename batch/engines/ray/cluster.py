@@ -15,10 +15,13 @@ from typing import Any
 from batch.engines.local import notices
 from batch.engines.local.process import worker_env
 from batch.errors import FatalError, MissingExtraError
+from batch.options import parse_cluster
 
 CONNECT_SECONDS = 5.0
+CONNECT_TRIES = 3  # of what a head breaks off
 AGAIN_SECONDS = 2.0  # between two tries to reach one that is awaited
 GIB = 2**30
+NONE_HERE = "no cluster runs on this machine; start one with: ray start --head"
 _TO_NODES = ("PYTHONPATH", "PYTHONUTF8", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM", "TRANSFORMERS_VERBOSITY")
 
 
@@ -63,15 +66,21 @@ def connect(address: str, *, store_bytes: int | None = None, cpus: int | None = 
     """
     ray = ray_module()
     until = time.monotonic() + patience
+    tries = 0
     while True:
         try:
             return _connect(ray, address, store_bytes, cpus)
         except ElsewhereError:
             raise
-        except FatalError:
-            if time.monotonic() > until:
+        except FatalError as error:
+            tries += 1
+            # A client's server on a head that is very busy may die before it can be talked to.
+            broken_off = isinstance(error.__cause__, ConnectionAbortedError) and tries < CONNECT_TRIES
+            if time.monotonic() > until and not broken_off:
                 raise
-            notices.say(f"the cluster's head is gone; waiting for it for {patience / 60:.0f} minutes at most")
+            if not broken_off:
+                notices.say(f"the cluster's head is gone; waiting for it for {patience / 60:.0f} minutes at most")
+            ray.shutdown()
             time.sleep(AGAIN_SECONDS)
 
 
@@ -94,15 +103,34 @@ def _connect(ray: Any, address: str, store_bytes: int | None, cpus: int | None) 
 
 def _knock(address: str) -> None:
     """Raise where nobody listens: Ray itself would try for half a minute."""
-    if address in ("local", "auto"):
+    try:
+        parse_cluster(address)
+    except ValueError as error:
+        raise ElsewhereError(f"--cluster: {error}") from None
+    place = _noted() if address == "auto" else address
+    if place in ("", "auto", "local"):
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ElsewhereError(f"--cluster: {address} is no cluster; say auto, local, HOST:PORT or ray://HOST:10001")
+    host, _, port = place.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
+        if address == "auto":
+            raise FatalError(f"{NONE_HERE}; the last one was at {place}") from None
         raise FatalError(f"there is no cluster at {address}: {error.strerror or error}") from None
+
+
+def _noted() -> str:
+    """Where `auto` leads, `HOST:PORT`: what is in the environment, or was started last. "" where Ray does not say.
+
+    FatalError where no cluster runs here.
+    """
+    try:
+        services = importlib.import_module("ray._private.services")
+        return parse_cluster(services.get_ray_address_from_environment("auto", None))
+    except ConnectionError:
+        raise FatalError(NONE_HERE) from None
+    except Exception:  # no part of Ray's public interface
+        return ""
 
 
 def _why(address: str, error: Exception, version: str) -> FatalError:
@@ -112,8 +140,8 @@ def _why(address: str, error: Exception, version: str) -> FatalError:
     if other and "version" in lowered and ("python" in lowered or "ray" in lowered):
         here = f"Ray {version} and Python {platform.python_version()}"
         return ElsewhereError(f"the cluster at {address} is of another version than here ({here}): {text[:400]}")
-    if isinstance(error, ConnectionError) and address == "auto":
-        return FatalError("no cluster runs on this machine; start one with: ray start --head")
+    if isinstance(error, ConnectionError) and address == "auto" and "any running" in lowered:
+        return FatalError(NONE_HERE)
     hint = ""
     if isinstance(error, ConnectionError) or "auth" in lowered:
         hint = "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"

@@ -85,8 +85,11 @@ class RayCore:
 
     def step(self) -> list[BatchResponse[Answer]]:
         """Hand out, wait a moment, take in. Raises FatalError where no actor can be had any more."""
-        for member in list(self._members):
-            self._hand(member)
+        # Where there are fewer items than all could hold, none is without while another has many.
+        hungry = sum(member.state == "ready" and len(member.held) < member.target for member in self._members)
+        share = -(-len(self._queue) // (hungry or 1))
+        for member in sorted(self._members, key=lambda member: member.load):
+            self._hand(member, share)
         self._look()
         self._hear(WAIT_SECONDS)
         if not self._members:
@@ -134,12 +137,12 @@ class RayCore:
         self._members.append(member)
         self._calls[handle.open.remote(self._load, LANGUAGE, self._shipped)] = (member, True)
 
-    def _hand(self, member: Member) -> None:
+    def _hand(self, member: Member, share: int) -> None:
         """Keep an actor at work: two calls under way while it holds something."""
         if member.state == "starting" or member.calls >= (CALLS if member.state != "unseen" else 1):
             return
         full = self._full_since is not None and time.monotonic() - self._full_at < LOOK_SECONDS
-        taken = self._queue.take(member) if member.state == "ready" and not full else []
+        taken = self._queue.take(member, share) if member.state == "ready" and not full else []
         if not taken and not member.held and not member.cancelled and member.state != "unseen":
             return
         handed = [(h.item.id, h.item.data.text, h.item.data.extra, h.item.priority) for h in taken]

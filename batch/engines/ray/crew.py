@@ -79,6 +79,11 @@ class Member:
         return len(self.held) > self.room
 
     @property
+    def load(self) -> float:
+        """What it holds as a part of what its engine runs at once."""
+        return len(self.held) / (self.room or 1)
+
+    @property
     def alone(self) -> bool:
         """Whether what it holds is a single item under suspicion."""
         return len(self.held) == 1 and next(iter(self.held.values())).deaths >= SUSPECT
@@ -117,19 +122,19 @@ class Queue:
                 return True
         return False
 
-    def take(self, member: Member) -> list[Held]:
-        """What an actor is to be handed now; an item under suspicion alone, to one that has nothing else."""
+    def take(self, member: Member, share: int = MOST_HELD) -> list[Held]:
+        """What an actor is to be handed now, its share at most; an item under suspicion alone, to one that has none."""
         if not self._waiting or member.alone:
             return []
         if self._waiting[0].deaths >= SUSPECT:
             if member.held:
                 # Those behind it need not wait for an idle actor.
-                return self._take(member, [held for held in self._waiting if held.deaths < SUSPECT])
+                return self._take(member, share, [held for held in self._waiting if held.deaths < SUSPECT])
             return [self._waiting.popleft()]
-        return self._take(member, None)
+        return self._take(member, share, None)
 
-    def _take(self, member: Member, among: list[Held] | None) -> list[Held]:
-        count = member.target - len(member.held)
+    def _take(self, member: Member, share: int, among: list[Held] | None) -> list[Held]:
+        count = min(member.target - len(member.held), share)
         if count <= 0:
             return []
         if among is not None:
