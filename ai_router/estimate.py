@@ -11,7 +11,7 @@ from functools import partial
 from ai_router.models import TEMPLATE_ROOM, ModelSpec
 from batch.errors import BatchError
 from batch.job import BatchResult
-from batch.options import SamplingOptions
+from batch.options import RunOptions, SamplingOptions
 from batch.prices import Usage, dollars
 from batch.running.progress import format_duration
 from batch.sources import Validation
@@ -47,9 +47,14 @@ class Estimate:
         return "cost unknown" if self.cost is None else _money(*self.cost)
 
 
-def before(spec: ModelSpec, report: Validation, sampling: SamplingOptions) -> Estimate | None:
-    """What is known before anything has run; None for a model that runs here, which costs nothing."""
-    price = price_of(spec)
+def before(
+    spec: ModelSpec, report: Validation, sampling: SamplingOptions, run: RunOptions | None = None
+) -> Estimate | None:
+    """What is known before anything has run; None for a model that runs here, which costs nothing.
+
+    `run` has the choices that change a price: a provider's batches cost less than its answers at once.
+    """
+    prices = prices_of(spec if run is None else spec.configured(run))
     if not spec.is_remote:
         return None
     characters, extra = report.mean_length, report.mean_bytes - report.mean_length
@@ -60,16 +65,20 @@ def before(spec: ModelSpec, report: Validation, sampling: SamplingOptions) -> Es
         texts = report.tokens - report.total * TEMPLATE_ROOM  # by the tokenizer that its entry names
         low, high = texts + report.total, texts + report.total * TEMPLATE
     outputs = (report.total, report.total * sampling.max_tokens)
-    if price is None:
+    if prices is None:
         return Estimate(report.total, (low, high), outputs, None)
     each = max(1, report.total)
-    costs = [price(Usage(tokens // each, out // each)) for tokens, out in zip((low, high), outputs, strict=True)]
+    ends = zip(prices, (low, high), outputs, strict=True)
+    costs = [price(Usage(tokens // each, out // each)) for price, tokens, out in ends]
     known = None if None in costs else (report.total * (costs[0] or 0), report.total * (costs[1] or 0))
     return Estimate(report.total, (low, high), outputs, known)
 
 
-def price_of(spec: ModelSpec) -> Callable[[Usage], int | None] | None:
-    """Billionths of a dollar of a usage, as a function; None where the price is not known."""
+_Price = Callable[[Usage], int | None]
+
+
+def prices_of(spec: ModelSpec) -> tuple[_Price, _Price] | None:
+    """Billionths of a dollar of a usage at the least and at the most, as functions; None where no price is known."""
     from batch.engines.http.row import server_of
     from batch.engines.provider.row import settings_of
 
@@ -77,16 +86,24 @@ def price_of(spec: ModelSpec) -> Callable[[Usage], int | None] | None:
     try:
         if spec.engine == "provider":
             settings = settings_of(entry)
-            price, batch = settings.price, settings.lane != "now"
-            return partial(price.cost, batch=batch) if price is not None else None
+            if (price := settings.price) is None:
+                return None
+            # Of lane auto some are rescued at the standard price, which may be all.
+            return partial(price.cost, batch=settings.lane != "now"), partial(
+                price.cost, batch=settings.lane == "batch"
+            )
         if spec.engine != "server":
             return None
         server = server_of(entry)
     except BatchError:
         return None
     if server.free:
-        return lambda usage: 0
-    return server.price.cost if server.price is not None else None
+        return _nothing, _nothing
+    return (server.price.cost, server.price.cost) if server.price is not None else None
+
+
+def _nothing(usage: Usage) -> int:
+    return 0
 
 
 def after(sample: Sequence[BatchResult], items: int, seconds: float) -> Estimate | None:

@@ -52,6 +52,7 @@ class Workspace:
     root: Path
     settings: Settings
     withheld: tuple[str, ...] = ()  # what its settings file names and is not trusted to do, a sentence each
+    named: bool = False  # by `--workspace`, not found from where the user stands
 
     @property
     def config_file(self) -> Path:
@@ -94,13 +95,21 @@ def load_workspace(override: Path | str | None = None) -> Workspace:
     if root.exists() and not root.is_dir():
         raise SettingsError(f"The workspace is not a folder: {root}")
     settings, withheld = guarded_settings(root / CONFIG_NAME)
-    return Workspace(root, settings, withheld)
+    return Workspace(root, settings, withheld, named=bool(override))
 
 
 def overlooked(workspace: Workspace) -> str:
-    """A models.yaml in the current folder that is not the workspace's, as a sentence; "" where there is none."""
-    here = Path.cwd() / MODELS_NAME
-    if not here.is_file() or (workspace.models_file.is_file() and here.samefile(workspace.models_file)):
+    """A models.yaml in the current folder that is not the workspace's, as a sentence; "" where there is none.
+
+    Whoever named the workspace knows which file is read, and a folder that is gone or closed holds none.
+    """
+    try:
+        here = Path.cwd() / MODELS_NAME
+        if workspace.named or not here.is_file():
+            return ""
+        if workspace.models_file.is_file() and here.samefile(workspace.models_file):
+            return ""
+    except OSError:
         return ""
     return (
         f"{here} is not read, the workspace is {workspace.root}: give --workspace . or put an {CONFIG_NAME} beside it"

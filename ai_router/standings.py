@@ -78,7 +78,8 @@ def standing_of(submission: Submission) -> Standing:
 def told(standings: Sequence[Standing]) -> tuple[str, str, str]:
     """Of all of a job's batches: what is away and how far it is, how old and until when, and what comes next.
 
-    Counts are said only where every batch has them: some providers count when all is over.
+    What comes next is half a sentence that `next_verb` of `ai-router` completes. Counts are said only where every batch
+    has them: some providers count when all is over.
     """
     count, batches = sum(s.count for s in standings), len(standings)
     whose = ", ".join(dict.fromkeys(s.provider for s in standings if s.provider)) or "a provider"
@@ -90,5 +91,10 @@ def told(standings: Sequence[Standing]) -> tuple[str, str, str]:
     ends = [s.expires for s in standings if s.expires is not None]
     if ends:
         times += f"{', ' * bool(times)}the first expires in {hours(min(ends) - time.time())}"
-    unclear = any(s.unclear for s in standings)
-    return away, times, "a person has to settle it: ai-router reconcile" if unclear else "collect what is there"
+    settle = next_verb(standings) == "reconcile"
+    return away, times, "a person has to say what became of it" if settle else "collect what is there"
+
+
+def next_verb(standings: Sequence[Standing]) -> str:
+    """The command that such a job waits for: `collect`, or `reconcile` where nothing else helps."""
+    return "reconcile" if any(s.unclear for s in standings) else "collect"

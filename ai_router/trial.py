@@ -85,7 +85,18 @@ async def try_model(spec: ModelSpec) -> Trial:
         await engine.close()
     if not spec.is_remote:
         trial.peak_bytes = _peak_of_children()
+        _remember(spec, trial)
     return trial
+
+
+def _remember(spec: ModelSpec, trial: Trial) -> None:
+    """Keep what a GGUF file's engine did, as that engine is when nobody says more: two of them may run it."""
+    usual = spec.adapter is None and not spec.engine_options and not spec.cluster
+    if usual and spec.engine in ("torch", "gguf") and spec.path.is_file() and trial.tokens and not trial.failures:
+        from batch.engines.gguf import measured
+
+        precision = trial.about.get("precision") if spec.engine == "torch" else ""
+        measured.keep(spec.path, spec.engine, trial.tokens / trial.seconds, str(precision or ""))
 
 
 async def _watched(engine: Engine[Request, Answer], trial: Trial, *, local: bool) -> None:

@@ -1,12 +1,15 @@
-"""32 chats with a system prompt on random models of an architecture: tokens a second of its runner and of a slower one.
+"""Chats with a system prompt at 32 rows, on random models of an architecture: its runner beside the way it once went.
 
-`python -m benchmarks.architectures [--times 4] [--own] NAME ...`; `--own`: prompts that have nothing in common.
+`python -m benchmarks.architectures [--own] [NAME ...]` prints a table, of the families below where none is named. The
+other way is one by one or a padded rectangle, as the family ran before it had a better one, over the same weights,
+layouts and kernels; `--own`: prompts that have nothing in common.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import gc
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -14,30 +17,105 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import CONFIG_MAPPING
 
+from batch.engines.torch import fused, linear
+from batch.engines.torch.native import kernels
 from batch.engines.torch.rectangle import BatchRunner
 from batch.engines.torch.runner import open_runner
 from batch.engines.torch.scheduler import Scheduler
 from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.single import SingleRunner
 from batch.engines.torch.text import Detokenizer
-from batch.engines.torch.trial import Trial
 from batch.options import SamplingOptions
 from tests.engines.architectures import make
 
 ROWS = 32
-FEW = 4
+REQUESTS = 64
+EVERY = 16  # one by one, one in so many requests shows the rate of all
 SYSTEM = 200  # tokens that all prompts begin with
-CONTEXT = 512
+QUESTION = 8, 96  # tokens after it, from and to
+ANSWER = 16, 64
+VOCABULARY = 16_384
+
+# Sizes of a model of some 30 million parameters beside its vocabulary, by all the names they go by.
+_SIZES: dict[int, str] = {
+    VOCABULARY: "vocab_size vocab_size_per_layer_input",
+    512: "hidden_size n_embd d_model mamba_d_ssm max_position_embeddings n_positions max_seq_len",
+    1408: "intermediate_size ffn_dim n_inner ffn_hidden_size shared_intermediate_size intermediate_size_mlp",
+    384: "moe_intermediate_size shared_expert_intermediate_size moe_shared_expert_intermediate_size q_lora_rank",
+    128: "kv_lora_rank sliding_window attention_chunk_size hidden_size_per_layer_input state_size",
+    64: "head_dim kv_channels qk_nope_head_dim v_head_dim linear_key_head_dim linear_value_head_dim mamba_d_head "
+    "mamba_head_dim mamba_d_state ssm_state_size chunk_size mamba_chunk_size",
+    32: "qk_rope_head_dim time_step_rank mamba_dt_rank",
+    16: "mamba_n_heads mamba_num_heads n_mamba_heads num_heads",
+    8: "num_hidden_layers n_layer num_attention_heads n_head linear_num_value_heads num_local_experts num_experts "
+    "n_routed_experts",
+    4: "num_key_value_heads num_kv_heads linear_num_key_heads mamba_d_conv",
+    2: "mamba_expand num_experts_per_tok top_k_experts n_shared_experts",
+    1: "n_group topk_group n_groups mamba_n_groups mamba_ngroups first_k_dense_replace",
+}
+_BY_NAME = {name: size for size, names in _SIZES.items() for name in names.split()}
+_MAMBA = {"state_size": 16}
+_THIRDS = ["linear_attention", "linear_attention", "linear_attention", "full_attention"] * 2
+# What a family wants otherwise, and whether it once went one by one.
+SHAPES: dict[str, tuple[dict[str, Any], bool]] = {
+    "qwen3_next": ({"layer_types": _THIRDS}, True),
+    "qwen3_5_text": ({"layer_types": _THIRDS}, True),
+    "llama4_text": ({"no_rope_layers": [1, 1, 1, 0] * 2, "intermediate_size": 512, "num_experts_per_tok": 1}, True),
+    "mamba": (_MAMBA, True),
+    "mamba2": ({"head_dim": 64, "num_heads": 16, "expand": 2}, True),
+    "jamba": (
+        {"mamba_d_state": 16, "attn_layer_period": 4, "attn_layer_offset": 2, "use_mamba_kernels": False},
+        True,
+    ),
+    "lfm2": ({"layer_types": ["conv", "conv", "full_attention", "conv"] * 2}, True),
+    "falcon_h1": ({}, True),
+    "nemotron_h": ({"layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"] * 2}, True),
+    "zamba2": (
+        {"n_mamba_heads": 16, "num_mem_blocks": 1, "adapter_rank": 64, "use_mamba_kernels": False}
+        | {"layers_block_type": ["mamba", "mamba", "hybrid", "mamba"] * 2, "num_key_value_heads": 8},
+        True,
+    ),
+    "granitemoehybrid": (
+        {"layer_types": ["mamba", "mamba", "mamba", "attention"] * 2, "intermediate_size": 384},
+        True,
+    ),
+    "gemma2": ({}, False),
+    "gpt_oss": ({"intermediate_size": 384}, False),
+    "deepseek_v2": ({"num_key_value_heads": 8, "num_experts_per_tok": 2}, False),
+    "deepseek_v3": ({"num_key_value_heads": 8}, False),
+    "gemma4_text": ({}, False),
+    "falcon": ({}, False),
+    "bloom": ({}, False),
+}
+
+
+def shaped(name: str) -> Any:
+    """A random model of such a size, its layers as a loader makes them."""
+    known = CONFIG_MAPPING[name]().get_text_config(decoder=True).to_dict()
+    said = {key: size for key, size in _BY_NAME.items() if type(known.get(key)) is int} | SHAPES.get(name, ({},))[0]
+    model = make(name, **said)
+    linear.fuse(model)
+    if linear.packs_faster():
+        linear.pack(model)
+    quick = kernels()
+    if quick is not None:
+        fused.use_kernels(model, quick)
+    return model
 
 
 def rows(share: bool) -> list[Sequence]:
-    """Prompts of 204 to 264 tokens, answers of 16 to 48."""
-    found = []
-    for i in range(ROWS):
-        common = [3 + (7 * j * j + j + (0 if share else 31 * i)) % 300 for j in range(SYSTEM)]
-        own = [3 + (5 * j * j + 17 * i + j) % 300 for j in range(4 + 61 * i % 60)]
-        found.append(Sequence(i, common + own, SamplingOptions(), 16 + 13 * i % 33, Detokenizer(None, [])))
+    """Requests of unequal lengths, fixed by a seed."""
+    rng = random.Random(1)
+
+    def words(count: int) -> list[int]:
+        return [rng.randrange(3, VOCABULARY) for _ in range(count)]
+
+    system, found = words(SYSTEM), []
+    for i in range(REQUESTS):
+        prompt = (system if share else words(SYSTEM)) + words(rng.randint(*QUESTION))
+        found.append(Sequence(i, prompt, SamplingOptions(), rng.randint(*ANSWER), Detokenizer(None, [])))
     return found
 
 
@@ -60,51 +138,45 @@ def run(runner: Any, sequences: list[Sequence]) -> tuple[float, dict[Any, list[i
     return time.perf_counter() - began, {row.id: row.tokens for row in sequences}
 
 
-def slower(model: Any) -> tuple[str, Callable[[], Any]]:
-    """A rectangle where that is right for it, else one by one."""
-    with contextlib.suppress(Exception):  # each family's own
-        if Trial(model).agrees(BatchRunner(model, ROWS), 1e-3):
-            return "rectangle", lambda: BatchRunner(model, ROWS)
-    return "one by one", lambda: SingleRunner(model)
-
-
-def measure(name: str, times: int, share: bool, rounds: int) -> str:
-    """A line of the table."""
-    model = make(name, times=times, max_position_embeddings=CONTEXT)
+def measure(name: str, share: bool, rounds: int) -> str:
+    """A line of the table; the two ways in turns, the best of each."""
+    model = shaped(name)
+    alone = SHAPES.get(name, ({}, False))[1]
     with torch.inference_mode():
         runner = open_runner(model, ROWS)
-        rates, answers = [], []
-        for way, maker in ((runner.name, lambda: runner), slower(model)):
-            best, tokens = float("inf"), {}
-            for _ in range(rounds):
-                # One by one a few rows show the rate of all.
-                seconds, tokens = run(maker(), rows(share)[: FEW if way == "one by one" else ROWS])
-                best = min(best, seconds)
-            rates.append((way, sum(map(len, tokens.values())) / best))
-            answers.append(tokens)
-    (_, ours), (way, theirs) = rates
+        ways: list[tuple[Callable[[], Any], int]] = [
+            (lambda: runner, 1),
+            (lambda: SingleRunner(model), EVERY) if alone else (lambda: BatchRunner(model, ROWS), 1),
+        ]
+        best, answers = [0.0, 0.0], [{}, {}]  # type: ignore[var-annotated]
+        for _ in range(rounds):
+            for way, (maker, every) in enumerate(ways):
+                seconds, answers[way] = run(maker(), rows(share)[::every])
+                best[way] = max(best[way], sum(map(len, answers[way].values())) / seconds)
     same = sum(answers[0][key] == tokens for key, tokens in answers[1].items())
-    size = sum(p.numel() for p in model.parameters()) / 1e6
-    shown = f"{runner.name} {ours:,.0f} tokens/s; {way} {theirs:,.0f} ({ours / theirs:.1f} ×)"
-    return f"{name} ({size:.1f} M): {shown}; {same} of {len(answers[1])} answers the same"
+    millions = sum(p.numel() for p in {p.data_ptr(): p for p in model.parameters()}.values()) / 1e6
+    shown = f"| {name} | {millions:.0f} M | {runner.name} | {best[0]:,.0f} | {'one by one' if alone else 'rectangle'}"
+    return f"{shown} | {best[1]:,.0f} | {best[0] / best[1]:.1f} × | {same} of {len(answers[1])} |"
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", help="architectures")
-    parser.add_argument("--times", type=int, default=4, help="how many times wider than the smallest")
+    parser.add_argument("names", nargs="*", help="architectures")
     parser.add_argument("--own", action="store_true", help="prompts with nothing in common")
-    parser.add_argument("--rounds", type=int, default=2, help="of which the best is taken")
+    parser.add_argument("--rounds", type=int, default=1, help="of which the best is taken")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    for name in args.names:
+    sys.stdout.write("| | parameters | runner | tokens/s | before | tokens/s | | answers the same |\n")
+    sys.stdout.write("|---|---:|---|---:|---|---:|---:|---:|\n")
+    for name in args.names or SHAPES:
         try:
-            line = measure(name, args.times, not args.own, args.rounds)
+            line = measure(name, not args.own, args.rounds)
         except Exception as error:  # each family's own
-            line = f"{name}: {type(error).__name__}: {error}"
+            line = f"| {name} | | {type(error).__name__}: {error} |"
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
+        gc.collect()
     return 0
 
 

@@ -296,7 +296,11 @@ def autoscale(cluster: Any, address: str, kills: int) -> None:
     node = {"resources": {"CPU": 1, "object_store_memory": 80_000_000}, "node_config": {}, "max_workers": most}
     config = {
         "cluster_name": "loopback", "max_workers": most, "idle_timeout_minutes": 60, "head_node_type": FAKE_HEAD,
-        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "disable_node_updaters": True},
+        # By address they would all be one node, and the first be awaited for as long as the second is asked for.
+        "provider": {
+            "type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "disable_node_updaters": True,
+            "use_node_id_as_ip": True,
+        },
         "available_node_types": {
             FAKE_HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "late": {**node, "min_workers": 0},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +87,16 @@ def workspace() -> Iterator[BatchProcessor]:
     """A processor over a folder that goes away."""
     with tempfile.TemporaryDirectory(prefix="ai-router-bench-", ignore_cleanup_errors=True) as folder:
         yield BatchProcessor(Path(folder) / "checkpoints")
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where the median of what these are drawn from is, in 95 of 100 cases at least; of no distribution (by ranks)."""
+    ranked, rank, below = sorted(values), 0, 0.0
+    # So many from either end can be left out: that the median is beyond them has a chance of at most one in forty.
+    while rank < len(ranked) // 2 and (below := below + math.comb(len(ranked), rank) / 2 ** len(ranked)) <= 0.025:
+        rank += 1
+    rank = max(0, rank - 1)
+    return ranked[rank], ranked[-1 - rank]
 
 
 def make_job(processor: BatchProcessor, count: int) -> BatchJob:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from benchmarks.engine_peers import Chats, measured, ours
 from benchmarks.engine_work import SIZES, Chat, make_work
 
 WIDTHS, CHUNKS = (32, 64, 128, 256), (128, 512)
-WHOLE_TOKENS = 96
+WHOLE_TOKENS, WIDTH = 96, 256  # of a whole run
 
 
 def sharing(folder: Path, count: int) -> None:
@@ -72,28 +71,34 @@ def whole_run(folder: Path, system: str, chats: list[Chat], precision: str = "fp
     `precision` is the bare engine's, and must be what `auto` makes of the model.
     """
     work = [(chat.text, WHOLE_TOKENS) for chat in chats]
-    bare = in_process(ours, str(folder), system, work, {"precision": precision})
+    bare, whole, starts = [], [], []
     with tempfile.TemporaryDirectory(prefix="ai-router-bench-") as scratch:
-        start = _command(Path(scratch) / "one", folder, system, chats[:1], 1)
-        seconds = _command(Path(scratch) / "all", folder, system, chats, WHOLE_TOKENS) - start
+        for turn in ("first", "second"):  # the best of each: a machine's speed changes within a minute
+            bare.append(float(in_process(ours, str(folder), system, work, {"precision": precision}, WIDTH)["seconds"]))
+            starts.append(_command(Path(scratch) / f"{turn}-one", folder, system, chats[:1], 1))
+            whole.append(_command(Path(scratch) / f"{turn}-all", folder, system, chats, WHOLE_TOKENS))
+    seconds = min(whole) - min(starts)
     print(
         f"\nWhole `ai-router run`, {precision}, {len(chats)} chats, {WHOLE_TOKENS} tokens each, "
-        "start and load subtracted:"
+        "start and load subtracted, the best of two:"
     )
-    print(f"  {bare['seconds'] / seconds:.0%} of the bare engine ({seconds:.1f} s to {bare['seconds']:.1f} s)")
+    print(f"  {min(bare) / seconds:.0%} of the bare engine ({seconds:.1f} s to {min(bare):.1f} s)")
 
 
 def _command(workspace: Path, folder: Path, system: str, chats: list[Chat], tokens: int) -> float:
     """Seconds of a run of the program in a workspace of its own."""
     workspace.mkdir()
-    (workspace / "models.yaml").write_text(json.dumps({"models": {"bench": {"path": str(folder), "engine": "torch"}}}))
+    (workspace / "models.yaml").write_text(
+        json.dumps({"models": {"bench": {"path": str(folder.resolve()), "engine": "torch"}}})  # not of the workspace
+    )
     prompts = workspace / "prompts.txt"
     prompts.write_text("\n".join(chat.text for chat in chats))
-    options = ["--model", "bench", "--system", system, "--max-tokens", str(tokens), "--workers", "256"]
+    options = ["--model", "bench", "--system", system, "--max-tokens", str(tokens), "--workers", str(WIDTH)]
     command = [sys.executable, "-m", "ai_router", "--workspace", str(workspace), "run", str(prompts), *options, "--yes"]
     start = time.perf_counter()
-    silent = subprocess.DEVNULL
-    subprocess.run(command, cwd=ROOT, check=True, stdin=silent, stdout=silent, stderr=silent, env=os.environ)
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"`ai-router run` ended with {done.returncode}: {done.stderr.strip()[-500:]}")
     return time.perf_counter() - start
 
 

@@ -30,12 +30,12 @@ import sys, tempfile, time
 from pathlib import Path
 from ai_router.settings import Settings, Workspace
 from ai_router.tui.app import RouterApp
-def drawn(self):
-    print(time.time(), file=sys.stderr)
-    self.exit()
-RouterApp.on_ready = drawn
+class Ours(RouterApp):
+    def on_ready(self):
+        print(time.time(), file=sys.stderr)
+        self.exit()
 with tempfile.TemporaryDirectory() as folder:
-    RouterApp(Workspace(Path(folder), Settings(theme="dark"))).run(headless=True)
+    Ours(Workspace(Path(folder), Settings(theme="dark"))).run(headless=True)
 """
 
 

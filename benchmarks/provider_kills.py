@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,13 @@ from batch.engines.provider.engine import ProviderEngine
 from batch.items import Request
 from batch.options import RunOptions, SamplingOptions
 from batch.prices import Usage
-from batch.running.desk import StoreDesk
 from batch.running.policy import RetryPolicy
 from benchmarks.common import workspace
+from benchmarks.kill_points import Killed, watch_desk, watch_page
 
 ITEMS = 12
 BATCH = 5
 LIVES = 400  # of one job; more than any needs
-CALLS = ("upload", "create", "check", "results", "find")
-WRITES = ("submitting", "noted", "submitted", "settled", "withdrawn")
-
-
-class Killed(BaseException):
-    """The process is gone."""
 
 
 class Provider:
@@ -131,31 +125,12 @@ class Life:
         if self.dead:
             raise Killed
 
-    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same, which may be the last that happens, or just not happen."""
-
-        def wrapped(*args: Any) -> Any:
-            self.step()
-            value = call(*args)
-            self.step()
-            return value
-
-        return wrapped
-
 
 _CURRENT: list[Life] = []
 
 
-def _watch_desk() -> None:
-    for name in WRITES:
-        real = getattr(StoreDesk, name)
-
-        async def wrapped(desk: Any, *args: Any, _real: Any = real, **how: Any) -> None:
-            _CURRENT[-1].step()
-            await _real(desk, *args, **how)
-            _CURRENT[-1].step()
-
-        setattr(StoreDesk, name, wrapped)
+def _step() -> None:
+    _CURRENT[-1].step()
 
 
 def one_life(job: BatchJob, provider: Provider, steps: int) -> bool:
@@ -164,10 +139,7 @@ def one_life(job: BatchJob, provider: Provider, steps: int) -> bool:
     _CURRENT.append(life)
 
     def opened() -> Any:
-        page = RemotePage(provider)
-        for name in CALLS:
-            setattr(page, name, life.around(getattr(page, name)))
-        return page
+        return watch_page(RemotePage(provider), life.step, life.step)
 
     settings = Settings("openai", "m", poll=0.001, grace=0.0)
     run = Run(job, ProviderEngine(settings, opened), RunOptions())
@@ -184,7 +156,7 @@ def one_life(job: BatchJob, provider: Provider, steps: int) -> bool:
 def kills(count: int, seed: int = 20261128) -> tuple[int, int, int]:
     """So many kills, over as many jobs as they take: kills, prompts without their answer, prompts paid twice."""
     chance = random.Random(seed)
-    _watch_desk()
+    watch_desk(setattr, _step, _step)
     met = lost = twice = 0
     with workspace() as processor:
         while met < count:

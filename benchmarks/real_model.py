@@ -89,30 +89,54 @@ def main() -> int:
     parser.add_argument("--precision", nargs="*", default=["int8", "int4", "fp32"])
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 16, 64, 256])
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds a peer may take for a work")
     parser.add_argument("--whole", action="store_true", help="a whole run of the program beside the bare engine, alone")
     parser.add_argument("--only", nargs="*", default=[], help="only these works")
     args = parser.parse_args()
     os.environ.update(worker_env(None))
     if args.whole:
         asked = [f"{text} Say it at length{'.' * n}" for n in (1, 2) for text in prompts()]
-        whole_run(Path(args.file), SYSTEM, [Chat(text, WHOLE_TOKENS) for text in asked], "int8")
+        whole_run(Path(args.file).resolve(), SYSTEM, [Chat(text, WHOLE_TOKENS) for text in asked], "int8")
         return 0
     works = works_of(args.file, args.rows)
     works = {name: what for name, what in works.items() if not args.only or name in args.only}
+    peers = json.loads(args.peers.read_text()) if args.peers else []
     found: dict[str, dict[str, Any]] = {}
-    for precision in args.precision:
-        found[f"ours {precision}"] = in_process(ours, args.file, precision, works)
-    told = json.dumps({name: {key: what[key] for key in ("prompts", "tokens")} for name, what in works.items()})
-    for peer in json.loads(args.peers.read_text()) if args.peers else []:
-        command = [peer["python"], "-m", "benchmarks.real_peers", peer["peer"], peer["model"]]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        run = subprocess.run(command, input=told, env=env, capture_output=True, text=True, check=False)
-        if run.returncode:
-            print(f"{peer['name']}: does not run here: {(run.stderr.strip().splitlines() or ['?'])[-1][:300]}")
-            continue
-        found[peer["name"]] = json.loads(run.stdout.strip().splitlines()[-1])
+    for work, what in works.items():  # one work by all, then the next: the machine may change its pace meanwhile
+        for precision in args.precision:
+            said = in_process(ours, args.file, precision, {work: what})
+            _take(found, f"ours {precision}", work, said)
+        for peer in peers:
+            if said := _peer(peer, {work: what}, args.limit):
+                _take(found, peer["name"], work, said)
     table(works, found)
     return 0
+
+
+def _take(found: dict[str, dict[str, Any]], who: str, work: str, said: dict[str, Any]) -> None:
+    """Keep what one engine said of one work, and show it at once."""
+    print(f"{work}, {who}: {said['works'][work]:.2f} s, loaded in {said['load']:.1f} s", flush=True)
+    known = found.setdefault(who, {"works": {}, "load": said["load"], "peak_mb": 0})
+    known["works"].update(said["works"])
+    known["load"] = min(known["load"], said["load"])
+    known["peak_mb"] = max(known["peak_mb"], said["peak_mb"])
+
+
+def _peer(peer: dict[str, str], works: dict[str, Any], limit: float) -> dict[str, Any] | None:
+    """What a peer says of the works; None, and why is printed, where it does not get through them."""
+    command = [peer["python"], "-m", "benchmarks.real_peers", peer["peer"], peer["model"]]
+    told = json.dumps({name: {key: what[key] for key in ("prompts", "tokens")} for name, what in works.items()})
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    try:
+        run = subprocess.run(command, input=told, env=env, capture_output=True, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        print(f"{peer['name']}: not through after {limit:.0f} s")
+        return None
+    if run.returncode:
+        print(f"{peer['name']}: does not run here: {(run.stderr.strip().splitlines() or ['?'])[-1][:300]}")
+        return None
+    answer: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
+    return answer
 
 
 def table(works: dict[str, Any], found: dict[str, dict[str, Any]]) -> None:
@@ -120,14 +144,14 @@ def table(works: dict[str, Any], found: dict[str, dict[str, Any]]) -> None:
 
     def rate(who: str, work: str) -> float:
         what = works[work]
-        return float(len(what["prompts"]) * what["tokens"] / found[who]["works"][work])
+        return float(len(what["prompts"]) * what["tokens"] / found[who]["works"].get(work, float("inf")))
 
     print(f"{'tokens/s':<24}" + "".join(f"{work:>18}" for work in works) + f"{'load s':>9}{'peak MB':>9}")
     for who, said in found.items():
         cells = []
         for work in works:
             peers = [rate(peer, work) for peer in found if not peer.startswith("ours")]
-            times = f" ({rate(who, work) / max(peers):.2f} ×)" if peers and who.startswith("ours") else ""
+            times = f" ({rate(who, work) / max(peers):.2f} ×)" if any(peers) and who.startswith("ours") else ""
             cells.append(f"{f'{rate(who, work):,.0f}{times}':>18}")
         print(f"{who:<24}" + "".join(cells) + f"{said['load']:>9.1f}{said['peak_mb']:>9,.0f}")
     for work, what in works.items():

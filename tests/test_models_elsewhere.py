@@ -83,6 +83,13 @@ def test_what_is_missing_here_may_be_there(tmp_path: Path) -> None:
     assert told(fast.configured(ON))["engine"] == "vllm"
 
 
+def test_nodes_stand_in_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = ModelSpec("m", "m", "torch", Path("weights"), "models.yaml", adapter=Path("tuned"))
+    there = told(spec.configured(ON))["model"]
+    assert there == {"path": str(tmp_path / "weights"), "adapter_path": str(tmp_path / "tuned")}
+
+
 def test_a_node_fetches_a_model_of_the_hub_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

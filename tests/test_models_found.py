@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,15 @@ def test_a_models_file_beside_the_user_that_is_not_read_is_said(
     assert overlooked(load_workspace()) == ""
     (here / "models.yaml").write_text("models: {}\n")
     assert "is not read, the workspace is" in overlooked(load_workspace())
-    assert overlooked(load_workspace(here)) == ""
+    assert overlooked(load_workspace(here)) == overlooked(load_workspace(tmp_path / "home")) == ""
     (here / "ai-router.yaml").touch()
     assert overlooked(load_workspace()) == ""
+
+
+def test_a_folder_that_is_gone_overlooks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    workspace = load_workspace(tmp_path / "home")
+    gone.rmdir()
+    assert overlooked(workspace) == overlooked(replace(workspace, named=False)) == ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from servers.batches import Batches, serving
 
 from batch.engines.provider.base import Remote
 from batch.providers import BatchInferencePipelineFactory, ProviderJob
+from batch.providers.chunked import ChunkedPage
 from batch.providers.pipeline import PipelineError
 
 COUNT = 12
@@ -88,6 +90,33 @@ def test_every_answer_in_its_row(
         expected[7] = "ERROR"
         assert "oh" in made["department_llm_error"].tolist()[7]
     assert made["department_llm"].tolist() == expected
+
+
+def test_in_chunks_only_what_failed_is_asked_again(tmp_path: Path) -> None:
+    asked: list[str] = []
+    broken = True
+
+    def ask(bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        said = []
+        for body in bodies:
+            asked.append(body["text"])
+            if broken and "2" in body["text"]:
+                said.append({"response": {"status_code": 0, "body": {"error": {"message": "the line is dead"}}}})
+            else:
+                answer = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
+                said.append({"response": {"status_code": 200, "body": answer}})
+        return said
+
+    page = ChunkedPage(lambda *_: {}, ask, chunk=2)
+    file = tmp_path / "b.jsonl"
+    file.write_text("".join(json.dumps({"custom_id": f"x-{n}", "body": {"text": f"t{n}"}}) + "\n" for n in range(4)))
+    first = {result.custom_id: result for result in page.results(page.create(file, None, "x"))}
+    failure = first["x-2"].failure
+    assert failure is not None and failure.message == "the model gave no answer to it (status 0: the line is dead)"
+    broken = False
+    again = list(page.results(page.create(file, None, "x")))
+    assert len(again) == 4 and all(result.reply is not None for result in again)
+    assert asked == ["t0", "t1", "t2", "t3", "t2"]
 
 
 @pytest.mark.parametrize("name", ["llama-3", "gem", "", "openai"])

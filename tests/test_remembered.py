@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -74,3 +76,47 @@ def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(MemoryFileError, match="newer version"):
         Memory(tmp_path).keep("a", 1)
+
+
+def test_killed_at_any_statement_a_turn_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disks: list[Path] = []
+    file = tmp_path / "now" / NAME
+
+    def copied(statement: str) -> None:  # the disk as it stands before a statement, and as one finds it after a kill
+        disks.append(tmp_path / str(len(disks)))
+        shutil.copytree(file.parent, disks[-1])
+
+    real = sqlite3.connect
+
+    def connect(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection = real(*args, **options)
+        connection.execute("PRAGMA cache_size = 0")  # pages go to the disk before the transaction is over
+        connection.set_trace_callback(copied)
+        return connection
+
+    def what_is_known(folder: Path) -> tuple[Any, ...]:
+        memory = Memory(folder)
+        chats = memory.chats()
+        return memory.recall("model"), [[turn.prompt for turn in memory.turns(chat.id)] for chat in chats]
+
+    states: list[tuple[Any, Any]] = [(None, [])]
+    memory = Memory(file.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connect)
+        memory.keep("model", "m")
+        states.append(("m", []))
+        chat = memory.begin_chat("t", "m", {})
+        states.append(("m", [[]]))
+        for prompt in ("p" * 9000, "q"):
+            memory.add_turn(chat, Turn(prompt, "a" * 9000), {})
+            states.append(("m", [[*states[-1][1][0], prompt]]))
+        memory.forget_chat(chat)
+        states.append(("m", []))
+    seen = [what_is_known(disk) for disk in disks]
+    at = 0
+    for state in seen:
+        at = next(n for n in range(at, len(states)) if states[n] == state)
+    assert at >= len(states) - 2 and len(disks) > 30
+    for disk in disks:  # and one can go on from any of them
+        Memory(disk).keep("model", "n")
+        assert Memory(disk).recall("model") == "n"

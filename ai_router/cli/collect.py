@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from ai_router import jobs
 from ai_router.cli import output
-from ai_router.cli.display import make_display
+from ai_router.cli.display import Display, make_display
 from ai_router.cli.flags import add_flags
 from ai_router.cli.following import detach, run_job
-from ai_router.cli.resume import after_of
+from ai_router.cli.resume import after_of, write_complete
 from ai_router.cli.run import add_display_flags
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
         jobs.check_free(job)
         away = _away(job)
         if not away:
-            raise UsageError(_nothing(session, job))
+            return _nothing(args, session, job, display)
         plan = jobs.plan_of(job)
         if problem := jobs.why_not_ready(session.registry, plan):
             raise UsageError(problem)
@@ -81,11 +81,15 @@ def _away(job: BatchJob) -> int:
         return len(with_provider(store))
 
 
-def _nothing(session: Session, job: BatchJob) -> str:
+def _nothing(args: argparse.Namespace, session: Session, job: BatchJob, display: Display) -> int:
+    """Files are written all the same, as the last `collect` may not have come to that."""
     text = f"Nothing of job {job.job_id} is with a provider"
     if job.processed < job.total_prompts:
-        return f"{text}; go on with: {session.command('resume', job)}"
-    return f"{text}: it is complete"
+        raise UsageError(f"{text}; go on with: {session.command('resume', job)}")
+    after = after_of(args, session, job)
+    if not (after.wanted or after.export.merge or after.export.stream):
+        raise UsageError(f"{text}: it is complete")
+    return write_complete(session, job, after, display)
 
 
 def _words(args: argparse.Namespace) -> Sequence[str]:

@@ -16,7 +16,7 @@ from ai_router.cli.following import AfterRun, run_job
 from ai_router.cli.run import add_display_flags
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
-from ai_router.cli.text import can_ask, emit, emit_json, inert, narrate, one_line, plural, table
+from ai_router.cli.text import can_ask, emit, emit_json, emit_json_list, inert, narrate, one_line, plural, table
 from ai_router.models import ModelSpec, make_engine
 from batch.job import BatchJob
 from batch.options import RunOptions, SamplingOptions, build_options
@@ -163,14 +163,14 @@ def _jobs(names: Sequence[str], session: Session) -> list[BatchJob]:
 
 def _told(found: Sequence[BatchJob], args: argparse.Namespace, session: Session) -> int:
     from ai_router.comparing.answers import check_jobs, compared, rows_of
-    from ai_router.comparing.forms import document, markdown
+    from ai_router.comparing.forms import figures_document, markdown, row_document
 
     check_jobs(found)
     made = compared(
         rows_of(found), [job.model_id for job in found], [job.job_id for job in found], keep=max(0, args.show)
     )
     if args.json:
-        emit_json(document(made, rows_of(found)))
+        emit_json_list(figures_document(made), "rows", map(row_document, rows_of(found)))
     elif args.markdown:
         emit(markdown(made, made.rows, found[0].config.get("source", "")).rstrip("\n"))
     else:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from ai_router.cli.text import cells, clip, inert, is_terminal, narrate, plural, width_of
+from ai_router.cli.waiting import SETTLE
 from batch.running.progress import RunState, Snapshot, format_duration, progress_line
 
 KINDS = ("auto", "plain", "log", "json", "none")
@@ -31,6 +32,7 @@ class Outcome:
     export: str  # the command that writes them
     resume: str | None  # the command that goes on, where something is left
     collect: str | None = None  # the command that takes what comes from a provider, where all that is left is there
+    settle: str | None = None  # the command that says what became of it, where only a person knows
     retry: str | None = None  # the command that tries again what has failed
     error: str | None = None  # what ended the run
     evaluate: str | None = None  # the command that says more about the score
@@ -92,6 +94,8 @@ class Display:
             self.alert(f"Error: {outcome.error}")
         if outcome.resume:
             self.alert(f"Resume with: {outcome.resume}")
+        if outcome.settle:
+            self.alert(f"{SETTLE}: {outcome.settle}")
         if outcome.collect:
             self.alert(f"Collect the answers with: {outcome.collect}")
 
@@ -264,6 +268,7 @@ class JsonDisplay(Display):
                 "output": outcome.output,
                 "resume": outcome.resume,
                 "collect": outcome.collect,
+                "settle": outcome.settle,
                 "retry": outcome.retry,
             },
         )

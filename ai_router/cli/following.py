@@ -18,6 +18,7 @@ from ai_router.cli.flags import as_arguments
 from ai_router.cli.session import Session
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import emit, plural
+from ai_router.cli.waiting import ways_on
 from ai_router.kinds import Output, counted, kind_of
 from ai_router.kinds.base import SCORE
 from ai_router.models.line import place_of, words_of
@@ -181,7 +182,7 @@ def _end(
             results=None if finished and to_stdout else session.command("show", job),
             export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
             resume=resume,
-            collect=session.command("collect", job, after.arguments()) if waiting else None,
+            **(ways_on(session, job, after.arguments()) if waiting else {}),
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=problem,
             output=" and ".join(map(str, written.files)) or None,

@@ -8,7 +8,7 @@ import sys
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session
 from ai_router.cli.text import age, emit_json, is_terminal, narrate, plural, table, width_of
-from ai_router.standings import standing_of, told
+from ai_router.standings import next_verb, standing_of, told
 from batch.checkpoint import CheckpointInfo, list_jobs
 from batch.job import JobStatus
 from batch.prices import NANOS
@@ -44,8 +44,9 @@ def main(args: argparse.Namespace, session: Session) -> int:
         narrate(f"There are no jobs in {folder}; begin one with: ai-router run FILE")
     for info in found if not args.json else ():
         if info.away and info.owner is None:
-            said = ", ".join(filter(None, told([standing_of(s) for s in info.away])))
-            narrate(f"{info.job_id}: {said}: ai-router collect {info.job_id}")
+            standings = [standing_of(s) for s in info.away]
+            said = ", ".join(filter(None, told(standings)))
+            narrate(f"{info.job_id}: {said}: ai-router {next_verb(standings)} {info.job_id}")
     for path, reason in found.skipped:
         text = reason if str(path) in reason else f"{path}: {reason}"
         narrate(f"Skipped: {text}")

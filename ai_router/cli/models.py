@@ -10,7 +10,7 @@ import sys
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit, emit_json, is_terminal, narrate, plural, table, width_of
-from ai_router.models import ModelSpec
+from ai_router.models import ModelSpec, describe
 from ai_router.models.discovery.servers import find_servers
 from ai_router.models.entries import json_schema
 from batch.engines.local import memory
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=tuple(ACTIONS), metavar="ACTION", help=", ".join(ACTIONS))
     parser.add_argument("model", nargs="?", metavar="MODEL", help="which; its id, its folder or its server's address")
     parser.add_argument("--name", metavar="ID", help="with add: what it is called")
-    parser.add_argument("--engine", metavar="ENGINE", help="with add: what runs it")
+    parser.add_argument("--engine", metavar="ENGINE", help="with add and test: what runs it")
     parser.add_argument("--adapter", metavar="PATH", help="with add: a LoRA adapter to put over its weights")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of models.yaml, for an editor")
@@ -103,11 +103,7 @@ def _test(args: argparse.Namespace, session: Session) -> int:
     from ai_router.trial import try_model
     from batch.prices import dollars
 
-    if not args.model:
-        raise UsageError("Which model? ai-router models test MODEL")
-    spec = session.registry.get(args.model)
-    if not spec.ready:
-        raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
+    spec = _to_test(args, session)
     narrate(f"Asking {spec.id} a question at a time, then some at once…")
     trial = asyncio.run(try_model(spec))
     latency = statistics.median(trial.latencies) if trial.latencies else None
@@ -148,6 +144,18 @@ def _test(args: argparse.Namespace, session: Session) -> int:
     for message in dict.fromkeys(trial.failures):
         narrate(f"Error: {plural(trial.failures.count(message), 'question')}: {message}")
     return Exit.SOME_FAILED if trial.failures else Exit.DONE
+
+
+def _to_test(args: argparse.Namespace, session: Session) -> ModelSpec:
+    """The model that is meant, on the engine that is asked for."""
+    if not args.model:
+        raise UsageError("Which model? ai-router models test MODEL")
+    spec = session.registry.get(args.model)
+    if args.engine and args.engine != spec.engine:
+        spec = describe(spec.place, id=spec.id, engine=args.engine, source=spec.source, sampling=spec.sampling)
+    if not spec.ready:
+        raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
+    return spec
 
 
 def _plainly(value: object) -> str:

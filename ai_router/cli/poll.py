@@ -9,6 +9,7 @@ from ai_router import batches, jobs
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session
 from ai_router.cli.text import emit, inert, narrate
+from ai_router.cli.waiting import SETTLE
 from batch.job import BatchJob
 
 USAGE = "JOB [--watch]"
@@ -21,7 +22,7 @@ examples:
   ai-router poll 1a2b3c4d
   ai-router poll 1a --watch && ai-router collect 1a --output answers.jsonl
 
-exit codes: 0 all are over and can be collected, 75 some are not
+exit codes: 0 all are over and can be collected, 75 some are not, or a person has to say what became of them
 """
 
 
@@ -39,23 +40,25 @@ def main(args: argparse.Namespace, session: Session) -> int:
     job = jobs.open_job(session.workspace, args.job)
     with batches.pages(session.registry, job) as opened:
         while True:
-            waiting = _look(job, opened)
+            found = _look(job, opened)
+            waiting = any(not standing.over and not standing.unclear for standing in found)
             if not waiting or not args.watch:
                 break
             time.sleep(max(0.05, args.every))
-    if not waiting:
+    if not found:
+        narrate(f"Nothing of job {job.job_id} is with a provider")
+    elif unclear := any(standing.unclear for standing in found):
+        narrate(f"{SETTLE}: {session.command('reconcile', job)}")
+        waiting |= unclear
+    elif not waiting:
         narrate(f"Collect the answers with: {session.command('collect', job)}")
     return Exit.WAITING if waiting else Exit.DONE
 
 
-def _look(job: BatchJob, opened: batches.Pages) -> int:
-    """A line for each batch; how many are not over."""
-    found = batches.open_of(job)
-    if not found:
-        narrate(f"Nothing of job {job.job_id} is with a provider")
-    waiting = 0
-    for submission in found:
-        standing = batches.look(submission, opened)
-        waiting += not standing.over
-        emit(inert(standing.text))
-    return waiting
+def _look(job: BatchJob, opened: batches.Pages) -> list[batches.Standing]:
+    """A line for each batch; how they stand."""
+    found = []
+    for submission in batches.open_of(job):
+        found.append(batches.look(submission, opened))
+        emit(inert(found[-1].text))
+    return found

@@ -163,6 +163,11 @@ def _nothing_left(
     if job.status != JobStatus.COMPLETED:  # killed between its last answer and its end
         args.detach = False
         return _go_on(session, job, plan, after, args, display, signals)
+    return write_complete(session, job, after, display)
+
+
+def write_complete(session: Session, job: BatchJob, after: AfterRun, display: Display) -> int:
+    """Write what is asked for of a job that has all its results; returns the exit code."""
     assert job.checkpoint_file is not None
     display.note(f"Job {job.job_id} is complete: {job.completed:,} done, {job.failed:,} failed.")
     if after.export.stream:

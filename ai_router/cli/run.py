@@ -231,7 +231,7 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
     widest = task.spec if task.router is None else task.router.widest
     report = jobs.check(source, widest, plan, lambda n: display.busy(f"Reading… {n:,} prompts"), session.registry)
     display.busy("")
-    planned = None if task.router is not None else estimate.before(task.spec, report, jobfile.sampling)
+    planned = None if task.router is not None else estimate.before(task.spec, report, jobfile.sampling, jobfile.run)
     if session.verbose and not args.check:
         for line in report.lines():
             display.note(line)

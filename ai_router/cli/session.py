@@ -39,7 +39,7 @@ class Session:
         """The models of the workspace."""
         from ai_router.models import Registry
 
-        if self.folder is None and (said := overlooked(self.workspace)):
+        if said := overlooked(self.workspace):
             narrate(said)
         return Registry(self.workspace)
 

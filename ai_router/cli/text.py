@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -60,6 +60,16 @@ def emit_json(value: Any) -> None:
     terminal = is_terminal(sys.stdout)
     text = json.dumps(value, indent=2, ensure_ascii=terminal, default=str)
     sys.stdout.write((text.replace("\x7f", "\\u007f") if terminal else text) + "\n")
+
+
+def emit_json_list(head: Mapping[str, Any], key: str, values: Iterable[Any]) -> None:
+    """The same of an object that ends with a list, of which one value at a time is held."""
+    from ai_router.longjson import pieces
+
+    terminal = is_terminal(sys.stdout)
+    for piece in pieces(head, key, values, ascii_only=terminal):
+        sys.stdout.write(piece.replace("\x7f", "\\u007f") if terminal else piece)
+    sys.stdout.write("\n")
 
 
 def confirm(question: str) -> bool:

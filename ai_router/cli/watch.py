@@ -8,6 +8,7 @@ from ai_router.cli.display import KINDS, Display, Outcome, make_display
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import narrate
+from ai_router.cli.waiting import ways_on
 from ai_router.kinds import counted, kind_of
 from batch.checkpoint import CheckpointStore, find_job
 from batch.options import RunOptions, parse_option
@@ -117,7 +118,7 @@ def _end(session: Session, watch: Watch, display: Display) -> int:
             results=session.command("show", job),
             export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
             resume=None if finished or waiting else session.command("resume", job),
-            collect=session.command("collect", job) if waiting else None,
+            **(ways_on(session, job) if waiting else {}),
             retry=session.command("resume", job, ["--retry-failed"]) if finished and job.failed else None,
             error=snapshot.reason if code == Exit.FAILED else None,
             unit=kind.unit or None,

@@ -6,7 +6,7 @@ A comparison of a file is as many linked jobs as models; each is an ordinary job
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -122,8 +122,10 @@ class Compared:
     rows: list[Row] = field(default_factory=list)
 
 
-def compared(rows: Iterator[Row], models: Sequence[str], jobs: Sequence[str] = (), *, keep: int = 10) -> Compared:
-    """Everything that is said of a comparison, in one pass; `keep` rows that differ are kept."""
+def compared(
+    rows: Iterable[Row], models: Sequence[str], jobs: Sequence[str] = (), *, keep: int = 10, same_too: bool = False
+) -> Compared:
+    """Everything that is said of a comparison, in one pass; `keep` rows that differ are kept, or just as many."""
     names = list(jobs) or [""] * len(models)
     made = Compared(
         [Total(model, job) for model, job in zip(models, names, strict=True)],
@@ -137,10 +139,9 @@ def compared(rows: Iterator[Row], models: Sequence[str], jobs: Sequence[str] = (
         for pairing, (a, b) in zip(made.pairings, combinations(row.answers, 2), strict=True):
             if a is not None and b is not None:
                 _pair(pairing, a, b)
-        if row.differs:
-            made.differing += 1
-            if len(made.rows) < keep:
-                made.rows.append(row)
+        made.differing += row.differs
+        if len(made.rows) < keep and (row.differs or same_too):
+            made.rows.append(row)
     return made
 
 

@@ -75,6 +75,11 @@ def quoted(what: str) -> list[str]:
 
 def document(made: Compared, rows: Iterable[Row]) -> dict[str, Any]:
     """All of it as JSON has it: costs in dollars, times in seconds."""
+    return {**figures_document(made), "rows": [row_document(row) for row in rows]}
+
+
+def figures_document(made: Compared) -> dict[str, Any]:
+    """The figures alone."""
     return {
         "items": made.items,
         "differing": made.differing,
@@ -105,27 +110,28 @@ def document(made: Compared, rows: Iterable[Row]) -> dict[str, Any]:
             }
             for pair in made.pairings
         ],
-        "rows": [
-            {
-                "number": row.number,
-                "prompt": row.prompt,
-                **({"expected": row.expected} if row.expected is not None else {}),
-                "differs": row.differs,
-                "answers": [
-                    None
-                    if answer is None
-                    else {
-                        "model": answer.model,
-                        "text": answer.text,
-                        "error": answer.error,
-                        "right": answer.right,
-                        "tokens_output": answer.tokens_output,
-                        "seconds": round(answer.seconds, 3),
-                        "cost": None if answer.cost is None else answer.cost / NANOS,
-                    }
-                    for answer in row.answers
-                ],
+    }
+
+
+def row_document(row: Row) -> dict[str, Any]:
+    """One prompt with its answers."""
+    return {
+        "number": row.number,
+        "prompt": row.prompt,
+        **({"expected": row.expected} if row.expected is not None else {}),
+        "differs": row.differs,
+        "answers": [
+            None
+            if answer is None
+            else {
+                "model": answer.model,
+                "text": answer.text,
+                "error": answer.error,
+                "right": answer.right,
+                "tokens_output": answer.tokens_output,
+                "seconds": round(answer.seconds, 3),
+                "cost": None if answer.cost is None else answer.cost / NANOS,
             }
-            for row in rows
+            for answer in row.answers
         ],
     }

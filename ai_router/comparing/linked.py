@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ai_router import jobs
@@ -11,6 +12,7 @@ from ai_router.comparing.answers import ComparisonError, check_models
 from ai_router.models import ModelSpec, Registry
 from ai_router.settings import Workspace
 from batch.checkpoint import CheckpointStore
+from batch.errors import CheckpointError
 from batch.evaluation.match import MATCHES
 from batch.job import BatchJob
 from batch.options import RunOptions, SamplingOptions
@@ -92,18 +94,23 @@ def is_linked_at(path: Path) -> bool:
         return bool(store.job().config.get("compared"))
 
 
+def _group_at(path: Path) -> object:
+    """The comparison that the job of a checkpoint is of; read without counting its results."""
+    with CheckpointStore(path, "snapshot") as store:
+        return (store.job().config.get("compared") or {}).get("group")
+
+
 def linked_with(workspace: Workspace, job: BatchJob) -> list[BatchJob]:
     """The jobs of a job's comparison, itself among them, in the models' order. Raises ComparisonError if of none."""
-    from batch.checkpoint.listing import list_jobs
+    from batch.checkpoint.listing import checkpoints_of
 
     link = job.config.get("compared")
     if not link:
         raise ComparisonError(f"Job {job.job_id} belongs to no comparison; name the jobs to compare it with")
     found = []
-    for info in list_jobs(workspace.checkpoints):
-        if info.file.suffix != ".json":
-            other = jobs.open_job(workspace, str(info.file))
-            if (other.config.get("compared") or {}).get("group") == link.get("group"):
-                found.append(other)
+    for path in checkpoints_of(workspace.checkpoints):
+        with suppress(CheckpointError, OSError):  # a file that cannot be read is none of them
+            if path.suffix != ".json" and _group_at(path) == link.get("group"):
+                found.append(jobs.open_job(workspace, str(path)))
     order = {model: at for at, model in enumerate(link.get("models", ()))}
     return sorted(found, key=lambda job: order.get(job.model_id, len(order)))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_router.models.apart import read_apart
-from ai_router.models.discovery import describe
+from ai_router.models.discovery.describe import describe
 from ai_router.models.discovery.huggingface import snapshot_of
 from ai_router.models.factory import describe_for_engine
 from ai_router.models.spec import ModelSpec

@@ -81,13 +81,15 @@ def _on_cluster(
     """The engine whose process drives a cluster's actors, each of which holds this model."""
     from batch.engines.local.host import HostedEngine
     from batch.engines.ray.row import ROW
+    from batch.engines.ray.shipping import PLACES
 
     check_cluster(spec)
     if spec.hub and not spec.ship:  # each node has a cache of its own
         described = {**described, "hub": spec.hub}
         del described["path"]
-    if path := described.get("path"):  # nodes stand in other folders
-        described["path"] = str(Path(path).absolute())
+    for key in PLACES:
+        if path := described.get(key):  # nodes stand in other folders
+            described[key] = str(Path(path).absolute())
     told = {
         "cluster": spec.cluster, "engine": row.name, "model": described, "resources": dict(spec.resources),
         "ship": spec.ship,

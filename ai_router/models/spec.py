@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ai_router.models import reckoning
 from batch.engines import registry as engines
 from batch.engines.registry import Place
 from batch.errors import BatchError, FatalError
@@ -14,9 +15,6 @@ from batch.options import AS_MODEL, RunOptions
 
 CHOICES = ("precision", "truncate")  # of a run, what goes over what models.yaml says
 PROVIDER_CHOICES = ("lane", "deadline")  # and that of a provider's model alone
-
-
-SMALL = 100_000_000  # parameters up to which the torch engine computes in fp32
 
 
 class NoFolderError(BatchError):
@@ -41,6 +39,8 @@ class ModelSpec:
     quantisation: str = ""  # as GGUF names it (`Q4_K_M`), or the checkpoint's own word; "" where nothing is known
     license: str = ""
     cache_bytes_per_token: int | None = None  # keys and values in 16 bits
+    cache_bytes_per_row: int | None = None  # states, however short an answer is
+    embeddings: int | None = None  # of the parameters, those of the table that tokens are looked up in
     notes: str = ""
     ready: bool = True
     why: str = ""
@@ -79,20 +79,8 @@ class ModelSpec:
         return f"{millions / 1000:.1f} B" if millions >= 500 else f"{millions:.1f} M"
 
     def memory(self, width: int = 1) -> int | None:
-        """Bytes that it takes to run, `width` answers at once at a quarter of its context; None where that is unknown.
-
-        A reckoning: torch keeps GGUF weights in int8 or, where they are few, in fp32; llama.cpp keeps them as they are.
-        """
-        if not self.size_bytes:
-            return None
-        weights = self.size_bytes
-        if self.engine == "torch" and self.quantisation and self.parameters:
-            weights = int(self.parameters * (4.0 if self.parameters < SMALL else 1.3))
-        return weights + self.cache(width)
-
-    def cache(self, width: int = 1) -> int:
-        """Bytes of keys and values for so many answers at once, each at a quarter of its context or 8,192 tokens."""
-        return (self.cache_bytes_per_token or 0) * min(self.context or 4096, 32_768) // 4 * width
+        """Bytes that it takes to run with `width` answers at once; None where that is unknown."""
+        return reckoning.needed(self, width)
 
     def configured(self, run: RunOptions) -> ModelSpec:
         """This model with a run's own choices, where it says any; a provider's lane is one."""

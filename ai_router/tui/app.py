@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +15,7 @@ from ai_router.memory import Memory
 from ai_router.settings import Settings, Workspace, overlooked
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
+from ai_router.tui.ahead import get_ready
 from ai_router.tui.finding import ThingProvider
 from ai_router.tui.guidance import KEYS_KEY, GuidedApp
 from ai_router.tui.own_themes import FOLDER, OwnThemes, begin_theme
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 ERROR_SECONDS = 12.0
 RUNS_SECONDS = 0.5
 THEMES_SECONDS = 1.0
-SERVERS_AFTER = 0.5  # seconds after the first screen until local servers are looked for
+BEHIND_SECONDS = 0.5  # after the first frame, until what nobody waits for yet is done
 
 
 class RouterApp(GuidedApp):
@@ -76,13 +78,6 @@ class RouterApp(GuidedApp):
         if workspace.settings.keymap:
             self.set_keymap(workspace.settings.keymap)
 
-    def refresh_css(self, animate: bool = True) -> None:
-        """Bring styles to a changed theme; before the first screen there are none, and only its colours are kept."""
-        if self.screen_stack:
-            super().refresh_css(animate)
-        else:
-            self.stylesheet.set_variables(self.get_css_variables())
-
     # -- life -----------------------------------------------------------------------------------------------------
 
     def run(self, *args: Any, **kwargs: Any) -> int | None:
@@ -96,20 +91,34 @@ class RouterApp(GuidedApp):
         """Show the menu at once; read everything else behind it."""
         from ai_router.tui.menu import MenuScreen
 
+        self._menu = MenuScreen()
         self.keys_shown = bool(Memory(self.workspace.checkpoints).recall(KEYS_KEY))
-        self.push_screen(MenuScreen())
-        self.call_after_refresh(gc.enable)
+        self.push_screen(self._menu)
         if self.open_job is not None:
             self.open_run(self.open_job)
         if self._tour:
             self.action_tour()
         self.set_interval(RUNS_SECONDS, self._look_after_runs)
         self.set_interval(THEMES_SECONDS, self._look_at_themes)
-        self.set_timer(SERVERS_AFTER, self._look_for_servers)
         for sentence in filter(None, (*self.workspace.withheld, overlooked(self.workspace))):
             self.notify(sentence, severity="warning", markup=False)
         if unknown := unknown_actions(self.workspace.settings.keymap):
             self.notify(f"keymap: no such action: {', '.join(unknown)}", severity="warning", markup=False)
+
+    def on_ready(self) -> None:
+        """The first frame is there."""
+        self.screen.call_after_refresh(self._after_first_frame)  # when nothing is left to draw
+
+    def _after_first_frame(self) -> None:
+        """What would have held it up: collecting garbage, reading jobs, looking for servers."""
+        gc.enable()
+        self._menu.begin()
+        self.set_timer(BEHIND_SECONDS, self._behind)
+
+    def _behind(self) -> None:
+        """What nobody waits for yet."""
+        get_ready(self)
+        self._look_for_servers()
 
     def on_unmount(self) -> None:
         """Free the model that answers single prompts."""
@@ -353,7 +362,7 @@ class RouterApp(GuidedApp):
     def take_settings(self, settings: Settings) -> None:
         """Work with changed settings from now on."""
         folders_changed = settings.models_dir != self.workspace.settings.models_dir
-        self.workspace = Workspace(self.workspace.root, settings)
+        self.workspace = replace(self.workspace, settings=settings, withheld=())
         self.apply_theme(settings.theme)
         self.set_keymap(settings.keymap)
         if folders_changed:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
 from textual.reactive import reactive
 from textual.screen import Screen
 
 from ai_router.tui.actions import ACTIONS, bind
 from ai_router.tui.services import Served
+from ai_router.tui.widgets.backdrop import Backdrop, BackVertical
 from ai_router.tui.widgets.chrome import Breadcrumb, KeyFooter
 from ai_router.tui.widgets.keys_panel import KeysPanel
 from ai_router.tui.widgets.runs_strip import Running, RunsStrip
@@ -26,7 +26,7 @@ SHORT, TALL = "-short", "-tall"
 BUSY_AFTER = 0.1
 
 
-class BaseScreen(Served, Screen[T]):
+class BaseScreen(Served, Backdrop, Screen[T]):
     """A full screen. Subclasses set `crumbs` and `context_text` and implement `compose_body`.
 
     The classes `-narrow`/`-wide` (from 110 cells) and `-short`/`-tall` (from 32 lines) are there for the styles.
@@ -61,7 +61,7 @@ class BaseScreen(Served, Screen[T]):
             chosen = [name for least, name in sorted(steps or ()) if size >= least][-1:]
             self.add_class(*chosen)
         yield Breadcrumb()
-        with Vertical(id="body"):
+        with BackVertical(id="body"):
             yield from self.compose_body()
         strip = RunsStrip()
         strip.set_reactive(RunsStrip.jobs, self._others(self.services.in_sight.running))

@@ -13,13 +13,14 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from ai_router.tui.behind import Over
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.text import inert_block
 
 T = TypeVar("T")
 
 
-class Dialog(Served, ModalScreen[T]):
+class Dialog(Served, Over, ModalScreen[T]):
     """A box in the middle; escape answers None. Subclasses implement `compose_dialog`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

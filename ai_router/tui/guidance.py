@@ -28,6 +28,13 @@ class GuidedApp(LeavingApp):
         if isinstance(self.screen, BaseScreen) and not isinstance(self.screen, DocsScreen):
             self.push_screen(DocsScreen(getattr(self.screen, "about", self.screen)))
 
+    def action_command_palette(self) -> None:
+        """Find anything by name."""
+        from ai_router.tui.behind import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
     def action_jump(self) -> None:
         """Letters on everything that can be reached."""
         from ai_router.tui.jump import JumpScreen, targets_of

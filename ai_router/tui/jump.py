@@ -13,6 +13,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from ai_router.tui.behind import Over
 from ai_router.tui.widgets.jumping import Jumpable, Target
 
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"  # the easy ones first
@@ -54,7 +55,7 @@ def labels(count: int) -> list[str]:
     return [*alone, *(one + two for one in first for two in LETTERS)][:count]
 
 
-class JumpScreen(ModalScreen[None]):
+class JumpScreen(Over, ModalScreen[None]):
     """Lies over a screen; a letter goes to its target, any other key only ends it."""
 
     DEFAULT_CSS = """

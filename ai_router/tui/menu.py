@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -20,6 +20,7 @@ from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.jobs.details import LABEL, job_details
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.places import HOME, on_menu
+from ai_router.tui.widgets.backdrop import BackContainer, BackVertical
 from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.menu_list import MenuEntry, MenuList
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
@@ -27,7 +28,6 @@ from ai_router.tui.widgets.text import plural
 
 TAGLINE = "prompts in, answers out, nothing lost"
 REFRESH_SECONDS = 0.5
-AFTER_FRAME = 0.1  # seconds: what is read then is imported then, and would hold up the first frame
 READ_AGAIN = 6  # refreshes
 EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
 ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
@@ -56,8 +56,8 @@ class MenuScreen(JobActions[None]):
             for place in ENTRIES
             for action in [ACTIONS[f"menu.{place}"]]
         ]
-        with Container(id="menu-columns"):
-            with Vertical(id="menu-left"):
+        with BackContainer(id="menu-columns"):
+            with BackVertical(id="menu-left"):
                 yield Static(Content.assemble(("ai-router", "bold $accent"), f"  {TAGLINE}"), id="menu-title")
                 menu = MenuList(entries, id="menu", classes="panel")
                 menu.border_title = "Menu"
@@ -77,18 +77,18 @@ class MenuScreen(JobActions[None]):
                 classes="panel",
             )
             table.border_title = "Last jobs"
-            with Vertical(id="menu-right"):
+            with BackVertical(id="menu-right"):
                 yield table
                 with VerticalScroll(id="menu-about", classes="panel", can_focus=False):
                     yield HangingText(indent=LABEL, id="menu-facts")
 
     def on_mount(self) -> None:
-        """Begin to look, after the first frame."""
+        """Begin with the menu; `begin` goes on."""
         self.context_text = home(self.services.workspace.root)
         self.query_one(MenuList).focus()
-        self.set_timer(AFTER_FRAME, self._begin)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Read the jobs, and look again and again: after the first frame, which imports for it would hold up."""
         self._read()
         self.set_interval(REFRESH_SECONDS, self._tick)
         self.services.jobs_changed.subscribe(self, lambda _: self._read())

@@ -47,7 +47,7 @@ class CheckpointInfo:
     about: About = NOTHING_SAID  # name, tags and note, as a person gave them
     cost: int = 0  # billionths of a dollar, so far
     cost_unknown: int = 0  # answers whose cost is not known
-    away: tuple[Submission, ...] = ()  # what is with a provider, of a job that waits for it
+    away: tuple[Submission, ...] = ()  # what is with a provider
 
     def as_dict(self) -> dict[str, Any]:
         """The reference's keys, for the library's `list_checkpoints`."""
@@ -83,7 +83,7 @@ def read_info(path: Path, *, beside: Container[str] | None = None) -> Checkpoint
     else:
         with CheckpointStore(path, "snapshot") as store:
             job = store.job()
-            if job.status == JobStatus.WAITING:
+            if job.with_provider or job.status == JobStatus.WAITING:  # also where the process that waited was killed
                 away = tuple(open_submissions(store))
         timestamp, owner = job.updated_at or "", lock_owner(path)
     return CheckpointInfo(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 from batch.checkpoint.lock import lock_owner
+from batch.checkpoint.schema import connect
 from batch.errors import CheckpointError
 
 FOLDER = "trash"
 KEPT_DAYS = 30
-# All that stands beside a checkpoint; the file itself moves last, so that half a move is still a job.
-BESIDE = (".db-wal", ".db-shm", ".log", ".about", ".json")
+# All that stands beside a checkpoint. The file itself moves after it, so that half a move is still a job, and the same
+# move once more ends it. The JSON file that a job began as is never in a list without the checkpoint made of it.
+BESIDE = (".db-wal", ".db-shm", ".log", ".about")
+AWAY, BACK = (*BESIDE, ".json", ".db"), (*BESIDE, ".db", ".json")
 
 
 def throw_away(path: Path) -> Path:
@@ -29,8 +34,8 @@ def throw_away(path: Path) -> Path:
     try:
         folder.mkdir(exist_ok=True)
         _sweep(folder)
-        moved = _move(path, folder)
-        os.utime(moved)  # thrown away now
+        os.utime(path)  # thrown away now; said before, or it might be swept out at once
+        moved = _move(path, folder, AWAY)
     except OSError as error:
         raise CheckpointError(f"Cannot move {path} to {folder}: {error.strerror}") from error
     for suffix in (".lock", ".live", ".find"):
@@ -44,7 +49,7 @@ def take_back(path: Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"{path.name} is not in the trash any more")
     try:
-        return _move(path, path.parent.parent)
+        return _move(path, path.parent.parent, BACK)
     except OSError as error:
         raise CheckpointError(f"Cannot move {path} back: {error.strerror}") from error
 
@@ -57,23 +62,30 @@ def in_trash(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def _move(path: Path, folder: Path) -> Path:
+def _move(path: Path, folder: Path, suffixes: Sequence[str]) -> Path:
     target = folder / path.name
     if target.exists():
         raise CheckpointError(f"{target} is there already")
+    _settle(path)
     moved: list[tuple[Path, Path]] = []
     try:
-        for source in (*(path.with_suffix(suffix) for suffix in BESIDE), path):
-            if source != path and not source.exists():
-                continue
-            source.rename(folder / source.name)
-            moved.append((source, folder / source.name))
+        for source in (path.with_suffix(suffix) for suffix in suffixes):
+            if source.exists():
+                source.replace(folder / source.name)
+                moved.append((source, folder / source.name))
     except OSError:
         for source, there in reversed(moved):
             with suppress(OSError):
                 there.rename(source)
         raise
     return target
+
+
+def _settle(path: Path) -> None:
+    """Bring what stands in the log of a killed process into the checkpoint: half a move would part the two."""
+    if path.with_suffix(".db-wal").exists():
+        with suppress(CheckpointError, sqlite3.Error), closing(connect(path, "write", upgrade=False)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _sweep(folder: Path) -> None:

@@ -22,7 +22,6 @@ from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions, options_dict
 
 KEPT_BYTES = 32 << 20  # of answers that are remembered in memory; beyond, the oldest are forgotten
-GROUP = 256  # answers that go to the file at once
 
 Response = BatchResponse[Answer]
 
@@ -30,7 +29,8 @@ Response = BatchResponse[Answer]
 class Answers:
     """Answers by key: the latest of this job in memory, and with a `file` those of other jobs.
 
-    The file is a cache: one that cannot be read or written is done without.
+    The file is a cache: one that cannot be read or written is done without. An answer is in it before anybody else has
+    it, so that a process that is killed pays for none of them again, and jobs side by side never wait for each other.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -38,7 +38,6 @@ class Answers:
         self._bytes = 0
         self._file = file
         self._db: sqlite3.Connection | None = None
-        self._unsaved = 0
 
     def get(self, key: bytes) -> tuple[Answer, str | None, object] | None:
         """The answer, the model that gave it, and whose it is (an item's id, or "another job")."""
@@ -65,29 +64,23 @@ class Answers:
         with suppress(sqlite3.Error):
             extra = orjson.dumps(answer.extra, default=str).decode() if answer.extra else None
             db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", [key, answer.text, extra, response.model])
-            self._unsaved += 1
-            if self._unsaved >= GROUP:
-                db.commit()
-                self._unsaved = 0
 
     def close(self) -> None:
-        """Save what is not saved yet."""
+        """Let go of the file."""
         db, self._db, self._file = self._db, None, None
         if db is not None:
             with suppress(sqlite3.Error):
-                db.commit()
                 db.close()
 
     def _open(self) -> sqlite3.Connection | None:
         if self._db is None and self._file is not None:
             try:
-                self._db = sqlite3.connect(self._file, timeout=1.0)
+                self._db = sqlite3.connect(self._file, timeout=1.0, isolation_level=None)
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = OFF")
                 self._db.execute(
                     "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, text TEXT, extra TEXT, model TEXT)"
                 )
-                self._db.commit()
             except sqlite3.Error:
                 self._db, self._file = None, None
         return self._db

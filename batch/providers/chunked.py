@@ -24,7 +24,7 @@ Ask = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]  # bodies -> `r
 class ChunkedPage:
     """Asks the lines of a file chunk by chunk; answers go to a file beside it, each chunk when it is there.
 
-    What stands there already is not asked again. `ask` answers a chunk of bodies.
+    What is answered there already is not asked again; what failed is. `ask` answers a chunk of bodies.
     """
 
     limits = Limits(1 << 40, 1 << 50)
@@ -45,11 +45,7 @@ class ChunkedPage:
     def create(self, path: Path, file: str | None, key: str) -> Remote:
         """Ask everything that has no answer yet."""
         out = _output(path)
-        have = (
-            {result.custom_id for result in self.results(Remote("", "", results=(str(out),)))}
-            if out.exists()
-            else set()
-        )
+        have = _answered(out)
         with path.open("rb") as lines, out.open("ab") as answers:
             for chunk in _chunks((orjson.loads(line) for line in lines), self._chunk):
                 left = [line for line in chunk if line["custom_id"] not in have]
@@ -63,10 +59,10 @@ class ChunkedPage:
         return Remote(remote_id, "completed", over=True, results=(str(_output(Path(remote_id))),))
 
     def results(self, remote: Remote) -> Iterator[Result]:
-        """The answers in the file."""
-        for name in remote.results:
-            with Path(name).open("rb") as lines:
-                yield from (openai_result(line, ChatWire(), "the model") for line in lines if line.endswith(b"\n"))
+        """The answers in the file, and the failures of what has none."""
+        for name in map(Path, remote.results):
+            have = _answered(name)
+            yield from (result for result in _results(name) if result.reply is not None or result.custom_id not in have)
 
     def cancel(self, remote_id: str) -> None:
         """It is over."""
@@ -102,6 +98,15 @@ def openai_chunks(settings: Settings) -> ChunkedPage:
             return list(threads.map(one, bodies))
 
     return ChunkedPage(page.line, ask)
+
+
+def _results(path: Path) -> Iterator[Result]:
+    with path.open("rb") as lines:
+        yield from (openai_result(line, ChatWire(), "the model") for line in lines if line.endswith(b"\n"))
+
+
+def _answered(path: Path) -> set[str]:
+    return {result.custom_id for result in _results(path) if result.reply is not None} if path.exists() else set()
 
 
 def _output(path: Path) -> Path:

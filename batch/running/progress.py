@@ -102,6 +102,7 @@ class Snapshot:
     loading: float = 0.0  # before that moment, in this run: a local engine loads its model then
     eta: float | None = None
     concurrency: int = 0
+    limit: int | None = None  # most in flight, where somebody set it; None: as many as the engine has room for
     saved_ago: float | None = None  # since the last commit
     rates: tuple[float, ...] = ()  # tokens/s (items/s where there are no tokens), one a second, oldest first
     errors: tuple[tuple[str, int], ...] = ()  # failure messages of this run by count, most first

@@ -117,6 +117,7 @@ class Steering:
             loading=self._load_clock.now(),
             eta=None if state.over and state is not RunState.FINISHED else meter.eta.eta(now, remaining),
             concurrency=self.concurrency or feed.in_hand,
+            limit=self.concurrency,
             saved_ago=None if saved_at is None else time_now - saved_at,
             rates=meter.rates(),
             errors=tuple(meter.errors.copy().most_common(10)),

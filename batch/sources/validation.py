@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from batch.errors import SourceError
 from batch.items import Request
 from batch.sources.entries import is_empty, other_parts
 from batch.sources.named import NamedModels
+from batch.sources.repeats import Repeats
 from batch.sources.source import Source
 
 ERROR = "error"
 WARNING = "warning"
 _PROGRESS_EVERY = 4096
-_MASK = 2**64 - 1
-_GROWN_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,7 @@ class Validation:
     duplicate_pairs: list[tuple[int, int]] = field(default_factory=list)  # (first, repeated)
     duplicate_ids: int = 0
     duplicate_ids_at: list[tuple[int, int]] = field(default_factory=list)
+    not_compared: str | None = None  # why nobody looked for repeated prompts, or ids
     too_long: int = 0
     too_long_at: list[tuple[int, int]] = field(default_factory=list)  # (position, tokens)
     context: int | None = None
@@ -94,70 +94,6 @@ class Validation:
         return lines
 
 
-class SeenKeys:
-    """64-bit keys and where each was first seen, in two flat arrays: 12 bytes a slot, at most two thirds full.
-
-    A set of Python integers would take six times the memory.
-    """
-
-    def __init__(self) -> None:
-        self._mask = 1023
-        self._keys = array("Q", bytes(8 * 1024))
-        self._positions = array("I", bytes(4 * 1024))
-        self._used = 0
-
-    def first(self, key: int, position: int) -> int | None:
-        """Where the key was seen before; None, and noted, if it was not."""
-        key = (key & _MASK) or 1  # 0 marks a free slot
-        keys = self._keys
-        slot = key & self._mask
-        while (found := keys[slot]) and found != key:
-            slot = (slot + 1) & self._mask
-        if found:
-            return self._positions[slot]
-        keys[slot] = key
-        self._positions[slot] = position
-        self._used += 1
-        if self._used * 3 > self._mask * 2:
-            self._grow()
-        return None
-
-    def _grow(self) -> None:
-        """Twice the slots, in place: with a second table beside the first, the peak would be half as much again.
-
-        A key moves to its new place or before the slot it leaves, so that going up once suffices, but for the keys at
-        the beginning, which may have come around from the end.
-        """
-        size = self._mask + 1
-        self._mask = mask = 2 * size - 1
-        keys, positions = self._keys, self._positions
-        for start in range(0, size, _GROWN_AT_ONCE):
-            count = min(_GROWN_AT_ONCE, size - start)
-            keys.frombytes(bytes(8 * count))
-            positions.frombytes(bytes(4 * count))
-        aside: list[tuple[int, int]] = []
-        first = 0
-        while key := keys[first]:
-            aside.append((key, positions[first]))
-            keys[first] = 0
-            first += 1
-        for old in range(first, size):
-            if key := keys[old]:
-                position = positions[old]
-                keys[old] = 0
-                slot = key & mask
-                while keys[slot]:
-                    slot = (slot + 1) & mask
-                keys[slot] = key
-                positions[slot] = position
-        for key, position in aside:
-            slot = key & mask
-            while keys[slot]:
-                slot = (slot + 1) & mask
-            keys[slot] = key
-            positions[slot] = position
-
-
 class _Pass:
     """One pass over a source: what is known of the requests so far."""
 
@@ -176,8 +112,8 @@ class _Pass:
         self.limit = limit
         self.count_tokens = count_tokens
         self.context = context
-        self.seen = SeenKeys()
-        self.seen_ids = SeenKeys()
+        self.seen = Repeats()
+        self.seen_ids = Repeats()
         self.characters = self.bytes = 0
         self.names: set[str] = set()
         self.kinds: set[str] = set()
@@ -190,10 +126,8 @@ class _Pass:
                 report.empty_at.append(position)
             if report.skip_invalid:
                 return
-        elif (first := self.seen.first(_key(request), position)) is not None:
-            report.duplicates += 1
-            if len(report.duplicate_pairs) < self.limit:
-                report.duplicate_pairs.append((first, position))
+        else:
+            self.seen.add(*_key(request, position))
         report.total += 1
         length = len(request.text)
         self.characters += length
@@ -212,14 +146,23 @@ class _Pass:
         if request.extra:
             self._look_at_extra(request, position)
 
+    def finish(self) -> None:
+        """What only shows when all has been read."""
+        report = self.report
+        report.duplicates, report.duplicate_pairs = self.seen.found(self.limit)
+        report.duplicate_ids, report.duplicate_ids_at = self.seen_ids.found(self.limit)
+        report.not_compared = self.seen.lost or self.seen_ids.lost
+
+    def close(self) -> None:
+        """Let go of the keys."""
+        self.seen.close()
+        self.seen_ids.close()
+
     def _look_at_extra(self, request: Request, position: int) -> None:
         report = self.report
         extra = request.extra or {}
-        custom_id = request.custom_id
-        if custom_id is not None and (first := self.seen_ids.first(hash(custom_id), position)) is not None:
-            report.duplicate_ids += 1
-            if len(report.duplicate_ids_at) < self.limit:
-                report.duplicate_ids_at.append((first, position))
+        if (custom_id := request.custom_id) is not None:
+            self.seen_ids.add(custom_id, position)
         report.known_answers += bool(extra.get("known_answer"))
         report.openai_batch += bool(extra.get("openai_batch"))
         if body := extra.get("body"):
@@ -243,7 +186,7 @@ def validate(
     limit_examples: int = 5,
     progress: Callable[[int], None] | None = None,
 ) -> Validation:
-    """Read a source once and report on it; memory grows by some 25 bytes a prompt.
+    """Read a source once and report on it, in memory that does not grow with it.
 
     `model` is the one that will answer: items that name another are counted by name; `answers(name)` says of which of
     those the item's own model will answer. `system` is the run's system
@@ -261,23 +204,9 @@ def validate(
         skip_invalid=source.skip_invalid,
     )
     work = _Pass(report, limit_examples, count_tokens, context, model, system)
-    unreadable = None
-    read = 0
-    try:
-        for entry in source.entries():
-            read += 1
-            if entry.request is not None:
-                work.look_at(entry.request, entry.position)
-            else:
-                report.malformed += 1
-                if len(report.malformed_at) < limit_examples:
-                    report.malformed_at.append((entry.position, entry.error or ""))
-            if progress and not read % _PROGRESS_EVERY:
-                progress(read)
-    except SourceError as error:
-        unreadable = str(error)
-    if progress:
-        progress(read)
+    with closing(work):
+        unreadable = _read(source, work, progress)
+        work.finish()
     tally = source.tally
     report.comments, report.blank = tally.comments, tally.blank
     report.replaced_characters = tally.replaced_characters
@@ -290,6 +219,27 @@ def validate(
     for severity, code, count, text in report.named.findings(model, answers or (lambda name: False), report.unit):
         report.problems.append(Problem(severity, code, count, text))
     return report
+
+
+def _read(source: Source, work: _Pass, progress: Callable[[int], None] | None) -> str | None:
+    """Look at all entries; returns why they cannot be read to the end, if so."""
+    report, read, unreadable = work.report, 0, None
+    try:
+        for entry in source.entries():
+            read += 1
+            if entry.request is not None:
+                work.look_at(entry.request, entry.position)
+            else:
+                report.malformed += 1
+                if len(report.malformed_at) < work.limit:
+                    report.malformed_at.append((entry.position, entry.error or ""))
+            if progress and not read % _PROGRESS_EVERY:
+                progress(read)
+    except SourceError as error:
+        unreadable = str(error)
+    if progress:
+        progress(read)
+    return unreadable
 
 
 def _problems(report: Validation, unreadable: str | None, taken_whole: bool) -> list[Problem]:
@@ -335,6 +285,8 @@ def _add_warnings(report: Validation, add: Callable[[str, str, int, str], None])
     pairs = _pairs(report.unit, report.duplicate_ids_at, report.duplicate_ids)
     what = _count(report.duplicate_ids, "custom_id")
     add(WARNING, "duplicate_id", report.duplicate_ids, f"{what} {_are(report.duplicate_ids)} used before: {pairs}")
+    text = f"nobody looked for repeated prompts and ids: {report.not_compared}"
+    add(WARNING, "not_compared", int(report.not_compared is not None), text)
     names = ", ".join(report.not_passed_on_names)
     what = _count(report.not_passed_on, "line")
     ask = "asks" if report.not_passed_on == 1 else "ask"
@@ -353,12 +305,13 @@ def _add_warnings(report: Validation, add: Callable[[str, str, int, str], None])
     add(WARNING, "replaced", report.replaced_characters, text)
 
 
-def _key(request: Request) -> int:
-    extra = request.extra
-    if not extra or not ("messages" in extra or "params" in extra):
-        return hash(request.text)
-    rest = [request.text, extra.get("messages"), extra.get("params"), extra.get("model"), extra.get("body")]
-    return hash(repr(rest))
+def _key(request: Request, position: int) -> tuple[str, int, bytes]:
+    """What makes a prompt another one, as `Repeats.add` takes it."""
+    extra = request.extra or {}
+    if request.model is None and not ("messages" in extra or "params" in extra):
+        return request.text, position, b""
+    rest = [request.text, extra.get("messages"), extra.get("params"), request.model, extra.get("body")]
+    return repr(rest), position, b"with more"
 
 
 def _count(number: int, what: str) -> str:

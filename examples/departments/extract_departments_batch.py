@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from batch.errors import BatchError
-from batch.providers import MISSING, BatchInferencePipelineFactory, ProviderPipeline
+from batch.providers import ERROR, MISSING, BatchInferencePipelineFactory, ProviderPipeline
 
 HERE = Path(__file__).parent
 PATTERNS = (
@@ -66,14 +66,19 @@ def demo_pipeline(name: str, **options: Any) -> ProviderPipeline:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A table of Parquet or CSV."""
+    """A table of Parquet or CSV. Raises ValueError with a sentence."""
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}")
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     return pd.read_parquet(path)
 
 
 def report(table: pd.DataFrame) -> None:
-    """How many came out right, where the table knows."""
+    """What has no answer and why, and how many came out right, where the table knows."""
+    failed = table["department_llm_error"].dropna()
+    if len(failed):
+        print(f"{len(failed)} of {len(table)} have no answer: {failed.iloc[0]}", file=sys.stderr)
     if "department" not in table.columns:
         return
     for column, called in (("department_llm", "model"), ("department_textual", "patterns")):
@@ -101,7 +106,7 @@ def main() -> int:
         print(f"{info['row_count']} requests in {job.name}")
         job = pipeline.wait_for_completion(job)
         made = pipeline.retrieve_and_merge_results(job, table, info)
-    except (BatchError, OSError) as error:
+    except (BatchError, OSError, ValueError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     texts = table[["snippet_1", "snippet_2", "snippet_3", "snippet_4"]].fillna("").agg(" ".join, axis=1)
@@ -112,7 +117,7 @@ def main() -> int:
     report(made)
     if isinstance(pipeline, ProviderPipeline):
         pipeline.page.close()
-    return 0
+    return 1 if (made["department_llm"] == ERROR).any() else 0
 
 
 if __name__ == "__main__":

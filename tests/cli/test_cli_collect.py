@@ -52,3 +52,7 @@ def test_nothing_to_collect(program: Program) -> None:
     assert program("run", program.prompts("one")) == 0
     assert program("collect", program.job().job_id) == Exit.USAGE
     assert "is with a provider: it is complete" in program.err
+    assert program("poll", program.job().job_id) == 0 and "Collect the answers" not in program.err
+    # A file is written all the same: the process that collected may have died before.
+    assert program("collect", program.job().job_id, "--output", "answers.jsonl", "--display", "plain") == 0
+    assert "is complete" in program.err and Path("answers.jsonl").read_text("utf-8").count("prompt_index") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from program import Program
 from servers.batches import Batches, serving
 
 from ai_router.cli.errors import Exit
+from batch.checkpoint import schema
 from batch.job import JobStatus
 
 MODELS = """\
@@ -63,6 +65,29 @@ def test_submit_poll_collect(program: Program, batches: Batches, url: str) -> No
     assert program("poll", job.job_id) == 0 and "Nothing of job" in program.err
 
 
+def test_what_is_with_a_provider_is_listed_whoever_was_killed(program: Program, batches: Batches, url: str) -> None:
+    models("openai", f"{url}/v1")
+    batches.needed = 10**9
+    assert program("submit", program.prompts("one", "two"), "--model", "far", "--display", "plain") == Exit.WAITING
+    job = program.job()
+    with closing(schema.connect(Path(job.checkpoint_file or ""), "write")) as connection:  # as while it ran
+        connection.execute("UPDATE job SET status = 'running'")
+    assert program("jobs") == 0
+    assert f"{job.job_id}: 2 with openai in 1 batch" in program.err and f"ai-router collect {job.job_id}" in program.err
+
+
+def test_gone_results_are_for_a_person(program: Program, batches: Batches, url: str) -> None:
+    models("openai", f"{url}/v1")
+    assert program("submit", program.prompts("one"), "--model", "far", "--display", "plain") == Exit.WAITING
+    batches.refuse = [("/content", 404, {"error": {"message": "no such file"}})] * 9
+    assert program("collect", program.job().job_id, "--display", "plain") == Exit.WAITING
+    assert "A person has to say" in program.err and "Collect the answers" not in program.err
+    assert program("reconcile", program.job().job_id) == Exit.WAITING and "are gone" in program.out
+    key, batches.refuse = program.out.split()[0], []
+    assert program("reconcile", program.job().job_id, "--again", key) == 0
+    assert program("resume", program.job().job_id, "--display", "plain") == 0 and len(batches.creates) == 2
+
+
 def test_cancel_keeps_what_is_done_and_pays_for_nothing_more(program: Program, batches: Batches, url: str) -> None:
     models("openai", f"{url}/v1")
     batches.needed, batches.answered = 10**9, 0.5
@@ -82,6 +107,14 @@ def test_a_person_says_what_became_of_an_order(program: Program, batches: Batche
     batches.drop, batches.needed = ["POST /v1/messages/batches"], 10**9
     assert program("run", program.prompts("one", "two"), "--model", "far", "--display", "plain") == Exit.WAITING
     job = program.job()
+    settle = "A person has to say what became of what is with the provider: ai-router"
+    assert settle in program.err and "Collect the answers" in program.err  # it may be known when it is over
+    for words in (["poll", job.job_id], ["poll", job.job_id, "--watch"], ["collect", job.job_id, "--display", "plain"]):
+        assert program(*words) == Exit.WAITING and settle in program.err
+    assert (
+        program("jobs") == 0
+        and f"a person has to say what became of it: ai-router reconcile {job.job_id}" in program.err
+    )
     assert program("reconcile", job.job_id) == Exit.WAITING and "it may be msgbatch_1" in program.out
     key = program.out.split()[0]
     assert program("reconcile", job.job_id, "--adopt", "nothing=x") == Exit.USAGE

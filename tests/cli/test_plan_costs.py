@@ -10,7 +10,7 @@ import pytest
 from ai_router import estimate, jobs
 from ai_router.models import Registry
 from ai_router.settings import Settings, Workspace
-from batch.options import SamplingOptions
+from batch.options import RunOptions, SamplingOptions
 from batch.sources import open_source
 
 TOKENIZER = Path(estimate.__file__).parent / "demo"
@@ -24,11 +24,11 @@ def planned(tmp_path: Path) -> Any:
     file = tmp_path / "prompts.txt"
     file.write_text("\n".join(PROMPTS), "utf-8")
 
-    def plan(entry: str, **sampling: int) -> estimate.Estimate | None:
+    def plan(entry: str, run: RunOptions | None = None, **sampling: int) -> estimate.Estimate | None:
         (tmp_path / "models.yaml").write_text(f"models:\n  m: {entry}\n", "utf-8")
         spec = Registry(Workspace(tmp_path, Settings())).get("m")
         chosen = SamplingOptions(**sampling)  # type: ignore[arg-type]
-        return estimate.before(spec, jobs.check(open_source(file), spec, jobs.JobPlan("m", chosen)), chosen)
+        return estimate.before(spec, jobs.check(open_source(file), spec, jobs.JobPlan("m", chosen)), chosen, run)
 
     return plan
 
@@ -45,10 +45,17 @@ def test_tokens_are_counted_where_the_tokenizer_is_at_hand(planned: Any) -> None
     assert guessed.tokens_input[0] <= exact < guessed.tokens_input[1]
 
 
-@pytest.mark.parametrize(("lane", "half"), [("batch", True), ("now", False), ("auto, deadline: 6h", True)])
-def test_a_providers_batches_cost_what_batches_cost(planned: Any, lane: str, half: bool) -> None:
-    entry = f"{{engine: provider, provider: openai, model: tiny, price: {PRICE}, lane: {lane}}}"
-    found = planned(entry, max_tokens=1000)
+@pytest.mark.parametrize("by_run", [False, True])
+@pytest.mark.parametrize(
+    ("lane", "low", "high"), [("batch", (1, 4), (1, 4)), ("now", (2, 8), (2, 8)), ("auto", (1, 4), (2, 8))]
+)
+def test_a_providers_batches_cost_what_batches_cost(
+    planned: Any, lane: str, low: tuple[int, int], high: tuple[int, int], by_run: bool
+) -> None:
+    entry = f"{{engine: provider, provider: openai, model: tiny, price: {PRICE}"
+    run = RunOptions(lane=lane, deadline="6h") if by_run else None
+    found = planned(f"{entry}}}" if by_run else f"{entry}, lane: {lane}, deadline: 6h}}", run, max_tokens=1000)
     assert found is not None and found.cost is not None
-    most = found.tokens_input[1] // 3 * 3, 3 * 1000
-    assert found.cost[1] == sum(n * rate * 1000 for n, rate in zip(most, (1, 4) if half else (2, 8), strict=True))
+    for at, (rates, answers) in enumerate([(low, 3 * 1), (high, 3 * 1000)]):
+        tokens = found.tokens_input[at] // 3 * 3, answers
+        assert found.cost[at] == sum(n * rate * 1000 for n, rate in zip(tokens, rates, strict=True))

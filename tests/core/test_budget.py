@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -184,6 +185,42 @@ async def test_answers_of_other_jobs_by_all_that_shapes_them(tmp_path: Path) -> 
         assert len(paid.asked) == asked
         if not asked:
             assert got[0].data is not None and got[0].data.extra == {"reused": "another job"}
+
+
+async def test_killed_after_any_answer_nothing_is_paid_again(tmp_path: Path) -> None:
+    file, prompts = tmp_path / "answers.cache", [Request(text) for text in "abca"]
+    paid, killed = Paid(lambda n: 5), over(Paid(lambda n: 5), file)
+
+    async def items() -> AsyncIterator[BatchItem[Request]]:
+        for n, prompt in enumerate(prompts):
+            yield BatchItem(n, prompt)
+
+    answered: list[ItemId] = []
+    async for response in killed.answer(items(), MemoryDesk()):
+        answered.append(response.id)
+        disk = tmp_path / str(len(answered))  # as it stands now, and as another process finds it after the kill
+        disk.mkdir()
+        for part in tmp_path.glob("answers.cache*"):
+            if not part.name.endswith("-shm"):
+                shutil.copy(part, disk)
+        paid.asked.clear()
+        again = over(paid, disk / file.name)
+        assert len(await answers_of(again, prompts)) == 4
+        await again.close()
+        assert not set(paid.asked) & {"abca"[int(index)] for index in answered}
+    await killed.close()
+    assert len(answered) == 4
+
+
+async def test_jobs_side_by_side_remember_for_each_other(tmp_path: Path) -> None:
+    paid = Paid(lambda n: 5)
+    one, other = over(paid, tmp_path / "answers.cache"), over(paid, tmp_path / "answers.cache")
+    for text in "abc":
+        for engine in (one, other):
+            await answers_of(engine, [Request(text)])
+    assert paid.asked == ["a", "b", "c"]
+    await one.close()
+    await other.close()
 
 
 async def test_a_cache_that_is_no_database_is_done_without(tmp_path: Path) -> None:

@@ -35,6 +35,16 @@ class Watched(Request):
     """A request that can be seen to go."""
 
 
+def asked(core: Any, *requests: Request) -> list[Any]:
+    """What a core answers to requests that are put to it at once, in their order."""
+    for number, request in enumerate(requests):
+        core.submit(BatchItem(number, request))
+    found: dict[Any, Any] = {}
+    while core.busy:
+        found |= {response.id: response for response in core.step()}
+    return [found[number] for number in range(len(requests))]
+
+
 class Contract:
     """The tests. `count` is how many items are asked for where many are wanted."""
 

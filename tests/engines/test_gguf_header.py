@@ -6,12 +6,15 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.engines.gguf import walk
 from batch.engines.gguf.header import GgufArray, GgufError, part_number, read_array, read_header
+from batch.engines.gguf.kept import cache_bytes_per_row, cache_bytes_per_token
 from batch.engines.gguf.types import FILE_TYPES, SCALARS, TENSOR_TYPES
 from batch.engines.torch.asked import sampled_in_gguf
 from tests.engines.smollm2 import gguf_file
@@ -66,7 +69,7 @@ def test_as_the_library_reads_it(small: Path) -> None:
     same(small)
     header = read_header(small)
     assert (header.architecture, header.context, header.license) == ("llama", 512, "mit")
-    assert header.cache_bytes_per_token == 2 * 2 * 4 * (8 + 8)
+    assert cache_bytes_per_token(header) == 2 * 2 * 4 * (8 + 8)
     assert header.parameters == 8 * 32 + 4 * 64 and header.quantisation == "F32" and not header.why_not()
 
 
@@ -122,7 +125,8 @@ def test_cut_and_garbled_files_are_refused_or_read_in_bounds(
     small: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     whole = small.read_bytes()
-    cut = data.draw(st.integers(0, len(whole) - 1))
+    end = max(tensor.offset + tensor.size for tensor in read_header(small).tensors)  # padding may follow
+    cut = data.draw(st.integers(0, end - 1))
     file = tmp_path_factory.mktemp("cut") / "x.gguf"
     file.write_bytes(whole[:cut])
     with pytest.raises(GgufError):
@@ -136,7 +140,8 @@ def test_cut_and_garbled_files_are_refused_or_read_in_bounds(
     except GgufError:
         return
     assert all(t.offset + t.size <= len(whole) for t in header.tensors)
-    assert isinstance(header.why_not(), str) and (header.cache_bytes_per_token or 0) >= 0
+    assert isinstance(header.why_not(), str)
+    assert (cache_bytes_per_token(header) or 0) >= 0 and cache_bytes_per_row(header) >= 0
 
 
 @pytest.mark.parametrize(
@@ -165,9 +170,45 @@ def test_a_split_model_is_one(small: Path, tmp_path: Path) -> None:
     assert part_number(tmp_path / "m-00002-of-00002.gguf") == 2 and part_number(small) == 1
 
 
-def test_a_large_vocabulary_is_walked_over(tmp_path: Path) -> None:
+def test_a_large_vocabulary_is_walked_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[int] = []
+    monkeypatch.setattr(walk, "_LENGTH", lambda held, at: alone.append(at) or struct.unpack_from("<Q", held, at))
     file = written(tmp_path / "large.gguf", tokens=262_144)
     assert read_header(file).values["tokenizer.ggml.tokens"].count == 262_144
+    assert len(alone) < 2_000  # all others by the expression, which takes a quarter of the time
+
+
+@given(
+    texts=st.lists(st.binary(max_size=8) | st.integers(0, 300).map(bytes), min_size=1, max_size=40),
+    times=st.sampled_from([1, 10]),
+    cut=st.floats(0, 1),
+    count=st.integers(0, 400),
+    before=st.binary(max_size=9),
+)
+def test_texts_are_walked_over_as_one_by_one(
+    texts: list[bytes], times: int, cut: float, count: int, before: bytes
+) -> None:
+    texts = texts * times
+    whole = before + b"".join(struct.pack("<Q", len(text)) + text for text in texts)
+    held = whole[: len(before) + int(cut * (len(whole) - len(before)))]
+    at, passed = len(before), 0
+    for text in texts[:count]:
+        if at + 8 + len(text) > len(held):
+            break
+        at, passed = at + 8 + len(text), passed + 1
+    with mock.patch.object(walk, "WORTH", 1):
+        found = walk.pass_texts(held, len(before), min(count, len(texts)))
+    assert found == (passed, at)
+
+
+def test_a_length_that_is_absurd_is_not_taken_for_a_short_one() -> None:
+    texts = [struct.pack("<Q", 5) + b"abcde"] * walk.BLOCK
+    for byte in range(1, 8):
+        long = bytearray(texts[-1])
+        long[byte] = 1
+        with mock.patch.object(walk, "WORTH", 1):
+            passed, at = walk.pass_texts(b"".join(texts[:-1]) + bytes(long), 0, walk.BLOCK)
+        assert (passed, at) == (walk.BLOCK - 1, 13 * (walk.BLOCK - 1))
 
 
 @pytest.mark.parametrize(

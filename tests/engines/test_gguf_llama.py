@@ -11,8 +11,9 @@ import pytest
 
 from batch.engines.local.core import ThreadedEngine
 from batch.errors import FatalError
-from batch.items import BatchItem, Request
+from batch.items import Request
 from batch.options import SamplingOptions
+from tests.engines.contract import asked
 from tests.engines.smollm2 import gguf_file
 from tests.engines.test_contract import OfModels
 
@@ -50,15 +51,6 @@ def core(file: Path) -> Any:
     made = open_core({"path": str(file), **SPEC, "slots": 2}, SamplingOptions(max_tokens=6), None)
     yield made
     made.close()
-
-
-def asked(core: Any, *requests: Request) -> list[Any]:
-    for number, request in enumerate(requests):
-        core.submit(BatchItem(number, request))
-    found: dict[Any, Any] = {}
-    while core.busy:
-        found |= {response.id: response for response in core.step()}
-    return [found[number] for number in range(len(requests))]
 
 
 def test_every_slot_has_the_whole_context(core: Any) -> None:

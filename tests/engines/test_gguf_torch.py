@@ -90,11 +90,11 @@ def llama_cpp_tokens(file: Path, texts: list[str]) -> list[list[int] | None]:
 def test_the_tokenizer_that_is_kept_for_the_next_start_is_the_same(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batch.engines.torch import gguf_file, gguf_tokenizer, prepared
+    from batch.engines.torch import gguf_file, gguf_tokenizer, shelf
     from batch.engines.torch.lean import kept
     from batch.engines.torch.prompt import encode_chat
 
-    monkeypatch.setattr(prepared, "folder", lambda: tmp_path)
+    monkeypatch.setattr(shelf, "folder", lambda: tmp_path)
     ours = gguf_tokenizer.load_tokenizer(file, gguf_file.open_header(file))
     kept.keep("name", ours)
     again = kept.find("name")

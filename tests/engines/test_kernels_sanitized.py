@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
-    *(ROOT / "batch" / "engines" / "torch" / name for name in ("attention.c", "kernels.c", "gemm.c")),
+    *(ROOT / "batch" / "engines" / "torch" / name for name in ("attention.c", "kernels.c", "gemm.c", "stack.c")),
     ROOT / "tests" / "engines" / "native" / "fuzz.c",
 ]
 # The cases are the same code with constant sizes; without them, and as it stands, this compiles in seconds.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 from ai_router.models.line import words_of
-from batch.engines.local import notices
+from batch.engines.local import notices, processor
 from batch.engines.torch import building, native, recipe
 from batch.engines.torch.loader import load
 
@@ -43,7 +43,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     if native.kernels() is None:
         pytest.skip(f"no native kernels: {native.why_not()}")
     made = building.library().path
-    level = recipe.best(building._features(), recipe.levels())
+    level = recipe.best(processor.features(), recipe.levels())
     if made is None or level is None:
         pytest.skip("no wheel has a library for this processor")
     folder = tmp_path / "shipped"

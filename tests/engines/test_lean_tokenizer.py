@@ -13,7 +13,7 @@ tokenizers = pytest.importorskip("tokenizers")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from batch.engines.torch import prepared  # noqa: E402
+from batch.engines.torch import shelf  # noqa: E402
 from batch.engines.torch.lean import kept  # noqa: E402
 from batch.engines.torch.lean.tokenizer import LeanTokenizer, environment, form_of  # noqa: E402
 
@@ -104,7 +104,7 @@ def test_a_tokenizer_with_ways_of_its_own_is_left_to_transformers() -> None:
 
 
 def test_an_entry_that_is_not_what_was_written_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "folder", lambda: tmp_path)
+    monkeypatch.setattr(shelf, "folder", lambda: tmp_path)
     assert kept.find("a") is None and kept.find("") is None
     kept.keep("a", THEIRS)
     assert kept.find("a") is not None

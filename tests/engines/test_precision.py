@@ -62,6 +62,13 @@ def test_int4_is_the_rounded_weight(bias: bool, dtype: Any) -> None:
     assert broken[2].isnan().all() and not broken[[0, 1, 3, 4, 5, 6]].isnan().any()
 
 
+def said(name: str) -> list[str]:
+    """How the notes of a small model begin that is asked to be in a precision."""
+    if name not in precision.FEWER:
+        return []
+    return [f"{name} as asked" + ("" if name != "bf16" or bf16.has_bf16() else ", not compared with fp32")]
+
+
 @pytest.mark.parametrize(
     "name", ["bf16", "fp16", pytest.param("int8", marks=needs_int8), pytest.param("int4", marks=needs_int4)]
 )
@@ -69,7 +76,7 @@ def test_the_demo_model_answers_in_every_precision(name: str) -> None:
     core = open_core({"path": str(DEMO), "precision": name}, SamplingOptions(max_tokens=48), 4)
     assert core.about["precision"] == name and core.about["batching"] == "together"
     notes = core.about.get("notes", [])
-    assert [note.partition(":")[0] for note in notes] == ([f"{name} as asked"] if name in ("int8", "int4") else [])
+    assert [note.partition(":")[0] for note in notes] == said(name)
     for i, text in enumerate(["What is a stack?", "What is a deadlock?", "[FIX] 私は学生ですだ。"]):
         core.submit(BatchItem(i, Request(text)))
     found: dict[Any, str] = {}
@@ -110,6 +117,28 @@ def test_bf16_is_of_products_alone() -> None:
         narrow = bf16.Bf16Linear(layer)(x)
     assert narrow.dtype == torch.float32
     torch.testing.assert_close(narrow, exact, rtol=2**-7, atol=2**-6)
+    (said,) = loaded.about["notes"]
+    assert re.fullmatch(r"bf16 as asked: [\d.]+% of tokens as in fp32, perplexity ×[\d.]+, KL [\d.]+", said)
+
+
+@pytest.mark.skipif(not bf16.has_bf16(), reason="this processor does not multiply bf16")
+def test_bf16_is_no_further_from_fp32_than_transformers_own(qwen3: Path) -> None:
+    import transformers
+
+    ids = torch.tensor([[1 + (7 * i * i + 3 * i) % 199 for i in range(64)]])
+    exact = transformers.AutoModelForCausalLM.from_pretrained(qwen3, dtype=torch.float32)
+    theirs = copy.deepcopy(exact).to(torch.bfloat16)
+    ours = load(qwen3, "bf16").model
+    with torch.inference_mode():
+        logits, narrow, wide = (
+            model(input_ids=ids, use_cache=False).logits[0].float() for model in (exact, ours, theirs)
+        )
+    assert precision.divergence(logits, narrow) <= 1.1 * precision.divergence(logits, wide) + 1e-6
+
+
+def test_bf16_that_nothing_can_be_compared_with_says_so(qwen3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bf16, "has_bf16", lambda: False)
+    assert load(qwen3, "bf16").about["notes"][0].startswith("bf16 as asked, not compared with fp32: all of it")
 
 
 @needs_int4

@@ -19,6 +19,7 @@ from batch.engines.torch.gemm import PackedProduct, Rounded, keeps, round_weight
 from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.packed_native import NativePackedRunner  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
+from batch.engines.torch.stacked import Stack  # noqa: E402
 from batch.engines.torch.text import Detokenizer  # noqa: E402
 from batch.options import SamplingOptions  # noqa: E402
 from tests.engines.test_torch_native import quick_build  # noqa: E402
@@ -217,19 +218,34 @@ def test_a_processor_without_it_keeps_the_other_kernels(tmp_path: Path, monkeypa
 def test_whole_layers_give_what_their_modules_give(
     kernels: native.Kernels, models: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """All in one call and layer by layer to the last bit; module by module but for rounding."""
+
     def logits() -> Any:
         model = load(models(kind), "int8").model
-        changed = sum("_layer" in getattr(m.__dict__.get("forward"), "__qualname__", "") for m in model.modules())
-        runner = NativePackedRunner(model, 2)
-        prompt = [5, 9, 300, 17, 4, 4, 8, 120, 33]
-        sequence = Sequence("one", prompt, SamplingOptions(), 4, Detokenizer(None, []))
-        first = runner.prefill([sequence])
-        sequence.tokens.append(7)
-        return changed, torch.cat([first, runner.decode()])
+        names = [getattr(m.__dict__.get("forward"), "__qualname__", "") for m in model.modules()]
+        runner = NativePackedRunner(model, 4, step_tokens=64)
+        rows = [
+            Sequence(
+                str(i), [5, 9, 300, 17, 4, 4, 8, 120, 33] * 4 + [i] * i, SamplingOptions(), 4, Detokenizer(None, [])
+            )
+            for i in range(1, 4)
+        ]
+        for row in rows[1:]:  # so that they share what they begin with
+            runner.register(row)
+        found = [runner.prefill(rows)]
+        for row in rows:
+            row.tokens.append(7)
+        found.append(runner.decode())
+        assert runner.prefixes is not None and runner.prefixes.computed
+        return sum("Stack" in name for name in names), sum("_layer" in name for name in names), torch.cat(found)
 
-    changed, ours = logits()
-    assert changed == 3
-    monkeypatch.setattr(fused, "_layer", lambda *arguments: None)
-    unchanged, theirs = logits()
+    stacked, _, ours = logits()
+    assert stacked == 3
+    monkeypatch.setattr(Stack, "of", lambda layers: None)
+    stacked, changed, layered = logits()
+    assert (stacked, changed) == (0, 3)
+    assert torch.equal(layered, ours)
+    monkeypatch.setattr(fused, "_parts", lambda *arguments: None)
+    _, unchanged, theirs = logits()
     assert unchanged == 0
     torch.testing.assert_close(ours, theirs, rtol=0, atol=float(0.01 * theirs.abs().max()))

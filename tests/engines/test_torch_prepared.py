@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from batch.engines.torch import native, prepared, runner, verdicts
+from batch.engines.torch import native, prepared, runner, shelf, verdicts
 from batch.engines.torch.engine import TorchCore
 from batch.engines.torch.lean import kept, weights
 from batch.engines.torch.loader import Loaded, load
@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("trials", "weights"):
         (tmp_path / name).mkdir(mode=0o700)
     monkeypatch.setattr(verdicts, "_folder", lambda: tmp_path / "trials")
-    monkeypatch.setattr(prepared, "folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr(shelf, "folder", lambda: tmp_path / "weights")
     return tmp_path / "weights"
 
 
@@ -98,7 +98,7 @@ def spoil(folder: Path, how: str) -> None:
         elif how == "another shape":
             next(iter(said["products"].values()))["shape"][0] += 1
         if how != "a layer less":  # which only the sum tells
-            read["sum"] = prepared._sum_of(said)
+            read["sum"] = shelf.sum_of(said)
         index.write_text(json.dumps(read if how != "other" else [1, 2]))
 
 
@@ -126,8 +126,8 @@ def test_an_entry_that_is_not_sound_is_packed_anew(
     shutil.copytree(kept, cache.parent, dirs_exist_ok=True)
     spoil(entries(cache)[0], how)
     assert torch.equal(logits(loaded_and_kept()), expected)
-    again = prepared.find(entries(cache)[0].name)
-    assert again is not None and again.model().config.num_hidden_layers == 6  # the entry is whole again
+    again = shelf.find(entries(cache)[0].name)
+    assert again is not None and prepared.model_of(again).config.num_hidden_layers == 6  # the entry is whole again
 
 
 def test_entries_that_were_used_least_lately_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,13 +138,13 @@ def test_entries_that_were_used_least_lately_go(cache: Path, monkeypatch: pytest
         (cache / name).mkdir()
         (cache / name / "numbers").write_bytes(bytes(1000))
     os.utime(cache / "older", (1, 1))
-    monkeypatch.setattr(prepared, "MOST_BYTES", size + 1500)
-    prepared.bound(cache)
+    monkeypatch.setattr(shelf, "MOST_BYTES", size + 1500)
+    shelf.bound(cache)
     assert {path.name for path in entries(cache)} == {kept.name, "newer"}
 
 
 def test_what_is_too_large_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "MOST_BYTES", 1000)
+    monkeypatch.setattr(shelf, "MOST_BYTES", 1000)
     loaded_and_kept()
     assert list(cache.iterdir()) == []
 

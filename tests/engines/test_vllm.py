@@ -15,6 +15,7 @@ from batch.engines.vllm.engine import open_core
 from batch.errors import ErrorClass, FatalError, MissingExtraError
 from batch.items import BatchItem, Request
 from batch.options import SamplingOptions
+from tests.engines.contract import asked
 from tests.engines.test_contract import DEMO, OfModels
 
 pytest.importorskip("transformers")
@@ -32,15 +33,6 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 class TestVllm(OfModels):
     def load(self) -> Any:
         return ThreadedEngine("vllm", lambda: open_core(SPEC, self.sampling, 3))
-
-
-def asked(core: Any, *requests: Request) -> list[Any]:
-    for number, request in enumerate(requests):
-        core.submit(BatchItem(number, request))
-    found: dict[Any, Any] = {}
-    while core.busy:
-        found |= {response.id: response for response in core.step()}
-    return [found[number] for number in range(len(requests))]
 
 
 def test_what_vllm_is_told_of_the_model() -> None:

@@ -17,7 +17,6 @@ from batch.errors import SourceError
 from batch.sources import from_prompts, load_prompts, open_source, user_path, validate
 from batch.sources.entries import request_of
 from batch.sources.openai import MalformedEntry
-from batch.sources.validation import SeenKeys
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOSTILE = [
@@ -481,16 +480,3 @@ def test_a_chat_that_ends_in_its_answer_is_asked_without_it(tmp_path: Path) -> N
     assert [request.columns for request in found] == [{"reference": "2"}, {"reference": "two"}, None, None]
     report = validate(open_source(file))
     assert report.known_answers == 2 and any("kept as `reference`" in problem.text for problem in report.problems)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.randoms(use_true_random=False), st.sampled_from([8, 12, 40, 64]), st.integers(1, 6000))
-def test_seen_keys_are_a_dictionary_however_they_collide(random: Any, bits: int, count: int) -> None:
-    seen, known = SeenKeys(), dict[int, int]()
-    crowded = random.random() < 0.5  # at the table's end, so that runs of keys go around it
-    for position in range(count):
-        key = random.getrandbits(bits) or 1
-        if crowded:
-            key = (key << 13 | 8191 - random.getrandbits(5)) & (2**64 - 1)
-        assert seen.first(key, position) == known.get(key)
-        known.setdefault(key, position)

@@ -49,6 +49,7 @@ def _quick_programs() -> Iterator[None]:
         patch.setattr("textual.pilot.wait_for_idle", settled)
         patch.setattr("textual.app.wait_for_idle", settled)
         patch.setattr("textual.css.stylesheet.Stylesheet._parse_rules", parsed_once)
+        patch.setattr("ai_router.tui.app.get_ready", lambda app: None)  # all screens, for each program
         yield
 
 

@@ -15,6 +15,8 @@ from pace_engine import PaceEngine
 from rich.cells import cell_len
 from stored import JAPANESE, NASTY, make_dataset_job, make_job
 from textual.app import ComposeResult
+from textual.css.stylesheet import Stylesheet
+from textual.dom import DOMNode
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
 
@@ -38,6 +40,23 @@ MORE_SIZES = [(109, 31), (23, 7)]  # gone through by the slow tests
 NUMBER = re.compile(r"[0-9][0-9,.]*")
 OTHERS = [name for name, place in PLACES.items() if not place.of_job]
 OF_JOB = ["run", "results", "failures", "evaluation", "export", "picture"]
+
+
+def styled_as_by_textual(app: RouterApp) -> None:
+    """Every node of the screen has the styles that Textual's own style sheet gives it."""
+    plain = Stylesheet(variables=app.get_css_variables())
+    plain.source = app.stylesheet.source.copy()
+    plain.reparse()
+
+    def styles(node: DOMNode) -> object:
+        return node.styles.base.get_rules(), {
+            name: part.base.get_rules() for name, part in node._component_styles.items()
+        }
+
+    for node in app.screen.walk_children(with_self=True):
+        ours = styles(node)
+        plain.apply(node)
+        assert ours == styles(node), node
 
 
 async def through_all_sizes(app: RouterApp, pilot: Pilot[Any], sizes: Sequence[tuple[int, int]] = SIZES) -> None:
@@ -75,7 +94,9 @@ async def test_no_place_ends_the_program(
         app.go(place, *([path] if PLACES[place].of_job else []))
         await until(pilot, lambda: len(app.screen_stack) > 2 or place == "home")
         await pilot.pause(0.1)
+        styled_as_by_textual(app)
         await through_all_sizes(app, pilot, sizes)
+        styled_as_by_textual(app)
 
 
 @pytest.mark.parametrize("size", [(20, 6), (42, 12), (30, 40)])

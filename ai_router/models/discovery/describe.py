@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ai_router.models.discovery.kept import embeddings, of_config
 from ai_router.models.own import own_sampling
 from ai_router.models.spec import ModelSpec
 from batch.engines import registry as engines
+from batch.engines.gguf import kept as gguf_kept
 from batch.engines.gguf.header import GgufError, GgufHeader
 from batch.engines.gguf.header import read_header as read_gguf
 from batch.engines.gguf.row import why as gguf_why
@@ -68,10 +70,11 @@ def describe(
         why = _adapter_problem(adapter, engine)
     label = place if isinstance(place, str) else place.name
     own = own_sampling(place, header) if isinstance(place, Path) and form in OWN else {}
-    if header is not None and not why:
+    if header is not None and isinstance(place, Path) and not why:
         why = _too_large(header, engine)
         only_here = bool(why)
-        notes = "; ".join(filter(None, (notes, gguf_why(header, engine))))
+        notes = "; ".join(filter(None, (notes, gguf_why(place, header, engine))))
+    per_token, per_row, table = _kept(header, config)
     return ModelSpec(
         id=id or label,
         name=name or label,
@@ -83,7 +86,9 @@ def describe(
         context=context or (header.context if header else _context(config)),
         quantisation=header.quantisation if header else _quantised(config),
         license=header.license if header else "",
-        cache_bytes_per_token=header.cache_bytes_per_token if header else _cache_bytes(config),
+        cache_bytes_per_token=per_token,
+        cache_bytes_per_row=per_row,
+        embeddings=table,
         notes=notes,
         ready=not why,
         why=why,
@@ -249,16 +254,13 @@ def _quantised(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def _cache_bytes(config: Mapping[str, Any]) -> int | None:
-    """Keys and values of a token in 16 bits, where a config has the usual keys."""
-
-    def number(*keys: str) -> int:
-        found = next((config[key] for key in keys if isinstance(config.get(key), int)), 0)
-        return found if 0 < found < 2**32 else 0
-
-    layers, heads = number("num_hidden_layers", "n_layer"), number("num_attention_heads", "n_head")
-    wide = number("head_dim") or (number("hidden_size", "n_embd") // heads if heads else 0)
-    return 4 * layers * (number("num_key_value_heads") or heads) * wide or None
+def _kept(header: GgufHeader | None, config: Mapping[str, Any]) -> tuple[int | None, int | None, int | None]:
+    """Bytes that the model keeps of a token and of a row, and how many of its parameters are a table of embeddings."""
+    if header is not None:
+        kept = gguf_kept.cache_bytes_per_token(header), gguf_kept.cache_bytes_per_row(header)
+        return *kept, gguf_kept.embeddings(header)
+    of = of_config(config)
+    return (of.per_token if of else None), (of.per_row if of else None), embeddings(config)
 
 
 def _context(config: Mapping[str, Any]) -> int | None:

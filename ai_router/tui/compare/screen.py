@@ -190,12 +190,9 @@ class CompareScreen(JudgingScreen):
             return
 
         def write() -> list[Path]:
-            from ai_router.comparing.answers import compared
             from ai_router.comparing.files import write_comparison
 
-            made = compared(iter([row]), names)
-            made.rows = [row]  # whether its answers differ or not
-            return write_comparison(folder, made, [row])
+            return write_comparison(folder, [row], names, same_too=True)
 
         self.in_thread(write, lambda files: self.say(f"✓ Wrote {files[0]} and {files[1].name}"), group="export")
 

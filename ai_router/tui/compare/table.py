@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,6 +25,7 @@ from ai_router.tui.actions import bind
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.compare.judging import JudgingScreen
 from ai_router.tui.compare.panes import AnswerPanes
+from ai_router.tui.results.data import read_job
 from ai_router.tui.widgets.columns import Column
 from ai_router.tui.widgets.table import Row as Cells
 from ai_router.tui.widgets.table import VirtualTable
@@ -28,22 +33,26 @@ from ai_router.tui.widgets.text import count, harmless, one_line, pad, plural
 from ai_router.tui.widgets.text_view import Block, TextView
 
 if TYPE_CHECKING:
+    from ai_router.settings import Workspace
     from batch.job import BatchJob
 
 KEPT = 1_000  # rows that differ, to look at
 REFRESH_SECONDS = 2.0
+REST = 4  # times what reading took, until it is read again
 MOST_PROMPT = 2_000  # characters of a prompt over its answers
 
 
 @dataclass(slots=True)
 class _Read:
     jobs: list[BatchJob]
+    counts: list[tuple[int, ...]]  # of each job, when its answers were read
     made: Compared
-    running: bool
+    seconds: float  # that it took
+    at: float
 
 
 class ComparedScreen(BaseScreen[None]):
-    """Of one job, those that it was made with. Read anew while one of them runs."""
+    """Of one job, those that it was made with. Read anew when one of them has other results, whoever runs it."""
 
     CSS_PATH = "screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = bind("compare.open", "compare.export", "app.back", "app.up")
@@ -70,32 +79,35 @@ class ComparedScreen(BaseScreen[None]):
         self.set_interval(REFRESH_SECONDS, self._tick)
 
     def _tick(self) -> None:
-        if self.is_current and self._read is not None and self._read.running and not self.working("read"):
+        read = self._read
+        if read is None or not self.is_current or self.working("read"):
+            return
+        # A comparison of many rows, which takes its time, does not take all of it while a job runs.
+        if time.monotonic() - read.at >= read.seconds * REST:
             self._again()
 
     def _again(self) -> None:
-        workspace, runs = self.services.workspace, self.services.runs
-
-        def work() -> _Read:
-            from ai_router import jobs
-            from ai_router.comparing.linked import linked_with
-
-            found = [jobs.open_job(workspace, str(path)) for path in self.paths]
-            if len(found) == 1:
-                found = linked_with(workspace, found[0])
-            made = compared(rows_of(found), [job.model_id for job in found], [job.job_id for job in found], keep=KEPT)
-            # Of a comparison that has just begun the later jobs wait for their turn.
-            live = any(job.job_id in runs for job in found)
-            return _Read(found, made, live and any(job.processed < job.total_prompts for job in found))
-
-        self.in_thread(work, self._take, busy="" if self._read else "comparing", failed=self._failed)
+        workspace, before, paths = self.services.workspace, self._read, self.paths
+        self.in_thread(
+            lambda: _look(workspace, paths, before),
+            self._take,
+            busy="" if before else "comparing",
+            failed=self._failed,
+        )
 
     def _failed(self, error: Exception) -> None:
+        if self._read is not None:  # the figures of before stay, and it is tried again
+            reason = str(error).replace(f"{self.services.workspace.checkpoints}{os.sep}", "")
+            self.context_text = f"not read anew: {one_line(reason, 60)}"
+            return
         self.query_one(VirtualTable).empty = harmless(str(error))
         self.query_one(VirtualTable).set_count(0)
 
     def _take(self, read: _Read) -> None:
-        self._read = read
+        before, self._read = self._read, read
+        self.context_text = one_line(str(read.jobs[0].config.get("source", "")), 50)
+        if read is before:
+            return
         made = read.made
         width = max(20, self.query_one("#compared-figures").size.width - 4)
         self.query_one("#compared-totals", Static).update(_figures(made, width))
@@ -106,10 +118,12 @@ class ComparedScreen(BaseScreen[None]):
             *(Column(one_line(total.model, 30), flex=2, from_width=44) for total in made.totals),
         ]
         table.empty = f"The same answers to {plural(made.items, 'prompt')}." if made.items else "No answers yet."
+        if before is not None and (cursor := table.cursor) < len(before.made.rows):  # it stays on its prompt
+            place = bisect_left(made.rows, before.made.rows[cursor].number, key=attrgetter("number"))
+            table.set_reactive(VirtualTable.cursor, min(place, max(0, len(made.rows) - 1)))
         table.set_count(len(made.rows))
         shown = f"the first {count(KEPT)} of " if made.differing > len(made.rows) else ""
         table.border_subtitle = f"{shown}{count(made.differing)} of {plural(made.items, 'prompt')}"
-        self.context_text = one_line(str(read.jobs[0].config.get("source", "")), 50)
         self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Cells]:
@@ -140,13 +154,34 @@ class ComparedScreen(BaseScreen[None]):
         def write() -> list[Path]:
             from ai_router.comparing.files import write_comparison
 
+            models, ids = [job.model_id for job in read.jobs], [job.job_id for job in read.jobs]
             title = str(read.jobs[0].config.get("source", ""))
-            return write_comparison(folder, read.made, rows_of(read.jobs), title)
+            return write_comparison(folder, rows_of(read.jobs), models, ids, title=title, keep=KEPT)
 
         def written(files: list[Path]) -> None:
             self.notify(f"Wrote {files[0]} and {files[1].name}", markup=False)
 
         self.in_thread(write, written, busy="writing", group="export")
+
+
+def _look(workspace: Workspace, paths: Sequence[Path], before: _Read | None) -> _Read:
+    """What there is to say of some jobs; what was said before where none of them has other results by now."""
+    from ai_router import jobs
+    from ai_router.comparing.linked import linked_with
+
+    start = time.monotonic()
+    if before is None:
+        found = [jobs.open_job(workspace, str(path)) for path in paths]
+        if len(found) == 1:
+            found = linked_with(workspace, found[0])
+    else:
+        found = [read_job(job.checkpoint_file) for job in before.jobs if job.checkpoint_file is not None]
+    counts: list[tuple[int, ...]] = [(job.completed, job.failed, job.tokens_output, job.cost) for job in found]
+    if before is not None and counts == before.counts:
+        return before
+    made = compared(rows_of(found), [job.model_id for job in found], [job.job_id for job in found], keep=KEPT)
+    now = time.monotonic()
+    return _Read(found, counts, made, now - start, now)
 
 
 class ComparedRowScreen(JudgingScreen):

@@ -13,7 +13,7 @@ LABEL = 14  # cells
 def job_details(line: JobLine) -> Content:
     """All that is known of a job."""
     # When there is one to tell of: the first frame of the menu waits for none of these.
-    from ai_router.standings import standing_of, told
+    from ai_router.standings import next_verb, standing_of, told
     from batch.prices import dollars
     from batch.running.progress import format_duration
 
@@ -40,7 +40,11 @@ def job_details(line: JobLine) -> Content:
         unknown = f", and {plural(info.cost_unknown, 'answer')} of unknown cost" if info.cost_unknown else ""
         rows.append(("cost", f"{dollars(info.cost)}{unknown}", ""))
     if info.away and not line.running:
-        named = zip(("provider", "since", "next"), told([standing_of(s) for s in info.away]), strict=True)
+        standings = [standing_of(s) for s in info.away]
+        away, since, after = told(standings)
+        if next_verb(standings) == "reconcile":
+            after += f": ai-router reconcile {info.job_id}"
+        named = (("provider", away), ("since", since), ("next", after))
         rows += [(name, one_line(text, 120), "$accent" if name == "next" else "") for name, text in named if text]
     if info.owner is not None:
         rows.append(("process", str(info.owner.pid or "—"), ""))

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
+from ai_router.tui.behind import Over
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.panel import fit
 
@@ -50,7 +51,7 @@ class PanesLine(Widget):
         return Content("\n").join(line if line.cell_length <= width else line.truncate(width) for line in lines)
 
 
-class PanesMode(ModalScreen[None]):
+class PanesMode(Over, ModalScreen[None]):
     """Lies over a screen with panes until escape; every key is one of its own or does nothing."""
 
     DEFAULT_CSS = """

@@ -7,20 +7,20 @@ from itertools import pairwise
 from typing import Any
 
 from textual import events
-from textual.containers import Container
 from textual.geometry import Size
 from textual.widget import Widget
 
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.tui.panes.layout import Flow, Pane, cells_of, flow_of, moved, shown_panes
 from ai_router.tui.services import Served
+from ai_router.tui.widgets.backdrop import BackContainer
 
 KEY = "panes."  # of what is remembered
 CHROME = 3  # lines of a screen that are not its panes, about
 STEP = {"side": 4, "stacked": 2}  # cells and lines for one key
 
 
-class Panes(Served, Container):
+class Panes(Served, BackContainer):
     """Holds the widgets of some panes, in their order.
 
     `name` is what their shares, and which of them are hidden, are remembered by. What is zoomed is not remembered.

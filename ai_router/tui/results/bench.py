@@ -6,13 +6,13 @@ from pathlib import Path
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.message import Message
 
 from ai_router.tui.jobs.view import NOT_READ, JobsView, read_jobs
 from ai_router.tui.panes.layout import Pane
 from ai_router.tui.panes.screen import PaneScreen
 from ai_router.tui.results.taking import TakingResults
+from ai_router.tui.widgets.backdrop import BackVertical
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 
 RESULTS, ANSWER, JOBS = "results", "results-preview", "bench"
@@ -23,7 +23,7 @@ PANES = (
 )
 
 
-class JobsPane(Vertical):
+class JobsPane(BackVertical):
     """The last jobs, in a narrow column; enter shows another one's results."""
 
     class Chosen(Message):

@@ -12,7 +12,6 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
 from textual.screen import ModalScreen
 
 from ai_router import jobs
@@ -21,6 +20,7 @@ from ai_router.kinds.base import PROMPTS, SCORE, JobKind
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.changed import ask_for_change
+from ai_router.tui.run.at_once import AtOnce
 from ai_router.tui.run.away import AWAY, AwayActions, AwayPanel
 from ai_router.tui.run.cluster import ClusterPanel
 from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
@@ -29,6 +29,7 @@ from ai_router.tui.run.leave import StopDialog
 from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
 from ai_router.tui.run.summary import JobDetails, SummaryPanel, load_details, model_line
+from ai_router.tui.widgets.backdrop import BackContainer
 from batch.errors import BatchError
 from batch.running.progress import RunState, Snapshot
 from batch.running.run import Run, RunHandle
@@ -37,7 +38,6 @@ FRAMES_PER_SECOND = 6
 FAST = 1000  # items a second of a run in this process from which on frames are rationed
 SHARE = 0.01  # of a processor core for the screen, then: what it takes, the run does not have
 IDLE_SECONDS = 1.0  # between two looks at a job that nobody runs
-FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 
 
 class RunScreen(AwayActions):
@@ -71,7 +71,7 @@ class RunScreen(AwayActions):
         self.snapshot: Snapshot | None = None
         self.details: JobDetails | None = None  # of an ended job, from its checkpoint
         self.busy = ""  # what is being done to the job just now, for the title
-        self._wanted: tuple[int, float] | None = None  # concurrency asked for, and when
+        self._at_once = AtOnce(partial(self.notify, timeout=2, markup=False))
         self._pause = 0.0  # seconds until the next frame, at least
         self._spent = time.thread_time()
         self._looked = 0.0
@@ -83,7 +83,7 @@ class RunScreen(AwayActions):
     def compose_body(self) -> ComposeResult:
         """Top to bottom: progress, speed beside what is in flight, errors, results."""
         yield ProgressPanel(id="progress")
-        with Container(id="middle"):
+        with BackContainer(id="middle"):
             yield SpeedPanel(id="speed")
             yield InFlightPanel(id="in-flight")
             yield SummaryPanel(id="summary")
@@ -138,6 +138,7 @@ class RunScreen(AwayActions):
             self.handle = None
             self.services.show_error(error, self.take_handle)
             return
+        self._at_once.look(snapshot, now)
         self.show(snapshot)
         # Of this thread alone, so it holds the drawing of the last frame and no other work.
         spent = time.thread_time()
@@ -278,14 +279,7 @@ class RunScreen(AwayActions):
 
     def _change_concurrency(self, sign: int) -> None:
         assert self.snapshot is not None
-        now = time.monotonic()
-        # Another process answers only four times a second: count from what was asked for, not from what is shown.
-        asked, when = self._wanted or (0, 0.0)
-        current = asked if now - when < FORGET_SECONDS else self.snapshot.concurrency
-        wanted = max(1, current + sign * max(1, (current - (sign < 0)) // 16))
-        self._wanted = (wanted, now)
-        if wanted != current:
-            self.notify(f"{current:,} → {wanted:,} at once", timeout=2)
+        wanted = self._at_once.ask(sign, self.snapshot, time.monotonic())
         self._steer(lambda handle: handle.set_concurrency(wanted))
 
     def action_resume(self) -> None:

@@ -88,9 +88,7 @@ class FromFileScreen(FlowScreen):
                     yield ValidationView(id="report")
                 with Horizontal(id="column-line"):
                     yield Static("column or template", classes="muted")
-                    yield Input(
-                        placeholder="prompt, or Is this good? {{ title }}: {{ text }}, or a .j2 file", id="column"
-                    )
+                    yield Input(placeholder="prompt, or Is {{ title }} good?, or a .j2 file", id="column")
                 with Horizontal(id="answers-line"):
                     yield Static("known answers", classes="muted")
                     yield ChoiceLine((SCORED, UNSCORED), id="answers")
@@ -272,6 +270,8 @@ class FromFileScreen(FlowScreen):
             view.show_problem(problem)
         else:
             view.show_text(problem)
+        if self._submitted:
+            self._ask_column([problem])
         self.query_one(PreviewPanel).show(())
         self._show_buttons()
 
@@ -298,6 +298,14 @@ class FromFileScreen(FlowScreen):
             button = self.query_one(target, Button)
             if button.display and not button.disabled:
                 button.focus()
+            else:
+                self._ask_column([found.text for found in self.report.problems])
+
+    def _ask_column(self, problems: Sequence[str]) -> None:
+        """Go to the column's field where naming another one is the only way on."""
+        if any("there is no column" in text for text in problems):
+            self.query_one("#column-line").add_class("-shown")
+            self.query_one("#column", Input).focus()
 
     @property
     def _odd_ending(self) -> str:

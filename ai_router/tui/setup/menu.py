@@ -23,7 +23,7 @@ FORMATS = (
     (".txt", "one prompt a line; # begins a comment"),
     (".jsonl", '{"prompt": …}, {"messages": […]} or OpenAI batch lines'),
     (".json", 'a list of texts or of such objects, or {"prompts": […]}'),
-    (".csv", "a column named prompt, or one you name"),
+    (".csv", "a column named prompt, or one you name, or a template over columns; .tsv, .parquet and .arrow too"),
 )
 SUFFIX = 8  # cells
 

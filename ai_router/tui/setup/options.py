@@ -119,7 +119,7 @@ class OptionsScreen(RememberingOptions):
         from ai_router.estimate import before
 
         try:
-            planned = before(self.spec, self.report, self.sampling_form.build())
+            planned = before(self.spec, self.report, self.sampling_form.build(), self.run_form.build())
         except OptionError:
             return ""
         return planned.cost_text if planned is not None else ""

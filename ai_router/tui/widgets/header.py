@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -29,6 +30,16 @@ class TableMessage(Message):
         return self.table
 
 
+@dataclass(slots=True)
+class Frame:
+    """What the lines of one frame share: their cells, their style, columns in their order, styles of cells."""
+
+    width: int
+    base: Style
+    columns: list[tuple[int, Column, int]]
+    styles: dict[tuple[Style, str], Style] = field(default_factory=dict)
+
+
 class HeaderTable(ScrollView):
     """Columns under titles. `order` is that in which they stand, by their places in a row; None: as they come."""
 
@@ -48,6 +59,12 @@ class HeaderTable(ScrollView):
     _dragged: tuple[int, int] | None = None  # column, and where it begins
     _dragging = False  # farther than a click
     _cells = 0
+    frame: Frame
+
+    def begin_frame(self) -> None:
+        """Ask anew what all lines of a frame share."""
+        width = self.scrollable_content_region.width
+        self.frame = Frame(width, self.rich_style, self.layout_columns(width - self.show_vertical_scrollbar))
 
     def layout_columns(self, width: int) -> list[tuple[int, Column, int]]:
         """Place in a row, column and cells of each column that is shown in a table of this width, in their order."""
@@ -65,7 +82,7 @@ class HeaderTable(ScrollView):
         """The titles, with a sign at the column that the rows are sorted by."""
         style = self.cell_style(base, "header")
         segments: list[Segment] = []
-        for index, column, cells in self.layout_columns(self.text_width):
+        for index, column, cells in self.frame.columns:
             if segments:
                 segments.append(Segment(" " * GAP, style))
             title = column.title
@@ -80,8 +97,10 @@ class HeaderTable(ScrollView):
         """A base with the colour and the weight of a named style."""
         if not name:
             return base
-        style = self.get_component_rich_style(f"table--{name}")
-        return base + Style(color=style.color, bold=style.bold or None)
+        if (found := self.frame.styles.get((base, name))) is None:
+            style = self.get_component_rich_style(f"table--{name}")
+            found = self.frame.styles[base, name] = base + Style(color=style.color, bold=style.bold or None)
+        return found
 
     # -- the mouse ------------------------------------------------------------------------------------------------
 

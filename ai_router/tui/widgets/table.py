@@ -177,10 +177,14 @@ class VirtualTable(HeaderTable, can_focus=True):
     def _resize(self) -> None:
         self.virtual_size = Size(self.scrollable_content_region.width, self._count + 1)
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Several lines: what is the same for all of them is asked for once."""
+        self.begin_frame()
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """One line: the titles, or a row of what is scrolled to."""
-        width = self.scrollable_content_region.width
-        base = self.rich_style
+        width, base = self.frame.width, self.frame.base
         if y == 0:
             return self.header_line(width, base)
         index = y - 1 + round(self.scroll_offset.y)
@@ -208,7 +212,7 @@ class VirtualTable(HeaderTable, can_focus=True):
         # On a reversed row the colour of a text would become its background.
         plain = index == self.cursor and self.app.native_ansi_color
         segments: list[Segment] = []
-        for number, column, cells in self.layout_columns(self.text_width):
+        for number, column, cells in self.frame.columns:
             if segments:
                 segments.append(Segment(" " * GAP, base))
             cell = row[number]
@@ -253,7 +257,7 @@ class VirtualTable(HeaderTable, can_focus=True):
     def watch_cursor(self, before: int, after: int) -> None:
         """Draw both rows, show the new one, tell."""
         self._show_cursor()
-        self.refresh()
+        self._redraw(before, after)
         if self._count and self.is_attached:
             self.post_message(self.Highlighted(self, after))
 
@@ -355,7 +359,10 @@ class VirtualTable(HeaderTable, can_focus=True):
 
     def watch_hover(self, before: int, after: int) -> None:
         """Draw both rows."""
-        for row in (before, after):
+        self._redraw(before, after)
+
+    def _redraw(self, *rows: int) -> None:
+        for row in rows:
             line = row - self.first_row + 1
             if row >= 0 and 1 <= line <= self.visible_rows:
                 self.refresh(Region(0, line, self.size.width, 1))

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
@@ -76,6 +76,7 @@ class TextView(ScrollView, can_focus=True):
         self._lines: list[Line] = []
         self._wrapped_at = 0  # the width of the lines
         self._number = 0  # of the wrapping under way
+        self._frame = 0, Style()  # what all lines of a frame share: their width and style
 
     @property
     def plain(self) -> str:
@@ -154,9 +155,14 @@ class TextView(ScrollView, can_focus=True):
 
     # -- drawing --------------------------------------------------------------------------------------------------
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Several lines: what is the same for all of them is asked for once."""
+        self._frame = self.scrollable_content_region.width, self.rich_style
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """One line of what is scrolled to."""
-        width, base = self.scrollable_content_region.width, self.rich_style
+        width, base = self._frame
         index = y + round(self.scroll_offset.y)
         if index >= len(self._lines):
             return Strip.blank(width, base)

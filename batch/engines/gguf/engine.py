@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.gguf.header import GgufArray, GgufError, GgufHeader, read_array, read_header
+from batch.engines.gguf.kept import cache_bytes_per_token
 from batch.engines.local.core import item_sampling
 from batch.engines.local.folder import NO_TEMPLATE
 from batch.engines.local.memory import available
@@ -299,7 +300,7 @@ def _control_texts(header: GgufHeader) -> list[str]:
 def _shape(header: GgufHeader, asked: int | None, slots: int) -> tuple[int, int, list[str]]:
     """The context of each answer, how many at once, and what is to be said of it."""
     own = header.context or UNSAID_CONTEXT
-    each = header.cache_bytes_per_token
+    each = cache_bytes_per_token(header)
     free = available() - header.size_bytes
     if free <= 0:
         raise FatalError(

@@ -3,7 +3,7 @@
     magic "GGUF" · version u32 · tensors u64 · values u64 · values (name, type, value) · tensors (name, shape, type, at)
 
 Every length is checked against the file's own size before anything is read by it. Arrays are walked over, not built: a
-vocabulary of 262,144 tokens takes 0.1 s. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+vocabulary of 262,144 tokens and 514,906 merges takes 0.06 s. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from batch.engines.gguf.types import ARRAY, FILE_TYPES, SCALARS, TENSOR_TYPES, TEXT
+from batch.engines.gguf.walk import pass_texts
 
 VERSIONS = (2, 3)
 MOST_VALUES = 65_536
@@ -119,17 +120,6 @@ class GgufHeader:
         """Its Jinja template, as written; "" for a base model."""
         value = self.values.get("tokenizer.chat_template")
         return value if isinstance(value, str) else ""
-
-    @property
-    def cache_bytes_per_token(self) -> int | None:
-        """Keys and values of one token in 16 bits, over all layers; None where the file does not say."""
-        layers, heads, wide = (self.number(k) for k in ("block_count", "attention.head_count", "embedding_length"))
-        if not (layers and heads and wide):
-            return None
-        kv = self.number("attention.head_count_kv") or heads
-        key = self.number("attention.key_length") or wide // heads
-        value = self.number("attention.value_length") or wide // heads
-        return 2 * layers * kv * (key + value)
 
     def why_not(self) -> str:
         """Why it is no chat or text model, as the end of a sentence; "" where it is one."""
@@ -349,20 +339,11 @@ class _Reader:
         return count * width
 
     def _pass_texts(self, count: int) -> None:
-        unpack = struct.Struct("<Q").unpack_from
         while count:
             at = self._need(8)
-            held, end = self._held, len(self._held)
-            # As many as are held, without a call for each: a vocabulary has hundreds of thousands.
-            while count and at + 8 <= end:
-                (length,) = unpack(held, at)
-                if at + 8 + length > end:
-                    break
-                at += 8 + length
-                count -= 1
-            self.at = self._from + at
-            if count and self.at + 8 <= self._size:
-                self._need(8)
+            passed, at = pass_texts(self._held, at, count)
+            self.at, count = self._from + at, count - passed
+            if not passed:  # it ends beyond what is held
                 (length,) = self.whole("Q")
                 if length > self._size:
                     raise GgufError(f"a text in its header claims {length:,} bytes")

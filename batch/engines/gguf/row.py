@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from batch.engines.gguf import measured
 from batch.engines.gguf.header import GgufError, GgufHeader, read_header
 from batch.engines.gguf.known import unknown
 from batch.engines.local.memory import available
@@ -19,27 +20,53 @@ TORCH_SHARE = 0.5  # of free memory, what torch's int8 weights may take where a 
 
 
 def suits(place: Path | str) -> bool:
-    """A GGUF file that torch cannot run here, or has no room for, where llama.cpp is installed."""
+    """A GGUF file that torch cannot run here, has no room for, or was measured to be slower with than llama.cpp."""
     if isinstance(place, str) or not _installed(MODULE) or form_of(place) != "gguf":
         return False
     try:
-        return not torch_runs(read_header(place))
+        return bool(torch_lacks(read_header(place))) or measured.faster(place) == "gguf"
     except (GgufError, OSError):
         return False
 
 
-def torch_runs(header: GgufHeader) -> bool:
-    """Whether the torch engine takes this file here: it knows all of it, and its weights fit in int8."""
-    known = not unknown(header) and all(map(_installed, ("torch", "transformers", "gguf")))
-    return known and int((header.parameters or 0) * 1.3) < available() * TORCH_SHARE
+def torch_lacks(header: GgufHeader) -> str:
+    """Why the torch engine does not take this file here, as a clause; "" where it does."""
+    if clause := unknown(header):
+        return f"torch {clause}"
+    if not all(map(_installed, ("torch", "transformers", "gguf"))):
+        return "torch is not installed"
+    needs, there = int((header.parameters or 0) * 1.3), available()
+    if needs < there * TORCH_SHARE:
+        return ""
+    return f"torch would take {_size(needs)} as int8, more than half of the {_size(there)} that are free"
 
 
-def why(header: GgufHeader, engine: str) -> str:
-    """Why this engine runs a file, for its line."""
-    size = f"{header.size_bytes / 1e9:.1f} GB" if header.size_bytes >= 1e9 else f"{header.size_bytes / 1e6:.0f} MB"
+def why(file: Path, header: GgufHeader, engine: str) -> str:
+    """Why this engine runs a file, for its line: what it keeps of it, and how quick it was when that was measured."""
+    if engine not in ("torch", "gguf"):
+        return ""
+    known = measured.find(file)
+    own, other = known.get(engine), known.get("gguf" if engine == "torch" else "torch")
+    named = {"torch": "torch", "gguf": "llama.cpp"}
     if engine == "torch":
-        return f"on torch: {header.architecture} fits in memory as int8 or fp32"
-    return f"on llama.cpp: {size}, {header.quantisation} kept" if engine == "gguf" else ""
+        precision = own.precision if own and own.precision else ""
+        said = f"torch {precision}: fits in memory" if precision else "torch: fits in memory as int8 or fp32"
+    else:
+        said = f"llama.cpp: {_size(header.size_bytes)}, {header.quantisation} kept"
+    if own and other:
+        faster, theirs = measured.faster(file), named["gguf" if engine == "torch" else "torch"]
+        word = (
+            "about as quick here as" if not faster else "faster here than" if faster == engine else "slower here than"
+        )
+        said += f", and is {word} {theirs} ({own.rate:,.0f} and {other.rate:,.0f} tokens/s)"
+    elif own:
+        said += f" ({own.rate:,.0f} tokens/s here)"
+    lacks = torch_lacks(header) if engine == "gguf" else ""
+    return f"{said}; {lacks}" if lacks else said
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def check(spec: Mapping[str, Any]) -> str:

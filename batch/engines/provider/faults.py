@@ -69,7 +69,9 @@ def read(where: str, error: Exception) -> Exception:
 def line_failure(status: int, body: bytes, where: str) -> Failure:
     """The failure of one line of a batch. What would end a job counts for the line alone: the others were answered."""
     if not status:
-        return Failure(ErrorClass.TRANSIENT, f"{where} gave no answer to it (status 0)", cause=Cause.SERVER)
+        said = parse_error(0, body).message if body.startswith(b'{"error"') else ""
+        why = f"status 0: {said}" if said else "status 0"
+        return Failure(ErrorClass.TRANSIENT, f"{where} gave no answer to it ({why})", cause=Cause.SERVER)
     failure = failure_of(parse_error(status, body), where=where)
     if failure.error_class is ErrorClass.FATAL:
         return Failure(ErrorClass.EXHAUSTED, failure.message)

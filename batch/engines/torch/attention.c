@@ -1,23 +1,12 @@
 /* Attention of a step: the blocks of its tokens, and what is checked before any of their memory is touched. */
 #include "block.h"
+#include "team.h"
 
 int64_t page_columns(void) { return COLUMNS; }
 int64_t block_queries(void) { return QUERIES; }
 
 #define DECLARE(GROUP, SIZE) void attend_##GROUP##_##SIZE(const Block *, int, int, float *, float *);
 CASES(DECLARE)
-
-/* Where the tokens of a step are; `tokens` numbers each but for the blocks. */
-typedef struct {
-    const int64_t *table; /* [table_rows, width] */
-    int64_t table_rows, width, pages;
-    const int64_t *prefix_lengths;
-    int64_t prefixes;
-    const int64_t *rows, *firsts, *lasts, *whiches;
-    int64_t tokens;
-    const int64_t *begins, *ends;
-    int64_t blocks, longest;
-} Places;
 
 /* The first column that a token sees of its row's own, after `far` ones of a prefix. */
 static int64_t own_first(const Places *p, int64_t t, int64_t far) { return p->firsts[t] < far ? 0 : p->firsts[t] - far; }
@@ -48,12 +37,63 @@ static int block_fits(const Places *p, int64_t begin, int64_t end, int64_t group
     return 1;
 }
 
+/* Whether blocks hold every token once, and what these see is there. */
+int places_fit(const Places *p, int64_t group) {
+    for (int64_t i = 0; i < p->blocks; i++)
+        REQUIRE(p->begins[i] == (i ? p->ends[i - 1] : 0) && block_fits(p, p->begins[i], p->ends[i], group));
+    REQUIRE(p->blocks ? p->ends[p->blocks - 1] == p->tokens : p->tokens == 0);
+    return 0;
+}
+
+int64_t attend_floats(int64_t longest, int64_t size) {
+    int64_t padded = (size + LANES - 1) / LANES * LANES, floats = extent(longest, QUERIES, 1);
+    return floats < 0 || floats > INT64_MAX / 16 ? -1 : floats + (3 * QUERIES + COLUMNS) * padded;
+}
+
+/* A block of tokens, and one KV head. */
+static void attend_task(const Attending *a, int64_t h, int64_t block, float *scratch) {
+    const Places *p = &a->places;
+    int64_t begin = p->begins[block], end = p->ends[block], which = p->whiches[begin], size = a->size;
+    int64_t group = a->heads / a->kv_heads, column = size * (a->half ? 2 : 4), page = a->kv_heads * COLUMNS * column;
+    int64_t at = (begin * a->heads + h * group) * size;
+    Block b = {.q = a->q + at, .scale = a->scale, .cap = a->cap, .tokens = end - begin, .stride = a->heads * size};
+    b.run = b.tokens > 1 && p->rows[begin] == p->rows[end - 1];
+    b.sinks = a->sinks ? a->sinks + h * group : NULL;
+    int64_t far = which < 0 ? 0 : p->prefix_lengths[which], seen = far; /* what no token sees is not read */
+    for (int64_t t = begin; t < end; t++) seen = p->firsts[t] < seen ? p->firsts[t] : seen;
+    seen = seen < far ? seen / COLUMNS * COLUMNS : far;
+    if (seen < far) {
+        int64_t skip = (h * far + seen) * column, prefix = which * a->apart;
+        b.far = (Part){a->prefix_keys[prefix] + skip, a->prefix_values[prefix] + skip, NULL, 0, far - seen};
+    }
+    for (int t = 0; t < b.tokens; t++) {
+        int64_t first = own_first(p, b.run ? begin : begin + t, far) / COLUMNS;
+        int64_t last = p->lasts[b.run ? end - 1 : begin + t], skip = h * COLUMNS * column;
+        const int64_t *pages = p->table + p->rows[begin + t] * p->width + first;
+        b.near[t] = (Part){a->keys + skip, a->values + skip, pages, page, last - first * COLUMNS};
+        b.far_hidden[t] = (p->firsts[begin + t] < far ? p->firsts[begin + t] : far) - seen;
+        b.hidden[t] = own_first(p, begin + t, far) - first * COLUMNS;
+        b.after[t] = b.run ? last - p->lasts[begin + t] : 0;
+    }
+    int vectors = b.tokens * group <= LANES ? 1 : 2;
+#define CASE(GROUP, SIZE)                                                                                              \
+    if (group == GROUP && size == SIZE) attend_##GROUP##_##SIZE(&b, a->half, vectors, scratch, a->out + at);           \
+    else
+    CASES(CASE) attend_block(&b, group, a->half, size, vectors, scratch, a->out + at);
+}
+
+/* Whatever of the tasks others have not begun. The head is the outer loop, so that its prefix stays in the processor's
+ * cache. */
+void attend_work(const Attending *a, _Atomic int64_t *next, float *scratch) {
+    int64_t blocks = a->places.blocks, tasks = blocks * a->kv_heads;
+    for (int64_t task; (task = atomic_fetch_add(next, 1)) < tasks;) attend_task(a, task / blocks, task % blocks, scratch);
+}
+
 /* q and out: [tokens, heads, size]. A token sees the shared prefix `which`, -1 for none, and its row's columns after it
  * up to `last`; of both together only those from `first` on. `cap`: 0 for none; `sinks`: [heads] or NULL. Keys and values: [pages, KV heads, COLUMNS, size], `half`: in bfloat16; row r has the pages table[r · width ...].
  * Prefixes have the shape [KV heads, length, size]. Blocks [begin, end) hold at most QUERIES queries a KV head, all with
  * the same prefix: tokens that stand side by side in one row, or one each of several rows. `longest`: most columns of a
- * row and its prefix. The head is the outer loop, so that its prefix stays in the processor's cache. Counts are elements.
- * Returns 0, or as REQUIRE says. */
+ * row and its prefix. Counts are elements. Returns 0, or as REQUIRE says. */
 int attend(const float *q, int64_t q_count, float scale, float cap, const float *sinks, int64_t sinks_count, int half,
            const char *keys, int64_t keys_count, const char *values, int64_t values_count, int64_t heads,
            int64_t kv_heads, int64_t size,
@@ -64,7 +104,7 @@ int attend(const float *q, int64_t q_count, float scale, float cap, const float 
            int64_t out_count, int threads) {
     REQUIRE(threads > 0 && kv_heads > 0 && heads > 0 && heads % kv_heads == 0);
     REQUIRE(size > 0 && size <= LARGEST_HEAD && longest > 0 && width >= 0 && table_rows >= 0);
-    int64_t group = heads / kv_heads, column = size * (half ? 2 : 4), unit = extent(kv_heads, COLUMNS, size);
+    int64_t group = heads / kv_heads, unit = extent(kv_heads, COLUMNS, size);
     REQUIRE(group <= QUERIES && unit > 0 && keys_count == values_count && keys_count % unit == 0);
     REQUIRE(cap >= 0 && (sinks ? sinks_count == heads : !sinks_count));
     REQUIRE(q_count == extent(tokens, heads, size) && out_count == q_count);
@@ -72,50 +112,16 @@ int attend(const float *q, int64_t q_count, float scale, float cap, const float 
         REQUIRE(prefix_lengths[i] > 0 && prefix_counts[i] == extent(kv_heads, prefix_lengths[i], size));
     Places places = {table, table_rows, width,   keys_count / unit, prefix_lengths, prefixes, rows,   firsts,
                      lasts, whiches,    tokens,  begins,            ends,           blocks,   longest};
-    for (int64_t i = 0; i < blocks; i++)
-        REQUIRE(begins[i] == (i ? ends[i - 1] : 0) && block_fits(&places, begins[i], ends[i], group));
-    REQUIRE(blocks ? ends[blocks - 1] == tokens : tokens == 0);
-
-    int64_t padded = (size + LANES - 1) / LANES * LANES, page = kv_heads * COLUMNS * column;
-    int64_t floats = extent(longest, QUERIES, 1);
+    int unfit = places_fit(&places, group);
+    if (unfit) return unfit;
+    int64_t floats = attend_floats(longest, size);
     REQUIRE(floats >= 0 && floats < INT64_MAX / 8 / threads);
-    floats += (3 * QUERIES + COLUMNS) * padded;
     float *memory = malloc(sizeof(float) * floats * threads);
     if (!memory) return NO_MEMORY;
+    Attending a = {places, q, sinks, out, scale, cap, half, keys, values, prefix_keys, prefix_values, 1, heads, kv_heads, size};
+    _Atomic int64_t next = 0;
 #pragma omp parallel num_threads(threads)
-    {
-        float *scratch = memory + floats * THREAD;
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t task = 0; task < blocks * kv_heads; task++) {
-            int64_t h = task / blocks, begin = begins[task % blocks], end = ends[task % blocks], which = whiches[begin];
-            int64_t at = (begin * heads + h * group) * size;
-            Block b = {.q = q + at, .scale = scale, .cap = cap, .tokens = end - begin, .stride = heads * size};
-            b.run = b.tokens > 1 && rows[begin] == rows[end - 1];
-            b.sinks = sinks ? sinks + h * group : NULL;
-            int64_t far = which < 0 ? 0 : prefix_lengths[which], seen = far; /* what no token sees is not read */
-            for (int64_t t = begin; t < end; t++) seen = firsts[t] < seen ? firsts[t] : seen;
-            seen = seen < far ? seen / COLUMNS * COLUMNS : far;
-            if (seen < far) {
-                int64_t skip = (h * far + seen) * column;
-                b.far = (Part){prefix_keys[which] + skip, prefix_values[which] + skip, NULL, 0, far - seen};
-            }
-            for (int t = 0; t < b.tokens; t++) {
-                int64_t first = own_first(&places, b.run ? begin : begin + t, far) / COLUMNS;
-                int64_t last = lasts[b.run ? end - 1 : begin + t];
-                int64_t skip = h * COLUMNS * column;
-                const int64_t *pages = table + rows[begin + t] * width + first;
-                b.near[t] = (Part){keys + skip, values + skip, pages, page, last - first * COLUMNS};
-                b.far_hidden[t] = (firsts[begin + t] < far ? firsts[begin + t] : far) - seen;
-                b.hidden[t] = own_first(&places, begin + t, far) - first * COLUMNS;
-                b.after[t] = b.run ? last - lasts[begin + t] : 0;
-            }
-            int vectors = b.tokens * group <= LANES ? 1 : 2;
-#define CASE(GROUP, SIZE)                                                                                              \
-    if (group == GROUP && size == SIZE) attend_##GROUP##_##SIZE(&b, half, vectors, scratch, out + at);                 \
-    else
-            CASES(CASE) attend_block(&b, group, half, size, vectors, scratch, out + at);
-        }
-    }
+    attend_work(&a, &next, memory + floats * THREAD);
     free(memory);
     return 0;
 }

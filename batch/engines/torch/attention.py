@@ -125,20 +125,19 @@ def packed_attention(
     s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Query: [1, heads, tokens, head size]; returns [1, tokens, heads, head size].
+    """Query: [rows, heads, tokens, head size]; returns [rows, tokens, heads, head size].
 
     `softcap`: what scores are held below; `s_aux`: [heads], one more score of each head for nothing at all (sinks).
     """
     if attention_mask is not None or kwargs.get("position_bias") is not None:
         raise ValueError("the packed attention does not do this")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    out = packed(module, module.layer_idx, query, key, value, scale, window=sliding_window, cap=softcap, sinks=s_aux)
+    out = packed(module, query, key, value, scale, window=sliding_window, cap=softcap, sinks=s_aux)
     return out, None
 
 
 def packed(
     module: Any,
-    index: int,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -151,16 +150,16 @@ def packed(
 ) -> torch.Tensor:
     """The step's attention in a layer whose cache has just heard of its keys and values.
 
-    All: [1, heads, tokens, size]; returns [1, tokens, heads, size]. `bias`: of so many columns, [heads, columns], what
-    is added to the scores.
+    All: [rows, heads, tokens, size], the step's tokens row by row, one row where they are all in line; returns
+    [rows, tokens, heads, size]. `bias`: of so many columns, [heads, columns], what is added to the scores.
     """
     plan: Plan = _now.plan
     cache, layer = plan.cache, plan.cache.reading
-    q, size, latents = query[0].transpose(0, 1), value.shape[-1], None
+    q, size, latents = query.transpose(1, 2).flatten(0, 1), value.shape[-1], None
     if layer is None:  # Gemma 3n: the keys and values of a layer before
         index, layer = cache.of(key, value)
     else:
-        cache.reading = None
+        index, cache.reading = cache.at, None
         fresh = layer.fresh
         latents = cache.latents(index, lambda: latents_of(module, fresh[0], query))
         if latents is not None:
@@ -178,7 +177,7 @@ def packed(
     )
     out = attend(plan, index, layer, q.contiguous(), scale, reach_of(module, window), extra)
     out = latents.answer(out) if latents is not None else out[..., :size]
-    return out.unsqueeze(0)
+    return out.unflatten(0, (query.shape[0], -1))
 
 
 def attend(

@@ -15,6 +15,8 @@ from batch.engines.torch import linear
 class Bf16Linear(nn.Module):  # type: ignore[misc]
     """A linear layer whose weight lies in oneDNN's layout, in bf16; fp32 in and out."""
 
+    rounds = True
+
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
@@ -31,8 +33,8 @@ class Bf16Linear(nn.Module):  # type: ignore[misc]
 
 
 def narrow(model: nn.Module) -> int:
-    """Put every linear layer, the head too, into bf16; how many. Embeddings stay as they are."""
-    return linear.replace(model, Bf16Linear)
+    """Put every linear layer, the head and experts too, into bf16; how many. Embeddings stay as they are."""
+    return linear.replace(model, Bf16Linear, split=True)
 
 
 def has_bf16() -> bool:

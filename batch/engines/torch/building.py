@@ -23,6 +23,7 @@ from pathlib import Path
 
 from batch.engines.local.notices import say
 from batch.engines.local.process import KERNELS
+from batch.engines.local.processor import features
 from batch.engines.torch import recipe
 
 OFF = {"0": f"switched off by {KERNELS}=0", "died": "the engine died before it was ready when it had them"}
@@ -46,6 +47,12 @@ class BuildError(Exception):
     """The sources cannot be compiled here, or compute wrongly: a clause."""
 
 
+@functools.cache
+def found() -> Native:
+    """What `library` said first."""
+    return library()
+
+
 def library() -> Native:
     """The wheel's library for this processor, else one that is compiled now or was before; never raises."""
     if (off := OFF.get(os.environ.get(KERNELS, ""))) is not None:
@@ -66,13 +73,13 @@ def library() -> Native:
 
 def _shipped() -> Native | None:
     """The wheel's library for this processor, checked once; None where this is no such wheel."""
-    level = recipe.best(_features(), recipe.levels())
+    level = recipe.best(features(), recipe.levels())
     path = recipe.HERE / recipe.SHIPPED / recipe.library_name(level) if level else None
     if level is None or path is None or not path.is_file():
         return None
     mark = None
     with contextlib.suppress(OSError):  # where nothing can be noted it is checked each time
-        key = hashlib.sha256(path.read_bytes() + _processor().encode()).hexdigest()[:32]
+        key = hashlib.sha256(path.read_bytes() + processor().encode()).hexdigest()[:32]
         mark = _folder() / f"shipped-{key}.checked"
     found = Native(path, origin=f"shipped for {level.name}")
     if mark is not None and mark.exists():
@@ -169,7 +176,7 @@ def _key(compiler: str) -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=60, check=True).stdout
     names = dict.fromkeys((*recipe.HEADERS, *(source for source, *_ in recipe.PARTS)))
     text = b"".join((recipe.HERE / name).read_bytes() for name in names)
-    said = repr((compiler, recipe.flags(), recipe.PARTS, _processor()))
+    said = repr((compiler, recipe.flags(), recipe.PARTS, processor()))
     return hashlib.sha256(text + version + said.encode()).hexdigest()[:32]
 
 
@@ -186,20 +193,10 @@ def _folder() -> Path:
 
 
 @functools.cache
-def _processor() -> str:
+def processor() -> str:
     """What the code is compiled for: another machine may share the cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
     except OSError:
         return platform.processor()
-
-
-@functools.cache
-def _features() -> frozenset[str]:
-    """What the processor can do, in the words of /proc/cpuinfo; nothing is known elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))

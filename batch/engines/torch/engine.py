@@ -204,7 +204,7 @@ class TorchCore(RowCore):
     def _open_runner(self, notes: list[str]) -> Any:
         from batch.engines.torch import runner
 
-        text = self._trial_text() if self._runner_options["cache_dtype"] is not None else None
+        text = self._trial_text() if self._loaded.about["precision"] != "fp32" else None
         key = f"{self._loaded.key}-{self._runner_options['share']:d}" if self._loaded.key else ""
         model = self._loaded.model
         return runner.open_runner(model, self.room, notes=notes, text=text, key=key, **self._runner_options)

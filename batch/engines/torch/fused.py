@@ -5,20 +5,19 @@ The model's own code stays as it is: only `forward` of single modules is replace
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from batch.engines.torch.attention import Plan, attend, current_plan
+from batch.engines.torch.attention import current_plan
 from batch.engines.torch.gemm import PackedProduct
 from batch.engines.torch.linear import FusedPart
 from batch.engines.torch.native import Kernels
-from batch.engines.torch.reach import Reach
+from batch.engines.torch.stacked import Mixing, Parts, Stack
 
 KNOWN = ("Lean", "Qwen3", "Qwen2", "Llama", "Mistral")  # whose attention and decoder layers are done as a whole
-Mix = Callable[[Plan, torch.Tensor, tuple[torch.Tensor, torch.Tensor]], torch.Tensor]  # qkv, rotary: what is attended
 
 
 def use_kernels(model: nn.Module, kernels: Kernels) -> int:
@@ -31,10 +30,8 @@ def use_kernels(model: nn.Module, kernels: Kernels) -> int:
                 given[module] = made
     mixes = {module: mix for module in model.modules() if (mix := _mixing(module, kernels)) is not None}
     given |= {module: _attention(module, mix) for module, mix in mixes.items()}
-    for module in model.modules():
-        made = _layer(module, given, mixes)
-        if made is not None:
-            given[module] = made
+    parts = {module: own for module in model.modules() if (own := _parts(module, given, mixes)) is not None}
+    given |= _layers(model, parts)
     for module, made in given.items():
         module.forward = made
     return len(given)
@@ -47,20 +44,25 @@ def _agrees(made: Any, module: nn.Module, width: int) -> bool:
 
 
 def _norm(module: nn.Module, kernels: Kernels) -> Any:
-    """RMSNorm, whatever the model calls it."""
-    weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
+    """RMSNorm, whatever the model calls it, its weight as it is or around one (Gemma)."""
+    weight = getattr(module, "weight", None)
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if not (type(module).__name__.endswith("RMSNorm") and isinstance(weight, torch.Tensor) and isinstance(eps, float)):
         return None
     if weight.dtype != torch.float32 or weight.dim() != 1:
         return None
-    original = module.forward
+    ways = (_scaled_by(kernels, module.forward, scale, eps) for scale in (weight, 1 + weight))
+    return next((way for way in ways if _agrees(way, module, weight.shape[0])), None)
 
+
+def _scaled_by(kernels: Kernels, original: Any, weight: torch.Tensor, eps: float) -> Any:
     def forward(hidden_states: torch.Tensor) -> torch.Tensor:
         if hidden_states.dtype != torch.float32 or not hidden_states.is_contiguous():
-            return original(hidden_states)
+            out: torch.Tensor = original(hidden_states)
+            return out
         return kernels.rms_norm(hidden_states, weight, eps)
 
-    return forward if _agrees(forward, module, weight.shape[0]) else None
+    return forward
 
 
 def _gated(module: nn.Module, kernels: Kernels) -> Any:
@@ -79,7 +81,7 @@ def _gated(module: nn.Module, kernels: Kernels) -> Any:
     return forward if _agrees(forward, module, gate.in_features) else None
 
 
-def _mixing(module: nn.Module, kernels: Kernels) -> Mix | None:
+def _mixing(module: nn.Module, kernels: Kernels) -> Mixing | None:
     """What an attention does between its projections: norms of the heads, rotation into the slots, and attending.
 
     The trial of `open_runner` compares the whole against the original.
@@ -107,17 +109,8 @@ def _mixing(module: nn.Module, kernels: Kernels) -> Mix | None:
     scale: float = module.scaling
     # Who knows the sliding window.
     whole: Any = module.config if type(module).__name__ == "MistralAttention" else module
-    kv_heads = fused.sizes[1] // size
-
-    def mix(plan: Plan, qkv: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        cosine, sine = rotary
-        held = plan.cache.layer(layer, kv_heads, size, qkv)
-        slots, columns = plan.cache.writes
-        q = kernels.set_cache(qkv, scaled, (cosine[0], sine[0]), slots, columns, held.keys, held.values)
-        window = getattr(whole, "sliding_window", None)
-        return attend(plan, layer, held, q, scale, None if window is None else Reach(window)).flatten(1)
-
-    return mix
+    heads, kv_heads = (part // size for part in fused.sizes[:2])
+    return Mixing(kernels, layer, heads, kv_heads, size, scaled, scale, whole)
 
 
 def _fits(sizes: list[int], size: int, project: Any, norms: list[Any]) -> bool:
@@ -127,7 +120,7 @@ def _fits(sizes: list[int], size: int, project: Any, norms: list[Any]) -> bool:
     return whole and project.in_features == queries and all(n is None or n.weight.shape == (size,) for n in norms)
 
 
-def _attention(module: Any, mix: Mix) -> Any:
+def _attention(module: Any, mix: Mixing) -> Any:
     """Attention in a packed step; else as it was."""
     original, fused, project = module.forward, module.q_proj._fused, module.o_proj
 
@@ -142,8 +135,8 @@ def _attention(module: Any, mix: Mix) -> Any:
     return forward
 
 
-def _layer(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module, Mix]) -> Any:
-    """A decoder layer of packed products, which do norms, gates and residuals too, in a packed step; else as it was."""
+def _parts(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module, Mixing]) -> Parts | None:
+    """What a decoder layer of packed products is made of."""
     if not _is_known(module, "DecoderLayer"):
         return None
     norms, attention, gated = (module.input_layernorm, module.post_attention_layernorm), module.self_attn, module.mlp
@@ -153,23 +146,35 @@ def _layer(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module
     products = [product for x in linears if isinstance(product := getattr(x, "product", None), PackedProduct)]
     if len(products) != len(linears):
         return None
-    qkv, project, both, down = products
-    both.pair()
+    products[2].pair()
     first, second = ((norm.weight, norm.variance_epsilon) for norm in norms)
-    original, mix = module.forward, mixes[attention]
+    return Parts(mixes[attention], first, second, *products)
+
+
+def _layer(module: Any, parts: Parts) -> Any:
+    """A decoder layer by its parts in a packed step; else as it was."""
+    original = module.forward
 
     def forward(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         plan = current_plan()
         if plan is None or plan.native is None:
             usual: torch.Tensor = original(hidden_states, *args, **kwargs)
             return usual
-        x = hidden_states[0].contiguous()
-        mixed = mix(plan, qkv(x, norm=first), kwargs["position_embeddings"])
-        x = project(mixed, residual=x)
-        x = down(both(x, norm=second, gated=True), residual=x)
-        return x.unsqueeze(0)
+        return parts(plan, hidden_states[0].contiguous(), kwargs["position_embeddings"]).unsqueeze(0)
 
     return forward
+
+
+def _layers(model: nn.Module, parts: Mapping[nn.Module, Parts]) -> dict[nn.Module, Any]:
+    """Decoder layers by their parts; those of a body that are all like that in one call."""
+    made = {module: _layer(module, own) for module, own in parts.items()}
+    for body in model.modules():
+        layers = list(body) if isinstance(body, nn.ModuleList) else []
+        if layers and all(layer in parts for layer in layers):
+            stack = Stack.of([parts[layer] for layer in layers])
+            if stack is not None:
+                made |= {layer: stack.forward_of(i, layer.forward) for i, layer in enumerate(layers)}
+    return made
 
 
 def _is_known(module: nn.Module, part: str) -> bool:

@@ -20,28 +20,24 @@
  * ROWS + 2 of them for ROWS × 2 products; a core begins two of each in a cycle.
  */
 #include "kernels.h"
+#include "team.h"
 
 #define OUTPUTS 32
 #define MOST_ROWS 12 /* whose sums fit the registers */
 #define LONG 64 /* inputs of a block in 8 bits */
 #define SHORT 32
 #define MOST_INPUTS (1 << 20)
-#define PATIENCE 10000 /* pauses, before a thread that waits for another gives its processor to it */
+
+/* Weights, scales, offsets and bias (or NULL) of a layer come in the order of its panels, padded with zeros; steps, halves
+ * of a float, as [panels, blocks, OUTPUTS], or, in 4 bits (which need whole blocks), [panels, blocks, 2, OUTPUTS], the
+ * steps before the least. Offsets are what rows around 128 have too much, negative. */
 
 /* out[rows, outputs] = f(x) · (weights · steps) · scales + bias + residual. f is the norm by such a weight, or nothing;
- * norm, bias and residual may be NULL. Where `gated`, and so paired, the first half of the outputs are gates of the
- * second, and out, [rows, outputs / 2], is silu(gate) · up, without a residual. Weights, scales, offsets and bias come in
- * the order of the panels, padded with zeros; steps, halves of a float, as [panels, blocks, OUTPUTS], or, in 4 bits (which
- * need whole blocks), [panels, blocks, 2, OUTPUTS], the steps before the least. Offsets are what rows around 128 have too
- * much, negative. To work in: bytes, [rows, inputs up to a multiple of 4], and row_scales. Counts are elements. Returns 0,
- * or as REQUIRE says. */
+ * norm and residual may be NULL. Where `gated`, and so paired, the first half of the outputs are gates of the second, and
+ * out, [rows, outputs / 2], is silu(gate) · up, without a residual. Returns 0, or as REQUIRE says. */
 #define ARGUMENTS                                                                                                      \
-    int bits, const uint8_t *weights, int64_t weights_count, const uint16_t *steps, int64_t steps_count,               \
-        const float *scales, int64_t scales_count, const float *offsets, int64_t offsets_count, const float *bias,     \
-        int64_t bias_count, int64_t inputs, int64_t outputs, const float *x, int64_t x_count, const float *norm,       \
-        int64_t norm_count, float eps, int paired, int gated, const float *residual, int64_t residual_count,           \
-        int64_t rows, uint8_t *bytes, int64_t bytes_count, float *row_scales, int64_t row_scales_count, float *out,    \
-        int64_t out_count, int threads
+    const Linear *layer, const float *x, int64_t x_count, const float *norm, int64_t norm_count, float eps, int gated, \
+        const float *residual, int64_t residual_count, int64_t rows, float *out, int64_t out_count, int threads
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include "rows.h"
@@ -49,15 +45,23 @@
 /* Outputs of a panel, by which weights are packed; 0 where the processor lacks the product. */
 int64_t gemm_outputs(void) { return OUTPUTS; }
 
+/* A layer, the rows that go through it, and what threads work in. */
 typedef struct {
-    int64_t outputs, stride, blocks; /* stride: of a row in bytes; blocks: of inputs */
-    int bits, paired, gated;
+    int64_t inputs, outputs, stride, blocks; /* stride: of a row in bytes; blocks: of inputs */
+    int bits, paired, gated, threads;
     const uint8_t *weights;
     const uint16_t *steps;
-    const float *scales, *bias, *offsets, *sums; /* sums: of a row's blocks */
-    const uint8_t *bytes;
-    const float *row_scales, *residual;
-    float *out;
+    const float *scales, *bias, *offsets, *x, *norm, *residual;
+    float *out, eps;
+    int by_tiles;
+    int64_t rows, row_blocks, advance, pieces; /* pieces: of a panel, that are units */
+    Share *early, *late;
+    Kept *kept;   /* of each block of rows */
+    float *rooms; /* of each thread: a row put through the norm */
+    float *sums, *row_scales; /* sums: of a row's blocks, in 4 bits */
+    int *places;  /* of each thread: of every input */
+    uint8_t *bytes;
+    _Atomic int64_t waiting; /* blocks of rows that are not in 8 bits yet */
 } Product;
 
 /* Where the two vectors of a panel go: columns of `out`, how many of each, and the length of a row. */
@@ -227,86 +231,149 @@ static Block *const BLOCKS[2][MOST_ROWS + 1] = {{NULL, ALL(NAMED, 8)}, {NULL, AL
 
 #include "tiles.h"
 
-/* The first row of a block. */
-#define START(B) (by_tiles ? (B) * ROWS < rows ? (B) * ROWS : rows : rows * (B) / blocks)
+/* How rows are divided: by tiles whole blocks and a rest. Else blocks of one height, or of two that differ by one row: no
+ * small rest that costs as much as a whole block. */
+static int64_t start_of(const Product *p, int64_t b) {
+    if (!p->by_tiles) return p->rows * b / p->row_blocks;
+    return b * ROWS < p->rows ? b * ROWS : p->rows;
+}
+
+static int64_t panels_of(const Linear *l) {
+    return l->paired ? ((l->outputs + 1) / 2 + 15) / 16 : (l->outputs + OUTPUTS - 1) / OUTPUTS;
+}
+
+int linear_fits(const Linear *l) {
+    REQUIRE(l->inputs > 0 && l->inputs <= MOST_INPUTS && l->outputs > 0 && l->outputs < 1 << 30);
+    REQUIRE(l->bits == 8 || (l->bits == 4 && l->inputs % SHORT == 0));
+    int64_t stride = (l->inputs + 3) / 4 * 4, padded = panels_of(l) * OUTPUTS;
+    int64_t blocks = l->bits == 4 ? l->inputs / SHORT * 2 : (l->inputs + LONG - 1) / LONG;
+    REQUIRE(l->weights_count == padded * stride * l->bits / 8 && l->steps_count == padded * blocks);
+    REQUIRE(l->scales_count == padded && l->offsets_count == padded && (!l->bias || l->bias_count == padded));
+    return 0;
+}
+
+static int64_t whole_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* The next part of a room; a cache line is nobody else's. */
+static void *next_part(uint8_t **room, int64_t bytes) {
+    uint8_t *part = *room;
+    *room += whole_lines(bytes);
+    return part;
+}
+
+/* Parts of a room that holds the product itself first; returns its end. */
+static uint8_t *divide(Product *p, uint8_t *room) {
+    next_part(&room, sizeof(Product));
+    p->early = next_part(&room, p->threads * sizeof(Share));
+    p->late = next_part(&room, p->threads * sizeof(Share));
+    p->kept = next_part(&room, p->row_blocks * sizeof(Kept));
+    p->rooms = next_part(&room, p->threads * whole_lines(p->stride * sizeof(float)));
+    p->places = next_part(&room, p->threads * whole_lines(p->stride * sizeof(int)));
+    p->sums = next_part(&room, p->bits == 4 ? p->rows * p->blocks * sizeof(float) : 0);
+    p->row_scales = next_part(&room, p->rows * sizeof(float));
+    p->bytes = next_part(&room, p->rows * p->stride);
+    return room;
+}
+
+static Product product_of(const Linear *l, int64_t rows, int threads) {
+    Product p = {.inputs = l->inputs, .outputs = l->outputs, .stride = (l->inputs + 3) / 4 * 4, .bits = (int)l->bits};
+    p.blocks = l->bits == 4 ? l->inputs / SHORT : (l->inputs + LONG - 1) / LONG;
+    p.paired = (int)l->paired, p.threads = threads, p.rows = rows;
+    p.weights = l->weights, p.steps = l->steps, p.scales = l->scales, p.bias = l->bias, p.offsets = l->offsets;
+    p.by_tiles = l->bits == 8 && rows >= LEAST_TILED && p.stride % LONG == 0 && tiles_allowed();
+    int64_t most = p.by_tiles ? ROWS : MOST_ROWS;
+    p.row_blocks = (rows + most - 1) / most;
+    p.advance = p.row_blocks ? (OUTPUTS * 4 + p.row_blocks - 1) / p.row_blocks : 0;
+    p.pieces = p.row_blocks >= 8 ? 2 : 1; /* so that no thread is left with a long unit at the end */
+    return p;
+}
+
+int64_t product_room(const Linear *layer, int64_t rows, int threads) {
+    Product p = product_of(layer, rows, threads);
+    uint8_t *begin = (uint8_t *)64; /* of no room at all */
+    return divide(&p, begin) - begin;
+}
+
+void product_begin(void *room, const Linear *layer, const Passed *passed, int threads) {
+    Product *p = room;
+    *p = product_of(layer, passed->rows, threads);
+    divide(p, room);
+    p->x = passed->x, p->norm = passed->norm, p->eps = passed->eps, p->residual = passed->residual;
+    p->gated = passed->gated, p->out = passed->out;
+    share(p->early, threads, p->row_blocks), share(p->late, threads, panels_of(layer) * p->pieces);
+    atomic_store(&p->waiting, p->row_blocks);
+}
+
+/* A block of rows to 8 bits. */
+static void round_block(const Product *p, int64_t b, float *room, int *places) {
+    int64_t first = start_of(p, b), last = start_of(p, b + 1);
+    for (int64_t r = first; r < last; r++) {
+        const float *row = p->x + r * p->inputs;
+        uint8_t *bytes = p->bytes + r * p->stride;
+        if (p->norm) norm_row(row, p->norm, room, p->inputs, p->eps), row = room;
+        p->row_scales[r] = keep_row(row, p->inputs, p->kept[b].rows + r - first, room, bytes);
+        if (p->bits == 4) sum_blocks(bytes, p->blocks, SHORT, p->sums + r * p->blocks);
+    }
+    count_columns(p->kept + b, (int)(last - first), places);
+}
+
+void product_work(void *room, int me) {
+    Product *p = room;
+    int set = 0; /* rows that the thread's tiles have */
+    float *ready = p->rooms + me * (whole_lines(p->stride * sizeof(float)) / sizeof(float));
+    int *places = p->places + me * (whole_lines(p->stride * sizeof(int)) / sizeof(int));
+    memset(places, -1, p->stride * sizeof(int));
+    for (int64_t b; (b = take(p->early, p->threads, me)) >= 0; atomic_fetch_sub(&p->waiting, 1))
+        round_block(p, b, ready, places);
+    /* Instead of a barrier, where all would wait for a thread that is only just waking up. */
+    for (int spins = 0; atomic_load(&p->waiting); spins++)
+        if (spins < PATIENCE) PAUSE();
+        else sched_yield();
+    int64_t steps = p->stride / 4 * p->bits / 8; /* in which a panel is read */
+    for (int64_t unit; (unit = take(p->late, p->threads, me)) >= 0;) {
+        int64_t column = unit / p->pieces * OUTPUTS, piece = unit % p->pieces;
+        const uint8_t *next = weights_at(p, column + OUTPUTS);
+        for (int64_t b = piece * p->row_blocks / p->pieces; b < (piece + 1) * p->row_blocks / p->pieces; b++) {
+            int64_t first = start_of(p, b);
+            int height = (int)(start_of(p, b + 1) - first);
+            const uint8_t *ahead = next + b * p->advance * steps;
+            if (!p->by_tiles || height < LEAST_TILED) {
+                BLOCKS[p->bits == 4][height](p, first, column, p->kept + b, ahead, p->advance);
+                continue;
+            }
+            if (height != set) set_tiles(height), set = height;
+            tiled(p, height, first, column, p->kept + b, ahead, p->advance);
+        }
+    }
+    if (set) _tile_release();
+}
 
 int packed_linear(ARGUMENTS) {
-    REQUIRE(threads > 0 && rows >= 0 && rows < 1 << 30 && inputs > 0 && inputs <= MOST_INPUTS);
-    REQUIRE(outputs > 0 && outputs < 1 << 30 && (!gated || (paired && !residual && outputs % 2 == 0)));
-    REQUIRE(bits == 8 || (bits == 4 && inputs % SHORT == 0));
-    int64_t stride = (inputs + 3) / 4 * 4, long_blocks = (inputs + LONG - 1) / LONG;
-    int64_t input_blocks = bits == 4 ? inputs / SHORT : long_blocks;
-    int64_t panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + OUTPUTS - 1) / OUTPUTS;
-    int64_t padded = panels * OUTPUTS;
-    REQUIRE(weights_count == padded * stride * bits / 8 && scales_count == padded && offsets_count == padded);
-    REQUIRE(steps_count == padded * input_blocks * (bits == 4 ? 2 : 1));
-    REQUIRE((!bias || bias_count == padded) && (!norm || norm_count == inputs));
-    REQUIRE(x_count == rows * inputs && bytes_count >= rows * stride && row_scales_count >= rows);
+    REQUIRE(threads > 0 && rows >= 0 && rows < 1 << 30);
+    int unfit = linear_fits(layer);
+    if (unfit) return unfit;
+    int64_t inputs = layer->inputs, outputs = layer->outputs;
+    REQUIRE(!gated || (layer->paired && !residual && outputs % 2 == 0));
+    REQUIRE(x_count == rows * inputs && (!norm || norm_count == inputs));
     REQUIRE((!residual || residual_count == rows * outputs) && out_count == rows * (gated ? outputs / 2 : outputs));
     if (rows == 0) return 0;
-    /* By tiles whole blocks and a rest. Else blocks of one height, or of two that differ by one row: no small rest that
-     * costs as much as a whole block. */
-    int by_tiles = bits == 8 && rows >= LEAST_TILED && stride % LONG == 0 && tiles_allowed();
-    int64_t most = by_tiles ? ROWS : MOST_ROWS, blocks = (rows + most - 1) / most;
-    int64_t advance = (OUTPUTS * 4 + blocks - 1) / blocks;
-    int64_t steps_of = stride / 4 * bits / 8; /* in which a panel is read */
-    int64_t pieces = blocks >= 8 ? 2 : 1; /* of a panel, so that no thread is left with a long unit at the end */
-    /* Of each thread: two shares, a row put through the norm, and a place for every input. Of a row: sums of blocks. */
-    size_t own = 2 * sizeof(Share) + stride * (sizeof(float) + sizeof(int));
-    size_t all_sums = bits == 4 ? rows * input_blocks * sizeof(float) : 0;
-    Share *early = malloc(threads * own + blocks * sizeof(Kept) + all_sums), *late = early + threads;
-    if (!early) return NO_MEMORY;
-    Kept *kept = (Kept *)(late + threads);
-    float *rooms = (float *)(kept + blocks), *sums = rooms + threads * stride;
-    int *all_places = (int *)(bits == 4 ? sums + rows * input_blocks : sums);
-    Product product = {outputs, stride, input_blocks, bits,  paired,     gated,    weights, steps,
-                       scales,  bias,   offsets,      sums,  bytes,      row_scales, residual, out};
-    share(early, threads, blocks), share(late, threads, panels * pieces);
-    _Atomic int64_t waiting = blocks;
+    void *room = aligned_alloc(64, product_room(layer, rows, threads));
+    if (!room) return NO_MEMORY;
+    Passed passed = {x, norm, residual, out, eps, gated, rows};
+    product_begin(room, layer, &passed, threads);
 #pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
-    {
-        int me = THREAD, set = 0; /* set: rows that the thread's tiles have */
-        float *ready = rooms + me * stride;
-        int *places = all_places + me * stride;
-        memset(places, -1, stride * sizeof(int));
-        for (int64_t b; (b = take(early, threads, me)) >= 0; atomic_fetch_sub(&waiting, 1)) {
-            int64_t first = START(b), last = START(b + 1);
-            for (int64_t r = first; r < last; r++) {
-                const float *row = x + r * inputs;
-                if (norm) norm_row(row, norm, ready, inputs, eps), row = ready;
-                row_scales[r] = keep_row(row, inputs, kept[b].rows + r - first, ready, bytes + r * stride);
-                if (bits == 4) sum_blocks(bytes + r * stride, input_blocks, SHORT, sums + r * input_blocks);
-            }
-            count_columns(kept + b, (int)(last - first), places);
-        }
-        /* Instead of a barrier, where all would wait for a thread that is only just waking up. */
-        for (int spins = 0; atomic_load(&waiting); spins++)
-            if (spins < PATIENCE) _mm_pause();
-            else sched_yield();
-        for (int64_t unit; (unit = take(late, threads, me)) >= 0;) {
-            int64_t column = unit / pieces * OUTPUTS, piece = unit % pieces;
-            const uint8_t *next = weights_at(&product, column + OUTPUTS);
-            for (int64_t b = piece * blocks / pieces; b < (piece + 1) * blocks / pieces; b++) {
-                int64_t first = START(b);
-                int height = (int)(START(b + 1) - first);
-                const uint8_t *ahead = next + b * advance * steps_of;
-                if (!by_tiles || height < LEAST_TILED) {
-                    BLOCKS[bits == 4][height](&product, first, column, kept + b, ahead, advance);
-                    continue;
-                }
-                if (height != set) set_tiles(height), set = height;
-                tiled(&product, height, first, column, kept + b, ahead, advance);
-            }
-        }
-        if (set) _tile_release();
-    }
-    free(early);
+    product_work(room, THREAD);
+    free(room);
     return 0;
 }
 
 #else
 
 int64_t gemm_outputs(void) { return 0; }
+int linear_fits(const Linear *layer) { return __LINE__; }
+int64_t product_room(const Linear *layer, int64_t rows, int threads) { return 0; }
+void product_begin(void *room, const Linear *layer, const Passed *passed, int threads) {}
+void product_work(void *room, int me) {}
 int packed_linear(ARGUMENTS) { return __LINE__; }
 
 #endif

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from batch.engines.torch.native import Kernels
+from batch.engines.torch.native import Kernels, Linear, span
 
 LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of gemm.c
 BLOCKS = {8: 64, 4: 32}  # inputs that share a step, by bits
@@ -88,6 +88,7 @@ class PackedProduct:
         self.bits = 8 if rounded.least is None else 4
         self.outputs, self.inputs = rounded.q.shape
         self.paired = False
+        self._described: Linear | None = None
         q = F.pad(rounded.q, (0, -self.inputs % 4))
         steps = rounded.steps.unsqueeze(1) if rounded.least is None else torch.stack([rounded.steps, rounded.least], 1)
         self._keep(q, steps, self._offsets(q, rounded), rounded.scale, bias)
@@ -103,6 +104,7 @@ class PackedProduct:
         made = cls.__new__(cls)
         made.kernels, made.bits, made.paired = kernels, bits, paired
         made.outputs, made.inputs = shape
+        made._described = None
         made.weight, made.steps = parts["weight"], parts["steps"]
         made.offsets, made.scale, made.bias = parts["offsets"], parts["scale"], parts.get("bias")
         return made
@@ -125,7 +127,7 @@ class PackedProduct:
         bias: torch.Tensor | None,
     ) -> None:
         """Put everything into panels. q: [out, in]; steps: [out, 1 or 2, blocks]; the rest: [out]."""
-        panel = self.kernels.panel
+        panel, self._described = self.kernels.panel, None
 
         def filled(x: torch.Tensor) -> torch.Tensor:
             return torch.cat([x, x.new_zeros(-len(x) % panel, *x.shape[1:])]) if len(x) % panel else x
@@ -138,6 +140,17 @@ class PackedProduct:
         self.steps = filled(steps).view(-1, panel, *steps.shape[1:]).permute(0, 3, 2, 1).contiguous()
         self.offsets, self.scale = filled(offsets).contiguous(), filled(scale).contiguous()
         self.bias = None if bias is None else filled(bias).contiguous()
+
+    @property
+    def described(self) -> Linear:
+        """It as the kernels are told of it."""
+        if self._described is None:
+            self._described = Linear(
+                *(self.bits, self.paired, self.inputs, self.outputs, *span(self.weight, torch.uint8)),
+                *(*span(self.steps, torch.float16), *span(self.scale), *span(self.offsets)),
+                *(span(self.bias) if self.bias is not None else (None, 0)),
+            )
+        return self._described
 
     def pair(self) -> PackedProduct:
         """Put outputs of the first half and of the second into one panel, so that the product can be `gated`."""

@@ -261,6 +261,7 @@ def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *
         waiting[layer] -= 1
         if int8 and layer and not waiting[layer] and not collected["tensors"]:
             part = model.get_submodule(_module_of(places, layer))
+            linear.plain(part)
             linear.fuse(part)
             linear.quantise(part)
     for name, weights in collected["tensors"].items():

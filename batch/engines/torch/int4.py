@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from batch.engines.torch.gemm import BLOCKS, round_weight
-from batch.engines.torch.linear import Int8Linear, Replaced, RoundedLinear, has_int8, relink, rounded_product, works
+from batch.engines.torch.linear import Int8Linear, RoundedLinear, has_int8, replace, rounded_product, works
 from batch.engines.torch.native import kernels
 
 GROUP = BLOCKS[4]  # inputs that share a step
@@ -54,19 +54,13 @@ def quantise(model: nn.Module) -> int:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     quick = kernels()
     multiple = 1 if quick is not None and quick.panel else ROWS
-    replaced: Replaced = {}
-    count = 0
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is not nn.Linear:
-                continue
-            if child is head:
-                if has_int8():
-                    setattr(parent, name, Int8Linear(child))
-            elif child.in_features % GROUP == 0 and child.out_features % multiple == 0:
-                setattr(parent, name, replaced.setdefault(child, Int4Linear(child)))
-                count += 1
-    relink(model, replaced)
+
+    def takes(layer: nn.Linear) -> bool:
+        return layer is not head and layer.in_features % GROUP == 0 and layer.out_features % multiple == 0
+
+    count = replace(model, Int4Linear, split=True, takes=takes)
+    if has_int8():
+        replace(model, Int8Linear, takes=lambda layer: layer is head)
     return count
 
 

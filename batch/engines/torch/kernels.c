@@ -5,6 +5,7 @@
  * [slots, heads, columns, size], in float32 or bfloat16.
  */
 #include "kernels.h"
+#include "team.h"
 
 int64_t largest_head(void) { return LARGEST_HEAD; }
 
@@ -66,42 +67,54 @@ static inline void turn(const float *restrict x, const float *restrict weight, f
     }
 }
 
-#define SET_CACHE(NAME, T, TO)                                                                                         \
+/* Part `part` of `parts` of the heads of all tokens. */
+#define SET_PART(NAME, T, TO)                                                                                          \
+    void NAME(const Setting *s, int64_t part, int64_t parts) {                                                         \
+        int64_t every = s->heads + 2 * s->kv_heads, all = s->tokens * every, size = s->size;                           \
+        float key[LARGEST_HEAD];                                                                                       \
+        for (int64_t unit = all * part / parts; unit < all * (part + 1) / parts; unit++) {                             \
+            int64_t t = unit / every, h = unit % every - s->heads;                                                     \
+            const float *from = s->qkv + unit * size, *cos_t = s->cosine + t * size, *sin_t = s->sine + t * size;      \
+            if (h < 0) {                                                                                               \
+                turn(from, s->q_weight, s->eps, cos_t, sin_t, s->q + (t * s->heads + h + s->heads) * size, size);      \
+                continue;                                                                                              \
+            }                                                                                                          \
+            int value = h >= s->kv_heads;                                                                              \
+            int64_t place = s->slots[t] * s->kv_heads + (value ? h - s->kv_heads : h);                                 \
+            T *to = (T *)(value ? s->values : s->keys) + (place * s->columns + s->at[t]) * size;                       \
+            if (!value) turn(from, s->k_weight, s->eps, cos_t, sin_t, key, size), from = key;                          \
+            for (int64_t i = 0; i < size; i++) to[i] = TO(from[i]);                                                    \
+        }                                                                                                              \
+    }
+
+SET_PART(set_part_f32, float, to_f32)
+SET_PART(set_part_bf16, bf16, to_bf16)
+
+#define SET_CACHE(NAME, T)                                                                                             \
     /* qkv: [tokens, (heads + 2 kv_heads) · size]; queries to q [tokens, heads, size], the rest to slot, column. */    \
-    int NAME(const float *qkv, int64_t qkv_count, const float *q_weight, const float *k_weight, int64_t weight_count,  \
-             float eps, const float *cosine, const float *sine, int64_t rotary_count, const int64_t *slots,            \
-             const int64_t *at, int64_t tokens, float *q, int64_t q_count, T *keys, T *values, int64_t cache_count,    \
-             int64_t heads, int64_t kv_heads, int64_t size, int64_t columns, int threads) {                            \
+    int set_##NAME(const float *qkv, int64_t qkv_count, const float *q_weight, const float *k_weight,                  \
+                   int64_t weight_count, float eps, const float *cosine, const float *sine, int64_t rotary_count,      \
+                   const int64_t *slots, const int64_t *at, int64_t tokens, float *q, int64_t q_count, T *keys,        \
+                   T *values, int64_t cache_count, int64_t heads, int64_t kv_heads, int64_t size, int64_t columns,     \
+                   int threads) {                                                                                      \
         REQUIRE(threads > 0 && heads > 0 && kv_heads > 0 && heads < 1 << 30 && kv_heads < 1 << 30);                    \
         REQUIRE(size > 0 && size % 2 == 0 && size <= LARGEST_HEAD);                                                    \
         REQUIRE(qkv_count == extent(tokens, heads + 2 * kv_heads, size) && rotary_count == extent(tokens, size, 1));   \
         REQUIRE(q_count == extent(tokens, heads, size) && !q_weight == !k_weight);                                     \
         REQUIRE(!q_weight || weight_count == size);                                                                    \
-        int64_t width = (heads + 2 * kv_heads) * size, page = extent(kv_heads, columns, size);                         \
+        int64_t page = extent(kv_heads, columns, size);                                                                \
         REQUIRE(page > 0 && cache_count >= 0 && cache_count % page == 0);                                              \
         for (int64_t t = 0; t < tokens; t++)                                                                           \
             REQUIRE(slots[t] >= 0 && slots[t] < cache_count / page && at[t] >= 0 && at[t] < columns);                  \
-        _Pragma("omp parallel for num_threads(threads) if (tokens * width > SMALL)")                                   \
-        for (int64_t t = 0; t < tokens; t++) {                                                                         \
-            const float *from = qkv + t * width, *cos_t = cosine + t * size, *sin_t = sine + t * size;                 \
-            float key[LARGEST_HEAD];                                                                                   \
-            for (int64_t h = 0; h < heads; h++, from += size)                                                          \
-                turn(from, q_weight, eps, cos_t, sin_t, q + (t * heads + h) * size, size);                             \
-            for (int64_t h = 0; h < kv_heads; h++, from += size) {                                                     \
-                T *to = keys + ((slots[t] * kv_heads + h) * columns + at[t]) * size;                                   \
-                turn(from, k_weight, eps, cos_t, sin_t, key, size);                                                    \
-                for (int64_t i = 0; i < size; i++) to[i] = TO(key[i]);                                                 \
-            }                                                                                                          \
-            for (int64_t h = 0; h < kv_heads; h++, from += size) {                                                     \
-                T *to = values + ((slots[t] * kv_heads + h) * columns + at[t]) * size;                                 \
-                for (int64_t i = 0; i < size; i++) to[i] = TO(from[i]);                                                \
-            }                                                                                                          \
-        }                                                                                                              \
+        Setting s = {qkv, q_weight, k_weight, cosine, sine,     slots, at,     q,                                      \
+                     eps, keys,     values,   tokens, heads,    kv_heads, size, columns};                              \
+        _Pragma("omp parallel for num_threads(threads) if (qkv_count > SMALL)")                                        \
+        for (int part = 0; part < threads; part++) set_part_##NAME(&s, part, threads);                                 \
         return 0;                                                                                                      \
     }
 
-SET_CACHE(set_f32, float, to_f32)
-SET_CACHE(set_bf16, bf16, to_bf16)
+SET_CACHE(f32, float)
+SET_CACHE(bf16, bf16)
 
 #define STRIDE 1024 /* elements looked through at a time */
 

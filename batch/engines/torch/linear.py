@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from batch.engines.torch.experts import SplitExperts, is_split, layers_of
 from batch.engines.torch.gemm import PackedProduct, round_weight
 from batch.engines.torch.native import Kernels, kernels
 
+UP = ("gate_up_proj", "up_proj")  # of experts
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -48,6 +50,7 @@ class PackedLinear(nn.Module):  # type: ignore[misc]
 class RoundedLinear(nn.Module):  # type: ignore[misc]
     """A linear layer over a product with rounded weights; fp32 in and out."""
 
+    rounds = True
     product: Callable[[torch.Tensor], torch.Tensor]
 
     def __init__(self, inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> None:
@@ -167,8 +170,7 @@ def fuse(model: nn.Module) -> int:
             if len(alike) != 1:
                 continue
             sizes = [x.out_features for x in linears]
-            # On "meta" no memory is taken for the random weights that would come first.
-            whole = nn.Linear(first.in_features, sum(sizes), bias=first.bias is not None, device="meta")
+            whole = without_numbers(first.in_features, sum(sizes), bias=first.bias is not None)
             whole.weight = _together([x.weight.data for x in linears])
             if first.bias is not None:
                 whole.bias = _together([x.bias.data for x in linears])
@@ -180,6 +182,18 @@ def fuse(model: nn.Module) -> int:
     return count
 
 
+def without_numbers(inputs: int, outputs: int, *, bias: bool) -> nn.Linear:
+    """A linear layer on "meta", where no memory and no time is taken for the random numbers that would come first."""
+    made = nn.Linear.__new__(nn.Linear)
+    nn.Module.__init__(made)
+    made.in_features, made.out_features = inputs, outputs
+    made.weight = nn.Parameter(torch.empty(outputs, inputs, device="meta"), requires_grad=False)
+    made.register_parameter(
+        "bias", nn.Parameter(torch.empty(outputs, device="meta"), requires_grad=False) if bias else None
+    )
+    return made
+
+
 def _together(parts: list[torch.Tensor]) -> nn.Parameter:
     """One after the other; on "meta" by their shapes alone, as torch's own way there imports its compiler."""
     first = parts[0]
@@ -188,9 +202,40 @@ def _together(parts: list[torch.Tensor]) -> nn.Parameter:
     return nn.Parameter(first.new_empty(sum(map(len, parts)), *first.shape[1:]), requires_grad=False)
 
 
+def plain(model: nn.Module) -> int:
+    """Put `nn.Linear` in the place of layers that are the same by another name, Falcon's or GPT-2's; how many."""
+    same: dict[type, bool] = {}
+    count = 0
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            turned = type(child).__name__ == "Conv1D"  # its weights are [in, out]
+            if type(child) is nn.Linear or not (turned or isinstance(child, nn.Linear)):
+                continue
+            weight = child.weight.detach()
+            weight = weight.T if turned else weight
+            made = nn.Linear(weight.shape[1], weight.shape[0], bias=child.bias is not None, device="meta")
+            made.weight = nn.Parameter(weight.contiguous(), requires_grad=False) if turned else child.weight
+            if child.bias is not None:
+                made.bias = child.bias
+            if type(child) not in same:
+                same[type(child)] = _same(child, made)
+            if same[type(child)]:
+                setattr(parent, name, made)
+                count += 1
+    return count
+
+
+def _same(layer: nn.Module, made: nn.Linear) -> bool:
+    """Whether both say the same of something: others make more of a product, as routers do."""
+    x = torch.randn(3, made.in_features, dtype=made.weight.dtype, device=made.weight.device)
+    with torch.inference_mode():
+        found = layer(x)
+        return isinstance(found, torch.Tensor) and torch.allclose(found, made(x), rtol=1e-3, atol=1e-3)
+
+
 def quantise(model: nn.Module) -> int:
-    """Put every linear layer, the head too, into int8; how many. Embeddings stay as they are."""
-    return replace(model, Int8Linear)
+    """Put every linear layer, the head and experts too, into int8; how many. Embeddings stay as they are."""
+    return replace(model, Int8Linear, split=True)
 
 
 def pack(model: nn.Module) -> int:
@@ -198,17 +243,31 @@ def pack(model: nn.Module) -> int:
     return replace(model, PackedLinear)
 
 
-def replace(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> int:
-    """Put what `make` makes of it in the place of every linear layer; how many."""
+def replace(
+    model: nn.Module,
+    make: Callable[[nn.Linear], nn.Module],
+    *,
+    split: bool = False,
+    takes: Callable[[nn.Linear], bool] = lambda layer: True,
+) -> int:
+    """Put what `make` makes of it in the place of every linear layer that it takes; how many.
+
+    `split`: of experts too, which are taken all or none.
+    """
     replaced: Replaced = {}
     count = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
+            if type(child) is nn.Linear and takes(child):
                 if child not in replaced:
                     replaced[child] = make(child)
                 setattr(parent, name, replaced[child])
                 count += 1
+            elif split and is_split(child):
+                layers = [layers_of(child, kind)[0] for kind in ("down_proj", *UP) if hasattr(child, kind)]
+                if all(map(takes, layers)):
+                    setattr(parent, name, SplitExperts(child, make))
+                    count += 1
     relink(model, replaced)
     return count
 
@@ -220,6 +279,11 @@ def relink(model: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> None:
     """
     for holder in {module._fused: None for module in model.modules() if isinstance(module, FusedPart)}:
         holder.linear = replaced.get(holder.linear, holder.linear)
+
+
+def rounds(model: nn.Module) -> bool:
+    """Whether numbers are rounded on the way through it, so that sums in another order may differ by a step."""
+    return model.dtype != torch.float32 or any(getattr(module, "rounds", False) for module in model.modules())
 
 
 def packs_faster() -> bool:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from batch.engines.gguf.header import GgufHeader
-from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config, stay_offline
+from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config
 from batch.engines.local.memory import available
-from batch.engines.torch import gguf_file, gguf_tokenizer, importing, verdicts
-from batch.engines.torch.asked import GENERATION, HONOURED, asks, generation_of, sampled_in_gguf
+from batch.engines.torch import gguf_file, gguf_tokenizer, importing, shelf, starting, verdicts
+from batch.engines.torch.asked import HONOURED, asks, generation_of, sampled_in_gguf
 from batch.engines.torch.context import context_of
 from batch.engines.torch.lora import merge_adapter
 from batch.engines.torch.quantised import check_quantised
@@ -23,8 +24,6 @@ from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.errors import FatalError, MissingExtraError
 from batch.options import PRECISIONS
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-OTHERS = ("*.json", "*.jinja", "*/*.jinja", "*.model", "*.txt", "*.tiktoken")  # what else a model may be made of
 SMALL = 1_000_000  # parameters; of a smaller model nothing is remembered, as it is read and tried in no time
 PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
@@ -60,26 +59,23 @@ def load(
         _check_folder(place)
     if precision not in PRECISIONS:
         raise FatalError(f"precision: {precision!r} is none of {', '.join(PRECISIONS)}")
-    torch = _torch()
+    starting.small_libraries()
+    adapter_folder, adapter = Path(adapter_path).expanduser() if adapter_path else None, None
+    start = starting.begin(place, precision, adapter_folder, lean=lean and device in ("auto", "cpu"))
+    torch = starting.torch()
     from batch.engines.torch import native, prepared
     from batch.engines.torch.lean import kept
 
-    device, precision = _where(torch, device, precision)
-    header, asked = gguf_file.open_header(place) if from_gguf else None, precision
-    adapter_folder = Path(adapter_path).expanduser() if adapter_path else None
-    own = _files(place, header, adapter_folder)
-    files = [*own, *native.files()]
-    verdict = _verdict(files, asked) if asked in ("auto", "int8", "int4") and not adapter_path else ""
-    precision, quality = verdicts.find(verdict) or (precision, "")
+    header = start.header
+    device, asked = _where(torch, device, precision)
+    precision, quality = start.settled if start.settled and asked == precision else (asked, "")
     dtype = _dtype(precision, device)
     lean = lean and dtype == torch.float32 and device == "cpu" and adapter_folder is None
     how = _How(asked, precision, quality, dtype, device, lean, merges=adapter_folder is not None)
-    name = _verdict(files, "weights", precision) if how.lean and quality else ""
-    entry, adapter = prepared.find(name), None  # which is read while the tokenizer is
     try:
-        words = _words(place, header, _verdict(own, "tokenizer") if how.lean else "")
-        read = _kept(entry, words) or (
-            _read_folder(place, how, words) if header is None else _read_gguf(place, header, how, words)
+        words = cache(lambda: _words(place, header, start.words() if how.lean else None))
+        read = _kept(start.entry if how.lean and native.kernels() is not None else None, words) or (
+            _read_folder(place, how, words()) if header is None else _read_gguf(place, header, how, words())
         )
         model, tokenizer = read.model, read.tokenizer
         if adapter_folder is not None:
@@ -87,12 +83,12 @@ def load(
         stored = "" if from_gguf else _stored(place)
         precision, quality, kernels = _quicken(read, how, stored)
         if quality and not how.quality:
-            verdicts.keep(verdict, precision, quality)
+            verdicts.keep(start.verdict, precision, quality)
         if how.lean and read.parameters >= SMALL:
-            kept.keep(_verdict(own, "tokenizer"), tokenizer)
+            kept.keep(starting.named(start.own, "tokenizer"), tokenizer)
             if not read.packed:
                 index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
-                prepared.keep(_verdict(files, "weights", precision), model, index)
+                prepared.keep(start.name("weights", precision), model, index)
     except FatalError:
         raise
     except Exception as error:  # transformers, safetensors, pickle and torch each raise their own
@@ -120,7 +116,7 @@ def load(
             **({"kv_cache": "bf16"} if precision in ("bf16", "int8", "int4") and _has_bf16() else {}),
             **({"adapter": adapter} if adapter else {}),
         },
-        key=_verdict(files, "runner", precision, kernels) if device == "cpu" and read.parameters >= SMALL else "",
+        key=start.name("runner", precision, kernels) if device == "cpu" and read.parameters >= SMALL else "",
     )
 
 
@@ -159,7 +155,7 @@ def _where(torch: Any, device: str, precision: str) -> tuple[str, str]:
     return device, precision
 
 
-def _kept(entry: Any, tokenizer: Any) -> _Read | None:
+def _kept(entry: shelf.Entry | None, words: Callable[[], Any]) -> _Read | None:
     """What was packed by an earlier start; None, and the entry is gone, where it is not sound."""
     from batch.engines.torch import prepared
 
@@ -167,18 +163,17 @@ def _kept(entry: Any, tokenizer: Any) -> _Read | None:
         return None
     about = entry.about
     try:
-        ends = frozenset(map(int, about["ends"]))
-        return _Read(entry.model(), tokenizer, ends, int(about["parameters"]), about["precision"], packed=True)
+        model, ends = prepared.model_of(entry), frozenset(map(int, about["ends"]))
+        parameters, precision = int(about["parameters"]), str(about["precision"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):
-        prepared.forget(entry.folder.name)
+        shelf.forget(entry.folder.name)
         return None
+    return _Read(model, words(), ends, parameters, precision, packed=True)
 
 
-def _words(place: Path, header: GgufHeader | None, name: str) -> Any:
-    """The tokenizer: the one that is kept by that name, or transformers' own."""
-    from batch.engines.torch.lean import kept
-
-    if (found := kept.find(name)) is not None:
+def _words(place: Path, header: GgufHeader | None, found: Any) -> Any:
+    """The tokenizer: the one that was kept, or transformers' own."""
+    if found is not None:
         return found
     transformers = _transformers()
     return _tokenizer(place, transformers) if header is None else gguf_tokenizer.load_tokenizer(place, header)
@@ -237,6 +232,8 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
 
     model, settled, quality = read.model, read.precision, how.quality
     if not read.packed:
+        if how.device == "cpu":
+            linear.plain(model)
         linear.fuse(model)
         if settled == "auto":
             settled, quality = precision.settle(model, read.tokenizer, stored)
@@ -250,21 +247,6 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
     if quick is not None:
         fused.use_kernels(model, quick)
     return settled, quality, "torch" if quick is None else "native"
-
-
-def _files(place: Path, header: GgufHeader | None, adapter: Path | None) -> list[Path]:
-    """All files that a model's numbers and words are made of."""
-    folders = [folder for folder in (place if header is None else None, adapter) if folder is not None]
-    beside = [place.parent / GENERATION] if header is not None and (place.parent / GENERATION).is_file() else []
-    own = [path for folder in folders for pattern in (*WEIGHTS, *OTHERS) for path in folder.glob(pattern)]
-    return [*own, *beside, *(header.files if header is not None else ())]
-
-
-def _verdict(files: list[Path], *settings: object) -> str:
-    """The name under which something of this model on this machine is remembered: a trial's outcome, packed weights."""
-    from batch.engines.torch import precision
-
-    return verdicts.key(files, precision.rules(), *settings)
 
 
 def _without_kernels() -> str:
@@ -302,23 +284,9 @@ def _has_bf16() -> bool:
 
 
 def _check_folder(folder: Path) -> None:
-    config = read_config(folder, WEIGHTS, ", neither *.safetensors nor pytorch_model.bin")
+    config = read_config(folder, starting.WEIGHTS, ", neither *.safetensors nor pytorch_model.bin")
     if problem := not_causal(config) or check_quantised(config):
         raise FatalError(f"{folder}: {problem}")
-
-
-def _torch() -> Any:
-    """torch; the imports that may fail are all tried here."""
-    stay_offline()
-    try:
-        import jinja2  # noqa: F401 - chat templates; transformers names it only when one is used
-
-        torch = importing.torch()
-    except ImportError as error:
-        raise MissingExtraError("local", "The torch engine") from error
-    except OSError as error:  # a library of the system that torch was built for
-        raise FatalError(f"torch cannot be imported: {error}") from error
-    return torch
 
 
 def _transformers() -> Any:

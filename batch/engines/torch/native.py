@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from batch.engines.torch.building import Native, library
+from batch.engines.torch.building import found
 
 if TYPE_CHECKING:
     from batch.engines.torch.gemm import PackedProduct
@@ -34,19 +33,52 @@ _FUNCTIONS = {
     "attend": "piffpicpipiiiipiippppippppippiipic",
     "set_f32": _SET,
     "set_bf16": _SET,
-    "packed_linear": "cpipipipipiiipipifccpiipipipic",
+    "packed_linear": "ppipifcpiipic",
+    "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
 }
 
 
-def _span(x: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[int, int]:
-    """Where a tensor lies, and its elements."""
+def _fields(fields: str, **others: Any) -> list[tuple[str, Any]]:
+    """Of a struct in C: what is `name:letter`, or `name:type` of others."""
+    kinds = {**_LETTERS, **others}
+    return [(name, kinds[kind]) for name, _, kind in (part.partition(":") for part in fields.split())]
+
+
+class Linear(ctypes.Structure):
+    """Of team.h."""
+
+    _fields_ = _fields(
+        "bits:i paired:i inputs:i outputs:i weights:p weights_count:i steps:p steps_count:i scales:p scales_count:i "
+        "offsets:p offsets_count:i bias:p bias_count:i"
+    )
+
+
+class Layer(ctypes.Structure):
+    """Of stack.c."""
+
+    _fields_ = _fields(
+        "qkv:linear project:linear both:linear down:linear first:p second:p q_norm:p k_norm:p first_count:i "
+        "second_count:i q_count:i k_count:i first_eps:f second_eps:f head_eps:f scale:f heads:i kv_heads:i size:i "
+        "reach:i",
+        linear=Linear,
+    )
+
+
+class Held(ctypes.Structure):
+    """Of stack.c."""
+
+    _fields_ = _fields("keys:p values:p count:i")
+
+
+def span(x: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[int, int]:
+    """Where a tensor lies, and its elements; ValueError where it is of another kind or not in one piece."""
     if x.dtype is not dtype or not x.is_contiguous():
         raise ValueError(f"the native kernels want {dtype} in one piece, not {x.dtype} with strides {x.stride()}")
     return x.data_ptr(), x.numel()
 
 
 def _optional(x: torch.Tensor | None) -> tuple[int | None, int]:
-    return (None, 0) if x is None else _span(x)
+    return (None, 0) if x is None else span(x)
 
 
 class Kernels:
@@ -82,25 +114,25 @@ class Kernels:
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """x: [..., n]; weight: [n]."""
         out = torch.empty_like(x)
-        self._call("rms_norm", *_span(x), *_span(weight), *_span(out), eps, torch.get_num_threads())
+        self._call("rms_norm", *span(x), *span(weight), *span(out), eps, torch.get_num_threads())
         return out
 
     def swiglu(self, x: torch.Tensor) -> torch.Tensor:
         """silu(gate) · up. x: [..., 2n], the gates first; returns [..., n]."""
         n = x.shape[-1] // 2
         out = x.new_empty(*x.shape[:-1], n)
-        self._call("swiglu", *_span(x), n, *_span(out), torch.get_num_threads())
+        self._call("swiglu", *span(x), n, *span(out), torch.get_num_threads())
         return out
 
     def quantise(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows as uint8 around 128, and the scale of each. x: [rows, n]."""
         out, scales = torch.empty(x.shape, dtype=torch.uint8), torch.empty(x.shape[0])
-        self._call("quantise", *_span(x), *_span(out, torch.uint8), *_span(scales), torch.get_num_threads())
+        self._call("quantise", *span(x), *span(out, torch.uint8), *span(scales), torch.get_num_threads())
         return out, scales
 
     def rescale(self, x: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
         """Each row times its scale, and the bias, in place. x: [rows, n]."""
-        self._call("rescale", *_span(x), *_span(scales), *_optional(bias), torch.get_num_threads())
+        self._call("rescale", *span(x), *span(scales), *_optional(bias), torch.get_num_threads())
 
     def packed_linear(
         self,
@@ -112,23 +144,18 @@ class Kernels:
     ) -> torch.Tensor:
         """x: [rows, in]; returns [rows, out]. The rest as in `PackedProduct`."""
         rows = x.shape[0]
-        work = torch.empty(rows, -(-layer.inputs // 4) * 4, dtype=torch.uint8)
-        scales, out = torch.empty(rows), torch.empty(rows, layer.outputs // 2 if gated else layer.outputs)
+        out = torch.empty(rows, layer.outputs // 2 if gated else layer.outputs)
         self._call(
             "packed_linear",
-            *(layer.bits, *_span(layer.weight, torch.uint8), *_span(layer.steps, torch.float16)),
-            *(*_span(layer.scale), *_span(layer.offsets)),
-            *(*_optional(layer.bias), layer.inputs, layer.outputs, *_span(x)),
-            *((*_span(norm[0]), norm[1]) if norm else (None, 0, 0.0)),
-            *(layer.paired, gated, *_optional(residual), rows, *_span(work, torch.uint8), *_span(scales)),
-            *(*_span(out), torch.get_num_threads()),
+            *(ctypes.addressof(layer.described), *span(x), *((*span(norm[0]), norm[1]) if norm else (None, 0, 0.0))),
+            *(gated, *_optional(residual), rows, *span(out), torch.get_num_threads()),
         )
         return out
 
     def largest(self, x: torch.Tensor) -> torch.Tensor:
         """The place of each row's largest element, int64; -1 where that is not finite or one is NaN. x: [rows, n]."""
         out = torch.empty(x.shape[0], dtype=torch.int64)
-        self._call("largest", *_span(x), *_span(out, torch.int64), torch.get_num_threads())
+        self._call("largest", *span(x), *span(out, torch.int64), torch.get_num_threads())
         return out
 
     def set_cache(
@@ -150,15 +177,15 @@ class Kernels:
         tokens = qkv.shape[0]
         heads = qkv.shape[1] // size - 2 * kv_heads
         q = qkv.new_empty(tokens, max(heads, 0), size)
-        cosine, sine = (_span(part) for part in rotary)
-        places = [_span(part, torch.int64) for part in (slots, columns)]
-        cache = [_span(part, keys.dtype) for part in (keys, values)]
+        cosine, sine = (span(part) for part in rotary)
+        places = [span(part, torch.int64) for part in (slots, columns)]
+        cache = [span(part, keys.dtype) for part in (keys, values)]
         weights = [_optional(norm) for norm in (norms[:2] if norms else (None, None))]
         self._call(
             "set_f32" if keys.dtype == torch.float32 else "set_bf16",
-            *(*_span(qkv), weights[0][0], weights[1][0], _same(weights), norms[2] if norms else 0.0),
+            *(*span(qkv), weights[0][0], weights[1][0], _same(weights), norms[2] if norms else 0.0),
             *(cosine[0], sine[0], _same([cosine, sine]), places[0][0], places[1][0], _same([*places, (0, tokens)])),
-            *(*_span(q), cache[0][0], cache[1][0], _same(cache), heads, kv_heads, size, most),
+            *(*span(q), cache[0][0], cache[1][0], _same(cache), heads, kv_heads, size, most),
             torch.get_num_threads(),
         )
         return q
@@ -184,20 +211,55 @@ class Kernels:
         _, heads, size = q.shape
         keys, values = cache.keys, cache.values
         count = max(len(cache.prefixes), 1)
-        far = [[_span(part, keys.dtype) for part in parts] for parts in cache.prefixes]
+        far = [[span(part, keys.dtype) for part in parts] for parts in cache.prefixes]
         far_keys, far_values = ((_Pointer * count)(*[parts[which][0] for parts in far]) for which in (0, 1))
         lengths = (_Int * count)(*[k.shape[2] for k, _ in cache.prefixes])
         counts = (_Int * count)(*[_same(parts) for parts in far])
-        own = [_span(part, torch.int64) for part in (rows.rows, first, rows.lengths, rows.which)]
-        blocks = [_span(part, torch.int64) for part in (rows.begins, rows.ends)]
+        own = [span(part, torch.int64) for part in (rows.rows, first, rows.lengths, rows.which)]
+        blocks = [span(part, torch.int64) for part in (rows.begins, rows.ends)]
         self._call(
             "attend",
-            *(*_span(q), scale, cap or 0.0, *_optional(sinks), keys.dtype == torch.bfloat16),
-            *(*_span(keys, keys.dtype), *_span(values, keys.dtype)),
-            *(heads, keys.shape[1], size, _span(cache.table, torch.int64)[0], *cache.table.shape),
+            *(*span(q), scale, cap or 0.0, *_optional(sinks), keys.dtype == torch.bfloat16),
+            *(*span(keys, keys.dtype), *span(values, keys.dtype)),
+            *(heads, keys.shape[1], size, span(cache.table, torch.int64)[0], *cache.table.shape),
             *(ctypes.addressof(part) for part in (far_keys, far_values, lengths, counts)),
             *(len(far), *(at for at, _ in own), _same(own)),
-            *(*(at for at, _ in blocks), _same(blocks), rows.longest, *_span(out), torch.get_num_threads()),
+            *(*(at for at, _ in blocks), _same(blocks), rows.longest, *span(out), torch.get_num_threads()),
+        )
+
+    def run_layers(
+        self,
+        layers: ctypes.Array[Any],
+        x: torch.Tensor,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        places: tuple[torch.Tensor, torch.Tensor],
+        cache: tuple[ctypes.Array[Any], torch.dtype, torch.Tensor],
+        prefixes: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+        rows: Rows,
+        firsts: list[torch.Tensor],
+    ) -> None:
+        """All layers of a step, in place.
+
+        layers: of `Layer`; x: [tokens, hidden]; rotary: cosine and sine, [tokens, size]; places: the tokens' pages, and
+        columns in them; cache: `Held` of each layer, the type of its numbers, and the pages of each row; prefixes:
+        where their keys lie, and their values, [prefixes × layers], their lengths, and the elements that their keys
+        have in a layer; firsts: the first column that each token sees, for each `reach` of the layers.
+        """
+        cosine, sine = (span(part) for part in rotary)
+        slots, columns = (span(part, torch.int64) for part in places)
+        held, dtype, table = cache
+        keys, values, lengths, counts = (span(part, torch.int64) for part in prefixes)
+        own = [span(part, torch.int64) for part in (rows.rows, rows.lengths, rows.which, *firsts)]
+        blocks = [span(part, torch.int64) for part in (rows.begins, rows.ends)]
+        seen = (_Pointer * len(firsts))(*(at for at, _ in own[3:]))
+        self._call(
+            "run_layers",
+            *(ctypes.addressof(layers), _same([(0, len(layers)), (0, len(held))]), *span(x), *x.shape),
+            *(cosine[0], sine[0], _same([cosine, sine]), slots[0], columns[0], _same([slots, columns])),
+            *(dtype == torch.bfloat16, ctypes.addressof(held), span(table, torch.int64)[0], *table.shape),
+            *(keys[0], values[0], _same([keys, values]), lengths[0], counts[0], _same([lengths, counts])),
+            *(own[0][0], ctypes.addressof(seen), len(firsts), own[1][0], own[2][0], _same(own)),
+            *(*(at for at, _ in blocks), _same(blocks), rows.longest, torch.get_num_threads()),
         )
 
 
@@ -249,40 +311,35 @@ class Rows:
         return cls(tensors[0], tensors[1], tensors[2], tensors[3], tensors[4], longest)
 
 
-_found: Native | None = None
-_kernels: Kernels | None = None
+_loaded: list[tuple[Kernels | None, str]] = []  # the kernels, or why there are none
+
+
+def _load() -> tuple[Kernels | None, str]:
+    if not _loaded:
+        said = found()
+        try:
+            _loaded.append((Kernels(ctypes.CDLL(str(said.path))) if said.path else None, said.problem))
+        except (OSError, AttributeError) as error:
+            _loaded.append((None, f"the compiled kernels cannot be loaded: {error}"))
+    return _loaded[0]
 
 
 def kernels() -> Kernels | None:
     """The kernels; None where they cannot be had yet or at all, or are switched off: `why_not` says so."""
-    global _found, _kernels
-    if _found is None:
-        _found = library()
-        try:
-            _kernels = Kernels(ctypes.CDLL(str(_found.path))) if _found.path else None
-        except (OSError, AttributeError) as error:
-            _found = Native(None, f"the compiled kernels cannot be loaded: {error}")
-    return _kernels
+    return _load()[0]
 
 
 def why_not() -> str:
     """Why there are no kernels, as a clause; "" where there are."""
-    kernels()
-    return _found.problem if _found else ""
+    return _load()[1]
 
 
 def origin() -> str:
     """Where the kernels are from, in words; "" without any."""
-    return _found.origin if kernels() is not None and _found else ""
-
-
-def files() -> list[Path]:
-    """The library's file; nothing where there is none."""
-    kernels()
-    return [_found.path] if _found and _found.path else []
+    return found().origin if kernels() is not None else ""
 
 
 def forget() -> None:
     """Look for them again at the next call; for tests."""
-    global _found, _kernels
-    _found = _kernels = None
+    found.cache_clear()
+    _loaded.clear()

@@ -51,28 +51,28 @@ def _replace(module: nn.Module, name: str, ours: Callable[..., Any]) -> None:
 
 def _inner(
     module: Any,
-    how: tuple[int, float, int | None],
+    how: tuple[float, int | None],
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, None]:
     """A method of its own for scores and sums. All: [1, heads, tokens, size]."""
-    layer, scale, window = how
-    return packed(module, layer, query, key, value, scale, window=window).transpose(1, 2), None
+    scale, window = how
+    return packed(module, query, key, value, scale, window=window).transpose(1, 2), None
 
 
-def _gpt_neo(module: Any) -> tuple[int, float, int | None]:
+def _gpt_neo(module: Any) -> tuple[float, int | None]:
     local = module.attention_type == "local"
-    return module.layer_id, 1.0, int(module.bias[0, 0, -1].sum()) if local else None
+    return 1.0, int(module.bias[0, 0, -1].sum()) if local else None
 
 
-# Of a class: its layer, the scale of scores, and the sliding window.
-INNER: dict[str, Callable[[Any], tuple[int, float, int | None]]] = {
-    "GPTJAttention": lambda module: (module.layer_idx, 1 / module.scale_attn, None),
-    "CodeGenAttention": lambda module: (module.layer_idx, 1 / module.scale_attn, None),
+# Of a class: the scale of scores, and the sliding window.
+INNER: dict[str, Callable[[Any], tuple[float, int | None]]] = {
+    "GPTJAttention": lambda module: (1 / module.scale_attn, None),
+    "CodeGenAttention": lambda module: (1 / module.scale_attn, None),
     "GPTNeoSelfAttention": _gpt_neo,
-    "GPTNeoXJapaneseAttention": lambda module: (module.layer_idx, 1 / module.norm_factor, None),
+    "GPTNeoXJapaneseAttention": lambda module: (1 / module.norm_factor, None),
 }
 
 
@@ -100,7 +100,7 @@ def _falcon(
             return slopes
 
     layer_past.update(key, value, module.layer_idx)
-    mixed = packed(module, module.layer_idx, query, key, value, 1 / math.sqrt(module.head_dim), bias=bias)
+    mixed = packed(module, query, key, value, 1 / math.sqrt(module.head_dim), bias=bias)
     return module.dense(mixed.flatten(2)), None
 
 
@@ -121,7 +121,7 @@ def _bloom(
         return found.view(module.num_heads, columns) * module.beta
 
     layer_past.update(key, value, module.layer_idx)
-    mixed = packed(module, module.layer_idx, query, key, value, module.inv_norm_factor, bias=bias)
+    mixed = packed(module, query, key, value, module.inv_norm_factor, bias=bias)
     return module.dense(mixed.flatten(2)) + residual, None
 
 
@@ -139,7 +139,7 @@ def _mpt(
         return found.view(module.n_heads, columns)
 
     past_key_values.update(key, value, module.layer_idx)
-    mixed = packed(module, module.layer_idx, query, key, value, module.softmax_scale, bias=bias)
+    mixed = packed(module, query, key, value, module.softmax_scale, bias=bias)
     return module.out_proj(mixed.flatten(2)), None
 
 
@@ -151,7 +151,7 @@ def _xglm(
         project(hidden_states).view(shape).transpose(1, 2) for project in (module.q_proj, module.k_proj, module.v_proj)
     )
     past_key_values.update(key, value, module.layer_idx)
-    mixed = packed(module, module.layer_idx, query, key, value, module.scaling)
+    mixed = packed(module, query, key, value, module.scaling)
     return module.out_proj(mixed.flatten(2)), None
 
 

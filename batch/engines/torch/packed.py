@@ -32,7 +32,6 @@ class PackedRunner(ABC):
     name: str
     together = reckons = True
     whole_budget = ragged = False
-    bytes_per_row = 0
 
     def __init__(self, model: Any, cache: SlotCache, *, share: bool = True, step_tokens: int = STEP_TOKENS) -> None:
         register()
@@ -56,6 +55,11 @@ class PackedRunner(ABC):
     def bytes_per_token(self) -> int:
         """Of cache, measured; 0 before the first pass."""
         return self._cache.bytes_per_token()
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of states, which a model of attention alone has none of."""
+        return 0
 
     def about(self) -> tuple[dict[str, Any], list[str]]:
         """Nothing beyond its name."""
@@ -121,7 +125,7 @@ class PackedRunner(ABC):
         for sequence in sequences:
             row = self.rows.index(sequence)
             moved = self.rows.pop()
-            self._cache.drop(row, len(self.rows))
+            self._drop(row, len(self.rows))
             if moved is not sequence:
                 self.rows[row] = moved
             if sequence.cache is not None:
@@ -136,6 +140,7 @@ class PackedRunner(ABC):
             if prefix is not None:
                 prefix.users += 1
                 sequence.cache, sequence.filled = prefix, prefix.length
+                self._begin(len(self.rows), prefix)
             else:
                 sequence.cache, sequence.filled = None, 0
             self.rows.append(sequence)
@@ -148,21 +153,36 @@ class PackedRunner(ABC):
             return None
         prefix = self.prefixes.get(chain)
         if prefix is None:
-            for first in range(0, length, self.step_tokens):
-                self._run_alone(sequence.prompt[first : min(first + self.step_tokens, length)], first)
+            for first, end in self._pieces(length):
+                self._run_alone(sequence.prompt[first:end], first)
             row = len(self.rows)
-            prefix = self._cache.take_prefix(row, length)
-            self._cache.drop(row, row)
+            prefix = self._take_prefix(row, length)
+            self._drop(row, row)
             self.prefixes.put(chain, prefix)
         return prefix
 
-    def _run_alone(self, tokens: list[int], first: int) -> None:
-        """Tokens of a row beyond all others, from this column on, in a pass of their own."""
+    def _pieces(self, length: int) -> list[tuple[int, int]]:
+        """From where to where the passes go that so many tokens of one row are run in."""
+        step = self.step_tokens
+        return [(first, min(first + step, length)) for first in range(0, length, step)]
+
+    def _begin(self, row: int, prefix: Prefix) -> None:  # noqa: B027 - optional
+        """Hear that a row begins with this prefix."""
+
+    def _take_prefix(self, row: int, length: int) -> Prefix:
+        return self._cache.take_prefix(row, length)
+
+    def _drop(self, row: int, last: int) -> None:
+        """Forget a row; the last one moves into the gap."""
+        self._cache.drop(row, last)
+
+    def _run_alone(self, tokens: list[int], first: int) -> torch.Tensor:
+        """Tokens of a row beyond all others, from this column on, in a pass of their own; logits of the last."""
         row, end = len(self.rows), first + len(tokens)
         self._cache.grow([*(unshared(other, other.filled) for other in self.rows), end])
         columns = list(range(first, end))
         plan = self._plan_alone(row, first, len(tokens))
-        self._forward(tokens, columns, [row] * len(tokens), columns, [len(tokens) - 1], plan)
+        return self._forward(tokens, columns, [row] * len(tokens), columns, [len(tokens) - 1], plan)
 
     def find_sizes(self) -> int:
         """The width of a batch: tokens in a pass from which on more make none of them cheaper. Sets the chunk as well.
@@ -177,7 +197,7 @@ class PackedRunner(ABC):
             for _ in range(2):
                 start = time.perf_counter()
                 self._run_alone([0] * count, 0)
-                self._cache.drop(0, 0)
+                self._drop(0, 0)
                 times.append(time.perf_counter() - start)
             if min(times) / count > cheapest * WORTHWHILE:
                 break
@@ -213,7 +233,7 @@ class PackedRunner(ABC):
             if not row.pending:
                 ends.append(len(tokens) - 1)
                 done.append(row)
-        logits = self._forward(tokens, positions, places, columns, ends or [0], plan)
+        logits = self._forward(tokens, positions, places, columns, ends, plan)
         return done, logits if done else None
 
     def _forward(
@@ -226,23 +246,27 @@ class PackedRunner(ABC):
         plan: Plan,
     ) -> torch.Tensor:
         """Logits at `ends`, [ends, vocabulary]; the head runs over no other token."""
-        device = self._model.device
-        self._cache.place(rows, columns, device)
+        self._cache.place(rows, columns, self._model.device)
         config = self._model.config.get_text_config()
         usual = config._attn_implementation
         set_plan(plan)
         config._attn_implementation = NAME
         try:
-            out = self._model(
-                input_ids=torch.tensor([tokens], device=device),
-                **({"position_ids": torch.tensor([positions], device=device)} if self._positions else {}),
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=torch.tensor(ends, device=device),
-            )
+            return self._logits(tokens, positions, ends)
         finally:
             config._attn_implementation = usual
             set_plan(None)
+
+    def _logits(self, tokens: list[int], positions: list[int], ends: list[int]) -> torch.Tensor:
+        """The model over the step's line."""
+        device = self._model.device
+        out = self._model(
+            input_ids=torch.tensor([tokens], device=device),
+            **({"position_ids": torch.tensor([positions], device=device)} if self._positions else {}),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=torch.tensor(ends or [0], device=device),
+        )
         logits: torch.Tensor = out.logits[0].float()
         return logits
 

@@ -50,7 +50,7 @@ class PageCache(SlotCache):
         self._extend_to_limit()
         pages = min(share // max(self.page * self.bytes_per_token(), 1), self.slots)
         with torch.inference_mode():
-            for layer in self.layers:
+            for layer in self.kept():
                 layer.keys[:pages].zero_()
                 layer.values[:pages].zero_()
 
@@ -99,7 +99,7 @@ class PageCache(SlotCache):
             found = cached[pages].transpose(0, 1).flatten(1, 2)  # [heads, columns, size]
             return found[:, :length].unsqueeze(0).contiguous()
 
-        return Prefix(length, [(together(layer.keys), together(layer.values)) for layer in self.layers])
+        return self.prefix(length, together)
 
     def _extend(self) -> None:
         """More pages: all that the limit allows; or twice as many where it is not known, is reached or is too much."""
@@ -116,14 +116,15 @@ class PageCache(SlotCache):
     def _resize(self, pages: int) -> None:
         """This many pages in all, or as before where there is no memory for them."""
         had, self.slots = self.slots, pages
-        fresh = [self.new_layer() for _ in range(len(self.layers))]
+        held = [(layer, layer.keys, layer.values) for layer in self.kept()]
         try:
-            for new, old in zip(fresh, list(self.layers), strict=True):
-                new.allocate(old.keys.shape[1], (old.keys.shape[3], old.values.shape[3]), old.keys)
+            for layer, keys, values in held:
+                layer.allocate(keys.shape[1], (keys.shape[3], values.shape[3]), keys)
         except MemoryError:
             self.slots = had
+            for layer, keys, values in held:
+                layer.keys, layer.values = keys, values
             raise
-        for new, old in zip(fresh, list(self.layers), strict=True):
-            new.keys[:had], new.values[:had] = old.keys, old.values
-        self.layers[:] = fresh
+        for layer, keys, values in held:
+            layer.keys[:had], layer.values[:had] = keys, values
         self._free = [*range(pages - 1, had - 1, -1), *self._free]

@@ -14,17 +14,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from batch.engines.torch import bf16, int4, linear
+from batch.engines.torch import bf16, experts, int4, linear
 from batch.engines.torch.trial import agreement, divergence
 from batch.errors import FatalError
 
 LARGE = 100_000_000
+FEWER = ("bf16", "int8", "int4")  # bits than a CPU computes in by itself: what they cost is said
 TRIAL_TOKENS, LEAST_TOKENS = 320, 64
 MOST_DIVERGENCE = 0.01  # nats, the mean over the trial's tokens
 MOST_PERPLEXITY = 1.01  # over that of fp32
 # Of the likeliest next tokens: many of a text are nearly tied with another, and over 320 tokens the share has an error
 # of more than a hundredth, so it only stops what is plainly wrong.
 LEAST_AGREEMENT = 0.92
+MOST_LEFT = 0.1  # of a model's weights that may stay as they were without a word
 TRIAL = """\
 A queue keeps things in the order in which they came: the first one in is the first one out. Most printers work this
 way, and so do the people who wait for them. In 1962 the town had 4,318 inhabitants; by 1990 there were 12,750.
@@ -59,14 +61,16 @@ def apply(model: Any, precision: str, device: str) -> None:
 
 
 def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
-    """`apply`, and what int8 and int4 cost beside the model as it was, measured as `settle` does; "" for others.
+    """`apply`, and what fewer bits cost beside the model as it was, measured as `settle` does; "" where there are none.
 
     Weights that came out of a file in int8 layer by layer, which spares the memory for fp32, have nothing to be
-    compared with.
+    compared with. Nor has a model that is bf16 as a whole: as it is on GPUs, and on CPUs without products for it.
     """
-    if precision not in ("int8", "int4"):
+    if precision not in FEWER or device != "cpu" or model.dtype != torch.float32:
         apply(model, precision, device)
-        return ""
+        if precision != "bf16" or device != "cpu":
+            return ""
+        return "bf16 as asked, not compared with fp32: all of it is in bf16, as this CPU has no products of it"
     ids = torch.tensor([trial_text(tokenizer)])
     if any(isinstance(module, linear.Int8Linear) for module in model.modules()):
         apply(model, precision, device)
@@ -74,10 +78,23 @@ def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
     if ids.shape[1] < LEAST_TOKENS:
         apply(model, precision, device)
         return f"{precision} as asked, not compared with fp32: the tokenizer knows too little of the trial's text"
-    exact = _logits(model, ids)
+    exact, whole = _logits(model, ids), weights(model)
     apply(model, precision, device)
     found = _logits(model, ids)
-    return f"{precision} as asked: {_said(*compare(exact, found, ids[0]), divergence(exact, found))}"
+    said = _said(*compare(exact, found, ids[0]), divergence(exact, found))
+    return f"{precision} as asked: {said}{left(model, whole)}"
+
+
+def weights(model: nn.Module) -> int:
+    """Numbers that products are made with, as far as they are whole ones; tables of embeddings are looked up in."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return sum(p.numel() for p in model.parameters() if id(p) not in tables)
+
+
+def left(model: nn.Module, whole: int) -> str:
+    """What is to be said of weights that stay as they were, out of so many: modules that are not known here."""
+    share = weights(model) / max(whole, 1)
+    return f"; {share:.0%} of its weights stay in fp32" if share > MOST_LEFT else ""
 
 
 def _said(same: float, perplexity: float, lost: float) -> str:
@@ -101,25 +118,19 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
     ids = torch.tensor([trial_text(tokenizer)]) if candidates else torch.empty(1, 0)
     if ids.shape[1] < LEAST_TOKENS:
         return "fp32", ""  # the tokenizer knows little of this; nothing can be said of the model
-    exact = _logits(model, ids)
+    exact, whole = _logits(model, ids), weights(model)
     refused: list[str] = []
     for name, change, undo in candidates:
         change()
         found = _logits(model, ids)
         same, perplexity = compare(exact, found, ids[0])
         lost = divergence(exact, found)
-        said = _said(same, perplexity, lost)
+        said = _said(same, perplexity, lost) + left(model, whole)
         if lost <= MOST_DIVERGENCE and perplexity <= MOST_PERPLEXITY and same >= LEAST_AGREEMENT:
             return name, f"{name} by auto: {said}"
         refused.append(f"{name} not taken by auto: {said}")
         undo()
     return "fp32", "; ".join(refused)
-
-
-def rules() -> tuple[object, ...]:
-    """All that a verdict of `settle` depends on beside the model, its libraries and the kernels."""
-    asked = LARGE, TRIAL_TOKENS, LEAST_TOKENS, MOST_DIVERGENCE, MOST_PERPLEXITY, LEAST_AGREEMENT, TRIAL
-    return *asked, torch.backends.cpu.get_cpu_capability(), _int8_in_hardware(), bf16.has_bf16()
 
 
 def compare(exact: torch.Tensor, found: torch.Tensor, ids: torch.Tensor) -> tuple[float, float]:
@@ -133,7 +144,7 @@ def compare(exact: torch.Tensor, found: torch.Tensor, ids: torch.Tensor) -> tupl
 
 
 class _Layers:
-    """The linear layers of a model as they are now."""
+    """The linear layers and experts of a model as they are now."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -141,7 +152,7 @@ class _Layers:
             (parent, name, child)
             for parent in model.modules()
             for name, child in parent.named_children()
-            if type(child) is nn.Linear
+            if type(child) is nn.Linear or experts.is_split(child)
         ]
         self._fused = [(m._fused, m._fused.linear) for m in model.modules() if isinstance(m, linear.FusedPart)]
 

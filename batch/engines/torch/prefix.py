@@ -54,7 +54,7 @@ class PrefixStore:
         self._prefixes[chain] = prefix
         self.computed += 1
         for old, unused in list(self._prefixes.items()):
-            if sum(p.length for p in self._prefixes.values()) <= self.budget:
+            if sum(p.length + p.extra for p in self._prefixes.values()) <= self.budget:
                 break
             if not unused.users and old != chain:
                 del self._prefixes[old]

@@ -1,8 +1,6 @@
 /* What the product of gemm.c makes of float rows: 8 bits around 128, sums of their blocks, and the few inputs that stay
  * floats; and how threads share the work. */
 #include <immintrin.h>
-#include <sched.h>
-#include <stdatomic.h>
 
 #ifdef __AMX_INT8__
 #define ROWS 16 /* of a block of rows */

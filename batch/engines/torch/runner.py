@@ -9,6 +9,7 @@ import torch
 
 from batch.engines.torch import remembered
 from batch.engines.torch.lean.model import LeanModel
+from batch.engines.torch.linear import rounds
 from batch.engines.torch.native import kernels
 from batch.engines.torch.own import counts_itself
 from batch.engines.torch.packed_native import NativePackedRunner
@@ -46,7 +47,7 @@ def open_runner(
     if (found := remembered.runner(key, makers, said)) is not None:
         return found
     trial = _trial(model, text)
-    tolerance = 1e-3 if model.dtype == torch.float32 and cache_dtype is None else 5e-2
+    tolerance = 5e-2 if cache_dtype is not None or rounds(model) else 1e-3
     if not isinstance(model, LeanModel):  # whose few families are asked as a plain pass asks them
         trial.check_generate(tolerance)
     failed = ""
@@ -76,10 +77,10 @@ def _makers(
 ) -> list[tuple[str, Callable[[], Runner]]]:
     """Runners by name, the fastest first."""
     makers: list[tuple[str, Callable[[], Runner]]] = []
+    options: dict[str, Any] = {"share": share, "cache_dtype": cache_dtype}
     if _rows_may_share(model):
         if "position_ids" in forward_options(model) or counts_itself(model):
             if model.device.type == "cpu":
-                options: dict[str, Any] = {"share": share, "cache_dtype": cache_dtype}
                 if kernels() is not None:
                     makers.append(("native packed", lambda: NativePackedRunner(model, max_batch, **options)))
                 makers.append(("packed", lambda: PlainPackedRunner(model, max_batch, **options)))
@@ -95,8 +96,13 @@ def _makers(
 
             makers.append(("rectangle", lambda: BatchRunner(model, max_batch)))
     elif _has_states(model):
+        from batch.engines.torch.packed_states import NativeStatesRunner, PlainStatesRunner
         from batch.engines.torch.states import StatesRunner
 
+        if model.device.type == "cpu":
+            if kernels() is not None:
+                makers.append(("native packed with states", lambda: NativeStatesRunner(model, max_batch, **options)))
+            makers.append(("packed with states", lambda: PlainStatesRunner(model, max_batch, **options)))
         makers.append(("rows with states", lambda: StatesRunner(model, max_batch)))
     for positions in (True, False):
         makers.append(("one by one", lambda positions=positions: SingleRunner(model, positions=positions)))  # type: ignore[misc]

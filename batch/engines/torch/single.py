@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 
+from batch.engines.torch.held import bytes_of
 from batch.engines.torch.sequence import Sequence
+from batch.engines.torch.text import Detokenizer
 from batch.engines.torch.turns import InTurns, forward_options
+from batch.options import SamplingOptions
 
+MEASURED = (4, 20)  # tokens of two prompts, by which memory is reckoned
 CACHES = ("past_key_values", "cache_params", "state")  # what models call what they keep of a row
 
 
@@ -23,6 +27,7 @@ class SingleRunner(InTurns):
     """
 
     together = False
+    ragged = True  # what a row keeps does not depend on how long others are
 
     def __init__(self, model: Any, *, cached: bool = True, positions: bool = True) -> None:
         self.name = "one by one" if cached else "one by one, without a cache"
@@ -36,11 +41,17 @@ class SingleRunner(InTurns):
         if cached and self._kept is None:
             raise TypeError(f"{type(model).__name__} keeps nothing of a row")
         self._border, self._dynamic = rope_border(model)
+        self._measured: tuple[int, int] | None = None
 
     @property
     def bytes_per_token(self) -> int:
-        """Not known: the past of such a model may not be keys and values."""
-        return 0
+        """Of what the model keeps, as far as it grows with a row; measured."""
+        return self._reckoned()[0]
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of what it keeps of a row however short; measured."""
+        return self._reckoned()[1]
 
     def prefill(self, sequences: list[Sequence]) -> torch.Tensor:
         """Take sequences in, one after the other."""
@@ -58,6 +69,22 @@ class SingleRunner(InTurns):
         for sequence in sequences:
             self.rows.remove(sequence)
             sequence.cache, sequence.filled = None, 0
+
+    def _reckoned(self) -> tuple[int, int]:
+        """Bytes for each token and for each row, by what two prompts take; nothing where that cannot be seen."""
+        if self._measured is None:
+            try:
+                few, more = (self._held(length) if self._cached else 0 for length in MEASURED)
+            except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
+                few = more = 0
+            a_token = max(0, -(-(more - few) // (MEASURED[1] - MEASURED[0])))
+            self._measured = a_token, max(0, few - MEASURED[0] * a_token)
+        return self._measured
+
+    def _held(self, length: int) -> int:
+        row = Sequence("measured", [1] * length, SamplingOptions(), 1, Detokenizer(None, []))
+        self._forward(row)
+        return bytes_of(row.cache)
 
     def _forward(self, sequence: Sequence) -> torch.Tensor:
         length = len(sequence.prompt) + len(sequence.tokens)

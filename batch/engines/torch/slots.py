@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -22,6 +22,9 @@ class Prefix:
     length: int
     layers: list[tuple[torch.Tensor, torch.Tensor]]
     users: int = 0  # running rows
+    pointers: Any = None  # where the kernels find it; kept by stacked.py
+    states: dict[Any, torch.Tensor] = field(default_factory=dict)  # of layers that have some, after its tokens
+    extra: int = 0  # what those take, as tokens
 
 
 class PlacedLayer:
@@ -83,14 +86,14 @@ class SlotLayer(PlacedLayer):
         return self.fresh
 
     def write(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """The step's tokens to their slots, [1, heads, tokens, size]; values of no elements are in the keys."""
+        """The step's tokens to their slots, [rows, heads, tokens, size]; values of no elements are in the keys."""
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
         slot, column = self.cache.writes
         # [tokens, heads, head size]
-        self.keys[slot, :, column] = keys[0].transpose(0, 1).to(self.keys.dtype)
+        self.keys[slot, :, column] = keys.transpose(1, 2).flatten(0, 1).to(self.keys.dtype)
         if values.shape[-1]:
-            self.values[slot, :, column] = values[0].transpose(0, 1).to(self.values.dtype)
+            self.values[slot, :, column] = values.transpose(1, 2).flatten(0, 1).to(self.values.dtype)
 
     def unrepeated(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What to keep of the keys and values that are attended to: once what is only repeated for a group of heads."""
@@ -112,9 +115,14 @@ class SlotCache:
         self.slots = self.columns = 0
         self.writes: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))  # slot, column of each token
         self.reading: SlotLayer | None = None  # the layer whose attention comes next
+        self.at = 0  # its place
         self._latents: dict[int, Latents | None] = {}  # by layer
         self._bias: torch.Tensor | None = None  # [heads, columns]
-        self.layers: list[SlotLayer] = []
+        self.layers: list[Any] = []  # those with keys and values are `SlotLayer`s
+
+    def kept(self) -> Iterator[SlotLayer]:
+        """The layers that hold keys and values by now."""
+        yield from (layer for layer in self.layers if isinstance(layer, SlotLayer) and layer.is_initialized)
 
     def new_layer(self) -> SlotLayer:
         """A layer without memory."""
@@ -126,7 +134,9 @@ class SlotCache:
         """A layer's, as a model calls it."""
         while len(self.layers) <= layer_idx:
             self.layers.append(self.new_layer())
-        return self.layers[layer_idx].update(key_states, value_states, *args, **kwargs)
+        layer: SlotLayer = self.layers[layer_idx]
+        self.at = layer_idx
+        return layer.update(key_states, value_states, *args, **kwargs)
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Memory for a layer."""
@@ -136,7 +146,7 @@ class SlotCache:
         """A layer, allocated; for who writes to it without `update`."""
         while len(self.layers) <= index:
             self.layers.append(self.new_layer())
-        layer = self.layers[index]
+        layer: SlotLayer = self.layers[index]
         if not layer.is_initialized:
             layer.allocate(heads, (size, size), like)
         return layer
@@ -144,7 +154,7 @@ class SlotCache:
     def of(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[int, SlotLayer]:
         """The layer that was given these very keys and values in this step; ValueError where there is none."""
         for index, layer in enumerate(self.layers):
-            if layer.fresh[0] is keys and layer.fresh[1] is values:
+            if isinstance(layer, SlotLayer) and layer.fresh[0] is keys and layer.fresh[1] is values:
                 return index, layer
         raise ValueError("a layer attends to what no layer keeps")
 
@@ -182,27 +192,28 @@ class SlotCache:
 
         Free slots hold zeros: what is not a number would spread to the next tenant, hidden by its mask or not.
         """
-        for layer in self.layers:
-            for tensor in (layer.keys, layer.values) if layer.is_initialized else ():
+        for layer in self.kept():
+            for tensor in (layer.keys, layer.values):
                 if row != last:
                     tensor[row] = tensor[last]
                 tensor[last].zero_()
 
     def take_prefix(self, row: int, length: int) -> Prefix:
         """The first tokens of a row as a prefix to share."""
-        found = [
-            (layer.keys[row : row + 1, :, :length].clone(), layer.values[row : row + 1, :, :length].clone())
-            for layer in self.layers
+        return self.prefix(length, lambda cached: cached[row : row + 1, :, :length].clone())
+
+    def prefix(self, length: int, take: Callable[[torch.Tensor], torch.Tensor]) -> Prefix:
+        """What is taken of each layer's keys and values as a prefix."""
+        nothing, held = torch.empty(0), set(self.kept())
+        parts = [
+            (take(layer.keys), take(layer.values)) if layer in held else (nothing, nothing) for layer in self.layers
         ]
-        return Prefix(length, found)
+        return Prefix(length, parts)
 
     def bytes_per_token(self) -> int:
         """What one column of one slot takes in all layers; 0 before the first forward pass."""
         return sum(
-            t.shape[1] * t.shape[3] * t.element_size()
-            for layer in self.layers
-            if layer.is_initialized
-            for t in (layer.keys, layer.values)
+            t.shape[1] * t.shape[3] * t.element_size() for layer in self.kept() for t in (layer.keys, layer.values)
         )
 
     def _reserve(self, slots: int, columns: int, *, exactly: bool = False) -> None:
@@ -218,12 +229,11 @@ class SlotCache:
 
     def _move(self, rows: int, width: int) -> None:
         """The layers into new memory, with what the first rows have in their first columns."""
-        for layer in self.layers:
-            if layer.is_initialized:
-                old = layer.keys, layer.values
-                layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
-                for new, kept in zip((layer.keys, layer.values), old, strict=True):
-                    new[:rows, :, :width] = kept[:rows, :, :width]
+        for layer in self.kept():
+            old = layer.keys, layer.values
+            layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
+            for new, kept in zip((layer.keys, layer.values), old, strict=True):
+                new[:rows, :, :width] = kept[:rows, :, :width]
 
 
 def _repeats(held: torch.Tensor, seen: torch.Tensor) -> bool:

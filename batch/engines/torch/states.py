@@ -23,7 +23,7 @@ from batch.engines.torch.single import CACHES
 _Linear: Any = getattr(cache_utils, "LinearAttentionLayer", None)
 _Both: Any = getattr(cache_utils, "LinearAttentionAndFullAttentionLayer", object)
 # Models may have kinds of their own, which keep more than these.
-_KNOWN = {
+KNOWN = {
     *("DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer", "LinearAttentionLayer"),
     *("LinearAttentionAndFullAttentionLayer", "LinearAttentionAndSlidingWindowAttentionLayer"),
 }
@@ -58,7 +58,7 @@ class StateCache(SharedCache):
 
     def _made(self, layer: Any) -> Any:
         both, keyed = isinstance(layer, _Linear), isinstance(layer, cache_utils.CacheLayerMixin)
-        if type(layer).__name__ not in _KNOWN:
+        if type(layer).__name__ not in KNOWN:
             raise TypeError(f"{type(layer).__name__} keeps what is not stacked")
         if both and keyed:
             return BothLayer(self.window, layer.number_of_states)

@@ -4,6 +4,7 @@
  *     fuzz SEED CALLS
  */
 #include "kernels.h"
+#include "team.h"
 #include <stdio.h>
 
 int64_t page_columns(void), block_queries(void), gemm_outputs(void);
@@ -23,9 +24,24 @@ int set_f32(const float *, int64_t, const float *, const float *, int64_t, float
 int set_bf16(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *,
              int64_t, const int64_t *, const int64_t *, int64_t, float *, int64_t, bf16 *, bf16 *, int64_t, int64_t,
              int64_t, int64_t, int64_t, int);
-int packed_linear(int, const uint8_t *, int64_t, const uint16_t *, int64_t, const float *, int64_t, const float *, int64_t,
-                  const float *, int64_t, int64_t, int64_t, const float *, int64_t, const float *, int64_t, float, int, int,
-                  const float *, int64_t, int64_t, uint8_t *, int64_t, float *, int64_t, float *, int64_t, int);
+int packed_linear(const Linear *, const float *, int64_t, const float *, int64_t, float, int, const float *, int64_t, int64_t,
+                  float *, int64_t, int);
+typedef struct { /* as in stack.c */
+    Linear qkv, project, both, down;
+    const float *first, *second, *q_norm, *k_norm;
+    int64_t first_count, second_count, q_count, k_count;
+    float first_eps, second_eps, head_eps, scale;
+    int64_t heads, kv_heads, size, reach;
+} Layer;
+typedef struct {
+    char *keys, *values;
+    int64_t count;
+} Held;
+int run_layers(const Layer *, int64_t, float *, int64_t, int64_t, int64_t, const float *, const float *, int64_t,
+               const int64_t *, const int64_t *, int64_t, int, const Held *, const int64_t *, int64_t, int64_t,
+               const char *const *, const char *const *, int64_t, const int64_t *, const int64_t *, int64_t,
+               const int64_t *, const int64_t *const *, int64_t, const int64_t *, const int64_t *, int64_t,
+               const int64_t *, const int64_t *, int64_t, int64_t, int);
 
 static uint64_t state;
 static int64_t below(int64_t n) { /* splitmix64 */
@@ -36,7 +52,7 @@ static int64_t below(int64_t n) { /* splitmix64 */
 }
 static int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
 
-static void *held[64];
+static void *held[256];
 static int count;
 static void *room(int64_t bytes) { /* a malloc of its own for each, so that each has its borders */
     uint8_t *made = malloc(bytes > 0 ? bytes : 1);
@@ -92,6 +108,43 @@ static void setting(int lie) {
     expect("set_cache", code, lie > 0 && lie < 6);
 }
 
+/* The tokens of a step: runs of them in rows, and blocks. */
+static struct {
+    int64_t rows[512], firsts[2][512], lasts[512], whiches[512], begins[512], ends[512], tokens, blocks, longest;
+} drawn;
+
+/* lengths: of prefixes; block: most tokens. What a token sees first is drawn twice. */
+static void draw(int64_t runs, int64_t width, int64_t page, const int64_t *lengths, int64_t prefixes, int64_t block,
+                 int64_t most) {
+    int64_t shared = below(prefixes + 1) - 1;
+    drawn.tokens = drawn.blocks = 0, drawn.longest = 1;
+    for (int64_t r = 0; r < runs; r++) {
+        int64_t new = below(2) ? 1 : between(1, width * page < most ? width * page : most);
+        int64_t before = below(width * page - new + 1), windows[2] = {below(2) ? 1000 : between(1, 40), between(1, 40)};
+        int64_t which = below(2) ? shared : below(prefixes + 1) - 1, begin = drawn.tokens, *ends = drawn.ends;
+        for (int64_t i = 0; i < new; i++) {
+            int64_t t = drawn.tokens++;
+            drawn.rows[t] = r, drawn.lasts[t] = before + i + 1, drawn.whiches[t] = which;
+            int64_t sees = drawn.lasts[t] + (which < 0 ? 0 : lengths[which]);
+            for (int w = 0; w < 2; w++) drawn.firsts[w][t] = sees > windows[w] ? sees - windows[w] : 0;
+            drawn.longest = sees > drawn.longest ? sees : drawn.longest;
+        }
+        int64_t last = drawn.blocks - 1;
+        if (new == 1 && last >= 0 && ends[last] - drawn.begins[last] < block && drawn.whiches[begin - 1] == which &&
+            (drawn.begins[last] + 1 == begin || drawn.rows[drawn.begins[last]] != drawn.rows[begin - 1])) {
+            ends[last]++;
+            continue;
+        }
+        for (; begin < drawn.tokens; begin += block, drawn.blocks++) {
+            drawn.begins[drawn.blocks] = begin;
+            ends[drawn.blocks] = begin + block < drawn.tokens ? begin + block : drawn.tokens;
+        }
+    }
+}
+
+/* Numbers in memory with borders. */
+static int64_t *bordered(const int64_t *from, int64_t n) { return memcpy(room(8 * n), from, 8 * n); }
+
 static void attending(int lie) {
     static const int64_t sizes[] = {64, 128, 32, 96, 80, 16, 24, 2, 1, 256, 320};
     int64_t page = page_columns(), kv = between(1, 3), group = lie == 1 ? block_queries() + between(1, 20) : between(1, 32);
@@ -105,26 +158,10 @@ static void attending(int lie) {
         lengths[i] = between(1, 70), counts[i] = kv * lengths[i] * size;
         far_keys[i] = room(counts[i] * bytes), far_values[i] = room(counts[i] * bytes);
     }
-    static int64_t rows[512], firsts[512], lasts[512], whiches[512], begins[512], ends[512];
-    int64_t tokens = 0, blocks = 0, longest = 1, shared = below(prefixes + 1) - 1;
-    for (int64_t r = 0; r < runs; r++) {
-        int64_t new = below(2) ? 1 : between(1, width * page < 50 ? width * page : 50);
-        int64_t before = below(width * page - new + 1), window = below(2) ? 1000 : between(1, 40);
-        int64_t which = below(2) ? shared : below(prefixes + 1) - 1, begin = tokens;
-        for (int64_t i = 0; i < new; i++, tokens++) {
-            rows[tokens] = r, lasts[tokens] = before + i + 1, whiches[tokens] = which;
-            int64_t sees = lasts[tokens] + (which < 0 ? 0 : lengths[which]);
-            firsts[tokens] = sees > window ? sees - window : 0;
-            longest = sees > longest ? sees : longest;
-        }
-        if (new == 1 && blocks && ends[blocks - 1] - begins[blocks - 1] < block && whiches[begin - 1] == which &&
-            (begins[blocks - 1] + 1 == begin || rows[begins[blocks - 1]] != rows[begin - 1])) {
-            ends[blocks - 1]++;
-            continue;
-        }
-        for (; begin < tokens; begin += block, blocks++)
-            begins[blocks] = begin, ends[blocks] = begin + block < tokens ? begin + block : tokens;
-    }
+    draw(runs, width, page, lengths, prefixes, block, 50);
+    int64_t *rows = drawn.rows, *firsts = drawn.firsts[0], *lasts = drawn.lasts, *whiches = drawn.whiches;
+    int64_t *begins = drawn.begins, *ends = drawn.ends, tokens = drawn.tokens, blocks = drawn.blocks;
+    int64_t longest = drawn.longest;
     int64_t t = below(tokens);
     if (lie == 2) rows[t] = below(2) ? runs : -1;
     if (lie == 3) lasts[t] = width * page + between(1, 9);
@@ -142,10 +179,7 @@ static void attending(int lie) {
     if (lie == 12) cells -= between(1, unit > 1 ? unit - 1 : 1);
     const char *keys = room(pages * unit * bytes), *values = room(pages * unit * bytes);
     int64_t *own[6] = {rows, firsts, lasts, whiches, begins, ends};
-    for (int i = 0; i < 6; i++) { /* with borders */
-        int64_t n = i < 4 ? tokens : blocks;
-        own[i] = memcpy(room(8 * n), own[i], 8 * n);
-    }
+    for (int i = 0; i < 6; i++) own[i] = bordered(own[i], i < 4 ? tokens : blocks);
     const float *sinks = lie == 13 || below(2) ? floats(heads) : NULL;
     int64_t sunk = sinks ? LIE(13, heads) : 0;
     float cap = below(2) ? 0.0f : 20.0f;
@@ -156,28 +190,94 @@ static void attending(int lie) {
     expect("attend", code, lie > 0 && lie < 14);
 }
 
+/* A layer with weights of its own; lie: from 1 to 6. */
+static Linear linear(int64_t bits, int paired, int64_t inputs, int64_t outputs, int lie) {
+    int64_t panel = gemm_outputs(), panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + panel - 1) / panel;
+    int64_t padded = panels * panel, blocks = bits == 8 ? (inputs + 63) / 64 : inputs / 32 * 2;
+    int64_t packed = padded * ((inputs + 3) / 4 * 4) * bits / 8, steps = padded * blocks;
+    int bias = lie == 5 || below(2);
+    return (Linear){lie == 6 ? 5 : bits,     paired,         inputs,           outputs,
+                    room(packed),            LIE(1, packed), room(2 * steps),  LIE(2, steps),
+                    floats(padded),          LIE(3, padded), floats(padded),   LIE(4, padded),
+                    bias ? floats(padded) : NULL, bias ? LIE(5, padded) : 0};
+}
+
 static void product(int lie) {
-    int64_t panel = gemm_outputs();
-    if (!panel) return;
-    int paired = (int)below(2), gated = paired && below(2), bias = (int)below(2), norm = (int)below(2);
-    int bits = below(2) ? 8 : 4;
+    if (!gemm_outputs()) return;
+    int paired = (int)below(2), gated = paired && below(2), norm = (int)below(2), bits = below(2) ? 8 : 4;
     int64_t inputs = bits == 8 ? between(1, 150) : 32 * between(1, 4), outputs = between(1, 90), rows = between(0, 40);
-    int64_t stride = (inputs + 3) / 4 * 4, blocks = bits == 8 ? (inputs + 63) / 64 : inputs / 32 * 2;
     if (gated) outputs = 2 * ((outputs + 1) / 2);
-    int64_t panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + panel - 1) / panel, padded = panels * panel;
     int residual = !gated && below(2);
     int64_t out = rows * (gated ? outputs / 2 : outputs);
-    if (!rows || (lie == 4 && !norm) || (lie == 5 && !residual) || (lie == 6 && !bias)) lie = 0;
-    int64_t packed = padded * stride * bits / 8, steps = padded * blocks;
-    int code = packed_linear(lie == 12 ? 5 : bits, room(packed), LIE(1, packed), room(2 * steps), LIE(11, steps),
-                             floats(padded), LIE(2, padded), floats(padded), LIE(3, padded),
-                             bias ? floats(padded) : NULL, bias ? LIE(6, padded) : 0, inputs, outputs,
-                             floats(rows * inputs), LIE(7, rows * inputs), norm ? floats(inputs) : NULL,
-                             norm ? LIE(4, inputs) : 0, 1e-6f, paired, gated, residual ? floats(rows * outputs) : NULL,
-                             residual ? LIE(5, rows * outputs) : 0, rows, room(rows * stride),
-                             lie == 8 ? rows * stride - 1 : rows * stride, floats(rows), lie == 9 ? rows - 1 : rows,
-                             floats(out), LIE(10, out), 2);
-    expect("packed_linear", code, lie > 0 && lie < 13);
+    if (lie > 10 || !rows || (lie == 7 && !norm) || (lie == 8 && !residual)) lie = 0;
+    Linear layer = linear(bits, paired, inputs, outputs, lie);
+    int code = packed_linear(&layer, floats(rows * inputs), LIE(9, rows * inputs), norm ? floats(inputs) : NULL,
+                             norm ? LIE(7, inputs) : 0, 1e-6f, gated, residual ? floats(rows * outputs) : NULL,
+                             residual ? LIE(8, rows * outputs) : 0, rows, floats(out), LIE(10, out), 2);
+    expect("packed_linear", code, lie > 0);
+}
+
+static void stack(int lie) {
+    if (!gemm_outputs()) return;
+    int64_t page = page_columns(), kv = between(1, 2), heads = kv * between(1, 3), size = 2 * between(1, 20);
+    int bits = below(2) ? 8 : 4, norms = lie == 5 || below(2);
+    int64_t hidden = between(1, 70), inner = between(1, 70), width = between(1, 3), runs = between(1, 4), prefixes = below(3);
+    if (bits == 4) hidden = 32 * between(1, 3), inner = 32 * between(1, 3), size = 32;
+    int64_t many = between(1, 3), pages = runs * width, unit = kv * page * size, *table = room(8 * pages), lengths[2], counts[2];
+    int half = (int)below(2), bytes = half ? 2 : 4;
+    for (int64_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
+    const char **keys = room(8 * prefixes * many), **values = room(8 * prefixes * many);
+    for (int64_t i = 0; i < prefixes; i++) {
+        lengths[i] = between(1, 40), counts[i] = kv * lengths[i] * size;
+        for (int64_t l = 0; l < many; l++)
+            keys[i * many + l] = room(counts[i] * bytes), values[i * many + l] = room(counts[i] * bytes);
+    }
+    draw(runs, width, page, lengths, prefixes, block_queries() / (heads / kv), 20);
+    int64_t tokens = drawn.tokens, t = below(tokens), bad = below(many);
+    Layer *layers = room(many * sizeof(Layer));
+    Held *kept = room(many * sizeof(Held));
+    for (int64_t i = 0; i < many; i++) {
+        int own = i == bad && lie > 20 ? lie - 20 : 0, which = (int)below(4);
+        Layer *l = layers + i;
+        l->heads = heads, l->kv_heads = kv, l->size = size, l->scale = 0.1f;
+        l->qkv = linear(bits, 0, hidden, (heads + 2 * kv) * size, which == 0 ? own : 0);
+        l->project = linear(bits, 0, heads * size, hidden, which == 1 ? own : 0);
+        l->both = linear(bits, 1, hidden, 2 * inner, which == 2 ? own : 0);
+        l->down = linear(bits, 0, inner, hidden, which == 3 ? own : 0);
+        l->first = floats(hidden), l->second = floats(hidden), l->first_count = l->second_count = hidden;
+        if (norms) l->q_norm = floats(size), l->k_norm = floats(size), l->q_count = l->k_count = size;
+        l->first_eps = l->second_eps = l->head_eps = 1e-6f, l->reach = below(2);
+        kept[i] = (Held){room(pages * unit * bytes), room(pages * unit * bytes), pages * unit};
+    }
+    int64_t *slots = room(8 * tokens), *at = room(8 * tokens);
+    for (int64_t i = 0; i < tokens; i++) {
+        int64_t column = drawn.lasts[i] - 1;
+        slots[i] = table[drawn.rows[i] * width + column / page], at[i] = column % page;
+    }
+    if (lie == 1) layers[bad].first_count--;
+    if (lie == 2) layers[bad].second_count += between(1, 9);
+    if (lie == 3) layers[bad].qkv.outputs--;
+    if (lie == 4) layers[bad].reach = below(2) ? 2 : -1;
+    if (lie == 5) layers[bad].k_count--;
+    if (lie == 6) kept[bad].count -= below(2) || many == 1 ? 1 : unit;
+    if (lie == 7) slots[t] = below(2) ? pages : -1;
+    if (lie == 8) at[t] = below(2) ? page : -1;
+    if (lie == 9) layers[bad].heads += kv;
+    if (lie == 10) layers[bad].both.paired = 0;
+    if (lie == 11) drawn.rows[t] = below(2) ? runs : -1;
+    if (lie == 12) drawn.whiches[t] = below(2) ? prefixes : -2;
+    if (lie == 13) table[drawn.rows[t] * width + (drawn.lasts[t] - 1) / page] = pages;
+    if (lie == 14) drawn.firsts[1][t] = -1;
+    int64_t longest = drawn.longest, told = lie == 20 && prefixes ? prefixes * many - 1 : prefixes * many;
+    if (lie == 20 && !prefixes) lie = 0;
+    const int64_t *firsts[2] = {bordered(drawn.firsts[0], tokens), bordered(drawn.firsts[1], tokens)};
+    int code = run_layers(layers, many, floats(tokens * hidden), LIE(15, tokens * hidden), tokens, hidden,
+                          floats(tokens * size), floats(tokens * size), LIE(16, tokens * size), slots, at, LIE(17, tokens),
+                          half, kept, table, runs, width, keys, values, told, lengths, counts, prefixes,
+                          bordered(drawn.rows, tokens), firsts, 2, bordered(drawn.lasts, tokens),
+                          bordered(drawn.whiches, tokens), LIE(18, tokens), bordered(drawn.begins, drawn.blocks),
+                          bordered(drawn.ends, drawn.blocks), drawn.blocks - (lie == 19), longest, 2);
+    expect("run_layers", code, lie > 0);
 }
 
 int main(int argc, char **argv) {
@@ -189,6 +289,7 @@ int main(int argc, char **argv) {
         setting(lie), clear();
         attending(lie), clear();
         product(lie), clear();
+        stack(below(2) ? (int)between(1, 26) : 0), clear();
     }
     printf("%lld calls of each\n", (long long)calls);
     return 0;

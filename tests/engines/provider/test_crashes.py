@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,10 @@ from servers.waiting import until
 
 from batch.engines.provider.engine import ProviderEngine
 from batch.job import BatchJob
-from batch.running.desk import StoreDesk
 from batch.running.progress import RunState
+from benchmarks.kill_points import Killed, watch_desk, watch_page
 
 COUNT = 4
-ON_DESK = ("submitting", "noted", "submitted", "settled", "withdrawn")
-ON_PAGE = ("upload", "create", "check", "results", "find")
-
-
-class Killed(BaseException):
-    """The process is gone."""
 
 
 class Steps:
@@ -47,42 +40,15 @@ class Steps:
         if self.count == self._dies_at:
             raise Killed
 
-    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any) -> Any:
-            self.begin()
-            value = call(*args)
-            self.step()
-            return value
-
-        return wrapped
-
     def watch(self, engine: ProviderEngine) -> None:
         opened = engine._line.open_page
-
-        def open_page() -> Any:
-            page = opened()
-            for name in ON_PAGE:
-                setattr(page, name, self.around(getattr(page, name)))
-            return page
-
-        engine._line.open_page = open_page
-
-    def watch_desk(self, patch: pytest.MonkeyPatch) -> None:
-        for name in ON_DESK:
-            real = getattr(StoreDesk, name)
-
-            async def wrapped(desk: Any, *args: Any, _real: Any = real, **kw: Any) -> None:
-                self.begin()
-                await _real(desk, *args, **kw)
-                self.step()
-
-            patch.setattr(StoreDesk, name, wrapped)
+        engine._line.open_page = lambda: watch_page(opened(), self.begin, self.step)
 
 
 def one_life(job: BatchJob, name: str, url: str, steps: Steps, *, wait: bool) -> Any:
     """A process, until its end or its death."""
     with pytest.MonkeyPatch.context() as patch:
-        steps.watch_desk(patch)
+        watch_desk(patch.setattr, steps.begin, steps.step)
         engine = engine_for(name, url, grace=0.05)
         steps.watch(engine)
         try:

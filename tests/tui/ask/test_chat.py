@@ -12,8 +12,8 @@ from textual.widgets import Input, OptionList
 
 from ai_router.memory import Memory
 from ai_router.settings import Workspace
-from ai_router.tui.app import RouterApp
 from ai_router.tui import clipboard
+from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.chats import ChatsDialog
 from ai_router.tui.ask.chatting import save_code
 from ai_router.tui.ask.dialogs import ModelDialog

@@ -163,7 +163,7 @@ async def test_the_column_of_a_table_can_be_named(workspace: Workspace, files: P
         await enter_path(pilot, "table.csv")
         column = screen_of(pilot).query_one("#column", Input)
         assert column.display and "column" in shown(pilot.app)
-        column.focus()
+        await until(pilot, lambda: column.has_focus)  # the only way on
         await type_text(pilot, "question")
         await pilot.press("enter")
         await until(pilot, lambda: "2 prompts" in report(pilot))

@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from batch.engines.torch import prepared
+from batch.engines.torch import shelf
 from batch.engines.torch.lean.tokenizer import LeanTokenizer, form_of
 
 FILE = "tokenizer.json"
@@ -23,7 +23,7 @@ FILE = "tokenizer.json"
 
 def find(name: str) -> LeanTokenizer | None:
     """The tokenizer of that name; None where there is none, or none that is sound."""
-    folder = prepared.folder() if name else None
+    folder = shelf.folder() if name else None
     if folder is None or not (folder / name / FILE).is_file():
         return None
     try:
@@ -34,18 +34,18 @@ def find(name: str) -> LeanTokenizer | None:
         os.utime(folder / name)  # used: others go first
         return found
     except Exception:  # the library raises Exception itself
-        prepared.forget(name)
+        shelf.forget(name)
         return None
 
 
 def keep(name: str, tokenizer: Any) -> None:
     """Write an entry, where ours does what this tokenizer of transformers' does; what fails leaves nothing."""
-    folder = prepared.folder() if name else None
+    folder = shelf.folder() if name else None
     form = form_of(tokenizer) if folder is not None and not (folder / name).exists() else None
     if folder is None or form is None:
         return
     with contextlib.suppress(OSError):
-        prepared.sweep(folder)
+        shelf.sweep(folder)
         scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=folder))
         try:
             text = json.dumps(form).encode()
@@ -56,4 +56,4 @@ def keep(name: str, tokenizer: Any) -> None:
             scratch.rename(folder / name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        prepared.bound(folder)
+        shelf.bound(folder)

@@ -1,4 +1,7 @@
-"""The modules: as transformers' Llama, Mistral, Qwen2 and Qwen3 compute, in the order in which they do it."""
+"""The modules: as transformers' Llama, Mistral, Qwen2 and Qwen3 compute, in the order in which they do it.
+
+They begin on "meta", without numbers; `weights` puts these in.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch.nn import functional as F
 
 from batch.engines.torch.attention import current_plan, packed_attention
 from batch.engines.torch.lean.config import CLASSES, LeanConfig
+from batch.engines.torch.linear import without_numbers
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, [batch, tokens, head size]
 
@@ -20,22 +24,12 @@ class Output(NamedTuple):
     logits: torch.Tensor
 
 
-def _linear(inputs: int, outputs: int, *, bias: bool) -> nn.Linear:
-    """A linear layer without the random numbers that it would begin with."""
-    made = nn.Linear.__new__(nn.Linear)
-    nn.Module.__init__(made)
-    made.in_features, made.out_features = inputs, outputs
-    made.weight = nn.Parameter(torch.empty(outputs, inputs), requires_grad=False)
-    made.register_parameter("bias", nn.Parameter(torch.empty(outputs), requires_grad=False) if bias else None)
-    return made
-
-
 class LeanRMSNorm(nn.Module):  # type: ignore[misc]
     """x / √(mean x² + ε) · weight, over the last dimension."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
+        self.weight = nn.Parameter(torch.empty(size, device="meta"), requires_grad=False)
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -51,9 +45,9 @@ class LeanMLP(nn.Module):  # type: ignore[misc]
     def __init__(self, config: LeanConfig) -> None:
         super().__init__()
         inner, outer = config.intermediate_size, config.hidden_size
-        self.gate_proj = _linear(outer, inner, bias=False)
-        self.up_proj = _linear(outer, inner, bias=False)
-        self.down_proj = _linear(inner, outer, bias=False)
+        self.gate_proj = without_numbers(outer, inner, bias=False)
+        self.up_proj = without_numbers(outer, inner, bias=False)
+        self.down_proj = without_numbers(inner, outer, bias=False)
         self.act_fn = F.silu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -71,10 +65,10 @@ class LeanAttention(nn.Module):  # type: ignore[misc]
         self.scaling = config.head_dim**-0.5
         queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
         first, last = config.attention_bias
-        self.q_proj = _linear(config.hidden_size, queries, bias=first)
-        self.k_proj = _linear(config.hidden_size, keys, bias=first)
-        self.v_proj = _linear(config.hidden_size, keys, bias=first)
-        self.o_proj = _linear(queries, config.hidden_size, bias=last)
+        self.q_proj = without_numbers(config.hidden_size, queries, bias=first)
+        self.k_proj = without_numbers(config.hidden_size, keys, bias=first)
+        self.v_proj = without_numbers(config.hidden_size, keys, bias=first)
+        self.o_proj = without_numbers(queries, config.hidden_size, bias=last)
         if config.model_type == "qwen3":
             self.q_norm = LeanRMSNorm(config.head_dim, config.rms_norm_eps)
             self.k_norm = LeanRMSNorm(config.head_dim, config.rms_norm_eps)
@@ -133,16 +127,14 @@ class LeanBody(nn.Module):  # type: ignore[misc]
 
     def __init__(self, config: LeanConfig) -> None:
         super().__init__()
-        # Its own random numbers would need torch's compiler on "meta", the longest import of all.
-        room = torch.empty(config.vocab_size, config.hidden_size)
+        room = torch.empty(config.vocab_size, config.hidden_size, device="meta")  # no random numbers of its own
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=room)
         self.layers = nn.ModuleList(LeanDecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = LeanRMSNorm(config.hidden_size, config.rms_norm_eps)
-        with torch.device("cpu"):
-            every = torch.arange(0, config.head_dim, 2, dtype=torch.float) / config.head_dim
-            self.frequencies = 1.0 / (config.rope_parameters["rope_theta"] ** every)  # no buffer: it stays in float32
-            if divisors := config.rope_parameters.get("divisors"):
-                self.frequencies = self.frequencies / torch.tensor(divisors)
+        every = torch.arange(0, config.head_dim, 2, dtype=torch.float) / config.head_dim
+        self.frequencies = 1.0 / (config.rope_parameters["rope_theta"] ** every)  # no buffer: it stays in float32
+        if divisors := config.rope_parameters.get("divisors"):
+            self.frequencies = self.frequencies / torch.tensor(divisors)
 
     def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: Any) -> torch.Tensor:
         """input_ids and position_ids: [batch, tokens]."""
@@ -163,7 +155,7 @@ class LeanModel(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.config, self.generation_config = config, generation
         self.model = LeanBody(config)
-        self.lm_head = _linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = without_numbers(config.hidden_size, config.vocab_size, bias=False)
 
     @property
     def architecture(self) -> str:

@@ -43,7 +43,7 @@ def from_folder(folder: Path) -> LeanModel | None:
     files = _files(folder)
     if found is None or not files:
         return None
-    model = empty(*found)
+    model = LeanModel(*found)
     wanted = _wanted(model)
     opened = []
     try:
@@ -80,7 +80,7 @@ def from_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any], *, int8:
             return None
         config.rope_parameters["divisors"] = numbers(divided[0]).tolist()
         header = replace(header, tensors=tuple(tensor for tensor in header.tensors if tensor.name != ROPE))
-    model = empty(config, _says_nothing())
+    model = LeanModel(config, _says_nothing())
     wanted = _wanted(model)
     places = {tensor.name: _place(tensor.name) for tensor in header.tensors}
     if {places[t.name]: tuple(t.shape) for t in header.tensors} != wanted:
@@ -94,12 +94,6 @@ def from_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any], *, int8:
                 linear.fuse(model.model.layers[layer])
                 linear.quantise(model.model.layers[layer])
     return whole(model)
-
-
-def empty(config: LeanConfig, generation: Any) -> LeanModel:
-    """The modules without numbers."""
-    with torch.device("meta"):
-        return LeanModel(config, generation)
 
 
 def put(model: nn.Module, name: str, weights: torch.Tensor) -> None:
