@@ -29,7 +29,7 @@ def figures(part: Part) -> str:
     parts.append(f"{count(sums.tokens_input)} tokens in, {count(sums.tokens_output)} out")
     parts.append(cost_text(sums) if sums.cost or sums.cost_unknown else "")
     parts.append(f"p50 {middle:,.2f} s, p95 {high:,.2f} s" if middle is not None and high is not None else "")
-    return " · ".join(part.replace(" ", "\u00a0") for part in parts if part)  # a line breaks between two of them
+    return " · ".join(filter(None, parts))
 
 
 def report(stats: Stats, width: int) -> Content:
