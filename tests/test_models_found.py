@@ -82,6 +82,11 @@ def test_a_manifest_whose_blob_is_gone_and_others_that_are_none(home: Path) -> N
     found = models(home)
     assert "ollama pull gone:1b" in found["ollama/gone:1b"].why
     assert "adapter" in found["ollama/tuned:1b"].why
+    llama = home / ".cache" / "llama.cpp"
+    llama.mkdir(parents=True)
+    (llama / "short.gguf").write_bytes(written(home / "m2.gguf").read_bytes()[:60])
+    short = models(home)["llama.cpp/short"]
+    assert short.engine == "gguf" and not short.ready and "cannot be read" in short.why
     for name in ("cut", "odd", "away", "out"):
         spec = found[f"ollama/{name}:1b"]
         assert not spec.ready and "cannot be read" in spec.why

@@ -70,9 +70,11 @@ class ModelSpec:
 
     @property
     def parameters_text(self) -> str:
-        """`4.7 M`, `0.6 B`, or `—`."""
+        """`12.5 k`, `4.7 M`, `0.6 B`, or `—`."""
         if not self.parameters:
             return "—"
+        if self.parameters < 1e5:
+            return f"{self.parameters / 1e3:.1f} k"
         millions = self.parameters / 1e6
         return f"{millions / 1000:.1f} B" if millions >= 500 else f"{millions:.1f} M"
 

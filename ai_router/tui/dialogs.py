@@ -29,17 +29,21 @@ class Dialog(Served, Over, ModalScreen[T]):
         Binding("right,down", "app.focus_next", show=False),
     ]
     DEFAULT_CSS = """
-    Dialog OptionList, Dialog OptionList:focus { background: transparent; border: none; padding: 0; }
+    Dialog OptionList, Dialog OptionList:focus {
+        background: transparent; border: none; padding: 0; text-wrap: nowrap; text-overflow: ellipsis;
+    }
     Dialog OptionList > .option-list--option-highlighted,
-    Dialog OptionList:focus > .option-list--option-highlighted { background: $accent 22%; color: $foreground; }
+    Dialog OptionList:focus > .option-list--option-highlighted { background: $accent 18%; color: $foreground; }
     """
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, "-room")]  # noqa: RUF012
     title_text = ""
+    keys_text = "esc cancel"
 
     def compose(self) -> ComposeResult:
         """The box."""
         with Vertical(id="dialog") as box:
             box.border_title = Content(self.title_text)
-            box.border_subtitle = Content("esc cancel")
+            box.border_subtitle = Content(self.keys_text)
             yield from self.compose_dialog()
 
     def compose_dialog(self) -> ComposeResult:
@@ -92,6 +96,8 @@ class ConfirmDialog(Dialog[str]):
 
 class PromptDialog(Dialog[str]):
     """Asks for one line of text; answers with it, or None."""
+
+    keys_text = "enter done · esc cancel"
 
     def __init__(self, title: str, text: str, value: str = "", *, placeholder: str = "", kind: str = "text") -> None:
         super().__init__()

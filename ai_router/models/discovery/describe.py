@@ -52,11 +52,13 @@ def describe(
     What cannot be read, or run here, is not ready, and `why` names it and says what would help.
     """
     form = form_of(place)
-    engine = engine or engines.default_engine(place)
+    asked, engine = engine, engine or engines.default_engine(place)
     why, config, weights = _look(place, form) if isinstance(place, Path) else _nothing("")
     header = None
     if form == "gguf" and isinstance(place, Path):
         why, header = look_at_gguf(place)
+        if header is None and asked is None:
+            engine = "gguf"  # whatever it holds
     only_here = form == "missing"
     if not why and (why := _cannot_take(engine, form, place)):
         only_here = bool(_missing(engine, form))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
+from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.memory import Chat, Memory, MemoryFileError
@@ -51,6 +52,10 @@ class ChattingAsk(PaneScreen[None]):
         """Show the chat."""
 
     @abstractmethod
+    def _show_buttons(self) -> None:
+        """Those of what can be done now."""
+
+    @abstractmethod
     def _options(self) -> SamplingOptions:
         """What the next prompt is asked with."""
 
@@ -75,6 +80,7 @@ class ChattingAsk(PaneScreen[None]):
         if there := self.query(SecondModel):
             there.first().stop()
             there.remove()
+            self.query_one("#ask-answer").border_title = "Answer"
             return
 
         def chosen(name: str | None) -> None:
@@ -87,8 +93,17 @@ class ChattingAsk(PaneScreen[None]):
                 return
             pool, memory = self.services.engines.another(), self.conversation.memory
             self.query_one("#ask-answers").mount(SecondModel(spec, pool, memory, self.services.show_error))
+            self._show_names()
 
-        self.app.push_screen(ModelDialog(self.services.registry.all(), ""), chosen)
+        models, first = self.services.registry.all(), self._spec
+        others = [spec.id for spec in models if spec.ready and first is not None and spec.id != first.id]
+        self.app.push_screen(ModelDialog(models, others[0] if others else ""), chosen)
+
+    def _show_names(self) -> None:
+        """Where two answer, each by its name."""
+        if self.query(SecondModel):
+            name = AUTO if self._auto is not None else self._spec.id if self._spec else "Answer"
+            self.query_one("#ask-answer").border_title = Content(one_line(name, 40)).markup
 
     def action_new_chat(self) -> None:
         """Begin anew; what was said is among the chats."""
@@ -100,6 +115,7 @@ class ChattingAsk(PaneScreen[None]):
         self.conversation.begin()
         self.crumbs = ("Ask",)
         self._show_answer()
+        self._show_buttons()
 
     def action_chats(self) -> None:
         """Go back to a chat."""
@@ -126,6 +142,7 @@ class ChattingAsk(PaneScreen[None]):
         self.crumbs = ("Ask", one_line(chat.title, 40))
         self._find(chat.model)
         self._show_answer()
+        self._show_buttons()
 
     @on(ChatsPane.Chosen)
     def _another(self, event: ChatsPane.Chosen) -> None:
@@ -139,6 +156,7 @@ class ChattingAsk(PaneScreen[None]):
 
     def show_beside(self) -> None:
         """Bring what stands beside the chat to this moment, where it is in sight."""
+        self._show_names()
         if self.panes.shows(ABOUT):
             auto = AUTO if self._auto is not None else ""
             options, keys = options_dict(self._options()), self.keys_of(*KEYS)

@@ -35,7 +35,8 @@ class ModelDialog(Dialog[str]):
         options = []
         for spec in self._models:
             state = ("✓ ready", "$text-success") if spec.ready else (f"✗ {one_line(spec.why)}", "$text-error")
-            facts = f"  {spec.engine} · {spec.parameters_text} · {count(spec.context or 0)} tokens  "
+            known = (spec.engine, spec.parameters_text, f"{count(spec.context)} tokens" if spec.context else "")
+            facts = f"  {' · '.join(fact for fact in known if fact not in ('', '—'))}  "
             options.append(Option(Content.assemble((spec.id, "bold"), (facts, "$text-muted"), state), id=None))
         if self._auto:
             options.append(Option(Content.assemble((AUTO, "bold"), (f"  {AUTO_HELP}", "$text-muted")), id=None))

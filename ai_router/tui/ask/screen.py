@@ -309,7 +309,7 @@ class AskScreen(ChattingAsk):
         running = self._asking is not None and not self._asking.over
         self.query_one("#ask-send").display = not running
         self.query_one("#ask-stop").display = running
-        self.query_one("#ask-copy", Button).disabled = self._asking is None
+        self.query_one("#ask-copy", Button).disabled = self._asking is None and not self.conversation.turns
         self.refresh_bindings()
         self.show_beside()
 
@@ -333,6 +333,8 @@ class AskScreen(ChattingAsk):
         """Copy the answer."""
         if (asking := self._asking) is not None:
             copy_from(self, lambda: asking.text)
+        elif turns := self.conversation.turns:  # of a chat that was taken up again
+            copy_from(self, lambda: turns[-1].answer)
 
     @on(Button.Pressed, "#ask-model")
     def action_choose_model(self) -> None:

@@ -26,12 +26,12 @@ HINT = "Asked the same from the next prompt on."
 
 
 class SecondModel(Vertical):
-    """Its answers, and a line that says how it goes; the screen asks and polls it."""
+    """Its answers, how it goes on their lower edge, and a line of what went wrong; the screen asks and polls it."""
 
     DEFAULT_CSS = """
     SecondModel { width: 1fr; height: 1fr; }
     SecondModel TextView { height: 1fr; min-height: 3; }
-    SecondModel Static { height: auto; max-height: 3; padding: 0 2; }
+    SecondModel Static { display: none; height: auto; max-height: 3; padding: 0 2; color: $text-error; }
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SecondModel(Vertical):
         self._shown = ""
 
     def compose(self) -> ComposeResult:
-        """Answers above, how it goes below."""
+        """Answers above, what went wrong below."""
         view = TextView(Block(HINT, "muted"), classes="panel")
         view.border_title = Content(self.spec.id).markup
         yield view
@@ -77,7 +77,7 @@ class SecondModel(Vertical):
         self.asking = None
         self.conversation.begin()
         self.show(unfolded=False)
-        self.query_one(Static).update("")
+        self._say("")
 
     def poll(self, *, unfolded: bool) -> None:
         """Show what has come."""
@@ -95,7 +95,7 @@ class SecondModel(Vertical):
             self._shown = text
             self.show(unfolded=unfolded)
         what = "writing" if text else self.pool.status or "starting"
-        self.query_one(Static).update(f"{one_line(what)}   {asking.seconds:.1f} s")
+        self._say(f"{one_line(what)}   {asking.seconds:.1f} s")
 
     def show(self, *, unfolded: bool) -> None:
         """The chat so far."""
@@ -111,9 +111,14 @@ class SecondModel(Vertical):
 
     def _say_end(self, asking: Asking) -> None:
         if asking.error:
-            text = f"✗ {harmless(asking.error)}"
-        else:
-            parts = [plural(asking.tokens_output, "token")] if asking.tokens_output else []
-            parts.append(f"{asking.seconds if asking.duration is None else asking.duration:.2f} s")
-            text = ("‖ stopped   " if asking.stopped else "✓ done   ") + " · ".join(parts)
-        self.query_one(Static).update(text)
+            self._say("", wrong=f"✗ {harmless(asking.error)}")
+            return
+        parts = [plural(asking.tokens_output, "token")] if asking.tokens_output else []
+        parts.append(f"{asking.seconds if asking.duration is None else asking.duration:.2f} s")
+        self._say(("‖ stopped   " if asking.stopped else "✓ done   ") + " · ".join(parts))
+
+    def _say(self, text: str, wrong: str = "") -> None:
+        self.query_one(TextView).border_subtitle = Content(text).markup
+        line = self.query_one(Static)
+        line.update(wrong)
+        line.display = bool(wrong)

@@ -52,6 +52,7 @@ class AnswerPanes(Container):
             view.display = at < len(models)
             if at < len(models):
                 view.border_title = Content(f"{at + 1}  {harmless(models[at])}")
+                view.border_subtitle = ""
                 view.show(*(facts[at] if facts else (Block(""),)))
 
     def show(self, row: Row, *, home: bool = False) -> None:
@@ -60,6 +61,6 @@ class AnswerPanes(Container):
         from ai_router.comparing.forms import figures
 
         for at, (answer, shown) in enumerate(zip(row.answers, differences(row), strict=True)):
-            head = Block(figures(answer), "muted") if answer is not None else Block("")
-            style = "error" if answer is None or answer.error else ""
-            self.pane(at).show(head, Block(""), Block(shown, style), home=home)
+            view, style = self.pane(at), "error" if answer is None or answer.error else ""
+            view.border_subtitle = Content(figures(answer) if answer is not None else "")
+            view.show(Block(shown, style), home=home)

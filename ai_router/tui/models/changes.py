@@ -39,6 +39,7 @@ class ModelChanges(BaseScreen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._stop: threading.Event | None = None  # of the pull under way
+        self.wanted = ""  # the model that the cursor goes to when it is found
 
     def model_at_hand(self) -> ModelSpec | None:
         """The model under the cursor."""
@@ -55,6 +56,7 @@ class ModelChanges(BaseScreen[None]):
         file = self.services.workspace.models_file
 
         def added(spec: ModelSpec) -> None:
+            self.wanted = spec.id
             self.services.refresh_registry()
             text = f"{spec.id} added to {file}" + ("" if spec.ready else f", and not ready: {spec.why}")
             self.notify(text, severity="information" if spec.ready else "warning", markup=False)

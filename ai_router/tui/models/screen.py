@@ -66,11 +66,14 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
                 [
                     Column("", 1),
                     Column("Name", flex=3),
+                    Column("Status", 11),
                     Column("Engine", 7),
-                    Column("Parameters", 10, right=True),
-                    Column("Size", 8, right=True, from_width=64),
+                    Column("Size", 8, right=True),
                     Column("Context", 8, right=True),
-                    Column("Ready", flex=2),
+                    Column("Parameters", 10, right=True, from_width=72),
+                    Column("Weights", 7, from_width=82),
+                    Column("Memory", 9, right=True, from_width=92),
+                    Column("Lacks", flex=2, from_width=120),
                 ],
                 self._rows,
                 empty="Looking for models…",
@@ -92,9 +95,16 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
 
     def _take(self) -> None:
         registry = self.services.registry
+        at_hand = self.model_at_hand()
         self._models = registry.all()
         table = self.query_one(VirtualTable)
         table.set_count(len(self._models))
+        names = [spec.id for spec in self._models]
+        for name in (self.wanted, at_hand.id if at_hand else ""):  # the cursor stays on its model
+            if name in names:
+                table.move_cursor(names.index(name))
+                break
+        self.wanted = ""
         ready = sum(spec.ready for spec in self._models)
         table.border_subtitle = f"{ready} of {plural(len(self._models), 'model')} ready"
         self.context_text = home(registry.workspace.models_dir)
@@ -198,24 +208,35 @@ def size_text(size: int | None) -> str:
     """`12.1 MB`."""
     if not size:
         return "—"
+    if size < 1e6:
+        return f"{size / 1e3:.1f} kB"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _row(spec: ModelSpec, chosen: bool) -> Row:
+    needed = _needed(spec)
     return (
         ("●" if chosen else "", "accent"),
         spec.id,
+        ("✓ ready", "success") if spec.ready else ("✗ not ready", "error"),
         (spec.engine, "muted"),
-        spec.parameters_text,
         size_text(spec.size_bytes),
         count(spec.context) if spec.context else "—",
-        ("✓ ready", "success") if spec.ready else (f"✗ {spec.why}", "error"),
+        spec.parameters_text,
+        spec.quantisation or "—",
+        (size_text(needed), "" if not needed or needed < memory.available() else "warning"),
+        ("" if spec.ready else spec.why, "error"),
     )
+
+
+def _needed(spec: ModelSpec) -> int | None:
+    """Bytes that it takes to run; None where its weights cannot be read."""
+    return spec.memory(WIDTH) if spec.parameters else None
 
 
 def _memory(spec: ModelSpec) -> str:
     """What it takes to run, some answers at once, and whether that is free now."""
-    if not (needed := spec.memory(WIDTH)):
+    if not (needed := _needed(spec)):
         return "—"
     free = memory.available()
     fits = "fits" if needed < free else f"✗ does not fit: {size_text(free)} are free"

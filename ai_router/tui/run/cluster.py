@@ -44,7 +44,7 @@ class ClusterPanel(Panel):
         parts = [plural(len(nodes), "node"), f"{ready:,} of {plural(len(actors), 'actor')}", f"{rate(speed)} items/s"]
         self.set_title("Cluster · " + " · ".join(parts), self.lost)
         tall = self.screen.has_class("-tall")
-        self.styles.height = min(len(actors) + 1, self.MOST if tall else 2) + 2
+        self.styles.height = min(len(actors) + 1, self.MOST if tall else 4) + 2
         self.redraw()
         return True
 

@@ -51,7 +51,7 @@ class InFlightPanel(Panel):
     @staticmethod
     def _narrow_line(item: InFlight, number_width: int, width: int) -> Content:
         number = f"{item.id + 1:,}" if isinstance(item.id, int) else str(item.id)
-        answer = (tail(item.partial, width), "") if item.partial else (pad("…", width), "$text-disabled")
+        answer = (tail(item.partial, width), "") if item.partial else (pad("…", width), "$text-muted")
         return Content.assemble((right(number, number_width), "bold"), "  ", answer)
 
     def _line(self, item: InFlight, number_width: int, prompt_width: int, answer_width: int) -> Content:
@@ -59,7 +59,7 @@ class InFlightPanel(Panel):
         number = item.id + 1 if isinstance(item.id, int) else item.id
         rest = max(0, answer_width - len(again))
         waiting = self.status if self.status not in ("", "ready") else "…"
-        answer = (tail(item.partial, rest), "") if item.partial else (pad(waiting, rest), "$text-disabled")
+        answer = (tail(item.partial, rest), "") if item.partial else (pad(waiting, rest), "$text-muted")
         return Content.assemble(
             (right(f"{number:,}" if isinstance(number, int) else str(number), number_width), "bold"),
             (right(seconds(item.seconds), AGE_WIDTH + 1), "$text-muted"),

@@ -159,7 +159,7 @@ class KeysScreen(BaseScreen[None]):
     def compose_body(self) -> ComposeResult:
         """Field and list."""
         yield Input(placeholder="words of an action, or a key", id="keys-find")
-        columns = [Column("", 1), Column("Keys", 16), Column("Action", flex=2), Column("Where", 14, from_width=90),
+        columns = [Column("", 1), Column("Keys", 16), Column("Action", flex=3), Column("Where", 14, from_width=90),
                    Column("What it does", flex=5, from_width=56)]  # fmt: skip
         table = VirtualTable(columns, self._rows, empty="None is like that.", id="keys", classes="panel")
         table.border_title = "Keys"

@@ -46,7 +46,7 @@ class AutoScreen(FlowScreen):
         table = VirtualTable(
             [
                 Column("Plan", flex=2),
-                Column("0 … 1", 20, from_width=70),
+                Column("0 … 1", 20, from_width=86),
                 Column("Right, 95 %", 18, right=True),
                 Column("Cost, 95 %", 22, right=True),
                 Column("Time", 9, right=True, from_width=90),

@@ -73,7 +73,7 @@ class FromFileScreen(FlowScreen):
             yield PathInput(
                 self.path_text,
                 select_on_focus=False,
-                placeholder="path of a .txt, .json, .jsonl, .csv or .parquet file; tab completes, ↓ goes to the files",
+                placeholder="path of a .txt, .jsonl, .csv or .parquet file; tab completes, ↓: the tree",
                 suggester=PathSuggester(lambda: self.bases, FILE_ENDINGS),
                 id="path",
             )

@@ -22,6 +22,7 @@ MOST_KEYS = 6
 TYPED_KEYS = ("slash", "plus", "minus")  # Textual forgets that these are typed into a field as well
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SPIN_SECONDS = 0.1
+LEAST_LAST = 12  # cells of where one is, which count for more than what stands at the right
 
 
 class Breadcrumb(Widget):
@@ -59,6 +60,8 @@ class Breadcrumb(Widget):
                 break
         *before, last = parts
         lead = "".join(f"{part} › " for part in before)
+        if not busy and cell_len(lead) + min(cell_len(last), LEAST_LAST) > room:
+            context, room = "", width
         last = cut(last, max(1, room - cell_len(lead)))
         gap = max(1, width - cell_len(lead) - cell_len(last) - cell_len(context))
         return Content.assemble(

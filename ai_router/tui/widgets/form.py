@@ -33,7 +33,7 @@ class OptionField(Horizontal):
         height: 1; width: 100%; margin-bottom: 0;
         & > .field--label { width: 20; color: $foreground; text-wrap: nowrap; text-overflow: ellipsis; }
         & > Input { width: 14; margin-right: 2; background: $foreground 8%; padding: 0 1; }
-        & > Input:focus { background: $accent 25%; }
+        & > Input:focus { background: $accent 18%; }
         & > Input.-wide { width: 1fr; }
         & > ChoiceLine { width: auto; min-width: 14; margin-right: 2; padding-left: 1; }
         & > Input.field--threshold { width: 8; margin-right: 2; }

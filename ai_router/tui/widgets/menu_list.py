@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -21,6 +22,7 @@ from ai_router.tui.widgets.text import cut, one_line, pad
 
 LEAST_HELP = 16
 ROOMY_HEIGHT = 32
+BELOW = (110, 28)  # columns and lines of a terminal from which the help may stand below the names
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +90,19 @@ class MenuList(Widget, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """All entries; the help below the names where there is height for it but no width."""
-        return len(self._draw(width, roomy=viewport.height >= ROOMY_HEIGHT))
+        return len(self._draw(width))
 
     def render(self) -> Content:
         """The entries."""
-        return Content("\n").join(self._draw(self.size.width, roomy=self.app.size.height >= ROOMY_HEIGHT))
+        return Content("\n").join(self._draw(self.size.width))
 
-    def _draw(self, width: int, *, roomy: bool) -> list[Content]:
+    def _draw(self, width: int) -> list[Content]:
         label_width = max(len(entry.label) for entry in self.entries)
         room = width - label_width - 10
+        columns, height = self.app.size
+        roomy = height >= ROOMY_HEIGHT
+        longest = max(cell_len(one_line(entry.help)) for entry in self.entries)
+        below = roomy or (room < longest and columns >= BELOW[0] and height >= BELOW[1])
         self._lines, self._heads = [], []
         lines: list[Content] = []
 
@@ -112,13 +118,13 @@ class MenuList(Widget, can_focus=True):
             if index and (entry.spaced or roomy):
                 self._lines.append(index)
                 lines.append(Content(""))
-            help_text = "" if roomy else pad(one_line(entry.help), room) if room >= LEAST_HELP else ""
+            help_text = "" if below else pad(one_line(entry.help), room) if room >= LEAST_HELP else ""
             strong = index == self.cursor
             head = (("❯ " if strong else "  ", "$accent"), (f"[{entry.key}]", "bold $accent"), "  ")
             label = (pad(entry.label, label_width), "bold" if strong else "")
             self._heads.append(len(lines))
             add(index, Content.assemble(*head, label, "  ", (help_text, "$text-muted")))
-            if roomy:
+            if below:
                 add(index, Content.styled(" " * 7 + cut(one_line(entry.help), width - 7), "$text-muted"))
         return lines
 

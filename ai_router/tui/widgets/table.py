@@ -62,7 +62,7 @@ class VirtualTable(HeaderTable, can_focus=True):
     VirtualTable {
         background: transparent;
         & > .table--header { color: $text-muted; text-style: bold; }
-        & > .table--cursor { background: $accent 22%; text-style: bold; }
+        & > .table--cursor { background: $accent 18%; text-style: bold; }
         & > .table--cursor-blurred { background: $foreground 9%; }
         & > .table--hover { background: $foreground 5%; }
         & > .table--muted { color: $text-muted; }

@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList
 
 from ai_router.memory import Memory
 from ai_router.settings import Workspace
+from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.chats import ChatsDialog
 from ai_router.tui.ask.chatting import save_code
@@ -37,8 +38,12 @@ async def ask(pilot: object, screen: AskScreen, prompt: str) -> None:
     await until(pilot, lambda: len(screen.conversation.turns) > had)  # type: ignore[arg-type]
 
 
-async def test_turns_go_on_and_are_there_in_the_next_session(workspace: Workspace) -> None:
+async def test_turns_go_on_and_are_there_in_the_next_session(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engines = Engines()
+    copied: list[str] = []
+    monkeypatch.setattr(clipboard, "copy", lambda text, *_: copied.append(text) or "done")
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         screen = await opened(pilot, engines)
@@ -74,6 +79,8 @@ async def test_turns_go_on_and_are_there_in_the_next_session(workspace: Workspac
         await until(pilot, lambda: len(screen.conversation.turns) == 2 and "An answer to: Two" in answer(screen))
         assert again.ask_options == SamplingOptions(system="Be brief", max_tokens=9)
         await until(pilot, lambda: screen._spec is not None)
+        await pilot.press("f4")
+        await until(pilot, lambda: copied == ["An answer to: Two"])
         await ask(pilot, screen, "Three")
         assert [m["content"] for m in engines.requests[-1].messages if m["role"] == "user"] == [
             "One zebra", "Two", "Three"
@@ -158,6 +165,7 @@ async def test_two_models_are_asked_the_same_side_by_side(workspace: Workspace) 
         await pilot.press("enter")
         await until(pilot, lambda: screen.query(SecondModel))
         second = screen.query_one(SecondModel)
+        await until(pilot, lambda: screen.query_one("#ask-answer").border_title == screen._spec.id)  # type: ignore[union-attr]
         for number, prompt in enumerate(("One zebra", "Two"), 1):
             await ask(pilot, screen, prompt)
             await until(pilot, lambda number=number: len(second.conversation.turns) == number)  # type: ignore[misc]

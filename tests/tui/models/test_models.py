@@ -145,6 +145,7 @@ async def test_add_writes_an_entry_and_keeps_comments(workspace: Workspace) -> N
         await until(pilot, lambda: "added to" in shown(app))
         assert "# mine" in workspace.models_file.read_text() and str(place) in workspace.models_file.read_text()
         await until(pilot, lambda: any(spec.source == "models.yaml" for spec in screen._models))
+        await until(pilot, lambda: (spec := screen.model_at_hand()) is not None and spec.source == "models.yaml")
 
 
 async def test_adapters_found_for_a_model_are_offered(workspace: Workspace) -> None:

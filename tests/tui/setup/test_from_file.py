@@ -208,6 +208,14 @@ async def test_tab_completes_a_path(workspace: Workspace, files: Path) -> None:
         assert pilot.app.focused is not field
 
 
+async def test_what_is_longer_than_a_field_is_seen_at_its_end(workspace: Workspace, files: Path) -> None:
+    """No bar of the field stands over its text."""
+    async with from_file(workspace, (80, 24)) as pilot:
+        await paste(pilot, "/nowhere/" + "long/" * 30 + "end.tx")
+        await type_text(pilot, "t")
+        await until(pilot, lambda: "long/end.txt" in shown(pilot.app).splitlines()[2])
+
+
 async def test_a_folder_opens_in_the_tree(workspace: Workspace, files: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere"
     other.mkdir()
