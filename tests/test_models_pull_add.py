@@ -77,6 +77,10 @@ def test_what_cannot_be_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pulling, "SPARE", 2**62)
     with pytest.raises(PullError, match="GB free"):
         pull("org/m-GGUF:Q8_0", print)
+    for nowhere in ("", "hub.example"):
+        monkeypatch.setenv("HF_ENDPOINT", nowhere)
+        with pytest.raises(PullError, match="HF_ENDPOINT is no address"):
+            pull("org/m-GGUF:Q8_0", print)
 
 
 def test_which_files() -> None:

@@ -152,7 +152,10 @@ def _to_test(args: argparse.Namespace, session: Session) -> ModelSpec:
         raise UsageError("Which model? ai-router models test MODEL")
     spec = session.registry.get(args.model)
     if args.engine and args.engine != spec.engine:
-        spec = describe(spec.place, id=spec.id, engine=args.engine, source=spec.source, sampling=spec.sampling)
+        spec = describe(
+            spec.place, id=spec.id, name=spec.name, engine=args.engine, source=spec.source,
+            sampling=spec.sampling, adapter=spec.adapter, context=spec.context,
+        )  # fmt: skip
     if not spec.ready:
         raise UsageError(f"Model {spec.id} is not ready: {spec.why}")
     return spec

@@ -51,6 +51,8 @@ def pull(name: str, progress: Progress, moved: Moved | None = None) -> Path:
         raise MissingExtraError("hub", "models pull") from error
     repo, wanted = split_name(name)
     endpoint = os.environ.get("HF_ENDPOINT")
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise PullError(f"HF_ENDPOINT is no address: {endpoint!r}; write it with https:// or unset it")
     try:
         listed = hub.HfApi(endpoint=endpoint).list_repo_tree(repo, recursive=True)
         files = chosen(_files(listed), wanted, repo)
