@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,6 @@ from batch.engines.provider.orders import Orders
 
 COUNT = 12_000
 TEXT = "row {} " + "x" * 2000  # 24 MB of prompts
-
-
-def resident() -> int:
-    """Bytes of memory in use; 0 where the system does not tell."""
-    if not sys.platform.startswith("linux"):
-        return 0
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def test_many_rows_through_one_batch(
@@ -43,14 +36,17 @@ def test_many_rows_through_one_batch(
 
     def add(orders: Orders, item: Any) -> bool:
         added = real_add(orders, item)
-        if orders.shard is not None and len(orders.shard) in (2_000, 11_000):
-            held.append(resident())
+        if orders.shard is not None and len(orders.shard) == 2_000:
+            tracemalloc.start()  # counts what is made from here on: the process may have had a past
+        if orders.shard is not None and len(orders.shard) == 11_000:
+            held.append(tracemalloc.get_traced_memory()[0])
+            tracemalloc.stop()
         return added
 
     monkeypatch.setattr(Orders, "add", add)
     assert run(job, engine_for("openai", url)).error is None
     # 9,000 more prompts would be 18 MB; ids and a byte each are not.
-    assert len(held) == 2 and held[1] - held[0] < 9_000_000
+    assert len(held) == 1 and held[0] < 9_000_000
     assert len(batches.creates) == 1 and seen == [COUNT] and job.completed == COUNT
     assert job.checkpoint_file is not None
     with CheckpointStore(job.checkpoint_file) as store:
