@@ -36,6 +36,10 @@ class JobQueue(Protocol):
         """Run some jobs one after the other; from any thread. Raises where the first cannot begin."""
         ...
 
+    def latest(self, path: Path) -> Path:
+        """The job whose turn it is of those that began with this one: it may be through before it is shown."""
+        ...
+
     def moved(self, run: Run) -> None:
         """A run is about to be stopped here and to go on elsewhere."""
         ...

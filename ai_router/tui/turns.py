@@ -39,7 +39,7 @@ class Turns:
         self._waiting.extend(others)
 
     def latest(self, path: Path) -> Path:
-        """The job whose turn it is of those that began with this one: it may be through before it is shown."""
+        """The job whose turn it is of those that began with this one."""
         while path in self._after:
             path = self._after[path]
         return path
