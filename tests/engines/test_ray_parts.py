@@ -106,7 +106,11 @@ def test_another_version_is_one_sentence() -> None:
     assert str(cluster._why("auto", none, "2.60.0")) == cluster.NONE_HERE
     refused = ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:6379")  # as where a token is wrong
     said = str(cluster._why("auto", refused, "2.60.0"))
-    assert "where it asks for a token" in said and "client server (port 10001 unless told otherwise) is ray://" in said
+    assert "where it asks for a token" in said and "a client server ray://HOST:10001" in said
+    refused.__cause__ = RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect")
+    assert "head:6379 asks for a token, and has got none or another one; set" in str(
+        cluster._why("head:6379", refused, "")
+    )
 
 
 @pytest.mark.parametrize(("ray", "python"), [("2.9.0", ""), ("", "3.8.1")])

@@ -147,12 +147,27 @@ def _why(address: str, error: Exception, version: str) -> FatalError:
         return ElsewhereError(f"the cluster at {address} is of another version than here ({here}): {text[:400]}")
     if isinstance(error, ConnectionError) and address == "auto" and "any running" in lowered:
         return FatalError(NONE_HERE)
+    token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH where it is not in ~/.ray/auth_token"
+    if _asks_for_token(error):
+        return FatalError(f"the cluster at {address} asks for a token, and has got none or another one; {token}")
     hint = ""
-    if isinstance(error, ConnectionError) and not isinstance(error, ConnectionAbortedError):
-        hint = "; its client server (port 10001 unless told otherwise) is ray://HOST:PORT, its head HOST:PORT"
-    if isinstance(error, ConnectionError) or "auth" in lowered:
-        hint += "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+    if isinstance(error, ConnectionError):
+        port = (
+            ""
+            if isinstance(error, ConnectionAbortedError)
+            else "; a head is HOST:6379, a client server ray://HOST:10001"
+        )
+        hint = f"{port}; where it asks for a token, {token}"
     return FatalError(f"the cluster at {address} cannot be used: {type(error).__name__}: {text[:400]}{hint}")
+
+
+def _asks_for_token(error: BaseException | None) -> bool:
+    """Whether that is the reason, or the reason of the reason: Ray says first that it failed to connect."""
+    while error is not None:
+        if type(error).__name__ == "AuthenticationError" or "InvalidAuthToken" in str(error):
+            return True
+        error = error.__cause__
+    return False
 
 
 def nodes(ray: Any) -> list[Node]:
