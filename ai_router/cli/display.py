@@ -170,8 +170,8 @@ class PlainDisplay(_TextDisplay):
         if snapshot.cost_text:
             line += f" | {snapshot.cost_text}"
         if "cluster" in snapshot.engine_about and snapshot.state is RunState.RUNNING:
-            status, self._cluster = self._cluster, snapshot.engine_status
-            if self._cluster not in (status, "ready"):
+            if snapshot.engine_status not in (self._cluster, "ready"):
+                self._cluster = snapshot.engine_status
                 self.alert(f"Cluster: {self._cluster}")
         if self.redraws:
             if snapshot.state is RunState.STARTING and snapshot.engine_status not in ("", "ready"):

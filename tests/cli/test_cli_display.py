@@ -98,7 +98,7 @@ def test_a_cluster_is_told_of_when_it_changes() -> None:
     lost = "1 node · 1 of 2 actors · lost: 1 with its node"
     for screen in (io.StringIO(), Terminal()):
         display = PlainDisplay(screen)
-        for status in ("ready", whole, whole, lost, lost):
+        for status in ("ready", whole, "ready", whole, lost, lost):
             display.update(replace(RUNNING, engine_about=cluster, engine_status=status))
         display.update(replace(RUNNING, engine_status="restarting (1/3)"))  # no cluster's
         told = [line for line in re.split("[\\n\\r]", screen.getvalue()) if "Cluster" in line]
