@@ -153,6 +153,7 @@ class PlainDisplay(_TextDisplay):
         self.redraws = is_terminal(self.stream)
         self.interval = 0.2 if self.redraws else 0.5
         self._drawn = ""  # what stands on the terminal's last line
+        self._cluster = ""  # what was last said of it
         self._pace = _Pace(clock)
 
     def alert(self, text: str) -> None:
@@ -168,6 +169,10 @@ class PlainDisplay(_TextDisplay):
         line = _bar(snapshot)
         if snapshot.cost_text:
             line += f" | {snapshot.cost_text}"
+        if "cluster" in snapshot.engine_about and snapshot.state is RunState.RUNNING:
+            if snapshot.engine_status not in (self._cluster, "ready"):
+                self._cluster = snapshot.engine_status
+                self.alert(f"Cluster: {self._cluster}")
         if self.redraws:
             if snapshot.state is RunState.STARTING and snapshot.engine_status not in ("", "ready"):
                 line = f"{snapshot.model_id}: {snapshot.engine_status}"
