@@ -333,7 +333,7 @@ def packs_faster() -> bool:
             agrees = torch.allclose(packed(x), linear(x), rtol=1e-4, atol=1e-4)
             times = [(took(packed), took(linear)) for _ in range(TURNS)]  # in turns: others may run beside
             ours, usual = map(min, zip(*times, strict=True))
-            return agrees and ours * 1.2 < usual
+            return bool(agrees and ours * 1.2 < usual)
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
 
