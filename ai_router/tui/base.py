@@ -48,11 +48,6 @@ class BaseScreen(Served, Backdrop, Screen[T]):
         self._busy: dict[str, str] = {}  # by group of work
         self._under_way: Counter[str] = Counter()
 
-    @property
-    def alive(self) -> bool:
-        """Whether its widgets are there: not yet closed, nor on the way to it."""
-        return self.is_mounted and self.is_attached and not (self._closing or self._closed or self._pruning)
-
     def compose(self) -> ComposeResult:
         """Top line, body, keys."""
         # Before the first frame, which would be of another layout else.

@@ -189,3 +189,9 @@ class Served:
     def services(self) -> Services:
         """What may be asked of the app."""
         return cast("Services", cast("Any", self).app)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its widgets are there: not yet closed, nor on the way to it."""
+        node = cast("Any", self)
+        return bool(node.is_mounted and node.is_attached and not (node._closing or node._closed or node._pruning))

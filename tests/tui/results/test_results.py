@@ -73,8 +73,7 @@ async def test_how_it_looks(
     async with app.run_test(size=size) as pilot:
         screen = await opened(pilot, path)
         await pilot.press("down", "down", "down")
-        if size[1] == 40:
-            await until(pilot, lambda: "bold red" in screen.query_one(TextView).plain)
+        await until(pilot, lambda: "bold red" in screen.query_one(TextView).plain)
         await pilot.pause()
         golden(app, "results")
 
