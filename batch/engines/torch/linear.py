@@ -271,8 +271,8 @@ def rounding(before: nn.Linear, after: nn.Module) -> float:
 
 
 def pack(model: nn.Module) -> int:
-    """Put every linear layer's weight into oneDNN's layout; how many."""
-    return replace(model, PackedLinear)
+    """Put every linear layer's weight into oneDNN's layout, the head's and experts' too; how many."""
+    return replace(model, PackedLinear, split=True)
 
 
 def replace(
