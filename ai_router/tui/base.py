@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 NARROW, WIDE = "-narrow", "-wide"
 SHORT, TALL = "-short", "-tall"
+SLIM_STEPS: list[tuple[int, str]] = [(0, "-slim"), (60, NARROW), (110, WIDE)]  # of screens with two things in a line
 BUSY_AFTER = 0.1
 
 

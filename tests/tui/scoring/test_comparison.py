@@ -81,7 +81,7 @@ async def test_what_got_fixed_and_what_broke(workspace: Workspace, runs: tuple[P
         assert screen.compared is not None
         # Both fixed and broken: not more than chance, and 6 is in one run only.
         assert screen.compared.comparison.differences[0].p == 1.0
-        assert "1 not in both: i" in shown(app)
+        assert "1 not in both (i)" in shown(app)
 
 
 async def test_both_predictions_are_marked(workspace: Workspace, runs: tuple[Path, Path]) -> None:
