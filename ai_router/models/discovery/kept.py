@@ -36,7 +36,7 @@ def of_config(config: Mapping[str, Any]) -> Kept | None:
     config = _of_text(config)
     listed = next((said for key in _KINDS if isinstance(said := config.get(key), list)), [])
     layers = _number(config, *_LAYERS) or len(listed)
-    if not 0 < layers <= MOST_LAYERS or config.get("model_type") in OTHERWISE:
+    if not 0 < layers <= MOST_LAYERS or str(config.get("model_type")) in OTHERWISE:
         return None
     kinds = _kinds(config, layers, listed)
     kept = layers - _number(config, "num_kv_shared_layers")  # the last ones read what others keep
