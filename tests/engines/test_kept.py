@@ -50,6 +50,7 @@ def test_a_config_tells_what_a_row_takes(name: str) -> None:
 def test_what_a_config_does_not_tell_is_not_known() -> None:
     absurd = [{}, {"num_hidden_layers": 2**40, "num_attention_heads": 4}, {"num_hidden_layers": "many"}]
     absurd += [{"num_hidden_layers": 4, "model_type": "deepseek_v4", "num_attention_heads": 4, "hidden_size": 64}]
+    absurd += [{"num_hidden_layers": 4, "model_type": odd} for odd in ([], {}, 5, None)]
     assert [of_config(config) for config in absurd] == [None] * len(absurd)
     spec = ModelSpec("m", "m", "torch", "m", "found", size_bytes=1000, parameters=250)
     assert spec.memory(8) is None  # and not that of the weights alone

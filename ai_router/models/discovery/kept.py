@@ -38,7 +38,7 @@ def of_config(config: Mapping[str, Any]) -> Kept | None:
     config = _of_text(config)
     listed = next((said for key in _KINDS if isinstance(said := config.get(key), list)), [])
     layers = _number(config, *_LAYERS) or len(listed)
-    if not 0 < layers <= MOST_LAYERS or config.get("model_type") in OTHERWISE:
+    if not 0 < layers <= MOST_LAYERS or str(config.get("model_type")) in OTHERWISE:
         return None
     if config.get("model_type") in NOTHING:
         return Kept(0, 0)
