@@ -46,7 +46,12 @@ def check_choices(specs: Iterable[ModelSpec], run: RunOptions) -> None:
         which = ", ".join(f"{spec.id} runs on {spec.engine}" for spec in found)
         raise LaneChoiceError(f"--lane and --deadline are for a provider's model; {which}")
     for spec in far:
-        said = describe_for_engine(spec.place, spec.configured(run).engine_options)
+        options = spec.configured(run).engine_options
+        if run.deadline is not None and options.get("lane") != "auto":  # nothing would look at it
+            raise LaneChoiceError(
+                f"Model {spec.id}: --deadline counts with --lane auto alone; add it, or leave both out"
+            )
+        said = describe_for_engine(spec.place, options)
         if problem := engines.find(spec.engine).check(said):
             raise LaneChoiceError(f"Model {spec.id}: {problem}")
 

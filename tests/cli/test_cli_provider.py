@@ -136,6 +136,8 @@ def test_lane_and_deadline_are_for_providers(program: Program) -> None:
     [
         (["--lane", "auto"], "needs a deadline"),
         (["--lane", "auto", "--deadline", "soon"], "no length of time"),
+        (["--deadline", "6h"], "--deadline counts with --lane auto alone"),
+        (["--lane", "batch", "--deadline", "6h"], "--deadline counts with --lane auto alone"),
     ],
 )
 def test_lanes_that_cannot_be(flags: list[str], said: str, program: Program, batches: Batches, url: str) -> None:
