@@ -46,12 +46,7 @@ def check_choices(specs: Iterable[ModelSpec], run: RunOptions) -> None:
         which = ", ".join(f"{spec.id} runs on {spec.engine}" for spec in found)
         raise LaneChoiceError(f"--lane and --deadline are for a provider's model; {which}")
     for spec in far:
-        options = spec.configured(run).engine_options
-        if run.deadline is not None and options.get("lane") != "auto":  # nothing would look at it
-            raise LaneChoiceError(
-                f"Model {spec.id}: --deadline counts with --lane auto alone; add it, or leave both out"
-            )
-        said = describe_for_engine(spec.place, options)
+        said = describe_for_engine(spec.place, spec.configured(run).engine_options)
         if problem := engines.find(spec.engine).check(said):
             raise LaneChoiceError(f"Model {spec.id}: {problem}")
 
@@ -59,9 +54,16 @@ def check_choices(specs: Iterable[ModelSpec], run: RunOptions) -> None:
 def checked(
     requests: Iterable[Request | str], run: RunOptions, specs: Callable[[], Iterable[ModelSpec]]
 ) -> Iterator[Request | str]:
-    """The same requests; at their end, when it is known which models they are meant for, `check_choices`."""
+    """The requests of a new job; at their end, when it is known which models they are meant for, `check_choices`.
+
+    A deadline that nothing would look at is refused here alone: a job that has one already can go on and be collected.
+    """
     yield from requests
-    check_choices(specs(), run)
+    found = list(specs())
+    check_choices(found, run)
+    for spec in found if run.deadline is not None else ():
+        if spec.engine == "provider" and spec.configured(run).engine_options.get("lane") != "auto":
+            raise LaneChoiceError(f"Model {spec.id}: --deadline counts with --lane auto alone; add it, or leave it out")
 
 
 def directed(
