@@ -169,10 +169,11 @@ class PlainDisplay(_TextDisplay):
         line = _bar(snapshot)
         if snapshot.cost_text:
             line += f" | {snapshot.cost_text}"
-        if "cluster" in snapshot.engine_about and snapshot.state is RunState.RUNNING:
-            if snapshot.engine_status not in (self._cluster, "ready"):
-                self._cluster = snapshot.engine_status
-                self.alert(f"Cluster: {self._cluster}")
+        status = snapshot.engine_status
+        runs = snapshot.state is RunState.RUNNING
+        if runs and "cluster" in snapshot.engine_about and status not in (self._cluster, "ready"):
+            self._cluster = status
+            self.alert(f"Cluster: {status}")
         if self.redraws:
             if snapshot.state is RunState.STARTING and snapshot.engine_status not in ("", "ready"):
                 line = f"{snapshot.model_id}: {snapshot.engine_status}"
