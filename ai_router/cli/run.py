@@ -22,6 +22,7 @@ from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
 from ai_router.cli.trying import Tries, try_first
+from ai_router.lanes import named
 from ai_router.memory import Memory
 from ai_router.models import ModelSpec
 from ai_router.models.factory import check_cluster
@@ -244,6 +245,8 @@ def _run(task: _Task, args: argparse.Namespace, session: Session, display: Displ
         save_template(args, jobfile, display)
         return Exit.DONE if report.ok else Exit.USAGE
     _judge(report, task.after, args, display)
+    if not getattr(args, "wait", True):
+        _check_far(task, report, session)
     _afford(task, planned, display)
     plan.table = tables.kept(source)
     _mention_answers(source, display)
@@ -330,6 +333,16 @@ def _judge(report: Validation, after: AfterRun, args: argparse.Namespace, displa
     exists = target not in (None, output.STDOUT) and os.path.isfile(str(target))
     if exists and not confirm(f"{target} exists. Replace it when the job ends?"):
         raise UsageError("Nothing was run; name another file with --output")
+
+
+def _check_far(task: _Task, report: Validation, session: Session) -> None:
+    """Refuse to hand over what no provider would answer: it would be answered here, while somebody waits."""
+    if task.router is not None or "" in report.named.counts:
+        return
+    found = (named(session.registry, name) for name in report.named.counts)
+    if not any(spec.engine == "provider" for spec in (task.spec, *found) if spec is not None):
+        text = f"Model {task.spec.id} is no provider's and answers while one waits: use ai-router run instead of submit"
+        raise UsageError(text)
 
 
 def _mention_answers(source: Source, display: Display) -> None:

@@ -197,6 +197,13 @@ def test_a_job_of_several_models_with_a_provider_among_them(
     assert program(*words, "--lane", "now") == 0 and len(batches.creates) == 1
 
 
+def test_what_no_provider_answers_is_not_submitted(program: Program, batches: Batches, url: str) -> None:
+    models("openai", f"{url}/v1")
+    assert program("submit", program.prompts("one"), "--model", "demo") == Exit.USAGE
+    assert "Model demo is no provider's" in program.err and "ai-router run" in program.err
+    assert not list(Path("checkpoints").glob("*.db"))
+
+
 def test_no_key_names_the_variable_before_anything_is_written(
     program: Program, batches: Batches, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
