@@ -15,7 +15,7 @@ MANY = 50_000  # new objects that are looked through whatever is pressed: later 
 OLD, OLD_REST = 40_000, 1.0  # so many since all was looked through: it is again, so many seconds after the last key
 TOO_OLD = 200_000  # so many: whatever is pressed
 WORTH = 0.1  # of what was looked through; where less was garbage, as beside a fast run, the next time is put off
-LONGEST = 60.0  # seconds it is put off
+SHORTEST, LONGEST = 1.0, 60.0  # seconds it is put off: twice as many each time
 
 
 class CollectingApp(StyledApp):
@@ -54,7 +54,7 @@ class CollectingApp(StyledApp):
             garbage, looked, self._seen_young = gc.collect(0), young, made
         else:
             return
-        self._put_off = 0.0 if garbage >= looked * WORTH else min(LONGEST, max(EVERY, self._put_off) * 2)
+        self._put_off = 0.0 if garbage > looked * WORTH else min(LONGEST, self._put_off * 2 or SHORTEST)
         self._collect_after = now + self._put_off
 
     async def on_event(self, event: events.Event) -> None:

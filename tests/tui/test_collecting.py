@@ -89,7 +89,7 @@ async def test_where_there_is_little_garbage_it_is_not_looked_for_again_and_agai
     workspace: Workspace, passes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collecting, "WORTH", 1000)  # so much is never found
-    monkeypatch.setattr(collecting, "MANY", 1)
+    monkeypatch.setattr(collecting, "MANY", 0)
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         await until(pilot, lambda: not gc.isenabled())
