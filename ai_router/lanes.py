@@ -54,9 +54,16 @@ def check_choices(specs: Iterable[ModelSpec], run: RunOptions) -> None:
 def checked(
     requests: Iterable[Request | str], run: RunOptions, specs: Callable[[], Iterable[ModelSpec]]
 ) -> Iterator[Request | str]:
-    """The same requests; at their end, when it is known which models they are meant for, `check_choices`."""
+    """The requests of a new job; at their end, when it is known which models they are meant for, `check_choices`.
+
+    A deadline that nothing would look at is refused here alone: a job that has one already can go on and be collected.
+    """
     yield from requests
-    check_choices(specs(), run)
+    found = list(specs())
+    check_choices(found, run)
+    for spec in found if run.deadline is not None else ():
+        if spec.engine == "provider" and spec.configured(run).engine_options.get("lane") != "auto":
+            raise LaneChoiceError(f"Model {spec.id}: --deadline counts with --lane auto alone; add it, or leave it out")
 
 
 def directed(

@@ -92,9 +92,9 @@ class Stats:
 
 
 def cost_text(sums: Sums) -> str:
-    """`$1.20`, `$1.20 + ?` where a part is not known, `?` where nothing is."""
+    """`$1.20`, `≥ $1.20` where a part is not known, `unknown` where nothing is."""
     if sums.cost_unknown:
-        return f"{dollars(sums.cost)} + ?" if sums.cost else "?"
+        return f"≥ {dollars(sums.cost)}" if sums.cost else "unknown"
     return dollars(sums.cost)
 
 

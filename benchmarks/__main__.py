@@ -12,7 +12,7 @@ import time
 from benchmarks.common import Row, Skipped
 
 MODULES = (
-    *("throughput", "memory", "resume", "listing", "attached", "startup", "first_frame", "screens"),
+    *("throughput", "memory", "resume", "listing", "attached", "startup", "first_frame", "keys", "rows"),
     *("evaluation", "tokenizer", "tables", "providers", "products"),
 )
 

@@ -2,7 +2,8 @@
 
 `python -m benchmarks.architectures [--own] [NAME ...]` prints a table, of the families below where none is named. The
 other way is one by one or a padded rectangle, as the family ran before it had a better one, over the same weights,
-layouts and kernels; `--own`: prompts that have nothing in common.
+layouts and kernels; `--own`: prompts that have nothing in common; `--one-core`: in one thread's processor time, which
+is the same on a machine that does other things beside.
 """
 
 from __future__ import annotations
@@ -132,9 +133,11 @@ def rows(share: bool, length: int = SYSTEM) -> list[Sequence]:
     return found
 
 
-def run(runner: Any, sequences: list[Sequence]) -> tuple[float, dict[Any, list[int]]]:
-    """Seconds, and each row's tokens."""
-    began = time.perf_counter()
+def run(runner: Any, sequences: list[Sequence], clock: Callable[[], float]) -> tuple[float, dict[Any, list[int]]]:
+    """Seconds by this clock, and each row's tokens."""
+    if hasattr(runner, "_may_guess"):  # the other ways do not guess, and what is said is of random weights
+        runner._may_guess = lambda: False
+    began = clock()
     scheduler = Scheduler(ROWS, 10**9, footprint=runner.footprint if runner.reckons else None, ragged=runner.ragged)
     for sequence in sequences:
         runner.register(sequence)
@@ -148,10 +151,10 @@ def run(runner: Any, sequences: list[Sequence]) -> tuple[float, dict[Any, list[i
         ended = [row for row in done if len(row.tokens) >= row.max_tokens]
         runner.release(ended)
         scheduler.finish(ended)
-    return time.perf_counter() - began, {row.id: row.tokens for row in sequences}
+    return clock() - began, {row.id: row.tokens for row in sequences}
 
 
-def measure(name: str, share: bool, system: int, rounds: int) -> str:
+def measure(name: str, share: bool, system: int, rounds: int, clock: Callable[[], float]) -> str:
     """A line of the table; the two ways in turns, the best of each."""
     model, parameters = shaped(name)
     alone = SHAPES.get(name, ({}, False))[1]
@@ -164,7 +167,7 @@ def measure(name: str, share: bool, system: int, rounds: int) -> str:
         best, answers = [0.0, 0.0], [{}, {}]  # type: ignore[var-annotated]
         for _ in range(rounds):
             for way, (maker, every) in enumerate(ways):
-                seconds, answers[way] = run(maker(), rows(share, system)[::every])
+                seconds, answers[way] = run(maker(), rows(share, system)[::every], clock)
                 best[way] = max(best[way], sum(map(len, answers[way].values())) / seconds)
     same = sum(answers[0][key] == tokens for key, tokens in answers[1].items())
     before = "one by one" if alone else "rectangle"
@@ -179,13 +182,17 @@ def main() -> int:
     parser.add_argument("--own", action="store_true", help="prompts with nothing in common")
     parser.add_argument("--system", type=int, default=SYSTEM, help="tokens that all prompts begin with")
     parser.add_argument("--rounds", type=int, default=1, help="of which the best is taken")
+    parser.add_argument("--one-core", action="store_true", help="one thread, in processor time")
     args = parser.parse_args()
+    if args.one_core:
+        torch.set_num_threads(1)
+    clock = time.process_time if args.one_core else time.perf_counter
     transformers.logging.set_verbosity_error()
     sys.stdout.write("| | parameters | runner | tokens/s | before | tokens/s | | answers the same |\n")
     sys.stdout.write("|---|---:|---|---:|---|---:|---:|---:|\n")
     for name in args.names or SHAPES:
         try:
-            line = measure(name, not args.own, args.system, args.rounds)
+            line = measure(name, not args.own, args.system, args.rounds, clock)
         except Exception as error:  # each family's own
             line = f"| {name} | | {type(error).__name__}: {error} |"
         sys.stdout.write(line + "\n")

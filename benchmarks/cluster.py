@@ -1,7 +1,7 @@
 """A job on a real Ray cluster of two nodes on this machine: what it costs when warm, and what is lost when parts die.
 
-    python -m benchmarks.cluster [--kills N] [--minutes N] [instant] [overhead] [nodes] [drivers] [drain] [head]
-                                [autoscale]
+    python -m benchmarks.cluster [--kills N] [--minutes N] [instant] [overhead] [exchanges] [nodes] [drivers] [drain]
+                                [head] [autoscale]
 
 Nodes, drivers and the head are killed with SIGKILL at random moments. Not in `python -m benchmarks`: it takes minutes.
 """
@@ -48,7 +48,8 @@ DEMO = ROOT / "ai_router" / "demo"
 INSTANT = 100_000
 MINUTES = 60.0  # for the killing of each part
 SLOW = 5_000
-WARM = 600
+WARM = 550  # so that all of it takes a minute and a half
+ACTORS, HEARD_SECONDS = 16, 20.0
 SCALED = 1_500  # items, of a quarter of a second to five
 FAKE_HEAD = "ray.head.default"  # as the provider of nodes that are processes here calls it
 NOTHING = (  # of which the autoscaler has to be told all the same: nothing is installed or copied
@@ -140,6 +141,38 @@ def overhead(cluster: Any, address: str, kills: int) -> None:
     print(
         f"one actor over the hosted engine: {share:+.1%} (best of 5 times {WARM:,} items: {min(other):.2f} s, "
         f"{min(one):.2f} s; wanted 5 %), {usual:+.1%} by the medians",
+        flush=True,
+    )
+
+
+def exchanges(cluster: Any, address: str, kills: int) -> None:
+    """Exchanges with actors that never gather anything: how many one driver makes, and its processor time for each."""
+    from batch.engines.ray import core
+
+    cluster.add_node(num_cpus=2)
+    core.EXCHANGE_SECONDS = core.MOST_EXCHANGE_SECONDS = 0.0
+    told = {"engine": "ray_core:open_core", "model": {"room": 8, "pause": 0.0}}
+    resources = {"cpus": 2 / ACTORS, "actors": ACTORS}
+    driver = core.open_core({"cluster": address, "resources": resources, **told}, SamplingOptions(), None)
+    try:
+        for number in range(8 * ACTORS):
+            driver.submit(BatchItem(number, Request("slow 1000000000")))
+        made, took = [0], driver._took
+
+        def count(*said: Any) -> None:
+            made[0] += 1
+            took(*said)
+
+        driver._took = count  # type: ignore[method-assign]
+        start, worked = time.monotonic(), time.process_time()
+        while (seconds := time.monotonic() - start) < HEARD_SECONDS:
+            driver.step()
+        worked = time.process_time() - worked
+    finally:
+        driver.close()
+    print(
+        f"exchanges: {made[0] / seconds:,.0f} a second with {ACTORS} actors on the driver's cores, "
+        f"{worked / made[0] * 1e6:,.0f} µs of its processor time each",
         flush=True,
     )
 
@@ -353,8 +386,8 @@ def _check(file: Any, total: int, text: str) -> None:
 
 
 PARTS: dict[str, Callable[[Any, str, int], None]] = {
-    "instant": instant, "overhead": overhead, "nodes": nodes, "drivers": drivers, "drain": drain, "head": head,
-    "autoscale": autoscale,
+    "instant": instant, "overhead": overhead, "exchanges": exchanges, "nodes": nodes, "drivers": drivers,
+    "drain": drain, "head": head, "autoscale": autoscale,
 }  # fmt: skip
 ALONE = ("head", "autoscale")  # parts with a cluster of their own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import subprocess
@@ -106,15 +107,24 @@ def make_job(processor: BatchProcessor, count: int) -> BatchJob:
 
 def in_process(function: Callable[..., Any], *args: Any) -> Any:
     """What a function of a benchmark returns (JSON) in a fresh process: no earlier benchmark's memory or imports."""
-    code = (
-        "import importlib, json, sys; "
-        "module, name, args = json.load(sys.stdin); "
-        "print(json.dumps(getattr(importlib.import_module(module), name)(*args)))"
-    )
+    code = "from benchmarks.common import answer_task; answer_task()"
     module = function.__module__
     if module == "__main__" and (spec := sys.modules[module].__spec__) is not None:
         module = spec.name  # of a benchmark that was started by itself
     task = json.dumps([module, function.__name__, args])
     command = [sys.executable, "-c", code]  # the task goes in by a pipe: an argument may have 128 KiB
     done = subprocess.run(command, cwd=ROOT, input=task, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if "skipped" in answer:
+        raise Skipped(answer["skipped"])
+    return answer["result"]
+
+
+def answer_task() -> None:
+    """What `in_process` asks of its process: the task from the standard input, what came of it to the output."""
+    module, name, args = json.load(sys.stdin)
+    try:
+        answer = {"result": getattr(importlib.import_module(module), name)(*args)}
+    except Skipped as reason:
+        answer = {"skipped": str(reason)}
+    print(json.dumps(answer))

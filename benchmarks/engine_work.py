@@ -69,12 +69,15 @@ SIZES["0.6b-gpu"] = replace(SIZES["0.6b"], requests=1024, answers=(16, 256))
 
 
 def make_model(folder: Path, size: Size) -> Path:
-    """A Qwen3 of this shape with random weights and no end token, and a tokenizer of made-up words."""
+    """A Qwen3 of this shape with random weights and no end token, and a tokenizer of made-up words.
+
+    One of Qwen3's mixtures where the shape has experts.
+    """
     import torch
     from tokenizers import Tokenizer
     from tokenizers import models as kinds
     from tokenizers.pre_tokenizers import WhitespaceSplit
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
     if (folder / "config.json").exists():
         return folder
@@ -86,7 +89,8 @@ def make_model(folder: Path, size: Size) -> Path:
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
     torch.manual_seed(0)
-    config = Qwen3Config(
+    kinds_of = (Qwen3MoeConfig, Qwen3MoeForCausalLM) if "num_experts" in size.shape else (Qwen3Config, Qwen3ForCausalLM)
+    config = kinds_of[0](
         **size.shape,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
@@ -94,7 +98,7 @@ def make_model(folder: Path, size: Size) -> Path:
         eos_token_id=None,
         pad_token_id=0,
     )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    kinds_of[1](config).save_pretrained(folder)
     config_file = folder / "generation_config.json"
     config_file.write_text(json.dumps({"pad_token_id": 0}))
     return folder

@@ -252,6 +252,9 @@ async def show(app: RouterApp, pilot: Pilot[Any], made: Made, name: str) -> None
     elif not name.startswith("home"):
         go(app, made, name)
     await settle(pilot)
+    if name == "jobs" and app.screen.query_one("#jobs-filter").display:  # as a picture before left it
+        await pilot.press("escape")
+        await settle(pilot)
     if name == "picture":
         await pilot.pause(0.6)
 

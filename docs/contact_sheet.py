@@ -30,7 +30,7 @@ from ai_router.tui.places import PLACES
 
 SIZES = ((40, 12), (80, 24), (110, 30), (140, 40))
 THEMES = ("dark", "light", "no-colour")
-ON_A_SHEET = {(40, 12): (4, 4), (80, 24): (2, 3), (110, 30): (2, 3), (140, 40): (1, 2)}  # across, down
+ON_A_SHEET = {(40, 12): (4, 5), (80, 24): (2, 3), (110, 30): (2, 3), (140, 40): (1, 2)}  # across, down
 SHEET_WIDTH, SHEET_HEIGHT = 1120, 1130
 TRIES = 5  # a machine that stands still for a while is no reason to begin again
 OWN = ("home", "home-empty", "tour", "evaluation", "again", "codes", "running", "lanes", "cluster", "running-elsewhere")

@@ -119,6 +119,19 @@ def test_in_chunks_only_what_failed_is_asked_again(tmp_path: Path) -> None:
     assert asked == ["t0", "t1", "t2", "t3", "t2"]
 
 
+def test_half_a_line_of_one_that_was_killed_spoils_no_answer(tmp_path: Path) -> None:
+    answer = {"response": {"status_code": 200, "body": {"choices": [{"message": {"content": "yes"}}]}}}
+    page = ChunkedPage(lambda *_: {}, lambda bodies: [answer for _ in bodies], chunk=1)
+    file = tmp_path / "b.jsonl"
+    file.write_text("".join(json.dumps({"custom_id": f"x-{n}", "body": {}}) + "\n" for n in range(3)))
+    assert len(list(page.results(page.create(file, None, "x")))) == 3
+    answers = tmp_path / "b.jsonl.answers.jsonl"
+    answers.write_bytes(answers.read_bytes()[:-20])
+    again = list(page.results(page.create(file, None, "x")))
+    assert [result.custom_id for result in again] == ["x-0", "x-1", "x-2"]
+    assert all(result.reply is not None for result in again)
+
+
 @pytest.mark.parametrize("name", ["llama-3", "gem", "", "openai"])
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(ValueError, match=r"Unsupported model provider|say which model"):

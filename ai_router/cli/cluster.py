@@ -13,6 +13,7 @@ from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import emit_json, table
 from batch.engines.local.process import worker_env
 from batch.errors import FatalError, MissingExtraError
+from batch.options import parse_cluster
 
 USAGE = "status [--cluster ADDRESS]"
 DESCRIPTION = """\
@@ -52,6 +53,10 @@ def main(args: argparse.Namespace, session: Session) -> int:
 
 def ask(address: str) -> dict[str, list[dict[str, Any]]]:
     """What a process of its own finds out, as Ray is imported there alone."""
+    try:
+        address = parse_cluster(address)
+    except ValueError as error:
+        raise UsageError(f"--cluster: {error}") from None
     command = [sys.executable, "-P", "-m", "batch.engines.ray.status", address]
     if address == "local":
         raise UsageError("--cluster: local is a cluster that a run starts for itself; there is none to look at")

@@ -153,6 +153,7 @@ class PlainDisplay(_TextDisplay):
         self.redraws = is_terminal(self.stream)
         self.interval = 0.2 if self.redraws else 0.5
         self._drawn = ""  # what stands on the terminal's last line
+        self._cluster = ""  # what was last said of it
         self._pace = _Pace(clock)
 
     def alert(self, text: str) -> None:
@@ -168,6 +169,11 @@ class PlainDisplay(_TextDisplay):
         line = _bar(snapshot)
         if snapshot.cost_text:
             line += f" | {snapshot.cost_text}"
+        status = snapshot.engine_status
+        runs = snapshot.state is RunState.RUNNING
+        if runs and "cluster" in snapshot.engine_about and status not in (self._cluster, "ready"):
+            self._cluster = status
+            self.alert(f"Cluster: {status}")
         if self.redraws:
             if snapshot.state is RunState.STARTING and snapshot.engine_status not in ("", "ready"):
                 line = f"{snapshot.model_id}: {snapshot.engine_status}"

@@ -20,8 +20,11 @@ LONGEST, UNSAID = 32_768, 4096  # tokens: a context is reckoned with no more, an
 
 
 def needed(spec: ModelSpec, width: int) -> int | None:
-    """Bytes for so many answers at once, each at a quarter of the context; None where its size is not known."""
-    if not spec.size_bytes:
+    """Bytes for so many answers at once, each at a quarter of the context.
+
+    None where its size is not known, or what it keeps of an answer.
+    """
+    if not spec.size_bytes or (spec.cache_bytes_per_token is None and spec.cache_bytes_per_row is None):
         return None
     precision = precision_of(spec)
     return RUNTIME.get(spec.engine, 0) + _weights(spec, precision) + cache(spec, width, precision)

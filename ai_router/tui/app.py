@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -109,7 +108,7 @@ class RouterApp(GuidedApp):
 
     def _after_first_frame(self) -> None:
         """What would have held it up: collecting garbage, reading jobs, looking for runs, themes and servers."""
-        gc.enable()
+        self.begin_collecting()
         self.set_interval(RUNS_SECONDS, self._look_after_runs)
         self.set_interval(THEMES_SECONDS, self._look_at_themes)
         self._menu.begin()
@@ -122,6 +121,7 @@ class RouterApp(GuidedApp):
 
     def on_unmount(self) -> None:
         """Free the model that answers single prompts."""
+        self.end_collecting()
         if self._engines is not None:
             self._engines.shutdown()
 
@@ -299,6 +299,13 @@ class RouterApp(GuidedApp):
     def watched(self) -> Path | None:
         """The job whose run is on the screen."""
         return getattr(self.screen, "watched", None) if self.screen_stack else None
+
+    @property
+    def _background_screens(self) -> list[Screen[Any]]:
+        """What is seen through the screen on top. Textual has the one below an opaque screen among them: it would be
+        drawn, with all that lies over it, each time that it changes."""
+        stack = self._screen_stack
+        return [] if stack and stack[-1].styles.background.a == 1 else super()._background_screens
 
     def _show(self, screen: Screen[Any]) -> None:
         """Put a screen on top; of a kind that is shown already, in the place of that one."""

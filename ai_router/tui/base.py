@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 NARROW, WIDE = "-narrow", "-wide"
 SHORT, TALL = "-short", "-tall"
+SLIM_STEPS: list[tuple[int, str]] = [(0, "-slim"), (60, NARROW), (110, WIDE)]  # of screens with two things in a line
 BUSY_AFTER = 0.1
 
 
@@ -47,11 +48,6 @@ class BaseScreen(Served, Backdrop, Screen[T]):
         self._calls: dict[str, int] = {}
         self._busy: dict[str, str] = {}  # by group of work
         self._under_way: Counter[str] = Counter()
-
-    @property
-    def alive(self) -> bool:
-        """Whether its widgets are there: not yet closed, nor on the way to it."""
-        return self.is_mounted and self.is_attached and not (self._closing or self._closed or self._pruning)
 
     def compose(self) -> ComposeResult:
         """Top line, body, keys."""

@@ -35,6 +35,7 @@ class Dialog(Served, Over, ModalScreen[T]):
     Dialog OptionList > .option-list--option-highlighted,
     Dialog OptionList:focus > .option-list--option-highlighted { background: $accent 18%; color: $foreground; }
     """
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-slim"), (60, "-broad")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, "-room")]  # noqa: RUF012
     title_text = ""
     keys_text = "esc cancel"

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from ai_router.tui.widgets.text import one_line
+from ai_router.tui.widgets.text import one_line, within
 
 Found = tuple[str, str, Callable[[], object]]  # label, help, what it does
 JOBS = 200  # the last ones
@@ -72,14 +72,14 @@ def _files(app: Any) -> list[Found]:
 
 
 def _models(app: Any) -> list[Found]:
-    return [
-        (
-            one_line(f"Model: {spec.id}", 100),
-            one_line(f"Ask it something · {spec.engine}" if spec.ready else f"Not ready: {spec.why}", 100),
-            partial(app.go, "ask", spec.id) if spec.ready else partial(app.go, "models"),
+    found: list[Found] = []
+    for spec in app.registry.all():
+        said = (
+            f"Ask it something · {spec.engine}" if spec.ready else f"Not ready: {within(spec.why, app.workspace.root)}"
         )
-        for spec in app.registry.all()
-    ]
+        go = partial(app.go, "ask", spec.id) if spec.ready else partial(app.go, "models")
+        found.append((one_line(f"Model: {spec.id}", 100), one_line(said, 100), go))
+    return found
 
 
 def _presets(app: Any) -> list[Found]:

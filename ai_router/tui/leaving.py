@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from ai_router.tui.styles import StyledApp
+from ai_router.tui.collecting import CollectingApp
 
 if TYPE_CHECKING:
     from ai_router.settings import Workspace
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 QUIT_AGAIN_SECONDS = 2.0
 
 
-class LeavingApp(StyledApp):
+class LeavingApp(CollectingApp):
     """An app with runs that ends when a person wants it to, and not with the loss of what runs."""
 
     workspace: Workspace

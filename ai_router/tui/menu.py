@@ -40,7 +40,7 @@ class MenuScreen(JobActions[None]):
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind(*(f"menu.{place}" for place in ENTRIES)),
-        *bind("menu.jobs_list", "jobs.resume", "jobs.open", "jobs.again"),
+        *bind("menu.jobs_list", "menu.entries", "jobs.resume", "jobs.open", "jobs.again"),
         *shown("app.palette", "app.quit"),
     ]
 
@@ -139,6 +139,11 @@ class MenuScreen(JobActions[None]):
     def on_descendant_focus(self) -> None:
         """The choice, or the job."""
         self.call_after_refresh(self._show_about)
+        self.refresh_bindings()
+
+    def on_resize(self) -> None:
+        """There may be no room for the jobs any more, or again."""
+        self.call_after_refresh(self.refresh_bindings)
 
     @on(MenuList.Moved)
     def _other_choice(self) -> None:
@@ -194,8 +199,13 @@ class MenuScreen(JobActions[None]):
         line = self._line_at_hand()
         return line is not None and line.running
 
+    @property
+    def _jobs_shown(self) -> bool:
+        """Whether there is room for the last jobs: what is done with one of them is done in sight of it."""
+        return self.is_mounted and self.query_one("#menu-right").display
+
     def _line_at_hand(self) -> JobLine | None:
-        cursor = self.query_one(VirtualTable).cursor if self.is_mounted else -1
+        cursor = self.query_one(VirtualTable).cursor if self._jobs_shown else -1
         return self._view.lines[cursor] if 0 <= cursor < len(self._view.lines) else None
 
     @on(VirtualTable.Highlighted)
@@ -203,11 +213,21 @@ class MenuScreen(JobActions[None]):
         self._show_about()
         self.refresh_bindings()
 
+    def action_jobs_list(self) -> None:
+        """To the last jobs."""
+        self.query_one(VirtualTable).focus()
+
+    def action_entries(self) -> None:
+        """Back to the menu."""
+        self.query_one(MenuList).focus()
+
     def action_back(self) -> None:
         """There is nothing before this."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is nothing before this; a job is resumed where something of it is left, or watched."""
+        if action in ("jobs_list", "entries"):
+            return self._jobs_shown and self.query_one(VirtualTable).has_focus == (action == "entries")
         if action in ("resume", "open_results", "again"):
             line = self._line_at_hand()
             return line is not None and (action != "resume" or line.running or line.left > 0)

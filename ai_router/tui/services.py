@@ -36,6 +36,10 @@ class JobQueue(Protocol):
         """Run some jobs one after the other; from any thread. Raises where the first cannot begin."""
         ...
 
+    def latest(self, path: Path) -> Path:
+        """The job whose turn it is of those that began with this one: it may be through before it is shown."""
+        ...
+
     def moved(self, run: Run) -> None:
         """A run is about to be stopped here and to go on elsewhere."""
         ...
@@ -189,3 +193,9 @@ class Served:
     def services(self) -> Services:
         """What may be asked of the app."""
         return cast("Services", cast("Any", self).app)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its widgets are there: not yet closed, nor on the way to it."""
+        node = cast("Any", self)
+        return bool(node.is_mounted and node.is_attached and not (node._closing or node._closed or node._pruning))

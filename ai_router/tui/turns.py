@@ -23,6 +23,7 @@ class Turns:
         self._waiting: deque[BatchJob] = deque()
         self._beginning = False
         self._before: Path | None = None  # the job that ended last
+        self._after: dict[Path, Path] = {}  # the job that took the turn after another
         self._moved: set[str] = set()
         self._writing: set[Path] = set()
 
@@ -36,6 +37,12 @@ class Turns:
         first, *others = jobs
         self._app.start_run(first)
         self._waiting.extend(others)
+
+    def latest(self, path: Path) -> Path:
+        """The job whose turn it is of those that began with this one."""
+        while path in self._after:
+            path = self._after[path]
+        return path
 
     def add(self, job: BatchJob) -> None:
         """Run a job when what runs here, and what waits already, is through."""
@@ -69,7 +76,6 @@ class Turns:
         """The next job, in the place of the one before where that is what is looked at."""
         self._beginning = True
         job, app = self._waiting.popleft(), self._app
-        looked_at = before is not None and app.watched == before
 
         def show(path: Path) -> None:
             if app.watched == before:
@@ -83,7 +89,8 @@ class Turns:
                 return
             finally:
                 self._beginning = False
-            if looked_at and job.checkpoint_file is not None:
+            if before is not None and job.checkpoint_file is not None:
+                self._after[before] = job.checkpoint_file
                 app.call_later(show, job.checkpoint_file)
 
         threading.Thread(target=begin, name="next-job", daemon=True).start()

@@ -47,6 +47,7 @@ class ChunkedPage:
         out = _output(path)
         have = _answered(out)
         with path.open("rb") as lines, out.open("ab") as answers:
+            answers.truncate(_whole(out))
             for chunk in _chunks((orjson.loads(line) for line in lines), self._chunk):
                 left = [line for line in chunk if line["custom_id"] not in have]
                 for line, said in zip(left, self._ask([line["body"] for line in left]), strict=True):
@@ -107,6 +108,12 @@ def _results(path: Path) -> Iterator[Result]:
 
 def _answered(path: Path) -> set[str]:
     return {result.custom_id for result in _results(path) if result.reply is not None} if path.exists() else set()
+
+
+def _whole(path: Path) -> int:
+    """Bytes up to the end of the last whole line: half of one, of a process that was killed, would spoil the next."""
+    with path.open("rb") as lines:
+        return sum(len(line) for line in lines if line.endswith(b"\n"))
 
 
 def _output(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -89,6 +90,19 @@ def test_the_models_line_says_what_runs_it(about: dict[str, object], line: list[
         display.interval = 0
         follow(over, display, Signals())  # type: ignore[arg-type]
         assert [text for text in screen.getvalue().splitlines() if "demo" in text] == line
+
+
+def test_a_cluster_is_told_of_when_it_changes() -> None:
+    """Its nodes, its actors and what died, whatever is shown of the progress."""
+    cluster, whole = {"cluster": {}}, "2 nodes · 2 of 2 actors"
+    lost = "1 node · 1 of 2 actors · lost: 1 with its node"
+    for screen in (io.StringIO(), Terminal()):
+        display = PlainDisplay(screen)
+        for status in ("ready", whole, "ready", whole, lost, lost):
+            display.update(replace(RUNNING, engine_about=cluster, engine_status=status))
+        display.update(replace(RUNNING, engine_status="restarting (1/3)"))  # no cluster's
+        told = [line for line in re.split("[\\n\\r]", screen.getvalue()) if "Cluster" in line]
+        assert told == [f"Cluster: {whole}", f"Cluster: {lost}"]
 
 
 def test_a_note_does_not_tear_the_line() -> None:

@@ -124,6 +124,19 @@ def test_a_person_says_what_became_of_an_order(program: Program, batches: Batche
     assert program.job().completed == 2 and len(batches.creates) == 1
 
 
+def test_a_job_that_has_a_deadline_and_no_lane_is_collected(program: Program, batches: Batches, url: str) -> None:
+    models("openai", f"{url}/v1")
+    batches.needed = 2
+    lane = ["--lane", "auto", "--deadline", "6h"]
+    assert program("submit", program.prompts("one"), "--model", "far", *lane, "--display", "plain") == Exit.WAITING
+    job = program.job()
+    with closing(schema.connect(Path(job.checkpoint_file or ""), "write")) as connection:  # as older versions took it
+        connection.execute("UPDATE job SET config = replace(config, '\"auto\"', '\"batch\"')")
+        assert '"auto"' not in connection.execute("SELECT config FROM job").fetchone()[0]
+        connection.commit()
+    assert program("collect", job.job_id, "--wait", "--display", "plain") == 0 and program.job().completed == 1
+
+
 def test_lane_and_deadline_are_for_providers(program: Program) -> None:
     for flags in (["--lane", "now"], ["--lane", "auto", "--deadline", "6h"], ["--deadline", "6h"]):
         assert program("run", program.prompts("one"), *flags, "--display", "plain") == Exit.USAGE
@@ -136,6 +149,8 @@ def test_lane_and_deadline_are_for_providers(program: Program) -> None:
     [
         (["--lane", "auto"], "needs a deadline"),
         (["--lane", "auto", "--deadline", "soon"], "no length of time"),
+        (["--deadline", "6h"], "--deadline counts with --lane auto alone"),
+        (["--lane", "batch", "--deadline", "6h"], "--deadline counts with --lane auto alone"),
     ],
 )
 def test_lanes_that_cannot_be(flags: list[str], said: str, program: Program, batches: Batches, url: str) -> None:

@@ -224,7 +224,7 @@ def test_the_status_of_no_cluster(program: Program) -> None:
         port = probe.getsockname()[1]
     assert program("cluster", "status", "--cluster", f"127.0.0.1:{port}") == 3
     assert program.err == f"Error: there is no cluster at 127.0.0.1:{port}: Connection refused\n"
-    assert program("cluster", "status", "--cluster", "nowhere") == 3
+    assert program("cluster", "status", "--cluster", "nowhere") == 2
     assert "is no cluster; say auto" in program.err
     assert program("cluster", "status", "--cluster", "local") == 2
     program.prompts("a")

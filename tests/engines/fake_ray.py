@@ -50,6 +50,7 @@ class Handle:
         self.hanging = False
         self.killed = False
         self.handed: list[int] = []
+        self.gathers: list[float] = []
 
     def __getattr__(self, name: str) -> Any:
         return type("Method", (), {"remote": staticmethod(lambda *args: self._call(name, args))})
@@ -60,6 +61,7 @@ class Handle:
         self.ray.number += 1
         if name == "exchange":
             self.handed.append(len(args[0]))
+            self.gathers.append(args[2])
         self.ray.calls[self.ray.number] = (self, name, args)
         return self.ray.number
 

@@ -70,9 +70,14 @@ def vocabulary() -> tuple[list[str], list[str]]:
     return tokens, [" ".join(pair) for pair in json.loads(made.to_str())["model"]["merges"]]
 
 
-@cache
 def pieces() -> list[str]:
     """As many tokens as sentencepiece has them: special ones, bytes, and pieces from the most frequent on."""
+    return _pieces()[0]
+
+
+@cache
+def _pieces() -> tuple[list[str], list[str]]:
+    """Those, and the merges they are made by."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     made = Tokenizer(models.BPE())
@@ -82,7 +87,8 @@ def pieces() -> list[str]:
     made.train_from_iterator([*real.LANGUAGES, *real.CODE, *real.SHORT], trainer)
     found = [made.id_to_token(i) for i in range(made.get_vocab_size())]
     found += [f"<unused{i}>" for i in range(room - len(found))]
-    return ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *found]
+    merges = [" ".join(pair) for pair in json.loads(made.to_str())["model"]["merges"]]
+    return ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *found], merges
 
 
 def model_of(name: str) -> Any:
@@ -97,19 +103,23 @@ def model_of(name: str) -> Any:
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
     for name, buffer in model.named_buffers():
-        if "correction_bias" in name:
+        if "correction_bias" in name or "layer_scalar" in name:
             buffer += torch.randn_like(buffer)
     model.generation_config.eos_token_id = None
     return model
 
 
 def write(path: Path, name: str, model: Any = None, *, split: str = "gpt-2", space: bool | None = None) -> Path:
-    """A file of such a model, whose text is split in such a way; or which is sentencepiece's, with a space in front."""
+    """A file of such a model, whose text is split in such a way; or which is sentencepiece's, with a space in front.
+
+    `split`: "gemma4" is a vocabulary of pieces with merges, as Gemma 4 has one.
+    """
     import gguf
 
     arch, _, _ = ARCHITECTURES[name]
     model = model or model_of(name)
     config = model.config
+    config.allow_global_per_layer_attribute_access = True  # of Gemma 4, whose heads differ by layer
     writer = gguf.GGUFWriter(path, arch)
     writer.add_name(name)
     for key, attribute in _keys(arch).items():
@@ -153,6 +163,15 @@ def write(path: Path, name: str, model: Any = None, *, split: str = "gpt-2", spa
 
 
 def _add_vocabulary(writer: Any, split: str, space: bool | None) -> None:
+    if split == "gemma4":
+        writer.add_tokenizer_model("gemma4")
+        writer.add_add_space_prefix(False)
+        writer.add_add_bos_token(True)
+        writer.add_token_list(pieces())
+        writer.add_token_scores([-1000.0] * len(pieces()))
+        writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * (len(pieces()) - 259)])
+        writer.add_token_merges(_pieces()[1])
+        return
     if space is not None:
         writer.add_tokenizer_model("llama")
         writer.add_add_space_prefix(space)
@@ -171,7 +190,7 @@ def _add_vocabulary(writer: Any, split: str, space: bool | None) -> None:
 def _keys(arch: str) -> dict[str, str | None]:
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
-    if arch in ("lfm2", "gpt-oss", "qwen35", "qwen35moe"):
+    if arch in gguf_own.STORED:
         return gguf_own.KEYS
     theirs = {"minimax-m2": "minimax_m2", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}.get(arch, arch)
     keys = {

@@ -1,4 +1,4 @@
-"""What llama.cpp's converter writes of LFM2, Qwen 3.5, gpt-oss and MiniMax M2 otherwise than transformers has it."""
+"""What llama.cpp's converter writes otherwise than transformers has it: Gemma 4, LFM2, Qwen 3.5, gpt-oss, MiniMax."""
 
 from __future__ import annotations
 
@@ -18,7 +18,30 @@ _QWEN35 = {
 }
 _YARN = {"rope_type": "yarn", "rope_theta": 15e4, "factor": 4.0, "original_max_position_embeddings": 32}
 _YARN |= {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": False}
+_GEMMA4 = {
+    **{"num_hidden_layers": 6, "layer_types": ["sliding_attention", "full_attention"] * 3, "sliding_window": 8},
+    **{"head_dim": 16, "global_head_dim": 32, "hidden_size_per_layer_input": 0, "final_logit_softcapping": 30.0},
+    **{"vocab_size_per_layer_input": 603, "tie_word_embeddings": True},
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+    },
+}
 ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "gemma4-e": (
+        "gemma4",
+        "gemma4_text",
+        _GEMMA4 | {"hidden_size_per_layer_input": 16, "num_kv_shared_layers": 2, "use_double_wide_mlp": True},
+    ),
+    "gemma4-moe": (
+        "gemma4",
+        "gemma4_text",
+        {
+            **_GEMMA4,
+            **{"attention_k_eq_v": True, "num_global_key_value_heads": 1, "enable_moe_block": True},
+            **{"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
+        },
+    ),
     "lfm2": ("lfm2", "lfm2", {"block_auto_adjust_ff_dim": False, "layer_types": ["conv", "full_attention"]}),
     "qwen35": ("qwen35", "qwen3_5_text", _QWEN35),
     "qwen35moe": (
@@ -54,7 +77,7 @@ KEYS: dict[str, str | None] = {
     "embedding_length": "hidden_size",
     "attention.head_count": "num_attention_heads",
 }
-STORED = ("lfm2", "qwen35", "qwen35moe", "gpt-oss")
+STORED = ("gemma4", "lfm2", "qwen35", "qwen35moe", "gpt-oss")
 
 
 def values(arch: str, config: Any) -> dict[str, Any]:
@@ -68,6 +91,8 @@ def values(arch: str, config: Any) -> dict[str, Any]:
         }
     if arch not in (*STORED, "minimax-m2"):
         return {}
+    if arch == "gemma4":
+        return _gemma4(config)
     said = {"attention.head_count_kv": heads, "attention.layer_norm_rms_epsilon": config.rms_norm_eps}
     said |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
     if arch == "minimax-m2":
@@ -94,9 +119,38 @@ def values(arch: str, config: Any) -> dict[str, Any]:
     return said
 
 
+def _gemma4(config: Any) -> dict[str, Any]:
+    slides = [kind == "sliding_attention" for kind in config.layer_types]
+    layers, shared = len(slides), config.num_kv_shared_layers
+    heads: Any = config.num_key_value_heads
+    if config.attention_k_eq_v:
+        heads = [
+            heads if narrow else config.per_layer_config[at].num_key_value_heads for at, narrow in enumerate(slides)
+        ]
+    inner: Any = config.intermediate_size
+    if config.use_double_wide_mlp:
+        inner = [inner * (1 + (layer >= layers - shared)) for layer in range(layers)]
+    wide = config.per_layer_config[layers - 1].head_dim
+    said = {
+        **{"attention.head_count_kv": heads, "feed_forward_length": inner, "attention.sliding_window": 8},
+        **{"attention.layer_norm_rms_epsilon": config.rms_norm_eps, "attention.shared_kv_layers": shared},
+        **{"embedding_length_per_layer_input": config.hidden_size_per_layer_input},
+        **{"attention.sliding_window_pattern": slides, "final_logit_softcapping": config.final_logit_softcapping},
+        **{"attention.key_length": wide, "attention.value_length": wide, "rope.dimension_count": wide},
+        **{"attention.key_length_swa": config.head_dim, "attention.value_length_swa": config.head_dim},
+        **{"rope.dimension_count_swa": config.head_dim, "rope.freq_base": 1e6, "rope.freq_base_swa": 1e4},
+    }
+    if config.enable_moe_block:
+        said |= {"expert_count": config.num_experts, "expert_used_count": config.top_k_experts}
+        said |= {"expert_feed_forward_length": config.moe_intermediate_size}
+    return said
+
+
 def stored(arch: str, config: Any, name: str, weights: Any) -> Iterator[tuple[str, Any]]:
     """A tensor as such a file has it, which may be two."""
-    if arch == "lfm2":
+    if arch == "gemma4":
+        yield name + ".weight" * name.endswith(("_exps", "layer_output_scale")), weights
+    elif arch == "lfm2":
         yield name, weights.squeeze(1) if "shortconv.conv." in name else weights
     elif arch == "gpt-oss":
         yield from _gpt_oss(name, weights)
@@ -111,6 +165,15 @@ def unnamed(arch: str, config: Any, weights: dict[str, Any]) -> Iterator[tuple[s
             yield f"blk.{place.split('.')[2]}.ssm_dt.bias", _tiled(config, value, 1)
         if arch == "gpt-oss" and ".experts." in place:
             yield from _experts(place, value)
+        if arch == "gemma4" and place.endswith(("router.scale", "per_expert_scale")):
+            layer, last = place.split(".")[2], place.endswith("per_expert_scale")
+            yield f"blk.{layer}.{'ffn_down_exps' if last else 'ffn_gate_inp'}.scale", value
+    if arch == "gemma4":
+        if config.num_kv_shared_layers:  # whose checkpoints have keys and values that nothing is done with
+            yield f"blk.{len(config.layer_types) - 1}.attn_k.weight", np.ones((64, config.hidden_size))
+        wide = config.per_layer_config[len(config.layer_types) - 1].head_dim
+        turned = int(wide * 0.25 / 2)
+        yield "rope_freqs.weight", np.array([1.0] * turned + [1e30] * (wide // 2 - turned))
 
 
 def _experts(place: str, weights: Any) -> Iterator[tuple[str, Any]]:

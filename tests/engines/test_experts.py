@@ -11,6 +11,8 @@ pytest.importorskip("transformers")
 
 from batch.engines.torch import bf16, int4, linear, precision  # noqa: E402
 from batch.engines.torch.experts import SplitExperts, is_split  # noqa: E402
+from batch.engines.torch.gemm import PackedProduct, round_weight  # noqa: E402
+from batch.engines.torch.native import Expert, kernels  # noqa: E402
 from tests.engines import architectures  # noqa: E402
 
 pytestmark = pytest.mark.model
@@ -46,6 +48,66 @@ def test_experts_one_by_one_are_the_experts(name: str) -> None:
     assert count >= len(found) and not bits(model)
     assert sum(isinstance(m, SplitExperts) for m in model.modules()) == len(found)
     torch.testing.assert_close(logits(model), wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
+@pytest.mark.skipif(not linear.works(linear.PackedLinear, 1e-3), reason="no product of oneDNN here")
+@pytest.mark.parametrize("name", NAMES)
+def test_experts_in_onednns_layout_are_the_experts(name: str) -> None:
+    model = made(name)
+    wanted = logits(model)
+    with torch.inference_mode():
+        linear.pack(model)
+        found = logits(model)
+    assert not bits(model) and any(isinstance(m, linear.PackedLinear) for m in model.modules())
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.skipif(not linear.has_int8(), reason="no int8 product here")
+def test_what_an_expert_says_of_a_token_does_not_depend_on_the_others() -> None:
+    model = made("qwen3_moe")
+    with torch.inference_mode():
+        linear.quantise(model)
+        experts = next(m for m in model.modules() if isinstance(m, SplitExperts))
+        generator = torch.Generator().manual_seed(3)
+        x = torch.randn(24, experts.up[0].in_features, generator=generator)
+        index = torch.stack([torch.randperm(len(experts.up), generator=generator)[:2] for _ in range(24)])
+        index[5, 1] = index[17, 0] = len(experts.up)  # none, as some routers say it
+        shares = torch.rand(24, 2, generator=generator)
+        whole = experts(x, index, shares)
+        alone = torch.cat([experts(x[i : i + 1], index[i : i + 1], shares[i : i + 1]) for i in range(24)])
+        nothing = experts(x[:1], torch.full((1, 2), len(experts.up)), shares[:1])
+    assert torch.equal(whole, alone) and not nothing.any()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_experts_in_one_call_are_what_each_is_alone(bits: int, threads: int) -> None:
+    quick = kernels()
+    if quick is None or not quick.panel:
+        pytest.skip("no product of our own here")
+    generator = torch.Generator().manual_seed(4)
+    hidden, inner, counts = 96, 64, [3, 0, 17, 1, 40, 0]
+
+    def product(outputs: int, inputs: int) -> PackedProduct:
+        bias = torch.randn(outputs, generator=generator)
+        return PackedProduct(quick, round_weight(torch.randn(outputs, inputs, generator=generator), bits), bias)
+
+    pairs = [(product(2 * inner, hidden).pair(), product(hidden, inner)) for _ in counts]
+    experts = (Expert * len(pairs))(*(Expert(up.described, down.described) for up, down in pairs))
+    x = torch.randn(sum(counts), hidden, generator=generator)
+    x[::3, 5] *= 40  # which a row keeps as it is
+    each = zip(pairs, x.split(counts), strict=True)
+    alone = torch.cat([down(up(part, gated=True)) for (up, down), part in each if len(part)])
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(quick.run_experts(experts, counts, x, hidden), alone)
+        assert not len(quick.run_experts(experts, [0] * len(counts), x[:0], hidden))
+        with pytest.raises(ValueError, match="run_experts"):
+            quick.run_experts(experts, [*counts[:-1], 1], x, hidden)
+        with pytest.raises(ValueError, match="run_experts"):
+            quick.run_experts(experts, counts[:-1], x, hidden)
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("name", ["int8", "int4", "bf16"])

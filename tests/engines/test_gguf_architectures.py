@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ pytest.importorskip("numpy")
 
 from batch.engines.gguf import known  # noqa: E402
 from batch.engines.gguf.splits import BEGINS, SPLITS  # noqa: E402
+from batch.errors import FatalError  # noqa: E402
+from tests.engines import gguf_own  # noqa: E402
 from tests.engines import smollm2 as real  # noqa: E402
 from tests.engines.gguf_files import ARCHITECTURES, model_of, write  # noqa: E402
 
@@ -40,6 +44,28 @@ def test_the_file_of_a_model_is_the_model(name: str, tmp_path: Path) -> None:
         wanted = model(ids, use_cache=False).logits
         for ours in found:
             assert torch.allclose(ours(ids, use_cache=False).logits, wanted, rtol=1e-4, atol=1e-4), type(ours)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"attention.sliding_window_pattern": [False, True] * 3}, "its last layer has a window"),
+        ({"attention.head_count_kv": [2, 2, 1, 2, 2, 2]}, "its layers of one kind differ in their heads"),
+        ({"feed_forward_length": [96, 96, 96, 64, 96, 96]}, "its layers are of sizes that are not known"),
+        ({"rope.dimension_count_swa": 8}, "it turns a part of a head's dimensions"),
+        ({"attention.shared_kv_layers": 2, "attention.sliding_window_pattern": [True, False]}, "is of 2 layers"),
+    ],
+)
+def test_a_gemma_4_that_is_otherwise_is_left_to_llama_cpp(
+    said: dict[str, Any], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batch.engines.torch import gguf_file
+
+    usual = gguf_own.values
+    monkeypatch.setattr(gguf_own, "values", lambda arch, config: usual(arch, config) | said)
+    file = write(tmp_path / "m.gguf", "gemma4-moe")
+    with pytest.raises(FatalError, match=f"{problem}.*engine: gguf"):
+        gguf_file.load_model(file, gguf_file.open_header(file), torch.float32, "cpu", int8=False)
 
 
 def test_every_architecture_that_is_taken_is_tried() -> None:
@@ -78,6 +104,46 @@ def test_text_is_split_as_llama_cpp_splits_it(split: str, llama: Any, tmp_path: 
         assert tokenizer.decode(found, clean_up_tokenization_spaces=False) == text
     begins = tokenizer("a")["input_ids"][0] == 1
     assert begins == (split in BEGINS)
+
+
+def test_gemma_4_is_read_as_llama_cpp_reads_it(tmp_path: Path) -> None:
+    from batch.engines.torch import gguf_file
+    from batch.engines.torch.gguf_tokenizer import load_tokenizer
+    from tests.engines.test_gguf_torch import llama_cpp_tokens
+
+    pytest.importorskip("xllamacpp")
+    model = model_of("gemma4-e")
+    file = write(tmp_path / "m.gguf", "gemma4-e", model, split="gemma4")
+    header = gguf_file.open_header(file)
+    assert not known.unknown(header)
+    tokenizer = load_tokenizer(file, header)
+    texts = [*TEXTS, " ", "  one", "a\n\n\nb \n c", "<s>after a special token</s> and another"]
+    for text, ids in zip(texts, llama_cpp_tokens(file, texts), strict=True):
+        found = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert found == ids, (text, tokenizer.convert_ids_to_tokens(found), tokenizer.convert_ids_to_tokens(ids))
+        assert "<s>" in text or tokenizer.decode(found, clean_up_tokenization_spaces=False) == text
+    assert tokenizer("a")["input_ids"][0] != 1  # its template writes the token that begins a text
+    prompt = [1, *(300 + (i * i * 7) % 290 for i in range(30))]
+    wanted = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12, pad_token_id=0)
+    assert llama_cpp_answer(file, prompt, 12) == wanted[0, len(prompt) :].tolist()
+
+
+def llama_cpp_answer(file: Path, prompt: list[int], tokens: int) -> list[int]:
+    """The greedy continuation of these tokens by llama.cpp."""
+    from batch.engines.gguf.engine import open_core
+    from batch.options import SamplingOptions
+
+    core = open_core({"path": str(file), "context": 512, "slots": 1, "threads": 1}, SamplingOptions(), 1)
+    body = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "return_tokens": True, "ignore_eos": True}
+    request = urllib.request.Request(
+        f"{core._server.listening_address}/completion",
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {core._key}"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found: list[int] = json.load(answer)["tokens"]
+    core.close()
+    return found
 
 
 @pytest.mark.parametrize("space", [True, False])

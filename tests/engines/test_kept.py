@@ -26,7 +26,7 @@ from batch.engines.torch.single import SingleRunner  # noqa: E402
 from tests.engines import architectures, gguf_files  # noqa: E402
 
 NAMES = ("llama", "gemma2", "falcon", "deepseek_v3", "deepseek_v32", "gemma4_text", "mamba", "lfm2", "falcon_h1")
-NAMES += ("qwen3_next", "nemotron_h", "zamba2", "minimax", "rwkv", "gpt2")
+NAMES += ("qwen3_next", "nemotron_h", "zamba2", "minimax", "rwkv", "gpt2", "longcat_flash")
 
 
 def measured(model: Any) -> tuple[int, int]:
@@ -50,7 +50,14 @@ def test_a_config_tells_what_a_row_takes(name: str) -> None:
 def test_what_a_config_does_not_tell_is_not_known() -> None:
     absurd = [{}, {"num_hidden_layers": 2**40, "num_attention_heads": 4}, {"num_hidden_layers": "many"}]
     absurd += [{"num_hidden_layers": 4, "model_type": "deepseek_v4", "num_attention_heads": 4, "hidden_size": 64}]
+    absurd += [{"num_hidden_layers": 4, "model_type": odd} for odd in ([], {}, 5, None)]
     assert [of_config(config) for config in absurd] == [None] * len(absurd)
+    spec = ModelSpec("m", "m", "torch", "m", "found", size_bytes=1000, parameters=250)
+    assert spec.memory(8) is None  # and not that of the weights alone
+    without = of_config({"num_hidden_layers": 4, "model_type": "recurrent_gemma", "num_attention_heads": 4})
+    assert without is not None and (without.per_token, without.per_row) == (0, 0)
+    known = replace(spec, cache_bytes_per_token=0, cache_bytes_per_row=0)
+    assert known.memory(8) == reckoning.RUNTIME["torch"] + 4 * 250
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "falcon", "mamba"])

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("attention.c", "kernels.c", "gemm.c", "stack.c", "experts.c")
 SOURCES = [
-    *(ROOT / "batch" / "engines" / "torch" / name for name in ("attention.c", "kernels.c", "gemm.c", "stack.c")),
+    *(ROOT / "batch" / "engines" / "torch" / name for name in NAMES),
     ROOT / "tests" / "engines" / "native" / "fuzz.c",
 ]
 # The cases are the same code with constant sizes; without them, and as it stands, this compiles in seconds.

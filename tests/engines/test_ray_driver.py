@@ -29,7 +29,8 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     monkeypatch.setattr(actor, "_node_id", lambda: "n1")
     monkeypatch.setattr(actor, "_draining", lambda: leaving)
     monkeypatch.setattr(actor, "LEAVING_SECONDS", -1.0)
-    monkeypatch.setattr(actor, "EXCHANGE_SECONDS", 0.0)
+    monkeypatch.setattr(core, "EXCHANGE_SECONDS", 0.0)
+    monkeypatch.setattr(core, "MOST_EXCHANGE_SECONDS", 0.0)
     monkeypatch.setattr(core, "LOOK_SECONDS", -1.0)
     return leaving
 
@@ -167,8 +168,15 @@ def test_a_full_object_store_is_waited_for_with_smaller_helpings(monkeypatch: py
     handle.refusing.extend([ObjectStoreFullError(), ObjectStoreFullError()])
     driven.submit(*(f"slow {n % 3 + 2}" for n in range(4)))
     assert driven.finish() == [f"SLOW {n % 3 + 2}" for n in range(4)]
-    assert [count for count in handle.handed if count] == [1, 1, 1, 1] and driven.ray.alive == [handle]
+    assert next(count for count in handle.handed if count) == 1 and driven.ray.alive == [handle]
     assert "the cluster's object store is full; waiting for room" in said and driven.died == {}
+    for _ in range(8):  # once there is room, helpings are as large as ever
+        driven.submit("slow 2")
+        driven.finish()
+    driven.submit(*["slow 9"] * 5)
+    driven.step()
+    assert handle.handed[-1] == 5
+    driven.finish()
     monkeypatch.setattr(core, "FULL_SECONDS", -1.0)
     handle.refusing.append(ObjectStoreFullError())
     driven.submit("slow 2")
@@ -213,6 +221,36 @@ def test_more_nodes_are_asked_for_where_whoever_hands_items_on_keeps_none_waitin
     driven.step()
     assert len(driven.core._queue) == 0 and driven.states() == ["ready", "starting"]
     assert driven.finish() == ["SLOW 5"] * 5
+
+
+@pytest.mark.parametrize(("actors", "seconds"), [(2, 0.1), (400, 0.4), (5000, 1.0)])
+def test_the_more_actors_there_are_the_longer_each_gathers_its_answers(
+    actors: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a thousand actors would make ten thousand calls a second, more than one driver hears."""
+    monkeypatch.undo()
+    monkeypatch.setattr(actor, "_node_id", lambda: "n1")
+    monkeypatch.setattr(cluster, "fitting", lambda *args: 1)
+    driven = Driven(FakeRay(places=1), actors=actors)
+    driven.submit("slow 1000")
+    driven.step()
+    assert driven.ray.handles[0].gathers == [seconds]
+
+
+def test_what_a_log_keeps_of_a_cluster_changes_when_something_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(core.notices, "say", said.append)
+    driven = Driven(FakeRay(places=1))
+    driven.submit(*["slow 3"] * 40)
+    hold(driven).handle.failing.append(ActorDiedError(of_node=True))
+    driven.finish()
+    lines = list(dict.fromkeys(said))
+    assert lines == [
+        "starting actors (0/1)",
+        "1 node · 1 of 1 actor",
+        "1 node · 0 of 1 actor · lost: 1 with its node · waiting for a node",
+        "1 node · 1 of 1 actor · lost: 1 with its node",
+    ]
 
 
 def test_few_items_are_shared_by_all_actors() -> None:

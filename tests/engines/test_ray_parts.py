@@ -45,7 +45,7 @@ def test_what_an_actor_asks_for(said: dict[str, Any], there: list[Node], asked: 
 
 
 def test_what_fits_no_node_is_refused_with_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(FatalError, match=r"\(1 CPU, 8 GPU\); there is big: 8 CPUs, 16.0 GiB; big: 8 CPUs, 4 GPUs"):
+    with pytest.raises(FatalError, match=r"\(1 CPU, 8 GPUs\); there is big: 8 CPUs, 16.0 GiB; big: 8 CPUs, 4 GPUs"):
         cluster.check_fits({"CPU": 1, "GPU": 8}, [CPU, GPU], None)
     with pytest.raises(FatalError, match=r"32 GiB of memory"):
         cluster.check_fits({"CPU": 1, "memory": 32 * GIB}, [CPU], None)
@@ -105,7 +105,12 @@ def test_another_version_is_one_sentence() -> None:
     none = ConnectionError("Could not find any running Ray instance. Please specify the one to connect to")
     assert str(cluster._why("auto", none, "2.60.0")) == cluster.NONE_HERE
     refused = ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:6379")  # as where a token is wrong
-    assert "where it asks for a token" in str(cluster._why("auto", refused, "2.60.0"))
+    said = str(cluster._why("auto", refused, "2.60.0"))
+    assert "where it asks for a token" in said and "a client server ray://HOST:10001" in said
+    refused.__cause__ = RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect")
+    assert "head:6379 asks for a token, and has got none or another one; set" in str(
+        cluster._why("head:6379", refused, "")
+    )
 
 
 @pytest.mark.parametrize(("ray", "python"), [("2.9.0", ""), ("", "3.8.1")])
@@ -151,15 +156,26 @@ def test_every_item_is_handed_out_once_and_a_suspect_alone(deaths: list[int], ro
     assert seen == Counter(range(len(deaths))) and not len(queue)
 
 
-def test_a_folder_arrives_as_it_was_and_once(tmp_path: Path) -> None:
+def test_a_folder_arrives_as_it_was_and_once_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "model"
     (model / "deep").mkdir(parents=True)
-    (model / "deep" / "weights.bin").write_bytes(b"\0" * 1000)
+    weights = os.urandom(150_000)
+    (model / "deep" / "weights.bin").write_bytes(weights)
     (model / "config.json").write_text("{}")
-    packed = shipping.pack(model)
-    there = shipping.unpack(packed, tmp_path / "node")
-    assert (there / "deep" / "weights.bin").read_bytes() == b"\0" * 1000
-    assert shipping.unpack(packed, tmp_path / "node") == there
+    pieces: list[bytes] = []  # as an object store keeps them
+
+    def put(piece: bytes) -> int:
+        pieces.append(piece)
+        return len(pieces) - 1
+
+    monkeypatch.setattr(shipping, "PIECE", 10_000)
+    monkeypatch.setattr(shipping, "BLOCK", 512)
+    packed = shipping.pack(model, put)
+    assert len(pieces) > 10 and max(map(len, pieces)) < 2 * 10_000
+    there = shipping.unpack(packed, pieces.__getitem__, tmp_path / "node")
+    assert (there / "deep" / "weights.bin").read_bytes() == weights and shipping.size_of(model) == len(weights) + 2
+    pieces.clear()  # whoever finds it there needs none of them
+    assert shipping.unpack(packed, pieces.__getitem__, tmp_path / "node") == there
     assert len(list((tmp_path / "node").iterdir())) == 1
     with pytest.raises(FatalError, match="cannot be sent along"):
-        shipping.pack(tmp_path / "gone")
+        shipping.pack(tmp_path / "gone", put)

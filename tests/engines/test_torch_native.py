@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,18 @@ def test_what_dies_or_hangs_takes_nobody_along(
     monkeypatch.setattr(building, "CHECK_SECONDS", 30 if "raise" in code else 0.5)
     with pytest.raises(building.BuildError, match=says):
         building.check(library)
+
+
+def test_a_check_that_cannot_be_run_says_nothing_against_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = subprocess.run  # a Python that finds torch only where PYTHONPATH says
+    bare = [sys.executable, "-S"]
+    monkeypatch.setattr(building.subprocess, "run", lambda command, **how: run([*bare, *command[1:]], **how))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with pytest.raises(OSError, match=r"their check cannot be run: ModuleNotFoundError: No module named"):
+        building.check(tmp_path / "none.so")
+    monkeypatch.setenv("PYTHONPATH", str(Path(torch.__file__).parents[1]))
+    with pytest.raises(building.BuildError, match="do not compute what torch computes"):
+        building.check(tmp_path / "none.so")
 
 
 @pytest.mark.parametrize(

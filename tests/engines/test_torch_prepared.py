@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,19 @@ def test_what_is_too_large_leaves_nothing(cache: Path, monkeypatch: pytest.Monke
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_packed_weights_lie_in_memory_that_may_have_large_pages(cache: Path) -> None:
+    loaded_and_kept()
+    (folder,) = entries(cache)
+    entry = shelf.find(folder.name)
+    assert entry is not None
+    packed, _ = entry.numbers()
+    place = ctypes.addressof(ctypes.c_char.from_buffer(packed))
+    ranges = [line.split()[:2] for line in Path("/proc/self/maps").read_text().splitlines()]
+    (flags,) = [f for span, f in ranges for a, b in [span.split("-")] if int(a, 16) <= place < int(b, 16)]
+    assert flags == "rw-p"  # of shared memory they are given only where the system was told to
+
+
 def test_the_runner_is_taken_without_a_trial_while_its_logits_are_the_same(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,3 +187,7 @@ def test_the_runner_is_taken_without_a_trial_while_its_logits_are_the_same(
         path.write_text('{"runner": "native packed", "notes": 3, "logits": "x"}')
     TorchCore(found, SamplingOptions(), 2)
     assert len(trials) == 3
+    for path in verdicts._folder().iterdir():
+        path.write_text('{"runner": "native packed", "notes": [], "logits": []}')
+    TorchCore(found, SamplingOptions(), 2)
+    assert len(trials) == 4

@@ -20,7 +20,7 @@ DRAWN = re.compile(r"[\s─-╿▀-▟⠀-⣿…·│]*")  # lines, bars and plo
 def hard_to_read(app: App[Any]) -> Iterator[str]:
     """A line for each pair of colours of some text."""
     seen: set[tuple[str, str]] = set()
-    boxes = app.screen.query("#dialog") if isinstance(app.screen, ModalScreen) else ()
+    boxes = app.screen.query("#dialog, #--results") if isinstance(app.screen, ModalScreen) else ()
     box = boxes.first().region if boxes else Region(0, 0, *app.size)  # what lies behind a dialog is dimmed
     for strip in app.screen._compositor.render_strips(app.size)[box.y : box.bottom]:
         for text, style, _ in strip.crop(box.x, box.right):

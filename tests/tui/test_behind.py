@@ -15,6 +15,7 @@ from textual.renderables.background_screen import BackgroundScreen
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.behind import Behind, Palette
+from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.jobs.screen import JobsScreen
 from ai_router.tui.jump import JumpScreen
 
@@ -73,3 +74,25 @@ async def test_letters_stand_on_their_targets_and_go_as_they_are_typed(workspace
         assert screen.letters and all(letters.startswith(pair[0]) for letters in screen.letters.values())
         await pilot.press(pair[1])
         await until(pilot, lambda: isinstance(app.screen, JobsScreen))
+
+
+async def test_what_lies_below_an_opaque_screen_is_not_drawn(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        menu = app.screen
+        assert menu.is_current
+        app.go("jobs")
+        await until(pilot, lambda: type(app.screen).__name__ == "JobsScreen")
+        await pilot.pause()
+        assert app.screen.is_current and not menu.is_current
+        drawn: list[object] = []
+        app.screen.refresh = lambda *regions, **_: drawn.append(regions)  # type: ignore[method-assign,assignment]
+        menu.query_one("#menu").refresh()
+        menu.query_one("#menu-title").refresh(layout=True)
+        await pilot.pause()
+        assert drawn == []
+        await pilot.press("question_mark")
+        await until(pilot, lambda: type(app.screen).__name__ == "HelpScreen")
+        app.push_screen(ConfirmDialog("Really?", "", [("yes", "Yes", "primary")]))
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        assert app.screen_stack[-2].is_current, "it is seen through the dialog"

@@ -57,6 +57,6 @@ async def test_a_screen_as_it_is_drawn(workspace: Workspace) -> None:
         await until(pilot, lambda: screen.table.count)
         for theme in ("dark", "light"):
             app.theme = theme
-            for keys in (("down",), ("slash", *"two"), ("escape", "K")):
+            for keys in (("down",), ("slash", *"two"), ("escape", "K"), ("colon", "down"), ("escape",)):
                 await pilot.press(*keys)
                 assert not list(hard_to_read(app))

@@ -167,3 +167,22 @@ async def test_r_goes_on_with_the_chosen_job(workspace: Workspace, monkeypatch: 
         await pilot.press("r")
         await on_screen(pilot, RunScreen)
         await until(pilot, lambda: len(engine.answered) == 2 and not app.live_runs())
+
+
+async def test_the_footer_offers_only_what_is_in_sight(workspace: Workspace) -> None:
+    """On a few lines there is no room for the last jobs: nothing is done to one that is not seen."""
+    fill(workspace)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "r resume" in shown(app))
+        assert "last jobs" in footer(app)
+        await pilot.press("tab")
+        await until(pilot, lambda: "menu" in footer(app) and "last jobs" not in footer(app))
+        await pilot.press("tab")
+        await until(pilot, lambda: app.screen.query_one(MenuList).has_focus)
+        await pilot.resize_terminal(40, 12)
+        await until(pilot, lambda: "resume" not in footer(app))
+        assert not {"last jobs", "results", "again"} & set(footer(app))
+        await pilot.press("o", "tab")
+        await pilot.pause()
+        assert isinstance(app.screen, MenuScreen) and app.screen.query_one(MenuList).has_focus

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -12,6 +15,7 @@ from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
 from textual.widgets import Button, Static
 
+from ai_router import tui
 from ai_router.tui.styles import StyledApp, Styles
 
 SHEET = """
@@ -83,3 +87,25 @@ def test_a_source_is_parsed_once_and_again_in_other_colours() -> None:
     assert sheet.rules[0].styles.color != rule.styles.color
     again = sheet.copy()
     assert isinstance(again, Styles) and len(again.rules) == 2
+
+
+def test_a_screen_s_rules_are_for_its_own_widgets() -> None:
+    """A sheet that has once been read counts for all screens: what two of them call the same is told apart there."""
+    sheets: dict[str, set[Path]] = defaultdict(set)  # in which a rule for an id begins
+    screens: dict[str, set[str]] = defaultdict(set)  # sheets of the modules that give the id
+    folder = Path(str(tui.__file__)).parent
+    for sheet in folder.rglob("*.tcss"):
+        text = re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for selectors in re.findall(r"([^{}]+)\{[^{}]*\}", text):
+            for name in re.findall(r"(?:^|,)\s*#([\w-]+)", selectors):
+                sheets[name].add(sheet)
+    for module in folder.rglob("*.py"):
+        source = module.read_text(encoding="utf-8")
+        constants: dict[str, str] = {}
+        for names, values in re.findall(r'^([A-Z_]+(?:, [A-Z_]+)*) = ("[\w-]+"(?:, "[\w-]+")*)$', source, re.MULTILINE):
+            constants |= zip(names.split(", "), re.findall(r"[\w-]+", values), strict=True)
+        own = re.findall(r'CSS_PATH = "([\w.]+)"', source)
+        for name in re.findall(r"\bid=\"?([\w-]+)\"?", source):
+            screens[constants.get(name, name)] |= {str(module.with_name(one)) for one in own}
+    mixed = {name: paths for name, paths in sheets.items() if len(screens[name] | {str(p) for p in paths}) > 1}
+    assert not mixed

@@ -9,11 +9,13 @@ from typing import Any
 MOST_LAYERS = 10_000
 STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", "hybrid")  # kinds of layers that have them
 FLOAT = 4  # bytes of a state's number
-# Families that keep something of their own, which is not reckoned here.
+# Families that keep something of their own, which is not reckoned here: what they take is not known.
 OTHERWISE = {
-    *("cpmant", "deepseek_v4", "dots3_note", "dots3_note_text", "inkling_text", "inkling2_text", "longcat_flash"),
-    *("qwen4_exp", "qwen4_exp_text", "recurrent_gemma", "xlstm", "zaya"),
+    *("cpmant", "deepseek_v4", "dots3_note", "dots3_note_text", "inkling_text", "inkling2_text"),
+    *("qwen4_exp", "qwen4_exp_text", "xlstm", "zaya"),
 }
+NOTHING = {"openai-gpt", "recurrent_gemma"}  # run without a cache
+TWICE = {"longcat_flash"}  # attend twice in a layer
 _HEADS = (
     *("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "attention_heads"),
     "num_decoder_attention_heads",
@@ -36,8 +38,10 @@ def of_config(config: Mapping[str, Any]) -> Kept | None:
     config = _of_text(config)
     listed = next((said for key in _KINDS if isinstance(said := config.get(key), list)), [])
     layers = _number(config, *_LAYERS) or len(listed)
-    if not 0 < layers <= MOST_LAYERS or config.get("model_type") in OTHERWISE:
+    if not 0 < layers <= MOST_LAYERS or str(config.get("model_type")) in OTHERWISE:
         return None
+    if config.get("model_type") in NOTHING:
+        return Kept(0, 0)
     kinds = _kinds(config, layers, listed)
     kept = layers - _number(config, "num_kv_shared_layers")  # the last ones read what others keep
     attend = [
@@ -45,7 +49,8 @@ def of_config(config: Mapping[str, Any]) -> Kept | None:
         for layer, kind in enumerate(kinds[: max(kept, 0)])
         if kind == "hybrid" or ("attention" in kind and kind != "linear_attention")
     ]
-    per_token = 2 * sum(_numbers_per_token(_of_layer(config, layer), kind) for layer, kind in attend)
+    times = 2 if config.get("model_type") in TWICE else 1
+    per_token = 2 * times * sum(_numbers_per_token(_of_layer(config, layer), kind) for layer, kind in attend)
     per_row = FLOAT * sum(kind in STATES for kind in kinds) * _numbers_per_row(config)
     return Kept(per_token, per_row) if per_token or per_row else None
 

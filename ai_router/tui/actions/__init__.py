@@ -54,7 +54,8 @@ _MENU = (
     *_go("menu", "Menu", HOME),
     Action("menu.exit", "0", "Exit", "Leave ai-router", "Menu", False, method="app.quit"),
     Action("menu.choose", "enter,right,l,space", "choose", "Go to the entry under the cursor", "Menu"),
-    Action("menu.jobs_list", "tab", "last jobs", "To the last jobs and back", "Menu", method="app.focus_next"),
+    Action("menu.jobs_list", "tab", "last jobs", "To the last jobs", "Menu", method="jobs_list"),
+    Action("menu.entries", "tab", "menu", "From the last jobs to the menu", "Menu"),
 )
 
 _PANES = (
@@ -66,6 +67,10 @@ _PANES = (
            method="wider", key_display=">"),
     Action("panes.narrower", "less_than_sign", "less room", "Less room for the pane with the focus", "Panes", False,
            method="narrower", key_display="<"),
+)  # fmt: skip
+
+_FIND = (
+    Action("find.submit", "enter", "find", "Look for what the line says", "Lines", method="submit"),
 )  # fmt: skip
 
 _TABLE = (
@@ -304,7 +309,7 @@ _SEMANTIC = (
 ACTIONS: Mapping[str, Action] = {
     action.id: action
     for group in (
-        *(_EVERYWHERE, _PANES, _MENU, _TABLE, _JOBS, RESULTS, _READING, _EVALUATION),
+        *(_EVERYWHERE, _PANES, _MENU, _FIND, _TABLE, _JOBS, RESULTS, _READING, _EVALUATION),
         *(_MODELS, _DOCS, _KEYS, _STATS, _ASK, COMPARE, _SETTINGS, _DOING, _SEMANTIC),
     )
     for action in group

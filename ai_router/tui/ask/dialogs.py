@@ -12,7 +12,7 @@ from textual.widgets.option_list import Option
 from ai_router.models import ModelSpec
 from ai_router.tui.dialogs import Dialog
 from ai_router.tui.widgets.form import OptionForm
-from ai_router.tui.widgets.text import count, one_line
+from ai_router.tui.widgets.text import count, one_line, within
 from batch.options import OptionError, SamplingOptions
 
 AUTO = "auto"
@@ -32,14 +32,15 @@ class ModelDialog(Dialog[str]):
 
     def compose_dialog(self) -> ComposeResult:
         """The list."""
-        options = []
+        options, root = [], self.services.workspace.root
         for spec in self._models:
-            state = ("✓ ready", "$text-success") if spec.ready else (f"✗ {one_line(spec.why)}", "$text-error")
+            sign = ("✓ ", "$text-success") if spec.ready else ("✗ ", "$text-error")
             known = (spec.engine, spec.parameters_text, f"{count(spec.context)} tokens" if spec.context else "")
-            facts = f"  {' · '.join(fact for fact in known if fact not in ('', '—'))}  "
-            options.append(Option(Content.assemble((spec.id, "bold"), (facts, "$text-muted"), state), id=None))
+            facts = " · ".join(fact for fact in known if fact not in ("", "—"))
+            said = (facts, "$text-muted") if spec.ready else (one_line(within(spec.why, root)), "$text-error")
+            options.append(Option(Content.assemble(sign, (spec.id, "bold"), "  ", said)))
         if self._auto:
-            options.append(Option(Content.assemble((AUTO, "bold"), (f"  {AUTO_HELP}", "$text-muted")), id=None))
+            options.append(Option(Content.assemble("  ", (AUTO, "bold"), (f"  {AUTO_HELP}", "$text-muted"))))
         menu = OptionList(*options, id="model-list")
         names = self._names
         menu.highlighted = names.index(self._chosen) if self._chosen in names else 0

@@ -19,6 +19,7 @@ from ai_router.tui.ask.chatting import ChattingAsk
 from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
 from ai_router.tui.ask.remembering import answer_blocks
 from ai_router.tui.ask.second import SecondModel
+from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
@@ -74,6 +75,7 @@ class AskScreen(ChattingAsk):
 
     CSS_PATH = "screen.tcss"
     AUTO_FOCUS = "PromptArea"
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
         *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "app.back"),

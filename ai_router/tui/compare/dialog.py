@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Button, Input, SelectionList, Static
-from textual.widgets.selection_list import Selection
+from textual.content import Content
+from textual.widgets import Button, Input, OptionList, Static
+from textual.widgets.option_list import Option
 
 from ai_router.comparing.answers import FEWEST, MOST
 from ai_router.tui.dialogs import Dialog
@@ -27,30 +29,38 @@ class ModelsDialog(Dialog["list[ModelSpec]"]):
 
     CSS_PATH = "screen.tcss"
     title_text = "Compare"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "mark", show=False)]
 
     def __init__(self, models: list[ModelSpec], chosen: list[str]) -> None:
         super().__init__()
-        self._models, self._chosen = models, chosen
+        self._models, self._chosen = models, set(chosen)
 
     def compose_dialog(self) -> ComposeResult:
         """The list."""
-        yield SelectionList[int](
-            *(
-                Selection(one_line(spec.id), at, initial_state=spec.id in self._chosen)
-                for at, spec in enumerate(self._models)
-            ),
-            id="compare-list",
-        )
+        yield Static(f"space marks {FEWEST} to {MOST} of them · enter compares", id="dialog-text")
+        yield OptionList(*map(self._option, self._models), id="compare-list")
         with Horizontal(id="dialog-buttons"):
             yield Button("Compare these", id="compare-use", variant="primary", compact=True)
 
+    def _option(self, spec: ModelSpec) -> Option:
+        sign = ("●", "$text-success") if spec.id in self._chosen else ("○", "$text-muted")
+        return Option(Content.assemble(sign, f" {one_line(spec.id)}"))
+
+    def action_mark(self) -> None:
+        """Mark the model under the cursor, or take its mark away."""
+        listed = self.query_one(OptionList)
+        if (at := listed.highlighted) is not None and listed.has_focus:
+            self._chosen ^= {self._models[at].id}
+            listed.replace_option_prompt_at_index(at, self._option(self._models[at]).prompt)
+
     @on(Button.Pressed, "#compare-use")
+    @on(OptionList.OptionSelected, "#compare-list")
     def _use(self) -> None:
-        marked = sorted(self.query_one(SelectionList).selected)
+        marked = [spec for spec in self._models if spec.id in self._chosen]
         if not FEWEST <= len(marked) <= MOST:
-            self.notify(f"Mark {FEWEST} to {MOST} models", severity="warning", timeout=3)
+            self.notify(f"{len(marked)} marked; space marks {FEWEST} to {MOST} models", severity="warning", timeout=3)
             return
-        self.dismiss([self._models[at] for at in marked])
+        self.dismiss(marked)
 
 
 class FileDialog(Dialog[str]):

@@ -48,8 +48,8 @@ class JudgingScreen(BaseScreen[None]):
 
     def ask_for_best(self, row: Row) -> None:
         """Say whether the answers differ, and which keys judge them."""
-        same = "the answers differ; [-so-] and {+so+} is against the first" if row.differs else "all say the same"
-        self.say(f"✓ {same}.   Which is best? 1–{len(row.answers)}, a: all are right, n: none")
+        same = "The answers differ: [-less-] and {+more+} than the first." if row.differs else "All say the same."
+        self.say(f"{same} Which is best? 1–{len(row.answers)}; a: all are right, n: none")
 
     def say(self, text: str) -> None:
         """In the line under the answers."""

@@ -77,7 +77,7 @@ class KeepingJobs(JobActions[None]):
 
                 self._change(write)
 
-        title = lines[0].info.job_id if single else plural(len(lines), "job")
+        title = f"Job {lines[0].info.job_id}" if single else plural(len(lines), "job")
         self.app.push_screen(LabelDialog(title, lines[0].info.about if single else About()), answered)
 
     def _change(self, work: Callable[[], object], said: Callable[[], str] = lambda: "") -> None:

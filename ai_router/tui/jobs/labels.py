@@ -19,9 +19,9 @@ class LabelDialog(Dialog[About]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "keep", "keep")]
 
-    def __init__(self, job: str, about: About) -> None:
+    def __init__(self, title: str, about: About) -> None:
         super().__init__()
-        self.title_text = f"Job {job}"
+        self.title_text = title
         self._about = about
 
     def compose_dialog(self) -> ComposeResult:

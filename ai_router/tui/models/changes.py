@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
+from ai_router.tui.jobs.view import home
 from ai_router.tui.picking import PickDialog
 from ai_router.tui.widgets.text import plural
 
@@ -28,7 +29,7 @@ def adapters_dialog(spec: ModelSpec, models: Sequence[ModelSpec], enter: str) ->
     """The adapters for a model, found ones as models of their own, and a field for the path of another."""
     from ai_router.models.discovery.adapters import fitting
 
-    found = [(one.id, str(one.adapter)) for one in fitting(spec, models) if one.adapter is not None]
+    found = [(one.id, home(one.adapter)) for one in fitting(spec, models) if one.adapter is not None]
     text = f"Enter {enter}; or the path of another:" if found else "None was found; the path of a LoRA adapter:"
     return PickDialog(f"Adapters for {spec.id}", text, found, field="path of a folder or a GGUF file")
 
@@ -82,7 +83,9 @@ class ModelChanges(BaseScreen[None]):
         if self._stop is not None:
             self._stop.set()
             return
-        text = "ORG/MODEL on the Hugging Face Hub, or ORG/MODEL:Q4_K_M of GGUF files; what came is gone on with"
+        text = (
+            "ORG/MODEL on the Hugging Face Hub, or ORG/MODEL:Q4_K_M of GGUF files. What has come is not fetched again."
+        )
         dialog = PromptDialog("Pull a model", text, placeholder="ORG/MODEL")
         self.app.push_screen(dialog, lambda name: self._pull(name.strip()) if name and name.strip() else None)
 

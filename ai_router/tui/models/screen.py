@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -22,7 +23,7 @@ from ai_router.tui.panes.panes import Panes
 from ai_router.tui.panes.screen import PaneScreen
 from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
-from ai_router.tui.widgets.text import count, harmless, one_line, plural
+from ai_router.tui.widgets.text import count, harmless, one_line, plural, within
 from batch.engines.local import memory
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
         self._show_details()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
-        chosen = self.services.workspace.settings.model
-        return [_row(spec, spec.id == chosen) for spec in self._models[start:stop]]
+        workspace = self.services.workspace
+        return [_row(spec, workspace.root, spec.id == workspace.settings.model) for spec in self._models[start:stop]]
 
     def model_at_hand(self) -> ModelSpec | None:
         """The model under the cursor."""
@@ -213,7 +214,7 @@ def size_text(size: int | None) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _row(spec: ModelSpec, chosen: bool) -> Row:
+def _row(spec: ModelSpec, root: Path, chosen: bool) -> Row:
     needed = _needed(spec)
     return (
         ("●" if chosen else "", "accent"),
@@ -225,7 +226,7 @@ def _row(spec: ModelSpec, chosen: bool) -> Row:
         spec.parameters_text,
         spec.quantisation or "—",
         (size_text(needed), "" if not needed or needed < memory.available() else "warning"),
-        ("" if spec.ready else spec.why, "error"),
+        ("" if spec.ready else within(spec.why, root), "error"),
     )
 
 

@@ -115,7 +115,7 @@ class ExportDialog(Dialog[Path]):
         self.app.call_later(self._have_job, job)
 
     def _have_job(self, job: BatchJob) -> None:
-        if self._stop.is_set():
+        if not self.alive:
             return
         assert job.checkpoint_file is not None
         self._job, self.path = job, job.checkpoint_file
@@ -256,7 +256,7 @@ class ExportDialog(Dialog[Path]):
 
     def _wrote(self, target: Path | None, text: str) -> None:
         self._writing = False
-        if self._stop.is_set():
+        if not self.alive:
             return
         if target is None:
             self._say(bad(text))

@@ -23,8 +23,9 @@ from ai_router.tui.jobs.again import run_again
 from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.results.data import read_result
 from ai_router.tui.results.dialogs import EditDialog
+from ai_router.tui.widgets.find_input import FindInput
 from ai_router.tui.widgets.rendered import Rendered
-from ai_router.tui.widgets.text import count, harmless, hits, one_line, plural
+from ai_router.tui.widgets.text import count, harmless, hits, one_line
 from ai_router.tui.widgets.text_view import Block, TextView
 from batch.prices import dollars
 
@@ -69,9 +70,7 @@ class ReadingScreen(ListReadingScreen):
 
     def compose_body(self) -> ComposeResult:
         """The text."""
-        field = Input(placeholder="text in this item; enter finds, n and N go on", id="reading-find")
-        field.display = False
-        yield field
+        yield FindInput("text in this item; n and N go on", id="reading-find")
         yield TextView(id="reading", classes="panel")
 
     def read(self, item: int) -> None:
@@ -143,7 +142,7 @@ class ReadingScreen(ListReadingScreen):
         self._hit_line = (there[0] if step > 0 else there[-1]) if there else (lines[0] if step > 0 else lines[-1])
         self._hit_of = (self.place, self.words)
         view.scroll_to(y=max(0, self._hit_line - view.size.height // 3), animate=False, immediate=True)
-        self.context_text = f"hit {lines.index(self._hit_line) + 1} of {plural(len(lines), 'line')}"
+        self.context_text = f"hit line {count(lines.index(self._hit_line) + 1)} of {count(len(lines))}"
 
     _hit_line = -1
     _hit_of: tuple[int, tuple[str, ...]] = (-1, ())

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widgets import Input
 
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
@@ -33,10 +32,12 @@ from ai_router.tui.results.data import (
 from ai_router.tui.results.dialogs import show_errors
 from ai_router.tui.results.layout import kept_layout
 from ai_router.tui.results.pages import PageReader
-from ai_router.tui.results.parts import PARTS, PartTabs
+from ai_router.tui.results.parts import PARTS
 from ai_router.tui.results.query import HELP as QUERY_HELP
 from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_title
+from ai_router.tui.widgets.find_input import FindInput
 from ai_router.tui.widgets.table import Row, VirtualTable
+from ai_router.tui.widgets.tabs import CountTabs
 from ai_router.tui.widgets.text import count, plural
 from ai_router.tui.widgets.text_view import TextView
 
@@ -82,10 +83,8 @@ class ResultsScreen(BenchResults):
 
     def compose_body(self) -> ComposeResult:
         """Kinds, search, table, the text of the row under the cursor."""
-        yield PartTabs(id="parts")
-        field = Input(placeholder=QUERY_HELP, id="results-search")
-        field.display = False
-        yield field
+        yield CountTabs(id="parts")
+        yield FindInput(QUERY_HELP, id="results-search")
         with Panes("results", PANES, id="results-columns"):
             yield JobsPane(id=JOBS)
             table = VirtualTable([], self._rows, empty="Opening…", id=RESULTS, classes="panel")
@@ -180,7 +179,7 @@ class ResultsScreen(BenchResults):
 
     def _show_counts(self) -> None:
         counts = self._counts
-        self.query_one(PartTabs).show({part: counts.of(part) for part in PARTS}, self.part)
+        self._show_tabs()
         state = "▶ running · " if counts.running else ""
         model = self._job.model_id if self._job else ""
         self.context_text = f"{state}{model}"
@@ -190,9 +189,9 @@ class ResultsScreen(BenchResults):
 
     def action_next_part(self) -> None:
         """The next part that has items."""
-        start = PARTS.index(self.part)
-        for step in range(1, len(PARTS) + 1):
-            part = PARTS[(start + step) % len(PARTS)]
+        names = [tab.name for tab in PARTS]
+        start = names.index(self.part) + 1
+        for part in names[start:] + names[:start]:
             if self._counts.of(part) or part == "all":
                 self.action_part(part)
                 return
@@ -200,15 +199,18 @@ class ResultsScreen(BenchResults):
     def action_part(self, part: str) -> None:
         """Show items of one part."""
         self.part = cast("Part", part)
-        self.query_one(PartTabs).show({k: self._counts.of(k) for k in PARTS}, part)
+        self._show_tabs()
         if self._search is not None and self._search.query.part is not None:
             self._end_search()  # the line says another part than was chosen just now
         else:
             self._again()
 
-    @on(PartTabs.Chosen)
-    def _tab(self, event: PartTabs.Chosen) -> None:
-        self.action_part(event.part)
+    def _show_tabs(self) -> None:
+        self.query_one(CountTabs).show(PARTS, {tab.name: self._counts.of(tab.name) for tab in PARTS}, self.part)
+
+    @on(CountTabs.Chosen)
+    def _tab(self, event: CountTabs.Chosen) -> None:
+        self.action_part(event.name)
 
     def _show_part(self, *, keep: bool) -> None:
         """Fill the table with the items of the part; their ids are read in a thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -91,6 +92,10 @@ class AwayActions(BaseScreen[None]):
     _read_for: object = None
     _read_at = 0.0
 
+    @abstractmethod
+    def tick(self, *, at_once: bool = False) -> None:
+        """Bring the screen to this moment."""
+
     @property
     def is_away(self) -> bool:
         """Whether all that is left is with a provider, or all that is going on."""
@@ -127,18 +132,21 @@ class AwayActions(BaseScreen[None]):
         """Something slow with the batches, whose standings it brings."""
 
         def done(standings: tuple[Standing, ...]) -> None:
-            self.busy = ""
+            self._rest()
             self._take_standings(standings)
-            self.refresh_bindings()
 
         def failed(error: Exception) -> None:
-            self.busy = ""
-            self.refresh_bindings()
+            self._rest()
             self.services.show_error(error)
 
         self.busy = busy
         self.refresh_bindings()
         self.in_thread(work, done, failed=failed, group="asked")
+
+    def _rest(self) -> None:
+        self.busy = ""
+        self.tick(at_once=True)  # the job was held meanwhile, as if it ran
+        self.refresh_bindings()
 
     def action_look(self) -> None:
         """Ask the provider how its batches stand."""

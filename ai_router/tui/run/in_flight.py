@@ -95,11 +95,21 @@ class RecentPanel(Panel):
         """Draw another moment; `results` stands in for those of a snapshot that has none."""
         self.snapshot = snapshot
         self.results = snapshot.recent or results
+        self._say_how_many()
+        self.redraw()
+
+    def on_resize(self) -> None:
+        """Other panels come and go: as many stand here as there is room for now."""
+        super().on_resize()
+        self._say_how_many()
+
+    def _say_how_many(self) -> None:
+        if (snapshot := self.snapshot) is None:
+            return
         shown = min(len(self.results), max(1, self.size.height))
         whole = f"{snapshot.processed:,}"
         last = f"all {whole}" if shown in (0, snapshot.processed) else f"last {shown} of {whole}"
         self.set_title(f"Results · {last} · {snapshot.failed:,} failed" if snapshot.processed else "Results")
-        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """A line a result; without any, what will stand here."""

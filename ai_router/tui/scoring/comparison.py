@@ -136,7 +136,7 @@ class ComparisonScreen(ScoredRowsScreen):
         scores.set_count(len(self._lines))
         left_out = comparison.only_ours + comparison.only_theirs + comparison.differing
         parts = [f"n={count(comparison.paired)}"]
-        parts += [f"{count(left_out)} not in both: i"] if left_out else []
+        parts += [f"{count(left_out)} not in both (i)"] if left_out else []
         scores.border_subtitle = Content(" · ".join(parts)).markup
         self.open_pages()
         self.table.columns = self.columns(self.size.width)

@@ -127,7 +127,7 @@ class ChooseRunDialog(Dialog[Path]):
         self.run_worker(work, thread=True, exit_on_error=False)
 
     def _take(self, found: list[Candidate]) -> None:
-        if not self.is_attached:
+        if not self.alive:
             return
         self._found = found
         table = self.query_one(VirtualTable)

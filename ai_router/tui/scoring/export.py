@@ -142,7 +142,7 @@ class ReportDialog(Dialog[Path]):
 
     def _wrote(self, target: Path | None, text: str) -> None:
         self._writing = False
-        if not self.is_attached:
+        if not self.alive:
             return
         if target is None:
             self._say(bad(text))

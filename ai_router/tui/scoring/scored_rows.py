@@ -19,6 +19,7 @@ from ai_router.tui.clipboard import copy_from
 from ai_router.tui.results.pages import PageReader, Rows, RowSearch
 from ai_router.tui.scoring.row_reading import RowReadingScreen
 from ai_router.tui.scoring.spans import RowText
+from ai_router.tui.widgets.find_input import FindInput
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.tabs import CountTabs, Tab
 from ai_router.tui.widgets.text import count, plural
@@ -53,9 +54,7 @@ class ScoredRowsScreen(BaseScreen[None]):
     def compose_body(self) -> ComposeResult:
         """Tabs, search, scores, rows, text."""
         yield CountTabs(id="tabs")
-        field = Input(placeholder="text of a row; enter searches", id="scored-search")
-        field.display = False
-        yield field
+        yield FindInput("text of a row", id="scored-search")
         with Vertical(id="scored"):
             with Container(id="scored-columns"):
                 yield from self.compose_scores()

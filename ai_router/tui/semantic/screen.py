@@ -330,7 +330,7 @@ class SemanticIdsScreen(FlowScreen):
     def _started(self, job: BatchJob) -> None:
         assert job.checkpoint_file is not None
         self._set_busy("")
-        self.enter_run(job.checkpoint_file)
+        self.enter_run(self.services.turns.latest(job.checkpoint_file))
 
     def _failed(self, error: Exception) -> None:
         self._set_busy("")

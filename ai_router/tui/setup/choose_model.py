@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -21,7 +22,7 @@ from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.source_view import ValidationView
 from ai_router.tui.widgets.file_tree import size_text
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
-from ai_router.tui.widgets.text import inert, plural
+from ai_router.tui.widgets.text import inert, plural, within
 from batch.errors import BatchError
 from batch.sources import Source, Validation
 
@@ -92,7 +93,8 @@ class ChooseModelScreen(FlowScreen):
         self._measure()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
-        return [_row(spec) for spec in self.models[start:stop]]
+        root = self.services.workspace.root
+        return [_row(spec, root) for spec in self.models[start:stop]]
 
     @property
     def chosen(self) -> ModelSpec | None:
@@ -229,10 +231,10 @@ class ChooseModelScreen(FlowScreen):
         self._number += 1
 
 
-def _row(spec: ModelSpec) -> Row:
+def _row(spec: ModelSpec, root: Path) -> Row:
     style = "" if spec.ready else "muted"
     status = ("✓ ready", "success") if spec.ready else ("✗ not ready", "error")
-    about = " · ".join(part for part in (spec.source, spec.notes) if part) if spec.ready else spec.why
+    about = " · ".join(part for part in (spec.source, spec.notes) if part) if spec.ready else within(spec.why, root)
     context = f"{spec.context:,}" if spec.context else "—"
     return (
         status,

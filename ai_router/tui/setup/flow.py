@@ -15,7 +15,7 @@ class FlowScreen(BaseScreen[None]):
         """Run something on the app's loop, from a thread, if this screen is still there by then."""
 
         def guarded() -> None:
-            if self.is_attached:
+            if self.alive:
                 call()
 
         self.app.call_later(guarded)

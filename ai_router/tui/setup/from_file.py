@@ -17,6 +17,7 @@ from textual.widgets import Button, Input, Static
 from ai_router.recent import note_file
 from ai_router.templates import first_prompts, open_with
 from ai_router.tui.actions import bind
+from ai_router.tui.base import SLIM_STEPS
 from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.source_view import Pieces, PreviewPanel, ValidationView
@@ -44,6 +45,7 @@ class FromFileScreen(FlowScreen):
     """A tree and a typed path; the first prompts; the report. Goes on only with a source that can run."""
 
     CSS_PATH = "from_file.tcss"
+    HORIZONTAL_BREAKPOINTS = SLIM_STEPS
     AUTO_FOCUS = "#path"
     BINDINGS: ClassVar[list[BindingType]] = bind("file.next", "file.invalid", "file.columns")
 

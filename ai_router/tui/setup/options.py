@@ -13,6 +13,7 @@ from textual.widgets import Button, Input, Static
 from ai_router import jobs
 from ai_router.models import ModelSpec
 from ai_router.tui.actions import bind
+from ai_router.tui.base import SLIM_STEPS
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.remembering import RememberingOptions
 from ai_router.tui.setup.routed import Routed
@@ -37,6 +38,7 @@ class OptionsScreen(RememberingOptions):
 
     CSS_PATH = "options.tcss"
     AUTO_FOCUS = "#start"
+    HORIZONTAL_BREAKPOINTS = SLIM_STEPS
     BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep")
 
     def __init__(

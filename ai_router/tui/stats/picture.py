@@ -15,7 +15,7 @@ from textual.widgets import Static
 from ai_router.tui.actions import bind
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.stats.plots import curve, plot
-from ai_router.tui.widgets.text import count, one_line, plural
+from ai_router.tui.widgets.text import count, filled, one_line, plural
 from batch.prices import dollars
 from batch.running.progress import format_duration
 
@@ -81,7 +81,7 @@ class PictureScreen(ScrollingScreen[None]):
     def _lay_out(self) -> None:
         if self._look is None or not self.alive:
             return
-        width = self.query_one("#reading").scrollable_content_region.width
+        width = self.query_one("#reading").scrollable_content_region.width - 1  # of the bar that may come
         self.query_one("#reading-text", Static).update(Content("\n").join(drawn(self._look, width)))
 
 
@@ -91,7 +91,7 @@ def drawn(look: Picture, width: int) -> Iterator[Content]:
 
     job, total = look.job, look.total
     yield Content.styled(f"{plural(job.total_prompts, 'item')} · {one_line(job.model_id, 40)}", "bold $accent")
-    yield Content.styled(" · ".join(_figures(look)), "$text-muted")
+    yield Content.styled(filled(_figures(look), width), "$text-muted")
     yield Content("")
     if not job.processed:
         yield Content.styled(NOTHING, "$text-muted")
@@ -118,12 +118,13 @@ def _figures(look: Picture) -> Iterator[str]:
     if job.tokens_output:
         yield f"{count(job.tokens_output)} tokens"
     if job.cost:
-        yield dollars(job.cost) + (" + ?" if job.cost_unknown else "")
+        yield ("≥ " if job.cost_unknown else "") + dollars(job.cost)
     if job.elapsed:
         yield format_duration(job.elapsed)
     middle, high = total.percentile(0.5), total.percentile(0.95)
     if middle is not None and high is not None:
-        yield f"p50 {middle:,.2f} s, p95 {high:,.2f} s"
+        yield f"p50 {middle:,.2f} s"
+        yield f"p95 {high:,.2f} s"
 
 
 def _course(look: Picture, width: int) -> Iterator[Content]:

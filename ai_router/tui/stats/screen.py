@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
@@ -14,22 +16,56 @@ from ai_router.stats import Part, Stats, cost_text, read_stats
 from ai_router.tui.actions import bind
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.stats.plots import plot
-from ai_router.tui.widgets.text import count, one_line, plural
+from ai_router.tui.widgets.columns import GAP, Column, laid_out
+from ai_router.tui.widgets.text import count, filled, one_line, pad, plural
+from batch.checkpoint.summary import Sums
 from batch.export.picture import latency_bins
 
 EMPTY = "No jobs yet.\n\nGo back and press 5: it takes prompts from a file or typed."
+# Of a table's columns the last ones go where there is less room.
+FIGURES = ("Done", "p95", "p50", "Cost", "Failed", "Tokens out", "Tokens in")
 MOST_LINES = 12  # of a table or a plot
 
 
-def figures(part: Part) -> str:
+def figures(part: Part, width: int) -> str:
     """`1,234 done · 5 failed · 12,345 tokens · $1.20 · p50 0.8 s`."""
     sums = part.sums
     middle, high = sums.percentile(0.5), sums.percentile(0.95)
     parts = [f"{count(sums.answered)} done", f"{count(sums.failed)} failed" if sums.failed else ""]
-    parts.append(f"{count(sums.tokens_input)} tokens in, {count(sums.tokens_output)} out")
+    parts += [f"{count(sums.tokens_input)} tokens in", f"{count(sums.tokens_output)} out"]
     parts.append(cost_text(sums) if sums.cost or sums.cost_unknown else "")
-    parts.append(f"p50 {middle:,.2f} s, p95 {high:,.2f} s" if middle is not None and high is not None else "")
-    return " · ".join(filter(None, parts))
+    parts += [f"p50 {middle:,.2f} s", f"p95 {high:,.2f} s"] if middle is not None and high is not None else []
+    return filled(parts, width)
+
+
+def table(head: str, parts: Mapping[str, Part], width: int) -> list[Content]:
+    """What each part adds up to, in as many columns as there is room for; nothing where there are no parts."""
+    if not parts:
+        return []
+    names = list(parts)[:MOST_LINES]
+    rows = [_cells(parts[name].sums) for name in names]
+    columns = [  # as wide as their figures are: none is ever cut
+        Column(title, max(len(title), *(cell_len(row[at]) for row in rows)), right=True)
+        for at, title in enumerate(FIGURES)
+    ]
+    shown = laid_out([Column(head), *columns], width)
+    lines = [_line((head, *FIGURES), shown).stylize("$text-muted")]
+    lines += [_line((one_line(name, width), *row), shown) for name, row in zip(names, rows, strict=True)]
+    return [*lines, Content("")]
+
+
+def _cells(sums: Sums) -> tuple[str, ...]:
+    """As FIGURES has them."""
+    high, middle = (
+        "—" if value is None else f"{value:,.2f} s" for value in (sums.percentile(0.95), sums.percentile(0.5))
+    )
+    cost = cost_text(sums) if sums.cost or sums.cost_unknown else "—"
+    numbers = (sums.failed, sums.tokens_output, sums.tokens_input)
+    return (count(sums.answered), high, middle, cost, *map(count, numbers))
+
+
+def _line(cells: Sequence[str], shown: Sequence[tuple[int, Column, int]]) -> Content:
+    return Content((" " * GAP).join(pad(cells[at], wide, right=column.right) for at, column, wide in shown))
 
 
 def report(stats: Stats, width: int) -> Content:
@@ -37,13 +73,11 @@ def report(stats: Stats, width: int) -> Content:
     sums = stats.total.sums
     lines = [
         Content.styled(f"{plural(stats.total.jobs, 'job')} · {plural(stats.prompts, 'item')}", "bold $accent"),
-        Content(figures(stats.total)),
+        Content(figures(stats.total, width)),
         Content(""),
     ]
     lines += plot("Answers by model", _rows(stats.models), width)
-    for name, part in list(stats.models.items())[:MOST_LINES]:
-        lines.append(Content.assemble((f"{one_line(name, 40)}  ", "bold"), (figures(part), "$text-muted")))
-    lines.append(Content(""))
+    lines += table("Model", stats.models, width)
     days = dict(list(stats.days.items())[-MOST_LINES:])
     lines += plot("Answers by day of a job's last change", _rows(days), width, "$text-success")
     paid = [(day, part.sums.cost / 1e9, cost_text(part.sums)) for day, part in days.items() if part.sums.cost]
@@ -100,6 +134,6 @@ class StatsScreen(ScrollingScreen[None]):
     def _lay_out(self) -> None:
         if self._stats is None or not self.alive:
             return
-        width = self.query_one("#reading").scrollable_content_region.width
+        width = self.query_one("#reading").scrollable_content_region.width - 1  # of the bar that may come
         text = report(self._stats, width) if self._stats.total.jobs else Content.styled(EMPTY, "$text-muted")
         self.query_one("#reading-text", Static).update(text)

@@ -11,9 +11,11 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from ai_router.tui.widgets.text import ELLIPSIS
+
 
 class ChoiceLine(Widget, can_focus=True):
-    """`● continue  ○ stop  ○ threshold`; `value` is the chosen word."""
+    """`● continue  ○ stop  ○ threshold`; `value` is the chosen word. Words that do not fit are left out: `…`."""
 
     DEFAULT_CSS = """
     ChoiceLine { height: 1; width: auto; text-wrap: nowrap; }
@@ -47,12 +49,24 @@ class ChoiceLine(Widget, can_focus=True):
 
     def render(self) -> Content:
         """Filled circle before the chosen one; reversed while it has the focus."""
-        parts: list[Content] = []
-        for choice in self.choices:
+        first, end = self._shown()
+        parts = [Content.styled(ELLIPSIS, "$text-muted")] * (first > 0)
+        for choice in self.choices[first:end]:
             chosen = choice == self.value
             style = ("reverse" if self.has_focus else "bold") if chosen else "$text-muted"
             parts.append(Content.styled(f"{'●' if chosen else '○'} {choice}", style))
+        parts += [Content.styled(ELLIPSIS, "$text-muted")] * (end < len(self.choices))
         return Content(self.GAP).join(parts)
+
+    def _shown(self) -> tuple[int, int]:
+        """Which of the words: as many whole ones as there is room for, the chosen one among them."""
+        width, place, count = self.content_size.width, self.choices.index(self.value), len(self.choices)
+        for first in range(place + 1):
+            for end in range(count, place, -1):
+                cells = [len(choice) + 2 for choice in self.choices[first:end]] + [1] * ((first > 0) + (end < count))
+                if sum(cells) + len(self.GAP) * (len(cells) - 1) <= width:
+                    return first, end
+        return place, place + 1
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """All of it."""
@@ -79,8 +93,9 @@ class ChoiceLine(Widget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """The word under the pointer."""
-        position = 0
-        for choice in self.choices:
+        first, end_of_shown = self._shown()
+        position = 1 + len(self.GAP) if first else 0
+        for choice in self.choices[first:end_of_shown]:
             end = position + len(choice) + 2
             if position <= event.x - self.gutter.left < end:
                 self.value = choice

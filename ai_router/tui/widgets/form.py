@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any, Generic, TypeVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
@@ -21,6 +21,7 @@ from batch.running.policy import ErrorStrategy
 O = TypeVar("O")  # noqa: E741 - "O" for options
 
 LIST_SEPARATOR = "|"
+SLIM = 50  # cells
 NO, YES = "no", "yes"
 DEFAULT_THRESHOLD = "5"
 
@@ -41,6 +42,9 @@ class OptionField(Horizontal):
         &.-wide-field > .field--help { display: none; }
         &.-wide-field > .field--help.-error { display: block; width: auto; }
         & > .field--help.-error { color: $text-error; }
+        &.-slim > .field--label { width: 14; }
+        &.-slim > .field--help { display: none; }
+        &.-slim > .field--help.-error { display: block; }
         &:focus-within > .field--label { text-style: bold; color: $text-accent; }
     }
     """
@@ -93,6 +97,10 @@ class OptionField(Horizontal):
         yield Static(self.option.replace("_", " "), classes="field--label", markup=False)
         yield from self.controls()
         yield self._help
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Where a letter of the help would be left, it is left out."""
+        self.set_class(event.size.width < SLIM, "-slim")
 
     def controls(self) -> Iterator[Widget]:
         """The widgets that hold the value."""

@@ -34,10 +34,11 @@ _FORMS: tuple[Callable[[Tab, str, bool], str], ...] = (
     lambda tab, n, chosen: f"{tab.key} {tab.sign} {tab.word} {n}",
     lambda tab, n, chosen: f"{tab.key} {tab.sign} {tab.short or tab.word} {n}",
     lambda tab, n, chosen: f"{tab.key} {tab.short or tab.word} {n}",
+    lambda tab, n, chosen: f"{tab.key} {tab.short or tab.word} {n}",
     lambda tab, n, chosen: f"{tab.key} {tab.short or tab.word} {n}" if chosen else f"{tab.key}{tab.sign}{n}",
     lambda tab, n, chosen: f"{tab.key} {tab.short or tab.word} {n}" if chosen else f"{tab.key}{tab.sign}",
 )
-ROOMY_FORMS = 2  # that have two cells between tabs
+ROOMY_FORMS = 3  # that have two cells between tabs
 
 
 class CountTabs(Widget):
@@ -68,28 +69,34 @@ class CountTabs(Widget):
 
     def texts(self) -> list[str]:
         """What each tab says, in the fullest form that fits."""
+        return self._fitted()[0]
+
+    def _fitted(self) -> tuple[list[str], bool]:
+        """The texts, and whether something is free between them."""
         width = self.size.width
-        texts: list[str] = []
+        texts, roomy = list[str](), True
         for number, form in enumerate(_FORMS):
             texts = []
-            after = False  # the chosen one
+            roomy, after = number < ROOMY_FORMS, False  # behind the chosen one
             for tab in self._tabs:
                 chosen = tab.name == self._chosen
                 text = form(tab, count(self._counts.get(tab.name, 0)), chosen)
-                if number < ROOMY_FORMS:
+                if roomy:
                     texts.append(f"[{text}]" if chosen else f" {text} ")
                 else:  # the brackets stand in the gaps
                     texts.append(f"[{text}]" if chosen else text if after else f" {text}")
                 after = chosen
             if sum(map(cell_len, texts)) <= width:
                 break
-        return texts
+        return texts, roomy
 
     def render(self) -> Content:
         """The line."""
         parts: list[tuple[str, str]] = []
-        for tab, text in zip(self._tabs, self.texts(), strict=True):
-            bold = "bold " if tab.name == self._chosen else ""
+        texts, roomy = self._fitted()
+        for tab, text in zip(self._tabs, texts, strict=True):
+            # A bracket alone does not part the chosen one from the next where nothing is free between them.
+            bold = ("bold " if roomy else "bold reverse ") if tab.name == self._chosen else ""
             parts.append((text, f"{bold}{f'$text-{tab.style}' if tab.style else ''}".strip()))
         return Content.assemble(*parts)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from rich.cells import cell_len, chop_cells
 from textual.content import Content
@@ -114,6 +116,11 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
     return space + text if right else text + space
 
 
+def within(text: str, root: Path) -> str:
+    """A text in which files below a folder are named from there on: where it is cut, more than a path is left."""
+    return text.replace(f"{root}{os.sep}", "")
+
+
 def count(number: int) -> str:
     """`1,234,567`."""
     return f"{number:,}"
@@ -122,6 +129,17 @@ def count(number: int) -> str:
 def plural(number: int, one: str, many: str = "") -> str:
     """`1 job`, `2 jobs`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def filled(parts: Iterable[str], width: int, between: str = " · ") -> str:
+    """Parts in lines of at most `width` cells, none of which is broken: a number stays beside its unit."""
+    lines: list[str] = []
+    for part in filter(None, parts):
+        if lines and cell_len(lines[-1]) + cell_len(between) + cell_len(part) <= width:
+            lines[-1] += between + part
+        else:
+            lines.append(part)
+    return "\n".join(lines)
 
 
 def hits(text: str, words: tuple[str, ...]) -> Iterator[tuple[int, int]]:

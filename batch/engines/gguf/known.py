@@ -30,6 +30,11 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "falcon": (),
     "gemma2": _GEMMA,
     "gemma3": (*_GEMMA, "rope.freq_base_swa"),
+    "gemma4": (
+        *("final_logit_softcapping", "rope.freq_base_swa", "rope.dimension_count_swa", *_EXPERTS),
+        *("attention.key_length_swa", "attention.value_length_swa", "attention.sliding_window_pattern"),
+        *("attention.shared_kv_layers", "embedding_length_per_layer_input"),
+    ),
     "gpt-oss": (*_EXPERTS, "rope.scaling.factor", "rope.scaling.original_context_length"),
     "gpt2": (),
     "lfm2": ("shortconv.l_cache",),
@@ -47,10 +52,15 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "stablelm": ("use_parallel_residual",),
     "starcoder2": (),
 }
-TOKENIZERS = ("gpt2", "llama")  # `tokenizer.ggml.model`, as far as they are read here
+TOKENIZERS = ("gpt2", "llama", "gemma4")  # `tokenizer.ggml.model`, as far as they are read here
 # Layers that differ, where that is known; and positions that are stretched in a way that is.
-_ARRAYS = {"lfm2": ("attention.head_count_kv",), **dict.fromkeys(("qwen35", "qwen35moe"), ("rope.dimension_sections",))}
+_ARRAYS = {
+    "gemma4": ("attention.head_count_kv", "attention.sliding_window_pattern", "feed_forward_length"),
+    "lfm2": ("attention.head_count_kv",),
+    **dict.fromkeys(("qwen35", "qwen35moe"), ("rope.dimension_sections",)),
+}
 _STRETCHED = {"gpt-oss": ("yarn",)}
+_SUPPRESSED = "tokenizer.ggml.suppress_tokens"
 _STRETCHING = ("rope_factors_long.weight", "rope_factors_short.weight")
 
 
@@ -64,6 +74,8 @@ def unknown(header: GgufHeader) -> str:
         return f"does not stretch the positions of a GGUF file ({stretched})"
     if any(tensor.name in _STRETCHING for tensor in header.tensors):
         return "does not stretch the positions of a GGUF file (longrope)"
+    if _SUPPRESSED in header.values:
+        return "does not suppress the tokens that a GGUF file names"
     own = {key.partition(".")[2]: value for key, value in header.values.items() if key.startswith(f"{arch}.")}
     for key, value in own.items():
         if key not in _EVERY and key not in ARCHITECTURES[arch]:

@@ -16,9 +16,8 @@ from batch.errors import BatchError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions, build_options
 
-LANGUAGE = 2  # what driver and actors say to each other; one more with every change
+LANGUAGE = 3  # what driver and actors say to each other; one more with every change
 NAMESPACE = "ai-router"  # in which actors have their names
-EXCHANGE_SECONDS = 0.1  # how long answers are gathered before they are sent
 PARTIALS = 16  # texts so far that are sent along
 LEAVING_SECONDS = 2.0  # between two looks at whether its node is to go
 
@@ -47,7 +46,7 @@ class Actor:
                 model["path"] = str(shipping.from_hub(str(hub)))
             for key in shipping.PLACES:
                 if shipped is not None and key in shipped:
-                    model[key] = str(shipping.unpack(shipped[key]))
+                    model[key] = str(shipping.unpack(shipped[key], _ray().get))
                 elif (path := model.get(key)) and not os.path.exists(path):
                     hint = "put it on a path that every node has, name it as of the hub (hub: ORG/MODEL), or send it"
                     return {**said, "fatal": f"the model's path {path} is not there; {hint} along with --ship-model"}
@@ -60,9 +59,9 @@ class Actor:
         return {**said, "room": self._core.room, "about": dict(self._core.about)}
 
     def exchange(
-        self, handed: Sequence[Handed], cancelled: Sequence[ItemId] = ()
+        self, handed: Sequence[Handed], cancelled: Sequence[ItemId], seconds: float
     ) -> tuple[list[BatchResponse[Answer]], dict[ItemId, str], bool]:
-        """Take items in; after a moment, what is answered by then, some texts so far, and whether its node is to go."""
+        """Take items in; what is answered `seconds` later, some texts so far, and whether its node is to go."""
         core = self._core
         assert core is not None
         for item_id in cancelled:
@@ -72,7 +71,7 @@ class Actor:
             core.submit(BatchItem(item_id, Request(text, extra), priority))
             self._held.add(item_id)
         done: list[BatchResponse[Answer]] = []
-        until = time.monotonic() + EXCHANGE_SECONDS
+        until = time.monotonic() + seconds
         while core.busy:
             done += core.step()
             if time.monotonic() >= until:
@@ -99,9 +98,12 @@ class Actor:
         return self._leaves
 
 
+def _ray() -> Any:
+    return importlib.import_module("ray")
+
+
 def _node_id() -> str:
-    ray = importlib.import_module("ray")
-    return str(ray.get_runtime_context().get_node_id())
+    return str(_ray().get_runtime_context().get_node_id())
 
 
 def _draining() -> set[str]:

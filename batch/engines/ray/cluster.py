@@ -41,11 +41,16 @@ class Node:
     @property
     def text(self) -> str:
         """`head: 8 CPUs, 1 GPU, 31 GiB`."""
-        parts = [f"{self.resources.get('CPU', 0):g} CPUs"]
+        parts = [counted(self.resources.get("CPU", 0), "CPU")]
         if gpus := self.resources.get("GPU"):
-            parts.append(f"{gpus:g} GPU{'s' if gpus != 1 else ''}")
+            parts.append(counted(gpus, "GPU"))
         parts.append(f"{self.resources.get('memory', 0) / GIB:.1f} GiB")
         return f"{self.name}: {', '.join(parts)}"
+
+
+def counted(number: float, what: str) -> str:
+    """`1 GPU`, `2 GPUs`."""
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
 def ray_module() -> Any:
@@ -142,10 +147,27 @@ def _why(address: str, error: Exception, version: str) -> FatalError:
         return ElsewhereError(f"the cluster at {address} is of another version than here ({here}): {text[:400]}")
     if isinstance(error, ConnectionError) and address == "auto" and "any running" in lowered:
         return FatalError(NONE_HERE)
+    token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH where it is not in ~/.ray/auth_token"
+    if _asks_for_token(error):
+        return FatalError(f"the cluster at {address} asks for a token, and has got none or another one; {token}")
     hint = ""
-    if isinstance(error, ConnectionError) or "auth" in lowered:
-        hint = "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+    if isinstance(error, ConnectionError):
+        port = (
+            ""
+            if isinstance(error, ConnectionAbortedError)
+            else "; a head is HOST:6379, a client server ray://HOST:10001"
+        )
+        hint = f"{port}; where it asks for a token, {token}"
     return FatalError(f"the cluster at {address} cannot be used: {type(error).__name__}: {text[:400]}{hint}")
+
+
+def _asks_for_token(error: BaseException | None) -> bool:
+    """Whether that is the reason, or the reason of the reason: Ray says first that it failed to connect."""
+    while error is not None:
+        if type(error).__name__ == "AuthenticationError" or "InvalidAuthToken" in str(error):
+            return True
+        error = error.__cause__
+    return False
 
 
 def nodes(ray: Any) -> list[Node]:
@@ -194,7 +216,11 @@ def check_fits(asked: Mapping[str, float], there: Sequence[Node], model: Path | 
     listed = "; ".join(node.text for node in there[:8]) + ("; …" if len(there) > 8 else "")
     if not fitting(asked, there):
         wants = ", ".join(
-            f"{value / GIB:g} GiB of memory" if name == "memory" else f"{value:g} {name}"
+            f"{value / GIB:g} GiB of memory"
+            if name == "memory"
+            else counted(value, name)
+            if name in ("CPU", "GPU")
+            else f"{value:g} {name}"
             for name, value in asked.items()
             if value
         )

@@ -17,13 +17,15 @@ from typing import Any
 from batch.engines.local import notices
 from batch.engines.ray import cluster, losses, shipping
 from batch.engines.ray.actor import LANGUAGE, NAMESPACE, Actor
-from batch.engines.ray.crew import ALONE, CALLS, SUSPECT, Member, Queue
-from batch.engines.ray.losses import CRASHED, FULL, UNSEEN
+from batch.engines.ray.crew import ALONE, CALLS, MOST_HELD, SUSPECT, Member, Queue
+from batch.engines.ray.losses import CRASHED, FULL, UNSEEN, UNSTARTED
 from batch.errors import FatalError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
 from batch.options import SamplingOptions, options_dict
 
 WAIT_SECONDS = 0.05  # for an actor to have something to say
+EXCHANGE_SECONDS, MOST_EXCHANGE_SECONDS = 0.1, 1.0  # for which an actor gathers answers before it sends them
+CALLS_A_SECOND = 1000  # that all actors together answer at most, while they gather for less than the most
 LOOK_SECONDS = 1.0  # between two looks at nodes, and two reports
 STORE_BYTES = 80_000_000  # of a cluster that is started here: answers seldom go through it
 GATHER_SECONDS = 120.0  # for all actors that have a place to load; from then on one is enough to begin
@@ -51,6 +53,7 @@ class RayCore:
         self._looked_at = 0.0
         self._full_since: float | None = None
         self._full_at = 0.0
+        self._gather = EXCHANGE_SECONDS
         self._model: Mapping[str, Any] = {}
         self.about: Mapping[str, Any] = {}
         for _ in range(self._most or max(1, cluster.fitting(asked, cluster.nodes(ray)))):
@@ -88,6 +91,8 @@ class RayCore:
         # Where there are fewer items than all could hold, none is without while another has many.
         hungry = sum(member.state == "ready" and len(member.held) < member.target for member in self._members)
         share = -(-len(self._queue) // (hungry or 1))
+        # As many actors as there are, no more of them are heard in a second than one driver can hear.
+        self._gather = min(max(EXCHANGE_SECONDS, len(self._members) / CALLS_A_SECOND), MOST_EXCHANGE_SECONDS)
         for member in sorted(self._members, key=lambda member: member.load):
             self._hand(member, share)
         self._look()
@@ -148,7 +153,7 @@ class RayCore:
         handed = [(h.item.id, h.item.data.text, h.item.data.extra, h.item.priority) for h in taken]
         cancelled, member.cancelled = member.cancelled, []
         try:
-            reference = member.handle.exchange.remote(handed, cancelled)
+            reference = member.handle.exchange.remote(handed, cancelled, self._gather)
         except Exception as error:
             self._queue.back(taken)
             member.cancelled = cancelled
@@ -159,6 +164,7 @@ class RayCore:
             return
         if taken:
             self._full_since = None
+            member.most = min(2 * member.most, MOST_HELD)
         member.held.update((held.item.id, held) for held in taken)
         member.calls += 1
         self._calls[reference] = (member, False)
@@ -220,14 +226,15 @@ class RayCore:
         if why == UNSEEN and member.state != "starting":
             self._out_of_reach(member)
             return
+        if why == UNSEEN:
+            why = UNSTARTED
         replaced = member.state == "unseen"
-        self._deaths[UNSEEN] -= replaced
         self._deaths[why] += 1
         if why == CRASHED:
             self._blame(member, error)
         self._queue.back(member.held.values())
         self._dismiss(member)
-        self._in_a_row += why in (CRASHED, FULL)
+        self._in_a_row += why in (CRASHED, FULL, UNSTARTED)
         if self._in_a_row > IN_A_ROW:
             text = losses.text_of(error)
             raise FatalError(f"{self._in_a_row} actors died in a row without an answer; the last: {text}")
@@ -249,7 +256,6 @@ class RayCore:
     def _out_of_reach(self, member: Member) -> None:
         """It may be dead, which Ray finds out in a while: what it held runs elsewhere, and it is asked again."""
         if member.state != "unseen":
-            self._deaths[UNSEEN] += 1
             member.blamed = list(member.held.values())
             self._take_back(member)
             self._hire()
@@ -260,7 +266,6 @@ class RayCore:
     def _is_back(self, member: Member) -> None:
         """It was only out of reach; who was hired for it and has no place yet is not needed."""
         member.state, member.blamed = "ready", []
-        self._deaths[UNSEEN] -= 1
         spare = next((other for other in reversed(self._members) if other.state == "starting"), None)
         if spare is not None:
             self._dismiss(spare)
@@ -319,23 +324,25 @@ class RayCore:
             self._hire()
 
     def _report(self, there: Sequence[cluster.Node]) -> None:
-        ready = [member for member in self._members if member.state == "ready"]
-        died = {why: count for why, count in self._deaths.items() if count > 0}
+        states = Counter(member.state for member in self._members)
         self.about = {
             **self._model,
             "cluster": {
                 "nodes": [node.text for node in there],
                 "actors": [member.said() for member in self._members],
-                "died": died,
+                "died": dict(self._deaths),
                 "duplicates": self._duplicates,
             },
             "notes": [*self._model.get("notes", ()), *self._notes],
         }
-        parts = [f"{len(there)} node{'s' if len(there) != 1 else ''}", f"{len(ready)} of {len(self._members)} actors"]
-        parts.append(f"{sum(member.rate for member in ready):.1f} items/s")
-        if died:
-            parts.append("lost: " + ", ".join(f"{count} {why}" for why, count in died.items()))
-        if not ready:
+        # No rates, which change with every look: whoever keeps a log of this writes down what happens.
+        nodes, actors = cluster.counted(len(there), "node"), cluster.counted(len(self._members), "actor")
+        parts = [nodes, f"{states['ready']} of {actors}"]
+        if states["unseen"]:
+            parts.append(f"{states['unseen']} {UNSEEN}")
+        if self._deaths:
+            parts.append("lost: " + ", ".join(f"{count} {why}" for why, count in self._deaths.items()))
+        if not states["ready"]:
             parts.append("waiting for a node")
         notices.say(" · ".join(parts))
 
@@ -371,12 +378,11 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
 
 def _put(ray: Any, places: Mapping[str, Path]) -> Any:
     """The model's folders in the object store. Raises FatalError where they find no room."""
-    packed = {key: shipping.pack(path) for key, path in places.items()}
     try:
-        return ray.put(packed)
+        return {key: shipping.pack(path, ray.put) for key, path in places.items()}
     except Exception as error:
         if not losses.is_full(error):
             raise
-        size = sum(len(data) for _, data in packed.values()) / cluster.GIB
+        size = sum(map(shipping.size_of, places.values())) / cluster.GIB
         hint = "put it on a path that every node has, or start them with a larger --object-store-memory"
         raise FatalError(f"the model ({size:.1f} GiB) finds no room in the cluster's object store; {hint}") from None

@@ -6,7 +6,8 @@ from batch.engines.ray.crew import Held
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchResponse
 
-CRASHED, NODE, KILLED, UNSEEN, FULL = "crashed", "with its node", "killed", "out of reach", "no room for its answers"
+CRASHED, NODE, KILLED, FULL = "crashed", "with its node", "killed", "no room for its answers"
+UNSEEN, UNSTARTED = "out of reach", "before it was ready"
 _FULL = ("ObjectStoreFullError", "OutOfDiskError")  # by name: this imports no Ray
 _NODE = ("node died", "node has died", "node is dead", "node was", "nodediederror", "owner")
 

@@ -8,30 +8,74 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO, Any, cast
 
 from batch.errors import FatalError
 
 PLACES = ("path", "adapter_path")  # of what an engine is told of a model, what lies on a disk
+PIECE, BLOCK = 2**26, 2**20  # bytes of a piece in the object store, and of a write to it
 # Of a repository of the hub: no code, no weights in other forms, of which there may be several times as many bytes.
 FROM_HUB = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
-def pack(place: Path) -> tuple[str, bytes]:
-    """A folder or file as a name that tells its content, and a tar of it. Raises FatalError."""
-    buffer = io.BytesIO()
+Shipped = tuple[str, Sequence[Any]]  # a name that tells the content, and the pieces of a tar, by reference
+
+
+class _Pieces:
+    """A file that keeps what is written to it in pieces, of which one is in memory."""
+
+    def __init__(self, put: Callable[[bytes], Any]) -> None:
+        self.kept: list[Any] = []
+        self.hash = hashlib.sha256()
+        self._put, self._piece = put, bytearray()
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        self._piece += data
+        if len(self._piece) >= PIECE:
+            self.end()
+        return len(data)
+
+    def end(self) -> None:
+        self.kept.append(self._put(bytes(self._piece)))
+        self._piece.clear()
+
+
+class _Joined:
+    """Pieces as one file, each asked for when the one before it is read."""
+
+    def __init__(self, pieces: Sequence[Any], get: Callable[[Any], bytes]) -> None:
+        self._left, self._get = list(reversed(pieces)), get
+        self._piece = io.BytesIO()
+
+    def read(self, size: int) -> bytes:
+        while not (data := self._piece.read(size)) and self._left:
+            self._piece = io.BytesIO(self._get(self._left.pop()))
+        return data
+
+
+def pack(place: Path, put: Callable[[bytes], Any]) -> Shipped:
+    """A folder or file as a tar whose pieces `put` has taken. Raises FatalError, and whatever `put` does."""
+    pieces = _Pieces(put)
     try:
-        with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
+        with tarfile.open(fileobj=cast(IO[bytes], pieces), mode="w|", dereference=True, bufsize=BLOCK) as tar:
             tar.add(place, arcname=place.name or "model")
     except OSError as error:
         raise FatalError(f"the model {place} cannot be sent along: {error.strerror or error}") from error
-    data = buffer.getvalue()
-    return f"{hashlib.sha256(data).hexdigest()[:32]}/{place.name or 'model'}", data
+    pieces.end()
+    return f"{pieces.hash.hexdigest()[:32]}/{place.name or 'model'}", pieces.kept
 
 
-def unpack(shipped: tuple[str, bytes], folder: Path | None = None) -> Path:
-    """Where the model is on this node; written there if nobody has done so yet."""
-    name, data = shipped
+def size_of(place: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(path.stat().st_size for path in (place, *place.rglob("*")) if path.is_file())
+
+
+def unpack(shipped: Shipped, get: Callable[[Any], bytes], folder: Path | None = None) -> Path:
+    """Where the model is on this node; written there if nobody has done so yet, from the pieces that `get` gives."""
+    name, pieces = shipped
     owner = os.getuid() if hasattr(os, "getuid") else 0
     base = folder or Path(tempfile.gettempdir()) / f"ai-router-models-{owner}"
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,7 +86,7 @@ def unpack(shipped: tuple[str, bytes], folder: Path | None = None) -> Path:
     if not target.exists():
         making = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=base))
         try:
-            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            with tarfile.open(fileobj=cast(IO[bytes], _Joined(pieces, get)), mode="r|", bufsize=BLOCK) as tar:
                 tar.extractall(making, filter="data")
             making.rename(target)
         except OSError as error:

@@ -17,6 +17,7 @@ from batch.errors import BatchError, MissingExtraError
 
 SAID_SECONDS = 5.0  # for actors to say what they do: the step that they are at comes first
 SILENT = "busy, or without a place"
+UNKNOWN = "—"  # what is free, to a client of the cluster (`ray://`)
 
 
 def look(address: str) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def look(address: str) -> dict[str, Any]:
             "nodes": [
                 {
                     "name": node.name, "address": node.address, "has": _has(node),
-                    "free": _has(cluster.Node(node.id, node.name, "", free.get(node.id, {}))),
+                    "free": _has(cluster.Node("", "", "", free[node.id])) if node.id in free else UNKNOWN,
                 }
                 for node in there
             ],
@@ -58,7 +59,16 @@ def _actors(ray: Any, nodes: Mapping[str, str]) -> list[dict[str, Any]]:
     asked: dict[Any, dict[str, Any]] = {}
     for name in sorted(row["name"] for row in listed if row["namespace"] == NAMESPACE):
         run, _, number = name.rpartition("-")
-        row = {"run": run, "actor": number, "node": "—", "model": "", "state": SILENT, "held": 0, "done": 0, "pid": 0}
+        row = {
+            "run": run,
+            "actor": number,
+            "node": UNKNOWN,
+            "model": "",
+            "state": SILENT,
+            "held": 0,
+            "done": 0,
+            "pid": 0,
+        }
         try:
             asked[ray.get_actor(name, NAMESPACE).said.remote()] = row
         except (ValueError, AttributeError):  # it ended a moment ago; it is of another version
@@ -70,7 +80,7 @@ def _actors(ray: Any, nodes: Mapping[str, str]) -> list[dict[str, Any]]:
             except Exception as error:
                 asked[reference]["state"] = f"lost: {type(error).__name__}"
                 continue
-            node = nodes.get(str(said.pop("node_id")), "—")
+            node = nodes.get(str(said.pop("node_id")), UNKNOWN)
             asked[reference] |= {"node": node, **said}
     return list(asked.values())
 

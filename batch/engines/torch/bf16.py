@@ -11,6 +11,8 @@ from torch import nn
 
 from batch.engines.torch import linear
 
+COMPANY = (2, 5, 16, 64)  # rows
+
 
 class Bf16Linear(nn.Module):  # type: ignore[misc]
     """A linear layer whose weight lies in oneDNN's layout, in bf16; fp32 in and out."""
@@ -35,6 +37,28 @@ class Bf16Linear(nn.Module):  # type: ignore[misc]
 def narrow(model: nn.Module) -> int:
     """Put every linear layer, the head and experts too, into bf16; how many. Embeddings stay as they are."""
     return linear.replace(model, Bf16Linear, split=True)
+
+
+def company(model: nn.Module) -> str:
+    """What is to be said where a row's products depend on how many rows run beside it, as blocks of sums may; else "".
+
+    Tried on a layer of each shape, with a row first and last among few and many.
+    """
+    shapes = {(m.in_features, m.out_features): m for m in model.modules() if isinstance(m, Bf16Linear)}
+    draw = torch.Generator().manual_seed(0)
+    for (inputs, _), layer in shapes.items():
+        rows = torch.randn(max(COMPANY), inputs, dtype=layer.dtype, generator=draw)
+        rows[-1] = rows[0]
+        with torch.inference_mode():
+            alone = layer(rows[:1])[0]
+            if not all(torch.equal(layer(part)[at], alone) for n in COMPANY for part, at in _both(rows, n)):
+                return "; the last bits of an answer's numbers depend on how many run beside it"
+    return ""
+
+
+def _both(rows: torch.Tensor, count: int) -> list[tuple[torch.Tensor, int]]:
+    """So many of the rows, with the first or the last of them as the one that is looked at."""
+    return [(rows[:count], 0), (rows[-count:], -1)]
 
 
 def has_bf16() -> bool:

@@ -28,6 +28,7 @@ from batch.engines.torch import recipe
 
 OFF = {"0": f"switched off by {KERNELS}=0", "died": "the engine died before it was ready when it had them"}
 CHECK_SECONDS = 300
+WRONG = 3  # what the check ends with where they differ from torch; Python itself ends with 1
 WAIT_SECONDS = 25.0  # for a first library; a model answers without it after that, and the next load has it
 STALE_SECONDS = 86_400.0
 ENDED_BY_OTHERS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM) if os.name == "posix" else ()
@@ -147,8 +148,9 @@ def build(compiler: str, folder: Path, target: Path) -> None:
 
 
 def check(library: Path) -> None:
-    """Compare a library with torch in a process that may be killed; raises BuildError."""
-    env = {**os.environ, "PYTHONPATH": str(recipe.HERE.parents[2])}
+    """Compare a library with torch in a process that may be killed; raises BuildError, OSError where it is no fault."""
+    found = os.pathsep.join(filter(None, [str(recipe.HERE.parents[2]), os.environ.get("PYTHONPATH")]))
+    env = {**os.environ, "PYTHONPATH": found}  # torch may be where the user says
     command = [sys.executable, "-P", "-m", "batch.engines.torch.checking", str(library)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=CHECK_SECONDS, env=env, check=False)
@@ -158,8 +160,11 @@ def check(library: Path) -> None:
         raise OSError(f"their check was ended by signal {-done.returncode}")
     if done.returncode < 0:
         raise BuildError(f"they die on this machine (signal {-done.returncode})")
-    if done.returncode:
+    if done.returncode == WRONG:
         raise BuildError("they do not compute what torch computes on this machine")
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise OSError(f"their check cannot be run{': ' + said[-1][:200] if said else ''}")
 
 
 def _sweep(folder: Path) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 import torch
 
+from batch.engines.torch.building import WRONG
 from batch.engines.torch.native import CACHE_DTYPES, Columns, Kernels, Rows
+from batch.engines.torch.troubles import out_of_memory
 
 
 def agrees(kernels: Kernels) -> bool:
@@ -132,9 +134,14 @@ def _turned(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch
 
 
 def main(path: str) -> int:
-    """0 where they agree."""
-    with torch.inference_mode():
-        return 0 if agrees(Kernels(ctypes.CDLL(path))) else 1
+    """0 where they agree, WRONG where they do not; raises where there is no memory to see."""
+    try:
+        with torch.inference_mode():
+            return 0 if agrees(Kernels(ctypes.CDLL(path))) else WRONG
+    except (OSError, AttributeError, ValueError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
+        return WRONG
 
 
 if __name__ == "__main__":

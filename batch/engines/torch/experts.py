@@ -1,4 +1,4 @@
-"""Mixtures of experts over products of few bits: each expert's two layers are linear layers like any other.
+"""Mixtures of experts: each expert's two layers are linear layers like any other.
 
 transformers keeps the weights of a layer's experts as one tensor [experts, out, in], or turned, and says of the module
 how they lie (`is_transposed`, `has_bias`, `has_gate`). Routers, which decide by small differences, stay as they are.
@@ -7,11 +7,15 @@ how they lie (`is_transposed`, `has_bias`, `has_gate`). Routers, which decide by
 from __future__ import annotations
 
 import copy
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+
+from batch.engines.torch.gemm import PackedProduct
+from batch.engines.torch.native import Expert, Kernels, kernels
 
 
 class SplitExperts(nn.Module):  # type: ignore[misc]
@@ -24,23 +28,50 @@ class SplitExperts(nn.Module):  # type: ignore[misc]
         own = copy.copy(experts)  # its gate without its weights, which go with the last who has them
         own._parameters = {}
         self._gate = own._apply_gate if experts.has_gate else own.act_fn
+        self._together = self._by_kernels() if experts.has_gate else None
 
     def forward(self, hidden_states: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """hidden_states: [tokens, size]; index, weights: [tokens, chosen], the experts of each and what they count."""
-        out = torch.zeros_like(hidden_states)
-        chosen = index.shape[1]
         order = index.flatten().argsort(stable=True)
-        counts = index.flatten().bincount(minlength=len(self.up)).tolist()
-        at = 0
-        for expert, count in enumerate(counts[: len(self.up)]):
-            if not count:
-                continue
-            places = order[at : at + count]
-            tokens = places // chosen
-            found = self.down[expert](self._gate(self.up[expert](hidden_states[tokens])))
-            out.index_add_(0, tokens, found * weights.flatten()[places].unsqueeze(1).to(found.dtype))
-            at += count
-        return out
+        counts = index.flatten().bincount(minlength=len(self.up)).tolist()[: len(self.up)]
+        order = order[: sum(counts)]  # some routers choose an expert that is not there, for nothing
+        rows = hidden_states[order // index.shape[1]]
+        found = self._run(rows, counts)
+        out = found.new_zeros(index.numel(), found.shape[1])
+        out[order] = found.mul_(weights.flatten()[order].unsqueeze(1).to(found.dtype))
+        # Each token's are added up in the order in which it chose: what others chose changes nothing.
+        return out.view(*index.shape, -1).sum(1)
+
+    def _run(self, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """Rows in the order of the experts, of which each has so many."""
+        if self._together is not None:
+            quick, experts = self._together
+            return quick.run_experts(experts, counts, rows.float(), self.down[0].out_features).to(rows.dtype)
+        parts = [
+            self.down[expert](self._gate(self.up[expert](x))) for expert, x in enumerate(rows.split(counts)) if len(x)
+        ]
+        return torch.cat(parts or [rows])
+
+    def _by_kernels(self) -> tuple[Kernels, ctypes.Array[Expert]] | None:
+        """The experts as the kernels are told of them, which run all in one call; None where they cannot."""
+        quick = kernels()
+        both = zip(self.up, self.down, strict=True)
+        pairs = [tuple(getattr(layer, "product", None) for layer in layers) for layers in both]
+        whole = all(isinstance(product, PackedProduct) for pair in pairs for product in pair)
+        if quick is None or not pairs or not whole or not self._is_swiglu():
+            return None
+        described = [Expert(up.pair().described, down.described) for up, down in pairs]  # type: ignore[union-attr]
+        return quick, (Expert * len(described))(*described)
+
+    def _is_swiglu(self) -> bool:
+        """Whether the gates are those of most models: silu of the first half, times the second."""
+        x = torch.linspace(-4, 4, 2 * 64).view(2, 64)
+        try:
+            with torch.inference_mode():
+                usual = torch.nn.functional.silu(x[:, :32]) * x[:, 32:]
+                return bool(torch.allclose(self._gate(x), usual, rtol=1e-5, atol=1e-6))
+        except RuntimeError:  # one of its own that knows one width alone
+            return False
 
 
 def layers_of(experts: Any, name: str) -> list[nn.Linear]:

@@ -24,7 +24,9 @@ from batch.engines.torch.gguf_tokenizer import CONTROL, ELSEWHERE
 from batch.errors import FatalError, MissingExtraError
 
 # Control tokens that end a turn, whatever `eos` says: llama.cpp ends an answer at them too.
-TURN_ENDS = frozenset({"<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eom_id|>", "<|endoftext|>"})
+TURN_ENDS = frozenset(
+    {"<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eom_id|>", "<|endoftext|>", "<turn|>"}
+)
 ROPE = "rope_freqs.weight"
 EPSILONS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon")
 LONG_ROW = 128  # blocks that are dequantised as if they were a row, at most
@@ -128,6 +130,8 @@ def _passed_over(header: GgufHeader, config: Any) -> str:
     arch = header.architecture
     if clause := unknown(header):
         return f"torch {clause}"
+    if arch == "gemma4":  # whose config is made of all that the file says
+        return ""
     heads = getattr(config, "num_attention_heads", None) or 1
     wide = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
     for key in ("attention.key_length", "attention.value_length"):
@@ -226,7 +230,7 @@ def _slow_down(file: Path, header: GgufHeader, model: Any) -> None:
     import torch
 
     divisors = rope_divisors(header)
-    if divisors is None:
+    if divisors is None or header.architecture == "gemma4":  # whose config has them
         return
     rotary = [module for module in model.modules() if "inv_freq" in module._buffers]
     if header.architecture != "llama" or len(rotary) != 1 or rotary[0].inv_freq.shape != (len(divisors),):
@@ -260,9 +264,9 @@ def _fill(file: Path, header: GgufHeader, model: Any, dtype: Any, device: str, *
     _check_halves(file, header)
     collected: dict[str, Any] = {"tensors": {}}  # experts, which are put together of several tensors
     waiting = _by_layer(header.tensors)
-    ahead = gguf_own.ahead(header)
+    unused = gguf_own.unused(header)
     for tensor in header.tensors:
-        if tensor.name == ROPE or tensor.name.startswith(ahead):
+        if tensor.name == ROPE or tensor.name.startswith(unused):
             continue
         made = processor.process(
             weights=numbers(tensor), name=tensor.name, tensor_key_mapping=places, parsed_parameters=collected

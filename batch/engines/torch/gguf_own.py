@@ -1,25 +1,18 @@
 """Architectures whose GGUF files are put into transformers' models by tables of our own: LFM2, Qwen 3.5, gpt-oss.
 
-transformers reads the first two in one go into modules of its own, and the third not rightly (its tensors have other
-names than it looks for). What a file has otherwise than the model is llama.cpp's converter's doing
-(`conversion/*.py` there), and undone here.
+Gemma 4 is in `gguf_gemma4`. transformers reads the first two in one go into modules of its own, and the third not
+rightly (its tensors have other names than it looks for). What a file has otherwise than the model is llama.cpp's
+converter's doing (`conversion/*.py` there), and undone here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from batch.engines.gguf.header import GgufArray, GgufHeader, read_array
-
-Change = Callable[[Any, Any], Any]  # an array and the model's config to the array as the model has it
-
-
-class Part(NamedTuple):
-    """Where a tensor goes below its layer (or the model), and what is to be done to it."""
-
-    place: str
-    change: Change | None = None
+from batch.engines.torch import gguf_gemma4
+from batch.engines.torch.gguf_parts import ATTENTION, MLP, TOP, Part
 
 
 def _unturned(weights: Any, config: Any) -> Any:
@@ -75,17 +68,9 @@ def _one_row(weights: Any, config: Any) -> Any:
     return weights.reshape(1, -1)
 
 
-_ATTENTION = {
-    "attn_q": Part("self_attn.q_proj"),
-    "attn_k": Part("self_attn.k_proj"),
-    "attn_v": Part("self_attn.v_proj"),
-    "attn_output": Part("self_attn.o_proj"),
-}
-_MLP = {"ffn_gate": Part("mlp.gate_proj"), "ffn_up": Part("mlp.up_proj"), "ffn_down": Part("mlp.down_proj")}
-_TOP = {"token_embd": Part("model.embed_tokens"), "output": Part("lm_head"), "output_norm": Part("model.norm")}
 _QWEN35 = {
-    **_ATTENTION,
-    **_MLP,
+    **ATTENTION,
+    **MLP,
     "attn_norm": Part("input_layernorm", _from_one),
     "post_attention_norm": Part("post_attention_layernorm", _from_one),
     "attn_q_norm": Part("self_attn.q_norm", _from_one),
@@ -100,17 +85,18 @@ _QWEN35 = {
     "ssm_a": Part("linear_attn.A_log", _a_log),
     "ssm_dt.bias": Part("linear_attn.dt_bias", _heads),
 }
-_QWEN35_TOP = {**_TOP, "output_norm": Part("model.norm", _from_one)}
+_QWEN35_TOP = {**TOP, "output_norm": Part("model.norm", _from_one)}
 # Of each architecture: what lies at the model's top, and what in a layer. Names with an ending stand for themselves.
 TABLES: Mapping[str, tuple[Mapping[str, Part], Mapping[str, Part]]] = {
+    "gemma4": (gguf_gemma4.TOP, gguf_gemma4.LAYER),
     "lfm2": (
         {
-            **_TOP,
+            **TOP,
             "token_embd_norm": Part("model.embedding_norm"),
             "output_norm": Part("model.embedding_norm"),
         },
         {
-            **_ATTENTION,
+            **ATTENTION,
             "attn_output": Part("self_attn.out_proj"),
             "attn_norm": Part("operator_norm"),
             "attn_q_norm": Part("self_attn.q_layernorm"),
@@ -140,9 +126,9 @@ TABLES: Mapping[str, tuple[Mapping[str, Part], Mapping[str, Part]]] = {
         },
     ),
     "gpt-oss": (
-        _TOP,
+        TOP,
         {
-            **_ATTENTION,
+            **ATTENTION,
             "attn_norm": Part("input_layernorm"),
             "post_attention_norm": Part("post_attention_layernorm"),
             "attn_sinks.weight": Part("self_attn.sinks"),
@@ -179,7 +165,7 @@ class Processor:
             return Made(weights, name)
         if part[0].change is not None:
             weights = part[0].change(weights, self._config)
-        if "gate_up_proj" not in part[0].place:
+        if "gate_up_proj" not in part[0].place or "gate_up" in name:
             return Made(weights, name)
         halves = self._halves.setdefault(tensor_key_mapping[name], {})
         halves["gate" if "_gate_" in name else "up"] = weights
@@ -198,8 +184,11 @@ def places(header: GgufHeader) -> dict[str, str]:
     return found
 
 
-def ahead(header: GgufHeader) -> tuple[str, ...]:
-    """What the layers' names begin with that foretell more than one token, which is nothing that is run here."""
+def unused(header: GgufHeader) -> tuple[str, ...]:
+    """What the names begin with of tensors that nothing is run with here: layers that foretell more than one token,
+    and keys and values of layers that attend to those of another."""
+    if header.architecture == "gemma4":
+        return gguf_gemma4.unused(header)
     more, layers = header.number("nextn_predict_layers") or 0, header.number("block_count") or 0
     return tuple(f"blk.{layer}." for layer in range(layers - more, layers))
 
@@ -210,6 +199,8 @@ def config_of(header: GgufHeader) -> dict[str, Any]:
     count = tokens.count if isinstance(tokens, GgufArray) else 0
     if header.architecture == "gpt-oss":
         return _gpt_oss(header, count)
+    if header.architecture == "gemma4":
+        return gguf_gemma4.config_of(header, count)
     from transformers.integrations.gguf.gguf_config_mapping import get_gguf_config
 
     said = dict(header.values)

@@ -37,7 +37,9 @@ def load_tokenizer(file: Path, header: GgufHeader) -> Any:
             said.setdefault("add_bos_token", split in BEGINS)
         else:
             backend, _ = convert_gguf_tokenizer(architecture, parts)
-            if model == "llama" and not architecture.startswith("gemma"):
+            if model == "gemma4":
+                backend.pre_tokenizer = _by_lines()
+            elif model == "llama" and not architecture.startswith("gemma"):
                 _space_in_front(backend, always=parts.get("add_prefix_space") is not False)
     except Exception as error:  # the formats are many, and so are their errors
         raise FatalError(f"{file}: its tokenizer cannot be read: {error}") from error
@@ -66,6 +68,13 @@ def _byte_level(parts: dict[str, Any], split: str) -> Any:
             ]
         )
     return backend
+
+
+def _by_lines() -> Any:
+    """Line breaks apart from what stands between them."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Split(Regex("[^\\n]+|\\n+"), behavior="isolated")
 
 
 def _space_in_front(backend: Any, *, always: bool) -> None:

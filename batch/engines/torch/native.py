@@ -34,6 +34,7 @@ _FUNCTIONS = {
     "set_f32": _SET,
     "set_bf16": _SET,
     "packed_linear": "ppipifcpiipic",
+    "run_experts": "pippipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
 }
 
@@ -62,6 +63,12 @@ class Layer(ctypes.Structure):
         "reach:i",
         linear=Linear,
     )
+
+
+class Expert(ctypes.Structure):
+    """Of experts.c."""
+
+    _fields_ = _fields("up:linear down:linear", linear=Linear)
 
 
 class Held(ctypes.Structure):
@@ -150,6 +157,17 @@ class Kernels:
             *(ctypes.addressof(layer.described), *span(x), *((*span(norm[0]), norm[1]) if norm else (None, 0, 0.0))),
             *(gated, *_optional(residual), rows, *span(out), torch.get_num_threads()),
         )
+        return out
+
+    def run_experts(self, experts: ctypes.Array[Any], counts: list[int], x: torch.Tensor, outputs: int) -> torch.Tensor:
+        """x: [rows, in], in the order of the experts, of which each has so many; returns [rows, outputs].
+
+        experts: of `Expert`, a product that is paired, and gated by silu, and the one after it.
+        """
+        out = torch.empty(len(x), outputs)
+        rows = (_Int * len(counts))(*counts)
+        told = ctypes.addressof(experts), _same([(0, len(experts)), (0, len(counts))]), ctypes.addressof(rows)
+        self._call("run_experts", *told, *span(x), *span(out), torch.get_num_threads())
         return out
 
     def largest(self, x: torch.Tensor) -> torch.Tensor:

@@ -90,7 +90,7 @@ def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
     apply(model, precision, device)
     found = _logits(model, ids)
     said = _said(*compare(exact, found, ids[0]), divergence(exact, found))
-    return f"{precision} as asked: {said}{left(model, whole)}"
+    return f"{precision} as asked: {said}{left(model, whole)}{bf16.company(model)}"
 
 
 def weights(model: nn.Module) -> int:
@@ -132,7 +132,7 @@ def in_passing(source: Source, tokenizer: Any, precision: str, known: str) -> tu
     said = _said(cost.same, cost.perplexity, cost.lost)
     said += left(source.model, source.parameters - source.model.model.embed_tokens.weight.numel())
     if precision != "auto":
-        return wanted, f"{wanted} as asked: {said}"
+        return wanted, f"{wanted} as asked: {said}{bf16.company(source.model)}"
     return (wanted, f"{wanted} by auto: {said}") if _allowed(cost.same, cost.perplexity, cost.lost) else None
 
 
@@ -172,7 +172,7 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
         found = _logits(model, ids)
         same, perplexity = compare(exact, found, ids[0])
         lost = divergence(exact, found)
-        said = _said(same, perplexity, lost) + left(model, whole)
+        said = _said(same, perplexity, lost) + left(model, whole) + bf16.company(model)
         if _allowed(same, perplexity, lost):
             return name, f"{name} by auto: {said}"
         refused.append(f"{name} not taken by auto: {said}")

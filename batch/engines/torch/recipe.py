@@ -27,6 +27,7 @@ PARTS: tuple[tuple[str, ...], ...] = (
     ("attention.c",),
     ("kernels.c",),
     ("stack.c",),
+    ("experts.c",),
     ("gemm.c", "-fno-tree-pre"),  # which would move sums from registers to memory, and a third of the speed with them
 )
 # Sums may be regrouped, which vectors need; NaN and infinity keep their meaning, so this is not -ffast-math.

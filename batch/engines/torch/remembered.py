@@ -35,8 +35,7 @@ def runner(key: str, makers: Sequence[tuple[str, Callable[[], Runner]]], notes: 
         before, now = torch.tensor(shown), _logits(found)
     except (MemoryError, RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError):
         return None
-    largest = float(before.abs().max())
-    if before.shape != now.shape or not float((before - now).abs().max()) <= CLOSE * largest:
+    if before.shape != now.shape or not float((before - now).abs().max()) <= CLOSE * float(before.abs().max()):
         return None
     notes += map(str, said)
     return found

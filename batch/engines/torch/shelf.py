@@ -41,8 +41,10 @@ class Entry:
         size = os.fstat(self._file.fileno()).st_size
         if size != self.about["size"] or not 0 < self.about["packed"] <= size:
             raise ValueError("it is not whole")
-        # Read, and not mapped: large pages are quicker to look up in every step.
-        self._packed = mmap.mmap(-1, self.about["packed"])
+        # Read, and not mapped: large pages are quicker to look up in every step. Private, as Linux gives none of those
+        # to shared memory, which Python asks for by itself.
+        flags = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
+        self._packed = mmap.mmap(-1, self.about["packed"], **({"flags": flags} if flags else {}))
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a kernel without them
                 self._packed.madvise(mmap.MADV_HUGEPAGE)

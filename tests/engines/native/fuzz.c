@@ -43,6 +43,11 @@ int run_layers(const Layer *, int64_t, float *, int64_t, int64_t, int64_t, const
                const int64_t *, const int64_t *const *, int64_t, const int64_t *, const int64_t *, int64_t,
                const int64_t *, const int64_t *, int64_t, int64_t, int);
 
+typedef struct { /* as in experts.c */
+    Linear up, down;
+} Expert;
+int run_experts(const Expert *, int64_t, const int64_t *, const float *, int64_t, float *, int64_t, int);
+
 static uint64_t state;
 static int64_t below(int64_t n) { /* splitmix64 */
     uint64_t z = state += 0x9e3779b97f4a7c15ull;
@@ -282,6 +287,26 @@ static void stack(int lie) {
     expect("run_layers", code, lie > 0);
 }
 
+static void mixture(int lie) {
+    int64_t many = between(1, 5), bits = below(2) ? 8 : 4, unit = bits == 8 ? 1 : 32, rows = 0;
+    int64_t hidden = unit * between(1, bits == 8 ? 150 : 4), outputs = between(1, 70), bad = below(many);
+    Expert *experts = room(sizeof(Expert) * many);
+    int64_t *counts = room(8 * many);
+    if (!gemm_outputs()) return;
+    for (int64_t i = 0; i < many; i++) {
+        int64_t inner = unit * between(1, bits == 8 ? 90 : 3), own = i == bad ? lie : 0;
+        experts[i].up = linear(bits, 1, hidden, 2 * inner, own <= 6 ? own : 0);
+        experts[i].down = linear(bits, 0, inner, outputs, own > 6 && own <= 12 ? own - 6 : 0);
+        counts[i] = below(3) ? below(30) : 0, rows += counts[i];
+    }
+    if (lie == 13) experts[bad].up.paired = 0;
+    if (lie == 14) counts[bad] = -1;
+    if (lie == 15) counts[bad]++;
+    int code = run_experts(experts, many, counts, floats(rows * hidden), LIE(16, rows * hidden), floats(rows * outputs),
+                           LIE(17, rows * outputs), 2);
+    expect("run_experts", code, lie > 0);
+}
+
 int main(int argc, char **argv) {
     state = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     int64_t calls = argc > 2 ? atoll(argv[2]) : 1000;
@@ -292,6 +317,7 @@ int main(int argc, char **argv) {
         attending(lie), clear();
         product(lie), clear();
         stack(below(2) ? (int)between(1, 26) : 0), clear();
+        mixture(below(2) ? (int)between(1, 17) : 0), clear();
     }
     printf("%lld calls of each\n", (long long)calls);
     return 0;

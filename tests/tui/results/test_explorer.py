@@ -277,11 +277,11 @@ async def test_find_in_a_text_and_markdown(workspace: Workspace) -> None:
         await opened(pilot, path)
         await pilot.press("enter")
         screen = await find(pilot, "LINE 5")
-        await until(pilot, lambda: screen.context_text.startswith("hit 1 of 11 lines"))
+        await until(pilot, lambda: screen.context_text.startswith("hit line 1 of 11"))
         await pilot.press("n", "n")
-        assert screen.context_text.startswith("hit 3 of 11") and screen.place == 0
+        assert screen.context_text.startswith("hit line 3 of 11") and screen.place == 0
         await pilot.press("N")
-        assert screen.context_text.startswith("hit 2 of 11")
+        assert screen.context_text.startswith("hit line 2 of 11")
         await pilot.press("escape", "m")
         await until(pilot, lambda: screen.query(Rendered) and "print('x')" in screen.query_one(Rendered)._text)
         await pilot.press("G")

@@ -23,12 +23,12 @@ from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
 from ai_router.tui.help import HelpScreen
 from ai_router.tui.results.data import Search
 from ai_router.tui.results.export import ExportDialog
-from ai_router.tui.results.parts import PartTabs
 from ai_router.tui.results.reading import ReadingScreen
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.table import VirtualTable
+from ai_router.tui.widgets.tabs import CountTabs
 from ai_router.tui.widgets.text_view import TextView
 from batch.checkpoint import CheckpointStore, JobLock, checkpoint_path
 from batch.job import BatchJob
@@ -73,8 +73,7 @@ async def test_how_it_looks(
     async with app.run_test(size=size) as pilot:
         screen = await opened(pilot, path)
         await pilot.press("down", "down", "down")
-        if size[1] == 40:
-            await until(pilot, lambda: "bold red" in screen.query_one(TextView).plain)
+        await until(pilot, lambda: "bold red" in screen.query_one(TextView).plain)
         await pilot.pause()
         golden(app, "results")
 
@@ -100,7 +99,7 @@ async def test_parts_by_key_and_mouse(workspace: Workspace, path: Path) -> None:
         for key, wanted in (("f", "1346"), ("f", "2"), ("f", "5"), ("f", "123456"), ("3", "2"), ("2", "1346")):
             await pilot.press(key)
             await numbers(pilot, screen, list(wanted))
-        await pilot.click(PartTabs, offset=(45, 0))
+        await pilot.click(CountTabs, offset=(45, 0))
         await until(pilot, lambda: screen.part == "pending")
         await numbers(pilot, screen, ["5"])
         assert column(screen, 1) == ["◌ pending"]

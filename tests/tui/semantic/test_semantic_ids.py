@@ -183,10 +183,9 @@ async def test_chosen_models_run_in_turn_and_their_files_are_written(workspace: 
         screen.query_one("#place").value = str(city)  # type: ignore[attr-defined]
         await until(pilot, lambda: len(screen.chosen) == 2)
         await pilot.press("f2")
-        run = await on_screen(pilot, RunScreen)
-        first = run.path
         await until(pilot, lambda: len(app.runs) == 2 and not app.live_runs(), 60)
-        await until(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.path != first)
+        _, last = app.runs.values()
+        await until(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.path == last.job.checkpoint_file)
         await until(pilot, lambda: "finished: 60 rows" in shown(app))
         assert "60/60" in shown(app) and "rows/s" in shown(app) and "tok" not in shown(app)
         files = [workspace.outputs / f"codebooks-{name}.csv" for name in (NYC, TKY)]

@@ -20,7 +20,7 @@ from ai_router.tui.results.export import ExportDialog
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.stats.picture import PictureScreen, drawn
 from ai_router.tui.stats.plots import curve, hbar, plot, spread
-from ai_router.tui.stats.screen import StatsScreen, report
+from ai_router.tui.stats.screen import StatsScreen, figures, report, table
 from batch.checkpoint.summary import EDGES, Sums
 from batch.export.picture import picture_of
 
@@ -61,6 +61,16 @@ def test_plots_cut_no_figure(values: dict[str, int], width: int) -> None:
     stats = Stats(Part(1, Sums(1, latency=[1] * (len(EDGES) + 1))), 1)
     stats.models = {name: Part(1, Sums(value)) for name, value in values.items()}
     assert "1 job" in report(stats, width).plain
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**6), st.floats(0.001, 9e5), st.integers(24, 160))
+def test_a_number_stays_beside_its_unit(done: int, failed: int, seconds: float, width: int) -> None:
+    sums = Sums(done, failed, 7 * done, 3 * done, seconds=seconds, cost_unknown=1)
+    sums.latency = [done + 1] * (len(EDGES) + 1)
+    for line in figures(Part(1, sums), width).splitlines():
+        assert cell_len(line) <= width and not line.startswith(("s", "tokens", "done", "·"))
+    lines = table("Model", {"a model with a rather long name": Part(1, sums)}, width)
+    assert f"{done:,}" in lines[1].plain and all(line.cell_length <= width for line in lines)
 
 
 async def test_a_job_in_plots(workspace: Workspace) -> None:

@@ -1,0 +1,20 @@
+"""The line in which one types what is looked for."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import BindingType
+from textual.widgets import Input
+
+from ai_router.tui.actions import bind
+
+
+class FindInput(Input):
+    """Hidden until it is asked for; the footer says that Enter looks, as nothing happens while one types."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bind("find.submit")
+
+    def __init__(self, placeholder: str, *, id: str) -> None:  # noqa: A002 - the word of Textual
+        super().__init__(placeholder=placeholder, id=id)
+        self.display = False
