@@ -1,7 +1,8 @@
 """Engines side by side on one real model, in one call: python -m benchmarks.real_model FILE.gguf [--peers FILE.json].
 
-Works: 48 chats with a common system prompt, one request alone, long prompts, and rows of short prompts, 1 to 256 at
-once. Answers are greedy and of fixed lengths. `--peers` names other engines, each with a Python of its own that has it:
+Works: 48 chats with a common system prompt, one request alone (with and without guesses at next tokens), long prompts,
+and rows of short prompts, 1 to 256 at once; each first with other texts, so that no engine has seen what counts.
+Answers are greedy and of fixed lengths. `--peers` names other engines, each with a Python of its own that has it:
 [{"name": "llama.cpp Q8_0", "peer": "llama.cpp", "python": ".../bin/python", "model": "..."}, …]; what `peer` may be
 stands in `real_peers`. The table has output tokens a second, and for each of ours the ratio to the best peer.
 """
@@ -27,7 +28,7 @@ SYSTEM = "You answer questions about computers, nature and daily life. "
 
 
 def works_of(file: str, rows: list[int]) -> dict[str, Any]:
-    """Each work: texts, the system prompt, and the same as tokens for the peers."""
+    """Each work: texts of a first pass and of the one that counts, the system prompt, and the same as tokens."""
     from batch.engines.torch import gguf_file, gguf_tokenizer
     from batch.engines.torch.prompt import encode_chat
 
@@ -41,36 +42,41 @@ def works_of(file: str, rows: list[int]) -> dict[str, Any]:
         "48 chats": (system, asked[:48], 64),
         "alone": (None, [words[:640]], 128),
         "4 long": (None, [words[i * 7000 : i * 7000 + 5400] for i in range(4)], 64),
+        "16 long": (None, [words[i * 5000 : i * 5000 + 7400] for i in range(16)], 64),
         **{f"{n} rows": (None, short[:n], 64) for n in rows},
     }
-    return {
-        name: {
-            "system": said,
-            "texts": texts,
-            "tokens": tokens,
-            "prompts": [encode_chat(tokenizer, [{"role": "user", "content": text}], said) for text in texts],
-        }
-        for name, (said, texts, tokens) in found.items()
-    }
+
+    def encoded(texts: list[str], said: str | None) -> list[list[int]]:
+        return [encode_chat(tokenizer, [{"role": "user", "content": text}], said) for text in texts]
+
+    works: dict[str, Any] = {}
+    for name, (said, texts, tokens) in found.items():
+        others = [f"{i}: {text[:-4]}" for i, text in enumerate(texts)]  # which begin otherwise
+        passes = {"warm": encoded(others, said), "prompts": encoded(texts, said)}
+        works[name] = {"system": said, "texts": texts, "others": others, "tokens": tokens, **passes}
+    return works
 
 
-def ours(file: str, precision: str, works: dict[str, Any]) -> dict[str, Any]:
-    """This project's torch engine."""
+def ours(file: str, precision: str, works: dict[str, Any], guesses: bool) -> dict[str, Any]:
+    """This project's torch engine, with or without guesses at next tokens."""
+    from batch.engines.torch import lookup
     from batch.engines.torch.engine import open_core
     from batch.items import BatchItem, Request
     from batch.options import SamplingOptions
     from benchmarks.real_peers import measured
 
+    lookup.MOST_ROWS = lookup.MOST_ROWS if guesses else 0
     began = time.perf_counter()
     core = open_core({"path": file, "precision": precision}, SamplingOptions(temperature=0), None)
     load = time.perf_counter() - began
     core._intake._end_ids = frozenset()  # lengths are fixed
-    by_prompts = {json.dumps(what["prompts"]): what for what in works.values()}
+    of = {"warm": "others", "prompts": "texts"}
+    by_prompts = {json.dumps(what[key]): (what, what[texts]) for what in works.values() for key, texts in of.items()}
 
     def answer(asked: list[list[int]], tokens: int) -> int:
-        what = by_prompts[json.dumps(asked)]
+        what, texts = by_prompts[json.dumps(asked)]
         params = {"max_tokens": tokens, **({"system": what["system"]} if what["system"] else {})}
-        for i, text in enumerate(what["texts"]):
+        for i, text in enumerate(texts):
             core.submit(BatchItem(i, Request(text, {"params": params})))
         count = 0
         while core.busy:
@@ -104,8 +110,9 @@ def main() -> int:
     found: dict[str, dict[str, Any]] = {}
     for work, what in works.items():  # one work by all, then the next: the machine may change its pace meanwhile
         for precision in args.precision:
-            said = in_process(ours, args.file, precision, {work: what})
-            _take(found, f"ours {precision}", work, said)
+            for guesses in (True, False) if work == "alone" else (True,):
+                said = in_process(ours, args.file, precision, {work: what}, guesses)
+                _take(found, f"ours {precision}" + ("" if guesses else ", no lookup"), work, said)
         for peer in peers:
             if said := _peer(peer, {work: what}, args.limit):
                 _take(found, peer["name"], work, said)
@@ -125,7 +132,7 @@ def _take(found: dict[str, dict[str, Any]], who: str, work: str, said: dict[str,
 def _peer(peer: dict[str, str], works: dict[str, Any], limit: float) -> dict[str, Any] | None:
     """What a peer says of the works; None, and why is printed, where it does not get through them."""
     command = [peer["python"], "-m", "benchmarks.real_peers", peer["peer"], peer["model"]]
-    told = json.dumps({name: {key: what[key] for key in ("prompts", "tokens")} for name, what in works.items()})
+    told = json.dumps({name: {key: what[key] for key in ("warm", "prompts", "tokens")} for name, what in works.items()})
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     try:
         run = subprocess.run(command, input=told, env=env, capture_output=True, text=True, check=False, timeout=limit)

@@ -1,9 +1,10 @@
 """Other engines over a real model: run by a peer's own Python, with nothing of this project's dependencies.
 
-`python -m benchmarks.real_peers NAME MODEL` reads {work: {"prompts": [[token, …], …], "tokens": of each answer}} from
-stdin and writes {"load": seconds, "peak_mb", "works": {work: seconds}} as the last line of stdout. Answers are greedy
-and of fixed lengths, prompts are tokens already: neither template nor tokenizer is measured. Each work runs twice; the
-second time counts, as each engine may take memory or compile at the first.
+`python -m benchmarks.real_peers NAME MODEL` reads {work: {"warm": [[token, …], …], "prompts": the same, "tokens": of
+each answer}} from stdin and writes {"load": seconds, "peak_mb", "works": {work: seconds}} as the last line of stdout.
+Answers are greedy and of fixed lengths, prompts are tokens already: neither template nor tokenizer is measured. Each
+work runs twice, first with the prompts `warm`, as an engine may take memory or compile then; the second time counts,
+whose prompts it has not seen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ def llama_cpp(model: str, works: dict[str, Any]) -> Answer:
     from benchmarks.engine_llama import SEQUENCES, Llama
 
     most = max(
-        sum(sorted((len(p) + w["tokens"] for p in w["prompts"]), reverse=True)[:SEQUENCES]) for w in works.values()
+        sum(sorted((len(p) + w["tokens"] for p in asked), reverse=True)[:SEQUENCES])
+        for w in works.values()
+        for asked in (w["warm"], w["prompts"])
     )
     # Built for a processor with AMX it uses tiles, which a process has to be allowed (ARCH_REQ_XCOMP_PERM).
     if sys.platform == "linux":
@@ -111,11 +115,30 @@ def ctranslate2(model: str, works: dict[str, Any]) -> Answer:
     return answer
 
 
+def vllm(model: str, works: dict[str, Any], dtype: str) -> Answer:
+    """vLLM's own engine on a CPU: continuous batching with prefixes shared; `dtype` of weights and products."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GB
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # so that the peak is that of the engine
+    from vllm import LLM, SamplingParams
+
+    longest = max(len(p) + w["tokens"] for w in works.values() for p in (*w["warm"], *w["prompts"]))
+    engine = LLM(model, dtype=dtype, max_model_len=longest + 16, max_num_seqs=256, enable_prefix_caching=True)
+
+    def answer(prompts: list[list[int]], tokens: int) -> int:
+        params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False)
+        found = engine.generate([{"prompt_token_ids": p} for p in prompts], params, use_tqdm=False)
+        return sum(len(row.outputs[0].token_ids) for row in found)
+
+    return answer
+
+
 PEERS: dict[str, Callable[[str, dict[str, Any]], Answer]] = {
     "llama.cpp": llama_cpp,
     "openvino": openvino,
     "onnxruntime": onnxruntime,
     "ctranslate2": ctranslate2,
+    "vllm bf16": partial(vllm, dtype="bfloat16"),
+    "vllm fp32": partial(vllm, dtype="float32"),
 }
 
 
@@ -132,9 +155,9 @@ def measured(answer: Answer, works: dict[str, Any], load: float) -> dict[str, An
     """What is written."""
     seconds: dict[str, float] = {}
     for work, what in works.items():
-        for _ in range(2):
+        for prompts in (what["warm"], what["prompts"]):
             start = time.perf_counter()
-            count = answer(what["prompts"], what["tokens"])
+            count = answer(prompts, what["tokens"])
             seconds[work] = time.perf_counter() - start
             if count != len(what["prompts"]) * what["tokens"]:
                 raise RuntimeError(f"{work}: {count} tokens came, not {len(what['prompts']) * what['tokens']}")

@@ -43,7 +43,8 @@ INLINE const float *widen(const char *from, int count, int half, int size, int p
     const float *floats = (const float *)from;
     if (!half && size == padded) return floats;
     for (int c = 0; c < count; c++) {
-        for (int i = 0; i < size; i++) to[c * padded + i] = half ? from_bf16(halves[c * size + i]) : floats[c * size + i];
+        for (int i = 0; i < size; i++)
+            to[c * padded + i] = half ? from_bf16(halves[c * size + i]) : floats[c * size + i];
         for (int i = size; i < padded; i++) to[c * padded + i] = 0;
     }
     return to;
@@ -142,36 +143,18 @@ INLINE void value_few(const float *shares, int lanes, int group, const float *va
 /* Scores are held below `cap`: cap · tanh(score / cap), as in Gemma 2; what is hidden already stays so. */
 INLINE void soften(float *restrict scores, int64_t count, float cap) {
     for (int64_t i = 0; i < count; i++) {
-        float score = scores[i], e = exp_fast(-2.0f * fabsf(score) / cap), bent = copysignf(cap * (1 - e) / (1 + e), score);
+        float score = scores[i], e = exp_fast(-2.0f * fabsf(score) / cap);
+        float bent = copysignf(cap * (1 - e) / (1 + e), score);
         scores[i] = score == -INFINITY ? score : bent;
     }
 }
 
-/* What ALiBi adds to the scores [columns, lanes]: a lane's slope times how far a column lies from the token (Press 2022);
- * `begins`: how far the first one does. */
+/* What ALiBi adds to the scores [columns, lanes]: a lane's slope times how far a column lies from the token (Press
+ * 2022); `begins`: how far the first one does. */
 INLINE void tilt(float *restrict scores, int64_t columns, int lanes, const float *restrict slopes,
                  const float *restrict begins) {
     for (int64_t c = 0; c < columns; c++)
         for (int j = 0; j < lanes; j++) scores[c * lanes + j] += slopes[j] * (begins[j] + (float)c);
-}
-
-/* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. A lane's
- * sink, -inf for none, is one more score that takes its share to nowhere, as in gpt-oss. */
-INLINE void softmax(float *restrict scores, int64_t columns, int lanes, const float *restrict sinks,
-                    float *restrict total) {
-    float most[QUERIES], sums[QUERIES]; /* local, so that the loops over lanes become vectors */
-    for (int j = 0; j < lanes; j++) most[j] = sinks[j];
-    for (int64_t c = 0; c < columns; c++)
-        for (int j = 0; j < lanes; j++) most[j] = scores[c * lanes + j] > most[j] ? scores[c * lanes + j] : most[j];
-    for (int j = 0; j < lanes; j++) sums[j] = sinks[j] == -INFINITY ? 0.0f : exp_fast(sinks[j] - most[j]);
-    for (int64_t c = 0; c < columns; c++)
-        for (int j = 0; j < lanes; j++) {
-            float below = scores[c * lanes + j] - most[j], share = exp_fast(below);
-            share = below < -87.0f ? 0.0f : share;
-            scores[c * lanes + j] = share;
-            sums[j] += share;
-        }
-    for (int j = 0; j < lanes; j++) total[j] = sums[j];
 }
 
 /* A block of queries of one KV head: tokens [begin, end), of one slot (a run) or one each of several. */
@@ -182,26 +165,34 @@ typedef struct {
     Part far, near[QUERIES];     /* what all share; each token's own, or the run's */
     int64_t far_hidden[QUERIES]; /* columns of `far` that the token no longer sees */
     int64_t hidden[QUERIES];     /* the token sees columns [hidden, count - after) of `near` */
-    int64_t after[QUERIES];
+    int64_t after[QUERIES];      /* of a run */
     float far_from[QUERIES], near_from[QUERIES]; /* where both begin, beside the token's own position */
     int run, tokens;
     int64_t stride; /* from a token's queries to the next token's */
 } Block;
 
+#include "run.h"
+
 /* Where the tile after column c begins: of the same part, or of the next token's. */
 INLINE const char *after(const Part *own, int more, int64_t c, int values, int column) {
-    return c + COLUMNS < own->count ? tile_of(own, c + COLUMNS, values, column) : tile_of(own + more, 0, values, column);
+    int64_t next = c + COLUMNS;
+    return next < own->count ? tile_of(own, next, values, column) : tile_of(own + more, 0, values, column);
 }
 
 INLINE void attend_block(const Block *b, int group, int half, int size, int vectors, float *scratch, float *out) {
+    if (b->run) {
+        attend_run(b, group, half, size, vectors, scratch, out);
+        return;
+    }
     int lanes = vectors * LANES, queries = b->tokens * group, padded = (size + LANES - 1) / LANES * LANES;
-    int dense = b->run || queries >= FEW, column = size * (half ? 2 : 4), pairs = PAIRS(half, size);
+    int dense = queries >= FEW, column = size * (half ? 2 : 4), pairs = PAIRS(half, size);
     float *asked = scratch, *upright = asked + QUERIES * padded, *sums = upright + QUERIES * padded;
-    float *tile = sums + QUERIES * padded, *scores = tile + COLUMNS * padded, total[QUERIES];
+    float *tile = sums + QUERIES * padded, *scores = tile + COLUMNS * padded;
+    float most[QUERIES], total[QUERIES], change[QUERIES];
     uint32_t upright_pairs[PAIRS(1, 32) ? LARGEST_PAIRED / 2 * QUERIES : 1];
     bf16 halves[PAIRS(1, 32) ? LARGEST_PAIRED * QUERIES : 1];
     int64_t far = b->far.count, near = 0;
-    for (int t = 0; t < (b->run ? 1 : b->tokens); t++) near = b->near[t].count > near ? b->near[t].count : near;
+    for (int t = 0; t < b->tokens; t++) near = b->near[t].count > near ? b->near[t].count : near;
 
     memset(asked, 0, sizeof(float) * 3 * QUERIES * padded);
     for (int j = 0; j < queries; j++)
@@ -209,13 +200,13 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
             float x = b->q[j / group * b->stride + j % group * size + i] * b->scale;
             asked[j * padded + i] = upright[i * lanes + j] = x;
         }
-    if (pairs) pair_queries(upright, asked, lanes, queries, size, upright_pairs, halves);
-    if (!b->run)
-        for (int64_t i = 0; i < near * lanes; i++) scores[far * lanes + i] = -INFINITY;
+    if (pairs) pair_upright(upright, lanes, size, upright_pairs);
+    if (pairs) pair_asked(asked, queries, size, halves);
+    for (int64_t i = 0; i < near * lanes; i++) scores[far * lanes + i] = -INFINITY;
 
     for (int values = 0; values < 2; values++) {
         for (int part = 0; part < 2; part++) {
-            int together = part ? b->run : dense;
+            int together = !part && dense;
             for (int t = 0; t < (together ? 1 : b->tokens); t++) {
                 const Part *own = part ? b->near + t : &b->far;
                 for (int64_t c = 0; c < own->count; c += COLUMNS) {
@@ -253,17 +244,15 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
             tilt(scores, far, lanes, slopes, begins[0]);
             tilt(scores + far * lanes, near, lanes, slopes, begins[1]);
         }
-        float sinks[QUERIES];
-        for (int j = 0; j < QUERIES; j++) sinks[j] = b->sinks && j < queries ? b->sinks[j % group] : -INFINITY;
         for (int t = 0; t < b->tokens; t++)
             for (int g = 0; g < group; g++) {
                 float *lane = scores + t * group + g;
                 for (int64_t c = 0; c < b->far_hidden[t]; c++) lane[c * lanes] = -INFINITY;
                 lane += far * lanes;
                 for (int64_t c = 0; c < b->hidden[t]; c++) lane[c * lanes] = -INFINITY;
-                for (int64_t c = near - b->after[t]; c < near; c++) lane[c * lanes] = -INFINITY;
             }
-        softmax(scores, far + near, lanes, sinks, total);
+        begin_softmax(b, group, queries, most, total);
+        softmax(scores, far + near, lanes, most, total, change);
     }
     for (int j = 0; j < queries; j++) {
         float *to = out + j / group * b->stride + j % group * size, scale = 1.0f / total[j];

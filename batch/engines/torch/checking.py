@@ -70,16 +70,16 @@ def _attention_checks(
     kernels: Kernels, draw: Callable[..., torch.Tensor], size: int, dtype: torch.dtype
 ) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
     """What the kernels give, what torch gives, and how far apart they may be."""
-    heads, kv_heads, page = 4, 2, kernels.page
-    # Three single tokens, a run of 40 tokens after a prefix of 7, and one of 3 without.
+    heads, kv_heads, page, prefix = 4, 2, kernels.page, 150  # which runs go through in more than one chunk
+    # Three single tokens, a run of 40 tokens after a prefix, and one of 3 without.
     runs = [(2, 6, 1, 0), (0, 0, 1, -1), (1, 3, 1, 0), (4, 2, 40, 0), (3, 0, 3, -1)]
-    at = Rows.of(runs, kernels.lanes // (heads // kv_heads), longest=7 + 42)
+    at = Rows.of(runs, kernels.lanes // (heads // kv_heads), longest=prefix + 42)
     tokens = len(at.rows)
     cache = Columns(
         draw(10, kv_heads, page, size).to(dtype),
         draw(10, kv_heads, page, size).to(dtype),
         torch.tensor([[9, 1], [4, 0], [2, 7], [5, 6], [8, 3]]),
-        [(draw(1, kv_heads, 7, size).to(dtype), draw(1, kv_heads, 7, size).to(dtype))],
+        [(draw(1, kv_heads, prefix, size).to(dtype), draw(1, kv_heads, prefix, size).to(dtype))],
     )
     qkv, norms, angle = draw(tokens, 8 * size), (draw(size), draw(size), 1e-6), draw(tokens, size)
     rotary = angle.cos(), angle.sin()
@@ -97,9 +97,9 @@ def _attention_checks(
         (cache.keys[pages, :, columns].float(), turned[1], rounding),
         (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
     ]
-    far = 7 * (at.which + 1)  # columns of each token's prefix
+    far = prefix * (at.which + 1)  # columns of each token's prefix
     ways = (
-        (100, None, None, None),
+        (300, None, None, None),
         (30, None, draw(heads), None),
         (6, 2.0, None, None),
         (100, None, None, draw(heads) / 8),
@@ -112,9 +112,9 @@ def _attention_checks(
             seen = slice(int(first[t]), int(far[t] + at.lengths[t]))
             k, v = (
                 torch.cat(
-                    [prefix[0][:, : int(far[t])], own[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)], 1
+                    [shared[0][:, : int(far[t])], own[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)], 1
                 ).float()[:, seen]
-                for prefix, own in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
+                for shared, own in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
             )
             scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
             scores = scores if cap is None else cap * (scores / cap).tanh()

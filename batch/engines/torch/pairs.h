@@ -9,14 +9,22 @@
 
 INLINE __m512bh as_pairs(__m512i x) { return (__m512bh)x; }
 
-/* Upright queries [size, lanes] as pairs [size / 2, lanes], and those of each token [queries, size]. */
-INLINE void pair_queries(const float *upright, const float *asked, int lanes, int queries, int size, uint32_t *pairs,
-                         bf16 *halves) {
+/* Upright queries [size, lanes] as pairs [size / 2, lanes]. */
+INLINE void pair_upright(const float *upright, int lanes, int size, uint32_t *pairs) {
     for (int i = 0; i < size / 2; i++)
         for (int j = 0; j < lanes; j++)
             pairs[i * lanes + j] = to_bf16(upright[2 * i * lanes + j])
                                    | (uint32_t)to_bf16(upright[(2 * i + 1) * lanes + j]) << 16;
+}
+
+/* Queries of each token, [queries, size]. */
+INLINE void pair_asked(const float *asked, int queries, int size, bf16 *halves) {
     for (int i = 0; i < queries * size; i++) halves[i] = to_bf16(asked[i]);
+}
+
+/* Floats to bfloat16 in the lower halves of 32 bits. */
+INLINE __m512i narrow16(const float *from) {
+    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from)));
 }
 
 INLINE void score_pairs_of(const uint32_t *upright, int vectors, const bf16 *keys, int rows, int size, float *scores) {
@@ -76,8 +84,11 @@ INLINE void value_pairs(const float *shares, int lanes, const bf16 *values, int 
             _mm512_storeu_si512(scratch + c * size + i + LANES, odd);
         }
         const float *share = shares + 2 * c * lanes;
-        for (int j = 0; j < lanes; j++)
-            pairs[c * lanes + j] = to_bf16(share[j]) | (whole ? (uint32_t)to_bf16(share[lanes + j]) << 16 : 0);
+        for (int j = 0; j < lanes; j += LANES) {
+            __m512i pair = narrow16(share + j);
+            if (whole) pair = _mm512_or_si512(pair, _mm512_slli_epi32(narrow16(share + lanes + j), 16));
+            _mm512_storeu_si512(pairs + c * lanes + j, pair);
+        }
     }
     for (int j = 0; j < queries; j += 8)
         for (int i = 0; i < size; i += 2 * LANES) {
@@ -141,7 +152,8 @@ INLINE void order_pairs(const float *sums, int size, float scale, float *out) {
 
 #else
 #define PAIRS(half, size) 0
-#define pair_queries(...)
+#define pair_upright(...)
+#define pair_asked(...)
 #define score_pairs(...)
 #define score_few_pairs(...)
 #define value_pairs(...)

@@ -153,14 +153,14 @@ static int64_t *bordered(const int64_t *from, int64_t n) { return memcpy(room(8 
 static void attending(int lie) {
     static const int64_t sizes[] = {64, 128, 32, 96, 80, 16, 24, 2, 1, 256, 320};
     int64_t page = page_columns(), kv = between(1, 3), group = lie == 1 ? block_queries() + between(1, 20) : between(1, 32);
-    int64_t heads = kv * group, size = sizes[below(11)], width = between(1, 4), runs = between(1, 6);
+    int64_t heads = kv * group, size = sizes[below(11)], width = between(1, 6), runs = between(1, 6);
     int64_t pages = runs * width, prefixes = below(3), block = group > block_queries() ? 1 : block_queries() / group;
     int half = (int)below(2), bytes = half ? 2 : 4;
     int64_t unit = kv * page * size, *table = room(8 * pages), lengths[2], counts[2];
     const char *far_keys[2], *far_values[2];
     for (int64_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
     for (int64_t i = 0; i < prefixes; i++) {
-        lengths[i] = between(1, 70), counts[i] = kv * lengths[i] * size;
+        lengths[i] = between(1, 200), counts[i] = kv * lengths[i] * size; /* more than a chunk */
         far_keys[i] = room(counts[i] * bytes), far_values[i] = room(counts[i] * bytes);
     }
     draw(runs, width, page, lengths, prefixes, block, 50);
