@@ -69,7 +69,7 @@ class SplitExperts(nn.Module):  # type: ignore[misc]
         try:
             with torch.inference_mode():
                 usual = torch.nn.functional.silu(x[:, :32]) * x[:, 32:]
-                return torch.allclose(self._gate(x), usual, rtol=1e-5, atol=1e-6)
+                return bool(torch.allclose(self._gate(x), usual, rtol=1e-5, atol=1e-6))
         except RuntimeError:  # one of its own that knows one width alone
             return False
 
