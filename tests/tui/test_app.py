@@ -331,7 +331,7 @@ async def test_a_job_left_half_done_is_found_finished_read_and_exported(workspac
         await pilot.press("e")
         await until(pilot, lambda: "3 results of 3 prompts" in shown(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "✓ 3 results" in shown(app))
+        await until(pilot, lambda: "✓ 3 results" in shown(app) and not app.live_runs())
         await pilot.press("escape", "q")
         await until(pilot, lambda: app.return_value == 0)
     exported = json.loads((workspace.outputs / "batch_aaaaaaaa.json").read_text(encoding="utf-8"))

@@ -86,14 +86,15 @@ async def test_so_much_is_not_left_lying_though_keys_come_all_the_time(
 
 
 async def test_where_there_is_little_garbage_it_is_not_looked_for_again_and_again(
-    workspace: Workspace, passes: list[int], monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collecting, "WORTH", 1000)  # so much is never found
+    passes: list[int] = []
+    monkeypatch.setattr(collecting, "EVERY", 3600)
     monkeypatch.setattr(collecting, "MANY", 0)
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         await until(pilot, lambda: not gc.isenabled())
-        del passes[:]
+        monkeypatch.setattr(gc, "collect", lambda generation=2: passes.append(generation) or 0)  # finds nothing
         waits = []
         for _ in range(12):
             app._collect_after = 0.0

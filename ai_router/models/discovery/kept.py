@@ -38,9 +38,10 @@ def of_config(config: Mapping[str, Any]) -> Kept | None:
     config = _of_text(config)
     listed = next((said for key in _KINDS if isinstance(said := config.get(key), list)), [])
     layers = _number(config, *_LAYERS) or len(listed)
-    if not 0 < layers <= MOST_LAYERS or str(config.get("model_type")) in OTHERWISE:
+    family = str(config.get("model_type"))  # whatever stands there
+    if not 0 < layers <= MOST_LAYERS or family in OTHERWISE:
         return None
-    if config.get("model_type") in NOTHING:
+    if family in NOTHING:
         return Kept(0, 0)
     kinds = _kinds(config, layers, listed)
     kept = layers - _number(config, "num_kv_shared_layers")  # the last ones read what others keep
@@ -49,7 +50,7 @@ def of_config(config: Mapping[str, Any]) -> Kept | None:
         for layer, kind in enumerate(kinds[: max(kept, 0)])
         if kind == "hybrid" or ("attention" in kind and kind != "linear_attention")
     ]
-    times = 2 if config.get("model_type") in TWICE else 1
+    times = 2 if family in TWICE else 1
     per_token = 2 * times * sum(_numbers_per_token(_of_layer(config, layer), kind) for layer, kind in attend)
     per_row = FLOAT * sum(kind in STATES for kind in kinds) * _numbers_per_row(config)
     return Kept(per_token, per_row) if per_token or per_row else None
