@@ -300,13 +300,6 @@ class RouterApp(GuidedApp):
         """The job whose run is on the screen."""
         return getattr(self.screen, "watched", None) if self.screen_stack else None
 
-    @property
-    def _background_screens(self) -> list[Screen[Any]]:
-        """What is seen through the screen on top. Textual has the one below an opaque screen among them: it would be
-        drawn, with all that lies over it, each time that it changes."""
-        stack = self._screen_stack
-        return [] if stack and stack[-1].styles.background.a == 1 else super()._background_screens
-
     def _show(self, screen: Screen[Any]) -> None:
         """Put a screen on top; of a kind that is shown already, in the place of that one."""
         if type(self.screen) is type(screen):

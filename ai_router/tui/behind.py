@@ -1,4 +1,4 @@
-"""The screen behind a dialog, drawn darker: each of its styles is mixed once, and not each of its pieces."""
+"""What lies behind a screen: nothing where it is opaque; behind a dialog, drawn darker, each style mixed once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.segment import Segment
 from rich.style import Style as RichStyle
 from textual._context import visible_screen_stack
+from textual.app import App
 from textual.color import Color
 from textual.command import CommandPalette
 from textual.css.styles import RulesMap
@@ -29,6 +30,17 @@ def mixed(style: RichStyle | None, color: Color) -> RichStyle | None:
         (segment,) = BackgroundScreen.process_segments([Segment("x", style)], color)
         _mixed[key] = segment.style
     return _mixed[key]
+
+
+class BehindApp(App[int]):
+    """Takes no screen for seen that lies below an opaque one."""
+
+    @property
+    def _background_screens(self) -> list[Screen[Any]]:
+        """What is seen through the screen on top. Textual has the one below an opaque screen among them: it would be
+        drawn, with all that lies over it, each time that it changes."""
+        stack = self._screen_stack
+        return [] if stack and stack[-1].styles.background.a == 1 else super()._background_screens
 
 
 class Behind(Visual):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.tui.base import BaseScreen
+from ai_router.tui.behind import BehindApp
 from ai_router.tui.leaving import LeavingApp
 
 KEYS_KEY = "keys.shown"
 
 
-class GuidedApp(LeavingApp):
+class GuidedApp(LeavingApp, BehindApp):
     """An app that explains itself."""
 
     keys_shown: bool

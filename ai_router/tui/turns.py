@@ -90,6 +90,7 @@ class Turns:
             finally:
                 self._beginning = False
             if before is not None and job.checkpoint_file is not None:
+                self._after.pop(job.checkpoint_file, None)  # one that ran before: no job comes after itself
                 self._after[before] = job.checkpoint_file
                 app.call_later(show, job.checkpoint_file)
 
