@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from batch.engines.torch.native import Kernels, Linear, span
 
 LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of gemm.c
-TOGETHER = 8_192  # outputs that are rounded at a time
+TOGETHER = 2**20  # weights that are rounded at a time
 BLOCKS = {8: 64, 4: 32}  # inputs that share a step, by bits
 
 
@@ -36,6 +36,19 @@ class Rounded:
     least: torch.Tensor | None  # float16, [out, blocks]
     scale: torch.Tensor  # float32, powers of two, [out]
 
+    def room(self, outputs: int) -> Rounded:
+        """One of so many outputs, whose numbers are still to be `put`."""
+        return Rounded(*(None if x is None else x.new_empty(outputs, *x.shape[1:]) for x in self._parts()))  # type: ignore[arg-type]
+
+    def put(self, first: int, part: Rounded) -> None:
+        """Some outputs in their place."""
+        for mine, theirs in zip(self._parts(), part._parts(), strict=True):
+            if mine is not None and theirs is not None:
+                mine[first : first + len(theirs)] = theirs
+
+    def _parts(self) -> tuple[torch.Tensor | None, ...]:
+        return self.q, self.steps, self.least, self.scale
+
     def weight(self) -> torch.Tensor:
         """What they stand for: float32, [out, in]."""
         size = BLOCKS[4 if self.least is not None else 8]
@@ -53,11 +66,15 @@ def round_weight(weight: torch.Tensor, bits: int) -> Rounded:
     """weight: [out, in], to the nearest that `bits` have: 8, or 4 where there are multiples of 32 inputs."""
     size = BLOCKS[bits]
     outputs, inputs = weight.shape
-    if outputs > TOGETHER:  # what is reckoned with on the way takes several times their memory
-        parts = [round_weight(part, bits) for part in weight.split(TOGETHER)]
-        columns = [[getattr(part, name) for part in parts] for name in ("q", "steps", "least", "scale")]
-        q, steps, least, scale = (None if column[0] is None else torch.cat(column) for column in columns)
-        return Rounded(q, steps, least, scale)
+    few = max(TOGETHER // max(inputs, 1), 1)
+    if outputs > few:  # what is reckoned with on the way takes several times their memory
+        whole: Rounded | None = None
+        for first in range(0, outputs, few):
+            part = round_weight(weight[first : first + few], bits)
+            whole = whole or part.room(outputs)
+            whole.put(first, part)
+        assert whole is not None
+        return whole
     blocks = F.pad(weight.float(), (0, -inputs % size)).view(outputs, -1, size)
     if bits == 8:
         least, step = None, blocks.abs().amax(-1) / 127

@@ -25,7 +25,7 @@ from typing import Any
 
 MOST_BYTES = 4 * 2**30  # of all entries together; one that is larger than half of it is not kept
 STALE_SECONDS = 3600.0
-CHUNK = 8 * 2**20
+CHUNK, CHUNK_OF_REST = 8 * 2**20, 2**16
 
 
 class Entry:
@@ -62,8 +62,9 @@ class Entry:
                     return
                 found = zlib.crc32(place[at : at + count], found)
                 at += count
-            while part := self._file.read(CHUNK):
-                found = zlib.crc32(part, found)
+            part = memoryview(bytearray(CHUNK_OF_REST))
+            while count := self._file.readinto(part):
+                found = zlib.crc32(part[:count], found)
             self._sum = found
 
     def numbers(self) -> tuple[mmap.mmap, mmap.mmap]:

@@ -38,12 +38,15 @@ def find(name: str) -> LeanTokenizer | None:
         return None
 
 
-def keep(name: str, tokenizer: Any) -> None:
-    """Write an entry, where ours does what this tokenizer of transformers' does; what fails leaves nothing."""
+def keep(name: str, tokenizer: Any) -> LeanTokenizer | None:
+    """Write an entry, where ours does what this tokenizer of transformers' does; what fails leaves nothing.
+
+    Returns ours, which takes a part of the memory, where it was written just now.
+    """
     folder = shelf.folder() if name else None
     form = form_of(tokenizer) if folder is not None and not (folder / name).exists() else None
     if folder is None or form is None:
-        return
+        return None
     with contextlib.suppress(OSError):
         shelf.sweep(folder)
         scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=folder))
@@ -57,3 +60,4 @@ def keep(name: str, tokenizer: Any) -> None:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         shelf.bound(folder)
+    return LeanTokenizer(form)
