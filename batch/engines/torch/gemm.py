@@ -134,12 +134,16 @@ class PackedProduct:
 
     def _offsets(self, q: torch.Tensor, rounded: Rounded) -> torch.Tensor:
         """What rows around 128 have too much, negative, before the scale."""
-        size = BLOCKS[self.bits]
-        sums = F.pad(q, (0, -q.shape[1] % size)).view(len(q), -1, size).sum(-1, dtype=torch.int32).double()
-        whole = (sums * rounded.steps.double()).sum(1)
-        if rounded.least is not None:
-            whole += size * rounded.least.double().sum(1)
-        return (-128 * whole).float()
+        size, few = BLOCKS[self.bits], max(TOGETHER // q.shape[1], 1)
+        found = torch.empty(len(q))
+        for first in range(0, len(q), few):  # as sums of bytes come by way of four times their memory
+            part, steps = q[first : first + few], rounded.steps[first : first + few]
+            sums = F.pad(part, (0, -q.shape[1] % size)).view(len(part), -1, size).sum(-1, dtype=torch.int32).double()
+            whole = (sums * steps.double()).sum(1)
+            if rounded.least is not None:
+                whole += size * rounded.least[first : first + few].double().sum(1)
+            found[first : first + few] = -128 * whole
+        return found
 
     def _keep(
         self,

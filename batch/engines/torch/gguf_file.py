@@ -30,7 +30,7 @@ TURN_ENDS = frozenset(
 ROPE = "rope_freqs.weight"
 EPSILONS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon")
 LONG_ROW = 128  # blocks that are dequantised as if they were a row, at most
-AT_A_TIME = 2**22  # numbers that are dequantised together
+AT_A_TIME = 2**18  # numbers that are dequantised together: they stay in the processor's cache
 _ONE_AT_A_TIME = threading.Lock()
 
 
