@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -235,3 +236,14 @@ def test_floats_that_are_too_many_are_not_written(
     monkeypatch.setattr(shelf, "MOST_BYTES", 1000)
     model = floats(plain_file).model
     assert prepared.keep("m", model, {"precision": "fp32", "parameters": 10_000}) is None and not entries(cache)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process is gone is told by its number")
+def test_what_a_process_left_that_was_ended_while_it_wrote_goes_at_once(cache: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"tmp-{ended.pid}-x", "tmp-x"):
+        (cache / name).mkdir()
+    mine = shelf.scratch(cache)
+    shelf.sweep(cache)
+    assert {path.name for path in cache.iterdir()} == {mine.name, "tmp-x"}  # of which nobody is known

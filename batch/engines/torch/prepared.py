@@ -10,7 +10,6 @@ import json
 import mmap
 import os
 import shutil
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
@@ -110,7 +109,7 @@ def _write(
 ) -> None:
     with contextlib.suppress(OSError):
         shelf.sweep(place)
-        scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=place))
+        scratch = shelf.scratch(place)
         try:
             with (scratch / "numbers").open("wb") as file:
                 said = {**_put_all(file, model, products), **about}

@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import shutil
+import tempfile
 import threading
 import time
 import zlib
@@ -117,12 +118,31 @@ def bound(place: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def scratch(place: Path) -> Path:
+    """A folder to write an entry in, which says who does."""
+    return Path(tempfile.mkdtemp(prefix=f"tmp-{os.getpid()}-", dir=place))
+
+
 def sweep(place: Path) -> None:
     """Remove what was left by those that were ended while they wrote."""
     for path in place.glob("tmp-*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            if _gone(path.name) or time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path)
+
+
+def _gone(name: str) -> bool:
+    """Whether the process that wrote there has ended, as far as that can be told."""
+    number = name.split("-")[1]
+    if os.name != "posix" or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's
+        return False
+    return False
 
 
 def folder() -> Path | None:

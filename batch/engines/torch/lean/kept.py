@@ -10,9 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import zlib
-from pathlib import Path
 from typing import Any
 
 from batch.engines.torch import shelf
@@ -49,7 +47,7 @@ def keep(name: str, tokenizer: Any) -> LeanTokenizer | None:
         return None
     with contextlib.suppress(OSError):
         shelf.sweep(folder)
-        scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=folder))
+        scratch = shelf.scratch(folder)
         try:
             text = json.dumps(form).encode()
             with (scratch / FILE).open("wb") as file:
