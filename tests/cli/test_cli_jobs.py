@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from program import Program
 
 from ai_router.cli import text
+from batch.engines.function import FunctionEngine
 from batch.items import Answer, BatchResponse
 
 
@@ -50,6 +54,26 @@ def test_show(program: Program) -> None:
     assert "failures, 1 of 1" in program.out and "permanent: because" in program.out
     assert program("show", job_id, "--full", "--limit", "1") == 0
     assert "results, 1 of 2" in program.out and "[0] one\n→ ONE\n" in program.out
+
+
+class Talkative(FunctionEngine):
+    """Whose answers to what ends in "…" are cut."""
+
+    async def answer(self, items: Any, desk: Any) -> AsyncIterator[Any]:
+        async for response in super().answer(items, desk):
+            reason = "length" if response.data.text.endswith("…") else "stop"
+            yield replace(response, data=Answer(response.data.text, {"finish_reason": reason}))
+
+
+def test_answers_that_are_cut_are_counted(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ai_router.jobs.make_engine", lambda *_, **__: Talkative(str.upper, workers=2))
+    assert program("run", program.prompts("one…", "two", "three…")) == 0
+    assert program.err.count("| 2 cut at the token limit\n") == 1
+    job = program.job()
+    assert program("show", job.job_id) == 0 and "cut       2 cut at the token limit\n" in program.out
+    assert program("show", job.job_id, "--json") == 0
+    assert json.loads(program.out)["performance"]["cut"] == 2
+    assert program("watch", job.job_id) == 0 and "| 2 cut at the token limit\n" in program.err
 
 
 def test_show_as_json(program: Program) -> None:
