@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -12,6 +13,7 @@ from typing import Any
 from ai_router.models import ModelSpec, make_engine
 from batch.engines.base import Engine
 from batch.engines.desk import MemoryDesk
+from batch.engines.local.host import HostedEngine
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 
@@ -39,14 +41,22 @@ class Trial:
     answered: int = 0  # of those asked together
     tokens: int = 0  # of their answers
     load_seconds: float | None = None  # of a local model
-    first_token: float | None = (
-        None  # of the first question, from when the model was loaded; None where it was over before it was seen
-    )
+    first_tokens: list[float] = field(default_factory=list)  # of questions asked alone, where the engine keeps time
     peak_bytes: int | None = None  # most memory the model's process took
     failures: list[str] = field(default_factory=list)
     cost: int | None = 0
     models: set[str] = field(default_factory=set)  # that answered
     about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def first_token(self) -> float | None:
+        """Seconds from a question asked alone to the first token of its answer, the median; None where not known."""
+        return statistics.median(self.first_tokens) if self.first_tokens else None
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds of a question asked alone, the median; None where none was answered."""
+        return statistics.median(self.latencies) if self.latencies else None
 
     def take(self, response: BatchResponse[Answer]) -> None:
         """Count an answer or a failure."""
@@ -61,14 +71,18 @@ async def try_model(spec: ModelSpec) -> Trial:
     """Ask a model up to `ALONE` questions one by one and `TOGETHER` at once. Raises what its engine raises."""
     sampling = build_options(SamplingOptions, {**spec.sampling, "max_tokens": TOKENS})
     engine = make_engine(spec, sampling, workers=None)
+    if isinstance(engine, HostedEngine):
+        engine.timing = True
     trial = Trial()
-    watch = asyncio.create_task(_watched(engine, trial, local=not spec.is_remote))
+    watch = None if spec.is_remote else asyncio.create_task(_watched(engine, trial))
     try:
         for number in range(ALONE):
             async for response in _asked(engine, 1, number):
                 trial.take(response)
                 if response.error is None:
                     trial.latencies.append(response.duration_ns / 1e9)
+                    if response.timing is not None and response.timing.first_token_ns is not None:
+                        trial.first_tokens.append(response.timing.first_token_ns / 1e9)
             if max(trial.latencies, default=0.0) > SLOW:
                 trial.together = FEW
                 break
@@ -81,7 +95,8 @@ async def try_model(spec: ModelSpec) -> Trial:
         trial.seconds = time.monotonic() - began
         trial.about = dict(engine.about)
     finally:
-        watch.cancel()
+        if watch is not None:
+            watch.cancel()
         await engine.close()
     if not spec.is_remote:
         trial.peak_bytes = _peak_of_children()
@@ -96,23 +111,15 @@ def _remember(spec: ModelSpec, trial: Trial) -> None:
         from batch.engines.gguf import measured
 
         precision = trial.about.get("precision") if spec.engine == "torch" else ""
-        measured.keep(spec.path, spec.engine, trial.tokens / trial.seconds, str(precision or ""))
+        measured.keep(spec.path, spec.engine, trial.tokens / trial.seconds, str(precision or ""), trial.together)
 
 
-async def _watched(engine: Engine[Request, Answer], trial: Trial, *, local: bool) -> None:
-    """Look on while the first question is answered: when the model was there, and when its first text was."""
-    if not local:
-        return
+async def _watched(engine: Engine[Request, Answer], trial: Trial) -> None:
+    """Look on until the model is there, and keep how long that took."""
     began = time.monotonic()
     while not engine.about:
         await asyncio.sleep(LOOK)
-    loaded = time.monotonic()
-    trial.load_seconds = loaded - began
-    while 0 not in engine.partial_texts():
-        if trial.latencies or trial.failures:
-            return  # it was answered before anything of it was seen
-        await asyncio.sleep(LOOK)
-    trial.first_token = time.monotonic() - loaded
+    trial.load_seconds = time.monotonic() - began
 
 
 def _peak_of_children() -> int | None:

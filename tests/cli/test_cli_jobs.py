@@ -76,6 +76,15 @@ def test_answers_that_are_cut_are_counted(program: Program, monkeypatch: pytest.
     assert program("watch", job.job_id) == 0 and "| 2 cut at the token limit\n" in program.err
 
 
+def test_a_trial_says_what_ran_and_how_soon_the_first_token_came(program: Program) -> None:
+    program.add_model("m", step_seconds=0.02)
+    assert program("models", "test", "m", "--json") == 0, program.err
+    found = json.loads(program.out)
+    assert 0.02 <= found["first_token_seconds"] < found["latency_seconds"] and found["load_seconds"] > 0
+    assert program("models", "test", "m") == 0
+    assert program.out.startswith("engine       cores:open_core none\nlatency ") and "first token  0.0" in program.out
+
+
 def test_show_as_json(program: Program) -> None:
     assert program("run", program.prompts("one", "fail because")) == 1
     assert program("show", program.job().job_id, "--json", "--failed") == 0

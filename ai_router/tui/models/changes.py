@@ -139,16 +139,20 @@ class ModelChanges(BaseScreen[None]):
         if spec is None or not spec.ready:
             return
         work: Callable[[], Trial] = lambda: asyncio.run(try_model(spec))  # noqa: E731 - typed
-        shown = lambda trial: self._show_trial(spec.id, trial)  # noqa: E731 - as a name for what follows
+        shown = lambda trial: self._show_trial(spec, trial)  # noqa: E731 - as a name for what follows
         self.in_thread(work, shown, busy=f"testing {spec.id}", group="test")
 
-    def _show_trial(self, name: str, trial: Trial) -> None:
+    def _show_trial(self, spec: ModelSpec, trial: Trial) -> None:
+        from ai_router.models.line import place_of
+
         lines = [
+            f"engine       {' '.join(filter(None, (spec.engine, place_of(trial.about))))}",
             *((f"load         {trial.load_seconds:,.1f} s",) if trial.load_seconds is not None else ()),
-            *((f"first token  {trial.first_token:,.2f} s",) if trial.first_token is not None else ()),
+            *((f"latency      {trial.latency:,.2f} s asked alone",) if trial.latency is not None else ()),
+            *((f"first token  {trial.first_token:,.3f} s",) if trial.first_token is not None else ()),
             f"rate         {trial.answered / max(trial.seconds, 1e-9):,.1f} answers/s, "
             f"{trial.tokens / max(trial.seconds, 1e-9):,.0f} tokens/s with {trial.together} at once",
             *((f"memory       {trial.peak_bytes / 1e9:,.2f} GB at most",) if trial.peak_bytes else ()),
             *(f"✗ {plural(trial.failures.count(text), 'question')}: {text}" for text in dict.fromkeys(trial.failures)),
         ]
-        self.app.push_screen(ConfirmDialog(f"Test of {name}", "\n".join(lines), [("close", "close", "primary")]))
+        self.app.push_screen(ConfirmDialog(f"Test of {spec.id}", "\n".join(lines), [("close", "close", "primary")]))

@@ -118,7 +118,7 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         workspace = self.services.workspace
-        return [_row(spec, workspace.root, spec.id == workspace.settings.model) for spec in self._models[start:stop]]
+        return [_row(spec, workspace.root, spec.goes_by(workspace.settings.model)) for spec in self._models[start:stop]]
 
     def model_at_hand(self) -> ModelSpec | None:
         """The model under the cursor."""
@@ -145,7 +145,7 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
     def _show_details(self) -> None:
         spec = self.model_at_hand()
         skipped = self.services.registry.skipped
-        content = _details(spec, spec.id == self.services.workspace.settings.model) if spec else Content("")
+        content = _details(spec, spec.goes_by(self.services.workspace.settings.model)) if spec else Content("")
         if spec is not None and self._rates is not None and (lines := list(rate_lines(self._rates, spec.id))):
             shown = [Content.assemble((f"{name:<{LABEL}}", "$text-muted"), text) for name, text in lines]
             content = Content.assemble(
@@ -248,6 +248,7 @@ def _details(spec: ModelSpec, chosen: bool) -> Content:
     rows = [
         ("name", one_line(spec.name) + ("   ● used when none is named" if chosen else ""), ""),
         ("id", one_line(spec.id), ""),
+        *((("also", one_line(", ".join(spec.also)), ""),) if spec.also else ()),
         ("engine", spec.engine, ""),
         ("parameters", spec.parameters_text, ""),
         ("size", size_text(spec.size_bytes), ""),
