@@ -15,14 +15,15 @@ from ai_router.models.entries import json_schema
 from ai_router.models.line import place_of
 from batch.engines.local import memory
 
-USAGE = "[test MODEL | pull HUB-ID | add PATH-OR-URL] [options]"
+USAGE = "[test MODEL | pull HUB-ID | add PATH-OR-URL | remove MODEL] [options]"
 DESCRIPTION = """\
 List the models: the one inside, those of the workspace's models.yaml and models folder, those in the Hugging Face
 cache, and those of servers on this machine (Ollama, LM Studio, llama.cpp, vLLM, mlx-lm at their usual ports).
 
 `models test MODEL` asks one a few short questions, and says how soon it answers and how many a second.
 `models pull ORG/MODEL` fetches one from the Hugging Face Hub (ORG/MODEL:Q4_K_M of GGUF files), goes on where it was
-stopped and checks what came. `models add PATH|URL` writes an entry into models.yaml and leaves the rest as it is.
+stopped and checks what came. `models add PATH|URL` writes an entry into models.yaml and leaves the rest as it is;
+`models remove MODEL` takes one out again, and leaves its weights where they are.
 """
 EXAMPLES = """\
 examples:
@@ -96,6 +97,20 @@ def _add(args: argparse.Namespace, session: Session) -> int:
         narrate(f"Added, and not ready: {spec.why}")
     narrate(f"Added to {file}")
     emit(spec.id)
+    return Exit.DONE
+
+
+def _remove(args: argparse.Namespace, session: Session) -> int:
+    from ai_router.models.adding import AddError, remove_model
+
+    if not args.model:
+        raise UsageError("Which model? ai-router models remove MODEL")
+    file = session.workspace.models_file
+    try:
+        remove_model(file, session.registry.get(args.model))
+    except AddError as error:
+        raise UsageError(str(error)) from None
+    narrate(f"Removed from {file}")
     return Exit.DONE
 
 
@@ -202,7 +217,7 @@ def _memory_text(spec: ModelSpec) -> str:
     return f"{needed / 1e9:.2f} GB" + ("" if _fits(spec) else " ✗")
 
 
-ACTIONS = {"test": _test, "pull": _pull, "add": _add}
+ACTIONS = {"test": _test, "pull": _pull, "add": _add, "remove": _remove}
 
 
 def _row(spec: ModelSpec, chosen: bool) -> list[str]:

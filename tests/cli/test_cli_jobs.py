@@ -193,3 +193,13 @@ def test_cells_and_clipping() -> None:
     assert text.table(("A", "LAST"), [["1", "x" * 50]], width=20).splitlines()[1] == "1  " + "x" * 16 + "…"
     assert text.inert("a\r\nb\rc\x00\x9b\ud800", lines=True) == "a\nb␍c␀\\x9b\\ud800"
     assert text.age("nonsense") == "—"
+
+
+def test_only_what_was_written_is_removed_from_the_models(program: Program) -> None:
+    program.add_model("m")
+    place = program.home / "weights" / "m"
+    assert program("models", "add", place, "--name", "mine") == 0, program.err
+    assert program("models", "remove", "mine") == 0 and "Removed from" in program.err and place.is_dir()
+    assert program("models", "remove", "demo") == 2
+    assert "demo is no entry of models.yaml: it lies at" in program.err
+    assert program("models", "remove") == 2 and "Which model?" in program.err

@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
+from ai_router.tui.editor import open_in
 from ai_router.tui.jobs.view import home
 from ai_router.tui.picking import PickDialog
 from ai_router.tui.widgets.text import plural
@@ -63,6 +64,34 @@ class ModelChanges(BaseScreen[None]):
             self.notify(text, severity="information" if spec.ready else "warning", markup=False)
 
         self.in_thread(lambda: add_model(file, place.strip(), adapter=adapter), added, busy="adding", group="add")
+
+    def action_remove(self) -> None:
+        """Take this model out of models.yaml, when that is said once more."""
+        spec = self.model_at_hand()
+        if spec is None:
+            return
+        file = self.services.workspace.models_file
+
+        def removed(_: object) -> None:
+            self.services.refresh_registry()
+            self.notify(f"{spec.id} removed from {file}", markup=False)
+
+        def chosen(answer: str | None) -> None:
+            if answer == "remove":
+                self.in_thread(lambda: remove_model(file, spec), removed, busy="removing", group="add")
+
+        from ai_router.models.adding import remove_model
+
+        text = f"Its entry in {home(file)} goes; its weights stay at {home(spec.place) or 'where they are'}."
+        buttons = [("remove", "r) remove", "error"), ("keep", "k) keep", "")]
+        self.app.push_screen(ConfirmDialog(f"Remove {spec.id}?", text, buttons), chosen)
+
+    def action_edit(self) -> None:
+        """Open models.yaml in the user's editor, and look again when that is closed."""
+        file = self.services.workspace.models_file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if open_in(self, "EDITOR", file):
+            self.services.refresh_registry()
 
     def action_adapter(self) -> None:
         """Choose among the adapters that were found for this model, or name one."""

@@ -13,6 +13,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from ai_router.models.entries import SOURCE
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.jobs.view import home
@@ -48,6 +49,8 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
         "models.pull",
         "models.default",
         "models.adapter",
+        "models.remove",
+        "models.edit",
         "models.copy",
         "models.refresh",
         "app.back",
@@ -134,6 +137,8 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
             return spec is not None and spec.id != self.services.workspace.settings.model
         if action in ("test", "adapter"):
             return spec is not None and spec.ready and not (action == "adapter" and spec.is_remote)
+        if action == "remove":
+            return spec is not None and spec.source == SOURCE
         if action == "copy":
             return spec is not None and bool(_COMMAND.search(spec.why))
         return True
