@@ -83,6 +83,8 @@ def test_adapters_of_the_hub_go_by_their_names_there_and_two_of_a_name_by_their_
         peft(models / folder / "tuned", str(models / "base"))
     found = registry(home)
     assert {name for name in found if "+" in name} == {"base+me/style", "base+tuned", "base+tuned@two"}
+    again = Registry(Workspace(home / "work", Settings()))  # as a job asks for what it began with
+    assert again.get("twin+me/style") == found["base+me/style"] and again.get("twin").path == models / "twin"
 
 
 def test_one_that_names_another_base_is_not_put_over_the_model_it_lies_in(home: Path) -> None:

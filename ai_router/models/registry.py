@@ -69,7 +69,7 @@ class Registry:
             if name in known:
                 return known[name]
         for spec in (*self._models.values(), *self._twins.values()):
-            if name.lower() in (spec.id.lower(), spec.name.lower()):
+            if name.lower() in (spec.id.lower(), spec.name.lower()) or spec.goes_by(name):
                 return spec
         if (place := _place(name)) is not None:
             here = next((spec for spec in self._models.values() if _same(spec, place)), None)

@@ -58,7 +58,7 @@ def over(place: Path, models: Sequence[ModelSpec]) -> ModelSpec:
         sampling=base.sampling,
         adapter=place,
     )
-    return made
+    return replace(made, also=tuple(f"{other}+{name}" for other in base.also))
 
 
 def fitting(base: ModelSpec, models: Sequence[ModelSpec]) -> list[ModelSpec]:
@@ -68,9 +68,9 @@ def fitting(base: ModelSpec, models: Sequence[ModelSpec]) -> list[ModelSpec]:
 
 def _places(workspace: Workspace, models: Sequence[ModelSpec]) -> Iterator[Path]:
     """Where adapters may lie; each place once."""
-    beside = {spec.path if spec.path.is_dir() else spec.path.parent for spec in models}
-    folders = {workspace.models_dir, *beside}
-    folders |= {folder.parent for folder in beside if "snapshots" not in folder.parent.parts}
+    inside = {spec.path for spec in models if spec.path.is_dir()}
+    beside = {spec.path.parent for spec in models if spec.path.parent.name != "snapshots"}
+    folders = {workspace.models_dir, *inside, *beside}
     for folder in sorted(folders):
         for entry in _entries(folder):
             if form_of_adapter(entry):

@@ -19,6 +19,7 @@ from ai_router.tui.widgets.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from ai_router.models import ModelSpec
     from ai_router.trial import Trial
@@ -41,7 +42,7 @@ class ModelChanges(BaseScreen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._stop: threading.Event | None = None  # of the pull under way
-        self.wanted = ""  # the model that the cursor goes to when it is found
+        self.wanted: str | Path = ""  # id or place of the model that the cursor goes to when it is found
 
     def model_at_hand(self) -> ModelSpec | None:
         """The model under the cursor."""
@@ -135,8 +136,9 @@ class ModelChanges(BaseScreen[None]):
                 self.app.call_later(self._show_work, f"{heard[0]}   {share}   p stops")
             return not stop.is_set() and self.alive
 
-        def over(_: object) -> None:
+        def over(place: Path) -> None:
             self._ended()
+            self.wanted = place
             self.services.refresh_registry()
             self.notify(f"{name} is here", markup=False)
 

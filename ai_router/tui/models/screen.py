@@ -103,10 +103,10 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
         self._models = registry.all()
         table = self.query_one(VirtualTable)
         table.set_count(len(self._models))
-        names = [spec.id for spec in self._models]
-        for name in (self.wanted, at_hand.id if at_hand else ""):  # the cursor stays on its model
-            if name in names:
-                table.move_cursor(names.index(name))
+        for wanted in (self.wanted, at_hand.id if at_hand else ""):  # the cursor stays on its model
+            at = next((at for at, spec in enumerate(self._models) if wanted and wanted in (spec.id, spec.place)), None)
+            if at is not None:
+                table.move_cursor(at)
                 break
         self.wanted = ""
         ready = sum(spec.ready for spec in self._models)

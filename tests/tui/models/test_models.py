@@ -189,6 +189,20 @@ async def test_a_pull_says_how_far_it_is_and_stops(workspace: Workspace, monkeyp
         await until(pilot, lambda: "It was stopped" in shown(app) and "p stops" not in shown(app))
 
 
+async def test_the_cursor_goes_to_what_was_pulled(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ai_router.models import pulling
+
+    monkeypatch.setattr(pulling, "pull", lambda name, progress, moved: add_model(workspace, "tiny"))
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, app, 1)
+        await pilot.press("p")
+        dialog = await on_screen(pilot, PromptDialog)
+        dialog.query_one(Input).value = "org/m"
+        await pilot.press("enter")
+        await until(pilot, lambda: (spec := screen.model_at_hand()) is not None and spec.id == "tiny")
+
+
 async def test_a_test_shows_how_quick_it_is(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from ai_router import trial
 
