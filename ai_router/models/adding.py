@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ai_router.models.discovery import describe
 from ai_router.models.entries import SOURCE, read_entries
+from ai_router.models.remote import SHOWN, specs_at
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError
 from batch.errors import BatchError
@@ -118,22 +120,45 @@ def add_model(
 ) -> ModelSpec:
     """Look at a path or an address, write it into models.yaml, and say what it is there.
 
-    A model that cannot run is added, and says why; what is no model is refused with AddError.
+    A model that cannot run is added, and says why; what is no model is refused with AddError. A server is asked for its
+    models unless the address names one (`#NAME`).
     """
-    is_url = place.startswith(("http://", "https://"))
-    entry = {"url": place} if is_url else {"path": str(user_path(place).absolute())}
-    if not is_url:
-        over = user_path(adapter).absolute() if adapter else None
-        found = describe(user_path(place).absolute(), source="models.yaml", engine=engine, adapter=over)
+    called, entry = place, dict[str, Any]()
+    if place.startswith(("http://", "https://")):
+        if adapter:
+            raise AddError(f"{place} is a server's address: an adapter is put over weights that are here")
+        called, entry = _served(place)
+    else:
+        entry["path"] = str(_whole(place))
+        over = _whole(adapter) if adapter else None
+        found = describe(_whole(place), source=SOURCE, engine=engine, adapter=over)
         if not found.ready and (not found.size_bytes or adapter):
             raise AddError(f"{place} is not added: {found.why}")
-    elif adapter:
-        raise AddError(f"{place} is a server's address: an adapter is put over weights that are here")
     entry |= {"engine": engine} if engine else {}
-    entry |= {"adapter": str(user_path(adapter).absolute())} if adapter else {}
-    name = name or (name_for(place) + (f"+{name_for(adapter)}" if adapter else ""))
+    entry |= {"adapter": str(_whole(adapter))} if adapter else {}
+    name = name or (name_for(called) + (f"+{name_for(adapter)}" if adapter else ""))
     add_entry(file, name, entry)
     return next(spec for spec in read_entries(file) if spec.id == name)
+
+
+def _served(address: str) -> tuple[str, dict[str, Any]]:
+    """The only model at an address: its name, and the entry for it. Raises AddError where there are several."""
+    specs = specs_at(address)
+    if len(specs) > 1:
+        names = [str(spec.engine_options["model"]) for spec in specs]
+        listed = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        raise AddError(f"{address} has {listed}; name one: {specs[0].place}#{names[0]}")
+    return specs[0].name, {"url": str(specs[0].place), **specs[0].engine_options}
+
+
+def _whole(place: str) -> Path:
+    """A path from the root on, without `..` where that leads to the same place (behind a link it may not)."""
+    path = user_path(place).absolute()
+    short = Path(os.path.normpath(path))
+    try:
+        return short if short.samefile(path) else path
+    except OSError:
+        return path
 
 
 def remove_model(file: Path, spec: ModelSpec) -> None:

@@ -198,7 +198,8 @@ def test_cells_and_clipping() -> None:
 def test_only_what_was_written_is_removed_from_the_models(program: Program) -> None:
     program.add_model("m")
     place = program.home / "weights" / "m"
-    assert program("models", "add", place, "--name", "mine") == 0, program.err
+    assert program("models", "add", place.parent / ".." / "weights" / "m", "--name", "mine") == 0, program.err
+    assert ".." not in (program.home / "models.yaml").read_text()
     assert program("models", "remove", "mine") == 0 and "Removed from" in program.err and place.is_dir()
     assert program("models", "remove", "demo") == 2
     assert "demo is no entry of models.yaml: it lies at" in program.err

@@ -83,7 +83,7 @@ class ModelChanges(BaseScreen[None]):
 
         from ai_router.models.adding import remove_model
 
-        text = f"Its entry in {home(file)} goes; its weights stay at {home(spec.place) or 'where they are'}."
+        text = f"Its entry in {home(file)} goes; what it names stays as it is."
         buttons = [("remove", "r) remove", "error"), ("keep", "k) keep", "")]
         self.app.push_screen(ConfirmDialog(f"Remove {spec.id}?", text, buttons), chosen)
 
