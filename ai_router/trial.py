@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ai_router.models import ModelSpec, make_engine
@@ -73,7 +74,7 @@ async def try_model(spec: ModelSpec) -> Trial:
     engine = make_engine(spec, sampling, workers=None)
     if isinstance(engine, HostedEngine):
         engine.timing = True
-    trial = Trial()
+    trial, before = Trial(), _peak_of_children()
     watch = None if spec.is_remote else asyncio.create_task(_watched(engine, trial))
     try:
         for number in range(ALONE):
@@ -94,12 +95,16 @@ async def try_model(spec: ModelSpec) -> Trial:
                 trial.tokens += response.tokens_output
         trial.seconds = time.monotonic() - began
         trial.about = dict(engine.about)
+        if isinstance(engine, HostedEngine):
+            trial.peak_bytes = peak_of(engine.pid)
     finally:
         if watch is not None:
             watch.cancel()
         await engine.close()
     if not spec.is_remote:
-        trial.peak_bytes = _peak_of_children()
+        after = _peak_of_children()
+        if trial.peak_bytes is None and after is not None and after > (before or 0):  # else it was another one's
+            trial.peak_bytes = after
         _remember(spec, trial)
     return trial
 
@@ -122,7 +127,17 @@ async def _watched(engine: Engine[Request, Answer], trial: Trial) -> None:
     trial.load_seconds = time.monotonic() - began
 
 
+def peak_of(pid: int | None) -> int | None:
+    """The most memory that a process has had so far, where Linux says it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def _peak_of_children() -> int | None:
+    """The most memory that any child has had which has ended."""
     try:
         import resource
     except ImportError:  # not on Windows

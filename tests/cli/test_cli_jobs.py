@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -78,8 +79,11 @@ def test_answers_that_are_cut_are_counted(program: Program, monkeypatch: pytest.
 
 def test_a_trial_says_what_ran_and_how_soon_the_first_token_came(program: Program) -> None:
     program.add_model("m", step_seconds=0.02)
+    subprocess.run([sys.executable, "-c", "bytes(300_000_000)"], check=True)
     assert program("models", "test", "m", "--json") == 0, program.err
     found = json.loads(program.out)
+    if sys.platform == "linux":  # of that process, and not the largest child there ever was
+        assert found["peak_memory_bytes"] < 250_000_000
     assert 0.02 <= found["first_token_seconds"] < found["latency_seconds"] and found["load_seconds"] > 0
     assert program("models", "test", "m") == 0
     assert program.out.startswith("engine       cores:open_core none\nlatency ") and "first token  0.0" in program.out
