@@ -77,23 +77,8 @@ async def try_model(spec: ModelSpec) -> Trial:
     trial, before = Trial(), _peak_of_children()
     watch = None if spec.is_remote else asyncio.create_task(_watched(engine, trial))
     try:
-        for number in range(ALONE):
-            async for response in _asked(engine, 1, number):
-                trial.take(response)
-                if response.error is None:
-                    trial.latencies.append(response.duration_ns / 1e9)
-                    if response.timing is not None and response.timing.first_token_ns is not None:
-                        trial.first_tokens.append(response.timing.first_token_ns / 1e9)
-            if max(trial.latencies, default=0.0) > SLOW:
-                trial.together = FEW
-                break
-        began = time.monotonic()
-        async for response in _asked(engine, trial.together, ALONE):
-            trial.take(response)
-            if response.error is None:
-                trial.answered += 1
-                trial.tokens += response.tokens_output
-        trial.seconds = time.monotonic() - began
+        await _ask_alone(engine, trial)
+        await _ask_together(engine, trial)
         trial.about = dict(engine.about)
         if isinstance(engine, HostedEngine):
             trial.peak_bytes = peak_of(engine.pid)
@@ -107,6 +92,29 @@ async def try_model(spec: ModelSpec) -> Trial:
             trial.peak_bytes = after
         _remember(spec, trial)
     return trial
+
+
+async def _ask_alone(engine: Engine[Request, Answer], trial: Trial) -> None:
+    for number in range(ALONE):
+        async for response in _asked(engine, 1, number):
+            trial.take(response)
+            if response.error is None:
+                trial.latencies.append(response.duration_ns / 1e9)
+                if response.timing is not None and response.timing.first_token_ns is not None:
+                    trial.first_tokens.append(response.timing.first_token_ns / 1e9)
+        if max(trial.latencies, default=0.0) > SLOW:
+            trial.together = FEW
+            return
+
+
+async def _ask_together(engine: Engine[Request, Answer], trial: Trial) -> None:
+    began = time.monotonic()
+    async for response in _asked(engine, trial.together, ALONE):
+        trial.take(response)
+        if response.error is None:
+            trial.answered += 1
+            trial.tokens += response.tokens_output
+    trial.seconds = time.monotonic() - began
 
 
 def _remember(spec: ModelSpec, trial: Trial) -> None:
