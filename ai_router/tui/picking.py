@@ -43,7 +43,7 @@ class PickDialog(Dialog[tuple[str, str]]):
         if self._choices:
             yield OptionList(*(Option(_line(name, said)) for name, said in self._choices))
         if self._field:
-            yield Input(placeholder=self._field)
+            yield Input(placeholder=self._field, select_on_focus=False)
 
     def on_key(self, event: events.Key) -> None:
         """What is typed over the list is meant for the field."""
