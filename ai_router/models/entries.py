@@ -94,7 +94,8 @@ def read_entries(file: Path) -> Iterator[ModelSpec]:
 
 def _spoiled(model_id: str, entry: Any, why: str) -> ModelSpec:
     values = entry if isinstance(entry, YamlMap) else YamlMap()
-    place = user_path(str(values.get("path") or model_id))
+    url = values.get("url")
+    place = url if isinstance(url, str) and url else user_path(str(values.get("path") or model_id))
     engine = values.get("engine")
     return ModelSpec(
         model_id, model_id, engine if isinstance(engine, str) else "—", place, SOURCE, ready=False, why=why
