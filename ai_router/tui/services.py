@@ -139,6 +139,15 @@ class Services(Protocol):
         """Runs of this process that are not over."""
         ...
 
+    @property
+    def markdown(self) -> bool:
+        """Whether answers are shown as Markdown, wherever they are read."""
+        ...
+
+    def turn_markdown(self) -> None:
+        """Show answers as Markdown from now on, or as they came; remembered."""
+        ...
+
     def go(self, place: str, *args: Any, **kwargs: Any) -> None:
         """Go to a place of the table."""
         ...

@@ -24,7 +24,8 @@ from ai_router.tui.clipboard import copy_from
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
 from ai_router.tui.widgets.text import harmless, one_line, plural
-from ai_router.tui.widgets.text_view import Block, TextView
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
@@ -198,10 +199,9 @@ class AskScreen(ChattingAsk):
         self._asking = self.services.engines.ask(spec, prompt, self._options(), before)
         for second in self.query(SecondModel) if not again else ():
             second.ask(prompt, self._options())
-        self.run_worker(self.raw_again(), group="render", exclusive=True)
         self._shown = ""
         self._show_answer()
-        self.query_one("#ask-answer", TextView).scroll_home(animate=False)
+        self.query_one("#ask-answer", TextView).scroll_end(animate=False)
         self._show_buttons()
 
     @on(PromptArea.Recalled)
@@ -256,22 +256,20 @@ class AskScreen(ChattingAsk):
             self._show_buttons()
             self.crumbs = ("Ask", one_line(self.conversation.title, 40))
             return
-        if text != self._shown:
+        if text != self._shown and self._show_answer(last=False):
             self._shown = text
-            self._show_answer()
         self._show_status(asking, text)
 
-    def _show_answer(self) -> None:
+    def _show_answer(self, *, last: bool = True) -> bool:
+        """The chat so far; returns whether it was shown, which what is not the `last` of it may have to wait for."""
         view, asking = self.query_one("#ask-answer", TextView), self._asking
-        at_end = view.max_scroll_y - view.scroll_offset.y <= 1
-        blocks = self.conversation.blocks(unfolded=self.unfolded)
+        markdown = self.services.markdown
+        blocks = self.conversation.blocks(unfolded=self.unfolded, markdown=markdown)
         if asking is not None and self._shown != "over":
             why = [Block(f"→ {self._auto.why}", "muted")] if self._auto is not None and self._auto.why else []
             blocks += [Block(f"❯ {asking.prompt}", "accent"), *why, Block("")]
-            blocks += answer_blocks(asking.text, unfolded=self.unfolded)
-        view.show(*(blocks or [Block(HINT, "muted")]), home=False)
-        if at_end:
-            view.scroll_end(animate=False)
+            blocks += answer_blocks(asking.text, unfolded=self.unfolded, markdown=markdown)
+        return view.follow(*(blocks or [Block(HINT, "muted")]), last=last)
 
     def _show_status(self, asking: Asking, text: str) -> None:
         wheel = SPINNER[int(asking.seconds / SPIN_SECONDS) % len(SPINNER)]

@@ -23,7 +23,6 @@ from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.setup.choose_model import ChooseModelScreen
-from ai_router.tui.widgets.rendered import Rendered
 from batch.errors import ErrorClass, Failure
 from batch.options import SamplingOptions
 
@@ -113,8 +112,9 @@ async def test_markdown_code_thinking_and_a_batch(workspace: Workspace, monkeypa
         assert "secret plan" in answer(screen)
         await ask(pilot, screen, "Again")
         assert all("secret" not in str(m["content"]) for m in engines.requests[-1].messages)
+        assert "print(1)" in shown(app) and "```" not in shown(app)
         await pilot.press("f9")
-        await until(pilot, lambda: screen.query(Rendered) and "print(1)" in shown(app) and "```" not in shown(app))
+        assert "```python" in shown(app)
         await pilot.press("f10")
         await on_screen(pilot, ConfirmDialog)
         await pilot.press("c")
