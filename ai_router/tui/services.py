@@ -71,6 +71,7 @@ class Services(Protocol):
 
     workspace: Workspace
     ask_options: SamplingOptions | None  # of single prompts, for this session
+    ask_chat: int | None  # that was on the screen last, in this session
     jobs_changed: Signal[None]
     models_changed: Signal[None]
     keys_shown: bool  # whether the panel of keys stands beside each screen

@@ -210,7 +210,7 @@ _STATS = (
 )
 
 _ASK = (
-    Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask", False),
+    Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask"),
     Action("ask.model", "f2", "model", "Choose another model", "Ask", method="choose_model"),
     Action("ask.options", "f3", "options", "Length and sampling of the answer", "Ask"),
     Action("ask.copy", "f4", "copy answer", "Copy the answer", "Ask"),

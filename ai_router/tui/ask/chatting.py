@@ -45,6 +45,18 @@ class ChattingAsk(PaneScreen[None]):
         """Take up what was typed and not sent."""
         self.conversation = Conversation(Memory(self.services.workspace.checkpoints), self.services.show_error)
 
+    def come_back(self) -> bool:
+        """Go on with the chat that was on the screen last; whether there is one."""
+        last = self.services.ask_chat
+        try:
+            chats = self.conversation.memory.chats() if last is not None else []
+        except MemoryFileError:  # said by whoever writes to it
+            chats = []
+        chat = next((chat for chat in chats if chat.id == last), None)
+        if chat is not None:
+            self.open_chat(chat)
+        return chat is not None
+
     @abstractmethod
     def _show_answer(self) -> bool:
         """Show the chat; whether it was."""
@@ -219,7 +231,8 @@ class ChattingAsk(PaneScreen[None]):
             self.notify("Nothing was asked yet", timeout=2)
             return
         source = from_prompts(prompts, name=f"chat, {plural(len(prompts), 'prompt')}")
-        self.services.go("again", source, len(prompts), self._spec.id if self._spec else "")
+        spec = self._spec.id if self._spec else ""
+        self.services.go("again", source, len(prompts), spec, sampling=options_dict(self._options()))
 
 
 def save_code(folder: Path, language: str, code: str) -> Path:

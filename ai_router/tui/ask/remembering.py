@@ -111,8 +111,11 @@ class Conversation:
     def blocks(self, *, unfolded: bool, markdown: bool = False) -> list[Block]:
         """The turns as they are shown."""
         blocks: list[Block] = []
+        several = len({turn.model for turn in self.turns}) > 1
         for place, turn in enumerate(self.turns):
             why = [Block(f"→ {self.whys[place]}", "muted")] if place in self.whys else []
+            if several and not why:
+                why = [Block(f"→ {turn.model}", "muted")]
             blocks += [Block(f"❯ {turn.prompt}", "accent"), *why, Block("")]
             blocks += answer_blocks(turn.answer, unfolded=unfolded, markdown=markdown) if turn.answer else []
             if turn.error:

@@ -43,6 +43,8 @@ class PromptArea(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+j,shift+enter", "new_line", show=False),
         Binding("up", "recall", show=False),
+        Binding("pageup", "screen.scroll_chat(-1)", show=False),
+        Binding("pagedown", "screen.scroll_chat(1)", show=False),
     ]
 
     class Sent(Message):
@@ -79,7 +81,7 @@ class AskScreen(ChattingAsk):
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
-        *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "app.back"),
+        *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "ask.stop", "app.back"),
         *bind("ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch", "ask.thinking", "ask.second"),
     ]
 
@@ -127,10 +129,12 @@ class AskScreen(ChattingAsk):
         self._put(self.conversation.draft())
         self._show_buttons()
         self.set_interval(POLL_SECONDS, self._poll)
-        self._find(self._wanted or self.services.workspace.settings.model)
+        if self._wanted or not self.come_back():
+            self._find(self._wanted or self.services.workspace.settings.model)
 
     def on_unmount(self) -> None:
         """What is being answered is of no use any more; what is typed is kept."""
+        self.services.ask_chat = self.conversation.chat
         self.conversation.keep_draft(self._typed)
         if self._asking is not None and not self._asking.over:
             self.services.engines.stop()
@@ -315,6 +319,11 @@ class AskScreen(ChattingAsk):
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
+    def action_scroll_chat(self, pages: int) -> None:
+        """A page up or down, from the field too."""
+        for view in self.query("#ask-answers TextView").results(TextView):
+            view.scroll_relative(y=pages * max(1, view.size.height - 2), animate=False)
+
     def action_back(self) -> None:
         """Stop first."""
         if self.answering:
@@ -367,7 +376,9 @@ class AskScreen(ChattingAsk):
         self.in_thread(auto.choose, lambda count: self.notify(f"Kept as evidence: {plural(count, 'graded answer')}"))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What is of a choice among models stands there where there is one."""
+        """What is of a choice among models stands there where there is one; escape stops first."""
+        if action == "stop":
+            return self.answering
         if action in ("next", "best"):
             over = self._asking is not None and self._asking.over
             return self._auto is not None and over and (action == "next" or not self._asking.error)  # type: ignore[union-attr]

@@ -84,7 +84,7 @@ class SecondModel(Served, Vertical):
     def poll(self, *, unfolded: bool) -> None:
         """Show what has come."""
         asking = self.asking
-        if asking is None or self._shown == "over":
+        if asking is None or self._shown == "over" or not self.query(TextView):  # it may be on its way out
             return
         text = self.pool.partial(asking)
         if asking.over:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -41,9 +42,12 @@ class ChooseModelScreen(FlowScreen):
     AUTO_FOCUS = "VirtualTable"
     BINDINGS: ClassVar[list[BindingType]] = bind("choose.next", "choose.auto", "choose.adapter")
 
-    def __init__(self, source: Source, total: int = 0, wanted: str = "") -> None:
+    def __init__(
+        self, source: Source, total: int = 0, wanted: str = "", sampling: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self._wanted = wanted  # a model's id, on which the cursor begins
+        self._sampling = sampling  # what the prompts were asked with before
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, "Model"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -186,7 +190,7 @@ class ChooseModelScreen(FlowScreen):
             return
         from ai_router.tui.setup.options import OptionsScreen
 
-        self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report))
+        self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report, sampling=self._sampling))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Adapters go over models that run here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -48,10 +49,12 @@ class OptionsScreen(RememberingOptions):
         total: int,
         report: Validation | None = None,
         routed: Routed | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.routed = routed  # where each prompt gets a model of its own
         self.report = report  # of the prompts, where they were read with this model
+        self._asked_with = sampling  # in a chat, before
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, routed.name if routed else spec.name, "Options"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -62,16 +65,16 @@ class OptionsScreen(RememberingOptions):
         self._job: BatchJob | None = None  # written already, where starting it failed
         self._written = 0
         try:
-            sampling = build_options(SamplingOptions, spec.sampling)
+            own = build_options(SamplingOptions, spec.sampling)
             self._bad_defaults = ""
         except OptionError as error:
-            sampling, self._bad_defaults = SamplingOptions(), f"models.yaml, {spec.id}: {error}"
-        self.sampling_form: OptionForm[SamplingOptions] = OptionForm(SamplingOptions, sampling, id="sampling")
+            own, self._bad_defaults = SamplingOptions(), f"models.yaml, {spec.id}: {error}"
+        self.sampling_form: OptionForm[SamplingOptions] = OptionForm(SamplingOptions, own, id="sampling")
         self.run_form: OptionForm[RunOptions] = OptionForm(RunOptions, id="run")
 
     def compose_body(self) -> ComposeResult:
         """Two groups of options above the buttons."""
-        self._from = self.fill_from_memory()
+        self._from = self.fill_from_memory(self._asked_with)
         with VerticalScroll(id="options", can_focus=False):
             with Vertical(classes="panel group") as answers:
                 answers.border_title = "Answers"
