@@ -87,7 +87,8 @@ _TABLE = (
 
 _JOBS = (
     Action("jobs.open", "o", "results", "Read the results of this job", "Jobs", method="open_results"),
-    Action("jobs.resume", "r", "resume", "Run what is missing; of a running job, watch it", "Jobs"),
+    Action("jobs.resume", "r", "resume", "Run what is missing", "Jobs"),
+    Action("jobs.watch", "r", "watch", "Watch how this job goes", "Jobs"),
     Action("jobs.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Jobs"),
     Action("jobs.export", "e", "export", "Write the results to a file", "Jobs"),
     Action("jobs.again", "a", "again", "A new job of its items, with another model or other options", "Jobs"),
@@ -273,6 +274,8 @@ _DOING = (
     Action("options.presets", "f3", "presets", "Take options that were kept: last time's, the model's, or by name",
            "Options"),
     Action("options.keep", "f4", "keep as", "Keep these options by a name", "Options"),
+    Action("options.try_some", "f5", "try a few", "Answer the first of them, or any, before all; again: all at once",
+           "Options"),
     Action("run.pause", "p,space", "pause", "Give out no further prompts for now", "Run"),
     Action("run.unpause", "p,space", "go on", "Go on after a pause", "Run"),
     Action("run.resume", "p", "resume", "Run what is missing", "Run"),

@@ -288,6 +288,7 @@ class ResultsScreen(BenchResults):
         preview = self.query_one(TextView)
         if not preview.display or not table.count or self._job is None:
             preview.show()
+            preview.border_title = "Text"
             return
         item, path = self._id_at(table.cursor), self.path
         self.in_thread(lambda: read_result(path, item), self._show_result, group="text")

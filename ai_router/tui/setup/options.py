@@ -40,7 +40,7 @@ class OptionsScreen(RememberingOptions):
     CSS_PATH = "options.tcss"
     AUTO_FOCUS = "#start"
     HORIZONTAL_BREAKPOINTS = SLIM_STEPS
-    BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep")
+    BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep", "options.try_some")
 
     def __init__(
         self,
@@ -141,6 +141,13 @@ class OptionsScreen(RememberingOptions):
     @on(ChoiceLine.Changed, "#try")
     def _try_chosen(self, event: ChoiceLine.Changed) -> None:
         self.query_one("#try-count", Input).disabled = event.choice.value == ALL
+
+    def action_try_some(self) -> None:
+        """Another part to answer at first: the first, any, all; the cursor goes to how many."""
+        choice, count = self.query_one("#try", ChoiceLine), self.query_one("#try-count", Input)
+        choice.value = (FIRST, ANY, ALL)[(ALL, FIRST, ANY).index(choice.value)]
+        count.disabled = choice.value == ALL
+        (self.query_one("#start", Button) if count.disabled else count).focus()
 
     def _tries(self) -> dict[str, Any]:
         """What of the job is answered at first. Raises OptionError."""
