@@ -59,6 +59,7 @@ class RouterApp(GuidedApp):
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
         self.open_job = open_job
         self.ask_options: SamplingOptions | None = None  # of single prompts, for this session
+        self.ask_chat: int | None = None  # that was on the screen last
         self.jobs_changed: Signal[None] = Signal(self, "jobs-changed")
         self.models_changed: Signal[None] = Signal(self, "models-changed")
         self.turns = Turns(self)

@@ -28,7 +28,9 @@ class Dialog(Served, Over, ModalScreen[T]):
         Binding("left,up", "app.focus_previous", show=False),
         Binding("right,down", "app.focus_next", show=False),
     ]
+    # The width, too: what one says of itself would have no say against a style sheet.
     DEFAULT_CSS = """
+    Dialog > #dialog { width: 64; }
     Dialog OptionList, Dialog OptionList:focus {
         background: transparent; border: none; padding: 0; text-wrap: nowrap; text-overflow: ellipsis;
     }

@@ -35,5 +35,7 @@ RESULTS = (
     Action("results.next_hit", "n", "next hit", "The next place of what is looked for", "Results", False),
     Action("results.hit_back", "N,shift+n", "hit before", "The place before of what is looked for", "Results", False),
     Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
+    Action("results.rendered", "M,shift+m", "Markdown", "Show answers as Markdown, with code in colours; again: as they"
+           " came", "Results", False),
     Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip

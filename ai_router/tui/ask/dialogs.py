@@ -68,7 +68,7 @@ class OptionsDialog(Dialog[SamplingOptions]):
     def compose_dialog(self) -> ComposeResult:
         """The form."""
         with VerticalScroll(id="options-box", can_focus=False):
-            yield OptionForm(SamplingOptions, self._options)
+            yield OptionForm(SamplingOptions, self._options, whole=True)
         with Horizontal(id="dialog-buttons"):
             yield Button("Use these", id="options-use", variant="primary", compact=True)
             yield Button("As they come", id="options-default", compact=True)

@@ -17,6 +17,10 @@ from batch.checkpoint.about import About, tags_of
 class LabelDialog(Dialog[About]):
     """Name, tags and note; answers with them."""
 
+    DEFAULT_CSS = """
+    LabelDialog Input { margin-bottom: 1; }
+    LabelDialog.-tiny Input { margin-bottom: 0; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "keep", "keep")]
 
     def __init__(self, title: str, about: About) -> None:

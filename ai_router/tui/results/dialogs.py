@@ -49,8 +49,9 @@ class EditDialog(Dialog[str]):
 
     title_text = "Change the prompt, and run it again"
     DEFAULT_CSS = """
-    EditDialog > #dialog { width: 94%; }
-    EditDialog TextArea { height: 1fr; min-height: 4; max-height: 20; }
+    EditDialog > #dialog { width: 100; }
+    EditDialog TextArea { height: auto; min-height: 4; max-height: 70vh; margin-bottom: 1; }
+    EditDialog.-tiny TextArea { max-height: 50vh; margin-bottom: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "use", "run", priority=True)]
 

@@ -134,6 +134,7 @@ class ChooseRunDialog(Dialog[Path]):
         what = "another" if self._like else "a"
         table.empty = f"There is no job of {what} run with known answers.\n\nName a results file below."
         table.set_count(len(found))
+        table.styles.height = len(found) + 1 if found else 4  # with its titles; without any, what to do
         table.refresh()
         if found:
             table.focus()

@@ -30,7 +30,7 @@ from ai_router.tui.results.query import Query, QueryError, parse_query
 from ai_router.tui.results.reading import ReadingScreen, result_blocks
 from ai_router.tui.results.taking import FORMATS, as_csv, as_json, as_markdown, read_results
 from ai_router.tui.widgets.columns import GAP
-from ai_router.tui.widgets.rendered import Rendered, code_blocks
+from ai_router.tui.widgets.markdown import code_blocks
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import hits
 from ai_router.tui.widgets.text_view import TextView
@@ -282,17 +282,31 @@ async def test_find_in_a_text_and_markdown(workspace: Workspace) -> None:
         assert screen.context_text.startswith("hit line 3 of 11") and screen.place == 0
         await pilot.press("N")
         assert screen.context_text.startswith("hit line 2 of 11")
-        await pilot.press("escape", "m")
-        await until(pilot, lambda: screen.query(Rendered) and "print('x')" in screen.query_one(Rendered)._text)
         await pilot.press("G")
-        await until(pilot, lambda: "link" in shown(app) and "```" not in shown(app))
-        await pilot.press("m")
-        await until(pilot, lambda: not screen.query(Rendered) and screen.query_one(TextView).display)
+        assert "```python" in shown(app)  # as it came, while something is looked for
+        await pilot.press("escape", "G")
+        await until(pilot, lambda: "link (http://127.0.0.1:9/)" in shown(app) and "```" not in shown(app))
+        assert "Markdown · m as it came" in shown(app)
+        await pilot.press("g")
+        assert "PROMPT" in shown(app)
+        await pilot.press("m", "G")
+        await until(pilot, lambda: "[link](http" in shown(app) and "```python" in shown(app))
+        assert "as it came" not in shown(app)
         await pilot.press("n")  # nothing is looked for any more: the next item
         await until(pilot, lambda: screen.place == 1)
         await pilot.press("escape")
         assert app.screen.query_one(VirtualTable).cursor == 1
+        await until(pilot, lambda: not app.screen.query("#reading"))
+        await pilot.press("up")
+        await until(pilot, lambda: "line 0" in shown(app))
+        app.screen.query_one("#results-preview", TextView).scroll_end(animate=False)
+        await until(pilot, lambda: "[link](http" in shown(app))  # the choice holds here, too
+        await pilot.press("M")
+        app.screen.query_one("#results-preview", TextView).scroll_end(animate=False)
+        await until(pilot, lambda: "link (http://127.0.0.1:9/)" in shown(app))
+        await pilot.press("M")
     assert code_blocks(text) == [("python", "print('x')\n")]
+    assert RouterApp(workspace).markdown is False  # and is remembered
 
 
 async def test_jobs_results_and_answer_stand_side_by_side(workspace: Workspace, path: Path) -> None:

@@ -16,7 +16,7 @@ from ai_router.tui.scoring.score_rows import bar_cells, forest, score_columns
 from ai_router.tui.scoring.screen import ALL, VERDICT_TABS
 from ai_router.tui.scoring.spans import labelled, same, spans_block
 from ai_router.tui.widgets.tabs import CountTabs
-from ai_router.tui.widgets.text_view import Block, wrap_blocks
+from ai_router.tui.widgets.wrapping import Block, wrap_blocks
 from batch.evaluation.diff import marked, spans
 from batch.evaluation.options import EvaluationOptions
 
