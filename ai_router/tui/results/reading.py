@@ -114,6 +114,7 @@ class ReadingScreen(ListReadingScreen):
 
     def _look_for(self, text: str) -> None:
         self.words = (text.casefold(),) if text.strip() else ()
+        self.show_place()
         if self._result is not None:
             self.query_one(TextView).show(*result_blocks(self._result, self.words))
 
