@@ -111,6 +111,7 @@ class ReadingScreen(ListReadingScreen):
 
     def _look_for(self, text: str) -> None:
         self.words = (text.casefold(),) if text.strip() else ()
+        self.show_place()
         if self._result is not None:
             self._show_blocks(self._result)
 
