@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
 from batch.engines.torch import fused, linear, native  # noqa: E402
@@ -52,3 +52,31 @@ def test_norms_around_one_are_in_the_kernels() -> None:
         usual = norm(x)
         assert fused.use_kernels(model, kernels) >= 5 and "forward" in vars(norm)
         torch.testing.assert_close(norm(x), usual, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "width"),
+    [("bloom", "transformer.h.0.mlp.gelu_impl", 96), ("gpt2", "transformer.h.0.mlp.act", 96)]
+    + [(name, "model.layers.0.mlp", 64) for name in ("gemma2", "llama")],
+)
+def test_gates_are_computed_in_one_pass(name: str, path: str, width: int) -> None:
+    """GELU by tanh, written out or beside a gate, and silu."""
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    model: Any = make(name, num_hidden_layers=1)
+    module, x = model.get_submodule(path), 4 * torch.randn(2, 3, width)
+    with torch.inference_mode():
+        usual = module(x)
+        linear.fuse(model)
+        fused.use_kernels(model, kernels)
+        assert "forward" in vars(module)
+        torch.testing.assert_close(module(x), usual, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gelu_of_another_form_stays() -> None:
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    model = torch.nn.Sequential(torch.nn.GELU(), transformers.activations.QuickGELUActivation())
+    assert fused.use_kernels(model, kernels) == 0

@@ -175,7 +175,7 @@ WHOLE: dict[str, Callable[..., tuple[torch.Tensor, None]]] = {
     "BloomAttention": _bloom,
     "MptAttention": _mpt,
     "XGLMAttention": _xglm,
-    **dict.fromkeys(("MegatronBertSelfAttention", "RemBertSelfAttention", "BigBirdSelfAttention"), _bert),
+    **{f"{name}SelfAttention": _bert for name in ("MegatronBert", "RemBert", "BigBird", "Git")},
 }
 
 
