@@ -14,6 +14,7 @@ transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
 from batch.engines.torch import fused, linear, native  # noqa: E402
+from batch.engines.torch.pages import PageCache  # noqa: E402
 from batch.engines.torch.slots import SlotCache  # noqa: E402
 from tests.engines.architectures import make  # noqa: E402
 
@@ -80,3 +81,18 @@ def test_a_gelu_of_another_form_stays() -> None:
         pytest.skip("no native kernels here")
     model = torch.nn.Sequential(torch.nn.GELU(), transformers.activations.QuickGELUActivation())
     assert fused.use_kernels(model, kernels) == 0
+
+
+def test_what_lies_in_any_order_is_written_to_its_pages() -> None:
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    pages = PageCache(None, 3, kernels)
+    pages.writes = torch.tensor([2, 0, 1]), torch.tensor([5, 0, 31])
+    given = [torch.randn(3, 2, 8), torch.randn(2, 3, 8).transpose(0, 1), torch.randn(8, 2, 3).permute(2, 1, 0)]
+    for new in (*given, given[0].double()):
+        for dtype in native.CACHE_DTYPES:
+            held = torch.zeros(4, 2, kernels.page, 8, dtype=dtype)
+            pages.put(held, new)
+            assert torch.equal(held[[2, 0, 1], :, [5, 0, 31]], new.float().to(dtype))
+            assert held.count_nonzero() == new.numel()

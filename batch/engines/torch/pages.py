@@ -84,7 +84,8 @@ class PageCache(SlotCache):
 
     def put(self, held: torch.Tensor, new: torch.Tensor) -> None:
         """Write what a pass's tokens have, [tokens, heads, size], into a layer's keys or values."""
-        self._kernels.write_pages(new, *self.writes, held)
+        new = new.float()
+        self._kernels.write_pages(new if new.stride(2) == 1 else new.contiguous(), *self.writes, held)
 
     def drop(self, row: int, last: int) -> None:
         """Give a row's pages back; the last row's place in the table goes into the gap.
