@@ -28,6 +28,7 @@ def agrees(kernels: Kernels) -> bool:
     checks = [
         (kernels.rms_norm(x, weight, 1e-6), F.rms_norm(x, (96,), weight, 1e-6), 1e-5),
         (kernels.swiglu(30 * x), F.silu(30 * x[:, :48]) * (30 * x[:, 48:]), 1e-3),
+        (kernels.geglu(5 * x), F.gelu(5 * x[:, :48], approximate="tanh") * (5 * x[:, 48:]), 1e-3),
         ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
         (kernels.largest(x), x.argmax(-1), 0),
     ]
@@ -97,6 +98,8 @@ def _attention_checks(
         (cache.keys[pages, :, columns].float(), turned[1], rounding),
         (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
     ]
+    kernels.write_pages(parts[:, :2].transpose(0, 1).contiguous().transpose(0, 1), pages, columns, cache.keys)
+    checks.append((cache.keys[pages, :, columns].float(), parts[:, :2], rounding))
     far = prefix * (at.which + 1)  # columns of each token's prefix
     ways = (
         (300, None, None, None),
