@@ -111,8 +111,7 @@ def shaped(name: str) -> tuple[Any, int]:
     model = make(name, spread=SPREAD, **said)
     parameters = sum(p.numel() for p in model.parameters())
     linear.fuse(model)
-    if linear.packs_faster():
-        linear.pack(model)
+    linear.pack(model)
     quick = kernels()
     if quick is not None:
         fused.use_kernels(model, quick)
