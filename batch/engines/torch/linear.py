@@ -353,8 +353,8 @@ def fastest() -> type[nn.Module]:
     """The kind of layer whose fp32 product is fastest here, by a trial of some milliseconds.
 
     A layer as wide as gates are, over few rows and over a batch of them: narrow ones and many rows differ the least, so
-    that what else runs beside the trial would decide it. Our own where it is not clearly slower: whole layers in one call
-    gain more than the trial sees.
+    that what else runs beside the trial would decide it. Our own where it is not clearly slower: whole layers in one
+    call gain more than the trial sees.
     """
     found: type[nn.Module] = nn.Linear
     with torch.inference_mode():
