@@ -213,7 +213,7 @@ def _fits(spec: ModelSpec) -> bool | None:
 def _memory_text(spec: ModelSpec) -> str:
     needed = spec.memory(WIDTH)
     if needed is None:
-        return "—"
+        return "unknown" if spec.size_bytes else "—"  # which a server's model has none of here
     return f"{needed / 1e9:.2f} GB" + ("" if _fits(spec) else " ✗")
 
 

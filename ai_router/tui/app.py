@@ -59,6 +59,7 @@ class RouterApp(GuidedApp):
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
         self.open_job = open_job
         self.ask_options: SamplingOptions | None = None  # of single prompts, for this session
+        self.ask_chat: int | None = None  # that was on the screen last
         self.jobs_changed: Signal[None] = Signal(self, "jobs-changed")
         self.models_changed: Signal[None] = Signal(self, "models-changed")
         self.turns = Turns(self)
@@ -240,7 +241,8 @@ class RouterApp(GuidedApp):
         if state is RunState.FAILED:
             self.show_error(run.error or job.reason or "the run failed")
         elif state is RunState.FINISHED and self.watched != job.checkpoint_file:  # else it is on the screen
-            self.notify(describe(job), severity="warning" if job.failed else "information", markup=False)
+            severity = "warning" if job.failed else "information"
+            self.notify(describe(job), severity=severity, timeout=ERROR_SECONDS, markup=False)
         options = NotifyOptions(
             bell=settings.bell,
             desktop=settings.osc9,

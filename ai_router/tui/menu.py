@@ -40,7 +40,7 @@ class MenuScreen(JobActions[None]):
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind(*(f"menu.{place}" for place in ENTRIES)),
-        *bind("menu.jobs_list", "menu.entries", "jobs.resume", "jobs.open", "jobs.again"),
+        *bind("menu.jobs_list", "menu.entries", "jobs.resume", "jobs.watch", "jobs.open", "jobs.again"),
         *shown("app.palette", "app.quit"),
     ]
 
@@ -116,8 +116,11 @@ class MenuScreen(JobActions[None]):
 
     def _take(self, view: JobsView) -> None:
         same = view.lines == self._view.lines and view.known == self._view.known
-        self._view = view
         table = self.query_one(VirtualTable)
+        if not self._view.known:  # one key goes on with it
+            open_ones = (place for place, line in enumerate(view.lines) if line.running or line.left)
+            table.set_reactive(VirtualTable.cursor, next(open_ones, 0))
+        self._view = view
         table.empty = EMPTY
         if not same or table.count != len(view.lines):
             table.set_count(len(view.lines))
@@ -228,9 +231,9 @@ class MenuScreen(JobActions[None]):
         """There is nothing before this; a job is resumed where something of it is left, or watched."""
         if action in ("jobs_list", "entries"):
             return self._jobs_shown and self.query_one(VirtualTable).has_focus == (action == "entries")
-        if action in ("resume", "open_results", "again"):
+        if action in ("resume", "watch", "open_results", "again"):
             line = self._line_at_hand()
-            return line is not None and (action != "resume" or line.running or line.left > 0)
+            return line is not None and line.may(action)
         return action != "back"
 
 

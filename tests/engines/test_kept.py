@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from ai_router.cli import models as listed
 from ai_router.models import ModelSpec, describe, reckoning
 from ai_router.models.discovery.kept import of_config
+from ai_router.tui.models import screen
 from batch.engines.gguf import kept as gguf_kept
 from batch.engines.local import processor
 
@@ -26,7 +28,18 @@ from batch.engines.torch.single import SingleRunner  # noqa: E402
 from tests.engines import architectures, gguf_files  # noqa: E402
 
 NAMES = ("llama", "gemma2", "falcon", "deepseek_v3", "deepseek_v32", "gemma4_text", "mamba", "lfm2", "falcon_h1")
-NAMES += ("qwen3_next", "nemotron_h", "zamba2", "minimax", "rwkv", "gpt2", "longcat_flash")
+NAMES += (
+    "qwen3_next",
+    "nemotron_h",
+    "zamba2",
+    "minimax",
+    "rwkv",
+    "gpt2",
+    "longcat_flash",
+    "xlstm",
+    "zaya",
+    "inkling_text",
+)
 
 
 def measured(model: Any) -> tuple[int, int]:
@@ -54,6 +67,9 @@ def test_what_a_config_does_not_tell_is_not_known() -> None:
     assert [of_config(config) for config in absurd] == [None] * len(absurd)
     spec = ModelSpec("m", "m", "torch", "m", "found", size_bytes=1000, parameters=250)
     assert spec.memory(8) is None  # and not that of the weights alone
+    assert (listed._memory_text(spec), screen._memory(spec)) == ("unknown", "unknown")
+    served = replace(spec, engine="openai", size_bytes=None, parameters=None)
+    assert (listed._memory_text(served), screen._memory(served)) == ("—", "—")
     without = of_config({"num_hidden_layers": 4, "model_type": "recurrent_gemma", "num_attention_heads": 4})
     assert without is not None and (without.per_token, without.per_row) == (0, 0)
     known = replace(spec, cache_bytes_per_token=0, cache_bytes_per_row=0)

@@ -30,7 +30,8 @@ from ai_router.tui.widgets.columns import Column
 from ai_router.tui.widgets.table import Row as Cells
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import count, harmless, one_line, pad, plural
-from ai_router.tui.widgets.text_view import Block, TextView
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import Block
 
 if TYPE_CHECKING:
     from ai_router.settings import Workspace

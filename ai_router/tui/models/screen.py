@@ -230,7 +230,7 @@ def _row(spec: ModelSpec, root: Path, chosen: bool) -> Row:
         count(spec.context) if spec.context else "—",
         spec.parameters_text,
         spec.quantisation or "—",
-        (size_text(needed), "" if not needed or needed < memory.available() else "warning"),
+        (_unknown(spec) or size_text(needed), "" if not needed or needed < memory.available() else "warning"),
         ("" if spec.ready else within(spec.why, root), "error"),
     )
 
@@ -240,10 +240,15 @@ def _needed(spec: ModelSpec) -> int | None:
     return spec.memory(WIDTH) if spec.parameters else None
 
 
+def _unknown(spec: ModelSpec) -> str:
+    """The word for it where its weights can be read, and what it keeps of an answer is not reckoned; else ""."""
+    return "unknown" if spec.parameters and _needed(spec) is None else ""
+
+
 def _memory(spec: ModelSpec) -> str:
     """What it takes to run, some answers at once, and whether that is free now."""
     if not (needed := _needed(spec)):
-        return "—"
+        return _unknown(spec) or "—"
     free = memory.available()
     fits = "fits" if needed < free else f"✗ does not fit: {size_text(free)} are free"
     return f"{size_text(needed)} with {WIDTH} at once, {fits}"

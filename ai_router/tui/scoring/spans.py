@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from ai_router.tui.widgets.text import harmless, plural
-from ai_router.tui.widgets.text_view import Block, Part
+from ai_router.tui.widgets.wrapping import Block, Part
 
 if TYPE_CHECKING:
     from batch.evaluation.diff import Span

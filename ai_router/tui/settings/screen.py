@@ -48,7 +48,7 @@ class SettingsScreen(BaseScreen[None]):
             yield choice
             with VerticalScroll(id="settings-form", classes="panel", can_focus=False) as box:
                 box.border_title = "Settings"
-                yield OptionForm(Settings, settings, only=FORM_FIELDS)
+                yield OptionForm(Settings, settings, only=FORM_FIELDS, whole=True)
                 yield Static(self._keymap_text(settings), id="settings-keymap", markup=False)
                 with Horizontal(id="settings-buttons"):
                     yield Button("Save", id="settings-save", variant="primary", compact=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -19,15 +21,18 @@ from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.models.changes import adapters_dialog
 from ai_router.tui.setup.flow import FlowScreen
-from ai_router.tui.setup.source_view import ValidationView
+from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
 from ai_router.tui.widgets.file_tree import size_text
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import inert, plural, within
 from batch.errors import BatchError
-from batch.sources import Source, Validation
+from batch.sources import Entry, Source, Validation
 
 FRAME_SECONDS = 0.15
+PREVIEW = 30  # prompts
 LOOK_SECONDS = 0.2  # the cursor rests on a model this long before the prompts are measured with it
+
+NOT_COUNTED = "how many tokens each has is known when the model is loaded"
 
 
 class _Stale(Exception):
@@ -41,9 +46,12 @@ class ChooseModelScreen(FlowScreen):
     AUTO_FOCUS = "VirtualTable"
     BINDINGS: ClassVar[list[BindingType]] = bind("choose.next", "choose.auto", "choose.adapter")
 
-    def __init__(self, source: Source, total: int = 0, wanted: str = "") -> None:
+    def __init__(
+        self, source: Source, total: int = 0, wanted: str = "", sampling: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self._wanted = wanted  # a model's id, on which the cursor begins
+        self._sampling = sampling  # what the prompts were asked with before
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, "Model"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -53,6 +61,7 @@ class ChooseModelScreen(FlowScreen):
         self.checking: str | None = None  # id of the model that is measured
         self._number = 0
         self._read = 0
+        self._first: list[Entry] = []
 
     def compose_body(self) -> ComposeResult:
         """Table and check."""
@@ -75,6 +84,7 @@ class ChooseModelScreen(FlowScreen):
         with VerticalScroll(id="fit-box", classes="panel", can_focus=False):
             yield ValidationView(id="fit")
             yield Static("", id="about")
+        yield PreviewPanel(id="preview")
 
     def on_mount(self) -> None:
         """Read the registry in a thread: folders may be many."""
@@ -136,6 +146,9 @@ class ChooseModelScreen(FlowScreen):
 
         def work() -> None:
             try:
+                if not self._first:
+                    self._first = list(islice(self.source.entries(), PREVIEW))
+                    self.deliver(lambda: self.query_one(PreviewPanel).show(self._first))
                 report = jobs.check(self.source, spec, jobs.JobPlan(spec.id), progress, self.services.registry)
             except _Stale:
                 return
@@ -152,7 +165,9 @@ class ChooseModelScreen(FlowScreen):
             return
         self.checking, self.report = None, report
         view = self.query_one(ValidationView)
-        if report.ok and not report.too_long:
+        if report.ok and report.tokens is None:
+            view.show_text(f"✓ {plural(report.total, 'prompt')}; {NOT_COUNTED}", "$text-success")
+        elif report.ok and not report.too_long:
             within = (
                 f" the context of {spec.context:,} tokens" if spec.context else f" {spec.name}; its context is unknown"
             )
@@ -186,7 +201,7 @@ class ChooseModelScreen(FlowScreen):
             return
         from ai_router.tui.setup.options import OptionsScreen
 
-        self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report))
+        self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report, sampling=self._sampling))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Adapters go over models that run here."""
