@@ -280,9 +280,10 @@ def json_schema() -> dict[str, Any]:
     """`models.yaml` as a JSON schema that editors can use, made from the table of engines."""
     from dataclasses import fields
 
-    sampling = {spec.name: {"description": spec.metadata["help"]} for spec in fields(SamplingOptions)}
+    sampling = {spec.name: _ranged(spec.metadata) for spec in fields(SamplingOptions)}
     known = {"type": "string", "anyOf": [{"enum": engines.names()}, {"pattern": "^[\\w.]+:\\w+$"}]}
     common = {key: _schema(option) for key, option in COMMON.items()}
+    common["path"]["not"] = {"pattern": "^https?://"}
     common["engine"] = {**known, "description": COMMON["engine"].help}
     common["sampling"] = {"type": "object", "properties": sampling, "additionalProperties": False}
     own = {key: _schema(option) for row in engines.rows() for key, option in row.options.items()}
@@ -307,6 +308,11 @@ def json_schema() -> dict[str, Any]:
         },
         "additionalProperties": False,
     }
+
+
+def _ranged(said: Mapping[str, Any]) -> dict[str, Any]:
+    """An option of `batch.options` with its range, which texts that are numbers need not keep."""
+    return {"description": said["help"], **{key: said[key] for key in ("minimum", "maximum") if said[key] is not None}}
 
 
 def _engine_schema(row: EngineRow) -> dict[str, Any]:
