@@ -131,7 +131,7 @@ class MenuScreen(JobActions[None]):
             parts.append(f"{plural(len(view.skipped), 'file')} unreadable")
         table.border_title = "Last jobs"
         self._show_about()
-        table.border_subtitle = " · ".join(parts)
+        table.border_subtitle = Content(" · ".join(parts))
         self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
@@ -174,7 +174,7 @@ class MenuScreen(JobActions[None]):
         self.call_after_refresh(self.in_thread, read, show, group="about", failed=lambda _: None)
 
     def _facts(self, title: str, text: Content) -> None:
-        self.query_one("#menu-about").border_title = Content(title).markup
+        self.query_one("#menu-about").border_title = Content(title)
         self.query_one("#menu-facts", HangingText).update(text)
 
     # -- going ----------------------------------------------------------------------------------------------------

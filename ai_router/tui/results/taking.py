@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual.content import Content
+
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.jobs.again import ask_which
@@ -107,7 +109,8 @@ class TakingResults(FindingResults):
             self.marked ^= {self._id_at(table.cursor)}
             table.refresh_rows()
             table.action_cursor_down()
-            table.border_title = f"Results · {plural(len(self.marked), 'row')} marked" if self.marked else "Results"
+            marked = f"Results · {plural(len(self.marked), 'row')} marked"
+            table.border_title = Content(marked if self.marked else "Results")
 
     def action_again(self) -> None:
         """A new job of the marked rows, of the rows that are shown, or of a part."""

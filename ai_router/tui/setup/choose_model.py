@@ -96,7 +96,7 @@ class ChooseModelScreen(FlowScreen):
         table.set_count(len(models))
         wanted = self._wanted or self.services.workspace.settings.model
         self._go_to(wanted)
-        table.border_subtitle = f"{sum(spec.ready for spec in models)} of {len(models)} ready"
+        table.border_subtitle = Content(f"{sum(spec.ready for spec in models)} of {len(models)} ready")
         table.styles.height = len(models) + 3
         self._measure()
 
@@ -129,7 +129,7 @@ class ChooseModelScreen(FlowScreen):
         if spec is None:
             view.show_text("")
             return
-        self.query_one("#fit-box").border_title = Content(spec.name).markup
+        self.query_one("#fit-box").border_title = Content(spec.name)
         self.query_one("#about", Static).update(_about(spec))
         if not spec.ready:
             self.checking = None
