@@ -48,6 +48,7 @@ class MenuScreen(JobActions[None]):
         super().__init__()
         self._view: JobsView = NOT_READ
         self._ticks = 0
+        self._comes_back = True  # to the menu, or is here for the first time
 
     def compose_body(self) -> ComposeResult:
         """Menu and jobs."""
@@ -96,6 +97,7 @@ class MenuScreen(JobActions[None]):
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
         self.context_text = home(self.services.workspace.root)
+        self._comes_back = True
         self._show_about()
         if self._view.known:
             self.call_after_refresh(self._read)  # a thread that reads would take its time from the frame
@@ -117,9 +119,10 @@ class MenuScreen(JobActions[None]):
     def _take(self, view: JobsView) -> None:
         same = view.lines == self._view.lines and view.known == self._view.known
         table = self.query_one(VirtualTable)
-        if not self._view.known:  # one key goes on with it
+        if self._comes_back and not table.has_focus:  # one key goes on with it
             open_ones = (place for place, line in enumerate(view.lines) if line.running or line.left)
             table.set_reactive(VirtualTable.cursor, next(open_ones, 0))
+        self._comes_back = False
         self._view = view
         table.empty = EMPTY
         if not same or table.count != len(view.lines):
