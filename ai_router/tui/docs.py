@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -31,11 +32,11 @@ class DocsScreen(PaneScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = bind("docs.find", "docs.next", "docs.previous", "docs.keys", "app.back")
 
-    def __init__(self, about: Screen[Any]) -> None:
+    def __init__(self, about: Screen[Any], title: str = "") -> None:
         super().__init__()
         self.crumbs = (*getattr(about, "crumbs", ()), "Documentation")
         self._about = about
-        self._wanted = heading_for(about)
+        self._wanted = title or heading_for(about)
         self._all: list[Section] = []
         self._found: list[Section] = []
         self._shown: Section | None = None
@@ -88,7 +89,7 @@ class DocsScreen(PaneScreen[None]):
             self._shown = section
             self.context_text = section.file
             view = self.query_one(f"#{TEXT}", TextView)
-            view.border_title = section.title
+            view.border_title = Content(section.title)
             view.show(Block(section.text, markdown=True))
 
     # -- keys -----------------------------------------------------------------------------------------------------

@@ -49,6 +49,13 @@ class GuidedApp(LeavingApp, BehindApp):
         if isinstance(self.screen, BaseScreen) and not isinstance(self.screen, DocsScreen):
             self.push_screen(DocsScreen(getattr(self.screen, "about", self.screen)))
 
+    def open_docs(self, title: str) -> None:
+        """The documentation at a heading."""
+        from ai_router.tui.docs import DocsScreen
+
+        if isinstance(self.screen, BaseScreen) and not isinstance(self.screen, DocsScreen):
+            self.push_screen(DocsScreen(self.screen, title))
+
     def action_command_palette(self) -> None:
         """Find anything by name."""
         from ai_router.tui.behind import Palette

@@ -48,6 +48,7 @@ class MenuScreen(JobActions[None]):
         super().__init__()
         self._view: JobsView = NOT_READ
         self._ticks = 0
+        self._comes_back = True  # to the menu, or is here for the first time
 
     def compose_body(self) -> ComposeResult:
         """Menu and jobs."""
@@ -96,6 +97,7 @@ class MenuScreen(JobActions[None]):
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
         self.context_text = home(self.services.workspace.root)
+        self._comes_back = True
         self._show_about()
         if self._view.known:
             self.call_after_refresh(self._read)  # a thread that reads would take its time from the frame
@@ -117,9 +119,10 @@ class MenuScreen(JobActions[None]):
     def _take(self, view: JobsView) -> None:
         same = view.lines == self._view.lines and view.known == self._view.known
         table = self.query_one(VirtualTable)
-        if not self._view.known:  # one key goes on with it
+        if self._comes_back and not table.has_focus:  # one key goes on with it
             open_ones = (place for place, line in enumerate(view.lines) if line.running or line.left)
             table.set_reactive(VirtualTable.cursor, next(open_ones, 0))
+        self._comes_back = False
         self._view = view
         table.empty = EMPTY
         if not same or table.count != len(view.lines):
@@ -131,7 +134,7 @@ class MenuScreen(JobActions[None]):
             parts.append(f"{plural(len(view.skipped), 'file')} unreadable")
         table.border_title = "Last jobs"
         self._show_about()
-        table.border_subtitle = " · ".join(parts)
+        table.border_subtitle = Content(" · ".join(parts))
         self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
@@ -174,7 +177,7 @@ class MenuScreen(JobActions[None]):
         self.call_after_refresh(self.in_thread, read, show, group="about", failed=lambda _: None)
 
     def _facts(self, title: str, text: Content) -> None:
-        self.query_one("#menu-about").border_title = Content(title).markup
+        self.query_one("#menu-about").border_title = Content(title)
         self.query_one("#menu-facts", HangingText).update(text)
 
     # -- going ----------------------------------------------------------------------------------------------------

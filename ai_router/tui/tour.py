@@ -87,7 +87,7 @@ class TourDialog(Dialog[None]):
 
     def _show(self) -> None:
         title, text = STEPS[self.step]
-        self.query_one("#dialog").border_title = Content(f"{self.step + 1} of {len(STEPS)} · {title}").markup
+        self.query_one("#dialog").border_title = Content(f"{self.step + 1} of {len(STEPS)} · {title}")
         self.query_one("#tour-text", Static).update(Content(text))
         self.query_one("#tour-next", Button).label = "Begin" if self.step == len(STEPS) - 1 else "Next"
         self.query_one("#tour-back", Button).disabled = self.step == 0

@@ -184,6 +184,10 @@ async def test_one_key_goes_on_with_the_newest_job_that_has_something_left(
         await pilot.press("r")
         await on_screen(pilot, RunScreen)
         await until(pilot, lambda: engine.answered == [1] and not app.live_runs())
+        make_job(workspace.checkpoints, ["d", "e"], {0: "x"}, at="2025-03-01T10:00:00")
+        app.action_home()
+        await until(pilot, lambda: isinstance(app.screen, MenuScreen) and "resume" in footer(app))
+        assert app.screen.query_one(VirtualTable).cursor == 2
 
 
 async def test_a_running_job_is_watched(workspace: Workspace) -> None:

@@ -63,7 +63,7 @@ class ChatsDialog(Dialog[Chat]):
         menu.add_options([Option(_line(chat)) for chat in self._found])
         if self._found:
             menu.highlighted = 0
-        self.query_one("#dialog").border_subtitle = plural(len(self._found), "chat")
+        self.query_one("#dialog").border_subtitle = Content(plural(len(self._found), "chat"))
 
     def action_to_list(self) -> None:
         """The next chat."""

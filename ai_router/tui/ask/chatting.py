@@ -113,7 +113,7 @@ class ChattingAsk(PaneScreen[None]):
         """Where two answer, each by its name."""
         if self.query(SecondModel):
             name = AUTO if self._auto is not None else self._spec.id if self._spec else "Answer"
-            self.query_one("#ask-answer").border_title = Content(one_line(name, 40)).markup
+            self.query_one("#ask-answer").border_title = Content(one_line(name, 40))
 
     def action_new_chat(self) -> None:
         """Begin anew; what was said is among the chats."""

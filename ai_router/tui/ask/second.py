@@ -49,7 +49,7 @@ class SecondModel(Served, Vertical):
     def compose(self) -> ComposeResult:
         """Answers above, what went wrong below."""
         view = TextView(Block(HINT, "muted"), classes="panel")
-        view.border_title = Content(self.spec.id).markup
+        view.border_title = Content(self.spec.id)
         yield view
         yield Static(markup=False)
 
@@ -117,7 +117,7 @@ class SecondModel(Served, Vertical):
         self._say(("‖ stopped   " if asking.stopped else "✓ done   ") + " · ".join(parts))
 
     def _say(self, text: str, wrong: str = "") -> None:
-        self.query_one(TextView).border_subtitle = Content(text).markup
+        self.query_one(TextView).border_subtitle = Content(text)
         line = self.query_one(Static)
         line.update(wrong)
         line.display = bool(wrong)

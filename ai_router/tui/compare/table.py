@@ -124,7 +124,7 @@ class ComparedScreen(BaseScreen[None]):
             table.set_reactive(VirtualTable.cursor, min(place, max(0, len(made.rows) - 1)))
         table.set_count(len(made.rows))
         shown = f"the first {count(KEPT)} of " if made.differing > len(made.rows) else ""
-        table.border_subtitle = f"{shown}{count(made.differing)} of {plural(made.items, 'prompt')}"
+        table.border_subtitle = Content(f"{shown}{count(made.differing)} of {plural(made.items, 'prompt')}")
         self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Cells]:

@@ -145,7 +145,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
         ]
         if self._view.skipped:
             parts.append(f"{plural(len(self._view.skipped), 'file')} unreadable: u")
-        table.border_subtitle = " · ".join(parts)
+        table.border_subtitle = Content(" · ".join(parts))
         self._show_details()
         self.refresh_bindings()
 

@@ -110,7 +110,7 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
                 break
         self.wanted = ""
         ready = sum(spec.ready for spec in self._models)
-        table.border_subtitle = f"{ready} of {plural(len(self._models), 'model')} ready"
+        table.border_subtitle = Content(f"{ready} of {plural(len(self._models), 'model')} ready")
         self.context_text = home(registry.workspace.models_dir)
         self._show_details()
         self.in_thread(lambda: read_rates(registry), self._take_rates, group="rates")

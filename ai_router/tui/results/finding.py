@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
+from textual.content import Content
 from textual.widgets import Input
 
 from ai_router.memory import Memory, MemoryFileError
@@ -144,7 +145,7 @@ class FindingResults(JobActions[None]):
     def _show_found(self, search: Search, text: str) -> None:
         table = self.table
         table.set_count(len(search.found))
-        table.border_subtitle = text
+        table.border_subtitle = Content(text)
 
     @property
     def filter_text(self) -> str:

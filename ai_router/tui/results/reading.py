@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.content import Content
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
@@ -76,7 +77,7 @@ class ReadingScreen(ListReadingScreen):
 
     def _show(self, result: BatchResult) -> None:
         self._result = result
-        self.query_one(TextView).border_title = result_title(result)
+        self.query_one(TextView).border_title = Content(result_title(result))
         self._show_blocks(result)
 
     def _show_blocks(self, result: BatchResult, *, home: bool = True) -> None:

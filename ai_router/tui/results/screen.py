@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.content import Content
 
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
@@ -238,7 +239,7 @@ class ResultsScreen(BenchResults):
         table.empty = EMPTY[self.part]
         table.set_count(length, keep=keep)
         self.show_title()
-        table.border_subtitle = plural(length, "item")
+        table.border_subtitle = Content(plural(length, "item"))
         self._show_text()
         self.refresh_bindings()
 
@@ -296,7 +297,7 @@ class ResultsScreen(BenchResults):
     def _show_result(self, result: BatchResult) -> None:
         preview = self.query_one(TextView)
         preview.show(*result_blocks(result, self.words, markdown=self.services.markdown))
-        preview.border_title = f"# {count(result.prompt_index + 1)} · {result_title(result)}"
+        preview.border_title = Content(f"# {count(result.prompt_index + 1)} · {result_title(result)}")
         if self.words:
             self.call_after_refresh(self.show_first_hit)
 

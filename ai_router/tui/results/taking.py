@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual.content import Content
+
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.jobs.again import ask_which
@@ -140,7 +142,7 @@ class TakingResults(FindingResults):
             parts.append(f"by {'number' if title == '#' else title.lower()} {'▼' if order.descending else '▲'}")
         if self.marked:
             parts.append(f"{plural(len(self.marked), 'row')} marked")
-        self.table.border_title = " · ".join(filter(None, parts))
+        self.table.border_title = Content(" · ".join(filter(None, parts)))
 
     def action_again(self) -> None:
         """A new job of the marked rows, of the rows that are shown, or of a part."""

@@ -202,7 +202,7 @@ class KeysScreen(BaseScreen[None]):
         self._shown = [action for action in ACTIONS.values() if all(word in text(action) for word in wanted)]
         table = self.query_one(VirtualTable)
         table.set_count(len(self._shown), keep=False)
-        table.border_subtitle = f"{plural(len(self._shown), 'action')} · {len(self.keymap)} changed"
+        table.border_subtitle = Content(f"{plural(len(self._shown), 'action')} · {len(self.keymap)} changed")
 
     @on(Input.Changed, "#keys-find")
     def _typed(self, event: Input.Changed) -> None:
@@ -241,7 +241,7 @@ class KeysScreen(BaseScreen[None]):
             self.services.take_settings(settings)
             table = self.query_one(VirtualTable)
             table.refresh_rows()
-            table.border_subtitle = f"{plural(len(self._shown), 'action')} · {len(keymap)} changed"
+            table.border_subtitle = Content(f"{plural(len(self._shown), 'action')} · {len(keymap)} changed")
 
         def save() -> Settings:
             save_settings(Workspace(root, settings))

@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Horizontal, VerticalScroll
+from textual.content import Content
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -42,7 +43,9 @@ class SettingsScreen(BaseScreen[None]):
         self._theme = settings.theme
         names = [themes.AUTO, *sorted(self.app.available_themes, key=lambda name: name not in OWN)]
         with Container(id="settings-columns"):
-            choice = OptionList(*(Option(name, id=f"theme-{name}") for name in names), id="themes", classes="panel")
+            choice = OptionList(
+                *(Option(Content(name), id=f"theme-{name}") for name in names), id="themes", classes="panel"
+            )
             choice.border_title = "Theme"
             choice.highlighted = names.index(settings.theme) if settings.theme in names else 0
             yield choice

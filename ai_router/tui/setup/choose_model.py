@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from ai_router import jobs
 from ai_router.models import ModelSpec
@@ -23,11 +22,13 @@ from ai_router.tui.models.changes import adapters_dialog
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
 from ai_router.tui.widgets.file_tree import size_text
+from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import inert, plural, within
 from batch.errors import BatchError
 from batch.sources import Entry, Source, Validation
 
+LABEL = 12  # cells
 FRAME_SECONDS = 0.15
 PREVIEW = 30  # prompts
 LOOK_SECONDS = 0.2  # the cursor rests on a model this long before the prompts are measured with it
@@ -83,7 +84,7 @@ class ChooseModelScreen(FlowScreen):
         yield table
         with VerticalScroll(id="fit-box", classes="panel", can_focus=False):
             yield ValidationView(id="fit")
-            yield Static("", id="about")
+            yield HangingText(indent=LABEL, id="about")
         yield PreviewPanel(id="preview")
 
     def on_mount(self) -> None:
@@ -98,7 +99,7 @@ class ChooseModelScreen(FlowScreen):
         table.set_count(len(models))
         wanted = self._wanted or self.services.workspace.settings.model
         self._go_to(wanted)
-        table.border_subtitle = f"{sum(spec.ready for spec in models)} of {len(models)} ready"
+        table.border_subtitle = Content(f"{sum(spec.ready for spec in models)} of {len(models)} ready")
         table.styles.height = len(models) + 3
         self._measure()
 
@@ -131,8 +132,8 @@ class ChooseModelScreen(FlowScreen):
         if spec is None:
             view.show_text("")
             return
-        self.query_one("#fit-box").border_title = Content(spec.name).markup
-        self.query_one("#about", Static).update(_about(spec))
+        self.query_one("#fit-box").border_title = Content(spec.name)
+        self.query_one("#about", HangingText).update(_about(spec))
         if not spec.ready:
             self.checking = None
             view.show_problem(f"{spec.name} is not ready: {spec.why}")
@@ -273,5 +274,5 @@ def _about(spec: ModelSpec) -> Content:
         ("defaults", ", ".join(f"{name} {value}" for name, value in spec.sampling.items())),
     ]
     return Content("\n").join(
-        Content.assemble((f"{name:<12}", "$text-muted"), inert(text)) for name, text in facts if text
+        Content.assemble((f"{name:<{LABEL}}", "$text-muted"), inert(text)) for name, text in facts if text
     )

@@ -11,7 +11,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from markdown_it import MarkdownIt
-from pygments.token import Comment, Keyword, Literal, Name, Number, String, Token
+from pygments.token import (  # type: ignore[import-untyped]
+    Comment,
+    Keyword,
+    Literal,
+    Name,
+    Number,
+    String,
+    Token,
+)
 from rich import box
 from rich import markdown as rich_markdown
 from rich.console import Console, ConsoleOptions, RenderResult

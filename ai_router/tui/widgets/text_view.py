@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
@@ -182,7 +183,7 @@ class TextView(ScrollView, can_focus=True):
         if number == self._number and self.is_attached:
             self._lines, self._wrapped_at, self._made = lines, width, made
             if self.markdown_note:
-                self.border_subtitle = self.markdown_note if made.marked_up else ""
+                self.border_subtitle = Content(self.markdown_note if made.marked_up else "")
             self._resized()
             if self._follows:
                 self.scroll_end(animate=False)
