@@ -16,8 +16,8 @@ from batch.options import RunOptions
 from benchmarks.common import InstantEngine, Row, Skipped, in_process, make_job, median_interval
 
 TARGET = 3.0  # percent
-COUNT, RUNS, PAIRS = 1_000_000, 5, 6  # more than are answered meanwhile; pairs of one run
-WINDOW, LEAD = 0.75, 0.2  # seconds; those at the beginning of each that do not count: it begins with a frame
+COUNT, RUNS, PAIRS = 1_500_000, 6, 4  # more than are answered meanwhile; pairs of one run
+WINDOW, LEAD = 0.75, 0.15  # seconds; those at the beginning of each that do not count: it begins with a frame
 
 # Items a second of the clock, items a second of the process's processor time, seconds of the screens' thread a second.
 Times = tuple[float, float, float]
