@@ -104,6 +104,17 @@ def test_a_copy_of_a_folder_is_one_line_unless_its_config_says_otherwise(home: P
     assert set(found) == {"demo", "a", "c"} and found["a"].also == ("b",)
 
 
+def test_weights_tuned_in_one_matrix_are_another_model(home: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(DEMO_PATH, home / "work" / "models" / name)
+    weights = home / "work" / "models" / "b" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    half, some = len(data) // 2, len(data) // 100
+    data[half : half + some] = bytes(byte ^ 1 for byte in data[half : half + some])
+    weights.write_bytes(data)
+    assert set(models(home)) == {"demo", "a", "b"}
+
+
 def test_other_weights_of_a_name_are_a_line_of_their_own(home: Path) -> None:
     for maker, tokens in (("first", 8), ("second", 9)):
         studio = home / ".lmstudio" / "models" / maker / "model-GGUF"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from driving import until
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -131,11 +132,9 @@ async def test_a_view_lays_out_once_and_anew_at_another_width(monkeypatch: pytes
         await pilot.pause()
         assert made == ["first", "second"]
         await pilot.resize_terminal(30, 20)
-        await pilot.pause()
-        assert made == ["first", "second"] * 2 and view._lines[0].text == "28"
+        await until(pilot, lambda: made == ["first", "second"] * 2 and view._lines[0].text == "28")
         app.theme = "textual-light"
-        await pilot.pause()
-        assert made == ["first", "second"] * 3
+        await until(pilot, lambda: made == ["first", "second"] * 3)
 
 
 async def test_a_text_that_grows_is_followed_to_its_end_by_who_reads_there() -> None:
