@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ai_router.models.spec import ModelSpec
 
-# What tells a file from another of its size: its ends, and pieces all through it, of which a change to a hundredth of the
-# weights (one layer's matrix) is all but sure to hit one.
+# What tells a file from another of its size: its ends, and pieces all through it, of which a change to a hundredth of
+# the weights (one layer's matrix) is all but sure to hit one.
 _ENDS = 2**18  # bytes
 _PIECES, _PIECE = 512, 2**12  # how many, and bytes of each
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
