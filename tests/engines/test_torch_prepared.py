@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -133,6 +134,17 @@ def test_an_entry_that_is_not_sound_is_packed_anew(
     assert (
         again is not None and prepared.model_of(again, weights.table_of(DEMO, None)).config.num_hidden_layers == 6
     )  # the entry is whole again
+
+
+def test_an_entry_that_cannot_be_read_now_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = cache / "kept"
+    place.mkdir()
+
+    def full(folder: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(shelf, "Entry", full)
+    assert shelf.find("kept") is None and place.is_dir()
 
 
 def test_entries_that_were_used_least_lately_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
