@@ -185,6 +185,10 @@ _MODELS = (
     Action("models.default", "d", "make default", "Use this model when none is named", "Models"),
     Action("models.ask", "a", "ask", "Ask this model something", "Models"),
     Action("models.add", "n", "add", "Add a model by its path or address to models.yaml", "Models"),
+    Action(
+        "models.remove", "x,delete", "remove", "Take this model out of models.yaml; its weights stay", "Models", False
+    ),
+    Action("models.edit", "E,shift+e", "edit models.yaml", "Open models.yaml in $EDITOR", "Models", False),
     Action("models.pull", "p", "pull", "Fetch a model from the Hugging Face Hub, or stop that", "Models"),
     Action("models.test", "t", "test", "Ask this model a few questions: how quick is it?", "Models"),
     Action("models.adapter", "l", "adapter", "Put a LoRA adapter over this model", "Models", False),

@@ -7,10 +7,10 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.widgets import Button, Input, Static
 
 from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.button_row import ButtonRow
 from batch.checkpoint.about import About, tags_of
 
 
@@ -37,7 +37,7 @@ class LabelDialog(Dialog[About]):
         ):
             yield Static(name, classes="muted")
             yield Input(value, placeholder=hint, id=f"label-{name}")
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Keep", id="label-keep", variant="primary", compact=True)
 
     @on(Button.Pressed, "#label-keep")

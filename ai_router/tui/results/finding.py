@@ -53,6 +53,10 @@ class FindingResults(JobActions[None]):
         """Show the row under the cursor."""
 
     @abstractmethod
+    def show_title(self) -> None:
+        """Say which rows are shown."""
+
+    @abstractmethod
     def action_part(self, part: str) -> None:
         """Show items of one part."""
 
@@ -95,6 +99,7 @@ class FindingResults(JobActions[None]):
         if search.part != self.part:  # said in the line
             self.part = search.part
             self._show_counts()
+            self.show_title()
         table = self.table
         table.empty = "Searching…"
         table.words = search.query.texts
@@ -244,16 +249,16 @@ class FindingResults(JobActions[None]):
             self._sort_by(event.index)
 
     def _sort_by(self, place: int) -> None:
-        title, by = TITLES[place], COLUMNS[place][1]
+        by = COLUMNS[place][1]
         # Numbers are asked for their largest first, the item's own number from the beginning.
         self._take_order(Order(by, by not in ("id", "model", "class")))
-        self.notify(f"Sorted by {'number' if title == '#' else title.lower()}; S turns it round", timeout=2)
 
     def _take_order(self, order: Order) -> None:
         self.order = order
         table = self.table
         place = next(place for place in SORTED_BY if COLUMNS[place][1] == order.by)
         table.sorted_by = None if order.natural else (place, not order.descending)
+        self.show_title()  # the column may be none of those that are shown
         self._again()
 
     def action_columns(self) -> None:

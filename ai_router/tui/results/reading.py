@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +16,7 @@ from textual.widgets import Input
 
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
+from ai_router.tui.editor import open_in
 from ai_router.tui.jobs.again import run_again
 from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.results.data import read_result
@@ -114,6 +112,7 @@ class ReadingScreen(ListReadingScreen):
 
     def _look_for(self, text: str) -> None:
         self.words = (text.casefold(),) if text.strip() else ()
+        self.show_place()
         if self._result is not None:
             self._show_blocks(self._result)
 
@@ -188,24 +187,20 @@ class ReadingScreen(ListReadingScreen):
 
     def action_open_pager(self) -> None:
         """Show the text in $PAGER, made harmless, without colours; the screen comes back afterwards."""
-        self._open_in("PAGER", "more" if os.name == "nt" else "less")
+        self._open_in("PAGER")
 
     def action_open_editor(self) -> None:
         """Open a copy of the text in $EDITOR; what is changed there is kept nowhere."""
-        self._open_in("EDITOR", "notepad" if os.name == "nt" else "vi")
+        self._open_in("EDITOR")
 
-    def _open_in(self, variable: str, default: str) -> None:
+    def _open_in(self, variable: str) -> None:
         if self._result is None:
             return
-        argv = shlex.split(os.environ.get(variable, "")) or [default]
         text = "\n".join(harmless(block.text, keep_newlines=True) for block in result_blocks(self._result))
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", errors="replace", delete=False) as file:
             file.write(text)
         try:
-            with self.app.suspend():
-                subprocess.run([*argv, file.name], check=False)
-        except OSError as error:
-            self.services.show_error(f"{argv[0]} could not be run: {error.strerror}")
+            open_in(self, variable, Path(file.name))
         finally:
             Path(file.name).unlink(missing_ok=True)
 

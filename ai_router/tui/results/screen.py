@@ -66,7 +66,7 @@ class ResultsScreen(BenchResults):
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
         *bind("results.picture", "results.next_hit", "results.hit_back", "results.rendered"),
-        *bind("results.mark", "results.copy_as", "results.again", "results.jobs", "app.back"),
+        *bind("results.mark", "results.mark_all", "results.copy_as", "results.again", "results.jobs", "app.back"),
     ]
 
     def __init__(self, path: Path, part: Part = "all") -> None:
@@ -238,7 +238,7 @@ class ResultsScreen(BenchResults):
         table = self.table
         table.empty = EMPTY[self.part]
         table.set_count(length, keep=keep)
-        table.border_title = Content(f"Results · {self.part}" if self.part != "all" else "Results")
+        self.show_title()
         table.border_subtitle = Content(plural(length, "item"))
         self._show_text()
         self.refresh_bindings()

@@ -39,6 +39,7 @@ class JobDetails:
     p95: float
     longest: float
     output: str = ""  # the file with the rows of a dataset job
+    cut: int = 0  # answers that end at the limit of tokens
     whole: str = ""  # what all of the job will come to, where some of it was tried
 
 
@@ -64,6 +65,7 @@ def load_details(path: Path) -> JobDetails:
         recent=tuple(reversed(recent)),
         answers=performance["answers"],
         attempts=performance["attempts"],
+        cut=performance["cut"],
         mean=performance["mean_seconds"],
         p50=performance["p50_seconds"],
         p95=performance["p95_seconds"],
@@ -105,6 +107,8 @@ class SummaryPanel(Panel):
             figures.append(_row("rows", home(Path(self.details.output))))
         if not self.unit:
             figures.append(_row("tokens", self._tokens(snapshot)))
+        if self.details is not None and self.details.cut:
+            figures.append(_row("cut", f"{plural(self.details.cut, 'answer')} at the token limit"))
         if snapshot.cost_text:
             figures.append(_row("cost", snapshot.cost_text))
         figures.append(_row("time", self._time(snapshot)))

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.content import Content
 from textual.keys import format_key as shown_key
 from textual.widgets import Button, Input, Static
@@ -21,6 +20,7 @@ from ai_router.tui.actions import ACTIONS, bind
 from ai_router.tui.actions.action import Action
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import plural
 
@@ -100,7 +100,7 @@ class KeyDialog(Dialog[str], inherit_bindings=False):  # the arrows, too, may be
         """What was pressed, what else it does."""
         yield Static(f"{self._action.group}: {self._action.label}", markup=False)
         yield Static("Press the key it is to have.", id="key-said")
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Keep it", id="key-keep", variant="primary", compact=True)
             yield Button("Another key", id="key-again", compact=True)
 

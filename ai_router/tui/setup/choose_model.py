@@ -33,6 +33,8 @@ FRAME_SECONDS = 0.15
 PREVIEW = 30  # prompts
 LOOK_SECONDS = 0.2  # the cursor rests on a model this long before the prompts are measured with it
 
+NOT_COUNTED = "how many tokens each has is known when the model is loaded"
+
 
 class _Stale(Exception):
     """Another model was chosen while the prompts were being measured."""
@@ -164,7 +166,9 @@ class ChooseModelScreen(FlowScreen):
             return
         self.checking, self.report = None, report
         view = self.query_one(ValidationView)
-        if report.ok and not report.too_long:
+        if report.ok and report.tokens is None:
+            view.show_text(f"✓ {plural(report.total, 'prompt')}; {NOT_COUNTED}", "$text-success")
+        elif report.ok and not report.too_long:
             within = (
                 f" the context of {spec.context:,} tokens" if spec.context else f" {spec.name}; its context is unknown"
             )

@@ -28,12 +28,15 @@ def agrees(kernels: Kernels) -> bool:
     checks = [
         (kernels.rms_norm(x, weight, 1e-6), F.rms_norm(x, (96,), weight, 1e-6), 1e-5),
         (kernels.swiglu(30 * x), F.silu(30 * x[:, :48]) * (30 * x[:, 48:]), 1e-3),
+        (kernels.geglu(5 * x), F.gelu(5 * x[:, :48], approximate="tanh") * (5 * x[:, 48:]), 1e-3),
         ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
         (kernels.largest(x), x.argmax(-1), 0),
     ]
     if kernels.panel:
         checks += _product_checks(kernels, draw, 8, 51) + _product_checks(kernels, draw, 8, 200)
         checks += _product_checks(kernels, draw, 4, 96)
+    for bits in (32, 16) if kernels.pairs else (32,):
+        checks += _float_checks(kernels, draw, bits, 51) + _float_checks(kernels, draw, bits, 600)
     for size in (64, 128, 24):
         for dtype in CACHE_DTYPES:
             checks += _attention_checks(kernels, draw, size, dtype)
@@ -62,6 +65,29 @@ def _product_checks(
             quantised, scales = kernels.quantise(ready.masked_fill(kept, 0))
             sums = (quantised.float() - 128) @ weight.T * scales[:, None] + ready.masked_fill(~kept, 0) @ weight.T
             checks.append((ours, sums + bias + residual, limit))
+        checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
+    return checks
+
+
+def _float_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor], bits: int, inputs: int
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """The product of floats at every height of a block."""
+    from batch.engines.torch.gemm import FloatProduct
+
+    kind = torch.float32 if bits == 32 else torch.bfloat16
+    weight, bias = (draw(*size).to(kind).float() for size in ((70, inputs), (70,)))
+    layer, pairs = (FloatProduct(kernels, weight, bias, bits) for _ in range(2))
+    pairs.pair()
+    checks = []
+    for rows in (*range(1, 14), 60):
+        x, norm, residual = draw(rows, inputs), (draw(inputs), 1e-6), draw(rows, 70)
+        for ready, ours in (
+            (x, layer(x, residual=residual)),
+            (kernels.rms_norm(x, *norm), pairs(x, norm=norm, residual=residual)),
+        ):
+            sums = (ready.to(kind).double() @ weight.double().T).float()
+            checks.append((ours, sums + bias + residual, 1e-3))
         checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
     return checks
 
@@ -97,6 +123,8 @@ def _attention_checks(
         (cache.keys[pages, :, columns].float(), turned[1], rounding),
         (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
     ]
+    kernels.write_pages(parts[:, :2].transpose(0, 1).contiguous().transpose(0, 1), pages, columns, cache.keys)
+    checks.append((cache.keys[pages, :, columns].float(), parts[:, :2], rounding))
     far = prefix * (at.which + 1)  # columns of each token's prefix
     ways = (
         (300, None, None, None),

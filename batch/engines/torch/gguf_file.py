@@ -92,6 +92,8 @@ def _config(file: Path, header: GgufHeader) -> Any:
         config = transformers.AutoConfig.for_model(**said)
     except ImportError as error:
         raise MissingExtraError("local", "reading GGUF in the torch engine") from error
+    except KeyError as error:
+        raise FatalError(f"{file} has no {error.args[0]}, which its architecture needs") from error
     except Exception as error:
         raise FatalError(f"{file}: {' '.join(str(error).split())[:300]}; {ELSEWHERE}") from error
     if problem := _passed_over(header, config):

@@ -15,7 +15,7 @@ import torch
 from batch.engines.torch.building import found
 
 if TYPE_CHECKING:
-    from batch.engines.torch.gemm import PackedProduct
+    from batch.engines.torch.gemm import Product
 
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
 NO_MEMORY = -1  # of kernels.h
@@ -27,12 +27,14 @@ _SET = "pippifppippipippiiiiic"
 _FUNCTIONS = {
     "rms_norm": "pipipifc",
     "swiglu": "piipic",
+    "geglu": "piipic",
     "quantise": "pipipic",
     "rescale": "pipipic",
     "largest": "pipic",
     "attend": "piffpipicpipiiiipiippppippppippiipic",
     "set_f32": _SET,
     "set_bf16": _SET,
+    "write_pages": "piiippicpiiiic",
     "packed_linear": "ppipifcpiipic",
     "run_experts": "pippipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
@@ -109,7 +111,10 @@ class Kernels:
         self.page = size("page_columns")  # columns of a page
         self.lanes = size("block_queries")  # most query heads a KV head
         self.largest_head = size("largest_head")
-        self.panel = size("gemm_outputs")  # outputs that the packed product has in a panel; 0 where it is not
+        self.panel = size("gemm_outputs")  # outputs that the product of few bits has in a panel; 0 where it is not
+        self.float_panel = size("float_outputs")  # that of floats
+        library.float_bits.argtypes, library.float_bits.restype = [_Int], _Flag
+        self.pairs = bool(library.float_bits(16))  # whether there is one of bfloat16
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = self._functions[name](*arguments)
@@ -126,9 +131,16 @@ class Kernels:
 
     def swiglu(self, x: torch.Tensor) -> torch.Tensor:
         """silu(gate) · up. x: [..., 2n], the gates first; returns [..., n]."""
+        return self._gated("swiglu", x)
+
+    def geglu(self, x: torch.Tensor) -> torch.Tensor:
+        """gelu(gate) · up, with GELU's form by tanh; shapes as in `swiglu`."""
+        return self._gated("geglu", x)
+
+    def _gated(self, name: str, x: torch.Tensor) -> torch.Tensor:
         n = x.shape[-1] // 2
         out = x.new_empty(*x.shape[:-1], n)
-        self._call("swiglu", *span(x), n, *span(out), torch.get_num_threads())
+        self._call(name, *span(x), n, *span(out), torch.get_num_threads())
         return out
 
     def quantise(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -143,13 +155,13 @@ class Kernels:
 
     def packed_linear(
         self,
-        layer: PackedProduct,
+        layer: Product,
         x: torch.Tensor,
         norm: tuple[torch.Tensor, float] | None,
         gated: bool,
         residual: torch.Tensor | None,
     ) -> torch.Tensor:
-        """x: [rows, in]; returns [rows, out]. The rest as in `PackedProduct`."""
+        """x: [rows, in]; returns [rows, out]. The rest as in `Product`."""
         rows = x.shape[0]
         out = torch.empty(rows, layer.outputs // 2 if gated else layer.outputs)
         self._call(
@@ -207,6 +219,23 @@ class Kernels:
             torch.get_num_threads(),
         )
         return q
+
+    def write_pages(self, x: torch.Tensor, slots: torch.Tensor, columns: torch.Tensor, pages: torch.Tensor) -> None:
+        """Each token's vectors, [tokens, heads, size] with any steps between them, to its page and the column in it.
+
+        pages: float32 or bfloat16, [pages, heads, page, size]; slots, columns: int64, [tokens].
+        """
+        tokens, heads, size = x.shape
+        if x.dtype is not torch.float32 or pages.dtype not in CACHE_DTYPES or (size > 1 and x.stride(2) != 1):
+            raise ValueError(f"the native kernels do not write {x.dtype} with strides {x.stride()} to {pages.dtype}")
+        held = x.untyped_storage().nbytes() // 4 - x.storage_offset()
+        places = [span(part, torch.int64) for part in (slots, columns)]
+        self._call(
+            "write_pages",
+            *(x.data_ptr(), held, x.stride(0), x.stride(1), places[0][0], places[1][0], _same([*places, (0, tokens)])),
+            *(pages.dtype == torch.bfloat16, *span(pages, pages.dtype), heads, size, pages.shape[2]),
+            torch.get_num_threads(),
+        )
 
     def attend(
         self,

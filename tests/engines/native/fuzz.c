@@ -7,9 +7,11 @@
 #include "team.h"
 #include <stdio.h>
 
-int64_t page_columns(void), block_queries(void), gemm_outputs(void);
+int64_t page_columns(void), block_queries(void), gemm_outputs(void), float_outputs(void);
+int float_bits(int64_t);
 int rms_norm(const float *, int64_t, const float *, int64_t, float *, int64_t, float, int);
 int swiglu(const float *, int64_t, int64_t, float *, int64_t, int);
+int geglu(const float *, int64_t, int64_t, float *, int64_t, int);
 int quantise(const float *, int64_t, uint8_t *, int64_t, float *, int64_t, int);
 int rescale(float *, int64_t, const float *, int64_t, const float *, int64_t, int);
 int largest(const float *, int64_t, int64_t *, int64_t, int);
@@ -24,6 +26,8 @@ int set_f32(const float *, int64_t, const float *, const float *, int64_t, float
 int set_bf16(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *,
              int64_t, const int64_t *, const int64_t *, int64_t, float *, int64_t, bf16 *, bf16 *, int64_t, int64_t,
              int64_t, int64_t, int64_t, int);
+int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const int64_t *, int64_t, int, char *, int64_t,
+                int64_t, int64_t, int64_t, int);
 int packed_linear(const Linear *, const float *, int64_t, const float *, int64_t, float, int, const float *, int64_t, int64_t,
                   float *, int64_t, int);
 typedef struct { /* as in stack.c */
@@ -87,6 +91,7 @@ static void small(int lie) {
     expect("rms_norm", rms_norm(floats(rows * n), rows * n, floats(n), n, floats(rows * n), LIE(1, rows * n), 1e-6f, 2),
            lie == 1);
     expect("swiglu", swiglu(floats(2 * rows * n), 2 * rows * n, n, floats(rows * n), LIE(1, rows * n), 2), lie == 1);
+    expect("geglu", geglu(floats(2 * rows * n), 2 * rows * n, n, floats(rows * n), LIE(1, rows * n), 2), lie == 1);
     expect("quantise", quantise(floats(rows * n), rows * n, room(rows * n), LIE(1, rows * n), floats(rows), rows, 2),
            lie == 1);
     expect("rescale", rescale(floats(rows * n), rows * n, floats(rows), rows, floats(n), LIE(1, n), 2), lie == 1);
@@ -111,6 +116,25 @@ static void setting(int lie) {
                     : set_f32(qkv, all, a, b, size, 1e-6f, cosine, sine, rotary, slots, at, tokens, to, q, keys, values,
                               cells, heads, kv, size, columns, 2);
     expect("set_cache", code, lie > 0 && lie < 6);
+}
+
+static void writing(int lie) {
+    int64_t heads = between(1, 5), size = between(1, 40), tokens = between(1, 9), pages = between(1, 5), columns = between(1, 33);
+    int half = (int)below(2), turned = (int)below(2), more = (int)below(5); /* either axis may come first, with something between */
+    int64_t inner = turned ? tokens : heads, apart = turned ? inner * size + more : size, along = turned ? size : inner * size + more;
+    int64_t count = (tokens - 1) * along + (heads - 1) * apart + size, cells = pages * heads * columns * size;
+    int64_t *slots = room(8 * tokens), *at = room(8 * tokens);
+    for (int64_t t = 0; t < tokens; t++) slots[t] = below(pages), at[t] = below(columns);
+    if (lie == 1) slots[below(tokens)] = below(2) ? pages : -1;
+    if (lie == 2) at[below(tokens)] = below(2) ? columns : -1;
+    if (lie == 3) along = tokens > 1 ? -1 : along;
+    const float *x = floats(count);
+    char *held = room(cells * (half ? 2 : 4));
+    int64_t told = lie == 4 ? count - between(1, count) : count, all = lie == 5 ? cells - between(1, cells < columns ? cells : columns) : cells;
+    int fits = all % (heads * columns * size) == 0;
+    for (int64_t t = 0; t < tokens; t++) fits = fits && slots[t] < all / (heads * columns * size);
+    int code = write_pages(x, told, along, apart, slots, at, tokens, half, held, all, heads, size, columns, 2);
+    expect("write_pages", code, lie == 1 || lie == 2 || (lie == 3 && tokens > 1) || lie == 4 || (lie == 5 && !fits));
 }
 
 /* The tokens of a step: runs of them in rows, and blocks. */
@@ -197,22 +221,33 @@ static void attending(int lie) {
     expect("attend", code, lie > 0 && lie < 14);
 }
 
+/* Bits of weights that there is a product of here. */
+static int64_t some_bits(void) {
+    static const int64_t every[] = {8, 4, 32, 16};
+    int64_t bits = every[below(4)];
+    return bits < 16 ? gemm_outputs() ? bits : 32 : float_bits(bits) ? bits : 32;
+}
+
+/* Inputs that so many bits come in multiples of. */
+static int64_t unit_of(int64_t bits) { return bits == 4 ? 32 : 1; }
+
 /* A layer with weights of its own; lie: from 1 to 6. */
 static Linear linear(int64_t bits, int paired, int64_t inputs, int64_t outputs, int lie) {
-    int64_t panel = gemm_outputs(), panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + panel - 1) / panel;
+    int64_t panel = bits > 8 ? float_outputs() : gemm_outputs(), half = panel / 2;
+    int64_t panels = paired ? ((outputs + 1) / 2 + half - 1) / half : (outputs + panel - 1) / panel;
     int64_t padded = panels * panel, blocks = bits == 8 ? (inputs + 63) / 64 : inputs / 32 * 2;
-    int64_t packed = padded * ((inputs + 3) / 4 * 4) * bits / 8, steps = padded * blocks;
+    int64_t filled = bits == 32 ? inputs : bits == 16 ? (inputs + 1) / 2 * 2 : (inputs + 3) / 4 * 4;
+    int64_t numbers = bits > 8 ? 0 : padded, packed = padded * filled * bits / 8, steps = numbers * blocks;
     int bias = lie == 5 || below(2);
     return (Linear){lie == 6 ? 5 : bits,     paired,         inputs,           outputs,
                     room(packed),            LIE(1, packed), room(2 * steps),  LIE(2, steps),
-                    floats(padded),          LIE(3, padded), floats(padded),   LIE(4, padded),
+                    floats(numbers),         LIE(3, numbers), floats(numbers), LIE(4, numbers),
                     bias ? floats(padded) : NULL, bias ? LIE(5, padded) : 0};
 }
 
 static void product(int lie) {
-    if (!gemm_outputs()) return;
-    int paired = (int)below(2), gated = paired && below(2), norm = (int)below(2), bits = below(2) ? 8 : 4;
-    int64_t inputs = bits == 8 ? between(1, 150) : 32 * between(1, 4), outputs = between(1, 90), rows = between(0, 40);
+    int paired = (int)below(2), gated = paired && below(2), norm = (int)below(2), bits = (int)some_bits();
+    int64_t inputs = below(9) ? bits == 4 ? 32 * between(1, 4) : between(1, 150) : 256 * between(1, 2), outputs = between(1, 90), rows = between(0, 40);
     if (gated) outputs = 2 * ((outputs + 1) / 2);
     int residual = !gated && below(2);
     int64_t out = rows * (gated ? outputs / 2 : outputs);
@@ -225,9 +260,8 @@ static void product(int lie) {
 }
 
 static void stack(int lie) {
-    if (!gemm_outputs()) return;
     int64_t page = page_columns(), kv = between(1, 2), heads = kv * between(1, 3), size = 2 * between(1, 20);
-    int bits = below(2) ? 8 : 4, norms = lie == 5 || below(2);
+    int bits = (int)some_bits(), norms = lie == 5 || below(2);
     int64_t hidden = between(1, 70), inner = between(1, 70), width = between(1, 3), runs = between(1, 4), prefixes = below(3);
     if (bits == 4) hidden = 32 * between(1, 3), inner = 32 * between(1, 3), size = 32;
     int64_t many = between(1, 3), pages = runs * width, unit = kv * page * size, *table = room(8 * pages), lengths[2], counts[2];
@@ -288,13 +322,12 @@ static void stack(int lie) {
 }
 
 static void mixture(int lie) {
-    int64_t many = between(1, 5), bits = below(2) ? 8 : 4, unit = bits == 8 ? 1 : 32, rows = 0;
-    int64_t hidden = unit * between(1, bits == 8 ? 150 : 4), outputs = between(1, 70), bad = below(many);
+    int64_t many = between(1, 5), bits = some_bits(), unit = unit_of(bits), rows = 0;
+    int64_t hidden = unit * between(1, unit == 1 ? 150 : 4), outputs = between(1, 70), bad = below(many);
     Expert *experts = room(sizeof(Expert) * many);
     int64_t *counts = room(8 * many);
-    if (!gemm_outputs()) return;
     for (int64_t i = 0; i < many; i++) {
-        int64_t inner = unit * between(1, bits == 8 ? 90 : 3), own = i == bad ? lie : 0;
+        int64_t inner = unit * between(1, unit == 1 ? 90 : 3), own = i == bad ? lie : 0;
         experts[i].up = linear(bits, 1, hidden, 2 * inner, own <= 6 ? own : 0);
         experts[i].down = linear(bits, 0, inner, outputs, own > 6 && own <= 12 ? own - 6 : 0);
         counts[i] = below(3) ? below(30) : 0, rows += counts[i];
@@ -314,6 +347,7 @@ int main(int argc, char **argv) {
         int lie = below(2) ? (int)between(1, 13) : 0;
         small(lie), clear();
         setting(lie), clear();
+        writing(lie), clear();
         attending(lie), clear();
         product(lie), clear();
         stack(below(2) ? (int)between(1, 26) : 0), clear();

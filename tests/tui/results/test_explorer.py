@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from stored import NASTY, make_job
 from test_results import column, numbers, opened
 from textual.pilot import Pilot
-from textual.widgets import Input, OptionList
+from textual.widgets import Button, Input, OptionList
 
 from ai_router.memory import Memory
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.picking import PickDialog
 from ai_router.tui.results.bench import JobsPane
 from ai_router.tui.results.columns import ColumnsDialog
 from ai_router.tui.results.data import COLUMNS, TITLES, Order, Search
@@ -233,6 +234,33 @@ async def test_marked_rows_are_copied_in_any_form(
         await pilot.press("m")
         await until(pilot, lambda: copied)
     assert copied[0] == as_markdown(read_results(path, [1, 2]))
+
+
+async def test_all_that_is_shown_is_marked_and_a_cell_is_copied(
+    workspace: Workspace, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr("ai_router.tui.clipboard.copy", lambda text, *_: copied.append(text) or "Copied")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await pilot.press("3")
+        await numbers(pilot, screen, ["1", "5", "9"])
+        await pilot.press("A")
+        assert screen.marked == {0, 4, 8}
+        await pilot.press("1")  # marks stay, and are said, whatever is shown and in whatever order
+        await numbers(pilot, screen, [str(n) for n in range(1, 13)])
+        await pilot.press(*"ssssss")
+        await until(pilot, lambda: "Results · by time ▼ · 3 rows marked" in shown(app))
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.focused, Button) and "3 marked rows" in str(app.focused.label))
+        await pilot.press("o")  # "One cell"
+        await on_screen(pilot, PickDialog)
+        await pilot.press("down", "enter")  # behind the answer
+        await until(pilot, lambda: copied)
+        await pilot.press("A", "A")
+        assert not screen.marked
+    assert copied[0] == read_results(path, [9])[0].prompt
 
 
 def test_copies_are_read_back_as_they_were(path: Path) -> None:
