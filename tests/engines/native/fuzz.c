@@ -28,6 +28,8 @@ int set_bf16(const float *, int64_t, const float *, const float *, int64_t, floa
              int64_t, int64_t, int64_t, int);
 int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const int64_t *, int64_t, int, char *, int64_t,
                 int64_t, int64_t, int64_t, int);
+int state_step(float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, const float *,
+               int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int);
 int packed_linear(const Linear *, const float *, int64_t, const float *, int64_t, float, int, const float *, int64_t, int64_t,
                   float *, int64_t, int);
 typedef struct { /* as in stack.c */
@@ -135,6 +137,17 @@ static void writing(int lie) {
     for (int64_t t = 0; t < tokens; t++) fits = fits && slots[t] < all / (heads * columns * size);
     int code = write_pages(x, told, along, apart, slots, at, tokens, half, held, all, heads, size, columns, 2);
     expect("write_pages", code, lie == 1 || lie == 2 || (lie == 3 && tokens > 1) || lie == 4 || (lie == 5 && !fits));
+}
+
+static void stepping(int lie) {
+    int64_t groups = between(1, 3), heads = groups * between(1, 4), wide = between(1, 9), size = between(2, 40), rows = between(1, 4);
+    int64_t all = rows * heads * wide, rates = below(2) ? heads : heads * size;
+    float *state = floats(all * size), *x = floats(all), *steps = floats(rows * heads), *a = floats(rates);
+    float *b = floats(rows * groups * size), *c = floats(rows * groups * size), *out = floats(all);
+    int64_t told = LIE(5, rates);
+    int code = state_step(state, LIE(1, all * size), x, LIE(2, all), steps, LIE(3, rows * heads), a, told, b, c,
+                          LIE(4, rows * groups * size), out, LIE(6, all), rows, heads, wide, size, groups + (lie == 7 ? heads : 0), 2);
+    expect("state_step", code, lie > 0 && lie < 8 && !(lie == 5 && told == heads && rates != heads));
 }
 
 /* The tokens of a step: runs of them in rows, and blocks. */
@@ -348,6 +361,7 @@ int main(int argc, char **argv) {
         small(lie), clear();
         setting(lie), clear();
         writing(lie), clear();
+        stepping(lie), clear();
         attending(lie), clear();
         product(lie), clear();
         stack(below(2) ? (int)between(1, 26) : 0), clear();
