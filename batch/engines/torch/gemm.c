@@ -2,18 +2,18 @@
  *
  * Rows are put into 8 bits around 128 (kernels.h) and multiplied with weights by vpdpbusd, four inputs at a time, into
  * 32-bit sums. After every block of inputs the sums are scaled by the block's steps (halves of a float) and added up as
- * floats, always in the same order: the result is the same for every blocking of rows below. A weight of 8 bits is
- * q · step by blocks of 64 inputs. One of 4 bits is q · step + least by blocks of 32, as in GGUF's Q4_1; the least ones
- * are multiplied with the sum of a row's block.
+ * floats, always in the same order: the result is the same for every blocking of rows below. A weight of 8 bits is q ·
+ * step by blocks of 64 inputs. One of 4 bits is q · step + least by blocks of 32, as in GGUF's Q4_1; the least ones are
+ * multiplied with the sum of a row's block.
  *
  * A few inputs of a row may be many times larger than the others; a scale that has room for them leaves the others a
- * handful of steps. So inputs beyond LIMIT times the row's mean stay floats, and are zero among the bytes (as LLM.int8()
- * does with whole columns; Dettmers 2022). Which ones, a row decides by itself. A block of rows multiplies them together,
- * as rows often have theirs in the same places: a column of weights is widened once for the block.
+ * handful of steps. So inputs beyond LIMIT times the row's mean stay floats, and are zero among the bytes (as
+ * LLM.int8() does with whole columns; Dettmers 2022). Which ones, a row decides by itself. A block of rows multiplies
+ * them together, as rows often have theirs in the same places: a column of weights is widened once for the block.
  *
  * Panels are [panels, inputs / 4, OUTPUTS, 4]. Of 4 bits, every second four inputs lie in the upper halves of the bytes
- * of those before them. Six rows at a time keep 12 sums of a block of inputs in registers and as many floats: with floats in
- * memory a quarter of the time went to them.
+ * of those before them. Six rows at a time keep 12 sums of a block of inputs in registers and as many floats: with
+ * floats in memory a quarter of the time went to them.
  */
 #include "product.h"
 
@@ -122,9 +122,9 @@ INLINE __m512 added(__m512 to, __m512i sum, __m512 step, const int bits, float r
     return bits == 4 ? _mm512_fmadd_ps(_mm512_set1_ps(row), least, value) : value;
 }
 
-/* Sums of so many rows, which is a constant, from row `row` on, and the panel that begins at `column`, as floats: they and
- * those of a block of inputs are all registers. `next`, `advance`: what to prefetch on the way, and how many bytes of it
- * with every two vectors of weights. */
+/* Sums of so many rows, which is a constant, from row `row` on, and the panel that begins at `column`, as floats: they
+ * and those of a block of inputs are all registers. `next`, `advance`: what to prefetch on the way, and how many bytes
+ * of it with every two vectors of weights. */
 INLINE void part(const Product *p, const int rows, const int bits, int64_t row, int64_t column, const uint8_t *next,
                  int64_t advance, float (*out)[OUTPUTS]) {
     const uint8_t *x = p->bytes + row * p->stride, *w = weights_at(p, column);

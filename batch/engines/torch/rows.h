@@ -37,8 +37,8 @@ static void count_beyond(const float *x, int64_t n, const float *limits, int *co
     }
 }
 
-/* Inputs of a row beyond the first limit, from `limit` on and each a quarter above the last, that no more than `most` of
- * them lie beyond; how many. */
+/* Inputs of a row beyond the first limit, from `limit` on and each a quarter above the last, that no more than `most`
+ * of them lie beyond; how many. */
 static int beyond(const float *x, int64_t n, float limit, int64_t most, int *columns) {
     float limits[LIMITS];
     int counts[LIMITS], chosen = LIMITS;

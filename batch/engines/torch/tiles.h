@@ -1,7 +1,7 @@
-/* A block of rows by tiles (AMX), where the processor has them: 16 rows times 16 outputs over a whole block of inputs in
- * one instruction. The sums of a block are whole numbers, and are scaled and added up as in gemm.c's `block`: the result
- * is the same to the last bit. In 4 bits, where scaling takes twice the time and weights would have to be unpacked first,
- * tiles are no faster. */
+/* A block of rows by tiles (AMX), where the processor has them: 16 rows times 16 outputs over a whole block of inputs
+ * in one instruction. The sums of a block are whole numbers, and are scaled and added up as in gemm.c's `block`: the
+ * result is the same to the last bit. In 4 bits, where scaling takes twice the time and weights would have to be
+ * unpacked first, tiles are no faster. */
 #if defined(__AMX_INT8__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
