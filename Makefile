@@ -83,9 +83,10 @@ compiled: .venv/test.stamp
 tests: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# More of the same: every combination where the others take every pair, more seeds, whole stories on real models.
+# More of the same: every combination where the others take every pair, more seeds, whole stories on real models, every
+# architecture of transformers. `PART=I/N` runs one part of N, I counted modulo N.
 tests-slow: .venv/test.stamp
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	$(BIN)/python -m pytest -n auto --dist load -m slow $(if $(PART),--part=$(PART))
 
 .venv/cluster.stamp: .venv/test.stamp
 	@$(PIP) -e ".[cluster]"

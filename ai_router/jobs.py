@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import check_choices, checked, directed, lanes_engine, models_of, named
-from ai_router.models import TEMPLATE_ROOM, ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
+from ai_router.models import (
+    TEMPLATE_ROOM,
+    ModelSpec,
+    Registry,
+    make_engine,
+    prompt_counter,
+    reusing,
+    token_counter,
+    with_choices,
+)
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.shards import KEY as SHARD
@@ -31,6 +40,7 @@ from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
 
 if TYPE_CHECKING:
+    from ai_router.preloading import Preloaded
     from batch.sources import Source, Validation
 
 
@@ -108,10 +118,12 @@ def check(
         about["answers"] = lambda name: named(registry, name) is not None
     if count is None:
         return validate(source, **about, progress=progress)
-    measure = count
+    measure, whole, context = count, prompt_counter(spec), spec.context
 
     def tokens(request: Request) -> int:
-        return sum(measure(str(m.get("content", ""))) for m in request.messages) + TEMPLATE_ROOM + system
+        about = sum(measure(str(m.get("content", ""))) for m in request.messages) + TEMPLATE_ROOM + system
+        near = context is not None and about >= context  # as the engine will count it, where it comes to that
+        return (whole(request, plan.sampling.system) if near else None) or about
 
     return validate(source, count_tokens=tokens, context=spec.context, **about, progress=progress)
 
@@ -210,8 +222,11 @@ def model_changed(registry: Registry, job: BatchJob, plan: JobPlan) -> str:
     return ""
 
 
-def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
-    """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
+def engine_for(registry: Registry, plan: JobPlan, ahead: Preloaded | None = None) -> Engine[Request, Answer]:
+    """What answers a job's items: its model, unless jobs of this kind have an engine of their own.
+
+    It is not loaded yet, unless one that would be told the same was loaded `ahead`.
+    """
     kind = kind_of(plan.kind)
     if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
@@ -226,7 +241,8 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
         return kind.wrapped(made)
     check_choices([spec], plan.run)
     spec = spec.configured(plan.run)
-    return kind.wrapped(make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout))
+    made = make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+    return kind.wrapped(ahead.instead_of(made) if ahead is not None else made)
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
@@ -253,9 +269,11 @@ def start(
     wait: bool = True,
     first: int | None = None,
     at_random: bool = False,
+    ahead: Preloaded | None = None,
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
 
+    What was loaded `ahead` is used where the job's engine would be told the same; the caller ends it otherwise.
     With `first` only so many items are answered, to see how it goes; with `at_random` any of them.
     Without `wait` it does not stay for answers to what is with a provider.
     Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`, and
@@ -275,7 +293,7 @@ def start(
     run = Run(
         job,
         # Made only where something is left to answer.
-        kind.wrapped(engine) if engine else lambda: engine_for(registry, plan),
+        kind.wrapped(engine) if engine else lambda: engine_for(registry, plan, ahead),
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,

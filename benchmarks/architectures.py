@@ -1,9 +1,11 @@
 """Chats with a system prompt at 32 rows, on random models of an architecture: its runner beside the way it once went.
 
 `python -m benchmarks.architectures [--own] [NAME ...]` prints a table, of the families below where none is named. The
-other way is one by one or a padded rectangle, as the family ran before it had a better one, over the same weights,
-layouts and kernels; `--own`: prompts that have nothing in common; `--one-core`: in one thread's processor time, which
-is the same on a machine that does other things beside.
+other way is one by one or a padded rectangle, as the family ran before it had a better one, its weights in the
+same layouts. The clock runs from the first answer's end until no request waits: all the while 32 rows are taken,
+and newcomers' prompts run beside them. Rows that go one by one are as fast however many there are, so few of these run.
+`--own`: prompts that have nothing in common; `--one-core`: in one thread's processor time, which is the same on a
+machine that does other things beside.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ from batch.options import SamplingOptions
 from tests.engines.architectures import make
 
 ROWS = 32
-REQUESTS = 40
-EVERY = 10  # one by one, one in so many requests shows the rate of all
+REQUESTS = 72
+EVERY = 24  # one by one, one in so many requests shows the rate of all
 SYSTEM = 200  # tokens that all prompts begin with
 QUESTION = 8, 96  # tokens after it, from and to
 ANSWER = 16, 64
@@ -104,17 +106,28 @@ SHAPES: dict[str, tuple[dict[str, Any], bool]] = {
 }
 
 
-def shaped(name: str) -> tuple[Any, int]:
-    """A random model of such a size, its layers as a loader makes them, and its parameters."""
+def shaped(name: str, *, then: bool = False) -> tuple[Any, int]:
+    """A random model of such a size, its layers as a loader makes them, and its parameters.
+
+    `then`: as a loader made them before the family had a better way: without what came with it for its sake, experts as
+    layers and gates by GELU in the kernels.
+    """
     known = CONFIG_MAPPING[name]().get_text_config(decoder=True).to_dict()
     said = {key: size for key, size in _BY_NAME.items() if type(known.get(key)) is int} | SHAPES.get(name, ({},))[0]
     model = make(name, spread=SPREAD, **said)
     parameters = sum(p.numel() for p in model.parameters())
     linear.fuse(model)
-    linear.pack(model)
+    if then:
+        linear.replace(model, linear.PackedLinear)
+    else:
+        linear.pack(model)
     quick = kernels()
     if quick is not None:
         fused.use_kernels(model, quick)
+    for module in model.modules() if then else ():
+        names = type(module).__name__, type(getattr(module, "act_fn", None)).__name__
+        if "forward" in vars(module) and any("gelu" in name.lower() for name in names):
+            del module.forward
     return model, parameters
 
 
@@ -132,46 +145,60 @@ def rows(share: bool, length: int = SYSTEM) -> list[Sequence]:
     return found
 
 
-def run(runner: Any, sequences: list[Sequence], clock: Callable[[], float]) -> tuple[float, dict[Any, list[int]]]:
-    """Seconds by this clock, and each row's tokens."""
+def run(runner: Any, sequences: list[Sequence], clock: Callable[[], float]) -> tuple[float, int, dict[Any, list[int]]]:
+    """Seconds by this clock, tokens made meanwhile, and each row's tokens in the end.
+
+    It runs from the first answer's end until nobody waits for a row; where there are rows for all at once, throughout.
+    """
     if hasattr(runner, "_may_guess"):  # the other ways do not guess, and what is said is of random weights
         runner._may_guess = lambda: False
-    began = clock()
     scheduler = Scheduler(ROWS, 10**9, footprint=runner.footprint if runner.reckons else None, ragged=runner.ragged)
     for sequence in sequences:
         runner.register(sequence)
         scheduler.add(sequence)
-    while len(scheduler):
+    steady = len(sequences) > ROWS
+    began, made = None if steady else clock(), 0
+    while len(scheduler) >= (ROWS if steady else 1):
         done, logits = runner.advance(scheduler.schedule())
         if logits is None:
             continue
         for row, token in zip(done, logits.argmax(-1).tolist(), strict=True):
             row.tokens.append(token)
+        made += len(done) if began is not None else 0
         ended = [row for row in done if len(row.tokens) >= row.max_tokens]
+        began = clock() if ended and began is None else began
         runner.release(ended)
         scheduler.finish(ended)
-    return clock() - began, {row.id: row.tokens for row in sequences}
+    seconds = clock() - (began or 0.0)
+    runner.release(list(scheduler.running))
+    return seconds, made, {row.id: row.tokens for row in sequences}
 
 
 def measure(name: str, share: bool, system: int, rounds: int, clock: Callable[[], float]) -> str:
     """A line of the table; the two ways in turns, the best of each."""
     model, parameters = shaped(name)
+    other, _ = shaped(name, then=True)
     alone = SHAPES.get(name, ({}, False))[1]
     with torch.inference_mode():
         runner = open_runner(model, ROWS)
         ways: list[tuple[Callable[[], Any], int]] = [
             (lambda: runner, 1),
-            (lambda: SingleRunner(model), EVERY) if alone else (lambda: BatchRunner(model, ROWS), 1),
+            (lambda: SingleRunner(other), EVERY) if alone else (lambda: BatchRunner(other, ROWS), 1),
         ]
         best, answers = [0.0, 0.0], [{}, {}]  # type: ignore[var-annotated]
         for _ in range(rounds):
             for way, (maker, every) in enumerate(ways):
-                seconds, answers[way] = run(maker(), rows(share, system)[::every], clock)
-                best[way] = max(best[way], sum(map(len, answers[way].values())) / seconds)
-    same = sum(answers[0][key] == tokens for key, tokens in answers[1].items())
+                seconds, made, answers[way] = run(maker(), rows(share, system)[::every], clock)
+                best[way] = max(best[way], made / seconds)
+    same = sum(_alike(answers[0][key], tokens) for key, tokens in answers[1].items())
     before = "one by one" if alone else "rectangle"
     shown = f"| {name} | {parameters / 1e6:.0f} M | {runner.name} | {best[0]:,.0f} | {before}"
     return f"{shown} | {best[1]:,.0f} | {best[0] / best[1]:.1f} × | {same} of {len(answers[1])} |"
+
+
+def _alike(one: list[int], other: list[int]) -> bool:
+    """As far as both go."""
+    return all(a == b for a, b in zip(one, other, strict=False))
 
 
 def main() -> int:

@@ -119,9 +119,13 @@ def vllm(model: str, works: dict[str, Any], dtype: str) -> Answer:
     """vLLM's own engine on a CPU: continuous batching with prefixes shared; `dtype` of weights and products."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GB
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # so that the peak is that of the engine
+    # By itself it leaves a core to a server that is not there.
+    os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     from vllm import LLM, SamplingParams
 
-    longest = max(len(p) + w["tokens"] for w in works.values() for p in (*w["warm"], *w["prompts"]))
+    # One length for all works: what vLLM compiles, minutes of it, is kept by its configuration.
+    longest = max(4000, *(len(p) + w["tokens"] for w in works.values() for p in (*w["warm"], *w["prompts"])))
     engine = LLM(model, dtype=dtype, max_model_len=longest + 16, max_num_seqs=256, enable_prefix_caching=True)
 
     def answer(prompts: list[list[int]], tokens: int) -> int:

@@ -12,7 +12,6 @@ An entry has the keys of `COMMON` and those its engine names as its options.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from ai_router.models.apart import read_apart
 from ai_router.models.discovery.describe import describe
-from ai_router.models.discovery.huggingface import snapshot_of
+from ai_router.models.discovery.huggingface import is_hub_id, snapshot_of
 from ai_router.models.factory import describe_for_engine
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError
@@ -57,9 +56,6 @@ COMMON: Mapping[str, EngineOption] = {
 }
 
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-
-
 class EntryError(SettingsError):
     """An entry of models.yaml cannot be used; the text names file, line and key."""
 
@@ -94,7 +90,8 @@ def read_entries(file: Path) -> Iterator[ModelSpec]:
 
 def _spoiled(model_id: str, entry: Any, why: str) -> ModelSpec:
     values = entry if isinstance(entry, YamlMap) else YamlMap()
-    place = user_path(str(values.get("path") or model_id))
+    url = values.get("url")
+    place = url if isinstance(url, str) and url else user_path(str(values.get("path") or model_id))
     engine = values.get("engine")
     return ModelSpec(
         model_id, model_id, engine if isinstance(engine, str) else "—", place, SOURCE, ready=False, why=why
@@ -174,7 +171,7 @@ class _Entry:
         if url:
             return url
         if hub:
-            if not _HUB_ID.fullmatch(hub):
+            if not is_hub_id(hub):
                 raise self.error("hub", f"{hub} names no model of the hub: ORG/MODEL, whose weights are safetensors")
             return snapshot_of(hub)
         if not path and row is not None and not {"path", "url"} & set(row.needs):
@@ -279,9 +276,10 @@ def json_schema() -> dict[str, Any]:
     """`models.yaml` as a JSON schema that editors can use, made from the table of engines."""
     from dataclasses import fields
 
-    sampling = {spec.name: {"description": spec.metadata["help"]} for spec in fields(SamplingOptions)}
+    sampling = {spec.name: _ranged(spec.metadata) for spec in fields(SamplingOptions)}
     known = {"type": "string", "anyOf": [{"enum": engines.names()}, {"pattern": "^[\\w.]+:\\w+$"}]}
     common = {key: _schema(option) for key, option in COMMON.items()}
+    common["path"]["not"] = {"pattern": "^https?://"}
     common["engine"] = {**known, "description": COMMON["engine"].help}
     common["sampling"] = {"type": "object", "properties": sampling, "additionalProperties": False}
     own = {key: _schema(option) for row in engines.rows() for key, option in row.options.items()}
@@ -306,6 +304,11 @@ def json_schema() -> dict[str, Any]:
         },
         "additionalProperties": False,
     }
+
+
+def _ranged(said: Mapping[str, Any]) -> dict[str, Any]:
+    """An option of `batch.options` with its range, which texts that are numbers need not keep."""
+    return {"description": said["help"], **{key: said[key] for key in ("minimum", "maximum") if said[key] is not None}}
 
 
 def _engine_schema(row: EngineRow) -> dict[str, Any]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
+    from ai_router.preloading import Preloading
     from ai_router.settings import Settings, Workspace
     from ai_router.tui.widgets.runs_strip import Running
     from batch.job import BatchJob
@@ -71,6 +72,7 @@ class Services(Protocol):
 
     workspace: Workspace
     ask_options: SamplingOptions | None  # of single prompts, for this session
+    ask_chat: int | None  # that was on the screen last, in this session
     jobs_changed: Signal[None]
     models_changed: Signal[None]
     keys_shown: bool  # whether the panel of keys stands beside each screen
@@ -98,6 +100,11 @@ class Services(Protocol):
     @property
     def engines(self) -> EnginePool:
         """What answers single prompts."""
+        ...
+
+    @property
+    def preloading(self) -> Preloading:
+        """The model of a run that is about to begin."""
         ...
 
     @property
@@ -137,6 +144,15 @@ class Services(Protocol):
 
     def live_runs(self) -> list[Run]:
         """Runs of this process that are not over."""
+        ...
+
+    @property
+    def markdown(self) -> bool:
+        """Whether answers are shown as Markdown, wherever they are read."""
+        ...
+
+    def turn_markdown(self) -> None:
+        """Show answers as Markdown from now on, or as they came; remembered."""
         ...
 
     def go(self, place: str, *args: Any, **kwargs: Any) -> None:

@@ -252,15 +252,25 @@ def names() -> list[str]:
     return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
+def shown(found: Found) -> tuple[str, str]:
+    """Its runner and what is said of it, as a row of the documentation's table has them."""
+    said = "not compared: no tiny config of it could be made" if found.said.startswith("not made") else found.said
+    said = re.sub(r"\(\w+\)$|^(refused: )\w+ cannot be run: ", r"\1", said).strip()
+    return found.runner.partition(",")[0] if "packed" in found.runner else found.runner, said
+
+
+def documented(file: Path) -> dict[str, tuple[str, str]]:
+    """What the table in `file` says of each architecture: its runner ("" for none) and what is said of it."""
+    text = file.read_text().partition("<!-- architectures -->")[2].partition("<!-- /architectures -->")[0]
+    rows = re.findall(r"^\| (.*?) \| (.*) \(\d+\) \| (.*) \|$", text, re.MULTILINE)
+    return {name: (runner.replace("—", ""), said) for runner, said, named in rows for name in named.split(", ")}
+
+
 def table(found: list[Found]) -> str:
     """The table of the documentation: what is alike in one row."""
     rows: dict[tuple[str, str], list[str]] = {}
     for one in sorted(found, key=lambda one: one.name):
-        said = "not compared: no tiny config of it could be made" if one.said.startswith("not made") else one.said
-        said = re.sub(r"\(\w+\)$|^(refused: )\w+ cannot be run: ", r"\1", said).strip()
-        rows.setdefault((one.runner.partition(",")[0] if "packed" in one.runner else one.runner, said), []).append(
-            one.name
-        )
+        rows.setdefault(shown(one), []).append(one.name)
     order = sorted(rows, key=lambda row: (not row[0], row[1] != "equal", -len(rows[row])))
     lines = [
         f"| {runner or '—'} | {said} ({len(rows[runner, said])}) | {', '.join(rows[runner, said])} |"
@@ -295,12 +305,12 @@ def main() -> int:
             with args.keep.open("a") as file:
                 file.write(json.dumps(asdict(found[name])) + "\n")
         gc.collect()
-    shown = table(list(found.values()))
-    sys.stdout.write(shown + "\n")
+    rows = table(list(found.values()))
+    sys.stdout.write(rows + "\n")
     if args.docs:
         before, _, rest = args.docs.read_text().partition("<!-- architectures -->")
         after = rest.partition("<!-- /architectures -->")[2]
-        marked = f"<!-- architectures -->\n\n{shown}\n\n<!-- /architectures -->"
+        marked = f"<!-- architectures -->\n\n{rows}\n\n<!-- /architectures -->"
         args.docs.write_text(before + marked + after)
     return int(any(one.said == "differs" for one in found.values()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from batch.engines.torch import runner  # noqa: E402
 from tests.engines import architectures  # noqa: E402
 
 torch.set_num_threads(1)
+
+DOCUMENTED = architectures.documented(Path(__file__).parents[2] / "docs" / "engines.md")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,8 @@ torch.set_num_threads(1)
         ("llama4_text", "packed"),
         ("bloom", "packed"),
         ("falcon", "packed"),
+        ("megatron-bert", "packed"),
+        ("git", "packed"),
         ("minimax", "rows with states"),
         ("deepseek_v32", "rectangle"),
         ("roformer", "one by one"),
@@ -70,3 +75,14 @@ def test_variants_answer_as_generate_in_packed_steps(
 
 def test_a_config_with_a_size_the_table_does_not_name_is_not_made() -> None:
     assert architectures.compare("no-such-architecture").said.startswith("not made")
+
+
+def test_the_documentation_has_each_architecture() -> None:
+    assert len(DOCUMENTED) >= 120
+    assert set(architectures.names()) <= set(DOCUMENTED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures.names())
+def test_each_is_what_the_documentation_says(name: str) -> None:
+    assert architectures.shown(architectures.compare(name)) == DOCUMENTED[name]

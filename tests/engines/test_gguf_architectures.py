@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,27 @@ def test_a_gemma_4_that_is_otherwise_is_left_to_llama_cpp(
     file = write(tmp_path / "m.gguf", "gemma4-moe")
     with pytest.raises(FatalError, match=f"{problem}.*engine: gguf"):
         gguf_file.load_model(file, gguf_file.open_header(file), torch.float32, "cpu", int8=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("gemma4-moe", "gemma4.attention.sliding_window"),
+        ("gemma4-moe", "gemma4.attention.layer_norm_rms_epsilon"),
+        ("gemma4-e", "gemma4.rope.freq_base_swa"),
+        ("gpt-oss", "gpt-oss.attention.layer_norm_rms_epsilon"),
+        ("gpt-oss", "gpt-oss.block_count"),
+    ],
+)
+def test_a_file_without_a_key_that_is_needed_is_refused_by_it(name: str, key: str, tmp_path: Path) -> None:
+    from batch.engines.torch import gguf_file
+
+    file = write(tmp_path / "m.gguf", name)
+    header = gguf_file.open_header(file)
+    header = replace(header, values={other: value for other, value in header.values.items() if other != key})
+    with pytest.raises(FatalError) as refused:
+        gguf_file.load_model(file, header, torch.float32, "cpu", int8=False)
+    assert str(refused.value) == f"{file} has no {key}, which its architecture needs"
 
 
 def test_every_architecture_that_is_taken_is_tried() -> None:

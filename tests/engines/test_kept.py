@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from ai_router.cli import models as listed
 from ai_router.models import ModelSpec, describe, reckoning
 from ai_router.models.discovery.kept import of_config
+from ai_router.tui.models import screen
 from batch.engines.gguf import kept as gguf_kept
 from batch.engines.local import processor
 
@@ -26,7 +28,18 @@ from batch.engines.torch.single import SingleRunner  # noqa: E402
 from tests.engines import architectures, gguf_files  # noqa: E402
 
 NAMES = ("llama", "gemma2", "falcon", "deepseek_v3", "deepseek_v32", "gemma4_text", "mamba", "lfm2", "falcon_h1")
-NAMES += ("qwen3_next", "nemotron_h", "zamba2", "minimax", "rwkv", "gpt2", "longcat_flash")
+NAMES += (
+    "qwen3_next",
+    "nemotron_h",
+    "zamba2",
+    "minimax",
+    "rwkv",
+    "gpt2",
+    "longcat_flash",
+    "xlstm",
+    "zaya",
+    "inkling_text",
+)
 
 
 def measured(model: Any) -> tuple[int, int]:
@@ -54,6 +67,9 @@ def test_what_a_config_does_not_tell_is_not_known() -> None:
     assert [of_config(config) for config in absurd] == [None] * len(absurd)
     spec = ModelSpec("m", "m", "torch", "m", "found", size_bytes=1000, parameters=250)
     assert spec.memory(8) is None  # and not that of the weights alone
+    assert (listed._memory_text(spec), screen._memory(spec)) == ("unknown", "unknown")
+    served = replace(spec, engine="openai", size_bytes=None, parameters=None)
+    assert (listed._memory_text(served), screen._memory(served)) == ("—", "—")
     without = of_config({"num_hidden_layers": 4, "model_type": "recurrent_gemma", "num_attention_heads": 4})
     assert without is not None and (without.per_token, without.per_row) == (0, 0)
     known = replace(spec, cache_bytes_per_token=0, cache_bytes_per_row=0)
@@ -128,3 +144,37 @@ def test_a_file_is_described_with_all_of_it(tmp_path: Path) -> None:
     spec = describe(file, source="found")
     assert spec.cache_bytes_per_row and spec.cache_bytes_per_token == 0 and spec.embeddings
     assert (spec.memory(8) or 0) - (spec.memory(1) or 0) == 7 * spec.cache_bytes_per_row
+
+
+def test_llama_cpp_has_as_many_slots_as_memory_has_room_for_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batch.engines.gguf import engine
+    from batch.errors import FatalError
+
+    header = read_header(gguf_files.write(tmp_path / "m.gguf", "mamba"))
+    row = gguf_kept.cache_bytes_per_row(header)
+    assert row and not gguf_kept.cache_bytes_per_token(header)
+    rooms = {}
+    for answers in (0.5, 3.5, 100):
+        free = header.size_bytes + int(answers * row / engine.CACHE_SHARE) + 1
+        monkeypatch.setattr(engine, "available", lambda free=free: free)
+        if answers < 1:
+            with pytest.raises(FatalError, match="the states of one answer take"):
+                engine._shape(header, 64, 8)
+        else:
+            rooms[answers] = engine._shape(header, 64, 8)[1]
+    assert rooms == {3.5: 3, 100: 8}
+
+
+def test_what_macos_says_of_an_intel_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    says = {"machdep.cpu.features": "FPU SSE4.2 AVX1.0", "machdep.cpu.leaf7_features": "AVX2 AVX512VNNI"}
+    monkeypatch.setattr(processor.sys, "platform", "darwin")
+    monkeypatch.setattr(processor, "_sysctl", lambda name: says.get(name, ""))
+    assert processor.features.__wrapped__() == {"fpu", "sse4.2", "avx", "avx2", "avx512_vnni"}
+    says.clear()  # as on Apple's own
+    assert processor.features.__wrapped__() == frozenset()
+
+
+def test_a_name_that_no_system_has_says_nothing() -> None:
+    assert processor._sysctl("machdep.cpu.none") == ""

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
 from batch.engines.torch import fused, linear, native  # noqa: E402
+from batch.engines.torch.pages import PageCache  # noqa: E402
 from batch.engines.torch.slots import SlotCache  # noqa: E402
 from tests.engines.architectures import make  # noqa: E402
 
@@ -52,3 +53,46 @@ def test_norms_around_one_are_in_the_kernels() -> None:
         usual = norm(x)
         assert fused.use_kernels(model, kernels) >= 5 and "forward" in vars(norm)
         torch.testing.assert_close(norm(x), usual, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "width"),
+    [("bloom", "transformer.h.0.mlp.gelu_impl", 96), ("gpt2", "transformer.h.0.mlp.act", 96)]
+    + [(name, "model.layers.0.mlp", 64) for name in ("gemma2", "llama")],
+)
+def test_gates_are_computed_in_one_pass(name: str, path: str, width: int) -> None:
+    """GELU by tanh, written out or beside a gate, and silu."""
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    model: Any = make(name, num_hidden_layers=1)
+    module, x = model.get_submodule(path), 4 * torch.randn(2, 3, width)
+    with torch.inference_mode():
+        usual = module(x)
+        linear.fuse(model)
+        fused.use_kernels(model, kernels)
+        assert "forward" in vars(module)
+        torch.testing.assert_close(module(x), usual, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gelu_of_another_form_stays() -> None:
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    model = torch.nn.Sequential(torch.nn.GELU(), transformers.activations.QuickGELUActivation())
+    assert fused.use_kernels(model, kernels) == 0
+
+
+def test_what_lies_in_any_order_is_written_to_its_pages() -> None:
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    pages = PageCache(None, 3, kernels)
+    pages.writes = torch.tensor([2, 0, 1]), torch.tensor([5, 0, 31])
+    given = [torch.randn(3, 2, 8), torch.randn(2, 3, 8).transpose(0, 1), torch.randn(8, 2, 3).permute(2, 1, 0)]
+    for new in (*given, given[0].double()):
+        for dtype in native.CACHE_DTYPES:
+            held = torch.zeros(4, 2, kernels.page, 8, dtype=dtype)
+            pages.put(held, new)
+            assert torch.equal(held[[2, 0, 1], :, [5, 0, 31]], new.float().to(dtype))
+            assert held.count_nonzero() == new.numel()

@@ -200,6 +200,20 @@ def test_what_does_not_fit_is_refused() -> None:
     for slots, columns in [(places + 1, places), (places - 1, places), (places, places + kernels.page)]:
         with pytest.raises(ValueError, match="does not do these shapes"):
             kernels.set_cache(qkv, None, (turn, turn), slots, columns, cache, cache.clone())
+    for slots, columns in [
+        (places + 1, places),
+        (places - 1, places),
+        (places, places + kernels.page),
+        (places[1:],) * 2,
+    ]:
+        with pytest.raises(ValueError, match="does not do these shapes"):
+            kernels.write_pages(x.view(4, 1, 64), slots, columns, cache)
+        with pytest.raises(ValueError, match="does not do these shapes"):
+            kernels.set_cache(qkv, None, (turn, turn), slots, columns, cache, cache.clone())
+    with pytest.raises(ValueError, match="do not write"):
+        kernels.write_pages(x.t().contiguous().t().view(4, 1, 64), places, places, cache)
+    with pytest.raises(ValueError, match="do not write"):
+        kernels.write_pages(x.view(4, 1, 64).double(), places, places, cache)
     rows = Rows.of([(0, 3, 1, -1), (1, 5, 1, -1)], 16, 64)
     held = native.Columns(cache, cache, table, [])
     q = torch.randn(2, 2, 64)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -17,9 +19,9 @@ pytest.importorskip("transformers")
 
 import torch
 
-from batch.engines.torch import native, prepared, runner, shelf, verdicts
+from batch.engines.torch import linear, loader, native, prepared, runner, shelf, verdicts
 from batch.engines.torch.engine import TorchCore
-from batch.engines.torch.lean import kept, weights
+from batch.engines.torch.lean import config, kept, weights
 from batch.engines.torch.loader import Loaded, load
 from batch.items import BatchItem, Request
 from batch.options import SamplingOptions
@@ -80,7 +82,7 @@ def spoil(folder: Path, how: str) -> None:
             byte = file.read(1)
             file.seek(1000)
             file.write(bytes([byte[0] ^ 4]))
-    elif how == "a bit of the embeddings":
+    elif how == "a bit of the norms":
         with numbers.open("r+b") as file:
             file.seek(-200, os.SEEK_END)
             byte = file.read(1)
@@ -106,7 +108,7 @@ def spoil(folder: Path, how: str) -> None:
 
 SPOILT = (
     "a bit",
-    "a bit of the embeddings",
+    "a bit of the norms",
     "cut",
     "no index",
     "a place outside",
@@ -129,7 +131,20 @@ def test_an_entry_that_is_not_sound_is_packed_anew(
     spoil(entries(cache)[0], how)
     assert torch.equal(logits(loaded_and_kept()), expected)
     again = shelf.find(entries(cache)[0].name)
-    assert again is not None and prepared.model_of(again).config.num_hidden_layers == 6  # the entry is whole again
+    assert (
+        again is not None and prepared.model_of(again, weights.table_of(DEMO, None)).config.num_hidden_layers == 6
+    )  # the entry is whole again
+
+
+def test_an_entry_that_cannot_be_read_now_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = cache / "kept"
+    place.mkdir()
+
+    def full(folder: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(shelf, "Entry", full)
+    assert shelf.find("kept") is None and place.is_dir()
 
 
 def test_entries_that_were_used_least_lately_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +206,56 @@ def test_the_runner_is_taken_without_a_trial_while_its_logits_are_the_same(
         path.write_text('{"runner": "native packed", "notes": [], "logits": []}')
     TorchCore(found, SamplingOptions(), 2)
     assert len(trials) == 4
+
+
+@pytest.fixture
+def plain_file(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A small GGUF file that is read without transformers, and of which something is kept."""
+    pytest.importorskip("gguf")
+    from tests.engines import gguf_files
+
+    monkeypatch.setattr(loader, "SMALL", 1)
+    monkeypatch.setattr(config, "GGUF_KEYS", config.GGUF_KEYS | {"attention.layer_norm_epsilon"})  # all have it
+    return gguf_files.write(tmp_path / "m.gguf", "llama")
+
+
+def floats(file: Path) -> Loaded:
+    found = load(file, "fp32")
+    for thread in threading.enumerate():
+        if thread.name == "prepared":
+            thread.join(60)
+    return found
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_floats_of_a_gguf_file_are_kept_and_read_as_they_were(
+    cache: Path, plain_file: Path, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "packs_faster", lambda: packs)
+    first = floats(plain_file)
+    assert isinstance(first.model.lm_head, linear.PackedLinear) is packs and len(entries(cache)) == 1
+    monkeypatch.setattr(weights, "open_gguf", lambda *args: pytest.fail("the file was dequantised again"))
+    again = floats(plain_file)
+    assert torch.equal(logits(first), logits(again))
+    assert type(again.model.lm_head) is type(first.model.lm_head) and first.about == again.about
+    monkeypatch.setattr(linear, "packs_faster", lambda: not packs)  # a trial that goes the other way
+    assert torch.allclose(logits(floats(plain_file)), logits(first), rtol=1e-3, atol=1e-4)
+
+
+def test_floats_that_are_too_many_are_not_written(
+    cache: Path, plain_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "MOST_BYTES", 1000)
+    model = floats(plain_file).model
+    assert prepared.keep("m", model, {"precision": "fp32", "parameters": 10_000}) is None and not entries(cache)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process is gone is told by its number")
+def test_what_a_process_left_that_was_ended_while_it_wrote_goes_at_once(cache: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"tmp-{ended.pid}-x", "tmp-x"):
+        (cache / name).mkdir()
+    mine = shelf.scratch(cache)
+    shelf.sweep(cache)
+    assert {path.name for path in cache.iterdir()} == {mine.name, "tmp-x"}  # of which nobody is known

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_LAYERS = 10_000
-STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", "hybrid")  # kinds of layers that have them
+BOTH = ("hybrid", "hybrid_sliding")  # kinds of layers that attend and have states
+STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", *BOTH)  # kinds of layers that have them
 FLOAT = 4  # bytes of a state's number
 # Families that keep something of their own, which is not reckoned here: what they take is not known.
-OTHERWISE = {
-    *("cpmant", "deepseek_v4", "dots3_note", "dots3_note_text", "inkling_text", "inkling2_text"),
-    *("qwen4_exp", "qwen4_exp_text", "xlstm", "zaya"),
-}
+OTHERWISE = {"cpmant", "deepseek_v4", "dots3_note", "dots3_note_text", "qwen4_exp", "qwen4_exp_text"}
 NOTHING = {"openai-gpt", "recurrent_gemma"}  # run without a cache
 TWICE = {"longcat_flash"}  # attend twice in a layer
 _HEADS = (
@@ -48,11 +46,11 @@ def of_config(config: Mapping[str, Any]) -> Kept | None:
     attend = [
         (layer, kind)
         for layer, kind in enumerate(kinds[: max(kept, 0)])
-        if kind == "hybrid" or ("attention" in kind and kind != "linear_attention")
+        if kind in BOTH or ("attention" in kind and kind != "linear_attention")
     ]
     times = 2 if family in TWICE else 1
     per_token = 2 * times * sum(_numbers_per_token(_of_layer(config, layer), kind) for layer, kind in attend)
-    per_row = FLOAT * sum(kind in STATES for kind in kinds) * _numbers_per_row(config)
+    per_row = FLOAT * sum(_numbers_per_row(config, kind) for kind in kinds if kind in STATES)
     return Kept(per_token, per_row) if per_token or per_row else None
 
 
@@ -92,7 +90,7 @@ def _kinds(config: Mapping[str, Any], layers: int, listed: list[Any]) -> list[st
             return ["attention" if i % every == first else "mamba" for i in range(layers)]
     if _number(config, "mamba_d_ssm"):
         return ["hybrid"] * layers
-    states = "state_size" in config or "ssm_cfg" in config or config.get("model_type") == "rwkv"
+    states = "state_size" in config or "ssm_cfg" in config or config.get("model_type") in ("rwkv", "xlstm")
     return ["mamba" if states else "attention"] * layers
 
 
@@ -103,7 +101,7 @@ def _numbers_per_token(config: Mapping[str, Any], kind: str) -> int:
         return rank + _number(config, "qk_rope_head_dim") + index
     heads, hidden = _number(config, *_HEADS), _number(config, *_HIDDEN)
     own = {"full_attention": ("global_head_dim", "num_global_key_value_heads", "")}
-    own["sliding_attention"] = ("swa_head_dim", "swa_num_key_value_heads", "swa_v_head_dim")
+    own["sliding_attention"] = own["hybrid_sliding"] = ("swa_head_dim", "swa_num_key_value_heads", "swa_v_head_dim")
     size, many, values = own.get(kind, ("", "", ""))
     wide = _number(config, size, "head_dim", "attention_head_dim", "kv_channels") or (hidden // heads if heads else 0)
     alone = config.get("multi_query") is True and config.get("new_decoder_architecture") is not True
@@ -111,9 +109,22 @@ def _numbers_per_token(config: Mapping[str, Any], kind: str) -> int:
     return kv * (wide + (_number(config, values, "v_head_dim") or wide)) + index
 
 
-def _numbers_per_row(config: Mapping[str, Any]) -> int:
+def _numbers_per_row(config: Mapping[str, Any], kind: str) -> int:
     """What a layer with a state keeps of a row: the state, and the last inputs of its convolution."""
-    hidden = _number(config, *_HIDDEN)
+    hidden, family = _number(config, *_HIDDEN), str(config.get("model_type"))
+    if family == "xlstm":  # a matrix for each head, its normaliser and its greatest gate
+        heads = _number(config, "num_heads") or 1
+        keys, values = (
+            int(hidden * factor) // heads if isinstance(factor := config.get(f"{name}_dim_factor"), float) else 0
+            for name in ("qk", "v")
+        )
+        return heads * (keys * values + keys + 1)
+    if family == "zaya":  # convolved queries and keys, and half of the values, a token late
+        keys = _number(config, "num_key_value_heads") * _number(config, "head_dim")
+        queries = _number(config, "num_attention_heads") * _number(config, "head_dim")
+        return (queries + keys) * (_number(config, "cca_time0") + _number(config, "cca_time1") - 2) + keys // 2
+    if family.startswith("inkling"):  # convolved keys, values and what goes into attention and MLP
+        return (_numbers_per_token(config, kind) + 2 * hidden) * _number(config, "conv_kernel_size")
     taps = _number(config, "linear_conv_kernel_dim", "mamba_d_conv", "conv_kernel", "conv1d_width")
     if short := _number(config, "conv_L_cache"):
         return hidden * short

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -25,6 +26,7 @@ from batch.options import OptionError, RunOptions, SamplingOptions, build_option
 from batch.sources import Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
+SETTLED_SECONDS = 0.7  # after the last change, when the model begins to load by what is chosen
 NOW, IN_TURN = "now", "in turn"
 ALL, FIRST, ANY = "all", "first", "any"
 TRY_HELP = "so many, then their answers and what all would cost"
@@ -39,7 +41,7 @@ class OptionsScreen(RememberingOptions):
     CSS_PATH = "options.tcss"
     AUTO_FOCUS = "#start"
     HORIZONTAL_BREAKPOINTS = SLIM_STEPS
-    BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep")
+    BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep", "options.try_some")
 
     def __init__(
         self,
@@ -48,10 +50,12 @@ class OptionsScreen(RememberingOptions):
         total: int,
         report: Validation | None = None,
         routed: Routed | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.routed = routed  # where each prompt gets a model of its own
         self.report = report  # of the prompts, where they were read with this model
+        self._asked_with = sampling  # in a chat, before
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, routed.name if routed else spec.name, "Options"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -61,17 +65,18 @@ class OptionsScreen(RememberingOptions):
         self._from = ""
         self._job: BatchJob | None = None  # written already, where starting it failed
         self._written = 0
+        self._changes = 0
         try:
-            sampling = build_options(SamplingOptions, spec.sampling)
+            own = build_options(SamplingOptions, spec.sampling)
             self._bad_defaults = ""
         except OptionError as error:
-            sampling, self._bad_defaults = SamplingOptions(), f"models.yaml, {spec.id}: {error}"
-        self.sampling_form: OptionForm[SamplingOptions] = OptionForm(SamplingOptions, sampling, id="sampling")
+            own, self._bad_defaults = SamplingOptions(), f"models.yaml, {spec.id}: {error}"
+        self.sampling_form: OptionForm[SamplingOptions] = OptionForm(SamplingOptions, own, id="sampling")
         self.run_form: OptionForm[RunOptions] = OptionForm(RunOptions, id="run")
 
     def compose_body(self) -> ComposeResult:
         """Two groups of options above the buttons."""
-        self._from = self.fill_from_memory()
+        self._from = self.fill_from_memory(self._asked_with)
         with VerticalScroll(id="options", can_focus=False):
             with Vertical(classes="panel group") as answers:
                 answers.border_title = "Answers"
@@ -106,6 +111,23 @@ class OptionsScreen(RememberingOptions):
         if self._bad_defaults:
             self.services.show_error(self._bad_defaults)
         self._say_ready()
+        self._load_ahead()
+
+    def on_unmount(self) -> None:
+        """A model that was loaded ahead for nothing is given up; a run that began has taken it."""
+        self.services.preloading.want(None)
+
+    def _load_ahead(self) -> None:
+        """Have the model loaded, as a run with these options would have it, while one is still reading them."""
+        if self.routed is not None or self.busy or self.services.live_runs():
+            return
+        try:
+            sampling, run = self.sampling_form.build(), self.run_form.build()
+        except OptionError:
+            return
+        from ai_router.preloading import Wanted
+
+        self.services.preloading.want(Wanted(self.spec.configured(run), sampling, run.workers, run.timeout))
 
     def _say_ready(self) -> None:
         cost = self._cost()
@@ -134,10 +156,20 @@ class OptionsScreen(RememberingOptions):
             self.query_one("#busy", Static).update(f"✗ {plural(len(errors), 'value needs', 'values need')} a look")
         else:
             self._say_ready()
+            self._changes += 1
+            seen = self._changes
+            self.set_timer(SETTLED_SECONDS, lambda: self._load_ahead() if seen == self._changes else None)
 
     @on(ChoiceLine.Changed, "#try")
     def _try_chosen(self, event: ChoiceLine.Changed) -> None:
         self.query_one("#try-count", Input).disabled = event.choice.value == ALL
+
+    def action_try_some(self) -> None:
+        """Another part to answer at first: the first, any, all; the cursor goes to how many."""
+        choice, count = self.query_one("#try", ChoiceLine), self.query_one("#try-count", Input)
+        choice.value = (FIRST, ANY, ALL)[(ALL, FIRST, ANY).index(choice.value)]
+        count.disabled = choice.value == ALL
+        (self.query_one("#start", Button) if count.disabled else count).focus()
 
     def _tries(self) -> dict[str, Any]:
         """What of the job is answered at first. Raises OptionError."""
@@ -195,6 +227,8 @@ class OptionsScreen(RememberingOptions):
                     app.workspace, plan, requests, self._progress, self.spec, app.registry
                 )
             self.busy = "starting"
+            if in_turn or background:
+                app.preloading.want(None)
             if in_turn:
                 app.turns.add(job)
             elif background:

@@ -28,9 +28,11 @@ def agrees(kernels: Kernels) -> bool:
     checks = [
         (kernels.rms_norm(x, weight, 1e-6), F.rms_norm(x, (96,), weight, 1e-6), 1e-5),
         (kernels.swiglu(30 * x), F.silu(30 * x[:, :48]) * (30 * x[:, 48:]), 1e-3),
+        (kernels.geglu(5 * x), F.gelu(5 * x[:, :48], approximate="tanh") * (5 * x[:, 48:]), 1e-3),
         ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
         (kernels.largest(x), x.argmax(-1), 0),
     ]
+    checks += _state_checks(kernels, draw)
     if kernels.panel:
         checks += _product_checks(kernels, draw, 8, 51) + _product_checks(kernels, draw, 8, 200)
         checks += _product_checks(kernels, draw, 4, 96)
@@ -91,6 +93,22 @@ def _float_checks(
     return checks
 
 
+def _state_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """A step of states whose rates are one for a head, and of such as have one for each number."""
+    checks = []
+    for heads, wide, size, rates in ((6, 9, 40, -draw(6).abs()), (6, 1, 16, -draw(6, 16).abs())):
+        state, x, steps = draw(3, heads, wide, size), draw(3, heads, wide), draw(3, heads).abs()
+        b, c = draw(3, 2, size), draw(3, 2, size)
+        near, far = (part.repeat_interleave(heads // 2, 1)[:, :, None] for part in (b, c))
+        decay = (steps[..., None] * (rates if rates.dim() == 2 else rates[:, None])).exp()[:, :, None]
+        moved = state * decay + (steps[..., None] * x)[..., None] * near
+        out = kernels.state_step(state, x, steps, rates, b, c)
+        checks += [(state, moved, 1e-4), (out, (moved * far).sum(-1), 1e-3)]
+    return checks
+
+
 def _attention_checks(
     kernels: Kernels, draw: Callable[..., torch.Tensor], size: int, dtype: torch.dtype
 ) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
@@ -122,6 +140,8 @@ def _attention_checks(
         (cache.keys[pages, :, columns].float(), turned[1], rounding),
         (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
     ]
+    kernels.write_pages(parts[:, :2].transpose(0, 1).contiguous().transpose(0, 1), pages, columns, cache.keys)
+    checks.append((cache.keys[pages, :, columns].float(), parts[:, :2], rounding))
     far = prefix * (at.which + 1)  # columns of each token's prefix
     ways = (
         (300, None, None, None),

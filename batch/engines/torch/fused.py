@@ -5,11 +5,13 @@ The model's own code stays as it is: only `forward` of single modules is replace
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from batch.engines.torch.attention import current_plan
 from batch.engines.torch.gemm import Product
@@ -25,7 +27,7 @@ def use_kernels(model: nn.Module, kernels: Kernels) -> int:
     given: dict[nn.Module, Any] = {}
     with torch.inference_mode():
         for module in model.modules():
-            made = _norm(module, kernels) or _gated(module, kernels)
+            made = _norm(module, kernels) or _gated(module, kernels) or _gelu(module)
             if made is not None:
                 given[module] = made
     mixes = {module: mix for module in model.modules() if (mix := _mixing(module, kernels)) is not None}
@@ -66,19 +68,35 @@ def _scaled_by(kernels: Kernels, original: Any, weight: torch.Tensor, eps: float
 
 
 def _gated(module: nn.Module, kernels: Kernels) -> Any:
-    """down(silu(gate(x)) · up(x)), with gate and up in one product."""
+    """down(act(gate(x)) · up(x)), with gate and up in one product; act: silu, or GELU's form by tanh."""
     gate, up, down = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
     if not isinstance(gate, FusedPart) or not isinstance(up, FusedPart) or down is None:
         return None
     both = gate._fused
     if both is not up._fused or len(set(both.sizes)) != 1 or getattr(module, "act_fn", None) is None:
         return None
+    ways = (_by(act, both, down) for act in (kernels.swiglu, kernels.geglu))
+    return next((way for way in ways if _agrees(way, module, gate.in_features)), None)
 
+
+def _by(act: Any, both: Any, down: Any) -> Any:
     def forward(x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = down(kernels.swiglu(both.linear(x)))
+        out: torch.Tensor = down(act(both.linear(x)))
         return out
 
-    return forward if _agrees(forward, module, gate.in_features) else None
+    return forward
+
+
+def _gelu(module: nn.Module) -> Any:
+    """GELU's form by tanh, which some classes write out in eight operations."""
+    if "gelu" not in type(module).__name__.lower() or next(module.parameters(), None) is not None:
+        return None
+    x = torch.linspace(-10, 10, 2048)
+    try:
+        same = torch.allclose(module(x), functional.gelu(x, approximate="tanh"), rtol=1e-5, atol=1e-6)
+    except (RuntimeError, TypeError, ValueError):  # one that takes more, or another shape
+        return None
+    return functools.partial(functional.gelu, approximate="tanh") if same else None
 
 
 def _mixing(module: nn.Module, kernels: Kernels) -> Mixing | None:

@@ -56,7 +56,7 @@ def unused(header: GgufHeader) -> tuple[str, ...]:
 def config_of(header: GgufHeader, tokens: int) -> dict[str, Any]:
     """The config of such a file, with its type of model; ValueError where it asks for what is not known.
 
-    tokens: how many the vocabulary has.
+    tokens: how many the vocabulary has. Raises KeyError with the key of the file that is not there.
     """
     number, shapes = header.number, {tensor.name: tensor.shape for tensor in header.tensors}
     layers, shared = _needed(header, "block_count"), number("attention.shared_kv_layers") or 0
@@ -136,9 +136,10 @@ def _rope(header: GgufHeader, wide: int) -> dict[str, Any]:
 
 
 def _needed(header: GgufHeader, key: str) -> int:
+    """A number of the file; KeyError with its key where there is none."""
     found = header.number(key)
     if found is None:
-        raise ValueError(f"it has no {header.architecture}.{key}")
+        raise KeyError(f"{header.architecture}.{key}")
     return found
 
 

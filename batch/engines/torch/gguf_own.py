@@ -194,7 +194,10 @@ def unused(header: GgufHeader) -> tuple[str, ...]:
 
 
 def config_of(header: GgufHeader) -> dict[str, Any]:
-    """The config of such a file, as a dictionary with its type of model."""
+    """The config of such a file, as a dictionary with its type of model.
+
+    Raises KeyError with the key of the file that is not there.
+    """
     tokens = header.values.get("tokenizer.ggml.tokens")
     count = tokens.count if isinstance(tokens, GgufArray) else 0
     if header.architecture == "gpt-oss":
@@ -211,8 +214,6 @@ def config_of(header: GgufHeader) -> dict[str, Any]:
 
 
 def _gpt_oss(header: GgufHeader, tokens: int) -> dict[str, Any]:
-    number = header.number
-
     def value(key: str) -> Any:
         return header.values[f"gpt-oss.{key}"]
 
@@ -220,21 +221,21 @@ def _gpt_oss(header: GgufHeader, tokens: int) -> dict[str, Any]:
     if header.text("gpt-oss.rope.scaling.type") == "yarn":
         # Its makers do not round where the ramp begins and ends; llama.cpp does.
         rope |= {"rope_type": "yarn", "factor": value("rope.scaling.factor"), "truncate": False}
-        rope |= {"original_max_position_embeddings": number("rope.scaling.original_context_length")}
+        rope |= {"original_max_position_embeddings": value("rope.scaling.original_context_length")}
         rope |= {"beta_fast": 32.0, "beta_slow": 1.0}
     return {
         "model_type": "gpt_oss",
-        "max_position_embeddings": number("context_length"),
-        "num_hidden_layers": number("block_count"),
-        "hidden_size": number("embedding_length"),
-        "intermediate_size": number("expert_feed_forward_length"),
-        "num_attention_heads": number("attention.head_count"),
-        "num_key_value_heads": number("attention.head_count_kv"),
-        "head_dim": number("attention.key_length"),
+        "max_position_embeddings": value("context_length"),
+        "num_hidden_layers": value("block_count"),
+        "hidden_size": value("embedding_length"),
+        "intermediate_size": value("expert_feed_forward_length"),
+        "num_attention_heads": value("attention.head_count"),
+        "num_key_value_heads": value("attention.head_count_kv"),
+        "head_dim": value("attention.key_length"),
         "rms_norm_eps": value("attention.layer_norm_rms_epsilon"),
-        "sliding_window": number("attention.sliding_window"),
-        "num_local_experts": number("expert_count"),
-        "num_experts_per_tok": number("expert_used_count"),
+        "sliding_window": value("attention.sliding_window"),
+        "num_local_experts": value("expert_count"),
+        "num_experts_per_tok": value("expert_used_count"),
         "rope_parameters": rope,
         "vocab_size": tokens,
         "tie_word_embeddings": all(tensor.name != "output.weight" for tensor in header.tensors),

@@ -28,6 +28,21 @@ int swiglu(const float *x, int64_t count, int64_t n, float *out, int64_t out_cou
     return 0;
 }
 
+/* The same with GELU's form by tanh (Hendrycks 2016) in the place of silu: x · sigmoid(2 √(2/π) (x + 0.044715 x³)). */
+int geglu(const float *x, int64_t count, int64_t n, float *out, int64_t out_count, int threads) {
+    REQUIRE(threads > 0 && n > 0 && count >= 0 && count % n == 0 && count / n % 2 == 0 && out_count == count / 2);
+    int64_t rows = count / n / 2;
+#pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *gate = x + row * 2 * n, *up = gate + n;
+        for (int64_t i = 0; i < n; i++) {
+            float g = gate[i], inner = 1.5957691216057308f * (g + 0.044715f * g * g * g);
+            out[row * n + i] = g / (1.0f + exp_fast(-inner)) * up[i];
+        }
+    }
+    return 0;
+}
+
 /* Each row to 8 bits around 128, and its scale. */
 int quantise(const float *x, int64_t count, uint8_t *out, int64_t out_count, float *scales, int64_t rows, int threads) {
     REQUIRE(threads > 0 && rows >= 0 && count >= 0 && (rows ? count % rows == 0 : count == 0) && out_count == count);
@@ -118,6 +133,32 @@ SET_PART(set_part_bf16, bf16, to_bf16)
 
 SET_CACHE(f32, float)
 SET_CACHE(bf16, bf16)
+
+/* x: vectors of `size`, those of a token `apart` elements from each other and tokens `along`; vector h of token t goes to
+ * page slots[t], head h, column at[t] of pages [pages, heads, columns, size], `half`: in bfloat16. Counts are elements.
+ * Returns 0, or as REQUIRE says. */
+int write_pages(const float *x, int64_t x_count, int64_t along, int64_t apart, const int64_t *slots, const int64_t *at,
+                int64_t tokens, int half, char *pages, int64_t pages_count, int64_t heads, int64_t size, int64_t columns,
+                int threads) {
+    REQUIRE(threads > 0 && heads > 0 && size > 0 && tokens >= 0);
+    int64_t page = extent(heads, columns, size);
+    REQUIRE(page > 0 && pages_count >= 0 && pages_count % page == 0);
+    if (!tokens) return 0;
+    int64_t last = extent(tokens - 1, along, 1), other = extent(heads - 1, apart, 1);
+    REQUIRE(last >= 0 && other >= 0 && last <= x_count && other <= x_count - last && size <= x_count - last - other);
+    for (int64_t t = 0; t < tokens; t++)
+        REQUIRE(slots[t] >= 0 && slots[t] < pages_count / page && at[t] >= 0 && at[t] < columns);
+#pragma omp parallel for num_threads(threads) if (tokens * heads * size > SMALL)
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t h = 0; h < heads; h++) {
+            const float *from = x + t * along + h * apart;
+            int64_t to = ((slots[t] * heads + h) * columns + at[t]) * size;
+            if (!half) memcpy((float *)pages + to, from, size * sizeof(float));
+            else
+                for (int64_t i = 0; i < size; i++) ((bf16 *)pages)[to + i] = to_bf16(from[i]);
+        }
+    return 0;
+}
 
 #define STRIDE 1024 /* elements looked through at a time */
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
 NO_MEMORY = -1  # of kernels.h
+LARGE, ALIKE = 2**18, 16  # numbers from which on a product's rows are taken in multiples of so many
 
 _Pointer, _Int, _Float, _Flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _LETTERS = {"p": _Pointer, "i": _Int, "f": _Float, "c": _Flag}
@@ -27,12 +28,15 @@ _SET = "pippifppippipippiiiiic"
 _FUNCTIONS = {
     "rms_norm": "pipipifc",
     "swiglu": "piipic",
+    "geglu": "piipic",
     "quantise": "pipipic",
     "rescale": "pipipic",
     "largest": "pipic",
     "attend": "piffpipicpipiiiipiippppippppippiipic",
     "set_f32": _SET,
     "set_bf16": _SET,
+    "write_pages": "piiippicpiiiic",
+    "state_step": "pipipipippipiiiiiic",
     "packed_linear": "ppipifcpiipic",
     "run_experts": "pippipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
@@ -75,6 +79,16 @@ class Held(ctypes.Structure):
     """Of stack.c."""
 
     _fields_ = _fields("keys:p values:p count:i")
+
+
+def _room(rows: int, columns: int) -> torch.Tensor:
+    """[rows, columns], not written to yet.
+
+    A large vocabulary's logits come in sizes of a few kinds, so that what one step frees fits the next: in memory of
+    any size, as rows come and go, each would lie beyond the last.
+    """
+    whole = rows if rows * columns < LARGE else -(-rows // ALIKE) * ALIKE
+    return torch.empty(whole, columns)[:rows]
 
 
 def span(x: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[int, int]:
@@ -129,9 +143,16 @@ class Kernels:
 
     def swiglu(self, x: torch.Tensor) -> torch.Tensor:
         """silu(gate) · up. x: [..., 2n], the gates first; returns [..., n]."""
+        return self._gated("swiglu", x)
+
+    def geglu(self, x: torch.Tensor) -> torch.Tensor:
+        """gelu(gate) · up, with GELU's form by tanh; shapes as in `swiglu`."""
+        return self._gated("geglu", x)
+
+    def _gated(self, name: str, x: torch.Tensor) -> torch.Tensor:
         n = x.shape[-1] // 2
         out = x.new_empty(*x.shape[:-1], n)
-        self._call("swiglu", *span(x), n, *span(out), torch.get_num_threads())
+        self._call(name, *span(x), n, *span(out), torch.get_num_threads())
         return out
 
     def quantise(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,7 +175,7 @@ class Kernels:
     ) -> torch.Tensor:
         """x: [rows, in]; returns [rows, out]. The rest as in `Product`."""
         rows = x.shape[0]
-        out = torch.empty(rows, layer.outputs // 2 if gated else layer.outputs)
+        out = _room(rows, layer.outputs // 2 if gated else layer.outputs)
         self._call(
             "packed_linear",
             *(ctypes.addressof(layer.described), *span(x), *((*span(norm[0]), norm[1]) if norm else (None, 0, 0.0))),
@@ -210,6 +231,48 @@ class Kernels:
             torch.get_num_threads(),
         )
         return q
+
+    def write_pages(self, x: torch.Tensor, slots: torch.Tensor, columns: torch.Tensor, pages: torch.Tensor) -> None:
+        """Each token's vectors, [tokens, heads, size] with any steps between them, to its page and the column in it.
+
+        pages: float32 or bfloat16, [pages, heads, page, size]; slots, columns: int64, [tokens].
+        """
+        tokens, heads, size = x.shape
+        if x.dtype is not torch.float32 or pages.dtype not in CACHE_DTYPES or (size > 1 and x.stride(2) != 1):
+            raise ValueError(f"the native kernels do not write {x.dtype} with strides {x.stride()} to {pages.dtype}")
+        held = x.untyped_storage().nbytes() // 4 - x.storage_offset()
+        places = [span(part, torch.int64) for part in (slots, columns)]
+        self._call(
+            "write_pages",
+            *(x.data_ptr(), held, x.stride(0), x.stride(1), places[0][0], places[1][0], _same([*places, (0, tokens)])),
+            *(pages.dtype == torch.bfloat16, *span(pages, pages.dtype), heads, size, pages.shape[2]),
+            torch.get_num_threads(),
+        )
+
+    def state_step(
+        self,
+        state: torch.Tensor,
+        x: torch.Tensor,
+        steps: torch.Tensor,
+        rates: torch.Tensor,
+        b: torch.Tensor,
+        c: torch.Tensor,
+    ) -> torch.Tensor:
+        """A token's step of Mamba's states, in place; returns what they say, [rows, heads, wide].
+
+        state: heads × wide × size numbers of each row; x: [rows, heads, wide]; steps: [rows, heads]; rates: [heads], or
+        [heads, size]; b and c: [rows, size], or [rows, groups, size].
+        """
+        rows, heads, wide = x.shape
+        out, size = torch.empty_like(x), state.shape[-1]
+        groups = b.shape[1] if b.dim() == 3 else 1
+        both = [span(part) for part in (b, c)]
+        self._call(
+            "state_step",
+            *(*span(state), *span(x), *span(steps), *span(rates), both[0][0], both[1][0], _same(both), *span(out)),
+            *(rows, heads, wide, size, groups, torch.get_num_threads()),
+        )
+        return out
 
     def attend(
         self,

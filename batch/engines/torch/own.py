@@ -155,11 +155,27 @@ def _xglm(
     return module.out_proj(mixed.flatten(2)), None
 
 
+def _bert(
+    module: Any, hidden_states: torch.Tensor, attention_mask: Any = None, past_key_values: Any = None, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """What descends from BERT and has no position in its scores; attends to an encoder nowhere."""
+    if kwargs.get("encoder_hidden_states") is not None:
+        raise ValueError("the packed attention does not do this")
+    shape = (*hidden_states.shape[:2], -1, module.attention_head_size)
+    query, key, value = (
+        project(hidden_states).view(shape).transpose(1, 2) for project in (module.query, module.key, module.value)
+    )
+    past_key_values.update(key, value, module.layer_idx)
+    mixed = packed(module, query, key, value, 1 / math.sqrt(module.attention_head_size))
+    return mixed.flatten(2), None
+
+
 WHOLE: dict[str, Callable[..., tuple[torch.Tensor, None]]] = {
     "FalconAttention": _falcon,
     "BloomAttention": _bloom,
     "MptAttention": _mpt,
     "XGLMAttention": _xglm,
+    **{f"{name}SelfAttention": _bert for name in ("MegatronBert", "RemBert", "BigBird", "Git")},
 }
 
 

@@ -36,7 +36,7 @@ class NativePackedRunner(PackedRunner):
         if quick is None or model.device.type != "cpu" or model.dtype != torch.float32 or not dtypes <= {*CACHE_DTYPES}:
             raise ValueError("the native kernels do not do this model")
         self._kernels = quick
-        self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick.page)
+        self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick)
         super().__init__(model, self._pages, share=share, step_tokens=step_tokens)
 
     def _may_guess(self) -> bool:

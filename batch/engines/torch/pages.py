@@ -10,6 +10,7 @@ import mmap
 import numpy
 import torch
 
+from batch.engines.torch.native import Kernels
 from batch.engines.torch.slots import Prefix, SlotCache
 
 LARGE_PAGE = 2 * 2**20  # bytes
@@ -26,9 +27,10 @@ class PageCache(SlotCache):
     bound by looking up addresses.
     """
 
-    def __init__(self, dtype: torch.dtype | None, rows: int, page: int) -> None:
+    def __init__(self, dtype: torch.dtype | None, rows: int, kernels: Kernels) -> None:
         super().__init__(dtype, rows)
-        self.columns = self.page = page
+        self._kernels = kernels
+        self.columns = self.page = kernels.page
         self.table = numpy.zeros((0, 0), dtype=numpy.int64)  # [rows, most pages of a row]
         self._taken: list[int] = []  # pages of each row
         self._free: list[int] = []  # the last given back is the next taken, as the processor may still hold it
@@ -80,6 +82,11 @@ class PageCache(SlotCache):
         pages = self.table[numpy.asarray(rows), at // self.page]
         self.writes = (torch.from_numpy(pages), torch.from_numpy(at % self.page))
 
+    def put(self, held: torch.Tensor, new: torch.Tensor) -> None:
+        """Write what a pass's tokens have, [tokens, heads, size], into a layer's keys or values."""
+        new = new.float()
+        self._kernels.write_pages(new if new.stride(2) == 1 else new.contiguous(), *self.writes, held)
+
     def drop(self, row: int, last: int) -> None:
         """Give a row's pages back; the last row's place in the table goes into the gap.
 
@@ -124,6 +131,7 @@ class PageCache(SlotCache):
             for layer, keys, values in held:
                 layer.keys, layer.values = keys, values
             raise
-        for layer, keys, values in held:
+        while held:  # each is let go once it is copied, so that only one is there twice
+            layer, keys, values = held.pop()
             layer.keys[:had], layer.values[:had] = keys, values
         self._free = [*range(pages - 1, had - 1, -1), *self._free]

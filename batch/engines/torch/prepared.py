@@ -1,15 +1,18 @@
-"""Weights as they were packed for this machine, kept on the shelf, so that the next start only reads them."""
+"""Weights as they were packed for this machine, kept on the shelf, so that the next start only reads them.
+
+Of a GGUF file in fp32 they are the floats that its blocks stand for, in the order in which layers have them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import shutil
-import tempfile
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +26,7 @@ from batch.engines.torch.gemm import PackedProduct
 from batch.engines.torch.lean import weights
 from batch.engines.torch.lean.config import LeanConfig
 from batch.engines.torch.lean.model import LeanModel
+from batch.engines.torch.lean.table import FileEmbedding
 from batch.engines.torch.native import kernels
 
 ALIGNED = 64
@@ -30,15 +34,21 @@ PARTS = ("weight", "steps", "offsets", "scale", "bias")  # of a packed product
 DTYPES = {str(kind): kind for kind in (torch.uint8, torch.float16, torch.float32, torch.bfloat16)}
 
 
-def model_of(entry: shelf.Entry) -> LeanModel:
-    """The model of an entry, packed; raises ValueError or LookupError where that is not sound."""
+def model_of(entry: shelf.Entry, embeddings: FileEmbedding) -> LeanModel:
+    """The model of an entry, packed; raises ValueError or LookupError where that is not sound.
+
+    `embeddings` is the table of the model's own file, which is not kept.
+    """
     said = entry.about
     config = LeanConfig(**{**said["config"], "attention_bias": tuple(said["config"]["attention_bias"])})
     model = LeanModel(config, SimpleNamespace(**said["generation"]))
+    model.model.embed_tokens = embeddings
     linear.fuse(model)
     memory, file = entry.numbers()
     packed = torch.frombuffer(memory, dtype=torch.uint8)
-    rest = torch.frombuffer(file, dtype=torch.uint8, offset=said["packed"], count=said["size"] - said["packed"])
+    rest = packed
+    if said["products"]:
+        rest = torch.frombuffer(file, dtype=torch.uint8, offset=said["packed"], count=said["size"] - said["packed"])
     for name, place in said["tensors"].items():
         weights.put(model, name, _tensor(rest, place))
     replaced: linear.Replaced = {}
@@ -48,17 +58,30 @@ def model_of(entry: shelf.Entry) -> LeanModel:
         old = _replace(model, name, linear.RoundedLinear.restored(made))
         replaced[old] = model.get_submodule(name)
     linear.relink(model, replaced)
-    if config.tie_word_embeddings and type(model.lm_head) is nn.Linear:
-        model.lm_head.weight = model.model.embed_tokens.weight
     left = [name for name, value in model.named_parameters() if value.device.type == "meta"]
     if left:
         raise LookupError(f"it has no {left[0]}")
     model.eval()
+    if not said["products"] and linear.packs_faster():
+        _pack(model, memory, said["tensors"])
     return model
 
 
+def _pack(model: LeanModel, memory: mmap.mmap, places: Mapping[str, list[Any]]) -> None:
+    """`linear.pack` layer by layer; memory of what is packed is given back at once, so that nothing is there twice."""
+    parts: list[tuple[str, nn.Module]] = [(f"model.layers.{i}.", part) for i, part in enumerate(model.model.layers)]
+    for prefix, part in (*parts, ("lm_head.", model)):
+        linear.pack(part)
+        for name, (at, kind, shape) in places.items():
+            if name.startswith(prefix) and len(shape) > 1 and hasattr(mmap, "MADV_DONTNEED"):
+                first = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
+                end = (at + torch.Size(shape).numel() * DTYPES[kind].itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+                if first < end:
+                    memory.madvise(mmap.MADV_DONTNEED, first, end - first)
+
+
 def keep(name: str, model: Any, about: Mapping[str, Any]) -> threading.Thread | None:
-    """Write an entry in a thread, where the model is one of ours and packed by our kernels; else nothing is done.
+    """Write an entry in a thread, where the model is one of ours, and packed by our kernels or in fp32; else nothing.
 
     `about`: what the next start is to know beside. Only the end of the thread is told by it: what fails leaves nothing.
     """
@@ -70,7 +93,10 @@ def keep(name: str, model: Any, about: Mapping[str, Any]) -> threading.Thread | 
         if isinstance(getattr(module, "product", None), PackedProduct)
     }
     place = shelf.folder()
-    if not products or place is None or (place / name).exists():
+    plain = about.get("precision") == "fp32"
+    if not (products or plain) or place is None or (place / name).exists():
+        return None
+    if plain and 4 * about["parameters"] > shelf.MOST_BYTES // 2:  # which would be seen only when all is written
         return None
     said = {"config": asdict(model.config), "generation": vars(model.generation_config), **about}
     thread = threading.Thread(target=_write, args=(place, name, model, products, said), name="prepared", daemon=True)
@@ -83,7 +109,7 @@ def _write(
 ) -> None:
     with contextlib.suppress(OSError):
         shelf.sweep(place)
-        scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=place))
+        scratch = shelf.scratch(place)
         try:
             with (scratch / "numbers").open("wb") as file:
                 said = {**_put_all(file, model, products), **about}
@@ -125,9 +151,20 @@ def _put_all(file: Any, model: LeanModel, products: Mapping[str, PackedProduct])
         for path, product in products.items()
     }
     size = at
-    tensors = {path: put(value) for path, value in model.named_parameters()}
+    tensors = {path: put(value) for path, value in _weights(model)}
     moved = {path: [place[0] - size, *place[1:]] for path, place in tensors.items()}
-    return {"products": packed, "tensors": moved, "packed": size, "size": at, "sum": total}
+    return {"products": packed, "tensors": moved, "packed": size or at, "size": at, "sum": total}
+
+
+def _weights(model: LeanModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """What is in no packed product, by names of modules; what oneDNN has in its own layout as it was."""
+    for path, module in model.named_modules():
+        if isinstance(module, linear.PackedLinear):
+            yield f"{path}.weight", module.weight
+            if module.bias is not None:
+                yield f"{path}.bias", module.bias
+        else:
+            yield from module.named_parameters(prefix=path, recurse=False)
 
 
 def _tensor(numbers: torch.Tensor, place: list[Any]) -> torch.Tensor:

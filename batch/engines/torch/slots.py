@@ -89,11 +89,9 @@ class SlotLayer(PlacedLayer):
         """The step's tokens to their slots, [rows, heads, tokens, size]; values of no elements are in the keys."""
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
-        slot, column = self.cache.writes
-        # [tokens, heads, head size]
-        self.keys[slot, :, column] = keys.transpose(1, 2).flatten(0, 1).to(self.keys.dtype)
+        self.cache.put(self.keys, keys.transpose(1, 2).flatten(0, 1))
         if values.shape[-1]:
-            self.values[slot, :, column] = values.transpose(1, 2).flatten(0, 1).to(self.values.dtype)
+            self.cache.put(self.values, values.transpose(1, 2).flatten(0, 1))
 
     def unrepeated(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What to keep of the keys and values that are attended to: once what is only repeated for a group of heads."""
@@ -198,6 +196,11 @@ class SlotCache:
         """Where the tokens of the next pass are written to."""
         self.reading = None
         self.writes = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
+
+    def put(self, held: torch.Tensor, new: torch.Tensor) -> None:
+        """Write what a pass's tokens have, [tokens, heads, size], into a layer's keys or values."""
+        slot, column = self.writes
+        held[slot, :, column] = new.to(held.dtype)
 
     def drop(self, row: int, last: int) -> None:
         """Give up a row; the `last` one moves into the gap.

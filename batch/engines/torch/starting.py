@@ -60,17 +60,26 @@ def begin(place: Path, asked: str, adapter: Path | None, *, lean: bool) -> Start
     lean = lean and adapter is None
     words = _beside(lambda: kept.find(named(own, "tokenizer"))) if lean else lambda: None
     start = Start(header, own, "", None, None, words)
-    if asked not in TRIED or adapter is not None:
+    if adapter is not None:
         return start
-    verdict = start.name(asked)
-    settled = verdicts.find(verdict)
-    entry = shelf.find(start.name("weights", settled[0])) if lean and settled and settled[1] else None
+    verdict = start.name(asked) if asked in TRIED else ""
+    settled = verdicts.find(verdict) if verdict else None
+    packed = settled[0] if settled and settled[1] else ""
+    if asked == "fp32" and header is not None:  # numbers that took a while to be read
+        packed = asked
+    entry = shelf.find(start.name("weights", packed)) if lean and packed else None
     return Start(header, own, verdict, settled, entry, words)
 
 
 def named(files: list[Path], *settings: object) -> str:
     """The name of what is remembered of such files on this machine; "" where one cannot be seen."""
     return verdicts.key(files, building.processor(), [os.environ.get(name) for name in NARROWED], *settings)
+
+
+def kept_words(place: Path) -> Any:
+    """The tokenizer that an earlier start of a folder or a GGUF file kept, or None; imports no torch."""
+    header = gguf_file.open_header(place) if place.is_file() else None
+    return kept.find(named(_files(place, header, None), "tokenizer"))
 
 
 def torch() -> Any:

@@ -11,6 +11,7 @@ int64_t page_columns(void), block_queries(void), gemm_outputs(void), float_outpu
 int float_bits(int64_t);
 int rms_norm(const float *, int64_t, const float *, int64_t, float *, int64_t, float, int);
 int swiglu(const float *, int64_t, int64_t, float *, int64_t, int);
+int geglu(const float *, int64_t, int64_t, float *, int64_t, int);
 int quantise(const float *, int64_t, uint8_t *, int64_t, float *, int64_t, int);
 int rescale(float *, int64_t, const float *, int64_t, const float *, int64_t, int);
 int largest(const float *, int64_t, int64_t *, int64_t, int);
@@ -25,6 +26,10 @@ int set_f32(const float *, int64_t, const float *, const float *, int64_t, float
 int set_bf16(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *,
              int64_t, const int64_t *, const int64_t *, int64_t, float *, int64_t, bf16 *, bf16 *, int64_t, int64_t,
              int64_t, int64_t, int64_t, int);
+int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const int64_t *, int64_t, int, char *,
+                int64_t, int64_t, int64_t, int64_t, int);
+int state_step(float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, int64_t, const float *,
+               const float *, int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int);
 int packed_linear(const Linear *, const float *, int64_t, const float *, int64_t, float, int, const float *, int64_t,
                   int64_t, float *, int64_t, int);
 typedef struct { /* as in stack.c */
@@ -88,6 +93,7 @@ static void small(int lie) {
     expect("rms_norm", rms_norm(floats(rows * n), rows * n, floats(n), n, floats(rows * n), LIE(1, rows * n), 1e-6f, 2),
            lie == 1);
     expect("swiglu", swiglu(floats(2 * rows * n), 2 * rows * n, n, floats(rows * n), LIE(1, rows * n), 2), lie == 1);
+    expect("geglu", geglu(floats(2 * rows * n), 2 * rows * n, n, floats(rows * n), LIE(1, rows * n), 2), lie == 1);
     expect("quantise", quantise(floats(rows * n), rows * n, room(rows * n), LIE(1, rows * n), floats(rows), rows, 2),
            lie == 1);
     expect("rescale", rescale(floats(rows * n), rows * n, floats(rows), rows, floats(n), LIE(1, n), 2), lie == 1);
@@ -112,6 +118,36 @@ static void setting(int lie) {
                     : set_f32(qkv, all, a, b, size, 1e-6f, cosine, sine, rotary, slots, at, tokens, to, q, keys, values,
                               cells, heads, kv, size, columns, 2);
     expect("set_cache", code, lie > 0 && lie < 6);
+}
+
+static void writing(int lie) {
+    int64_t heads = between(1, 5), size = between(1, 40), tokens = between(1, 9), pages = between(1, 5), columns = between(1, 33);
+    int half = (int)below(2), turned = (int)below(2), more = (int)below(5); /* either axis may come first, with something between */
+    int64_t inner = turned ? tokens : heads, apart = turned ? inner * size + more : size, along = turned ? size : inner * size + more;
+    int64_t count = (tokens - 1) * along + (heads - 1) * apart + size, cells = pages * heads * columns * size;
+    int64_t *slots = room(8 * tokens), *at = room(8 * tokens);
+    for (int64_t t = 0; t < tokens; t++) slots[t] = below(pages), at[t] = below(columns);
+    if (lie == 1) slots[below(tokens)] = below(2) ? pages : -1;
+    if (lie == 2) at[below(tokens)] = below(2) ? columns : -1;
+    if (lie == 3) along = tokens > 1 ? -1 : along;
+    const float *x = floats(count);
+    char *held = room(cells * (half ? 2 : 4));
+    int64_t told = lie == 4 ? count - between(1, count) : count, all = lie == 5 ? cells - between(1, cells < columns ? cells : columns) : cells;
+    int fits = all % (heads * columns * size) == 0;
+    for (int64_t t = 0; t < tokens; t++) fits = fits && slots[t] < all / (heads * columns * size);
+    int code = write_pages(x, told, along, apart, slots, at, tokens, half, held, all, heads, size, columns, 2);
+    expect("write_pages", code, lie == 1 || lie == 2 || (lie == 3 && tokens > 1) || lie == 4 || (lie == 5 && !fits));
+}
+
+static void stepping(int lie) {
+    int64_t groups = between(1, 3), heads = groups * between(1, 4), wide = between(1, 9), size = between(2, 40), rows = between(1, 4);
+    int64_t all = rows * heads * wide, rates = below(2) ? heads : heads * size;
+    float *state = floats(all * size), *x = floats(all), *steps = floats(rows * heads), *a = floats(rates);
+    float *b = floats(rows * groups * size), *c = floats(rows * groups * size), *out = floats(all);
+    int64_t told = LIE(5, rates);
+    int code = state_step(state, LIE(1, all * size), x, LIE(2, all), steps, LIE(3, rows * heads), a, told, b, c,
+                          LIE(4, rows * groups * size), out, LIE(6, all), rows, heads, wide, size, groups + (lie == 7 ? heads : 0), 2);
+    expect("state_step", code, lie > 0 && lie < 8 && !(lie == 5 && told == heads && rates != heads));
 }
 
 /* The tokens of a step: runs of them in rows, and blocks. */
@@ -328,6 +364,8 @@ int main(int argc, char **argv) {
         int lie = below(2) ? (int)between(1, 13) : 0;
         small(lie), clear();
         setting(lie), clear();
+        writing(lie), clear();
+        stepping(lie), clear();
         attending(lie), clear();
         product(lie), clear();
         stack(below(2) ? (int)between(1, 26) : 0), clear();
