@@ -62,20 +62,20 @@ def model_of(entry: shelf.Entry, embeddings: FileEmbedding) -> LeanModel:
     if left:
         raise LookupError(f"it has no {left[0]}")
     model.eval()
-    if not said["products"] and linear.packs_faster():
-        _pack(model, memory, said["tensors"])
+    if not said["products"] and (kind := linear.fastest()) is not nn.Linear:
+        _pack(model, kind, memory, said["tensors"])
     return model
 
 
-def _pack(model: LeanModel, memory: mmap.mmap, places: Mapping[str, list[Any]]) -> None:
+def _pack(model: LeanModel, kind: type[nn.Module], memory: mmap.mmap, places: Mapping[str, list[Any]]) -> None:
     """`linear.pack` layer by layer; memory of what is packed is given back at once, so that nothing is there twice."""
     parts: list[tuple[str, nn.Module]] = [(f"model.layers.{i}.", part) for i, part in enumerate(model.model.layers)]
     for prefix, part in (*parts, ("lm_head.", model)):
-        linear.pack(part)
-        for name, (at, kind, shape) in places.items():
+        linear.pack(part, kind)
+        for name, (at, dtype, shape) in places.items():
             if name.startswith(prefix) and len(shape) > 1 and hasattr(mmap, "MADV_DONTNEED"):
                 first = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
-                end = (at + torch.Size(shape).numel() * DTYPES[kind].itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+                end = (at + torch.Size(shape).numel() * DTYPES[dtype].itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
                 if first < end:
                     memory.madvise(mmap.MADV_DONTNEED, first, end - first)
 
@@ -157,9 +157,9 @@ def _put_all(file: Any, model: LeanModel, products: Mapping[str, PackedProduct])
 
 
 def _weights(model: LeanModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """What is in no packed product, by names of modules; what oneDNN has in its own layout as it was."""
+    """What is in no packed product, by names of modules; what has a layout of its own for floats as it was."""
     for path, module in model.named_modules():
-        if isinstance(module, linear.PackedLinear):
+        if isinstance(module, linear.PackedLinear | linear.FloatLinear):
             yield f"{path}.weight", module.weight
             if module.bias is not None:
                 yield f"{path}.bias", module.bias
