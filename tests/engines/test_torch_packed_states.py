@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
-from batch.engines.torch import packed_states  # noqa: E402
+from batch.engines.torch import native, packed_states, recurrent  # noqa: E402
+from batch.engines.torch.attention import Native, Plan, set_plan  # noqa: E402
 from batch.engines.torch.packed_states import RowStates, StatesMixin  # noqa: E402
 from batch.engines.torch.runner import open_runner  # noqa: E402
+from batch.engines.torch.slots import SlotCache  # noqa: E402
 from batch.engines.torch.trial import _row  # noqa: E402
 from tests.engines.architectures import COMMON, differs, expected, make  # noqa: E402
 
@@ -166,3 +170,41 @@ def test_states_stay_with_their_rows(steps: list[tuple[str, int]]) -> None:
             taken = None
     states.enter(list(range(len(rows))), fresh=not rows)
     assert not rows or linear.recurrent_states[0][:, 0].tolist() == rows
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("kind", ["mamba", "mamba2"])
+def test_a_step_of_states_is_that_of_the_classes(kind: str, gated: bool) -> None:
+    """In place, in packed steps with native kernels; elsewhere, and of what is not known, it is their own."""
+    quick = native.kernels()
+    if quick is None:
+        pytest.skip("no native kernels here")
+    model = make(kind)
+    code = sys.modules[type(model).__module__]
+    recurrent.adapt(model)
+    assert recurrent.adapt(model) == 0
+    step = getattr(code, f"{kind}_selective_state_update")
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(2))
+    if kind == "mamba":
+        x, steps, rates, skip, bias = draw(3, 24), draw(3, 24), -draw(24, 16).abs(), draw(24), draw(24)
+        b, c = draw(3, 16), draw(3, 16)
+    else:
+        x, b, c = draw(3, 6, 8), draw(3, 2, 16), draw(3, 2, 16)
+        steps, skip, bias = draw(3, 6, 1).expand(-1, -1, 8), draw(6, 1).expand(-1, 8), draw(6, 1).expand(-1, 8)
+        rates = (-draw(6).abs())[:, None, None].expand(-1, 8, 16)
+    said = {"dt_bias": bias, "dt_softplus": True, "z": draw(*x.shape) if gated else None}
+    usual = draw(*x.shape, 16)
+    ours = usual.clone()
+    with torch.inference_mode():
+        wanted = step(usual, x, steps, rates, b, c, skip, **said)
+        assert recurrent._step(ours, x, steps, rates, b, c, skip, **said) is None  # no packed step
+        set_plan(Plan(SlotCache(None, 1), [], [], Native(quick, torch.zeros(1, 1, dtype=torch.int64), [], 1, [])))
+        try:
+            assert recurrent._step(ours.transpose(0, 1), x, steps, rates, b, c) is None
+            assert recurrent._step(ours, x.double(), steps, rates, b, c) is None
+            found = recurrent._step(ours, x, steps, rates, b, c, skip, **said)
+        finally:
+            set_plan(None)
+    assert found is not None
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours, usual, rtol=1e-4, atol=1e-5)

@@ -36,6 +36,7 @@ _FUNCTIONS = {
     "set_f32": _SET,
     "set_bf16": _SET,
     "write_pages": "piiippicpiiiic",
+    "state_step": "pipipipippipiiiiiic",
     "packed_linear": "ppipifcpiipic",
     "run_experts": "pippipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
@@ -247,6 +248,31 @@ class Kernels:
             *(pages.dtype == torch.bfloat16, *span(pages, pages.dtype), heads, size, pages.shape[2]),
             torch.get_num_threads(),
         )
+
+    def state_step(
+        self,
+        state: torch.Tensor,
+        x: torch.Tensor,
+        steps: torch.Tensor,
+        rates: torch.Tensor,
+        b: torch.Tensor,
+        c: torch.Tensor,
+    ) -> torch.Tensor:
+        """A token's step of Mamba's states, in place; returns what they say, [rows, heads, wide].
+
+        state: heads × wide × size numbers of each row; x: [rows, heads, wide]; steps: [rows, heads]; rates: [heads], or
+        [heads, size]; b and c: [rows, size], or [rows, groups, size].
+        """
+        rows, heads, wide = x.shape
+        out, size = torch.empty_like(x), state.shape[-1]
+        groups = b.shape[1] if b.dim() == 3 else 1
+        both = [span(part) for part in (b, c)]
+        self._call(
+            "state_step",
+            *(*span(state), *span(x), *span(steps), *span(rates), both[0][0], both[1][0], _same(both), *span(out)),
+            *(rows, heads, wide, size, groups, torch.get_num_threads()),
+        )
+        return out
 
     def attend(
         self,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import cache_utils
 
+from batch.engines.torch import recurrent
 from batch.engines.torch.packed import PackedRunner, decodes
 from batch.engines.torch.packed_native import NativePackedRunner
 from batch.engines.torch.packed_plain import PlainPackedRunner
@@ -312,6 +313,10 @@ class NativeStatesRunner(StatesMixin, NativePackedRunner):
     """With the native kernels."""
 
     name = "packed with states, native kernels"
+
+    def __init__(self, model: Any, max_batch: int, **options: Any) -> None:
+        recurrent.adapt(model)
+        super().__init__(model, max_batch, **options)
 
 
 class PlainStatesRunner(StatesMixin, PlainPackedRunner):

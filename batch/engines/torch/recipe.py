@@ -26,6 +26,7 @@ PARTS: tuple[tuple[str, ...], ...] = (
     *(("cases.c", f"-DGROUP={group}", f"-DSIZE={size}") for group, size in CASES),
     ("attention.c",),
     ("kernels.c",),
+    ("state.c",),
     ("stack.c",),
     ("experts.c",),
     ("product.c",),
