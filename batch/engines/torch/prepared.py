@@ -62,16 +62,19 @@ def model_of(entry: shelf.Entry, embeddings: FileEmbedding) -> LeanModel:
     if left:
         raise LookupError(f"it has no {left[0]}")
     model.eval()
-    if not said["products"] and linear.packs_faster():
+    if not said["products"]:
         _pack(model, memory, said["tensors"])
     return model
 
 
 def _pack(model: LeanModel, memory: mmap.mmap, places: Mapping[str, list[Any]]) -> None:
     """`linear.pack` layer by layer; memory of what is packed is given back at once, so that nothing is there twice."""
+    layer = linear.fastest()
+    if layer is nn.Linear:
+        return
     parts: list[tuple[str, nn.Module]] = [(f"model.layers.{i}.", part) for i, part in enumerate(model.model.layers)]
     for prefix, part in (*parts, ("lm_head.", model)):
-        linear.pack(part)
+        linear.pack(part, layer)
         for name, (at, kind, shape) in places.items():
             if name.startswith(prefix) and len(shape) > 1 and hasattr(mmap, "MADV_DONTNEED"):
                 first = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -157,9 +160,9 @@ def _put_all(file: Any, model: LeanModel, products: Mapping[str, PackedProduct])
 
 
 def _weights(model: LeanModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """What is in no packed product, by names of modules; what oneDNN has in its own layout as it was."""
+    """What is in no packed product, by names of modules; floats in another layout as they were."""
     for path, module in model.named_modules():
-        if isinstance(module, linear.PackedLinear):
+        if isinstance(module, linear.PackedLinear | linear.FloatLinear):
             yield f"{path}.weight", module.weight
             if module.bias is not None:
                 yield f"{path}.bias", module.bias
