@@ -268,8 +268,12 @@ class FloatProduct(Product):
         self.bias = None if bias is None else self._filled(bias).contiguous()
 
     def plain(self) -> torch.Tensor:
-        """The weights in their usual order, a copy: [out, in]; where they are not paired."""
-        return self.weight.transpose(1, 2).flatten(0, 1).flatten(1)[: self.outputs, : self.inputs].contiguous()
+        """The weights in their usual order, a copy: [out, in]."""
+        rows = self.weight.transpose(1, 2).flatten(0, 1).flatten(1)
+        if self.paired:
+            first, second = rows.unflatten(0, (-1, 2, self.panel // 2)).transpose(0, 1).flatten(1, 2)
+            rows = torch.cat([first[: self.outputs - self.outputs // 2], second[: self.outputs // 2]])
+        return rows[: self.outputs, : self.inputs].contiguous()
 
     @property
     def described(self) -> Linear:
