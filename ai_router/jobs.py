@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.kinds import kind_of
 from ai_router.lanes import check_choices, checked, directed, lanes_engine, models_of, named
-from ai_router.models import TEMPLATE_ROOM, ModelSpec, Registry, make_engine, reusing, token_counter, with_choices
+from ai_router.models import (
+    TEMPLATE_ROOM,
+    ModelSpec,
+    Registry,
+    make_engine,
+    prompt_counter,
+    reusing,
+    token_counter,
+    with_choices,
+)
 from ai_router.models.fingerprint import changed, fingerprint
 from ai_router.settings import Workspace
 from ai_router.shards import KEY as SHARD
@@ -108,10 +117,12 @@ def check(
         about["answers"] = lambda name: named(registry, name) is not None
     if count is None:
         return validate(source, **about, progress=progress)
-    measure = count
+    measure, whole, context = count, prompt_counter(spec), spec.context
 
     def tokens(request: Request) -> int:
-        return sum(measure(str(m.get("content", ""))) for m in request.messages) + TEMPLATE_ROOM + system
+        about = sum(measure(str(m.get("content", ""))) for m in request.messages) + TEMPLATE_ROOM + system
+        near = context is not None and about >= context  # as the engine will count it, where it comes to that
+        return (whole(request, plan.sampling.system) if near else None) or about
 
     return validate(source, count_tokens=tokens, context=spec.context, **about, progress=progress)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,8 @@ FORMAT = 1
 BUSY_SECONDS = 2.0
 LONGEST_TITLE = 80
 MOST_HITS = 1000  # turns looked at for one search
+UNSPACED = "\u0e00"  # from here on, scripts without spaces between words, and emoji
+AROUND = 20  # characters shown before a place
 
 _TABLES = """
 CREATE TABLE chosen (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -168,33 +170,23 @@ class Memory:
         """A question and its answer, at the end of a chat; the chat goes on with this turn's model and options."""
         with self._open(write=True) as connection:
             assert connection is not None
-            connection.execute(
-                "INSERT INTO turns (chat, prompt, answer, model, error, tokens_input, tokens_output, seconds, at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (chat, clean(turn.prompt), clean(turn.answer), turn.model, turn.error, turn.tokens_input,
-                 turn.tokens_output, turn.seconds, turn.at or _now()),
-            )  # fmt: skip
+            _add(connection, chat, turn)
             connection.execute(
                 "UPDATE chats SET changed = ?, model = ?, options = ? WHERE id = ?",
                 (_now(), turn.model, dump_json(dict(options)) or "{}", chat),
             )
 
     def chats(self, words: str = "", limit: int = 200) -> list[Chat]:
-        """The chats, the last one first; with words, those in which all of them occur, and where."""
-        terms = " ".join('"' + word.replace('"', '""') + '"*' for word in clean(words).split())
+        """The chats, the last one first; with words, those in a turn of which all of them occur, and where."""
         with self._open() as connection:
             if connection is None:
                 return []
             hits: dict[int, str] = {}
-            if terms:
-                sql = (
-                    "SELECT t.chat, snippet(found, -1, '', '', '…', 12) FROM found JOIN turns t ON t.id = found.rowid"
-                    " WHERE found MATCH ? ORDER BY found.rowid DESC LIMIT ?"
-                )
-                for chat, hit in connection.execute(sql, (terms, MOST_HITS)):
+            if wanted := clean(words).split():
+                for chat, hit in _hits(connection, wanted):
                     hits.setdefault(chat, hit)
                 hits = dict(list(hits.items())[:limit])
-            marks = f"WHERE c.id IN ({','.join('?' * len(hits))})" if terms else ""
+            marks = f"WHERE c.id IN ({','.join('?' * len(hits))})" if wanted else ""
             rows = connection.execute(
                 "SELECT c.id, c.title, c.model, c.options, c.changed,"
                 " (SELECT count(*) FROM turns t WHERE t.chat = c.id)"
@@ -230,6 +222,52 @@ class Memory:
         with self._open(write=True) as connection:
             assert connection is not None
             connection.execute("DELETE FROM chats WHERE id = ?", (chat,))
+
+    def restore_chat(self, chat: Chat, turns: Sequence[Turn]) -> None:
+        """Put a chat back that was taken away."""
+        with self._open(write=True) as connection:
+            assert connection is not None
+            options = dump_json(dict(chat.options)) or "{}"
+            connection.execute(
+                "INSERT INTO chats (id, title, model, options, changed) VALUES (?, ?, ?, ?, ?)",
+                (chat.id, chat.title, chat.model, options, chat.changed),
+            )
+            for turn in turns:
+                _add(connection, chat.id, turn)
+
+
+def _add(connection: sqlite3.Connection, chat: int, turn: Turn) -> None:
+    connection.execute(
+        "INSERT INTO turns (chat, prompt, answer, model, error, tokens_input, tokens_output, seconds, at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (chat, clean(turn.prompt), clean(turn.answer), turn.model, turn.error, turn.tokens_input,
+         turn.tokens_output, turn.seconds, turn.at or _now()),
+    )  # fmt: skip
+
+
+def _hits(connection: sqlite3.Connection, words: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Turns in which all words occur, the last one first: the chat, and the place of one of them.
+
+    The index knows whole words and their beginnings. What is written without spaces between words (Japanese, Thai), and
+    signs and emoji, which it does not hold, are looked for in the texts themselves.
+    """
+    within = [word for word in words if max(word) >= UNSPACED or not any(map(str.isalnum, word))]
+    terms = " ".join('"' + word.replace('"', '""') + '"*' for word in words if word not in within)
+    texts = "SELECT t.chat, t.prompt || char(10) || t.answer FROM turns t ORDER BY t.id DESC"
+    if terms:
+        texts = (
+            "SELECT t.chat, snippet(found, -1, '', '', '…', 12), t.prompt || char(10) || t.answer"
+            " FROM found JOIN turns t ON t.id = found.rowid WHERE found MATCH ? ORDER BY found.rowid DESC LIMIT ?"
+        )
+    for chat, *said in connection.execute(texts, (terms, MOST_HITS) if terms else ()):
+        if all(word in said[-1] for word in within):
+            yield chat, said[0] if terms else _around(said[-1], within[0])
+
+
+def _around(text: str, word: str) -> str:
+    at = text.index(word)
+    start = max(0, at - AROUND)
+    return ("…" if start else "") + " ".join(text[start : at + 2 * AROUND].split())
 
 
 def _now() -> str:

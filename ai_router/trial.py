@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ai_router.models import ModelSpec, make_engine
 from batch.engines.base import Engine
 from batch.engines.desk import MemoryDesk
+from batch.engines.local.host import HostedEngine
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 
@@ -39,14 +42,22 @@ class Trial:
     answered: int = 0  # of those asked together
     tokens: int = 0  # of their answers
     load_seconds: float | None = None  # of a local model
-    first_token: float | None = (
-        None  # of the first question, from when the model was loaded; None where it was over before it was seen
-    )
+    first_tokens: list[float] = field(default_factory=list)  # of questions asked alone, where the engine keeps time
     peak_bytes: int | None = None  # most memory the model's process took
     failures: list[str] = field(default_factory=list)
     cost: int | None = 0
     models: set[str] = field(default_factory=set)  # that answered
     about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def first_token(self) -> float | None:
+        """Seconds from a question asked alone to the first token of its answer, the median; None where not known."""
+        return statistics.median(self.first_tokens) if self.first_tokens else None
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds of a question asked alone, the median; None where none was answered."""
+        return statistics.median(self.latencies) if self.latencies else None
 
     def take(self, response: BatchResponse[Answer]) -> None:
         """Count an answer or a failure."""
@@ -61,32 +72,49 @@ async def try_model(spec: ModelSpec) -> Trial:
     """Ask a model up to `ALONE` questions one by one and `TOGETHER` at once. Raises what its engine raises."""
     sampling = build_options(SamplingOptions, {**spec.sampling, "max_tokens": TOKENS})
     engine = make_engine(spec, sampling, workers=None)
-    trial = Trial()
-    watch = asyncio.create_task(_watched(engine, trial, local=not spec.is_remote))
+    if isinstance(engine, HostedEngine):
+        engine.timing = True
+    trial, before = Trial(), _peak_of_children()
+    watch = None if spec.is_remote else asyncio.create_task(_watched(engine, trial))
     try:
-        for number in range(ALONE):
-            async for response in _asked(engine, 1, number):
-                trial.take(response)
-                if response.error is None:
-                    trial.latencies.append(response.duration_ns / 1e9)
-            if max(trial.latencies, default=0.0) > SLOW:
-                trial.together = FEW
-                break
-        began = time.monotonic()
-        async for response in _asked(engine, trial.together, ALONE):
-            trial.take(response)
-            if response.error is None:
-                trial.answered += 1
-                trial.tokens += response.tokens_output
-        trial.seconds = time.monotonic() - began
+        await _ask_alone(engine, trial)
+        await _ask_together(engine, trial)
         trial.about = dict(engine.about)
+        if isinstance(engine, HostedEngine):
+            trial.peak_bytes = peak_of(engine.pid)
     finally:
-        watch.cancel()
+        if watch is not None:
+            watch.cancel()
         await engine.close()
     if not spec.is_remote:
-        trial.peak_bytes = _peak_of_children()
+        after = _peak_of_children()
+        if trial.peak_bytes is None and after is not None and after > (before or 0):  # else it was another one's
+            trial.peak_bytes = after
         _remember(spec, trial)
     return trial
+
+
+async def _ask_alone(engine: Engine[Request, Answer], trial: Trial) -> None:
+    for number in range(ALONE):
+        async for response in _asked(engine, 1, number):
+            trial.take(response)
+            if response.error is None:
+                trial.latencies.append(response.duration_ns / 1e9)
+                if response.timing is not None and response.timing.first_token_ns is not None:
+                    trial.first_tokens.append(response.timing.first_token_ns / 1e9)
+        if max(trial.latencies, default=0.0) > SLOW:
+            trial.together = FEW
+            return
+
+
+async def _ask_together(engine: Engine[Request, Answer], trial: Trial) -> None:
+    began = time.monotonic()
+    async for response in _asked(engine, trial.together, ALONE):
+        trial.take(response)
+        if response.error is None:
+            trial.answered += 1
+            trial.tokens += response.tokens_output
+    trial.seconds = time.monotonic() - began
 
 
 def _remember(spec: ModelSpec, trial: Trial) -> None:
@@ -96,26 +124,28 @@ def _remember(spec: ModelSpec, trial: Trial) -> None:
         from batch.engines.gguf import measured
 
         precision = trial.about.get("precision") if spec.engine == "torch" else ""
-        measured.keep(spec.path, spec.engine, trial.tokens / trial.seconds, str(precision or ""))
+        measured.keep(spec.path, spec.engine, trial.tokens / trial.seconds, str(precision or ""), trial.together)
 
 
-async def _watched(engine: Engine[Request, Answer], trial: Trial, *, local: bool) -> None:
-    """Look on while the first question is answered: when the model was there, and when its first text was."""
-    if not local:
-        return
+async def _watched(engine: Engine[Request, Answer], trial: Trial) -> None:
+    """Look on until the model is there, and keep how long that took."""
     began = time.monotonic()
     while not engine.about:
         await asyncio.sleep(LOOK)
-    loaded = time.monotonic()
-    trial.load_seconds = loaded - began
-    while 0 not in engine.partial_texts():
-        if trial.latencies or trial.failures:
-            return  # it was answered before anything of it was seen
-        await asyncio.sleep(LOOK)
-    trial.first_token = time.monotonic() - loaded
+    trial.load_seconds = time.monotonic() - began
+
+
+def peak_of(pid: int | None) -> int | None:
+    """The most memory that a process has had so far, where Linux says it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _peak_of_children() -> int | None:
+    """The most memory that any child has had which has ended."""
     try:
         import resource
     except ImportError:  # not on Windows

@@ -41,6 +41,16 @@ def check_options(options: NotifyOptions) -> None:
         _host(options.webhook)
 
 
+def through_multiplexer(codes: str) -> str:
+    """Codes as they reach the terminal behind tmux (where `allow-passthrough` is on) or GNU screen, if there is one.
+
+    Both drop what they do not know. tmux(1), "allow-passthrough"; screen(1), "DCS: outputs a string to the terminal".
+    """
+    if os.environ.get("TMUX"):
+        return f"\x1bPtmux;{codes.replace(chr(27), chr(27) * 2)}\x1b\\"
+    return f"\x1bP{codes}\x1b\\" if os.environ.get("STY") else codes
+
+
 class Notifier:
     """Tells of jobs that ended. Nothing it does can fail the job: what went wrong is a text for `report`.
 
@@ -82,7 +92,7 @@ class Notifier:
         return list(self.problems)
 
     def _to_terminal(self, text: str) -> None:
-        codes = f"\x1b]9;{text}\x07" if self.options.desktop else ""
+        codes = through_multiplexer(f"\x1b]9;{text}\x07") if self.options.desktop else ""
         codes += "\a" if self.options.bell else ""
         try:
             if self._write is not None:

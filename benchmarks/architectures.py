@@ -117,8 +117,10 @@ def shaped(name: str, *, then: bool = False) -> tuple[Any, int]:
     model = make(name, spread=SPREAD, **said)
     parameters = sum(p.numel() for p in model.parameters())
     linear.fuse(model)
-    if linear.packs_faster():
-        linear.replace(model, linear.PackedLinear, split=not then)
+    if then:
+        linear.replace(model, linear.PackedLinear)
+    else:
+        linear.pack(model)
     quick = kernels()
     if quick is not None:
         fused.use_kernels(model, quick)

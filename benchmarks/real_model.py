@@ -1,10 +1,13 @@
-"""Engines side by side on one real model, in one call: python -m benchmarks.real_model FILE.gguf [--peers FILE.json].
+"""Engines side by side on one model, in one call: python -m benchmarks.real_model FILE.gguf [--peers FILE.json].
 
 Works: 48 chats with a common system prompt, one request alone (with and without guesses at next tokens), long prompts,
 and rows of short prompts, 1 to 256 at once; each first with other texts, so that no engine has seen what counts.
 Answers are greedy and of fixed lengths. `--peers` names other engines, each with a Python of its own that has it:
 [{"name": "llama.cpp Q8_0", "peer": "llama.cpp", "python": ".../bin/python", "model": "..."}, …]; what `peer` may be
 stands in `real_peers`. The table has output tokens a second, and for each of ours the ratio to the best peer.
+
+`27m` or `0.6b` in place of a file is that model of random weights (`engine_work`), made in `--folder`; its one work is
+chats of made-up words with a common system prompt.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from typing import Any
 from batch.engines.local.process import worker_env
 from benchmarks.common import ROOT, in_process
 from benchmarks.engine_extras import WHOLE_TOKENS, whole_run
-from benchmarks.engine_work import Chat
+from benchmarks.engine_work import SIZES, Chat, make_model, make_work
 from benchmarks.fidelity import held_out, prompts
 
 SYSTEM = "You answer questions about computers, nature and daily life. "
@@ -55,6 +59,20 @@ def works_of(file: str, rows: list[int]) -> dict[str, Any]:
         passes = {"warm": encoded(others, said), "prompts": encoded(texts, said)}
         works[name] = {"system": said, "texts": texts, "others": others, "tokens": tokens, **passes}
     return works
+
+
+def random_works(folder: Path, size: str) -> dict[str, Any]:
+    """The same of a model with random weights: 128 chats, 48 of the large one, with answers of 64 tokens."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(make_model(folder, SIZES[size]) / "tokenizer.json"))
+    system, chats = make_work(SIZES[size], 96 if size == "0.6b" else 256)
+    texts = [chat.text for chat in chats]
+    told = [f"<|system|> {system} <|end|> <|user|> {text} <|end|> <|assistant|>" for text in texts]
+    encoded = [found.ids for found in tokenizer.encode_batch(told)]
+    half = len(texts) // 2
+    passes = {"warm": encoded[half:], "prompts": encoded[:half]}
+    return {f"{half} chats": {"system": system, "texts": texts[:half], "others": texts[half:], "tokens": 64, **passes}}
 
 
 def ours(file: str, precision: str, works: dict[str, Any], guesses: bool) -> dict[str, Any]:
@@ -91,7 +109,8 @@ def ours(file: str, precision: str, works: dict[str, Any], guesses: bool) -> dic
 def main() -> int:
     """0 when everything ran."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file")
+    parser.add_argument("file", help="a GGUF file, 27m or 0.6b")
+    parser.add_argument("--folder", type=Path, help="where 27m or 0.6b lies, or is made")
     parser.add_argument("--precision", nargs="*", default=["int8", "int4", "fp32"])
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 16, 64, 256])
@@ -104,7 +123,11 @@ def main() -> int:
         asked = [f"{text} Say it at length{'.' * n}" for n in (1, 2) for text in prompts()]
         whole_run(Path(args.file).resolve(), SYSTEM, [Chat(text, WHOLE_TOKENS) for text in asked], "int8")
         return 0
-    works = works_of(args.file, args.rows)
+    if args.file in SIZES:
+        args.folder = args.folder or Path(tempfile.mkdtemp())
+        works, args.file = random_works(args.folder, args.file), str(args.folder)
+    else:
+        works = works_of(args.file, args.rows)
     works = {name: what for name, what in works.items() if not args.only or name in args.only}
     peers = json.loads(args.peers.read_text()) if args.peers else []
     found: dict[str, dict[str, Any]] = {}

@@ -90,14 +90,14 @@ def rows(folder: str, checkpoint: Path, count: int) -> dict[str, float]:  # noqa
 
             async def find(name: str, text: str) -> None:
                 screen().action_search()
-                screen().query_one("#results-search", Input).value = text
+                screen().query_one("#results-search", Input).value = f'"{text}"'
                 await pilot.pause(0.5)
                 press("enter")
                 await until(name, lambda: screen().words == (text,) and screen().table.count and screen().table.row(0))
-                press("escape")  # no longer look for others, where it still does
+                while screen().filter_text:  # the first one only ends the search for others, where that goes on
+                    await pilot.press("escape")
                 while not row(0):
                     await pilot.pause(0.1)
-                    press("escape")
 
             app.open_results(checkpoint)
             await until("open", lambda: row(0))

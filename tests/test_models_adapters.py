@@ -74,6 +74,19 @@ def test_folders_by_the_name_the_place_and_the_folder_of_their_base(home: Path) 
     assert "made for someone/other-7b, which is not among the models here" in found["alone"].why
 
 
+def test_adapters_of_the_hub_go_by_their_names_there_and_two_of_a_name_by_their_folders(home: Path) -> None:
+    models = home / "work" / "models"
+    for name in ("base", "twin"):
+        shutil.copytree(DEMO_PATH, models / name)
+    peft(home / "hub" / "models--me--style" / "snapshots" / "abc", "someone/twin")  # which is listed as base
+    for folder in ("one", "two"):
+        peft(models / folder / "tuned", str(models / "base"))
+    found = registry(home)
+    assert {name for name in found if "+" in name} == {"base+me/style", "base+tuned", "base+tuned@two"}
+    again = Registry(Workspace(home / "work", Settings()))  # as a job asks for what it began with
+    assert again.get("twin+me/style") == found["base+me/style"] and again.get("twin").path == models / "twin"
+
+
 def test_one_that_names_another_base_is_not_put_over_the_model_it_lies_in(home: Path) -> None:
     models = home / "work" / "models"
     shutil.copytree(DEMO_PATH, models / "base")

@@ -348,6 +348,29 @@ def test_the_schema_knows_what_the_reader_knows() -> None:
     assert json.loads(json.dumps(schema)) == schema
 
 
+def test_what_the_reader_refuses_an_editor_underlines(tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    model(tmp_path / "good")
+    said: dict[str, tuple[dict[str, Any], bool]] = {
+        "plain": ({"path": "good", "sampling": {"temperature": 0.5, "stop": ["x"]}}, True),
+        "server": ({"url": "http://127.0.0.1:1/v1", "model": "m"}, True),
+        "key": ({"path": "good", "percision": "int8"}, False),
+        "engine": ({"path": "good", "engine": "trch"}, False),
+        "sampling": ({"path": "good", "sampling": {"temprature": 1}}, False),
+        "range": ({"path": "good", "sampling": {"temperature": 9}}, False),
+        "nothing": ({"notes": "x"}, False),
+        "both": ({"path": "good", "url": "http://127.0.0.1:1/v1"}, False),
+        "address": ({"path": "http://127.0.0.1:1/v1"}, False),
+        "context": ({"path": "good", "context": -3}, False),
+        "choice": ({"path": "good", "engine": "torch", "precision": "int9"}, False),
+    }
+    found = entries(tmp_path, json.dumps({"models": {name: entry for name, (entry, _) in said.items()}}))
+    checker = jsonschema.Draft202012Validator(json_schema())
+    for name, (entry, right) in said.items():
+        assert ("models.yaml, line" not in found[name].why) is right, name
+        assert checker.is_valid({"models": {name: entry}}) is right, name
+
+
 # -- options ------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ai_router.included import DEMO_PATH
 from ai_router.models import Registry
 from ai_router.models.discovery import SECONDS, ollama
 from ai_router.models.spec import ModelSpec
@@ -70,6 +71,71 @@ def test_each_place_and_the_same_weights_once(home: Path) -> None:
     tiny = found["ollama/tiny:latest"]
     assert (tiny.context, tiny.license, tiny.quantisation, tiny.source) == (512, "mit", "F32", "Ollama")
     assert tiny.ready and tiny.memory(4) and tiny.memory(8) > tiny.memory(4)
+
+
+def test_weights_that_lie_twice_go_by_each_of_their_names(home: Path) -> None:
+    one = written(home / "one.gguf")
+    pulled(home, "registry.ollama.ai/library/tiny/latest", one)
+    system = "sha256:" + "5" * 64
+    (home / ".ollama" / "models" / "blobs" / system.replace(":", "-")).write_text("You are a pirate.")
+    pulled(home, "registry.ollama.ai/library/pirate/latest", one, system=system)
+    work = home / "work"
+    work.mkdir()
+    (work / "models.yaml").write_text(
+        f"models: {{mine: {{path: {one}}}, wrong: {{path: {one}, colour: red}}, over: {{path: {one}, adapter: x}}}}"
+    )
+    registry = Registry(Workspace(work, Settings()))
+    found = {spec.id: spec for spec in registry.all()}
+    # Another system prompt is another model; what cannot run hides nothing.
+    assert set(found) == {"demo", "mine", "wrong", "over", "ollama/pirate:latest"}
+    assert found["mine"].also == ("ollama/tiny:latest",) and found["mine"].goes_by("ollama/tiny:latest")
+    theirs = registry.get("OLLAMA/tiny:latest")
+    assert theirs.ready and theirs.id == "ollama/tiny:latest" and theirs.source == "Ollama"
+    (work / "models.yaml").write_text(f"models: {{wrong: {{path: {one}, colour: red}}}}")
+    assert "ollama/tiny:latest" in models(home)
+
+
+def test_a_copy_of_a_folder_is_one_line_unless_its_config_says_otherwise(home: Path) -> None:
+    for name in ("a", "b", "c"):
+        shutil.copytree(DEMO_PATH, home / "work" / "models" / name)
+    config = home / "work" / "models" / "c" / "config.json"
+    config.write_text(config.read_text().replace("2048", "4096"))
+    found = models(home)
+    assert set(found) == {"demo", "a", "c"} and found["a"].also == ("b",)
+
+
+def test_weights_tuned_in_one_matrix_are_another_model(home: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(DEMO_PATH, home / "work" / "models" / name)
+    weights = home / "work" / "models" / "b" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    half, some = len(data) // 2, len(data) // 100
+    data[half : half + some] = bytes(byte ^ 1 for byte in data[half : half + some])
+    weights.write_bytes(data)
+    assert set(models(home)) == {"demo", "a", "b"}
+
+
+def test_other_weights_of_a_name_are_a_line_of_their_own(home: Path) -> None:
+    for maker, tokens in (("first", 8), ("second", 9)):
+        studio = home / ".lmstudio" / "models" / maker / "model-GGUF"
+        studio.mkdir(parents=True)
+        written(studio / "m.gguf", tokens=tokens)
+    found = models(home)
+    assert set(found) == {"demo", "lmstudio/m", "lmstudio/m@second"}
+    assert "second" in str(found["lmstudio/m@second"].path)
+
+
+def test_of_several_snapshots_the_main_branch_has_the_model(home: Path) -> None:
+    repo = home / "hub" / "models--org--repo"
+    for revision in ("a" * 40, "b" * 40):
+        shutil.copytree(DEMO_PATH, repo / "snapshots" / revision)
+    config = repo / "snapshots" / ("b" * 40) / "config.json"
+    config.write_text(config.read_text().replace("2048", "4096"))
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("b" * 40)
+    (repo / "snapshots" / ("a" * 40) / "only-here.gguf").write_bytes(written(home / "m.gguf").read_bytes())
+    found = models(home)
+    assert set(found) == {"demo", "org/repo", "org/repo/only-here"} and found["org/repo"].context == 4096
 
 
 def test_a_manifest_whose_blob_is_gone_and_others_that_are_none(home: Path) -> None:

@@ -49,6 +49,8 @@ def test_the_line_says_what_was_measured_and_the_faster_one_is_taken(file: Path)
     asked(file, "gguf", 300)
     faster = "torch int8: fits in memory, and is faster here than llama.cpp (900 and 300 tokens/s)"
     assert line(file) == ("torch", faster)
+    measured.keep(file, "gguf", 9000, together=4)  # of which nothing follows beside rates with others at once
+    assert line(file) == ("torch", "torch int8: fits in memory (900 tokens/s here)")
     asked(file, "gguf", 1000)
     assert line(file)[1].endswith("about as quick here as llama.cpp (900 and 1,000 tokens/s)")
     asked(file, "gguf", 2000)

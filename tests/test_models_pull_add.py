@@ -9,7 +9,8 @@ import pytest
 from servers.hub import HubServer
 
 from ai_router.models import pulling
-from ai_router.models.adding import AddError, add_entry, name_for
+from ai_router.models.adding import AddError, add_entry, name_for, remove_entry
+from ai_router.models.entries import read_entries
 from ai_router.models.pulling import HubFile, PullError, PullStoppedError, chosen, pull, split_name
 from tests.engines.test_gguf_header import written
 
@@ -111,3 +112,54 @@ def test_adding_keeps_what_stands_there(tmp_path: Path) -> None:
     with pytest.raises(AddError, match="no list of models"):
         add_entry(file, "one", {})
     assert name_for("/a/b c.gguf") == "b-c" and name_for("http://127.0.0.1:8080/v1") == "v1"
+
+
+MORE = """\
+# mine
+models:
+  # of the house
+  first: {path: a}   # short
+
+  big:   # the large one
+    path: "~/models/big"
+    sampling:
+      temperature: 0.70
+      # hot
+
+  # about the last
+  last: &all
+    path: b
+  copy: *all
+routes: []  # none
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("first", ["  first: {path: a}   # short"]),
+        ("big", ["  big:   # the large one", '    path: "~/models/big"', "    sampling:", "      temperature: 0.70"]),
+        ("copy", ["  copy: *all"]),
+    ],
+)
+def test_removing_keeps_what_stands_there(tmp_path: Path, name: str, gone: list[str]) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(MORE)
+    remove_entry(file, name)
+    assert file.read_text().splitlines() == [line for line in MORE.splitlines() if line not in gone]
+    with pytest.raises(AddError, match=f"has no model {name}"):
+        remove_entry(file, name)
+
+
+def test_what_cannot_be_removed_as_lines_is_removed_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text("models: {a: {path: x}, b: {path: y}}  # both\n")
+    remove_entry(file, "a")
+    assert file.read_text().split() == ["models:", "{b:", "{path:", "y}}", "#", "both"]
+    file.write_text("models:\n  3:\n    path: x\n")
+    remove_entry(file, "3")
+    add_entry(file, "new", {"path": "z"})
+    assert file.read_text() == "models:\n  new:\n    path: z\n"
+    file.write_text(MORE)
+    remove_entry(file, "last")  # which is written out where it is used
+    assert [spec.id for spec in read_entries(file)] == ["first", "big", "copy"]

@@ -64,6 +64,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def _no_multiplexer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TMUX", "STY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def send(job: BatchJob | None = None, **options: Any) -> list[str]:
     reported: list[str] = []
     notifier = Notifier(NotifyOptions(**options), report=reported.append)
@@ -77,6 +83,18 @@ def test_terminal() -> None:
     written: list[str] = []
     Notifier(NotifyOptions(bell=True, desktop=True), write=written.append).notify(make_job())
     assert written == ["\x1b]9;ai-router: job abc123de completed, 23 of 25 answered, 2 failed\x07\x07"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("TMUX", "\x1bPtmux;\x1b\x1b]9;{}\x07\x1b\\"), ("STY", "\x1bP\x1b]9;{}\x07\x1b\\"), ("", "\x1b]9;{}\x07")],
+)
+def test_a_multiplexer_is_asked_to_pass_it_on(monkeypatch: pytest.MonkeyPatch, name: str, wanted: str) -> None:
+    written: list[str] = []
+    if name:
+        monkeypatch.setenv(name, "1")
+    Notifier(NotifyOptions(desktop=True), write=written.append).notify(make_job())
+    assert written == [wanted.format("ai-router: job abc123de completed, 23 of 25 answered, 2 failed")]
 
 
 def test_nothing_is_written_when_standard_error_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:

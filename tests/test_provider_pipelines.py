@@ -113,10 +113,12 @@ def test_in_chunks_only_what_failed_is_asked_again(tmp_path: Path) -> None:
     first = {result.custom_id: result for result in page.results(page.create(file, None, "x"))}
     failure = first["x-2"].failure
     assert failure is not None and failure.message == "the model gave no answer to it (status 0: the line is dead)"
+    twice = [result.custom_id for result in page.results(page.create(file, None, "x"))]
+    assert sorted(twice) == ["x-0", "x-1", "x-2", "x-3"]  # the last failure alone
     broken = False
     again = list(page.results(page.create(file, None, "x")))
     assert len(again) == 4 and all(result.reply is not None for result in again)
-    assert asked == ["t0", "t1", "t2", "t3", "t2"]
+    assert asked == ["t0", "t1", "t2", "t3", "t2", "t2"]
 
 
 def test_half_a_line_of_one_that_was_killed_spoils_no_answer(tmp_path: Path) -> None:

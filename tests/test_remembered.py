@@ -44,6 +44,19 @@ def test_chats_are_found_by_their_words(tmp_path: Path) -> None:
     assert [chat.id for chat in memory.chats("zebra deque")] == []  # all words in one turn
     assert [chat.id for chat in memory.chats("STRIP")] == [two, one]
     assert "animal" in memory.chats("animal")[0].hit
+    three = memory.begin_chat("日本語", "demo", {})
+    memory.add_turn(
+        three, Turn("次の文を直してください。昨日、学校を行きました。", "学校へ行きました 🚀 C++", "demo"), {}
+    )
+    for words in ("学校", "学校 行き", "🚀", "++", "学校 c"):
+        assert [chat.id for chat in memory.chats(words)] == [three], words
+    assert "学校" in memory.chats("学校")[0].hit and not memory.chats("学校 zebra")
+    found, turns = memory.chats("学校")[0], memory.turns(three)
+    memory.forget_chat(three)
+    assert not memory.chats("学校")
+    memory.restore_chat(found, turns)
+    assert memory.turns(three) == turns and memory.chats("学校") == [found]
+    memory.forget_chat(three)
     assert memory.chats()[1].title == "Zebras and more" and memory.chats()[1].model == "other"
     assert [turn.prompt for turn in memory.turns(one)] == ["What is a zebra?", "And a deque?"]
     assert memory.prompts() == ["日本語 の 文", "And a deque?", "What is a zebra?"]

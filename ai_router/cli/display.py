@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
-from ai_router.cli.text import cells, clip, inert, is_terminal, narrate, plural, width_of
+from ai_router.cli.text import cells, clip, cut_text, inert, is_terminal, narrate, plural, width_of
 from ai_router.cli.waiting import SETTLE
 from batch.running.progress import RunState, Snapshot, format_duration, progress_line
 
@@ -37,6 +37,7 @@ class Outcome:
     error: str | None = None  # what ended the run
     evaluate: str | None = None  # the command that says more about the score
     output: str | None = None  # the files that were written
+    cut: int = 0  # answers that end at the limit of tokens; of the whole job
     unit: str | None = None  # what is counted, where it is no prompt; then tokens_input is how many this run did
 
     @property
@@ -59,6 +60,8 @@ class Outcome:
         parts += [tokens, format_duration(self.seconds), f"{self.tokens_per_second:,.1f} tokens/s"]
         if s.cost_text:
             parts.append(s.cost_text)
+        if self.cut:
+            parts.append(cut_text(self.cut))
         return f"Job {s.job_id} {s.state}: {' | '.join(parts)}"
 
     def failures(self) -> list[str]:
@@ -268,6 +271,7 @@ class JsonDisplay(Display):
                 "run_tokens_output": outcome.tokens_output,
                 "run_seconds": round(outcome.seconds, 3),
                 "tokens_per_second": round(outcome.tokens_per_second, 2),
+                "cut": outcome.cut,
                 "errors": errors,
                 "reason": outcome.snapshot.reason,
                 "error": outcome.error,

@@ -43,12 +43,14 @@ def main(args: argparse.Namespace, session: Session) -> int:
     from ai_router.routing.evidence import Evidence, gather
 
     evidence = Evidence.of(session.workspace)
-    if args.add:
-        narrate(f"Took in {plural(_add(args, session, evidence), 'graded answer')}")
-    elif args.model:
+    if args.model and not args.add:
         raise UsageError("--model names who gave the answers of a file; say which with --add FILE")
     for note in gather(session.workspace, session.registry):
         narrate(f"Not counted: {note}")
+    if args.add:
+        taken, double = _add(args, session, evidence)
+        jobs = f"; {plural(double, 'answer')} of jobs here were counted already" if double else ""
+        narrate(f"Took in {plural(taken, 'graded answer')}{jobs}")
     rates = evidence.rates()
     known = {spec.id for spec in session.registry.all()}
     gone = sorted(model for model in rates.overall if model not in known)
@@ -101,8 +103,9 @@ def _quality(evidence: Any, models: list[str]) -> Iterator[str]:
             )
 
 
-def _add(args: argparse.Namespace, session: Session, evidence: Any) -> int:
-    from ai_router.routing.evidence import Graded
+def _add(args: argparse.Namespace, session: Session, evidence: Any) -> tuple[int, int]:
+    """Take in a file; how many of its answers are new, and how many are those of jobs here."""
+    from ai_router.routing.evidence import Graded, answer_key, answers_of_jobs
     from batch.evaluation.pairs import read_results
     from batch.evaluation.tally import ScoreTally
     from batch.sources import user_path
@@ -114,10 +117,15 @@ def _add(args: argparse.Namespace, session: Session, evidence: Any) -> int:
         raise UsageError(f"--match is exact, contains, regex, number, json or choice, not {args.match}")
     score = ScoreTally(args.match)
     path = user_path(args.add)
+    counted = answers_of_jobs(session.workspace, session.registry, model)
+    double = 0
 
     def rows() -> Iterator[Graded]:
+        nonlocal double
         for pair in read_results(path):
-            if (right := score.add(pair)) is not None and pair.input.strip():
+            if answer_key(pair) in counted:
+                double += 1
+            elif (right := score.add(pair)) is not None and pair.input.strip():
                 yield Graded(pair.input, model, float(right), f"file {path.absolute()}")
 
-    return int(evidence.add(rows()))
+    return int(evidence.add(rows())), double

@@ -171,6 +171,7 @@ def _end(
     resume = None if finished or waiting else session.command("resume", job, after.arguments())
     with CheckpointStore(job.checkpoint_file, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
+        cut = 0 if kind.unit else store.cut()
     display.end(
         Outcome(
             snapshot=counted(snapshot, job),
@@ -179,6 +180,7 @@ def _end(
             tokens_output=job.tokens_output - before[1],
             seconds=max(0.0, snapshot.elapsed - before[2]),
             errors=errors,
+            cut=cut,
             results=None if finished and to_stdout else session.command("show", job),
             export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
             resume=resume,

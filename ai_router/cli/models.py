@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import sys
 
 from ai_router.cli.errors import Exit
@@ -13,16 +12,18 @@ from ai_router.cli.text import emit, emit_json, is_terminal, narrate, plural, ta
 from ai_router.models import ModelSpec, describe
 from ai_router.models.discovery.servers import find_servers
 from ai_router.models.entries import json_schema
+from ai_router.models.line import place_of
 from batch.engines.local import memory
 
-USAGE = "[test MODEL | pull HUB-ID | add PATH-OR-URL] [options]"
+USAGE = "[test MODEL | pull HUB-ID | add PATH-OR-URL | remove MODEL] [options]"
 DESCRIPTION = """\
 List the models: the one inside, those of the workspace's models.yaml and models folder, those in the Hugging Face
 cache, and those of servers on this machine (Ollama, LM Studio, llama.cpp, vLLM, mlx-lm at their usual ports).
 
 `models test MODEL` asks one a few short questions, and says how soon it answers and how many a second.
 `models pull ORG/MODEL` fetches one from the Hugging Face Hub (ORG/MODEL:Q4_K_M of GGUF files), goes on where it was
-stopped and checks what came. `models add PATH|URL` writes an entry into models.yaml and leaves the rest as it is.
+stopped and checks what came. `models add PATH|URL` writes an entry into models.yaml and leaves the rest as it is;
+`models remove MODEL` takes one out again, and leaves its weights where they are.
 """
 EXAMPLES = """\
 examples:
@@ -59,10 +60,10 @@ def main(args: argparse.Namespace, session: Session) -> int:
     models = session.registry.all()
     chosen = session.workspace.settings.model
     if args.json:
-        emit_json([{**facts(spec), "default": spec.id == chosen} for spec in models])
+        emit_json([{**facts(spec), "default": spec.goes_by(chosen)} for spec in models])
     else:
         width = width_of(sys.stdout) if is_terminal(sys.stdout) else 0
-        rows = [_row(spec, spec.id == chosen) for spec in models]
+        rows = [_row(spec, spec.goes_by(chosen)) for spec in models]
         sys.stdout.write(table(HEADS, rows, right=("PARAMETERS", "SIZE", "CONTEXT", "MEMORY"), width=width) + "\n")
     for problem in session.registry.skipped:
         narrate(f"Skipped: {problem}")
@@ -99,6 +100,20 @@ def _add(args: argparse.Namespace, session: Session) -> int:
     return Exit.DONE
 
 
+def _remove(args: argparse.Namespace, session: Session) -> int:
+    from ai_router.models.adding import AddError, remove_model
+
+    if not args.model:
+        raise UsageError("Which model? ai-router models remove MODEL")
+    file = session.workspace.models_file
+    try:
+        remove_model(file, session.registry.get(args.model))
+    except AddError as error:
+        raise UsageError(str(error)) from None
+    narrate(f"Removed from {file}")
+    return Exit.DONE
+
+
 def _test(args: argparse.Namespace, session: Session) -> int:
     from ai_router.trial import try_model
     from batch.prices import dollars
@@ -106,7 +121,6 @@ def _test(args: argparse.Namespace, session: Session) -> int:
     spec = _to_test(args, session)
     narrate(f"Asking {spec.id} a question at a time, then some at once…")
     trial = asyncio.run(try_model(spec))
-    latency = statistics.median(trial.latencies) if trial.latencies else None
     rate = trial.answered / trial.seconds if trial.seconds else 0.0
     tokens = trial.tokens / trial.seconds if trial.seconds else 0.0
     if args.json:
@@ -116,7 +130,7 @@ def _test(args: argparse.Namespace, session: Session) -> int:
                 "load_seconds": trial.load_seconds,
                 "first_token_seconds": trial.first_token,
                 "peak_memory_bytes": trial.peak_bytes,
-                "latency_seconds": latency,
+                "latency_seconds": trial.latency,
                 "requests_per_second": rate,
                 "tokens_per_second": tokens,
                 "failures": trial.failures,
@@ -126,13 +140,14 @@ def _test(args: argparse.Namespace, session: Session) -> int:
             }
         )
         return Exit.SOME_FAILED if trial.failures else Exit.DONE
-    if latency is not None:
-        emit(f"latency      {latency:,.2f} s a question asked alone (median of {len(trial.latencies)})")
+    emit(f"engine       {' '.join(filter(None, (spec.engine, place_of(trial.about))))}")
+    if trial.latency is not None:
+        emit(f"latency      {trial.latency:,.2f} s a question asked alone (median of {len(trial.latencies)})")
         emit(f"rate         {rate:,.1f} answers/s, {tokens:,.0f} tokens/s with {trial.together} at once")
         if trial.load_seconds is not None:
             emit(f"load         {trial.load_seconds:,.1f} s")
         if trial.first_token is not None:
-            emit(f"first token  {trial.first_token:,.2f} s after it was loaded and asked")
+            emit(f"first token  {trial.first_token:,.3f} s after it was asked alone")
         if trial.peak_bytes:
             emit(f"memory       {trial.peak_bytes / 1e9:,.2f} GB at most")
         emit(f"cost         {dollars(trial.cost)}")
@@ -170,6 +185,7 @@ def facts(spec: ModelSpec) -> dict[str, object]:
     return {
         "id": spec.id,
         "name": spec.name,
+        "also": list(spec.also),
         "engine": spec.engine,
         "path": str(spec.place),
         "adapter": str(spec.adapter) if spec.adapter else None,
@@ -201,7 +217,7 @@ def _memory_text(spec: ModelSpec) -> str:
     return f"{needed / 1e9:.2f} GB" + ("" if _fits(spec) else " ✗")
 
 
-ACTIONS = {"test": _test, "pull": _pull, "add": _add}
+ACTIONS = {"test": _test, "pull": _pull, "add": _add, "remove": _remove}
 
 
 def _row(spec: ModelSpec, chosen: bool) -> list[str]:

@@ -11,7 +11,7 @@ from ai_router import jobs
 from ai_router.cli.errors import Exit
 from ai_router.cli.jobs import status_text
 from ai_router.cli.session import Session
-from ai_router.cli.text import emit, emit_json, is_terminal, one_line, width_of
+from ai_router.cli.text import cut_text, emit, emit_json, is_terminal, one_line, width_of
 from ai_router.kinds import counted, kind_of
 from batch.checkpoint import CheckpointStore, lock_owner
 from batch.checkpoint.rows import Part
@@ -98,6 +98,8 @@ def _figures(job: BatchJob, pid: int | None, performance: dict[str, Any]) -> lis
         figures.append(("time", f"{format_duration(job.elapsed)}; {rates}"))
     if not kind.unit:
         figures.append(("tokens", f"{job.tokens_input:,} read, {job.tokens_output:,} written"))
+    if performance["cut"]:
+        figures.append(("cut", cut_text(performance["cut"])))
     if performance["answers"]:
         seconds = " · ".join(
             f"{label} {performance[key]:,.2f} s"

@@ -154,6 +154,11 @@ def age(timestamp: str, now: datetime | None = None) -> str:
     return f"{seconds}s"
 
 
+def cut_text(count: int) -> str:
+    """What is said of answers that the limit of tokens ended."""
+    return f"{count:,} cut at the token limit"
+
+
 def plural(count: int, what: str, many: str = "") -> str:
     """`1 prompt`, `25 prompts`."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {many or what + 's'}"

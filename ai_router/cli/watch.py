@@ -106,6 +106,7 @@ def _end(session: Session, watch: Watch, display: Display) -> int:
     waiting = snapshot.state is RunState.WAITING
     with CheckpointStore(watch.path, "snapshot") as store:
         errors = tuple(store.error_counts(5)) if job.failed else ()
+        cut = 0 if kind.unit else store.cut()
     code = exit_code_of(snapshot)
     display.end(
         Outcome(
@@ -115,6 +116,7 @@ def _end(session: Session, watch: Watch, display: Display) -> int:
             tokens_output=snapshot.tokens_output,
             seconds=snapshot.elapsed,
             errors=errors,
+            cut=cut,
             results=session.command("show", job),
             export=session.command("export", job, [] if kind.files else ["--format", "csv"]),
             resume=None if finished or waiting else session.command("resume", job),

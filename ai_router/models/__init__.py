@@ -5,8 +5,9 @@
 """
 
 from ai_router.included import DEMO_PATH
+from ai_router.models.counting import TEMPLATE_ROOM, prompt_counter, token_counter
 from ai_router.models.discovery import describe, describe_folder
-from ai_router.models.factory import TEMPLATE_ROOM, make_engine, reusing, token_counter
+from ai_router.models.factory import make_engine, reusing
 from ai_router.models.registry import Registry, UnknownModelError
 from ai_router.models.spec import ModelSpec, with_choices
 
@@ -19,6 +20,7 @@ __all__ = [
     "describe",
     "describe_folder",
     "make_engine",
+    "prompt_counter",
     "reusing",
     "token_counter",
     "with_choices",

@@ -94,7 +94,8 @@ def read_entries(file: Path) -> Iterator[ModelSpec]:
 
 def _spoiled(model_id: str, entry: Any, why: str) -> ModelSpec:
     values = entry if isinstance(entry, YamlMap) else YamlMap()
-    place = user_path(str(values.get("path") or model_id))
+    url = values.get("url")
+    place = url if isinstance(url, str) and url else user_path(str(values.get("path") or model_id))
     engine = values.get("engine")
     return ModelSpec(
         model_id, model_id, engine if isinstance(engine, str) else "—", place, SOURCE, ready=False, why=why
@@ -279,9 +280,10 @@ def json_schema() -> dict[str, Any]:
     """`models.yaml` as a JSON schema that editors can use, made from the table of engines."""
     from dataclasses import fields
 
-    sampling = {spec.name: {"description": spec.metadata["help"]} for spec in fields(SamplingOptions)}
+    sampling = {spec.name: _ranged(spec.metadata) for spec in fields(SamplingOptions)}
     known = {"type": "string", "anyOf": [{"enum": engines.names()}, {"pattern": "^[\\w.]+:\\w+$"}]}
     common = {key: _schema(option) for key, option in COMMON.items()}
+    common["path"]["not"] = {"pattern": "^https?://"}
     common["engine"] = {**known, "description": COMMON["engine"].help}
     common["sampling"] = {"type": "object", "properties": sampling, "additionalProperties": False}
     own = {key: _schema(option) for row in engines.rows() for key, option in row.options.items()}
@@ -306,6 +308,11 @@ def json_schema() -> dict[str, Any]:
         },
         "additionalProperties": False,
     }
+
+
+def _ranged(said: Mapping[str, Any]) -> dict[str, Any]:
+    """An option of `batch.options` with its range, which texts that are numbers need not keep."""
+    return {"description": said["help"], **{key: said[key] for key in ("minimum", "maximum") if said[key] is not None}}
 
 
 def _engine_schema(row: EngineRow) -> dict[str, Any]:

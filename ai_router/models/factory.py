@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from batch.engines.registry import Place
 from batch.errors import FatalError, MissingExtraError
 from batch.items import Answer, Request
 from batch.options import SamplingOptions
-from batch.sources.paths import user_path
 
 LEAST_ROOM = 32  # items at once that every local engine takes
-TEMPLATE_ROOM = 32  # tokens a chat template may add around one turn
 
 
 def make_engine(
@@ -101,27 +98,3 @@ def describe_for_engine(place: Place, options: Mapping[str, Any]) -> dict[str, A
     """What an engine is told of a model; a provider's has no address of its own."""
     where = {} if not place else {"url": place} if isinstance(place, str) else {"path": str(place)}
     return {**where, **options}
-
-
-def token_counter(spec: ModelSpec) -> Callable[[str], int] | None:
-    """`count(text) -> int` through the model's own tokenizer, or None where that is not installed.
-
-    A model that is elsewhere has the one that its entry names (`tokenizer`), if any.
-    """
-    if spec.is_remote:
-        said = spec.engine_options.get("tokenizer")
-        if not said:
-            return None
-        place = user_path(str(said))
-    else:
-        place = spec.path
-    file = place if place.suffix == ".json" else place / "tokenizer.json"
-    if not file.is_file() or importlib.util.find_spec("tokenizers") is None:
-        return None
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception:  # the library raises bare Exception on a bad file; loading the model will say what is wrong
-        return None
-    return lambda text: len(tokenizer.encode(text).ids)

@@ -13,7 +13,8 @@ ARROW = " → "
 
 def with_fallbacks(models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
     """The same models with their fallbacks by id; one whose chain cannot be is not ready, and says why."""
-    names = {spec.name.lower(): name for name, spec in models.items()} | {name.lower(): name for name in models}
+    names = {other.lower(): name for name, spec in models.items() for other in (*spec.also, spec.name)}
+    names |= {name.lower(): name for name in models}
     found = dict(models)
     for name, spec in models.items():
         if spec.fallback:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ai_router.included import CHAT, CHAT_NAME, CHAT_NOTES, DEMO, DEMO_PATH, chat_model
 from ai_router.models.discovery import describe, found
 from ai_router.models.discovery.adapters import with_adapters
 from ai_router.models.discovery.describe import SUFFIXES
-from ai_router.models.entries import read_entries
+from ai_router.models.entries import SOURCE, read_entries
 from ai_router.models.fallbacks import with_fallbacks
 from ai_router.models.remote import remote_spec
 from ai_router.models.spec import ModelSpec
@@ -34,8 +35,16 @@ class Registry:
         self._models: dict[str, ModelSpec] = {}
         for spec in self._said():
             self._models.setdefault(spec.id, spec)
-        for spec in found(workspace, self.skipped, [spec for spec in self._models.values() if spec.id != DEMO]):
-            self._models.setdefault(spec.id, spec)
+        self._twins: dict[str, ModelSpec] = {}  # whose weights are listed already, by the name they were found by
+        for spec, same in found(workspace, self.skipped, [spec for spec in self._models.values() if spec.id != DEMO]):
+            if not same:
+                known = self._models.get(spec.id)
+                spec = spec if known is None or known.source == SOURCE else _told_apart(spec, known)
+                self._models.setdefault(spec.id, spec)
+            elif spec.id not in self._models:
+                self._twins.setdefault(spec.id, spec)
+                one = self._models[same]
+                self._models[same] = replace(one, also=tuple(dict.fromkeys((*one.also, spec.id))))
         for spec in with_adapters(workspace, self._models.values(), self.skipped):
             self._models.setdefault(spec.id, spec)
         self._models = with_fallbacks(self._models)
@@ -52,16 +61,20 @@ class Registry:
                 self._models = {**self._models, spec.id: spec}  # others may be reading the old one
 
     def get(self, name: str) -> ModelSpec:
-        """A model by id, by name without case, by the path of its folder or file, or by its server's address."""
-        if name in self._models:
-            return self._models[name]
-        for spec in self._models.values():
-            if name.lower() in (spec.id.lower(), spec.name.lower()):
+        """A model by id, by name without case, by the path of its folder or file, or by its server's address.
+
+        One that is listed by another name goes by its own as well, and is asked as it is there.
+        """
+        for known in (self._models, self._twins):
+            if name in known:
+                return known[name]
+        for spec in (*self._models.values(), *self._twins.values()):
+            if name.lower() in (spec.id.lower(), spec.name.lower()) or spec.goes_by(name):
                 return spec
         if (place := _place(name)) is not None:
-            known = next((spec for spec in self._models.values() if _same(spec, place)), None)
+            here = next((spec for spec in self._models.values() if _same(spec, place)), None)
             # Its place is its id, by which a job finds it again from wherever it is resumed.
-            return known or describe(place, id=str(place), source="found")
+            return here or describe(place, id=str(place), source="found")
         if (remote := remote_spec(name)) is not None:
             return self._models.get(remote.id, remote)
         near = difflib.get_close_matches(name, self._models, n=3, cutoff=0.4)
@@ -79,6 +92,13 @@ class Registry:
                 yield from read_entries(self.workspace.models_file)
         except SettingsError as error:
             self.skipped.append(str(error))
+
+
+def _told_apart(spec: ModelSpec, other: ModelSpec) -> ModelSpec:
+    """A model that has another one's name, with the nearest folder that tells it from that: `NAME@FOLDER`."""
+    theirs = {folder.name for folder in Path(other.place).parents}
+    own = next((folder.name for folder in spec.path.parents if folder.name not in theirs), "")
+    return replace(spec, id=f"{spec.id}@{own}") if own else spec
 
 
 def _place(name: str) -> Path | None:

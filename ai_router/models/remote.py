@@ -24,7 +24,7 @@ def remote_spec(name: str) -> ModelSpec | None:
     Without `#NAME` the server is asked for its models, and the first one is taken. Raises ServerModelError.
     """
     if name.startswith(("http://", "https://")):
-        return _at(name)
+        return specs_at(name)[0]
     provider, _, model = name.partition("/")
     if provider not in PRESETS:
         return None
@@ -33,7 +33,7 @@ def remote_spec(name: str) -> ModelSpec | None:
     urls = PRESETS[provider].get("base_urls", ())
     if not urls or not is_loopback(urls[0]):
         raise ServerModelError(f"{provider} has many models; say which: {provider}/NAME")
-    return _of(provider, _first(urls[0], PRESETS[provider].get("wire") == "ollama").name)
+    return _of(provider, _listed(urls[0], PRESETS[provider].get("wire") == "ollama")[0].name)
 
 
 def spec_at(url: str, found: Found, *, provider: str = "", source: str = "found") -> ModelSpec:
@@ -50,7 +50,8 @@ def spec_at(url: str, found: Found, *, provider: str = "", source: str = "found"
     )
 
 
-def _at(name: str) -> ModelSpec:
+def specs_at(name: str) -> list[ModelSpec]:
+    """The models at an address, those that the server lists or the one of `#NAME`; raises ServerModelError."""
     url, model = urldefrag(name)
     try:
         check_url(url)
@@ -62,8 +63,8 @@ def _at(name: str) -> ModelSpec:
     if parts.path in ("", "/") and not ollama:
         url = f"{url.rstrip('/')}/v1"
     url = url.rstrip("/")
-    found = Found(unquote(model)) if model else _first(url, ollama)
-    return spec_at(url, found, provider="ollama" if ollama else "")
+    found = [Found(unquote(model))] if model else _listed(url, ollama)
+    return [spec_at(url, one, provider="ollama" if ollama else "") for one in found]
 
 
 def _of(provider: str, model: str) -> ModelSpec:
@@ -77,11 +78,11 @@ def _of(provider: str, model: str) -> ModelSpec:
     )
 
 
-def _first(url: str, ollama: bool) -> Found:
+def _listed(url: str, ollama: bool) -> list[Found]:
     try:
         found = ollama_models(url) if ollama else models_of(url)
     except FatalError as error:
         raise FatalError(f"{error}; to name the model yourself: {url}#NAME") from None
     if not found:
         raise ServerModelError(f"{url} lists no models; name one: {url}#NAME")
-    return found[0]
+    return found

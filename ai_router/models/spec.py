@@ -54,6 +54,7 @@ class ModelSpec:
     pass_filtered: bool = False  # whether they may have what its content filter holds back
     cluster: str | None = None  # of a run: where it runs instead of here
     ship: bool = False  # of a run: whether its folder is sent to the nodes
+    also: tuple[str, ...] = ()  # other names that the same weights were found by
     hub: str = ""  # `ORG/MODEL`, where it is named as of the hub: nodes of a cluster have or fetch it there
 
     @property
@@ -67,6 +68,10 @@ class ModelSpec:
     def is_remote(self) -> bool:
         """Whether it is a server's or a provider's."""
         return isinstance(self.place, str)
+
+    def goes_by(self, name: str) -> bool:
+        """Whether this is its id, or one of the other names of its line."""
+        return name == self.id or name in self.also
 
     @property
     def parameters_text(self) -> str:

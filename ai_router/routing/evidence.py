@@ -26,7 +26,8 @@ from batch.errors import BatchError
 if TYPE_CHECKING:
     from ai_router.models import Registry
     from ai_router.settings import Workspace
-    from batch.job import BatchJob
+    from batch.evaluation.pairs import Pair
+    from batch.job import BatchJob, BatchResult
 
 NAME = "evidence.db"
 FORMAT = 1
@@ -268,8 +269,35 @@ def gather(workspace: Workspace, registry: Registry) -> list[str]:
     return notes
 
 
+def answers_of_jobs(workspace: Workspace, registry: Registry, model: str) -> set[bytes]:
+    """The answers that a model gave in scored jobs which are counted, as `answer_key` has them."""
+    from batch.checkpoint import CheckpointStore
+    from batch.checkpoint.listing import list_jobs
+
+    found: set[bytes] = set()
+    for info in list_jobs(workspace.checkpoints):
+        if info.kind in GRADED and info.file.suffix != ".json":
+            with CheckpointStore(info.file) as store:
+                job = store.job()
+            why, name = _model_of(job, registry)
+            if not why:
+                found.update(answer_key(pair) for pair, by in _pairs(job) if _answered_by(by, job, name) == model)
+    return found
+
+
+def answer_key(pair: Pair) -> bytes:
+    """An answer to a prompt, as a results file has them, in few bytes."""
+    return hashlib.blake2b(f"{pair.input}\0{pair.predicted}".encode("utf-8", "replace"), digest_size=16).digest()
+
+
 def _graded(job: BatchJob, registry: Registry) -> tuple[str, Iterator[Graded]]:
     """A job's graded answers; or why none of them counts."""
+    why, model = _model_of(job, registry)
+    return why, iter(()) if why else _rows(job, model, str(job.config.get("details", {}).get("match", "exact")))
+
+
+def _model_of(job: BatchJob, registry: Registry) -> tuple[str, str]:
+    """The model whose answers a job has, by its name today; or why they are nobody's."""
     details = job.config.get("details", {})
     model = job.asked_model or job.model_id
     try:
@@ -281,11 +309,11 @@ def _graded(job: BatchJob, registry: Registry) -> tuple[str, Iterator[Graded]]:
         if (details.get("adapter_path") or None) != own:
             other = next((s for s in registry.all() if _is(s, spec.place, details.get("adapter_path"))), None)
             if other is None:
-                return f"Job {job.job_id} ran {model} with another adapter than any model has: not counted", iter(())
+                return f"Job {job.job_id} ran {model} with another adapter than any model has: not counted", ""
             model = other.id
         else:
             model = spec.id
-    return "", _rows(job, model, str(details.get("match", "exact")))
+    return "", model
 
 
 def _is(spec: Any, place: Any, adapter: str | None) -> bool:
@@ -294,21 +322,29 @@ def _is(spec: Any, place: Any, adapter: str | None) -> bool:
 
 
 def _rows(job: BatchJob, model: str, match: str) -> Iterator[Graded]:
-    from batch.checkpoint import CheckpointStore
-    from batch.datasets.results import pair_of, with_requests
     from batch.evaluation.tally import ScoreTally
 
     score = ScoreTally(match)  # type: ignore[arg-type]
+    for pair, result in _pairs(job):
+        if (right := score.add(pair)) is not None:
+            yield Graded(
+                result.prompt, _answered_by(result, job, model), float(right), job.job_id, result.cost,
+                result.tokens_input, result.tokens_output, result.duration,
+            )  # fmt: skip
+
+
+def _pairs(job: BatchJob) -> Iterator[tuple[Pair, BatchResult]]:
+    from batch.checkpoint import CheckpointStore
+    from batch.datasets.results import pair_of, with_requests
+
     assert job.checkpoint_file is not None
     with CheckpointStore(job.checkpoint_file) as store:
         for request, result in with_requests(store, store.iter_results(part="done")):
-            right = score.add(pair_of(request, result))
-            if right is not None:
-                answered = result.model if result.model not in (None, job.model_id) else model
-                yield Graded(
-                    request.text, str(answered), float(right), job.job_id, result.cost, result.tokens_input,
-                    result.tokens_output, result.duration,
-                )  # fmt: skip
+            yield pair_of(request, result), result
+
+
+def _answered_by(result: BatchResult, job: BatchJob, model: str) -> str:
+    return model if result.model in (None, job.model_id) else str(result.model)
 
 
 def best_single(rates: Rates, models: Sequence[str]) -> str | None:

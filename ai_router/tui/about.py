@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from ai_router.tui.jobs.view import JobsView, age, home
@@ -40,7 +41,7 @@ def _ask(services: Services, view: JobsView) -> Facts:
     from ai_router.memory import Memory
 
     chats = Memory(services.workspace.checkpoints).chats(limit=MOST)
-    lines = [(one_line(chat.title, 60), age(chat.changed)) for chat in chats]
+    lines = [(one_line(chat.title, 50), age(chat.changed)) for chat in chats]
     return "Last chats" if lines else "", lines
 
 
@@ -113,7 +114,7 @@ def about_choice(place: str, facts: Facts) -> Content:
     parts = [Content.styled(MEANS.get(place, ""), "$text-muted"), Content("")]
     if title:
         parts.append(Content.styled(title, "bold"))
-    width = max((len(what) for what, _ in lines), default=0)
+    width = max((cell_len(what) for what, _ in lines), default=0)
     for what, much in lines:
-        parts.append(Content.assemble(f"{what:<{width}}", (f"  {much}", "$text-muted")))
+        parts.append(Content.assemble(what + " " * (width - cell_len(what)), (f"  {much}", "$text-muted")))
     return Content("\n").join(parts)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # What places do not name: screens that others open, and what is only imported where it is used.
 OTHERS = (
     *("help", "jump", "docs", "leaving", "dialogs", "panes.mode", "results.reading", "results.dialogs"),
-    *("setup.options", "compare.table", "semantic.result", "run.leave", "widgets.rendered"),
+    *("setup.options", "compare.table", "semantic.result", "run.leave", "widgets.markdown"),
 )
 BREATH = 0.01  # seconds between two modules, in which keys are answered
 

@@ -15,10 +15,9 @@ from ai_router.settings import Settings, Workspace, overlooked
 from ai_router.tui import themes
 from ai_router.tui.actions import bind, unknown_actions
 from ai_router.tui.ahead import get_ready
-from ai_router.tui.finding import ThingProvider
 from ai_router.tui.guidance import KEYS_KEY, GuidedApp
 from ai_router.tui.own_themes import FOLDER, OwnThemes, begin_theme
-from ai_router.tui.palette import ActionProvider
+from ai_router.tui.palette import Finder
 from ai_router.tui.places import PLACES, Place
 from ai_router.tui.running import RunsInSight, next_after
 from ai_router.tui.turns import Turns
@@ -45,7 +44,7 @@ class RouterApp(GuidedApp):
 
     TITLE = "ai-router"
     CSS_PATH: ClassVar = ["app.tcss", "menu.tcss"]  # that of the first screen too: else all is read again for it
-    COMMANDS = {ActionProvider, ThingProvider}  # noqa: RUF012 - no ClassVar in the base class
+    COMMANDS = {Finder}  # noqa: RUF012 - no ClassVar in the base class
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind("app.help", "app.docs", "app.palette", "app.jump", "app.keys", "app.mouse", "app.runs", "app.quit"),
         Binding("ctrl+q", "quit", show=False, priority=True),
@@ -59,6 +58,7 @@ class RouterApp(GuidedApp):
         self.runs: dict[str, Run] = {}  # by job id; they go on while screens change
         self.open_job = open_job
         self.ask_options: SamplingOptions | None = None  # of single prompts, for this session
+        self.ask_chat: int | None = None  # that was on the screen last
         self.jobs_changed: Signal[None] = Signal(self, "jobs-changed")
         self.models_changed: Signal[None] = Signal(self, "models-changed")
         self.turns = Turns(self)
@@ -240,7 +240,8 @@ class RouterApp(GuidedApp):
         if state is RunState.FAILED:
             self.show_error(run.error or job.reason or "the run failed")
         elif state is RunState.FINISHED and self.watched != job.checkpoint_file:  # else it is on the screen
-            self.notify(describe(job), severity="warning" if job.failed else "information", markup=False)
+            severity = "warning" if job.failed else "information"
+            self.notify(describe(job), severity=severity, timeout=ERROR_SECONDS, markup=False)
         options = NotifyOptions(
             bell=settings.bell,
             desktop=settings.osc9,

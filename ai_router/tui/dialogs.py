@@ -8,13 +8,14 @@ from typing import ClassVar, TypeVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from ai_router.tui.behind import Over
 from ai_router.tui.services import Served
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.text import inert_block
 
 T = TypeVar("T")
@@ -28,7 +29,9 @@ class Dialog(Served, Over, ModalScreen[T]):
         Binding("left,up", "app.focus_previous", show=False),
         Binding("right,down", "app.focus_next", show=False),
     ]
+    # The width, too: what one says of itself would have no say against a style sheet.
     DEFAULT_CSS = """
+    Dialog > #dialog { width: 64; }
     Dialog OptionList, Dialog OptionList:focus {
         background: transparent; border: none; padding: 0; text-wrap: nowrap; text-overflow: ellipsis;
     }
@@ -73,7 +76,7 @@ class ConfirmDialog(Dialog[str]):
         """Text and buttons."""
         with VerticalScroll(id="dialog-text", can_focus=False):
             yield Static(self._text)
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             for name, label, kind in self._buttons:
                 button = Button(_underlined(label), id=f"button-{name}", compact=True)
                 if kind:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -16,8 +16,9 @@ from ai_router.tui.manual import DEEPEST, Section, heading_for, sections
 from ai_router.tui.panes.layout import Pane
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.panes.screen import PaneScreen
-from ai_router.tui.widgets.rendered import Rendered
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import Block
 
 TOPICS, TEXT = "docs-topics", "docs-text"
 PANES = (Pane(TOPICS, "topics", 40, 1, 20, tall=35), Pane(TEXT, "text", 80, 0, 30, tall=65))
@@ -28,18 +29,14 @@ class DocsScreen(PaneScreen[None]):
 
     CSS = """
     #docs-find { display: none; padding: 0 2; }
-    #docs-text { height: 1fr; }
-    #docs-text MarkdownH1, #docs-text MarkdownH2, #docs-text MarkdownH3 {
-        margin: 0 0 1 0; padding: 0; text-align: left;
-    }
     """
     BINDINGS: ClassVar[list[BindingType]] = bind("docs.find", "docs.next", "docs.previous", "docs.keys", "app.back")
 
-    def __init__(self, about: Screen[Any]) -> None:
+    def __init__(self, about: Screen[Any], title: str = "") -> None:
         super().__init__()
         self.crumbs = (*getattr(about, "crumbs", ()), "Documentation")
         self._about = about
-        self._wanted = heading_for(about)
+        self._wanted = title or heading_for(about)
         self._all: list[Section] = []
         self._found: list[Section] = []
         self._shown: Section | None = None
@@ -52,7 +49,7 @@ class DocsScreen(PaneScreen[None]):
                                   classes="panel")  # fmt: skip
             topics.border_title = "Topics"
             yield topics
-            yield Vertical(id=TEXT)
+            yield TextView(id=TEXT, classes="panel")
 
     def on_mount(self) -> None:
         """Read the files in a thread."""
@@ -91,17 +88,9 @@ class DocsScreen(PaneScreen[None]):
         if section is not None and section != self._shown:
             self._shown = section
             self.context_text = section.file
-            self.run_worker(self._render_text(section), group="text", exclusive=True)
-
-    async def _render_text(self, section: Section) -> None:
-        place = self.query_one(f"#{TEXT}", Vertical)
-        had_focus = any(box.has_focus for box in place.query(Rendered))
-        await place.remove_children()
-        box = Rendered(section.text, classes="panel")
-        box.border_title = section.title
-        await place.mount(box)
-        if had_focus or not self.panes.shows(TOPICS):
-            box.focus()
+            view = self.query_one(f"#{TEXT}", TextView)
+            view.border_title = Content(section.title)
+            view.show(Block(section.text, markdown=True))
 
     # -- keys -----------------------------------------------------------------------------------------------------
 

@@ -1,47 +1,23 @@
-"""The palette finds things, too: jobs, files of prompts, models, presets; those of lately first."""
+"""What the palette finds beside actions: jobs, files of prompts, models, chats, presets, documentation."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
-
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from typing import Any
 
 from ai_router.tui.widgets.text import one_line, within
 
 Found = tuple[str, str, Callable[[], object]]  # label, help, what it does
 JOBS = 200  # the last ones
-AT_ONCE = 5  # of a kind, before a word is typed
-
-
-class ThingProvider(Provider):
-    """What there is in the workspace, read in a thread when the palette opens."""
-
-    async def startup(self) -> None:
-        """Read it."""
-        self._groups = await asyncio.to_thread(read_things, cast("Any", self.app))
-
-    async def discover(self) -> Hits:
-        """The last jobs and files."""
-        for group in ("jobs", "files"):
-            for label, text, call in self._groups.get(group, [])[:AT_ONCE]:
-                yield DiscoveryHit(label, cast("Callable[[], None]", call), help=text)
-
-    async def search(self, query: str) -> Hits:
-        """What matches."""
-        matcher = self.matcher(query)
-        for group in self._groups.values():
-            for label, text, call in group:
-                if (score := matcher.match(label)) > 0:
-                    yield Hit(score, matcher.highlight(label), cast("Callable[[], None]", call), help=text)
+CHATS = 100
 
 
 def read_things(app: Any) -> dict[str, list[Found]]:
-    """Jobs, files, models and presets with what is to be done with each; a group that cannot be read is left out."""
+    """All of them with what is to be done with each, the last ones first; a group that cannot be read is left out."""
     groups: dict[str, list[Found]] = {}
-    for name, read in (("jobs", _jobs), ("files", _files), ("models", _models), ("presets", _presets)):
+    readers = {"jobs": _jobs, "files": _files, "models": _models, "chats": _chats, "presets": _presets, "docs": _docs}
+    for name, read in readers.items():
         try:
             groups[name] = read(app)
         except Exception:  # a folder that is gone ends no palette
@@ -80,6 +56,30 @@ def _models(app: Any) -> list[Found]:
         go = partial(app.go, "ask", spec.id) if spec.ready else partial(app.go, "models")
         found.append((one_line(f"Model: {spec.id}", 100), one_line(said, 100), go))
     return found
+
+
+def _chats(app: Any) -> list[Found]:
+    from ai_router.memory import Memory
+    from ai_router.tui.jobs.view import age
+
+    def take(chat: int) -> None:
+        app.ask_chat = chat
+        app.go("ask")
+
+    return [
+        (one_line(f"Chat: {chat.title}", 100), one_line(f"{chat.model} · {age(chat.changed)}", 100),
+         partial(take, chat.id))
+        for chat in Memory(app.workspace.checkpoints).chats(limit=CHATS)
+    ]  # fmt: skip
+
+
+def _docs(app: Any) -> list[Found]:
+    from ai_router.tui.manual import sections
+
+    return [
+        (one_line(f"Documentation: {section.title}", 100), section.file, partial(app.open_docs, section.title))
+        for section in sections()
+    ]
 
 
 def _presets(app: Any) -> list[Found]:

@@ -8,12 +8,32 @@ from ai_router.tui.behind import BehindApp
 from ai_router.tui.leaving import LeavingApp
 
 KEYS_KEY = "keys.shown"
+MARKDOWN_KEY = "markdown"
 
 
 class GuidedApp(LeavingApp, BehindApp):
     """An app that explains itself."""
 
     keys_shown: bool
+    _markdown: bool | None = None
+
+    @property
+    def markdown(self) -> bool:
+        """Whether answers are shown as Markdown, wherever they are read."""
+        if self._markdown is None:
+            self._markdown = bool(Memory(self.workspace.checkpoints).recall(MARKDOWN_KEY, True))
+        return self._markdown
+
+    def turn_markdown(self) -> None:
+        """Show answers as Markdown from now on, or as they came; remembered."""
+        self._markdown = not self.markdown
+        self._keep(MARKDOWN_KEY, None if self._markdown else False)
+
+    def _keep(self, key: str, value: object) -> None:
+        try:
+            Memory(self.workspace.checkpoints).keep(key, value)
+        except MemoryFileError as error:
+            self.show_error(error)
 
     def action_help(self) -> None:
         """All keys of this screen."""
@@ -28,6 +48,13 @@ class GuidedApp(LeavingApp, BehindApp):
 
         if isinstance(self.screen, BaseScreen) and not isinstance(self.screen, DocsScreen):
             self.push_screen(DocsScreen(getattr(self.screen, "about", self.screen)))
+
+    def open_docs(self, title: str) -> None:
+        """The documentation at a heading."""
+        from ai_router.tui.docs import DocsScreen
+
+        if isinstance(self.screen, BaseScreen) and not isinstance(self.screen, DocsScreen):
+            self.push_screen(DocsScreen(self.screen, title))
 
     def action_command_palette(self) -> None:
         """Find anything by name."""
@@ -52,10 +79,7 @@ class GuidedApp(LeavingApp, BehindApp):
             self.screen.show_keys()
         if self.keys_shown and self.size.width < LEAST_WIDTH:
             self.notify(f"They are shown from {LEAST_WIDTH} columns on; ? shows them here", timeout=4)
-        try:
-            Memory(self.workspace.checkpoints).keep(KEYS_KEY, self.keys_shown or None)
-        except MemoryFileError as error:
-            self.show_error(error)
+        self._keep(KEYS_KEY, self.keys_shown or None)
 
     def action_tour(self) -> None:
         """What is where, in six steps."""

@@ -40,7 +40,7 @@ class MenuScreen(JobActions[None]):
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind(*(f"menu.{place}" for place in ENTRIES)),
-        *bind("menu.jobs_list", "menu.entries", "jobs.resume", "jobs.open", "jobs.again"),
+        *bind("menu.jobs_list", "menu.entries", "jobs.resume", "jobs.watch", "jobs.open", "jobs.again"),
         *shown("app.palette", "app.quit"),
     ]
 
@@ -48,6 +48,7 @@ class MenuScreen(JobActions[None]):
         super().__init__()
         self._view: JobsView = NOT_READ
         self._ticks = 0
+        self._comes_back = True  # to the menu, or is here for the first time
 
     def compose_body(self) -> ComposeResult:
         """Menu and jobs."""
@@ -96,6 +97,7 @@ class MenuScreen(JobActions[None]):
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""
         self.context_text = home(self.services.workspace.root)
+        self._comes_back = True
         self._show_about()
         if self._view.known:
             self.call_after_refresh(self._read)  # a thread that reads would take its time from the frame
@@ -116,8 +118,12 @@ class MenuScreen(JobActions[None]):
 
     def _take(self, view: JobsView) -> None:
         same = view.lines == self._view.lines and view.known == self._view.known
-        self._view = view
         table = self.query_one(VirtualTable)
+        if self._comes_back and not table.has_focus:  # one key goes on with it
+            open_ones = (place for place, line in enumerate(view.lines) if line.running or line.left)
+            table.set_reactive(VirtualTable.cursor, next(open_ones, 0))
+        self._comes_back = False
+        self._view = view
         table.empty = EMPTY
         if not same or table.count != len(view.lines):
             table.set_count(len(view.lines))
@@ -128,7 +134,7 @@ class MenuScreen(JobActions[None]):
             parts.append(f"{plural(len(view.skipped), 'file')} unreadable")
         table.border_title = "Last jobs"
         self._show_about()
-        table.border_subtitle = " · ".join(parts)
+        table.border_subtitle = Content(" · ".join(parts))
         self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
@@ -171,7 +177,7 @@ class MenuScreen(JobActions[None]):
         self.call_after_refresh(self.in_thread, read, show, group="about", failed=lambda _: None)
 
     def _facts(self, title: str, text: Content) -> None:
-        self.query_one("#menu-about").border_title = Content(title).markup
+        self.query_one("#menu-about").border_title = Content(title)
         self.query_one("#menu-facts", HangingText).update(text)
 
     # -- going ----------------------------------------------------------------------------------------------------
@@ -228,9 +234,9 @@ class MenuScreen(JobActions[None]):
         """There is nothing before this; a job is resumed where something of it is left, or watched."""
         if action in ("jobs_list", "entries"):
             return self._jobs_shown and self.query_one(VirtualTable).has_focus == (action == "entries")
-        if action in ("resume", "open_results", "again"):
+        if action in ("resume", "watch", "open_results", "again"):
             line = self._line_at_hand()
-            return line is not None and (action != "resume" or line.running or line.left > 0)
+            return line is not None and line.may(action)
         return action != "back"
 
 

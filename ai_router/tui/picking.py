@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -43,7 +43,16 @@ class PickDialog(Dialog[tuple[str, str]]):
         if self._choices:
             yield OptionList(*(Option(_line(name, said)) for name, said in self._choices))
         if self._field:
-            yield Input(placeholder=self._field)
+            yield Input(placeholder=self._field, select_on_focus=False)
+
+    def on_key(self, event: events.Key) -> None:
+        """What is typed over the list is meant for the field."""
+        field = next(iter(self.query(Input)), None)
+        if field is None or field.has_focus or not event.is_printable or event.character in (None, " "):
+            return
+        field.focus()
+        field.insert_text_at_cursor(event.character or "")
+        event.stop()
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

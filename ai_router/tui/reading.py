@@ -37,8 +37,12 @@ class ListReadingScreen(ScrollingScreen[int]):
         """Read one, in a thread, and show it then."""
 
     def _read(self) -> None:
-        self.context_text = f"{count(self.place + 1)} of {count(len(self.ids))}"
+        self.show_place()
         self.read(self.ids[self.place])
+
+    def show_place(self) -> None:
+        """Say which one of how many it is."""
+        self.context_text = f"{count(self.place + 1)} of {count(len(self.ids))}"
 
     def action_back(self) -> None:
         """Back to the list, at this place."""

@@ -71,6 +71,7 @@ class Services(Protocol):
 
     workspace: Workspace
     ask_options: SamplingOptions | None  # of single prompts, for this session
+    ask_chat: int | None  # that was on the screen last, in this session
     jobs_changed: Signal[None]
     models_changed: Signal[None]
     keys_shown: bool  # whether the panel of keys stands beside each screen
@@ -137,6 +138,15 @@ class Services(Protocol):
 
     def live_runs(self) -> list[Run]:
         """Runs of this process that are not over."""
+        ...
+
+    @property
+    def markdown(self) -> bool:
+        """Whether answers are shown as Markdown, wherever they are read."""
+        ...
+
+    def turn_markdown(self) -> None:
+        """Show answers as Markdown from now on, or as they came; remembered."""
         ...
 
     def go(self, place: str, *args: Any, **kwargs: Any) -> None:

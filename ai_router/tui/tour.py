@@ -8,12 +8,13 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Static
 
 from ai_router.trust import home_folder
 from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.button_row import ButtonRow
 
 SEEN = "tour-seen"  # a file of the user's folder
 
@@ -67,7 +68,7 @@ class TourDialog(Dialog[None]):
         """Text and buttons."""
         with VerticalScroll(id="tour-box", can_focus=False):
             yield Static(id="tour-text")
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             for name, label in (("next", "Next"), ("back", "Back"), ("skip", "Skip")):
                 button = Button(
                     label, id=f"tour-{name}", variant="primary" if name == "next" else "default", compact=True
@@ -86,7 +87,7 @@ class TourDialog(Dialog[None]):
 
     def _show(self) -> None:
         title, text = STEPS[self.step]
-        self.query_one("#dialog").border_title = Content(f"{self.step + 1} of {len(STEPS)} · {title}").markup
+        self.query_one("#dialog").border_title = Content(f"{self.step + 1} of {len(STEPS)} · {title}")
         self.query_one("#tour-text", Static).update(Content(text))
         self.query_one("#tour-next", Button).label = "Begin" if self.step == len(STEPS) - 1 else "Next"
         self.query_one("#tour-back", Button).disabled = self.step == 0

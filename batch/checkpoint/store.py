@@ -364,8 +364,19 @@ class CheckpointStore:
         )
         return [(c, m, n) for c, m, n in rows]
 
+    def cut(self) -> int:
+        """How many answers end at the limit of tokens and not by themselves; takes a second a million results."""
+        rows = self.rows(
+            "SELECT count(*) FROM results r JOIN answers a ON a.id = r.id WHERE r.success = 1"
+            " AND json_extract(a.extra, '$.finish_reason') = 'length'"
+        )
+        return int(rows[0][0])
+
     def performance(self) -> dict[str, Any]:
-        """A summary of the answers so far: counts, tokens, attempts, seconds (mean, p50, p95, p99, longest)."""
+        """A summary of the answers so far: counts, tokens, attempts, seconds (mean, p50, p95, p99, longest).
+
+        `cut` of the answers end at the limit of tokens.
+        """
         count, mean, longest, tokens_in, tokens_out, attempts = self.rows(
             "SELECT count(*), avg(duration), max(duration), sum(tokens_input), sum(tokens_output), sum(attempts)"
             " FROM results WHERE success = 1"
@@ -377,6 +388,7 @@ class CheckpointStore:
             "tokens_input": tokens_in or 0,
             "tokens_output": tokens_out or 0,
             "attempts": attempts or 0,
+            "cut": self.cut(),
         }
         for name, fraction in (("p50_seconds", 0.5), ("p95_seconds", 0.95), ("p99_seconds", 0.99)):
             rows = self.rows(

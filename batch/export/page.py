@@ -32,6 +32,7 @@ summary .text { overflow-wrap: anywhere; font-weight: 400; }
 .label { color: var(--dim); font-size: 13px; margin: 10px 0 2px; }
 .label:first-child { margin-top: 0; }
 svg .line { stroke: var(--bar); }
+ul.t { margin: 8px 0 0; padding-left: 20px; font-size: 14px; }
 """
 
 
@@ -129,7 +130,9 @@ def _plots(look: Picture) -> Iterator[str]:
     if look.errors:
         most = max(1, look.job.failed)
         rows = [Bar(_message(kind, said), n / most, None, None, f"{n:,}") for kind, said, n in look.errors]
-        yield from ("<h2>What failed</h2>", _card(bars(rows, "Failures by kind and message, in percent of all")))
+        said = "".join(f"<li>{n:,} × {escaped(plain(_message(kind, text)))}</li>" for kind, text, n in look.errors)
+        plot = bars(rows, "Failures by kind and message, in percent of all")
+        yield from ("<h2>What failed</h2>", _card(f'{plot}<ul class="t">{said}</ul>'))
 
 
 def _course(look: Picture) -> Iterator[str]:

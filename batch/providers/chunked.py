@@ -60,10 +60,12 @@ class ChunkedPage:
         return Remote(remote_id, "completed", over=True, results=(str(_output(Path(remote_id))),))
 
     def results(self, remote: Remote) -> Iterator[Result]:
-        """The answers in the file, and the failures of what has none."""
+        """One a line of the file that was asked: its answer, or how it failed the last time."""
         for name in map(Path, remote.results):
-            have = _answered(name)
-            yield from (result for result in _results(name) if result.reply is not None or result.custom_id not in have)
+            last = {
+                result.custom_id: at for at, result in enumerate(_results(name))
+            }  # what is answered is not asked again
+            yield from (result for at, result in enumerate(_results(name)) if last[result.custom_id] == at)
 
     def cancel(self, remote_id: str) -> None:
         """It is over."""

@@ -137,7 +137,7 @@ class _Pass:
         if self.count_tokens:
             tokens = self.count_tokens(request)
             report.tokens = (report.tokens or 0) + tokens
-            if self.context is not None and tokens > self.context:
+            if self.context is not None and tokens >= self.context:  # nothing is left for an answer
                 report.too_long += 1
                 if len(report.too_long_at) < self.limit:
                     report.too_long_at.append((position, tokens))

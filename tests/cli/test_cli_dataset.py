@@ -277,3 +277,17 @@ def test_the_example_folder_may_be_copied(program: Program) -> None:
     config = program.home / "examples" / "japanese_gec" / "config" / "lora_config.yaml"
     assert program("dataset", "run", "--config", config, "--model", "demo", "--check-only") == 0, program.err
     assert "LoRA rank 8 on 42 matrices fits demo" in program.out
+
+
+def test_a_results_file_of_a_job_here_counts_nothing_twice(program: Program) -> None:
+    test = dataset(program, "one", "two", "three")
+    run = ("dataset", "run", "--model-path", "quick", "--test-file", test, "--prompt-template", "Say it: {input_text}")
+    assert program(*run, "--output-file", "r.jsonl") == 0, program.err
+    copy = program.home / "elsewhere.jsonl"
+    rows = rows_of(program.home / "r.jsonl")
+    copy.write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "predicted": "another", "example_id": 9}])
+    )
+    assert program("evidence", "--add", copy, "--model", "quick", "--json") == 0
+    assert "Took in 1 graded answer; 3 answers of jobs here were counted already" in program.err
+    assert {row["n"] for row in json.loads(program.out) if not row["category"]} == {4}

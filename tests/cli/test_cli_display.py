@@ -203,3 +203,12 @@ def test_an_end_with_errors() -> None:
 )
 def test_names(kind: str, cls: type[Display]) -> None:
     assert type(make_display(kind)) is cls
+
+
+def test_answers_cut_at_the_limit_stand_on_the_last_line() -> None:
+    over = replace(RUNNING, state=RunState.FINISHED, completed=6)
+    assert "cut" not in outcome(over).summary()
+    assert outcome(over, cut=2).summary().endswith("| 2 cut at the token limit")
+    stream = io.StringIO()
+    JsonDisplay(stream).end(outcome(over, cut=2))
+    assert json.loads(stream.getvalue())["cut"] == 2

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from program import Program
 
 from ai_router.cli import text
+from batch.engines.function import FunctionEngine
 from batch.items import Answer, BatchResponse
 
 
@@ -50,6 +55,38 @@ def test_show(program: Program) -> None:
     assert "failures, 1 of 1" in program.out and "permanent: because" in program.out
     assert program("show", job_id, "--full", "--limit", "1") == 0
     assert "results, 1 of 2" in program.out and "[0] one\n→ ONE\n" in program.out
+
+
+class Talkative(FunctionEngine):
+    """Whose answers to what ends in "…" are cut."""
+
+    async def answer(self, items: Any, desk: Any) -> AsyncIterator[Any]:
+        async for response in super().answer(items, desk):
+            reason = "length" if response.data.text.endswith("…") else "stop"
+            yield replace(response, data=Answer(response.data.text, {"finish_reason": reason}))
+
+
+def test_answers_that_are_cut_are_counted(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ai_router.jobs.make_engine", lambda *_, **__: Talkative(str.upper, workers=2))
+    assert program("run", program.prompts("one…", "two", "three…")) == 0
+    assert program.err.count("| 2 cut at the token limit\n") == 1
+    job = program.job()
+    assert program("show", job.job_id) == 0 and "cut       2 cut at the token limit\n" in program.out
+    assert program("show", job.job_id, "--json") == 0
+    assert json.loads(program.out)["performance"]["cut"] == 2
+    assert program("watch", job.job_id) == 0 and "| 2 cut at the token limit\n" in program.err
+
+
+def test_a_trial_says_what_ran_and_how_soon_the_first_token_came(program: Program) -> None:
+    program.add_model("m", step_seconds=0.02)
+    subprocess.run([sys.executable, "-c", "b'x' * 300_000_000"], check=True)
+    assert program("models", "test", "m", "--json") == 0, program.err
+    found = json.loads(program.out)
+    if sys.platform == "linux":  # of that process, and not the largest child there ever was
+        assert found["peak_memory_bytes"] < 250_000_000
+    assert 0.02 <= found["first_token_seconds"] < found["latency_seconds"] and found["load_seconds"] > 0
+    assert program("models", "test", "m") == 0
+    assert program.out.startswith("engine       cores:open_core none\nlatency ") and "first token  0.0" in program.out
 
 
 def test_show_as_json(program: Program) -> None:
@@ -160,3 +197,14 @@ def test_cells_and_clipping() -> None:
     assert text.table(("A", "LAST"), [["1", "x" * 50]], width=20).splitlines()[1] == "1  " + "x" * 16 + "…"
     assert text.inert("a\r\nb\rc\x00\x9b\ud800", lines=True) == "a\nb␍c␀\\x9b\\ud800"
     assert text.age("nonsense") == "—"
+
+
+def test_only_what_was_written_is_removed_from_the_models(program: Program) -> None:
+    program.add_model("m")
+    place = program.home / "weights" / "m"
+    assert program("models", "add", place.parent / ".." / "weights" / "m", "--name", "mine") == 0, program.err
+    assert ".." not in (program.home / "models.yaml").read_text()
+    assert program("models", "remove", "mine") == 0 and "Removed from" in program.err and place.is_dir()
+    assert program("models", "remove", "demo") == 2
+    assert "demo is no entry of models.yaml: it lies at" in program.err
+    assert program("models", "remove") == 2 and "Which model?" in program.err

@@ -142,6 +142,21 @@ def test_a_model_is_tried(tmp_path: Path, capsys: Any) -> None:
     assert data["answered_by"] == ["first"] and not data["failures"]
 
 
+def test_a_server_that_is_added_is_ready(tmp_path: Path, capsys: Any) -> None:
+    with a_server() as url:
+        assert cli(tmp_path, "models", "add", url) == 2
+        assert f"has first, second; name one: {url}#first" in capsys.readouterr().err
+        assert cli(tmp_path, "models", "add", f"{url}#second") == 0
+        assert capsys.readouterr().out == "second\n"
+        spec = Registry(Workspace(tmp_path, Settings())).get("second")
+        assert spec.ready and (spec.place, spec.engine_options["model"]) == (url, "second")
+        assert cli(tmp_path, "ask", "hello", "--model", "second") == 0
+    assert cli(tmp_path, "models", "add", "http://127.0.0.1:9/v1") == 3
+    assert "http://127.0.0.1:9/v1#NAME" in capsys.readouterr().err
+    assert cli(tmp_path, "models", "add", "http://127.0.0.1:9/v1#later", "--name", "other") == 0
+    assert "model: later" in (tmp_path / "models.yaml").read_text()
+
+
 def test_servers_of_this_machine_are_found_where_they_are() -> None:
     with a_server() as url:
         port = int(url.rsplit(":", 1)[1].split("/")[0])

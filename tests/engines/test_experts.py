@@ -51,14 +51,17 @@ def test_experts_one_by_one_are_the_experts(name: str) -> None:
 
 
 @pytest.mark.skipif(not linear.works(linear.PackedLinear, 1e-3), reason="no product of oneDNN here")
+@pytest.mark.parametrize("kind", [linear.PackedLinear, linear.FloatLinear])
 @pytest.mark.parametrize("name", NAMES)
-def test_experts_in_onednns_layout_are_the_experts(name: str) -> None:
+def test_experts_in_another_layout_are_the_experts(name: str, kind: Any) -> None:
+    if not linear.works(kind, 1e-3):
+        pytest.skip("no native kernels here")
     model = made(name)
     wanted = logits(model)
     with torch.inference_mode():
-        linear.pack(model)
+        linear.pack(model, kind)
         found = logits(model)
-    assert not bits(model) and any(isinstance(m, linear.PackedLinear) for m in model.modules())
+    assert not bits(model) and any(isinstance(m, kind) for m in model.modules())
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 

@@ -144,3 +144,37 @@ def test_a_file_is_described_with_all_of_it(tmp_path: Path) -> None:
     spec = describe(file, source="found")
     assert spec.cache_bytes_per_row and spec.cache_bytes_per_token == 0 and spec.embeddings
     assert (spec.memory(8) or 0) - (spec.memory(1) or 0) == 7 * spec.cache_bytes_per_row
+
+
+def test_llama_cpp_has_as_many_slots_as_memory_has_room_for_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batch.engines.gguf import engine
+    from batch.errors import FatalError
+
+    header = read_header(gguf_files.write(tmp_path / "m.gguf", "mamba"))
+    row = gguf_kept.cache_bytes_per_row(header)
+    assert row and not gguf_kept.cache_bytes_per_token(header)
+    rooms = {}
+    for answers in (0.5, 3.5, 100):
+        free = header.size_bytes + int(answers * row / engine.CACHE_SHARE) + 1
+        monkeypatch.setattr(engine, "available", lambda free=free: free)
+        if answers < 1:
+            with pytest.raises(FatalError, match="the states of one answer take"):
+                engine._shape(header, 64, 8)
+        else:
+            rooms[answers] = engine._shape(header, 64, 8)[1]
+    assert rooms == {3.5: 3, 100: 8}
+
+
+def test_what_macos_says_of_an_intel_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    says = {"machdep.cpu.features": "FPU SSE4.2 AVX1.0", "machdep.cpu.leaf7_features": "AVX2 AVX512VNNI"}
+    monkeypatch.setattr(processor.sys, "platform", "darwin")
+    monkeypatch.setattr(processor, "_sysctl", lambda name: says.get(name, ""))
+    assert processor.features.__wrapped__() == {"fpu", "sse4.2", "avx", "avx2", "avx512_vnni"}
+    says.clear()  # as on Apple's own
+    assert processor.features.__wrapped__() == frozenset()
+
+
+def test_a_name_that_no_system_has_says_nothing() -> None:
+    assert processor._sysctl("machdep.cpu.none") == ""

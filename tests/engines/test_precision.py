@@ -110,16 +110,22 @@ def test_the_way_of_a_gpu_on_tensors_of_the_cpu(monkeypatch: pytest.MonkeyPatch)
 def test_bf16_is_of_products_alone() -> None:
     loaded = load(DEMO, "bf16")
     assert loaded.model.dtype == torch.float32 and loaded.about["kv_cache"] == "bf16"
-    assert any(isinstance(module, bf16.Bf16Linear) for module in loaded.model.modules())
-    layer, x = torch.nn.Linear(48, 20), torch.randn(7, 48)
-    with torch.inference_mode():
-        exact = layer(x)
-        narrow = bf16.Bf16Linear(layer)(x)
-    assert narrow.dtype == torch.float32
-    torch.testing.assert_close(narrow, exact, rtol=2**-7, atol=2**-6)
+    assert any(isinstance(module, bf16.Bf16Linear | bf16.PairedLinear) for module in loaded.model.modules())
     (said,) = loaded.about["notes"]
     line = r"bf16 as asked: [\d.]+% of tokens as in fp32, perplexity ×[\d.]+, KL [\d.]+(; the last bits .*)?"
     assert re.fullmatch(line, said)
+
+
+@pytest.mark.skipif(not bf16.has_bf16(), reason="this processor does not multiply bf16")
+@pytest.mark.parametrize("kind", [bf16.Bf16Linear, bf16.PairedLinear])
+def test_a_product_of_bf16_is_near_the_exact_one(kind: Any) -> None:
+    if not linear.works(kind, 0.05):
+        pytest.skip("no native kernels here")
+    layer, x = torch.nn.Linear(49, 20), torch.randn(7, 49)
+    with torch.inference_mode():
+        narrow, exact = kind(layer)(x), layer(x)
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow, exact, rtol=2**-7, atol=2**-6)
 
 
 @pytest.mark.skipif(not bf16.has_bf16(), reason="this processor does not multiply bf16")
@@ -135,6 +141,7 @@ def test_where_bf16_depends_on_company_the_line_says_so(
             return usual(self, x) + 2**-12
         return torch.cat([usual(self, row) for row in x.split(1, dim=-2)], dim=-2)
 
+    monkeypatch.setattr(bf16, "fastest", lambda: bf16.Bf16Linear)
     monkeypatch.setattr(bf16.Bf16Linear, "forward", forward)
     assert load(qwen3, "bf16").about["notes"][0].endswith("how many run beside it") is blocks
 
@@ -171,7 +178,7 @@ def test_int4_needs_layers_of_its_shape(models: Any) -> None:
 def fused(path: Path) -> Any:
     """A model as it is when its precision is settled: fused, and no more."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear, "packs_faster", lambda: False)
+        patch.setattr(linear, "fastest", lambda: torch.nn.Linear)
         patch.setattr(native, "kernels", lambda: None)
         return load(path, "fp32")
 

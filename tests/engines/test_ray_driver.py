@@ -248,7 +248,7 @@ def test_what_a_log_keeps_of_a_cluster_changes_when_something_happens(monkeypatc
     assert lines == [
         "starting actors (0/1)",
         "1 node · 1 of 1 actor",
-        "1 node · 0 of 1 actor · lost: 1 with its node · waiting for a node",
+        "1 node · 0 of 1 actor · lost: 1 with its node · starting 1 actor",
         "1 node · 1 of 1 actor · lost: 1 with its node",
     ]
 

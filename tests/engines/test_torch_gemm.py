@@ -1,4 +1,4 @@
-"""The int8 product: exact sums for every shape and every number of threads, and what it does to rows on the way."""
+"""The products: exact sums for every shape and every number of threads, and what they do to rows on the way."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from batch.engines.torch import building, fused, linear, native  # noqa: E402
-from batch.engines.torch.gemm import PackedProduct, Rounded, keeps, round_weight  # noqa: E402
+from batch.engines.torch import bf16, building, fused, linear, native  # noqa: E402
+from batch.engines.torch.gemm import FloatProduct, PackedProduct, Rounded, keeps, round_weight  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.packed_native import NativePackedRunner  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
@@ -187,6 +187,61 @@ def test_norms_gates_and_residuals_on_the_way(kernels: native.Kernels, outputs: 
     assert layer.product(x, norm=norm).isnan().any(1).nonzero().tolist() == [[5]]
 
 
+@pytest.fixture(params=[32, 16])
+def floating(request: pytest.FixtureRequest) -> Iterator[tuple[native.Kernels, int]]:
+    """The kernels, and bits that they have a product of floats in."""
+    found = native.kernels()
+    if found is None or (request.param == 16 and not found.pairs):
+        pytest.skip("no such product here")
+    threads = torch.get_num_threads()
+    with torch.inference_mode():
+        yield found, request.param
+    torch.set_num_threads(threads)
+
+
+# The last is large enough for several threads; rows of 1,024 floats would lie in the same places of a cache.
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(1, 1), (64, 16), (51, 70), (7, 5), (257, 40), (1024, 96), (401, 1100)]
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_of_floats_have_exact_sums(
+    floating: tuple[native.Kernels, int], inputs: int, outputs: int, bias: bool
+) -> None:
+    kernels, bits = floating
+    torch.manual_seed(inputs)
+    kind = torch.float32 if bits == 32 else torch.bfloat16
+    weight, added, most = (torch.randn(*size) for size in ((outputs, inputs), (outputs,), (97, inputs)))
+    layer = FloatProduct(kernels, weight, added if bias else None, bits)
+    assert torch.equal(layer.plain().float(), weight.to(kind).float())
+    exact = most.to(kind).double() @ weight.to(kind).double().T + (added.to(kind).double() if bias else 0)
+    for rows in (*range(26), 97):
+        torch.set_num_threads(1)
+        one = layer(most[:rows].contiguous())
+        torch.testing.assert_close(one.double(), exact[:rows], rtol=1e-5, atol=2e-4)
+        for threads in (2, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(layer(most[:rows].contiguous()), one)
+    for i in range(0, 97, 12):  # whatever the company
+        assert torch.equal(layer(most[i : i + 1].contiguous())[0], one[i])
+
+
+@pytest.mark.parametrize("outputs", [10, 50, 128])
+def test_floats_have_norms_gates_and_residuals_on_the_way(floating: tuple[native.Kernels, int], outputs: int) -> None:
+    kernels, bits = floating
+    weight, added, norm = torch.randn(outputs, 96), torch.randn(outputs), (torch.randn(96), 1e-5)
+    layer, pairs = (FloatProduct(kernels, weight, added, bits) for _ in range(2))
+    pairs.pair()
+    for rows in (1, 9, 40):
+        x, residual = torch.randn(rows, 96), torch.randn(rows, outputs)
+        plain = layer(x)
+        assert torch.equal(pairs(x), plain) and torch.equal(pairs(x, residual=residual), plain + residual)
+        assert torch.equal(layer(x, norm=norm), layer(kernels.rms_norm(x, *norm)))
+        torch.testing.assert_close(pairs(x, gated=True), kernels.swiglu(plain), rtol=1e-5, atol=1e-5)
+    x[5, 5] = float("nan")
+    for broken in (layer(x, norm=norm), pairs(x, gated=True)):
+        assert broken.isnan().any(1).nonzero().tolist() == [[5]]
+
+
 def test_onednn_gives_the_same(kernels: native.Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     plain, x = torch.nn.Linear(72, 40), torch.randn(2, 3, 72)
@@ -215,13 +270,18 @@ def test_a_processor_without_it_keeps_the_other_kernels(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "qwen3-wide", "llama", "mistral"])
+@pytest.mark.parametrize("precision", ["int8", "fp32", "bf16"])
 def test_whole_layers_give_what_their_modules_give(
-    kernels: native.Kernels, models: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+    kernels: native.Kernels, models: Any, kind: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All in one call and layer by layer to the last bit; module by module but for rounding."""
+    monkeypatch.setattr(linear, "fastest", lambda: linear.FloatLinear)
+    monkeypatch.setattr(bf16, "fastest", lambda: bf16.PairedLinear)
+    if precision == "bf16" and not bf16.has_bf16():
+        pytest.skip("this processor does not multiply bf16")
 
     def logits() -> Any:
-        model = load(models(kind), "int8").model
+        model = load(models(kind), precision).model
         names = [getattr(m.__dict__.get("forward"), "__qualname__", "") for m in model.modules()]
         runner = NativePackedRunner(model, 4, step_tokens=64)
         rows = [
@@ -248,4 +308,5 @@ def test_whole_layers_give_what_their_modules_give(
     monkeypatch.setattr(fused, "_parts", lambda *arguments: None)
     _, unchanged, theirs = logits()
     assert unchanged == 0
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=float(0.01 * theirs.abs().max()))
+    slack = 1e-5 if precision == "fp32" else 0.01
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=float(slack * theirs.abs().max()))

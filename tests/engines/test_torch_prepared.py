@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -130,6 +131,17 @@ def test_an_entry_that_is_not_sound_is_packed_anew(
     assert torch.equal(logits(loaded_and_kept()), expected)
     again = shelf.find(entries(cache)[0].name)
     assert again is not None and prepared.model_of(again).config.num_hidden_layers == 6  # the entry is whole again
+
+
+def test_an_entry_that_cannot_be_read_now_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = cache / "kept"
+    place.mkdir()
+
+    def full(folder: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(shelf, "Entry", full)
+    assert shelf.find("kept") is None and place.is_dir()
 
 
 def test_entries_that_were_used_least_lately_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

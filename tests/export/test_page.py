@@ -83,7 +83,7 @@ def test_a_page_holds_all_there_is_and_obeys_nothing(tmp_path: Path) -> None:
     for said in ("questions.jsonl", "Items a second", "Tokens a second", "Cost so far", "Right by category",
                  "t0", "How long answers took", "Who answered", "What failed", "# 18", "answer 3"):  # fmt: skip
         assert said in found.text, said
-    assert "日本語" in found.text
+    assert "日本語" in found.text and "100 %" in found.text and "4 × transient: " in found.text
     assert "\x1b" not in found.text and "\u202e" not in found.text and found.text.count("Failed: transient") == 4
 
 

@@ -257,6 +257,16 @@ async def test_a_long_path_keeps_both_ends(workspace: Workspace) -> None:
         assert line.startswith(" ai-router › … › ") and "Options" in line and line.rstrip().endswith("demo · torch")
 
 
+async def test_what_stands_at_the_right_has_all_the_room_there_is(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 24)) as pilot:
+        screen = app.screen
+        assert isinstance(screen, BaseScreen)
+        screen.context_text = "demo · torch · cpu fp32 · packed · slower than it could be: no compiler was found here"
+        await pilot.pause()
+        assert shown(app).splitlines()[0].rstrip().endswith(screen.context_text)
+
+
 async def test_resizing_is_survived_everywhere(workspace: Workspace) -> None:
     app = RouterApp(workspace)
     async with app.run_test() as pilot:

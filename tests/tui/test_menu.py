@@ -23,6 +23,7 @@ from ai_router.tui.settings.screen import SettingsScreen
 from ai_router.tui.setup.menu import BatchMenuScreen
 from ai_router.tui.widgets.menu_list import MenuList
 from ai_router.tui.widgets.table import VirtualTable
+from batch.checkpoint import JobLock
 
 PLACES = {"1": AskScreen, "2": ModelsScreen, "3": JobsScreen, "4": SettingsScreen, "5": BatchMenuScreen}
 
@@ -167,6 +168,40 @@ async def test_r_goes_on_with_the_chosen_job(workspace: Workspace, monkeypatch: 
         await pilot.press("r")
         await on_screen(pilot, RunScreen)
         await until(pilot, lambda: len(engine.answered) == 2 and not app.live_runs())
+
+
+async def test_one_key_goes_on_with_the_newest_job_that_has_something_left(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = PaceEngine()
+    monkeypatch.setattr(jobs, "make_engine", lambda *args, **kwargs: engine)
+    make_job(workspace.checkpoints, ["a"], {0: "x"}, status="completed", at="2025-03-03T10:00:00")
+    make_job(workspace.checkpoints, ["b", "c"], {0: "x"}, at="2025-03-02T10:00:00")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(110, 30)) as pilot:
+        await until(pilot, lambda: "resume" in footer(app) and "watch" not in footer(app))
+        assert app.screen.query_one(MenuList).has_focus
+        await pilot.press("r")
+        await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: engine.answered == [1] and not app.live_runs())
+        make_job(workspace.checkpoints, ["d", "e"], {0: "x"}, at="2025-03-01T10:00:00")
+        app.action_home()
+        await until(pilot, lambda: isinstance(app.screen, MenuScreen) and "resume" in footer(app))
+        assert app.screen.query_one(VirtualTable).cursor == 2
+
+
+async def test_a_running_job_is_watched(workspace: Workspace) -> None:
+    path = make_job(workspace.checkpoints, ["b", "c"], {0: "x"})
+    app = RouterApp(workspace)
+    lock = JobLock(path)
+    lock.acquire()
+    try:
+        async with app.run_test(size=(110, 30)) as pilot:
+            await until(pilot, lambda: "watch" in footer(app) and "resume" not in footer(app))
+            await pilot.press("r")
+            await on_screen(pilot, RunScreen)
+    finally:
+        lock.release()
 
 
 async def test_the_footer_offers_only_what_is_in_sight(workspace: Workspace) -> None:

@@ -28,15 +28,16 @@ SECONDS = 5.0  # that one place may take; a folder on a sleeping disk must not h
 __all__ = ["FINDERS", "describe", "describe_folder", "found"]
 
 
-def found(workspace: Workspace, skipped: list[str], known: Iterable[ModelSpec] = ()) -> Iterator[ModelSpec]:
+def found(workspace: Workspace, skipped: list[str], known: Iterable[ModelSpec] = ()) -> Iterator[tuple[ModelSpec, str]]:
     """All that the finders find; of what one cannot read, a sentence goes to `skipped` and the others go on.
 
-    The finders look at the same time, each for `SECONDS` at most. Weights found before, or `known`, are left out.
+    The finders look at the same time, each for `SECONDS` at most. Beside each stands the id under which its weights
+    were found before, or are `known`; "" where they are new.
     """
     looks = [_Look(where, find, workspace) for where, find in FINDERS]
     seen = Seen(known)
     for look in looks:
-        yield from (spec for spec in look.result(skipped) if seen.is_new(spec))
+        yield from ((spec, seen.same_as(spec)) for spec in look.result(skipped))
 
 
 class _Look:

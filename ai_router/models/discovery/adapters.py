@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ai_router.models.discovery.describe import describe, form_of_adapter, look_at_gguf
-from ai_router.models.discovery.huggingface import cache_folder
+from ai_router.models.discovery.huggingface import cache_folder, name_on_hub
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import Workspace
 from batch.engines.places import base_of_adapter, form_of
@@ -23,16 +23,21 @@ def adapters(workspace: Workspace, models: Sequence[ModelSpec]) -> Iterator[Mode
     """
     local = [spec for spec in models if not spec.is_remote and spec.adapter is None]
     known = {_resolved(spec.adapter) for spec in models if spec.adapter is not None}
+    ids: set[str] = set()
     for place in _places(workspace, local):
         if (resolved := _resolved(place)) not in known:
             known.add(resolved)
-            yield over(place, local)
+            spec = over(place, local)
+            if spec.id in ids:  # two of one name: the folder that each lies in tells them apart
+                spec = replace(spec, id=f"{spec.id}@{place.parent.name}")
+            ids.add(spec.id)
+            yield spec
 
 
 def over(place: Path, models: Sequence[ModelSpec]) -> ModelSpec:
     """The model that an adapter makes of its base, which is sought among `models`."""
     said, base = _base(place, [spec for spec in models if not spec.is_remote and spec.adapter is None])
-    name = place.stem if place.is_file() else place.name
+    name = place.stem if place.is_file() else name_on_hub(place) or place.name
     if base is None:
         for_ = f"made for {said}, which is not among the models here" if said else "and names no model it was made for"
         why = f"{place} is a LoRA adapter, {for_}: name it as the `adapter` of its base in models.yaml"
@@ -53,7 +58,7 @@ def over(place: Path, models: Sequence[ModelSpec]) -> ModelSpec:
         sampling=base.sampling,
         adapter=place,
     )
-    return made
+    return replace(made, also=tuple(f"{other}+{name}" for other in base.also))
 
 
 def fitting(base: ModelSpec, models: Sequence[ModelSpec]) -> list[ModelSpec]:
@@ -63,9 +68,9 @@ def fitting(base: ModelSpec, models: Sequence[ModelSpec]) -> list[ModelSpec]:
 
 def _places(workspace: Workspace, models: Sequence[ModelSpec]) -> Iterator[Path]:
     """Where adapters may lie; each place once."""
-    beside = {spec.path if spec.path.is_dir() else spec.path.parent for spec in models}
-    folders = {workspace.models_dir, *beside}
-    folders |= {folder.parent for folder in beside if "snapshots" not in folder.parent.parts}
+    inside = {spec.path for spec in models if spec.path.is_dir()}
+    beside = {spec.path.parent for spec in models if spec.path.parent.name != "snapshots"}
+    folders = {workspace.models_dir, *inside, *beside}
     for folder in sorted(folders):
         for entry in _entries(folder):
             if form_of_adapter(entry):
@@ -90,13 +95,17 @@ def _base(place: Path, models: Sequence[ModelSpec]) -> tuple[str, ModelSpec | No
     said = base_of_adapter(place)
     wanted = _resolved(place.parent / said) if said else None
     for spec in models:
-        if said and (spec.id == said or _resolved(spec.path) in (wanted, _resolved(Path(said).expanduser()))):
+        if said and (spec.goes_by(said) or _resolved(spec.path) in (wanted, _resolved(Path(said).expanduser()))):
             return said, spec
     short = said.rstrip("/").rsplit("/", 1)[-1].lower()
-    named = [spec for spec in models if short and short in (spec.name.lower(), spec.path.name.lower())]
+    named = [spec for spec in models if short and short in (spec.name.lower(), spec.path.name.lower(), *_lasts(spec))]
     inside = [spec for spec in models if _resolved(spec.path) == _resolved(place.parent)]
     # An adapter that lies in its base's own folder needs no name; one that names another base is not put over it.
     return said, next(iter(named or ([] if said else inside)), None)
+
+
+def _lasts(spec: ModelSpec) -> Iterator[str]:
+    return (name.rsplit("/", 1)[-1].lower() for name in spec.also)
 
 
 def _base_of_gguf(place: Path, models: Sequence[ModelSpec]) -> tuple[str, ModelSpec | None]:

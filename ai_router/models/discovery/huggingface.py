@@ -35,12 +35,25 @@ def snapshot_of(repo: str) -> Path:
 
 
 def find(workspace: Workspace) -> Iterable[ModelSpec]:
-    """Each snapshot, by its name on the hub; other models than causal language models are left out."""
-    for config in sorted(cache_folder().glob("models--*/snapshots/*/config.json")):
-        name = config.parents[2].name.removeprefix("models--").replace("--", "/")
-        spec = describe(config.parent, id=name, name=name.split("/")[-1], source="found")
-        if not spec.why.startswith(NOT_CAUSAL):
-            yield spec
-    for folder in sorted(cache_folder().glob("models--*/snapshots/*")):
-        name = folder.parents[1].name.removeprefix("models--").replace("--", "/")
-        yield from gguf_models(folder, ("*.gguf", "*/*.gguf"), prefix=f"{name}/")
+    """Each repository's causal language model, by its name on the hub, and each of its GGUF files.
+
+    Of several snapshots the main branch's has it, and others what that has not.
+    """
+    folders = sorted(cache_folder().glob("models--*/snapshots/*"))
+    folders.sort(key=lambda folder: folder != snapshot_of(name_on_hub(folder)))
+    folders.sort(key=name_on_hub)
+    found = {}
+    for folder in folders:
+        name = name_on_hub(folder)
+        if (folder / "config.json").is_file() and name not in found:
+            found[name] = describe(folder, id=name, name=name.split("/")[-1], source="found")
+        for spec in gguf_models(folder, ("*.gguf", "*/*.gguf"), prefix=f"{name}/"):
+            found.setdefault(spec.id, spec)
+    return (spec for spec in found.values() if not spec.why.startswith(NOT_CAUSAL))
+
+
+def name_on_hub(snapshot: Path) -> str:
+    """`ORG/MODEL` of a snapshot in the cache (models--ORG--MODEL/snapshots/REVISION); "" of any other folder."""
+    folder = snapshot.parent.parent
+    cached = snapshot.parent.name == "snapshots" and folder.name.startswith("models--")
+    return folder.name.removeprefix("models--").replace("--", "/", 1) if cached else ""

@@ -87,7 +87,8 @@ _TABLE = (
 
 _JOBS = (
     Action("jobs.open", "o", "results", "Read the results of this job", "Jobs", method="open_results"),
-    Action("jobs.resume", "r", "resume", "Run what is missing; of a running job, watch it", "Jobs"),
+    Action("jobs.resume", "r", "resume", "Run what is missing", "Jobs"),
+    Action("jobs.watch", "r", "watch", "Watch how this job goes", "Jobs"),
     Action("jobs.retry", "t", "retry failed", "Run the failed prompts again, and what is missing", "Jobs"),
     Action("jobs.export", "e", "export", "Write the results to a file", "Jobs"),
     Action("jobs.again", "a", "again", "A new job of its items, with another model or other options", "Jobs"),
@@ -137,8 +138,8 @@ _READING = (
     Action("reading.find", "slash", "find", "Find text in this item", "Reading", key_display="/"),
     Action("reading.hit_back", "N,shift+n", "hit before", "To the place before", "Reading", False,
            method="previous_hit"),
-    Action("reading.rendered", "m", "Markdown", "Show the answer as Markdown, with code in colours; again: as it came",
-           "Reading"),
+    Action("reading.rendered", "m,M,shift+m", "Markdown",
+           "Show answers as Markdown, with code in colours; again: as they came", "Reading", key_display="m"),
     Action("reading.edit", "e", "edit, run again", "Change the prompt, and run it again with a model and options",
            "Reading", False),
     Action("reading.editor", "E,shift+e", "open in editor", "Open the text in $EDITOR", "Reading", False,
@@ -184,6 +185,10 @@ _MODELS = (
     Action("models.default", "d", "make default", "Use this model when none is named", "Models"),
     Action("models.ask", "a", "ask", "Ask this model something", "Models"),
     Action("models.add", "n", "add", "Add a model by its path or address to models.yaml", "Models"),
+    Action(
+        "models.remove", "x,delete", "remove", "Take this model out of models.yaml; its weights stay", "Models", False
+    ),
+    Action("models.edit", "E,shift+e", "edit models.yaml", "Open models.yaml in $EDITOR", "Models", False),
     Action("models.pull", "p", "pull", "Fetch a model from the Hugging Face Hub, or stop that", "Models"),
     Action("models.test", "t", "test", "Ask this model a few questions: how quick is it?", "Models"),
     Action("models.adapter", "l", "adapter", "Put a LoRA adapter over this model", "Models", False),
@@ -210,7 +215,7 @@ _STATS = (
 )
 
 _ASK = (
-    Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask", False),
+    Action("ask.stop", "escape", "stop", "Stop the answer; what has come stays", "Ask"),
     Action("ask.model", "f2", "model", "Choose another model", "Ask", method="choose_model"),
     Action("ask.options", "f3", "options", "Length and sampling of the answer", "Ask"),
     Action("ask.copy", "f4", "copy answer", "Copy the answer", "Ask"),
@@ -224,7 +229,7 @@ _ASK = (
         "ask.rendered",
         "f9",
         "Markdown",
-        "Show the chat as Markdown, with code in colours; again: as it came",
+        "Show answers as Markdown, with code in colours; again: as they came",
         "Ask",
         False,
     ),
@@ -273,6 +278,8 @@ _DOING = (
     Action("options.presets", "f3", "presets", "Take options that were kept: last time's, the model's, or by name",
            "Options"),
     Action("options.keep", "f4", "keep as", "Keep these options by a name", "Options"),
+    Action("options.try_some", "f5", "try a few", "Answer the first of them, or any, before all; again: all at once",
+           "Options"),
     Action("run.pause", "p,space", "pause", "Give out no further prompts for now", "Run"),
     Action("run.unpause", "p,space", "go on", "Go on after a pause", "Run"),
     Action("run.resume", "p", "resume", "Run what is missing", "Run"),

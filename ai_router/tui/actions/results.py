@@ -26,7 +26,9 @@ RESULTS = (
     Action("results.sort", "s", "sort", "Sort by the next column", "Results", False),
     Action("results.reverse", "S,shift+s", "reverse", "Turn the order round", "Results", False),
     Action("results.mark", "space", "mark", "Mark the row, or take its mark away", "Results", False),
-    Action("results.copy_as", "w", "copy as", "Copy rows, as text, CSV, Markdown or JSON", "Results", False),
+    Action("results.mark_all", "A,shift+a", "mark all", "Mark all rows that are shown, or take all marks away",
+           "Results", False),
+    Action("results.copy_as", "w", "copy as", "Copy a cell, or rows as text, CSV, Markdown or JSON", "Results", False),
     Action("results.again", "a", "again", "A new job of the marked or failed rows, with another model or other options",
            "Results", False),
     Action("results.picture", "p", "picture", "This job in plots: rates, cost, durations, scores", "Results", False),
@@ -35,5 +37,7 @@ RESULTS = (
     Action("results.next_hit", "n", "next hit", "The next place of what is looked for", "Results", False),
     Action("results.hit_back", "N,shift+n", "hit before", "The place before of what is looked for", "Results", False),
     Action("results.columns", "C,shift+c", "columns", "Choose which columns are shown", "Results", False),
+    Action("results.rendered", "M,shift+m", "Markdown", "Show answers as Markdown, with code in colours; again: as they"
+           " came", "Results", False),
     Action("results.score", "v", "score", "How many are right, and what is wrong with the others", "Results"),
 )  # fmt: skip

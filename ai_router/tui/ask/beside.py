@@ -65,7 +65,7 @@ class ChatsPane(Vertical):
         if places and not table.has_focus:
             table.set_reactive(VirtualTable.cursor, places[0])
         table.set_count(len(chats))
-        table.border_subtitle = plural(len(chats), "chat") if chats else ""
+        table.border_subtitle = Content(plural(len(chats), "chat") if chats else "")
 
     @on(VirtualTable.Selected)
     def _selected(self, event: VirtualTable.Selected) -> None:

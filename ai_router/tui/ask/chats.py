@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from ai_router.memory import Chat, Memory, MemoryFileError
+from ai_router.memory import Chat, Memory, MemoryFileError, Turn
 from ai_router.tui.dialogs import Dialog
 from ai_router.tui.jobs.view import age
 from ai_router.tui.widgets.text import one_line, plural
@@ -29,16 +29,18 @@ class ChatsDialog(Dialog[Chat]):
         Binding("down", "to_list", show=False, priority=True),
         Binding("up", "up", show=False, priority=True),
         Binding("ctrl+d,delete", "forget", show=False, priority=True),
+        Binding("ctrl+z", "undo", show=False, priority=True),
     ]
 
     def __init__(self, memory: Memory) -> None:
         super().__init__()
         self._memory = memory
         self._found: list[Chat] = []
+        self._forgotten: list[tuple[Chat, list[Turn]]] = []
 
     def compose_dialog(self) -> ComposeResult:
         """A field above the list."""
-        yield Input(placeholder="words of a question or an answer; ^d takes a chat away", id="chats-words")
+        yield Input(placeholder="words of a question or an answer; ^d takes one away, ^z back", id="chats-words")
         yield OptionList(id="chats-list")
 
     def on_mount(self) -> None:
@@ -61,7 +63,7 @@ class ChatsDialog(Dialog[Chat]):
         menu.add_options([Option(_line(chat)) for chat in self._found])
         if self._found:
             menu.highlighted = 0
-        self.query_one("#dialog").border_subtitle = plural(len(self._found), "chat")
+        self.query_one("#dialog").border_subtitle = Content(plural(len(self._found), "chat"))
 
     def action_to_list(self) -> None:
         """The next chat."""
@@ -75,8 +77,20 @@ class ChatsDialog(Dialog[Chat]):
         """Take the chat under the cursor away."""
         at = self.query_one(OptionList).highlighted
         if at is not None and at < len(self._found):
+            chat = self._found[at]
             try:
-                self._memory.forget_chat(self._found[at].id)
+                turns = self._memory.turns(chat.id)
+                self._memory.forget_chat(chat.id)
+                self._forgotten.append((chat, turns))
+            except MemoryFileError as error:
+                self.services.show_error(error)
+            self._look(self.query_one(Input).value)
+
+    def action_undo(self) -> None:
+        """Put back the chat that was taken away last."""
+        if self._forgotten:
+            try:
+                self._memory.restore_chat(*self._forgotten.pop())
             except MemoryFileError as error:
                 self.services.show_error(error)
             self._look(self.query_one(Input).value)

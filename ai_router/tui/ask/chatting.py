@@ -19,9 +19,7 @@ from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.panes.screen import PaneScreen
-from ai_router.tui.widgets.rendered import Rendered, code_blocks
 from ai_router.tui.widgets.text import one_line, plural
-from ai_router.tui.widgets.text_view import TextView
 from batch.options import OptionError, SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
@@ -47,9 +45,21 @@ class ChattingAsk(PaneScreen[None]):
         """Take up what was typed and not sent."""
         self.conversation = Conversation(Memory(self.services.workspace.checkpoints), self.services.show_error)
 
+    def come_back(self) -> bool:
+        """Go on with the chat that was on the screen last; whether there is one."""
+        last = self.services.ask_chat
+        try:
+            chats = self.conversation.memory.chats() if last is not None else []
+        except MemoryFileError:  # said by whoever writes to it
+            chats = []
+        chat = next((chat for chat in chats if chat.id == last), None)
+        if chat is not None:
+            self.open_chat(chat)
+        return chat is not None
+
     @abstractmethod
-    def _show_answer(self) -> None:
-        """Show the chat."""
+    def _show_answer(self) -> bool:
+        """Show the chat; whether it was."""
 
     @abstractmethod
     def _show_buttons(self) -> None:
@@ -103,7 +113,7 @@ class ChattingAsk(PaneScreen[None]):
         """Where two answer, each by its name."""
         if self.query(SecondModel):
             name = AUTO if self._auto is not None else self._spec.id if self._spec else "Answer"
-            self.query_one("#ask-answer").border_title = Content(one_line(name, 40)).markup
+            self.query_one("#ask-answer").border_title = Content(one_line(name, 40))
 
     def action_new_chat(self) -> None:
         """Begin anew; what was said is among the chats."""
@@ -172,28 +182,18 @@ class ChattingAsk(PaneScreen[None]):
         self._show_answer()
 
     def action_rendered(self) -> None:
-        """Show the chat as Markdown, or as it came."""
-        self.run_worker(self._render_chat(not self.query(Rendered)), group="render", exclusive=True)
-
-    async def _render_chat(self, wanted: bool) -> None:
-        await self.query(Rendered).remove()
-        view = self.query_one("#ask-answer", TextView)
-        view.display = not (wanted and self.conversation.turns)
-        if not view.display:
-            box = Rendered(self.conversation.markdown(), classes="panel")
-            box.border_title = "Answer · Markdown"
-            await self.query_one("#ask-answers").mount(box, before=view)
-            box.scroll_end(animate=False)
-
-    async def raw_again(self) -> None:
-        """What is being written is shown as it comes."""
-        if self.query(Rendered):
-            await self._render_chat(False)
+        """Show answers as Markdown, or as they came, here and wherever they are read."""
+        self.services.turn_markdown()
+        self._show_answer()
+        for second in self.query(SecondModel):
+            second.show(unfolded=self.unfolded)
 
     # -- taking out -----------------------------------------------------------------------------------------------
 
     def action_code(self) -> None:
         """Copy a block of code out of the last answer, or write it to a file."""
+        from ai_router.tui.widgets.markdown import code_blocks
+
         text = self.conversation.turns[-1].answer if self.conversation.turns else ""
         found = code_blocks(text)[-MOST_CODE:]
         if not found:
@@ -231,7 +231,8 @@ class ChattingAsk(PaneScreen[None]):
             self.notify("Nothing was asked yet", timeout=2)
             return
         source = from_prompts(prompts, name=f"chat, {plural(len(prompts), 'prompt')}")
-        self.services.go("again", source, len(prompts), self._spec.id if self._spec else "")
+        spec = self._spec.id if self._spec else ""
+        self.services.go("again", source, len(prompts), spec, sampling=options_dict(self._options()))
 
 
 def save_code(folder: Path, language: str, code: str) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from ai_router.models import ModelSpec
 from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.form import OptionForm
 from ai_router.tui.widgets.text import count, one_line, within
 from batch.options import OptionError, SamplingOptions
@@ -68,8 +69,8 @@ class OptionsDialog(Dialog[SamplingOptions]):
     def compose_dialog(self) -> ComposeResult:
         """The form."""
         with VerticalScroll(id="options-box", can_focus=False):
-            yield OptionForm(SamplingOptions, self._options)
-        with Horizontal(id="dialog-buttons"):
+            yield OptionForm(SamplingOptions, self._options, whole=True)
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Use these", id="options-use", variant="primary", compact=True)
             yield Button("As they come", id="options-default", compact=True)
 

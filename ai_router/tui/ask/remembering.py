@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.memory import Chat, Memory, MemoryFileError, Turn
 from ai_router.tui.widgets.text import plural
-from ai_router.tui.widgets.text_view import Block
+from ai_router.tui.widgets.wrapping import Block
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
@@ -24,14 +24,17 @@ def without_thinking(text: str) -> tuple[str, str]:
     return (match.group(1).strip(), text[match.end() :]) if match else ("", text)
 
 
-def answer_blocks(text: str, *, unfolded: bool) -> list[Block]:
+def answer_blocks(text: str, *, unfolded: bool, markdown: bool = False) -> list[Block]:
     """An answer; what was thought before it is one line, or all of it where it is unfolded."""
     thought, rest = without_thinking(text)
     if not thought:
-        return [Block(rest)]
+        return [Block(rest, markdown=markdown)]
     if unfolded:
-        return [Block("▾ thinking", "muted"), Block(thought, "muted"), Block(""), Block(rest)]
-    return [Block(f"▸ thinking, {plural(len(thought), 'character')} (^t shows it)", "muted"), Block(rest)]
+        return [Block("▾ thinking", "muted"), Block(thought, "muted"), Block(""), Block(rest, markdown=markdown)]
+    return [
+        Block(f"▸ thinking, {plural(len(thought), 'character')} (^t shows it)", "muted"),
+        Block(rest, markdown=markdown),
+    ]
 
 
 @dataclass(slots=True)
@@ -105,21 +108,16 @@ class Conversation:
         known = list(dict.fromkeys([*own, *prompts]))
         return known[at] if 0 <= at < len(known) else None
 
-    def markdown(self) -> str:
-        """The chat as one Markdown text."""
-        parts = []
-        for turn in self.turns:
-            quoted = "\n".join(f"> {line}" for line in turn.prompt.split("\n"))
-            parts.append(f"{quoted}\n\n{without_thinking(turn.answer)[1] or f'✗ {turn.error}'}")
-        return "\n\n---\n\n".join(parts)
-
-    def blocks(self, *, unfolded: bool) -> list[Block]:
+    def blocks(self, *, unfolded: bool, markdown: bool = False) -> list[Block]:
         """The turns as they are shown."""
         blocks: list[Block] = []
+        several = len({turn.model for turn in self.turns}) > 1
         for place, turn in enumerate(self.turns):
             why = [Block(f"→ {self.whys[place]}", "muted")] if place in self.whys else []
+            if several and not why:
+                why = [Block(f"→ {turn.model}", "muted")]
             blocks += [Block(f"❯ {turn.prompt}", "accent"), *why, Block("")]
-            blocks += answer_blocks(turn.answer, unfolded=unfolded) if turn.answer else []
+            blocks += answer_blocks(turn.answer, unfolded=unfolded, markdown=markdown) if turn.answer else []
             if turn.error:
                 blocks.append(Block(f"✗ {turn.error}", "error"))
             blocks.append(Block(""))

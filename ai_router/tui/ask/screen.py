@@ -24,7 +24,8 @@ from ai_router.tui.clipboard import copy_from
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
 from ai_router.tui.widgets.text import harmless, one_line, plural
-from ai_router.tui.widgets.text_view import Block, TextView
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class PromptArea(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+j,shift+enter", "new_line", show=False),
         Binding("up", "recall", show=False),
+        Binding("pageup", "screen.scroll_chat(-1)", show=False),
+        Binding("pagedown", "screen.scroll_chat(1)", show=False),
     ]
 
     class Sent(Message):
@@ -78,7 +81,7 @@ class AskScreen(ChattingAsk):
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
-        *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "app.back"),
+        *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "ask.stop", "app.back"),
         *bind("ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch", "ask.thinking", "ask.second"),
     ]
 
@@ -126,10 +129,12 @@ class AskScreen(ChattingAsk):
         self._put(self.conversation.draft())
         self._show_buttons()
         self.set_interval(POLL_SECONDS, self._poll)
-        self._find(self._wanted or self.services.workspace.settings.model)
+        if self._wanted or not self.come_back():
+            self._find(self._wanted or self.services.workspace.settings.model)
 
     def on_unmount(self) -> None:
         """What is being answered is of no use any more; what is typed is kept."""
+        self.services.ask_chat = self.conversation.chat
         self.conversation.keep_draft(self._typed)
         if self._asking is not None and not self._asking.over:
             self.services.engines.stop()
@@ -198,10 +203,9 @@ class AskScreen(ChattingAsk):
         self._asking = self.services.engines.ask(spec, prompt, self._options(), before)
         for second in self.query(SecondModel) if not again else ():
             second.ask(prompt, self._options())
-        self.run_worker(self.raw_again(), group="render", exclusive=True)
         self._shown = ""
         self._show_answer()
-        self.query_one("#ask-answer", TextView).scroll_home(animate=False)
+        self.query_one("#ask-answer", TextView).scroll_end(animate=False)
         self._show_buttons()
 
     @on(PromptArea.Recalled)
@@ -256,22 +260,20 @@ class AskScreen(ChattingAsk):
             self._show_buttons()
             self.crumbs = ("Ask", one_line(self.conversation.title, 40))
             return
-        if text != self._shown:
+        if text != self._shown and self._show_answer(last=False):
             self._shown = text
-            self._show_answer()
         self._show_status(asking, text)
 
-    def _show_answer(self) -> None:
+    def _show_answer(self, *, last: bool = True) -> bool:
+        """The chat so far; returns whether it was shown, which what is not the `last` of it may have to wait for."""
         view, asking = self.query_one("#ask-answer", TextView), self._asking
-        at_end = view.max_scroll_y - view.scroll_offset.y <= 1
-        blocks = self.conversation.blocks(unfolded=self.unfolded)
+        markdown = self.services.markdown
+        blocks = self.conversation.blocks(unfolded=self.unfolded, markdown=markdown)
         if asking is not None and self._shown != "over":
             why = [Block(f"→ {self._auto.why}", "muted")] if self._auto is not None and self._auto.why else []
             blocks += [Block(f"❯ {asking.prompt}", "accent"), *why, Block("")]
-            blocks += answer_blocks(asking.text, unfolded=self.unfolded)
-        view.show(*(blocks or [Block(HINT, "muted")]), home=False)
-        if at_end:
-            view.scroll_end(animate=False)
+            blocks += answer_blocks(asking.text, unfolded=self.unfolded, markdown=markdown)
+        return view.follow(*(blocks or [Block(HINT, "muted")]), last=last)
 
     def _show_status(self, asking: Asking, text: str) -> None:
         wheel = SPINNER[int(asking.seconds / SPIN_SECONDS) % len(SPINNER)]
@@ -316,6 +318,11 @@ class AskScreen(ChattingAsk):
         self.show_beside()
 
     # -- keys -----------------------------------------------------------------------------------------------------
+
+    def action_scroll_chat(self, pages: int) -> None:
+        """A page up or down, from the field too."""
+        for view in self.query("#ask-answers TextView").results(TextView):
+            view.scroll_relative(y=pages * max(1, view.size.height - 2), animate=False)
 
     def action_back(self) -> None:
         """Stop first."""
@@ -369,7 +376,9 @@ class AskScreen(ChattingAsk):
         self.in_thread(auto.choose, lambda count: self.notify(f"Kept as evidence: {plural(count, 'graded answer')}"))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What is of a choice among models stands there where there is one."""
+        """What is of a choice among models stands there where there is one; escape stops first."""
+        if action == "stop":
+            return self.answering
         if action in ("next", "best"):
             over = self._asking is not None and self._asking.over
             return self._auto is not None and over and (action == "next" or not self._asking.error)  # type: ignore[union-attr]

@@ -14,8 +14,10 @@ from textual.widgets import Static
 from ai_router.asking import EnginePool
 from ai_router.memory import Memory
 from ai_router.tui.ask.remembering import Conversation, answer_blocks
+from ai_router.tui.services import Served
 from ai_router.tui.widgets.text import harmless, one_line, plural
-from ai_router.tui.widgets.text_view import Block, TextView
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, options_dict
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 HINT = "Asked the same from the next prompt on."
 
 
-class SecondModel(Vertical):
+class SecondModel(Served, Vertical):
     """Its answers, how it goes on their lower edge, and a line of what went wrong; the screen asks and polls it."""
 
     DEFAULT_CSS = """
@@ -47,7 +49,7 @@ class SecondModel(Vertical):
     def compose(self) -> ComposeResult:
         """Answers above, what went wrong below."""
         view = TextView(Block(HINT, "muted"), classes="panel")
-        view.border_title = Content(self.spec.id).markup
+        view.border_title = Content(self.spec.id)
         yield view
         yield Static(markup=False)
 
@@ -82,7 +84,7 @@ class SecondModel(Vertical):
     def poll(self, *, unfolded: bool) -> None:
         """Show what has come."""
         asking = self.asking
-        if asking is None or self._shown == "over":
+        if asking is None or self._shown == "over" or not self.query(TextView):  # it may be on its way out
             return
         text = self.pool.partial(asking)
         if asking.over:
@@ -91,23 +93,20 @@ class SecondModel(Vertical):
             self.show(unfolded=unfolded)
             self._say_end(asking)
             return
-        if text != self._shown:
+        if text != self._shown and self.show(unfolded=unfolded, last=False):
             self._shown = text
-            self.show(unfolded=unfolded)
         what = "writing" if text else self.pool.status or "starting"
         self._say(f"{one_line(what)}   {asking.seconds:.1f} s")
 
-    def show(self, *, unfolded: bool) -> None:
-        """The chat so far."""
+    def show(self, *, unfolded: bool, last: bool = True) -> bool:
+        """The chat so far; returns whether it was shown, which what is not the `last` of it may have to wait for."""
         view, asking = self.query_one(TextView), self.asking
-        at_end = view.max_scroll_y - view.scroll_offset.y <= 1
-        blocks = self.conversation.blocks(unfolded=unfolded)
+        markdown = self.services.markdown
+        blocks = self.conversation.blocks(unfolded=unfolded, markdown=markdown)
         if asking is not None and self._shown != "over":
             blocks += [Block(f"❯ {asking.prompt}", "accent"), Block("")]
-            blocks += answer_blocks(asking.text, unfolded=unfolded)
-        view.show(*(blocks or [Block(HINT, "muted")]), home=False)
-        if at_end:
-            view.scroll_end(animate=False)
+            blocks += answer_blocks(asking.text, unfolded=unfolded, markdown=markdown)
+        return view.follow(*(blocks or [Block(HINT, "muted")]), last=last)
 
     def _say_end(self, asking: Asking) -> None:
         if asking.error:
@@ -118,7 +117,7 @@ class SecondModel(Vertical):
         self._say(("‖ stopped   " if asking.stopped else "✓ done   ") + " · ".join(parts))
 
     def _say(self, text: str, wrong: str = "") -> None:
-        self.query_one(TextView).border_subtitle = Content(text).markup
+        self.query_one(TextView).border_subtitle = Content(text)
         line = self.query_one(Static)
         line.update(wrong)
         line.display = bool(wrong)

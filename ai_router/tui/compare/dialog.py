@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from ai_router.comparing.answers import FEWEST, MOST
 from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from ai_router.tui.widgets.text import inert_block, one_line
 from batch.sources import FILE_ENDINGS
@@ -39,7 +39,7 @@ class ModelsDialog(Dialog["list[ModelSpec]"]):
         """The list."""
         yield Static(f"space marks {FEWEST} to {MOST} of them · enter compares", id="dialog-text")
         yield OptionList(*map(self._option, self._models), id="compare-list")
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Compare these", id="compare-use", variant="primary", compact=True)
 
     def _option(self, spec: ModelSpec) -> Option:

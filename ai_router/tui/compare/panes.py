@@ -11,7 +11,8 @@ from textual.content import Content
 
 from ai_router.comparing.answers import MOST
 from ai_router.tui.widgets.text import harmless
-from ai_router.tui.widgets.text_view import Block, TextView
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import Block
 
 if TYPE_CHECKING:
     from ai_router.comparing.answers import Row

@@ -19,7 +19,7 @@ from ai_router.tui.compare.dialog import FileDialog, ModelsDialog
 from ai_router.tui.compare.judging import JudgingScreen
 from ai_router.tui.compare.panes import AnswerPanes, facts_of
 from ai_router.tui.widgets.text import one_line
-from ai_router.tui.widgets.text_view import Block
+from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, build_options
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from ai_router.tui.widgets.columns import Column
 from ai_router.tui.widgets.table import Row as Cells
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import count, harmless, one_line, pad, plural
-from ai_router.tui.widgets.text_view import Block, TextView
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import Block
 
 if TYPE_CHECKING:
     from ai_router.settings import Workspace
@@ -123,7 +124,7 @@ class ComparedScreen(BaseScreen[None]):
             table.set_reactive(VirtualTable.cursor, min(place, max(0, len(made.rows) - 1)))
         table.set_count(len(made.rows))
         shown = f"the first {count(KEPT)} of " if made.differing > len(made.rows) else ""
-        table.border_subtitle = f"{shown}{count(made.differing)} of {plural(made.items, 'prompt')}"
+        table.border_subtitle = Content(f"{shown}{count(made.differing)} of {plural(made.items, 'prompt')}")
         self.refresh_bindings()
 
     def _rows(self, start: int, stop: int) -> list[Cells]:

@@ -32,6 +32,10 @@ class JobActions(BaseScreen[T]):
         """Run what is missing; a running job is watched."""
         self._run(retry_failed=False)
 
+    def action_watch(self) -> None:
+        """Watch it run."""
+        self._run(retry_failed=False)
+
     def action_retry(self) -> None:
         """Run the failed prompts again, and what is missing."""
         self._run(retry_failed=True)

@@ -7,16 +7,20 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.widgets import Button, Input, Static
 
 from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.button_row import ButtonRow
 from batch.checkpoint.about import About, tags_of
 
 
 class LabelDialog(Dialog[About]):
     """Name, tags and note; answers with them."""
 
+    DEFAULT_CSS = """
+    LabelDialog Input { margin-bottom: 1; }
+    LabelDialog.-tiny Input { margin-bottom: 0; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "keep", "keep")]
 
     def __init__(self, title: str, about: About) -> None:
@@ -33,7 +37,7 @@ class LabelDialog(Dialog[About]):
         ):
             yield Static(name, classes="muted")
             yield Input(value, placeholder=hint, id=f"label-{name}")
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Keep", id="label-keep", variant="primary", compact=True)
 
     @on(Button.Pressed, "#label-keep")

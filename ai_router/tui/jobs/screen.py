@@ -17,6 +17,7 @@ from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
 from ai_router.tui.actions import bind
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.jobs.answers import JobAnswers
 from ai_router.tui.jobs.details import LABEL, job_details
 from ai_router.tui.jobs.keeping import KeepingJobs
 from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
@@ -27,6 +28,7 @@ from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, plural
 
+OF_JOB = ("resume", "watch", "open_results", "retry", "delete", "export", "score", "again", "label", "mark")
 REFRESH_SECONDS = 0.5
 READ_AGAIN = 6  # refreshes
 EMPTY = {
@@ -54,7 +56,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
 
     CSS_PATH = "screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bind("jobs.resume", "jobs.open", "jobs.retry", "jobs.delete", "jobs.filter", "jobs.export"),
+        *bind("jobs.resume", "jobs.watch", "jobs.open", "jobs.retry", "jobs.delete", "jobs.filter", "jobs.export"),
         *bind("jobs.sort", "jobs.reverse", "jobs.score", "jobs.score_file", "jobs.details", "jobs.refresh"),
         *bind(
             *("jobs.again", "jobs.compare", "jobs.mark", "jobs.label", "jobs.undo", "jobs.skipped", "jobs.picture"),
@@ -86,6 +88,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
             with VerticalScroll(id=DETAILS, classes="panel", can_focus=False) as box:
                 box.border_title = "Details"
                 yield HangingText(indent=LABEL, id="jobs-about")
+                yield JobAnswers(id="jobs-answers")
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -142,7 +145,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
         ]
         if self._view.skipped:
             parts.append(f"{plural(len(self._view.skipped), 'file')} unreadable: u")
-        table.border_subtitle = " · ".join(parts)
+        table.border_subtitle = Content(" · ".join(parts))
         self._show_details()
         self.refresh_bindings()
 
@@ -176,15 +179,12 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what the job under the cursor allows is offered."""
         line = self.line_at_hand() if self.is_mounted else None
-        if action in ("resume", "open_results", "retry", "delete", "export", "score", "again", "label", "mark"):
+        if action in OF_JOB:
             if line is None:
                 return False
             if action == "score":
                 return SCORE in kind_of(line.info.kind).actions
-            if action == "resume":
-                return line.running or line.left > 0
-            if action == "retry":
-                return line.failed > 0 and not line.running
+            return line.may(action)
         return action != "skipped" or bool(self._view.skipped)
 
     @on(VirtualTable.Highlighted)
@@ -204,6 +204,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
             line = self.line_at_hand()
             shown = job_details(line) if line else Content.styled("No job is chosen.", "$text-muted")
             self.query_one("#jobs-about", HangingText).update(shown)
+            self.query_one(JobAnswers).show(line)
 
     def action_details(self) -> None:
         """Show or hide the details; where there is room for the list alone, they stand in its place."""

@@ -45,6 +45,14 @@ class JobLine:
         """Without a result."""
         return max(0, self.info.total - self.completed - self.failed)
 
+    def may(self, action: str) -> bool:
+        """Whether an action can be done with it now."""
+        if action == "resume":
+            return self.left > 0 and not self.running
+        if action == "retry":
+            return self.failed > 0 and not self.running
+        return action != "watch" or self.running
+
     @property
     def percent(self) -> str:
         """`66 %`; 100 only when nothing is left."""

@@ -12,12 +12,14 @@ from textual.widgets import Static
 
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
+from ai_router.tui.editor import open_in
 from ai_router.tui.jobs.view import home
 from ai_router.tui.picking import PickDialog
 from ai_router.tui.widgets.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from ai_router.models import ModelSpec
     from ai_router.trial import Trial
@@ -40,7 +42,7 @@ class ModelChanges(BaseScreen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._stop: threading.Event | None = None  # of the pull under way
-        self.wanted = ""  # the model that the cursor goes to when it is found
+        self.wanted: str | Path = ""  # id or place of the model that the cursor goes to when it is found
 
     def model_at_hand(self) -> ModelSpec | None:
         """The model under the cursor."""
@@ -63,6 +65,34 @@ class ModelChanges(BaseScreen[None]):
             self.notify(text, severity="information" if spec.ready else "warning", markup=False)
 
         self.in_thread(lambda: add_model(file, place.strip(), adapter=adapter), added, busy="adding", group="add")
+
+    def action_remove(self) -> None:
+        """Take this model out of models.yaml, when that is said once more."""
+        spec = self.model_at_hand()
+        if spec is None:
+            return
+        file = self.services.workspace.models_file
+
+        def removed(_: object) -> None:
+            self.services.refresh_registry()
+            self.notify(f"{spec.id} removed from {file}", markup=False)
+
+        def chosen(answer: str | None) -> None:
+            if answer == "remove":
+                self.in_thread(lambda: remove_model(file, spec), removed, busy="removing", group="add")
+
+        from ai_router.models.adding import remove_model
+
+        text = f"Its entry in {home(file)} goes; what it names stays as it is."
+        buttons = [("remove", "r) remove", "error"), ("keep", "k) keep", "")]
+        self.app.push_screen(ConfirmDialog(f"Remove {spec.id}?", text, buttons), chosen)
+
+    def action_edit(self) -> None:
+        """Open models.yaml in the user's editor, and look again when that is closed."""
+        file = self.services.workspace.models_file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if open_in(self, "EDITOR", file):
+            self.services.refresh_registry()
 
     def action_adapter(self) -> None:
         """Choose among the adapters that were found for this model, or name one."""
@@ -106,8 +136,9 @@ class ModelChanges(BaseScreen[None]):
                 self.app.call_later(self._show_work, f"{heard[0]}   {share}   p stops")
             return not stop.is_set() and self.alive
 
-        def over(_: object) -> None:
+        def over(place: Path) -> None:
             self._ended()
+            self.wanted = place
             self.services.refresh_registry()
             self.notify(f"{name} is here", markup=False)
 
@@ -139,16 +170,20 @@ class ModelChanges(BaseScreen[None]):
         if spec is None or not spec.ready:
             return
         work: Callable[[], Trial] = lambda: asyncio.run(try_model(spec))  # noqa: E731 - typed
-        shown = lambda trial: self._show_trial(spec.id, trial)  # noqa: E731 - as a name for what follows
+        shown = lambda trial: self._show_trial(spec, trial)  # noqa: E731 - as a name for what follows
         self.in_thread(work, shown, busy=f"testing {spec.id}", group="test")
 
-    def _show_trial(self, name: str, trial: Trial) -> None:
+    def _show_trial(self, spec: ModelSpec, trial: Trial) -> None:
+        from ai_router.models.line import place_of
+
         lines = [
+            f"engine       {' '.join(filter(None, (spec.engine, place_of(trial.about))))}",
             *((f"load         {trial.load_seconds:,.1f} s",) if trial.load_seconds is not None else ()),
-            *((f"first token  {trial.first_token:,.2f} s",) if trial.first_token is not None else ()),
+            *((f"latency      {trial.latency:,.2f} s asked alone",) if trial.latency is not None else ()),
+            *((f"first token  {trial.first_token:,.3f} s",) if trial.first_token is not None else ()),
             f"rate         {trial.answered / max(trial.seconds, 1e-9):,.1f} answers/s, "
             f"{trial.tokens / max(trial.seconds, 1e-9):,.0f} tokens/s with {trial.together} at once",
             *((f"memory       {trial.peak_bytes / 1e9:,.2f} GB at most",) if trial.peak_bytes else ()),
             *(f"✗ {plural(trial.failures.count(text), 'question')}: {text}" for text in dict.fromkeys(trial.failures)),
         ]
-        self.app.push_screen(ConfirmDialog(f"Test of {name}", "\n".join(lines), [("close", "close", "primary")]))
+        self.app.push_screen(ConfirmDialog(f"Test of {spec.id}", "\n".join(lines), [("close", "close", "primary")]))

@@ -13,6 +13,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from ai_router.models.entries import SOURCE
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.jobs.view import home
@@ -48,6 +49,8 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
         "models.pull",
         "models.default",
         "models.adapter",
+        "models.remove",
+        "models.edit",
         "models.copy",
         "models.refresh",
         "app.back",
@@ -100,14 +103,14 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
         self._models = registry.all()
         table = self.query_one(VirtualTable)
         table.set_count(len(self._models))
-        names = [spec.id for spec in self._models]
-        for name in (self.wanted, at_hand.id if at_hand else ""):  # the cursor stays on its model
-            if name in names:
-                table.move_cursor(names.index(name))
+        for wanted in (self.wanted, at_hand.id if at_hand else ""):  # the cursor stays on its model
+            at = next((at for at, spec in enumerate(self._models) if wanted and wanted in (spec.id, spec.place)), None)
+            if at is not None:
+                table.move_cursor(at)
                 break
         self.wanted = ""
         ready = sum(spec.ready for spec in self._models)
-        table.border_subtitle = f"{ready} of {plural(len(self._models), 'model')} ready"
+        table.border_subtitle = Content(f"{ready} of {plural(len(self._models), 'model')} ready")
         self.context_text = home(registry.workspace.models_dir)
         self._show_details()
         self.in_thread(lambda: read_rates(registry), self._take_rates, group="rates")
@@ -118,7 +121,7 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         workspace = self.services.workspace
-        return [_row(spec, workspace.root, spec.id == workspace.settings.model) for spec in self._models[start:stop]]
+        return [_row(spec, workspace.root, spec.goes_by(workspace.settings.model)) for spec in self._models[start:stop]]
 
     def model_at_hand(self) -> ModelSpec | None:
         """The model under the cursor."""
@@ -134,6 +137,8 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
             return spec is not None and spec.id != self.services.workspace.settings.model
         if action in ("test", "adapter"):
             return spec is not None and spec.ready and not (action == "adapter" and spec.is_remote)
+        if action == "remove":
+            return spec is not None and spec.source == SOURCE
         if action == "copy":
             return spec is not None and bool(_COMMAND.search(spec.why))
         return True
@@ -145,7 +150,7 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
     def _show_details(self) -> None:
         spec = self.model_at_hand()
         skipped = self.services.registry.skipped
-        content = _details(spec, spec.id == self.services.workspace.settings.model) if spec else Content("")
+        content = _details(spec, spec.goes_by(self.services.workspace.settings.model)) if spec else Content("")
         if spec is not None and self._rates is not None and (lines := list(rate_lines(self._rates, spec.id))):
             shown = [Content.assemble((f"{name:<{LABEL}}", "$text-muted"), text) for name, text in lines]
             content = Content.assemble(
@@ -253,6 +258,7 @@ def _details(spec: ModelSpec, chosen: bool) -> Content:
     rows = [
         ("name", one_line(spec.name) + ("   ● used when none is named" if chosen else ""), ""),
         ("id", one_line(spec.id), ""),
+        *((("also", one_line(", ".join(spec.also)), ""),) if spec.also else ()),
         ("engine", spec.engine, ""),
         ("parameters", spec.parameters_text, ""),
         ("size", size_text(spec.size_bytes), ""),

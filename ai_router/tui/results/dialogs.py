@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.widgets import Button, TextArea
 
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog, Dialog, PromptDialog
 from ai_router.tui.results.data import read_errors
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.text import count
 
 
@@ -49,8 +49,9 @@ class EditDialog(Dialog[str]):
 
     title_text = "Change the prompt, and run it again"
     DEFAULT_CSS = """
-    EditDialog > #dialog { width: 94%; }
-    EditDialog TextArea { height: 1fr; min-height: 4; max-height: 20; }
+    EditDialog > #dialog { width: 100; }
+    EditDialog TextArea { height: auto; min-height: 4; max-height: 70vh; margin-bottom: 1; }
+    EditDialog.-tiny TextArea { max-height: 50vh; margin-bottom: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "use", "run", priority=True)]
 
@@ -61,7 +62,7 @@ class EditDialog(Dialog[str]):
     def compose_dialog(self) -> ComposeResult:
         """The text."""
         yield TextArea(self._prompt, soft_wrap=True, compact=True)
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Choose a model (f2)", variant="primary", compact=True)
 
     @on(Button.Pressed)

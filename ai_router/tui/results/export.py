@@ -17,6 +17,7 @@ from textual.widgets import Button, Input, Static
 
 from ai_router.tui.dialogs import Dialog
 from ai_router.tui.jobs.view import home
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.text import count, harmless, plural
 from batch.sources.paths import user_path
@@ -71,7 +72,7 @@ class ExportDialog(Dialog[Path]):
             yield ChoiceLine(("inert", "as they are"), "inert", id="export-inert")
             yield Static("inert: ' before cells like =1+1", classes="export-help")
         yield Static(id="export-said")
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Export", id="export-go", variant="primary", compact=True)
             yield Button("Copy path", id="export-copy", compact=True)
             yield Button("Close", id="export-close", compact=True)

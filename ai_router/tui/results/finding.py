@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
+from textual.content import Content
 from textual.widgets import Input
 
 from ai_router.memory import Memory, MemoryFileError
@@ -50,6 +51,10 @@ class FindingResults(JobActions[None]):
     @abstractmethod
     def _show_text(self) -> None:
         """Show the row under the cursor."""
+
+    @abstractmethod
+    def show_title(self) -> None:
+        """Say which rows are shown."""
 
     @abstractmethod
     def action_part(self, part: str) -> None:
@@ -94,6 +99,7 @@ class FindingResults(JobActions[None]):
         if search.part != self.part:  # said in the line
             self.part = search.part
             self._show_counts()
+            self.show_title()
         table = self.table
         table.empty = "Searching…"
         table.words = search.query.texts
@@ -139,7 +145,7 @@ class FindingResults(JobActions[None]):
     def _show_found(self, search: Search, text: str) -> None:
         table = self.table
         table.set_count(len(search.found))
-        table.border_subtitle = text
+        table.border_subtitle = Content(text)
 
     @property
     def filter_text(self) -> str:
@@ -243,16 +249,16 @@ class FindingResults(JobActions[None]):
             self._sort_by(event.index)
 
     def _sort_by(self, place: int) -> None:
-        title, by = TITLES[place], COLUMNS[place][1]
+        by = COLUMNS[place][1]
         # Numbers are asked for their largest first, the item's own number from the beginning.
         self._take_order(Order(by, by not in ("id", "model", "class")))
-        self.notify(f"Sorted by {'number' if title == '#' else title.lower()}; S turns it round", timeout=2)
 
     def _take_order(self, order: Order) -> None:
         self.order = order
         table = self.table
         place = next(place for place in SORTED_BY if COLUMNS[place][1] == order.by)
         table.sorted_by = None if order.natural else (place, not order.descending)
+        self.show_title()  # the column may be none of those that are shown
         self._again()
 
     def action_columns(self) -> None:

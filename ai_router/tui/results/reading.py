@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,26 +11,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widget import Widget
+from textual.content import Content
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
+from ai_router.tui.editor import open_in
 from ai_router.tui.jobs.again import run_again
 from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.results.data import read_result
 from ai_router.tui.results.dialogs import EditDialog
 from ai_router.tui.widgets.find_input import FindInput
-from ai_router.tui.widgets.rendered import Rendered
 from ai_router.tui.widgets.text import count, harmless, hits, one_line
-from ai_router.tui.widgets.text_view import Block, TextView
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import MOST_MARKDOWN, Block
 from batch.prices import dollars
 
 if TYPE_CHECKING:
     from batch.job import BatchResult
-
-
-MOST_RENDERED = 60_000  # characters shown as Markdown: its widgets are made all at once
 
 
 class ReadingScreen(ListReadingScreen):
@@ -66,12 +61,13 @@ class ReadingScreen(ListReadingScreen):
         self.path, self.words = path, words
         self.crumbs = (*crumbs, f"# {count(ids[place] + 1)}")
         self._result: BatchResult | None = None
-        self._rendered = False
 
     def compose_body(self) -> ComposeResult:
         """The text."""
         yield FindInput("text in this item; n and N go on", id="reading-find")
-        yield TextView(id="reading", classes="panel")
+        view = TextView(id="reading", classes="panel")
+        view.markdown_note = "Markdown · m as it came"
+        yield view
 
     def read(self, item: int) -> None:
         """Read an item of the job."""
@@ -81,11 +77,13 @@ class ReadingScreen(ListReadingScreen):
 
     def _show(self, result: BatchResult) -> None:
         self._result = result
-        view = self.query_one(TextView)
-        view.show(*result_blocks(result, self.words))
-        view.border_title = result_title(result)
-        if self._rendered:
-            self.run_worker(self._render_answer(), group="render", exclusive=True)
+        self.query_one(TextView).border_title = Content(result_title(result))
+        self._show_blocks(result)
+
+    def _show_blocks(self, result: BatchResult, *, home: bool = True) -> None:
+        """The text, in which what is looked for stands as it came."""
+        blocks = result_blocks(result, self.words, markdown=self.services.markdown)
+        self.query_one(TextView).show(*blocks, home=home)
 
     def action_back(self) -> None:
         """Out of what is looked for first; then back to the list, at this place."""
@@ -114,8 +112,9 @@ class ReadingScreen(ListReadingScreen):
 
     def _look_for(self, text: str) -> None:
         self.words = (text.casefold(),) if text.strip() else ()
+        self.show_place()
         if self._result is not None:
-            self.query_one(TextView).show(*result_blocks(self._result, self.words))
+            self._show_blocks(self._result)
 
     def action_next_hit(self) -> None:
         """The next place; without anything looked for, the next item."""
@@ -150,30 +149,14 @@ class ReadingScreen(ListReadingScreen):
     # -- Markdown -------------------------------------------------------------------------------------------------
 
     def action_rendered(self) -> None:
-        """Show the answer as Markdown, or as it came."""
-        if self._result is None:
-            return
-        if not self._rendered and len(self._result.response_text) > MOST_RENDERED:
-            self.notify(f"Longer than {count(MOST_RENDERED)} characters: shown as it came", timeout=3)
-            return
-        self._rendered = not self._rendered
-        self.run_worker(self._render_answer(), group="render", exclusive=True)
-
-    @property
-    def scroller(self) -> Widget:
-        """The text as it is shown."""
-        boxes = self.query(Rendered)
-        return boxes.first() if boxes else self.query_one("#reading")
-
-    async def _render_answer(self) -> None:
-        view, result = self.query_one(TextView), self._result
-        await self.query(Rendered).remove()
-        view.display = not self._rendered or result is None or len(result.response_text) > MOST_RENDERED
-        if not view.display and result is not None:
-            box = Rendered(result.response_text or result.error_message or "", classes="panel")
-            box.border_title = f"{result_title(result)} · Markdown"
-            await self.query_one("#body").mount(box)
-        self.scroller.focus()
+        """Show answers as Markdown, or as they came, here and wherever they are read."""
+        self.services.turn_markdown()
+        if (result := self._result) is not None:
+            self._show_blocks(result, home=False)
+            if self.services.markdown and self.words:
+                self.notify("While something is looked for, the text stays as it came", timeout=3)
+            elif self.services.markdown and len(result.response_text) > MOST_MARKDOWN:
+                self.notify(f"Longer than {count(MOST_MARKDOWN)} characters: shown as it came", timeout=3)
 
     def action_copy(self) -> None:
         """Copy the answer, or the error."""
@@ -204,24 +187,20 @@ class ReadingScreen(ListReadingScreen):
 
     def action_open_pager(self) -> None:
         """Show the text in $PAGER, made harmless, without colours; the screen comes back afterwards."""
-        self._open_in("PAGER", "more" if os.name == "nt" else "less")
+        self._open_in("PAGER")
 
     def action_open_editor(self) -> None:
         """Open a copy of the text in $EDITOR; what is changed there is kept nowhere."""
-        self._open_in("EDITOR", "notepad" if os.name == "nt" else "vi")
+        self._open_in("EDITOR")
 
-    def _open_in(self, variable: str, default: str) -> None:
+    def _open_in(self, variable: str) -> None:
         if self._result is None:
             return
-        argv = shlex.split(os.environ.get(variable, "")) or [default]
         text = "\n".join(harmless(block.text, keep_newlines=True) for block in result_blocks(self._result))
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", errors="replace", delete=False) as file:
             file.write(text)
         try:
-            with self.app.suspend():
-                subprocess.run([*argv, file.name], check=False)
-        except OSError as error:
-            self.services.show_error(f"{argv[0]} could not be run: {error.strerror}")
+            open_in(self, variable, Path(file.name))
         finally:
             Path(file.name).unlink(missing_ok=True)
 
@@ -245,8 +224,11 @@ def result_title(result: BatchResult) -> str:
     return " · ".join(parts)
 
 
-def result_blocks(result: BatchResult, words: tuple[str, ...] = ()) -> list[Block]:
-    """Prompt, and answer or error, under their titles; an error first. Where `words` stand is marked."""
+def result_blocks(result: BatchResult, words: tuple[str, ...] = (), *, markdown: bool = False) -> list[Block]:
+    """Prompt, and answer or error, under their titles; an error first. Where `words` stand is marked.
+
+    The answer is laid out as `markdown`, except where it has to stand as it came for the words to be found in it.
+    """
 
     def block(text: str) -> Block:
         if not words:
@@ -258,7 +240,8 @@ def result_blocks(result: BatchResult, words: tuple[str, ...] = ()) -> list[Bloc
     if not result.attempts:
         return [*prompt, Block(""), Block("◌ no answer yet", "muted")]
     if result.success:
-        return [*prompt, Block(""), Block("ANSWER", "answer"), block(result.response_text)]
+        answer = Block(result.response_text, markdown=True) if markdown and not words else block(result.response_text)
+        return [*prompt, Block(""), Block("ANSWER", "answer"), answer]
     title = f"✗ FAILED · {result.error_class or 'permanent'}"
     blocks = [Block(title, "error"), block(result.error_message or "failed"), Block(""), *prompt]
     if result.response_text:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.content import Content
 
 from ai_router.kinds import kind_of
 from ai_router.kinds.base import SCORE
@@ -64,8 +65,8 @@ class ResultsScreen(BenchResults):
         *bind("results.run", "results.retry"),
         *bind("results.all", "results.done", "results.failed", "results.pending", "results.copy_json"),
         *bind("results.errors", "results.goto", "results.sort", "results.reverse", "results.columns"),
-        *bind("results.picture", "results.next_hit", "results.hit_back"),
-        *bind("results.mark", "results.copy_as", "results.again", "results.jobs", "app.back"),
+        *bind("results.picture", "results.next_hit", "results.hit_back", "results.rendered"),
+        *bind("results.mark", "results.mark_all", "results.copy_as", "results.again", "results.jobs", "app.back"),
     ]
 
     def __init__(self, path: Path, part: Part = "all") -> None:
@@ -92,6 +93,7 @@ class ResultsScreen(BenchResults):
             yield table
             preview = TextView(id=ANSWER, classes="panel")
             preview.border_title = "Text"
+            preview.markdown_note = "Markdown · M as it came"
             yield preview
 
     def on_mount(self) -> None:
@@ -236,8 +238,8 @@ class ResultsScreen(BenchResults):
         table = self.table
         table.empty = EMPTY[self.part]
         table.set_count(length, keep=keep)
-        table.border_title = f"Results · {self.part}" if self.part != "all" else "Results"
-        table.border_subtitle = plural(length, "item")
+        self.show_title()
+        table.border_subtitle = Content(plural(length, "item"))
         self._show_text()
         self.refresh_bindings()
 
@@ -287,14 +289,15 @@ class ResultsScreen(BenchResults):
         preview = self.query_one(TextView)
         if not preview.display or not table.count or self._job is None:
             preview.show()
+            preview.border_title = "Text"
             return
         item, path = self._id_at(table.cursor), self.path
         self.in_thread(lambda: read_result(path, item), self._show_result, group="text")
 
     def _show_result(self, result: BatchResult) -> None:
         preview = self.query_one(TextView)
-        preview.show(*result_blocks(result, self.words))
-        preview.border_title = f"# {count(result.prompt_index + 1)} · {result_title(result)}"
+        preview.show(*result_blocks(result, self.words, markdown=self.services.markdown))
+        preview.border_title = Content(f"# {count(result.prompt_index + 1)} · {result_title(result)}")
         if self.words:
             self.call_after_refresh(self.show_first_hit)
 
@@ -306,6 +309,12 @@ class ResultsScreen(BenchResults):
     def _come_back(self, index: int | None) -> None:
         if index is not None:
             self.table.move_cursor(index)
+        self._show_text()  # as Markdown or not, as was chosen there
+
+    def action_rendered(self) -> None:
+        """Show answers as Markdown, or as they came, here and wherever they are read."""
+        self.services.turn_markdown()
+        self._show_text()
 
     def action_errors(self) -> None:
         """Failures by part."""

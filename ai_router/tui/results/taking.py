@@ -10,13 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual.content import Content
+
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.jobs.again import ask_which
-from ai_router.tui.results.data import read_result
+from ai_router.tui.picking import PickDialog
+from ai_router.tui.results.data import COLUMNS, TITLES, read_result
 from ai_router.tui.results.finding import FindingResults
 from ai_router.tui.results.reading import result_json
 from ai_router.tui.widgets.text import plural
+from batch.prices import dollars
 
 if TYPE_CHECKING:
     from batch.job import BatchResult
@@ -74,6 +78,19 @@ FORMATS: dict[str, tuple[str, Callable[[Sequence[BatchResult]], str]]] = {
 }
 
 
+CELLS: dict[str, Callable[[BatchResult], str]] = {
+    "Answer": lambda result: result.response_text,
+    "Error": lambda result: result.error_message or "",
+    "Prompt": lambda result: result.prompt,
+    "Model": lambda result: result.model or "",
+    "Tokens": lambda result: str(result.tokens_output),
+    "Tries": lambda result: str(result.attempts),
+    "Cost": lambda result: dollars(result.cost) if result.cost else "",
+    "Time": lambda result: f"{result.duration:g}",
+    "#": lambda result: str(result.prompt_index + 1),
+}
+
+
 def read_results(path: Path, ids: Sequence[int]) -> list[BatchResult]:
     """Items, whole, in the order of their ids given."""
     from batch.checkpoint import CheckpointStore
@@ -107,7 +124,25 @@ class TakingResults(FindingResults):
             self.marked ^= {self._id_at(table.cursor)}
             table.refresh_rows()
             table.action_cursor_down()
-            table.border_title = f"Results · {plural(len(self.marked), 'row')} marked" if self.marked else "Results"
+            self.show_title()
+
+    def action_mark_all(self) -> None:
+        """Mark all rows that are shown; where they are marked, take all marks away."""
+        shown = set(self.shown_ids())
+        self.marked = set() if shown <= self.marked else self.marked | shown
+        self.table.refresh_rows()
+        self.show_title()
+
+    def show_title(self) -> None:
+        """Which rows are shown, in what order, and how many are marked."""
+        order = self.order
+        parts = ["Results", self.part if self.part != "all" else ""]
+        if not order.natural:
+            title = next(title for title, (_, by) in zip(TITLES, COLUMNS, strict=True) if by == order.by)
+            parts.append(f"by {'number' if title == '#' else title.lower()} {'▼' if order.descending else '▲'}")
+        if self.marked:
+            parts.append(f"{plural(len(self.marked), 'row')} marked")
+        self.table.border_title = Content(" · ".join(filter(None, parts)))
 
     def action_again(self) -> None:
         """A new job of the marked rows, of the rows that are shown, or of a part."""
@@ -139,22 +174,39 @@ class TakingResults(FindingResults):
         if not table.count:
             return
         shown = self.shown_ids()
-        chosen: dict[str, Sequence[int]] = {"row": [self._id_at(table.cursor)]}
+        chosen: dict[str, Sequence[int]] = {}
         if self.marked:
             chosen["marked"] = sorted(self.marked)
+        chosen["row"] = [self._id_at(table.cursor)]
         if 1 < len(shown) <= MOST_COPIED:
             chosen["all"] = shown
         texts = {"row": "This row", "marked": plural(len(self.marked), "marked row"), "all": f"All {len(shown):,}"}
-        if len(chosen) == 1:
-            self._ask_format(chosen["row"])
-            return
+        if self.filter_text and "all" in chosen:
+            texts["all"] = f"All {len(shown):,} found"
 
         def answered(what: str | None) -> None:
-            if what is not None:
+            if what == "cell":
+                self._ask_cell(chosen["row"][0])
+            elif what is not None:
                 self._ask_format(chosen[what])
 
-        buttons = [(what, texts[what], "primary" if not at else "") for at, what in enumerate(reversed(chosen))]
+        buttons = [(what, texts[what], "" if at else "primary") for at, what in enumerate(chosen)]
+        buttons.append(("cell", "One cell", ""))
         self.app.push_screen(ConfirmDialog("Copy which rows?", f"Of {self.crumbs[-1]}", buttons), answered)
+
+    def _ask_cell(self, item: int) -> None:
+        path = self.path
+
+        def ask(result: BatchResult) -> None:
+            cells = {name: text for name, cell in CELLS.items() if (text := cell(result))}
+
+            def answered(chosen: tuple[str, str] | None) -> None:
+                if chosen is not None:
+                    copy_from(self, lambda: cells[chosen[1]])
+
+            self.app.push_screen(PickDialog("Copy which cell?", f"Of item {item + 1:,}", [*cells.items()]), answered)
+
+        self.in_thread(lambda: read_result(path, item), ask, busy="reading", group="cell")
 
     def _ask_format(self, ids: Sequence[int]) -> None:
         path = self.path

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ai_router.tui.widgets.text import one_line
 from batch.running.progress import RunState, Snapshot
 
+UNKNOWN = "How many are answered at once is known when the model is loaded"
 FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 SETTLED_SECONDS = 1.5  # a limit that stands still for so long is told
 PATIENCE_SECONDS = 10.0  # one that never does is told after so long
@@ -32,11 +33,17 @@ class AtOnce:
         self._told: dict[str, int] = {}
         self._seen: dict[str, tuple[int, float, float]] = {}  # of what is to be told: value, since when, first other
 
-    def ask(self, sign: int, snapshot: Snapshot, now: float) -> int:
-        """One more or one fewer, in bigger steps where there are many; the limit that is to be."""
+    def ask(self, sign: int, snapshot: Snapshot, now: float) -> int | None:
+        """One more or one fewer, in bigger steps where there are many; the limit that is to be.
+
+        None, which is said, before the engine has taken anything: one more than nothing would be a limit of one.
+        """
         # Another process answers only four times a second: count from what was asked for, not from what is shown.
         asked, when = self._wanted
         current = asked if now - when < FORGET_SECONDS else snapshot.concurrency
+        if not current:
+            self._say(UNKNOWN)
+            return None
         wanted = max(1, current + sign * max(1, (current - (sign < 0)) // 16))
         self._wanted = (wanted, now)
         if wanted != current:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
+from ai_router.tui.run.at_once import limits_of
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, fit, right, seconds
 from batch.running.progress import RunState, Score, Snapshot, format_duration
 
@@ -64,25 +65,36 @@ class ProgressPanel(Panel):
                 times = fit(self._time_fields(snapshot), width - counts.cell_length - 2)
             gap = width - counts.cell_length - times.cell_length
             return [*lines, Content.assemble(counts, " " * gap, times) if gap > 1 else counts]
-        last = fit([*self._time_fields(snapshot), self._retrying(snapshot)], width)
-        return [*lines, self._counts(snapshot, width), last]
+        passed, saved = self._time_fields(snapshot)
+        left = [] if self._has_eta(snapshot, width) else [self._eta(snapshot)]
+        return [*lines, self._counts(snapshot, width), fit([passed, *left, saved, self._retrying(snapshot)], width)]
 
     def _bar(self, snapshot: Snapshot, width: int) -> Content:
+        percent, figures = self._figures(snapshot)
+        if self._has_eta(snapshot, width):
+            figures += Content("   ") + self._eta(snapshot)
+        room = width - figures.cell_length
+        if room < LEAST_BAR:
+            return fit([Content.styled(percent, "bold"), Content(figures.plain.split()[-1])], width, "  ")
+        return Content.assemble(bar(room, snapshot.completed, snapshot.failed, snapshot.total), figures)
+
+    @staticmethod
+    def _figures(snapshot: Snapshot) -> tuple[str, Content]:
         total = f"{snapshot.total:,}"
         # Rounded down: a hundred percent is said when all is done, not before.
         percent = f"{math.floor(snapshot.fraction * 1000) / 10:.1f}%"
+        processed = f"  {right(f'{snapshot.processed:,}', len(total))}/{total}"
+        return percent, Content.assemble((right(percent, 8), "bold"), processed)
+
+    @staticmethod
+    def _eta(snapshot: Snapshot) -> Content:
         eta = format_duration(None if snapshot.state.over else snapshot.eta)
-        figures = Content.assemble(
-            (right(percent, 8), "bold"),
-            f"  {right(f'{snapshot.processed:,}', len(total))}/{total}",
-        )
-        left = Content.assemble(("   ETA ", "$text-muted"), (eta.ljust(DURATION_WIDTH), "bold"))
-        if LEAST_BAR + figures.cell_length + left.cell_length <= width:
-            figures += left
-        room = width - figures.cell_length
-        if room < LEAST_BAR:
-            return fit([Content.styled(percent, "bold"), Content(f"{snapshot.processed:,}/{total}")], width, "  ")
-        return Content.assemble(bar(room, snapshot.completed, snapshot.failed, snapshot.total), figures)
+        return Content.assemble(("ETA ", "$text-muted"), (eta.ljust(DURATION_WIDTH), "bold"))
+
+    def _has_eta(self, snapshot: Snapshot, width: int) -> bool:
+        """Whether there is room for it beside the bar."""
+        _, figures = self._figures(snapshot)
+        return LEAST_BAR + figures.cell_length + 3 + self._eta(snapshot).cell_length <= width
 
     @staticmethod
     def _score(score: Score) -> Content:
@@ -103,10 +115,13 @@ class ProgressPanel(Panel):
         # What a stopped run had in flight waits again.
         flying, again = (0, 0) if snapshot.state.over else (snapshot.in_flight, snapshot.retrying)
         waiting = max(0, snapshot.total - snapshot.processed - flying - again)
+        most = None if snapshot.state.over else limits_of(snapshot).get("", (None, False))[0]
+        at_work = f"{flying:,}" if most is None else f"{flying:,}/{most:,}"
+        wide = max(3, len(f"{snapshot.concurrency:,}")) if most is None else max(3, 2 * len(f"{most:,}") + 1)
         fields = [
             self._field("done", snapshot.completed, width),
             self._field("failed", snapshot.failed, width, "bold $text-error" if snapshot.failed else ""),
-            self._field("in flight", flying, max(3, len(f"{snapshot.concurrency:,}"))),
+            Content.assemble(("in flight ", "$text-muted"), (right(at_work, wide), "bold")),
             self._field("waiting", waiting, width),
         ]
         if space is None:
@@ -115,12 +130,12 @@ class ProgressPanel(Panel):
         if words.cell_length <= space:
             return words
         signs = (
-            ("✓", snapshot.completed, "$text-success"),
-            ("✗", snapshot.failed, "$text-error" if snapshot.failed else "$text-muted"),
-            ("▶", flying, "$text-accent"),
-            ("◌", waiting, "$text-muted"),
+            ("✓", f"{snapshot.completed:,}", "$text-success"),
+            ("✗", f"{snapshot.failed:,}", "$text-error" if snapshot.failed else "$text-muted"),
+            ("▶", at_work, "$text-accent"),
+            ("◌", f"{waiting:,}", "$text-muted"),
         )
-        return fit([Content.assemble((f"{sign} ", style), f"{value:,}") for sign, value, style in signs], space, "  ")
+        return fit([Content.assemble((f"{sign} ", style), value) for sign, value, style in signs], space, "  ")
 
     def _retrying(self, snapshot: Snapshot) -> Content:
         return self._field("retrying", 0 if snapshot.state.over else snapshot.retrying, 3)

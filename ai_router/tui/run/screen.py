@@ -281,7 +281,8 @@ class RunScreen(AwayActions):
     def _change_concurrency(self, sign: int) -> None:
         assert self.snapshot is not None
         wanted = self._at_once.ask(sign, self.snapshot, time.monotonic())
-        self._steer(lambda handle: handle.set_concurrency(wanted))
+        if wanted is not None:
+            self._steer(lambda handle: handle.set_concurrency(wanted))
 
     def action_resume(self) -> None:
         """Run what is missing, here."""

@@ -13,6 +13,7 @@ from ai_router.kinds.base import PROMPTS, JobKind
 from ai_router.models import ModelSpec
 from ai_router.models.line import place_of, words_of
 from ai_router.tui.jobs.view import home
+from ai_router.tui.widgets.hanging import hanging
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
 from ai_router.tui.widgets.text import one_line, plural
 from batch.checkpoint import CheckpointStore
@@ -20,6 +21,7 @@ from batch.job import BatchResult
 from batch.running.ending import TRIED
 from batch.running.progress import RunState, Snapshot, format_duration
 
+LABEL = 11  # cells
 SHOWN_RESULTS = 100
 MOST_TRIED = 2_000
 
@@ -37,6 +39,7 @@ class JobDetails:
     p95: float
     longest: float
     output: str = ""  # the file with the rows of a dataset job
+    cut: int = 0  # answers that end at the limit of tokens
     whole: str = ""  # what all of the job will come to, where some of it was tried
 
 
@@ -62,6 +65,7 @@ def load_details(path: Path) -> JobDetails:
         recent=tuple(reversed(recent)),
         answers=performance["answers"],
         attempts=performance["attempts"],
+        cut=performance["cut"],
         mean=performance["mean_seconds"],
         p50=performance["p50_seconds"],
         p95=performance["p95_seconds"],
@@ -103,11 +107,13 @@ class SummaryPanel(Panel):
             figures.append(_row("rows", home(Path(self.details.output))))
         if not self.unit:
             figures.append(_row("tokens", self._tokens(snapshot)))
+        if self.details is not None and self.details.cut:
+            figures.append(_row("cut", f"{plural(self.details.cut, 'answer')} at the token limit"))
         if snapshot.cost_text:
             figures.append(_row("cost", snapshot.cost_text))
         figures.append(_row("time", self._time(snapshot)))
         if self.details is not None and self.details.whole:
-            figures.insert(0, _row("all of it", self.details.whole))
+            figures[:0] = hanging(_row("all of it", self.details.whole), LABEL, width).split("\n")
         if self.details is not None and self.details.answers:
             d = self.details
             each = f"mean {seconds(d.mean)} · p95 {seconds(d.p95)} · longest {seconds(d.longest)}"
@@ -162,7 +168,7 @@ class SummaryPanel(Panel):
 
 
 def _row(label: str, text: str) -> Content:
-    return Content.assemble((f"{label:<11}", "$text-muted"), text)
+    return Content.assemble((f"{label:<{LABEL}}", "$text-muted"), text)
 
 
 def model_line(model_id: str, spec: ModelSpec | None, about: Mapping[str, Any]) -> str:

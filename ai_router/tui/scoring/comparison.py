@@ -105,7 +105,7 @@ class ComparisonScreen(ScoredRowsScreen):
             for source in sources:
                 source.name = f"{source.path.absolute().parent.name}/{source.name}"
         self.crumbs = (*self._above, "Compare", f"{now.name} with {before.name}")
-        self.query_one("#scores").border_title = Content(f"Now {_who(now)} · before {_who(before)}").markup
+        self.query_one("#scores").border_title = Content(f"Now {_who(now)} · before {_who(before)}")
         self._compare()
 
     def _compare(self) -> None:
@@ -137,7 +137,7 @@ class ComparisonScreen(ScoredRowsScreen):
         left_out = comparison.only_ours + comparison.only_theirs + comparison.differing
         parts = [f"n={count(comparison.paired)}"]
         parts += [f"{count(left_out)} not in both (i)"] if left_out else []
-        scores.border_subtitle = Content(" · ".join(parts)).markup
+        scores.border_subtitle = Content(" · ".join(parts))
         self.open_pages()
         self.table.columns = self.columns(self.size.width)
         self.show_tabs()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal
 from textual.widgets import Button, Input, Static
 
 from ai_router.tui.dialogs import Dialog
 from ai_router.tui.jobs.view import age, home
 from ai_router.tui.scoring.comparison_data import Candidate, candidates
 from ai_router.tui.scoring.data import PairSource
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.form import OptionField, OptionForm
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
@@ -45,7 +45,7 @@ class EvaluationOptionsDialog(Dialog["EvaluationOptions"]):
         """The options, what is said of them, the buttons."""
         yield self.form
         yield Static("", id="options-said", markup=False)
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Score", id="options-go", variant="primary", compact=True)
             yield Button("Cancel", id="options-cancel", compact=True)
 
@@ -113,7 +113,7 @@ class ChooseRunDialog(Dialog[Path]):
             suggester=PathSuggester(lambda: [Path.cwd()], (".jsonl", ".ndjson", ".json", ".db")),
         )
         yield Static("", id="choose-said", markup=False)
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Cancel", id="choose-cancel", compact=True)
 
     def on_mount(self) -> None:
@@ -134,6 +134,7 @@ class ChooseRunDialog(Dialog[Path]):
         what = "another" if self._like else "a"
         table.empty = f"There is no job of {what} run with known answers.\n\nName a results file below."
         table.set_count(len(found))
+        table.styles.height = len(found) + 1 if found else 4  # with its titles; without any, what to do
         table.refresh()
         if found:
             table.focus()

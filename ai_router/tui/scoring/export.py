@@ -16,6 +16,7 @@ from textual.widgets import Button, Input, Static
 
 from ai_router.tui.dialogs import Dialog
 from ai_router.tui.results.export import bad, short, size_of
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.text import harmless
 
@@ -52,7 +53,7 @@ class ReportDialog(Dialog[Path]):
             yield Static("file", classes="export-label")
             yield Input(id="export-path", compact=True)
         yield Static(id="export-said")
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Write", id="export-go", variant="primary", compact=True)
             yield Button("Close", id="export-close", compact=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 from textual.binding import BindingType
+from textual.content import Content
 
 from ai_router.tui.actions import bind, shown
 from ai_router.tui.clipboard import copy_from
@@ -66,8 +67,8 @@ class RowReadingScreen(ListReadingScreen):
         if (text := self._text()) is not None:
             view = self.query_one(TextView)
             view.show(*text.blocks, home=home)
-            view.border_title = text.title
-            view.border_subtitle = text.subtitle
+            view.border_title = Content(text.title)
+            view.border_subtitle = Content(text.subtitle)
             self.crumbs = (*self._above, text.number)
 
     def action_marks(self) -> None:

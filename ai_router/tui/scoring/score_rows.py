@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LOWER = " ↓"
 NEVER = 1 << 20  # cells
 TITLE = 24  # cells that every title fits into
+LEAST_BAR = 9  # cells
 BAR = 21  # cells of the bar of a difference; odd: it has a middle
 DIFFERENCE_COLUMNS = (
     Column("", flex=1),
@@ -37,20 +38,21 @@ class Line:
 
 
 def bar_cells(width: int, *, numbers: bool = True) -> int:
-    """The cells that are left for bars in a table of a width."""
-    return max(9, min(41, width - TITLE - 5 - 10 - 6 - 8 * numbers))
+    """The cells that are left for bars in a table of a width; 0 where titles would be cut for them."""
+    left = width - TITLE - 5 - 10 - 6 - 8 * numbers
+    return min(41, left) if left >= LEAST_BAR else 0
 
 
 def score_columns(bar: int, *, numbers: bool = True) -> list[Column]:
     """Title, n, value, interval, bar."""
     middle = bar // 2 - 1
-    scale = f"0{'·' * (middle - 1)}50{'·' * (bar - middle - 5)}100"
+    scale = f"0{'·' * (middle - 1)}50{'·' * (bar - middle - 5)}100" if bar else ""
     return [
         Column("", flex=1),
         Column("n", 6, right=True, from_width=0 if numbers else NEVER),
         Column("%", 5, right=True),
         Column("95 %", 10, right=True),
-        Column(scale, bar),
+        Column(scale, bar, from_width=0 if bar else NEVER),
     ]
 
 
@@ -149,7 +151,7 @@ def _line(
 
     number: Cell = ("" if n is None else count(n), "muted")
     interval = words.range_of(low, high).replace(" ", "")
-    bar: Cell = (forest(value, low, high, width), "accent" if style else "")
+    bar: Cell = (forest(value, low, high, width) if width else "", "accent" if style else "")
     return Line(((title, style), number, (words.percent(value), style), (interval, "muted"), bar), kind)
 
 

@@ -11,6 +11,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Vertical
+from textual.content import Content
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
@@ -200,8 +201,8 @@ class ScoredRowsScreen(BaseScreen[None]):
         table = self.table
         table.empty = self.empty_text()
         table.set_count(len(rows), keep=keep)
-        table.border_title = self.rows_title()
-        table.border_subtitle = plural(len(rows), "row")
+        table.border_title = Content(self.rows_title())
+        table.border_subtitle = Content(plural(len(rows), "row"))
         if not keep or table.cursor >= len(rows) or self.id_at(rows[table.cursor]) != self._text_id:
             self._show_text()
 
@@ -272,8 +273,8 @@ class ScoredRowsScreen(BaseScreen[None]):
             return
         text = self.row_text(*self._text_of, max(20, self.size.width - 5))
         view.show(*text.blocks)
-        view.border_title = text.title
-        view.border_subtitle = text.subtitle
+        view.border_title = Content(text.title)
+        view.border_subtitle = Content(text.subtitle)
         view.set_class(len(text.blocks) == 4, "-four")
         view.set_class(len(text.blocks) > 4, "-long")
 
@@ -347,7 +348,7 @@ class ScoredRowsScreen(BaseScreen[None]):
 
     def _show_found(self, search: RowSearch, text: str) -> None:
         self.table.set_count(len(search.found))
-        self.table.border_subtitle = text
+        self.table.border_subtitle = Content(text)
 
     def restart_search(self) -> None:
         """The rows are others now."""

@@ -71,7 +71,7 @@ class EvaluationScreen(ScoredRowsScreen):
         """Scores, and beside them where it is wrong."""
         for name, title in (("scores", "Scores"), ("breakdown", "Share of right rows")):
             table = VirtualTable([], partial(self._score_rows, name), empty="Scoring…", id=name, classes="panel")
-            table.border_title = title
+            table.border_title = Content(title)
             yield table
 
     def on_mount(self) -> None:
@@ -205,7 +205,7 @@ class EvaluationScreen(ScoredRowsScreen):
         if report.normalisation:
             parts.append("+".join(report.normalisation))
         parts += [f"{plural(notes, 'note')}: i"] if notes else []
-        self.query_one("#scores").border_subtitle = Content(" · ".join(parts)).markup
+        self.query_one("#scores").border_subtitle = Content(" · ".join(parts))
         self.query_one("#breakdown").border_subtitle = "enter shows a type" if report.types else ""
 
     def _score_rows(self, name: str, start: int, stop: int) -> list[Row]:

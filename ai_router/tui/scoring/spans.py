@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from textual.content import Content
 
 from ai_router.tui.widgets.text import harmless, plural
-from ai_router.tui.widgets.text_view import Block, Part
+from ai_router.tui.widgets.wrapping import Block, Part
 
 if TYPE_CHECKING:
     from batch.evaluation.diff import Span
@@ -70,8 +69,8 @@ def too_long(*texts: str) -> str:
 
 
 def legend(*, marks: bool) -> str:
-    """How differences are shown, as markup."""
-    return Content("[-goes-] {+comes+} · d colours" if marks else "struck: goes · underlined: comes · d marks").markup
+    """How differences are shown."""
+    return "[-goes-] {+comes+} · d colours" if marks else "struck: goes · underlined: comes · d marks"
 
 
 def _beside(name: str, block: Block) -> Block:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ai_router.tui.scoring.spans import RowText, labelled, legend, same, too_long
 from ai_router.tui.widgets.tabs import Tab
 from ai_router.tui.widgets.text import one_line
-from ai_router.tui.widgets.text_view import Block
+from ai_router.tui.widgets.wrapping import Block
 
 if TYPE_CHECKING:
     from batch.evaluation.pairs import Pair

@@ -214,7 +214,7 @@ class SemanticResultScreen(JobActions[None]):
         total = len(outcome.codes) if self._shown is None else len(self._shown)
         table.empty = "No two items share a SID."
         table.border_title = "Items that share a SID" if self.collided_only else "Items"
-        table.border_subtitle = plural(total, "item")
+        table.border_subtitle = Content(plural(total, "item"))
         table.set_count(total, keep=not first)
         self.refresh_bindings()
 

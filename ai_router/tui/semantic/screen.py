@@ -12,6 +12,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Button, Input, Static
 
@@ -194,7 +195,7 @@ class SemanticIdsScreen(FlowScreen):
         table = self.query_one(VirtualTable)
         table.set_count(len(self.entries))
         chosen = self.chosen
-        table.border_subtitle = f"{len(chosen)} of {len(self.entries)} chosen" if self.entries else ""
+        table.border_subtitle = Content(f"{len(chosen)} of {len(self.entries)} chosen" if self.entries else "")
         if not self.busy:
             items = sum(entry.task.rows for entry in chosen if entry.task)
             text = plural(len(chosen), "model") + (f", {plural(items, 'item')}" if items else "")

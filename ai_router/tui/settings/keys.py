@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.content import Content
 from textual.keys import format_key as shown_key
 from textual.widgets import Button, Input, Static
@@ -21,6 +20,7 @@ from ai_router.tui.actions import ACTIONS, bind
 from ai_router.tui.actions.action import Action
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import Dialog
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import plural
 
@@ -100,7 +100,7 @@ class KeyDialog(Dialog[str], inherit_bindings=False):  # the arrows, too, may be
         """What was pressed, what else it does."""
         yield Static(f"{self._action.group}: {self._action.label}", markup=False)
         yield Static("Press the key it is to have.", id="key-said")
-        with Horizontal(id="dialog-buttons"):
+        with ButtonRow(id="dialog-buttons"):
             yield Button("Keep it", id="key-keep", variant="primary", compact=True)
             yield Button("Another key", id="key-again", compact=True)
 
@@ -202,7 +202,7 @@ class KeysScreen(BaseScreen[None]):
         self._shown = [action for action in ACTIONS.values() if all(word in text(action) for word in wanted)]
         table = self.query_one(VirtualTable)
         table.set_count(len(self._shown), keep=False)
-        table.border_subtitle = f"{plural(len(self._shown), 'action')} · {len(self.keymap)} changed"
+        table.border_subtitle = Content(f"{plural(len(self._shown), 'action')} · {len(self.keymap)} changed")
 
     @on(Input.Changed, "#keys-find")
     def _typed(self, event: Input.Changed) -> None:
@@ -241,7 +241,7 @@ class KeysScreen(BaseScreen[None]):
             self.services.take_settings(settings)
             table = self.query_one(VirtualTable)
             table.refresh_rows()
-            table.border_subtitle = f"{plural(len(self._shown), 'action')} · {len(keymap)} changed"
+            table.border_subtitle = Content(f"{plural(len(self._shown), 'action')} · {len(keymap)} changed")
 
         def save() -> Settings:
             save_settings(Workspace(root, settings))

@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Horizontal, VerticalScroll
+from textual.content import Content
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -42,13 +43,15 @@ class SettingsScreen(BaseScreen[None]):
         self._theme = settings.theme
         names = [themes.AUTO, *sorted(self.app.available_themes, key=lambda name: name not in OWN)]
         with Container(id="settings-columns"):
-            choice = OptionList(*(Option(name, id=f"theme-{name}") for name in names), id="themes", classes="panel")
+            choice = OptionList(
+                *(Option(Content(name), id=f"theme-{name}") for name in names), id="themes", classes="panel"
+            )
             choice.border_title = "Theme"
             choice.highlighted = names.index(settings.theme) if settings.theme in names else 0
             yield choice
             with VerticalScroll(id="settings-form", classes="panel", can_focus=False) as box:
                 box.border_title = "Settings"
-                yield OptionForm(Settings, settings, only=FORM_FIELDS)
+                yield OptionForm(Settings, settings, only=FORM_FIELDS, whole=True)
                 yield Static(self._keymap_text(settings), id="settings-keymap", markup=False)
                 with Horizontal(id="settings-buttons"):
                     yield Button("Save", id="settings-save", variant="primary", compact=True)

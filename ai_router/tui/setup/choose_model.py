@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from ai_router import jobs
 from ai_router.models import ModelSpec
@@ -19,15 +20,20 @@ from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.models.changes import adapters_dialog
 from ai_router.tui.setup.flow import FlowScreen
-from ai_router.tui.setup.source_view import ValidationView
+from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
 from ai_router.tui.widgets.file_tree import size_text
+from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import inert, plural, within
 from batch.errors import BatchError
-from batch.sources import Source, Validation
+from batch.sources import Entry, Source, Validation
 
+LABEL = 12  # cells
 FRAME_SECONDS = 0.15
+PREVIEW = 30  # prompts
 LOOK_SECONDS = 0.2  # the cursor rests on a model this long before the prompts are measured with it
+
+NOT_COUNTED = "how many tokens each has is known when the model is loaded"
 
 
 class _Stale(Exception):
@@ -41,9 +47,12 @@ class ChooseModelScreen(FlowScreen):
     AUTO_FOCUS = "VirtualTable"
     BINDINGS: ClassVar[list[BindingType]] = bind("choose.next", "choose.auto", "choose.adapter")
 
-    def __init__(self, source: Source, total: int = 0, wanted: str = "") -> None:
+    def __init__(
+        self, source: Source, total: int = 0, wanted: str = "", sampling: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self._wanted = wanted  # a model's id, on which the cursor begins
+        self._sampling = sampling  # what the prompts were asked with before
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, "Model"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -53,6 +62,7 @@ class ChooseModelScreen(FlowScreen):
         self.checking: str | None = None  # id of the model that is measured
         self._number = 0
         self._read = 0
+        self._first: list[Entry] = []
 
     def compose_body(self) -> ComposeResult:
         """Table and check."""
@@ -74,7 +84,8 @@ class ChooseModelScreen(FlowScreen):
         yield table
         with VerticalScroll(id="fit-box", classes="panel", can_focus=False):
             yield ValidationView(id="fit")
-            yield Static("", id="about")
+            yield HangingText(indent=LABEL, id="about")
+        yield PreviewPanel(id="preview")
 
     def on_mount(self) -> None:
         """Read the registry in a thread: folders may be many."""
@@ -88,7 +99,7 @@ class ChooseModelScreen(FlowScreen):
         table.set_count(len(models))
         wanted = self._wanted or self.services.workspace.settings.model
         self._go_to(wanted)
-        table.border_subtitle = f"{sum(spec.ready for spec in models)} of {len(models)} ready"
+        table.border_subtitle = Content(f"{sum(spec.ready for spec in models)} of {len(models)} ready")
         table.styles.height = len(models) + 3
         self._measure()
 
@@ -121,8 +132,8 @@ class ChooseModelScreen(FlowScreen):
         if spec is None:
             view.show_text("")
             return
-        self.query_one("#fit-box").border_title = Content(spec.name).markup
-        self.query_one("#about", Static).update(_about(spec))
+        self.query_one("#fit-box").border_title = Content(spec.name)
+        self.query_one("#about", HangingText).update(_about(spec))
         if not spec.ready:
             self.checking = None
             view.show_problem(f"{spec.name} is not ready: {spec.why}")
@@ -136,6 +147,9 @@ class ChooseModelScreen(FlowScreen):
 
         def work() -> None:
             try:
+                if not self._first:
+                    self._first = list(islice(self.source.entries(), PREVIEW))
+                    self.deliver(lambda: self.query_one(PreviewPanel).show(self._first))
                 report = jobs.check(self.source, spec, jobs.JobPlan(spec.id), progress, self.services.registry)
             except _Stale:
                 return
@@ -152,7 +166,9 @@ class ChooseModelScreen(FlowScreen):
             return
         self.checking, self.report = None, report
         view = self.query_one(ValidationView)
-        if report.ok and not report.too_long:
+        if report.ok and report.tokens is None:
+            view.show_text(f"✓ {plural(report.total, 'prompt')}; {NOT_COUNTED}", "$text-success")
+        elif report.ok and not report.too_long:
             within = (
                 f" the context of {spec.context:,} tokens" if spec.context else f" {spec.name}; its context is unknown"
             )
@@ -186,7 +202,7 @@ class ChooseModelScreen(FlowScreen):
             return
         from ai_router.tui.setup.options import OptionsScreen
 
-        self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report))
+        self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report, sampling=self._sampling))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Adapters go over models that run here."""
@@ -258,5 +274,5 @@ def _about(spec: ModelSpec) -> Content:
         ("defaults", ", ".join(f"{name} {value}" for name, value in spec.sampling.items())),
     ]
     return Content("\n").join(
-        Content.assemble((f"{name:<12}", "$text-muted"), inert(text)) for name, text in facts if text
+        Content.assemble((f"{name:<{LABEL}}", "$text-muted"), inert(text)) for name, text in facts if text
     )

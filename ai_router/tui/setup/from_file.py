@@ -22,6 +22,7 @@ from ai_router.tui.jobs.view import home
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.source_view import Pieces, PreviewPanel, ValidationView
 from ai_router.tui.setup.table_columns import ask_for_column
+from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.file_tree import FileTree, size_text
 from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
@@ -95,7 +96,7 @@ class FromFileScreen(FlowScreen):
                     yield Static("known answers", classes="muted")
                     yield ChoiceLine((SCORED, UNSCORED), id="answers")
                 yield PreviewPanel(id="preview")
-        with Horizontal(id="buttons"):
+        with ButtonRow(id="buttons"):
             yield Button("Continue", id="continue", variant="primary", disabled=True)
             yield Button("Leave out invalid ones", id="invalid")
 

@@ -9,6 +9,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.content import Content
 from textual.widgets import Button, Input
 
 from ai_router.tui.actions import bind
@@ -110,9 +111,9 @@ class ManualScreen(FlowScreen):
         table.set_count(len(prompts))
         table.move_cursor(cursor)
         table.border_title = "Prompts"
-        table.border_subtitle = plural(len(prompts), "prompt") if prompts else ""
+        table.border_subtitle = Content(plural(len(prompts), "prompt") if prompts else "")
         entry = self.query_one("#entry")
-        entry.border_title = (
+        entry.border_title = Content(
             f"Prompt {len(prompts) + 1:,}" if self.editing is None else f"Edit prompt {self.editing + 1:,}"
         )
         entry.border_subtitle = "enter keeps it, esc leaves it as it was" if self.editing is not None else ""

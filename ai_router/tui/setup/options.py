@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -39,7 +40,7 @@ class OptionsScreen(RememberingOptions):
     CSS_PATH = "options.tcss"
     AUTO_FOCUS = "#start"
     HORIZONTAL_BREAKPOINTS = SLIM_STEPS
-    BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep")
+    BINDINGS: ClassVar[list[BindingType]] = bind("options.start", "options.presets", "options.keep", "options.try_some")
 
     def __init__(
         self,
@@ -48,10 +49,12 @@ class OptionsScreen(RememberingOptions):
         total: int,
         report: Validation | None = None,
         routed: Routed | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.routed = routed  # where each prompt gets a model of its own
         self.report = report  # of the prompts, where they were read with this model
+        self._asked_with = sampling  # in a chat, before
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, routed.name if routed else spec.name, "Options"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -62,16 +65,16 @@ class OptionsScreen(RememberingOptions):
         self._job: BatchJob | None = None  # written already, where starting it failed
         self._written = 0
         try:
-            sampling = build_options(SamplingOptions, spec.sampling)
+            own = build_options(SamplingOptions, spec.sampling)
             self._bad_defaults = ""
         except OptionError as error:
-            sampling, self._bad_defaults = SamplingOptions(), f"models.yaml, {spec.id}: {error}"
-        self.sampling_form: OptionForm[SamplingOptions] = OptionForm(SamplingOptions, sampling, id="sampling")
+            own, self._bad_defaults = SamplingOptions(), f"models.yaml, {spec.id}: {error}"
+        self.sampling_form: OptionForm[SamplingOptions] = OptionForm(SamplingOptions, own, id="sampling")
         self.run_form: OptionForm[RunOptions] = OptionForm(RunOptions, id="run")
 
     def compose_body(self) -> ComposeResult:
         """Two groups of options above the buttons."""
-        self._from = self.fill_from_memory()
+        self._from = self.fill_from_memory(self._asked_with)
         with VerticalScroll(id="options", can_focus=False):
             with Vertical(classes="panel group") as answers:
                 answers.border_title = "Answers"
@@ -138,6 +141,13 @@ class OptionsScreen(RememberingOptions):
     @on(ChoiceLine.Changed, "#try")
     def _try_chosen(self, event: ChoiceLine.Changed) -> None:
         self.query_one("#try-count", Input).disabled = event.choice.value == ALL
+
+    def action_try_some(self) -> None:
+        """Another part to answer at first: the first, any, all; the cursor goes to how many."""
+        choice, count = self.query_one("#try", ChoiceLine), self.query_one("#try-count", Input)
+        choice.value = (FIRST, ANY, ALL)[(ALL, FIRST, ANY).index(choice.value)]
+        count.disabled = choice.value == ALL
+        (self.query_one("#start", Button) if count.disabled else count).focus()
 
     def _tries(self) -> dict[str, Any]:
         """What of the job is answered at first. Raises OptionError."""

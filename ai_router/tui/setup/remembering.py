@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.models import ModelSpec
 from ai_router.presets import Preset, keep_last, keep_preset, last_time, preset_of, presets, templates
@@ -24,16 +27,22 @@ class RememberingOptions(FlowScreen):
         """Where they are kept."""
         return Memory(self.services.workspace.checkpoints)
 
-    def fill_from_memory(self) -> str:
-        """Show the options of last time, before the forms are made; returns a word where there were some."""
-        last = last_time(self.memory, self.spec.id)
+    def fill_from_memory(self, sampling: Mapping[str, Any] | None = None) -> str:
+        """Show the options of last time, before the forms are made; returns a word where there were some.
+
+        `sampling`, where it is given, is taken instead of last time's.
+        """
+        last = last_time(self.memory, self.spec.id) or (Preset() if sampling is not None else None)
         if last is None:
             return ""
         self._own = self._preset_now()
-        for form, values in ((self.sampling_form, last.sampling), (self.run_form, last.run)):
+        for form, values in ((self.sampling_form, last.sampling if sampling is None else sampling),
+                             (self.run_form, last.run)):  # fmt: skip
             for name, value in values.items():
                 if name in form.fields:
                     form.fields[name].value = value
+        if sampling is not None:
+            return "options of the chat · " if sampling else ""
         return "options as last time · " if last != Preset() else ""
 
     _own: Preset | None = None

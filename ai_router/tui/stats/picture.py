@@ -72,6 +72,8 @@ class PictureScreen(ScrollingScreen[None]):
 
     def _take(self, look: Picture) -> None:
         self._look = look
+        name = str(look.job.config.get("source", "")).replace("\\", "/").rpartition("/")[2]
+        self.crumbs = ("Jobs and results", f"{name} · {look.job.job_id}" if name else look.job.job_id, "Picture")
         self._lay_out()
 
     def on_resize(self) -> None:

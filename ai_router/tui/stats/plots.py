@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from ai_router.tui.run.sparkline import chart
 from ai_router.tui.widgets.text import one_line, pad
 
 LEAST_BAR = 6
-NAME = 22
 HIGH = 5  # lines of a curve
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -32,7 +32,7 @@ def plot(
     """
     if not rows:
         return []
-    names = min(NAME, max(len(name) for name, _, _ in rows), max(4, width // 3))
+    names = min(max(cell_len(name) for name, _, _ in rows), max(4, width // 3))
     figures = max(len(text) for _, _, text in rows)
     room = width - names - figures - 3
     largest = most or max(value for _, value, _ in rows)

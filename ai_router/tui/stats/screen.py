@@ -22,8 +22,8 @@ from batch.checkpoint.summary import Sums
 from batch.export.picture import latency_bins
 
 EMPTY = "No jobs yet.\n\nGo back and press 5: it takes prompts from a file or typed."
-# Of a table's columns the last ones go where there is less room.
-FIGURES = ("Done", "p95", "p50", "Cost", "Failed", "Tokens out", "Tokens in")
+FIGURES = ("Done", "p95", "p50", "Cost", "Failed", "Tokens out", "Tokens in")  # the last ones go where there is no room
+ORDER = ("Done", "Failed", "Tokens in", "Tokens out", "Cost", "p50", "p95")  # in which those that stay stand
 MOST_LINES = 12  # of a table or a plot
 
 
@@ -49,6 +49,7 @@ def table(head: str, parts: Mapping[str, Part], width: int) -> list[Content]:
         for at, title in enumerate(FIGURES)
     ]
     shown = laid_out([Column(head), *columns], width)
+    shown.sort(key=lambda each: ORDER.index(each[1].title) + 1 if each[0] else 0)
     lines = [_line((head, *FIGURES), shown).stylize("$text-muted")]
     lines += [_line((one_line(name, width), *row), shown) for name, row in zip(names, rows, strict=True)]
     return [*lines, Content("")]
@@ -59,7 +60,7 @@ def _cells(sums: Sums) -> tuple[str, ...]:
     high, middle = (
         "—" if value is None else f"{value:,.2f} s" for value in (sums.percentile(0.95), sums.percentile(0.5))
     )
-    cost = cost_text(sums) if sums.cost or sums.cost_unknown else "—"
+    cost = cost_text(sums)
     numbers = (sums.failed, sums.tokens_output, sums.tokens_input)
     return (count(sums.answered), high, middle, cost, *map(count, numbers))
 
@@ -134,6 +135,6 @@ class StatsScreen(ScrollingScreen[None]):
     def _lay_out(self) -> None:
         if self._stats is None or not self.alive:
             return
-        width = self.query_one("#reading").scrollable_content_region.width - 1  # of the bar that may come
+        width = self.query_one("#reading").scrollable_content_region.width - 2  # of the bar that may come
         text = report(self._stats, width) if self._stats.total.jobs else Content.styled(EMPTY, "$text-muted")
         self.query_one("#reading-text", Static).update(text)

@@ -52,7 +52,8 @@ class Breadcrumb(Widget):
         width = max(0, self.size.width - 2)
         parts = [one_line(part, 60) for part in ("ai-router", *self.crumbs)]
         busy = f"{SPINNER[int(time.monotonic() / SPIN_SECONDS) % len(SPINNER)]} {self.busy}" if self.busy else ""
-        context = one_line(busy or self.context, max(0, min(width // 2, 60)))
+        free = width - cell_len(" › ".join(parts)) - 2
+        context = one_line(busy or self.context, max(0, min(width // 2, 60), free))
         room = width - cell_len(context) - (2 if context else 0)
         while len(parts) > 2 and cell_len(" › ".join(parts)) > room:
             parts = [parts[0], "…", *parts[2 + (parts[1] == "…") :]]

@@ -45,6 +45,8 @@ class OptionField(Horizontal):
         &.-slim > .field--label { width: 14; }
         &.-slim > .field--help { display: none; }
         &.-slim > .field--help.-error { display: block; }
+        &.-whole { height: auto; }
+        &.-whole > .field--help { text-wrap: wrap; height: auto; }
         &:focus-within > .field--label { text-style: bold; color: $text-accent; }
     }
     """
@@ -207,7 +209,8 @@ class StrategyField(OptionField):
 class OptionForm(Vertical, Generic[O]):
     """All options of a dataclass; those marked `advanced` are folded away until asked for.
 
-    `only` and `without` choose options by name. `build` gives the object back, or raises what is wrong.
+    `only` and `without` choose options by name; the help of each is shown `whole`, or cut at the edge. `build` gives
+    the object back, or raises what is wrong.
     """
 
     DEFAULT_CSS = """
@@ -229,6 +232,7 @@ class OptionForm(Vertical, Generic[O]):
         *,
         only: Collection[str] | None = None,
         without: Collection[str] = (),
+        whole: bool = False,
         id: str | None = None,  # noqa: A002 - the word of Textual
     ) -> None:
         super().__init__(id=id)
@@ -242,6 +246,7 @@ class OptionForm(Vertical, Generic[O]):
                 value = option_default(spec) if values is None else getattr(values, spec.name)
             kind = StrategyField if spec.name == "on_error" else OptionField
             self.fields[spec.name] = kind(cls, spec, value)
+            self.fields[spec.name].set_class(whole, "-whole")
 
     def compose(self) -> ComposeResult:
         advanced = self._advanced()

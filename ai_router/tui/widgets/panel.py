@@ -100,7 +100,7 @@ class Panel(Widget):
         """Change the titles where they differ; no markup is read from them."""
         if self.titles != (title, subtitle):
             self.titles = (title, subtitle)
-            self.border_title, self.border_subtitle = Content(title).markup, Content(subtitle).markup
+            self.border_title, self.border_subtitle = Content(title), Content(subtitle)
 
 
 def seconds(value: float | None) -> str:

@@ -71,10 +71,14 @@ class PathInput(Input):
         Binding("down", "app.focus_next", "files", show=False),
     ]
 
-    def action_complete(self) -> None:
-        """Take the completion."""
-        if self._suggestion and self._suggestion != self.value and self.cursor_position == len(self.value):
-            self.value = self._suggestion
-            self.cursor_position = len(self.value)
+    async def action_complete(self) -> None:
+        """Take the completion, or look for it where it has not come yet."""
+        value, at_end = self.value, self.cursor_position == len(self.value)
+        found = self._suggestion
+        if at_end and not found and self.suggester is not None:
+            found = await self.suggester.get_suggestion(value) or ""
+        if at_end and found and found != value:
+            self.value = found
+            self.cursor_position = len(found)
         else:
             self.screen.focus_next()

@@ -21,6 +21,7 @@ from ai_router.tui.widgets.columns import GAP, Column
 from ai_router.tui.widgets.header import HeaderTable, TableMessage
 from ai_router.tui.widgets.jumping import Target
 from ai_router.tui.widgets.text import ELLIPSIS, cut, hits, one_line, pad
+from ai_router.tui.widgets.wrapping import wrap
 
 PAGE = 64
 KEPT_PAGES = 32
@@ -196,7 +197,7 @@ class VirtualTable(HeaderTable, can_focus=True):
 
     def _empty_line(self, y: int, width: int, base: Style) -> Strip:
         style = self.cell_style(base, "empty")
-        lines = self.empty.split("\n")
+        lines = list(wrap(self.empty, max(1, width)))
         line = lines[y - 2] if 0 <= y - 2 < len(lines) else ""
         return Strip([Segment(cut(line, width), style)]).adjust_cell_length(width, style)
 

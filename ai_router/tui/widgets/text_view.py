@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
 from ai_router.tui.widgets.text import harmless
+from ai_router.tui.widgets.wrapping import Block, Line, Made, wrap, wrap_blocks
 
 AT_ONCE = 50_000  # characters wrapped without a thread
-
-
-Part = tuple[int, int, str]  # begin, end and the name of a style: of a stretch of a text
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Text from anywhere, and the name of its style: "", title, answer, error, muted.
-
-    `parts` are stretches with a style of their own, in order, of a text that was made harmless before.
-    """
-
-    text: str
-    style: str = ""
-    parts: tuple[Part, ...] = ()
-
-
-class Line(NamedTuple):
-    """A line as it is drawn."""
-
-    text: str
-    style: str
-    parts: tuple[Part, ...] = ()
+MARKDOWN_AT_ONCE = 12_000  # and of Markdown
+MARKDOWN_STYLES = ("heading", "code", "quote", "link", "comment", "keyword", "string", "number", "name", "muted")
+RESTS = 5.0  # times as long as it took to show a text that grows, until it is shown again
 
 
 class TextView(ScrollView, can_focus=True):
@@ -54,6 +35,7 @@ class TextView(ScrollView, can_focus=True):
         "text-view--inserted",
         "text-view--deleted",
         "text-view--hit",
+        *(f"text-view--markdown-{name}" for name in MARKDOWN_STYLES),
     }
     DEFAULT_CSS = """
     TextView {
@@ -67,13 +49,26 @@ class TextView(ScrollView, can_focus=True):
         & > .text-view--hit { color: $background; background: $warning; text-style: bold; }
         &:ansi > .text-view--hit { color: ansi_default; background: ansi_default; text-style: reverse; }
         & > .text-view--deleted { color: $text-error; text-style: strike; }
+        & > .text-view--markdown-heading { color: $accent; }
+        & > .text-view--markdown-code { color: $text-warning; }
+        & > .text-view--markdown-quote { color: $text-muted; }
+        & > .text-view--markdown-link { color: $text-muted; text-style: underline; }
+        & > .text-view--markdown-comment { color: $text-muted; text-style: italic; }
+        & > .text-view--markdown-keyword { color: $accent; }
+        & > .text-view--markdown-string { color: $text-success; }
+        & > .text-view--markdown-number { color: $text-warning; }
+        & > .text-view--markdown-name { text-style: bold; }
+        & > .text-view--markdown-muted { color: $text-muted; }
     }
     """
+
+    markdown_note = ""  # said at the lower edge where Markdown is laid out
 
     def __init__(self, *blocks: Block, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
         self._blocks: tuple[Block, ...] = blocks
         self._lines: list[Line] = []
+        self._made = Made(0, {})
         self._wrapped_at = 0  # the width of the lines
         self._number = 0  # of the wrapping under way
         self._frame = 0, Style()  # what all lines of a frame share: their width and style
@@ -86,10 +81,30 @@ class TextView(ScrollView, can_focus=True):
     def show(self, *blocks: Block, home: bool = True) -> None:
         """Show other text, from its beginning unless told to stay; long text is wrapped in a thread first."""
         before, self._blocks = self._blocks, blocks
+        self._follows = False
         if not self._grow(before, blocks):
-            self._wrap()
+            self._wrap(begin=home)
         if home:
             self.scroll_to(0, 0, animate=False, immediate=True)
+
+    def follow(self, *blocks: Block, last: bool = False) -> bool:
+        """Show a text that grows; who reads its end stays there. Returns whether it was shown.
+
+        It is not where that would take more than a part of the time, unless it is the `last` of it.
+        """
+        now = time.monotonic()
+        if not last and now < self._rests_until:
+            return False
+        at_end = self.max_scroll_y - self.scroll_offset.y <= 1
+        self.show(*blocks, home=False)
+        self._rests_until = now + RESTS * (time.monotonic() - now)
+        self._follows = at_end
+        if at_end:
+            self.scroll_end(animate=False)
+        return True
+
+    _follows = False  # whether the end is scrolled to once the text is wrapped
+    _rests_until = 0.0
 
     def _grow(self, before: Sequence[Block], after: Sequence[Block]) -> bool:
         """Where only the last block has grown, wrap no more than its last line again."""
@@ -98,6 +113,8 @@ class TextView(ScrollView, can_focus=True):
             return False
         old, new = before[-1], after[-1]
         if old.style != new.style or new.parts or not new.text.startswith(old.text) or not self._lines:
+            return False
+        if old.markdown or new.markdown:
             return False
         # The lines of a block that ends in a line without break begin after its last one.
         start = old.text.rfind("\n") + 1
@@ -126,28 +143,50 @@ class TextView(ScrollView, can_focus=True):
         if self._width != self._wrapped_at:
             self._wrap()
 
-    def _wrap(self) -> None:
+    def notify_style_update(self) -> None:
+        """Lay Markdown out anew where its colours are others now."""
+        super().notify_style_update()
+        if self._made.lines and self.is_attached and self._markdown_styles() != self._made.styles:
+            self._wrap()
+
+    def _markdown_styles(self) -> dict[str, Style]:
+        """The styles of Markdown, without a ground."""
+        return {
+            name: _without_ground(self.get_component_rich_style(f"text-view--markdown-{name}"))
+            for name in MARKDOWN_STYLES
+        }
+
+    def _wrap(self, *, begin: bool = True) -> None:
+        """Wrap all; of a long text, `begin` shows as much of it at once as there is time for."""
         width, blocks = self._width, self._blocks
         if width <= 0:
             return
         self._number += 1
-        if sum(len(block.text) for block in blocks) <= AT_ONCE:
-            self._take(self._number, width, wrap_blocks(blocks, width))
+        number, made = self._number, self._made.at(width)
+        marked = [block for block in blocks if block.markdown]
+        if marked:
+            made = made.drawn_in(self._markdown_styles())
+        new = sum(len(block.text) for block in marked if block not in made.lines)
+        if new <= MARKDOWN_AT_ONCE and sum(len(block.text) for block in blocks) <= AT_ONCE:
+            self._take(number, width, *made.wrap(blocks))
             return
-        number = self._number
-        # Something to read at once; the whole of it when it is wrapped.
-        head = [Block(block.text[: AT_ONCE // 5], block.style) for block in blocks]
-        self._take(number, width, wrap_blocks(head, width))
+        if begin:  # something to read at once; the whole of it when it is wrapped
+            head = [Block(block.text[: AT_ONCE // 5], block.style) for block in blocks]
+            self._take(number, width, wrap_blocks(head, width), made)
 
         def work() -> None:
-            self.app.call_later(self._take, number, width, wrap_blocks(blocks, width))
+            self.app.call_later(self._take, number, width, *made.wrap(blocks))
 
         self.run_worker(work, thread=True, group="wrap", exit_on_error=False)
 
-    def _take(self, number: int, width: int, lines: list[Line]) -> None:
+    def _take(self, number: int, width: int, lines: list[Line], made: Made) -> None:
         if number == self._number and self.is_attached:
-            self._lines, self._wrapped_at = lines, width
+            self._lines, self._wrapped_at, self._made = lines, width, made
+            if self.markdown_note:
+                self.border_subtitle = Content(self.markdown_note if made.marked_up else "")
             self._resized()
+            if self._follows:
+                self.scroll_end(animate=False)
 
     def _resized(self) -> None:
         self.virtual_size = Size(self._width, len(self._lines))
@@ -170,18 +209,13 @@ class TextView(ScrollView, can_focus=True):
         strip = Strip(self._segments(index, line, base)).adjust_cell_length(width, base)
         return strip.apply_offsets(0, index)
 
-    def _style(self, base: Style, name: str) -> Style:
+    def _style(self, base: Style, name: str | Style) -> Style:
         if not name:
             return base
+        if isinstance(name, Style):
+            return base + name
         found = self.get_component_rich_style(f"text-view--{name}")
-        return base + Style(
-            color=found.color,
-            bgcolor=found.bgcolor if name == "hit" else None,
-            reverse=found.reverse or None,
-            bold=found.bold or None,
-            underline=found.underline or None,
-            strike=found.strike or None,
-        )
+        return base + _without_ground(found) + (Style(bgcolor=found.bgcolor) if name == "hit" else Style())
 
     def _segments(self, index: int, line: Line, base: Style) -> list[Segment]:
         style = self._style(base, line.style)
@@ -208,26 +242,16 @@ class TextView(ScrollView, can_focus=True):
         self.refresh()
 
 
-def wrap_blocks(blocks: Sequence[Block], width: int) -> list[Line]:
-    """All lines of some blocks."""
-    return [line for block in blocks for line in _wrap_block(block, width)]
-
-
-def _wrap_block(block: Block, width: int) -> Iterator[Line]:
-    text = harmless(block.text, keep_newlines=True)
-    begin = 0
-    for source in text.split("\n"):
-        at = begin
-        for line in wrap(source, width):
-            if not block.parts:
-                yield Line(line, block.style)
-                continue
-            at += not text.startswith(line, at)  # the space at which it was broken
-            end = at + len(line)
-            parts = [(max(a, at) - at, min(b, end) - at, name) for a, b, name in block.parts if a < end and b > at]
-            yield Line(line, block.style, tuple(parts))
-            at = end
-        begin += len(source) + 1
+def _without_ground(style: Style) -> Style:
+    """The style of a component for text on any ground."""
+    return Style(
+        color=style.color,
+        reverse=style.reverse or None,
+        bold=style.bold or None,
+        italic=style.italic or None,
+        underline=style.underline or None,
+        strike=style.strike or None,
+    )
 
 
 def _chosen(segments: Sequence[Segment], start: int, end: int, style: Style) -> Iterator[Segment]:
@@ -239,47 +263,3 @@ def _chosen(segments: Sequence[Segment], start: int, end: int, style: Style) -> 
         yield Segment(text[a:b], (own or Style()) + style)
         yield Segment(text[b:], own)
         at += len(text)
-
-
-def wrap(text: str, width: int) -> Iterator[str]:
-    """Harmless text as lines of at most `width` cells, broken at spaces where there are any."""
-    for line in text.split("\n"):
-        if line.isascii():
-            yield from _wrap_ascii(line, width)
-        elif cell_len(line[: width + 1]) <= width and len(line) <= width:
-            yield line
-        else:
-            yield from _wrap_cells(line, width)
-
-
-def _wrap_ascii(line: str, width: int) -> Iterator[str]:
-    start, length = 0, len(line)
-    while length - start > width:
-        space = line.rfind(" ", start + 1, start + width + 1)
-        breaks = space > start and not line[start:space].isspace()
-        end = space if breaks else start + width
-        yield line[start:end]
-        start = end + breaks
-    yield line[start:]
-
-
-def _wrap_cells(line: str, width: int) -> Iterator[str]:
-    start = place = cells = 0
-    space = -1  # the last one of this line
-    while place < len(line):
-        character = line[place]
-        size = get_character_cell_size(character)
-        if cells + size > width and place > start:
-            breaks = space > start and not line[start:space].isspace()
-            end = space if breaks else place
-            yield line[start:end]
-            start = end + breaks
-            # What stands after the space has been measured before; that is at most one line.
-            place = max(place, start)
-            cells, space = cell_len(line[start:place]), -1
-            continue
-        if character == " ":
-            space = place
-        cells += size
-        place += 1
-    yield line[start:]

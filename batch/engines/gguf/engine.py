@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.gguf.header import GgufArray, GgufError, GgufHeader, read_array, read_header
-from batch.engines.gguf.kept import cache_bytes_per_token
+from batch.engines.gguf.kept import cache_bytes_per_row, cache_bytes_per_token
 from batch.engines.local.core import item_sampling
 from batch.engines.local.folder import NO_TEMPLATE
 from batch.engines.local.memory import available
@@ -300,14 +300,20 @@ def _control_texts(header: GgufHeader) -> list[str]:
 def _shape(header: GgufHeader, asked: int | None, slots: int) -> tuple[int, int, list[str]]:
     """The context of each answer, how many at once, and what is to be said of it."""
     own = header.context or UNSAID_CONTEXT
-    each = cache_bytes_per_token(header)
+    each, row = cache_bytes_per_token(header), cache_bytes_per_row(header)
     free = available() - header.size_bytes
     if free <= 0:
         raise FatalError(
             f"{header.path.name} takes {header.size_bytes / 1e9:.1f} GB and {available() / 1e9:.1f} GB are free: "
             "a smaller model, or one of fewer bits, would fit"
         )
-    tokens = int(free * CACHE_SHARE // each) if each else 2**62
+    room = int(free * CACHE_SHARE)
+    if row > room:
+        raise FatalError(
+            f"the states of one answer take {row / 1e9:.1f} GB beside the weights, {free / 1e9:.1f} GB are free: "
+            "a smaller model would fit"
+        )
+    tokens = (room - row) // each if each else 2**62
     context = asked or own
     notes = [f"context {context:,}, beyond the {own:,} it was made for"] if asked and asked > own else []
     if context > tokens:
@@ -318,7 +324,8 @@ def _shape(header: GgufHeader, asked: int | None, slots: int) -> tuple[int, int,
             )
         context = tokens // PADDING * PADDING or LEAST_CONTEXT
         notes.append(f"context {context:,} of its {own:,}: what memory has room for")
-    return context, max(1, min(slots, tokens // context)), notes
+    whole = context * (each or 0) + row  # bytes of an answer
+    return context, max(1, min(slots, room // whole)) if whole else slots, notes
 
 
 def _open(header: GgufHeader, spec: Mapping[str, Any], context: int, slots: int, key: str) -> Any:

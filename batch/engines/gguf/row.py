@@ -55,7 +55,7 @@ def why(file: Path, header: GgufHeader, engine: str) -> str:
         said = f"torch {precision}: fits in memory" if precision else "torch: fits in memory as int8 or fp32"
     else:
         said = f"llama.cpp: {_size(header.size_bytes)}, {header.quantisation} kept"
-    if own and other:
+    if own and other and own.together == other.together:
         faster, theirs = measured.faster(file), named["gguf" if engine == "torch" else "torch"]
         word = (
             "about as quick here as" if not faster else "faster here than" if faster == engine else "slower here than"

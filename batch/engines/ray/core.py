@@ -342,8 +342,10 @@ class RayCore:
             parts.append(f"{states['unseen']} {UNSEEN}")
         if self._deaths:
             parts.append("lost: " + ", ".join(f"{count} {why}" for why, count in self._deaths.items()))
-        if not states["ready"]:
+        if not states["ready"] and not cluster.fitting(self._asked, there):
             parts.append("waiting for a node")
+        elif not states["ready"] and states["starting"]:
+            parts.append(f"starting {cluster.counted(states['starting'], 'actor')}")
         notices.say(" · ".join(parts))
 
 

@@ -1,7 +1,7 @@
 """Linear layers with weights and products in bf16 on the CPU: half the memory to read, and AMX where the CPU has it.
 
-Rows come in and go out as floats; a product takes them in bf16, adds up in float32 and rounds each sum to bf16, as a
-model does that is loaded in bf16. All between the products stays float32, so that the native kernels do it.
+Rows come in and go out as floats; a product takes them in bf16 and adds up in float32. All between the products stays
+float32, so that the native kernels do it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from batch.engines.torch import linear
+from batch.engines.torch.gemm import FloatProduct
+from batch.engines.torch.native import kernels
 
 COMPANY = (2, 5, 16, 64)  # rows
 
 
 class Bf16Linear(nn.Module):  # type: ignore[misc]
-    """A linear layer whose weight lies in oneDNN's layout, in bf16; fp32 in and out."""
+    """A linear layer whose weight lies in oneDNN's layout, in bf16; fp32 in and out. Each sum is rounded to bf16."""
 
     rounds = True
 
@@ -34,9 +36,37 @@ class Bf16Linear(nn.Module):  # type: ignore[misc]
         return out.to(self.dtype)
 
 
-def narrow(model: nn.Module) -> int:
-    """Put every linear layer, the head and experts too, into bf16; how many. Embeddings stay as they are."""
-    return linear.replace(model, Bf16Linear, split=True)
+class PairedLinear(linear.RoundedLinear):
+    """A linear layer over our own product of bf16: fp32 in and out, and whole layers in one call of the kernels."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer.in_features, layer.out_features, layer.weight.dtype)
+        quick = kernels()
+        if quick is None or not quick.pairs:
+            raise NotImplementedError("the native kernels have no product of bf16 here")
+        self.bias = None if layer.bias is None else layer.bias.detach()
+        self.product = FloatProduct(quick, layer.weight.detach(), self.bias, 16)
+
+
+def fastest() -> type[nn.Module]:
+    """The kind of layer whose product is faster here, by a trial of some milliseconds; oneDNN's may use AMX."""
+    try:
+        with torch.inference_mode():
+            plain, x = nn.Linear(512, 1024), torch.randn(64, 512)
+            kinds = PairedLinear(plain), Bf16Linear(plain)
+            times = [[linear.took(kind, x) for kind in kinds] for _ in range(linear.TURNS)]
+            ours, theirs = (min(column) for column in zip(*times, strict=True))
+            return PairedLinear if ours * 0.9 < theirs else Bf16Linear
+    except NotImplementedError:
+        return Bf16Linear
+
+
+def narrow(model: nn.Module, kind: type[nn.Module] | None = None) -> int:
+    """Put every linear layer, the head and experts too, into bf16; how many. Embeddings stay as they are.
+
+    `kind`: what `fastest` said, where it was asked already.
+    """
+    return linear.replace(model, kind or fastest(), split=True)
 
 
 def company(model: nn.Module) -> str:

@@ -36,6 +36,8 @@ def agrees(kernels: Kernels) -> bool:
     if kernels.panel:
         checks += _product_checks(kernels, draw, 8, 51) + _product_checks(kernels, draw, 8, 200)
         checks += _product_checks(kernels, draw, 4, 96)
+    for bits in (32, 16) if kernels.pairs else (32,):
+        checks += _float_checks(kernels, draw, bits, 51) + _float_checks(kernels, draw, bits, 600)
     for size in (64, 128, 24):
         for dtype in CACHE_DTYPES:
             checks += _attention_checks(kernels, draw, size, dtype)
@@ -81,6 +83,29 @@ def _state_checks(
         moved = state * decay + (steps[..., None] * x)[..., None] * near
         out = kernels.state_step(state, x, steps, rates, b, c)
         checks += [(state, moved, 1e-4), (out, (moved * far).sum(-1), 1e-3)]
+    return checks
+
+
+def _float_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor], bits: int, inputs: int
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """The product of floats at every height of a block."""
+    from batch.engines.torch.gemm import FloatProduct
+
+    kind = torch.float32 if bits == 32 else torch.bfloat16
+    weight, bias = (draw(*size).to(kind).float() for size in ((70, inputs), (70,)))
+    layer, pairs = (FloatProduct(kernels, weight, bias, bits) for _ in range(2))
+    pairs.pair()
+    checks = []
+    for rows in (*range(1, 14), 60):
+        x, norm, residual = draw(rows, inputs), (draw(inputs), 1e-6), draw(rows, 70)
+        for ready, ours in (
+            (x, layer(x, residual=residual)),
+            (kernels.rms_norm(x, *norm), pairs(x, norm=norm, residual=residual)),
+        ):
+            sums = (ready.to(kind).double() @ weight.double().T).float()
+            checks.append((ours, sums + bias + residual, 1e-3))
+        checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
     return checks
 
 

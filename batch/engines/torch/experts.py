@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from batch.engines.torch.gemm import PackedProduct
+from batch.engines.torch.gemm import Product
 from batch.engines.torch.native import Expert, Kernels, kernels
 
 
@@ -57,7 +57,7 @@ class SplitExperts(nn.Module):  # type: ignore[misc]
         quick = kernels()
         both = zip(self.up, self.down, strict=True)
         pairs = [tuple(getattr(layer, "product", None) for layer in layers) for layers in both]
-        whole = all(isinstance(product, PackedProduct) for pair in pairs for product in pair)
+        whole = all(isinstance(product, Product) for pair in pairs for product in pair)
         if quick is None or not pairs or not whole or not self._is_swiglu():
             return None
         described = [Expert(up.pair().described, down.described) for up, down in pairs]  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from batch.engines.torch.attention import current_plan
-from batch.engines.torch.gemm import PackedProduct
+from batch.engines.torch.gemm import Product
 from batch.engines.torch.linear import FusedPart
 from batch.engines.torch.native import Kernels
 from batch.engines.torch.stacked import Mixing, Parts, Stack
@@ -161,7 +161,7 @@ def _parts(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module
     if attention not in mixes or not all(part in given for part in (*norms, gated)):
         return None
     linears = attention.q_proj._fused.linear, attention.o_proj, gated.gate_proj._fused.linear, gated.down_proj
-    products = [product for x in linears if isinstance(product := getattr(x, "product", None), PackedProduct)]
+    products = [product for x in linears if isinstance(product := getattr(x, "product", None), Product)]
     if len(products) != len(linears):
         return None
     products[2].pair()

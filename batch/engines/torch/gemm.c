@@ -1,5 +1,4 @@
-/* The product of a linear layer with weights of 8 or 4 bits: float rows in, float rows out, everything between in one
- * parallel region.
+/* Blocks of rows times panels of weights of 8 or 4 bits: float rows in, float rows out.
  *
  * Rows are put into 8 bits around 128 (kernels.h) and multiplied with weights by vpdpbusd, four inputs at a time, into
  * 32-bit sums. After every block of inputs the sums are scaled by the block's steps (halves of a float) and added up as
@@ -12,73 +11,22 @@
  * does with whole columns; Dettmers 2022). Which ones, a row decides by itself. A block of rows multiplies them together,
  * as rows often have theirs in the same places: a column of weights is widened once for the block.
  *
- * Weights lie in panels, [panels, inputs / 4, OUTPUTS, 4], of neighbouring outputs; or, `paired`, of 16 of the first
- * half and 16 of the second, so that a gate and what it gates come together and half as much goes to memory. Of 4 bits,
- * every second four inputs lie in the upper halves of the bytes of those before them. A panel is
- * read front to back, once for every block of rows. It stays in the cache (levels 1 and 2) from block to block, while
- * each block prefetches a part of the panel after it. A block of ROWS rows keeps ROWS × 2 sums in registers, and loads
- * ROWS + 2 of them for ROWS × 2 products; a core begins two of each in a cycle.
+ * Panels are [panels, inputs / 4, OUTPUTS, 4]. Of 4 bits, every second four inputs lie in the upper halves of the bytes
+ * of those before them. A block of ROWS rows keeps ROWS × 2 sums in registers, and loads ROWS + 2 of them for ROWS × 2
+ * products; a core begins two of each in a cycle.
  */
-#include "kernels.h"
-#include "team.h"
+#include "product.h"
 
 #define OUTPUTS 32
 #define MOST_ROWS 12 /* whose sums fit the registers */
 #define LONG 64 /* inputs of a block in 8 bits */
 #define SHORT 32
-#define MOST_INPUTS (1 << 20)
-
-/* Weights, scales, offsets and bias (or NULL) of a layer come in the order of its panels, padded with zeros; steps, halves
- * of a float, as [panels, blocks, OUTPUTS], or, in 4 bits (which need whole blocks), [panels, blocks, 2, OUTPUTS], the
- * steps before the least. Offsets are what rows around 128 have too much, negative. */
-
-/* out[rows, outputs] = f(x) · (weights · steps) · scales + bias + residual. f is the norm by such a weight, or nothing;
- * norm and residual may be NULL. Where `gated`, and so paired, the first half of the outputs are gates of the second, and
- * out, [rows, outputs / 2], is silu(gate) · up, without a residual. Returns 0, or as REQUIRE says. */
-#define ARGUMENTS                                                                                                      \
-    const Linear *layer, const float *x, int64_t x_count, const float *norm, int64_t norm_count, float eps, int gated, \
-        const float *residual, int64_t residual_count, int64_t rows, float *out, int64_t out_count, int threads
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include "rows.h"
 
-/* Outputs of a panel, by which weights are packed; 0 where the processor lacks the product. */
 int64_t gemm_outputs(void) { return OUTPUTS; }
-
-/* A layer, the rows that go through it, and what threads work in. */
-typedef struct {
-    int64_t inputs, outputs, stride, blocks; /* stride: of a row in bytes; blocks: of inputs */
-    int bits, paired, gated, threads;
-    const uint8_t *weights;
-    const uint16_t *steps;
-    const float *scales, *bias, *offsets, *x, *norm, *residual;
-    float *out, eps;
-    int by_tiles;
-    int64_t rows, row_blocks, panels, advance, pieces; /* pieces: of a panel, that are units */
-    Share *early, *late;
-    Kept *kept;   /* of each block of rows */
-    float *rooms; /* of each thread: a row put through the norm */
-    float *sums, *row_scales; /* sums: of a row's blocks, in 4 bits */
-    int *places;  /* of each thread: of every input */
-    uint8_t *bytes;
-    _Atomic int64_t waiting; /* blocks of rows that are not in 8 bits yet */
-} Product;
-
-/* Where the two vectors of a panel go: columns of `out`, how many of each, and the length of a row. */
-typedef struct {
-    int64_t columns[2], width;
-    __mmask16 masks[2];
-} Place;
-
-static inline Place place_of(const Product *p, int64_t column) {
-    int64_t half = (p->outputs + 1) / 2;
-    if (p->paired)
-        return (Place){{column / 2, column / 2 + half},
-                       p->gated ? half : p->outputs,
-                       {first_of(half - column / 2), first_of(p->outputs - half - column / 2)}};
-    return (Place){
-        {column, column + 16}, p->outputs, {first_of(p->outputs - column), first_of(p->outputs - column - 16)}};
-}
+int64_t kept_bytes(void) { return sizeof(Kept); }
 
 static inline __m512 half16(const uint16_t *from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)from)); }
 
@@ -143,19 +91,18 @@ static __attribute__((noinline)) void finish(const Product *p, const Kept *kept,
                 _mm512_storeu_ps(both + 16 * v, value);
             } else {
                 int64_t to = (row + r) * place.width + place.columns[v];
-                if (p->residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(place.masks[v], p->residual + to));
-                _mm512_mask_storeu_ps(p->out + to, place.masks[v], value);
+                __mmask16 mask = first_of(place.counts[v]);
+                if (p->residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, p->residual + to));
+                _mm512_mask_storeu_ps(p->out + to, mask, value);
             }
         }
         if (p->gated) {
             gate_row(both, gated, 16);
             float *to = p->out + (row + r) * place.width + place.columns[0];
-            _mm512_mask_storeu_ps(to, place.masks[0], _mm512_loadu_ps(gated));
+            _mm512_mask_storeu_ps(to, first_of(place.counts[0]), _mm512_loadu_ps(gated));
         }
     }
 }
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* sums += four inputs of each row, from x on, · two vectors of weights. */
 INLINE void multiply(__m512i (*sums)[2], const int rows, const uint8_t *x, int64_t stride, __m512i a, __m512i b) {
@@ -231,81 +178,13 @@ static Block *const BLOCKS[2][MOST_ROWS + 1] = {{NULL, ALL(NAMED, 8)}, {NULL, AL
 
 #include "tiles.h"
 
-/* How rows are divided: by tiles whole blocks and a rest. Else blocks of one height, or of two that differ by one row: no
- * small rest that costs as much as a whole block. */
-static int64_t start_of(const Product *p, int64_t b) {
-    if (!p->by_tiles) return p->rows * b / p->row_blocks;
-    return b * ROWS < p->rows ? b * ROWS : p->rows;
+int gemm_tiles(int64_t rows, int64_t stride, int64_t bits) {
+    return bits == 8 && rows >= LEAST_TILED && stride % LONG == 0 && tiles_allowed();
 }
+void leave_tiles(void) { _tile_release(); }
 
-static int64_t panels_of(const Linear *l) {
-    return l->paired ? ((l->outputs + 1) / 2 + 15) / 16 : (l->outputs + OUTPUTS - 1) / OUTPUTS;
-}
-
-int linear_fits(const Linear *l) {
-    REQUIRE(l->inputs > 0 && l->inputs <= MOST_INPUTS && l->outputs > 0 && l->outputs < 1 << 30);
-    REQUIRE(l->bits == 8 || (l->bits == 4 && l->inputs % SHORT == 0));
-    int64_t stride = (l->inputs + 3) / 4 * 4, padded = panels_of(l) * OUTPUTS;
-    int64_t blocks = l->bits == 4 ? l->inputs / SHORT * 2 : (l->inputs + LONG - 1) / LONG;
-    REQUIRE(l->weights_count == padded * stride * l->bits / 8 && l->steps_count == padded * blocks);
-    REQUIRE(l->scales_count == padded && l->offsets_count == padded && (!l->bias || l->bias_count == padded));
-    return 0;
-}
-
-static int64_t whole_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-/* The next part of a room; a cache line is nobody else's. */
-static void *next_part(uint8_t **room, int64_t bytes) {
-    uint8_t *part = *room;
-    *room += whole_lines(bytes);
-    return part;
-}
-
-/* Parts of a room that holds the product itself first; returns its end. */
-static uint8_t *divide(Product *p, uint8_t *room) {
-    next_part(&room, sizeof(Product));
-    p->early = next_part(&room, p->threads * sizeof(Share));
-    p->late = next_part(&room, p->threads * sizeof(Share));
-    p->kept = next_part(&room, p->row_blocks * sizeof(Kept));
-    p->rooms = next_part(&room, p->threads * whole_lines(p->stride * sizeof(float)));
-    p->places = next_part(&room, p->threads * whole_lines(p->stride * sizeof(int)));
-    p->sums = next_part(&room, p->bits == 4 ? p->rows * p->blocks * sizeof(float) : 0);
-    p->row_scales = next_part(&room, p->rows * sizeof(float));
-    p->bytes = next_part(&room, p->rows * p->stride);
-    return room;
-}
-
-static Product product_of(const Linear *l, int64_t rows, int threads) {
-    Product p = {.inputs = l->inputs, .outputs = l->outputs, .stride = (l->inputs + 3) / 4 * 4, .bits = (int)l->bits};
-    p.blocks = l->bits == 4 ? l->inputs / SHORT : (l->inputs + LONG - 1) / LONG;
-    p.paired = (int)l->paired, p.threads = threads, p.rows = rows;
-    p.weights = l->weights, p.steps = l->steps, p.scales = l->scales, p.bias = l->bias, p.offsets = l->offsets;
-    p.by_tiles = l->bits == 8 && rows >= LEAST_TILED && p.stride % LONG == 0 && tiles_allowed();
-    int64_t most = p.by_tiles ? ROWS : MOST_ROWS;
-    p.row_blocks = (rows + most - 1) / most, p.panels = panels_of(l);
-    p.advance = p.row_blocks ? (OUTPUTS * 4 + p.row_blocks - 1) / p.row_blocks : 0;
-    p.pieces = p.row_blocks >= 8 ? 2 : 1; /* so that no thread is left with a long unit at the end */
-    return p;
-}
-
-int64_t product_room(const Linear *layer, int64_t rows, int threads) {
-    Product p = product_of(layer, rows, threads);
-    uint8_t *begin = (uint8_t *)64; /* of no room at all */
-    return divide(&p, begin) - begin;
-}
-
-void product_begin(void *room, const Linear *layer, const Passed *passed, int threads) {
-    Product *p = room;
-    *p = product_of(layer, passed->rows, threads);
-    divide(p, room);
-    p->x = passed->x, p->norm = passed->norm, p->eps = passed->eps, p->residual = passed->residual;
-    p->gated = passed->gated, p->out = passed->out;
-    share(p->early, threads, p->row_blocks), share(p->late, threads, p->panels * p->pieces);
-    atomic_store(&p->waiting, p->row_blocks);
-}
-
-/* A block of rows to 8 bits. */
-static void round_block(const Product *p, int64_t b, float *room, int *places) {
+/* A block of rows to 8 bits. room: of a row; places: of every input. */
+void round_packed(const Product *p, int64_t b, float *room, int *places) {
     int64_t first = start_of(p, b), last = start_of(p, b + 1);
     for (int64_t r = first; r < last; r++) {
         const float *row = p->x + r * p->inputs;
@@ -317,20 +196,10 @@ static void round_block(const Product *p, int64_t b, float *room, int *places) {
     count_columns(p->kept + b, (int)(last - first), p->inputs, places);
 }
 
-int64_t product_blocks(const void *room) { return ((const Product *)room)->row_blocks; }
-
-void product_round(void *room, int64_t block, int me) {
-    const Product *p = room;
-    round_block(p, block, p->rooms + me * (whole_lines(p->stride * sizeof(float)) / sizeof(float)),
-                p->places + me * (whole_lines(p->stride * sizeof(int)) / sizeof(int)));
-}
-
-/* A piece of a panel. set: the rows that the thread's tiles have. */
-static void multiply_piece(const Product *p, int64_t unit, int *set) {
-    int64_t column = unit / p->pieces * OUTPUTS, piece = unit % p->pieces;
+void multiply_packed(const Product *p, int64_t column, int64_t from, int64_t to, int *set) {
     int64_t steps = p->stride / 4 * p->bits / 8; /* in which a panel is read */
     const uint8_t *next = weights_at(p, column + OUTPUTS);
-    for (int64_t b = piece * p->row_blocks / p->pieces; b < (piece + 1) * p->row_blocks / p->pieces; b++) {
+    for (int64_t b = from; b < to; b++) {
         int64_t first = start_of(p, b);
         int height = (int)(start_of(p, b + 1) - first);
         const uint8_t *ahead = next + b * p->advance * steps;
@@ -343,64 +212,13 @@ static void multiply_piece(const Product *p, int64_t unit, int *set) {
     }
 }
 
-/* Units of a stack: a run of neighbouring panels for each thread first, of three quarters of all; then the rest, so that
- * all end together whenever each of them began. */
-static int64_t run_of(const Product *p) { return p->panels * p->pieces * 3 / 4 / p->threads; }
-
-int64_t product_units(const void *room) {
-    const Product *p = room;
-    return p->threads * (run_of(p) > 0) + p->panels * p->pieces - p->threads * run_of(p);
-}
-
-void product_multiply(void *room, int64_t unit) {
-    const Product *p = room;
-    int64_t run = run_of(p), alone = run ? unit - p->threads : unit, first = alone < 0 ? unit * run : p->threads * run + alone;
-    int set = 0;
-    for (int64_t i = first; i < (alone < 0 ? first + run : first + 1); i++) multiply_piece(p, i, &set);
-    if (set) _tile_release();
-}
-
-/* All of it by threads that wake up one by one. */
-static void work(Product *p, int me) {
-    int set = 0;
-    for (int64_t b; (b = take(p->early, p->threads, me)) >= 0; atomic_fetch_sub(&p->waiting, 1)) product_round(p, b, me);
-    /* Instead of a barrier, where all would wait for a thread that is only just waking up. */
-    for (int spins = 0; atomic_load(&p->waiting); spins++)
-        if (spins < PATIENCE) PAUSE();
-        else sched_yield();
-    for (int64_t unit; (unit = take(p->late, p->threads, me)) >= 0;) multiply_piece(p, unit, &set);
-    if (set) _tile_release();
-}
-
-int packed_linear(ARGUMENTS) {
-    REQUIRE(threads > 0 && rows >= 0 && rows < 1 << 30);
-    int unfit = linear_fits(layer);
-    if (unfit) return unfit;
-    int64_t inputs = layer->inputs, outputs = layer->outputs;
-    REQUIRE(!gated || (layer->paired && !residual && outputs % 2 == 0));
-    REQUIRE(x_count == rows * inputs && (!norm || norm_count == inputs));
-    REQUIRE((!residual || residual_count == rows * outputs) && out_count == rows * (gated ? outputs / 2 : outputs));
-    if (rows == 0) return 0;
-    void *room = aligned_alloc(64, product_room(layer, rows, threads));
-    if (!room) return NO_MEMORY;
-    Passed passed = {x, norm, residual, out, eps, gated, rows};
-    product_begin(room, layer, &passed, threads);
-#pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
-    work(room, THREAD);
-    free(room);
-    return 0;
-}
-
 #else
 
 int64_t gemm_outputs(void) { return 0; }
-int linear_fits(const Linear *layer) { return __LINE__; }
-int64_t product_room(const Linear *layer, int64_t rows, int threads) { return 0; }
-void product_begin(void *room, const Linear *layer, const Passed *passed, int threads) {}
-int64_t product_blocks(const void *room) { return 0; }
-void product_round(void *room, int64_t block, int me) {}
-int64_t product_units(const void *room) { return 0; }
-void product_multiply(void *room, int64_t unit) {}
-int packed_linear(ARGUMENTS) { return __LINE__; }
+int64_t kept_bytes(void) { return 0; }
+int gemm_tiles(int64_t rows, int64_t stride, int64_t bits) { return 0; }
+void round_packed(const Product *p, int64_t block, float *room, int *places) {}
+void multiply_packed(const Product *p, int64_t column, int64_t first, int64_t last, int *set) {}
+void leave_tiles(void) {}
 
 #endif

@@ -1,16 +1,17 @@
-"""The products of gemm.c: weights packed once for its panels, then float rows in and float rows out."""
+"""The products of product.c: weights packed once for its panels, then float rows in and float rows out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch.nn import functional as F
 
 from batch.engines.torch.native import Kernels, Linear, span
 
-LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of gemm.c
+LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of rows.h
 TOGETHER = 8_192  # outputs that are rounded at a time
 BLOCKS = {8: 64, 4: 32}  # inputs that share a step, by bits
 
@@ -83,14 +84,67 @@ def round_weight(weight: torch.Tensor, bits: int) -> Rounded:
     return Rounded(q.view(outputs, -1)[:, :inputs].to(torch.int8), steps, least, scale)
 
 
-class PackedProduct:
-    """x · weightᵀ + bias, with each row of x in int8 by a scale of its own, apart from what it `keeps`.
+class Product:
+    """x · weightᵀ + bias, in float32, over weights in panels: what its kinds have in common.
+
+    outputs, inputs: of the layer; bits: of a weight; panel: the outputs of one.
+    """
+
+    kernels: Kernels
+    outputs: int
+    inputs: int
+    bits: int
+    panel: int
+    paired: bool
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    @property
+    def described(self) -> Linear:
+        """It as the kernels are told of it."""
+        raise NotImplementedError
+
+    def pair(self) -> Self:
+        """Put outputs of the first half and of the second into one panel, so that the product can be `gated`."""
+        raise NotImplementedError
+
+    def _filled(self, x: torch.Tensor) -> torch.Tensor:
+        """Outputs to whole panels, with zeros. x: [out, ...]."""
+        return torch.cat([x, x.new_zeros(-len(x) % self.panel, *x.shape[1:])]) if len(x) % self.panel else x
+
+    def _pairs(self, x: torch.Tensor) -> torch.Tensor:
+        """Outputs in the order of pairs, each half filled up with zeros."""
+        few = self.panel // 2
+        first, second = x[: self.outputs].split([self.outputs - self.outputs // 2, self.outputs // 2])
+        whole = x.new_zeros(2, -(-len(first) // few) * few, *x.shape[1:])
+        whole[0, : len(first)], whole[1, : len(second)] = first, second
+        return whole.unflatten(1, (-1, few)).transpose(0, 1).flatten(0, 2)
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        *,
+        norm: tuple[torch.Tensor, float] | None = None,
+        gated: bool = False,
+        residual: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """x: float32, [rows, in], contiguous; returns [rows, out].
+
+        On the way in a row is put through the RMS norm of such a weight and epsilon. On the way out `residual` is
+        added, [rows, out]; or, where `gated`, which needs `pair`, the first half of the outputs becomes the gates of
+        the second: silu(gate) · up, [rows, out / 2].
+        """
+        return self.kernels.packed_linear(self, x, norm, gated, residual)
+
+
+class PackedProduct(Product):
+    """x · weightᵀ + bias of few bits, with each row of x in int8 by a scale of its own, apart from what it `keeps`.
 
     bias: float32, [out]. Only where `kernels.panel` is not 0.
     """
 
     def __init__(self, kernels: Kernels, rounded: Rounded, bias: torch.Tensor | None) -> None:
-        self.kernels = kernels
+        self.kernels, self.panel = kernels, kernels.panel
         self.bits = 8 if rounded.least is None else 4
         self.outputs, self.inputs = rounded.q.shape
         self.paired = False
@@ -108,7 +162,7 @@ class PackedProduct:
         shape: outputs and inputs. The kernel checks the rest against what it is given.
         """
         made = cls.__new__(cls)
-        made.kernels, made.bits, made.paired = kernels, bits, paired
+        made.kernels, made.bits, made.paired, made.panel = kernels, bits, paired, kernels.panel
         made.outputs, made.inputs = shape
         made._described = None
         made.weight, made.steps = parts["weight"], parts["steps"]
@@ -133,11 +187,7 @@ class PackedProduct:
         bias: torch.Tensor | None,
     ) -> None:
         """Put everything into panels. q: [out, in]; steps: [out, 1 or 2, blocks]; the rest: [out]."""
-        panel, self._described = self.kernels.panel, None
-
-        def filled(x: torch.Tensor) -> torch.Tensor:
-            return torch.cat([x, x.new_zeros(-len(x) % panel, *x.shape[1:])]) if len(x) % panel else x
-
+        panel, filled, self._described = self.panel, self._filled, None
         weight = filled(q).view(-1, panel, q.shape[1] // 4, 4).transpose(1, 2)  # [panels, in / 4, panel, 4]
         if self.bits == 4:
             weight = weight[:, ::2] | weight[:, 1::2] << 4
@@ -158,8 +208,8 @@ class PackedProduct:
             )
         return self._described
 
-    def pair(self) -> PackedProduct:
-        """Put outputs of the first half and of the second into one panel, so that the product can be `gated`."""
+    def pair(self) -> Self:
+        """See `Product`."""
         if not self.paired:
             self.paired = True
             weight = self.weight.view(torch.int8)
@@ -171,26 +221,49 @@ class PackedProduct:
             self._keep(q, steps, self._pairs(self.offsets), self._pairs(self.scale), bias)
         return self
 
-    def _pairs(self, x: torch.Tensor) -> torch.Tensor:
-        """Outputs in that order, each half filled up with zeros."""
-        few = self.kernels.panel // 2
-        first, second = x[: self.outputs].split([self.outputs - self.outputs // 2, self.outputs // 2])
-        whole = x.new_zeros(2, -(-len(first) // few) * few, *x.shape[1:])
-        whole[0, : len(first)], whole[1, : len(second)] = first, second
-        return whole.unflatten(1, (-1, few)).transpose(0, 1).flatten(0, 2)
 
-    def __call__(
-        self,
-        x: torch.Tensor,
-        *,
-        norm: tuple[torch.Tensor, float] | None = None,
-        gated: bool = False,
-        residual: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """x: float32, [rows, in], contiguous; returns [rows, out].
+class FloatProduct(Product):
+    """x · weightᵀ + bias, with weights of 32 bits; or of 16, and then each input in bfloat16 too, added up in float32.
 
-        On the way in a row is put through the RMS norm of such a weight and epsilon. On the way out `residual` is
-        added, [rows, out]; or, where `gated`, which needs `pair`, the first half of the outputs becomes the gates of
-        the second: silu(gate) · up, [rows, out / 2].
-        """
-        return self.kernels.packed_linear(self, x, norm, gated, residual)
+    What a row gets does not depend on the rows beside it. weight: float32, [out, in]; bias: float32, [out], or None.
+    16 bits only where `kernels.pairs`.
+    """
+
+    def __init__(self, kernels: Kernels, weight: torch.Tensor, bias: torch.Tensor | None, bits: int) -> None:
+        self.kernels, self.bits, self.paired, self.panel = kernels, bits, False, kernels.float_panel
+        self.outputs, self.inputs = weight.shape
+        self._described: Linear | None = None
+        weight = weight.float() if bits == 32 else F.pad(weight.to(torch.bfloat16), (0, self.inputs % 2))
+        if bias is not None and bits == 16:
+            bias = bias.to(torch.bfloat16)  # as a model has it that is loaded in that
+        self._keep(weight, None if bias is None else bias.float())
+
+    def _keep(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """Put everything into panels: [panels, inputs, panel], of 16 bits [panels, inputs / 2, panel, 2]."""
+        self._described = None
+        step = 32 // self.bits
+        whole = self._filled(weight).view(-1, self.panel, weight.shape[1] // step, step)
+        self.weight = whole.transpose(1, 2).contiguous()
+        self.bias = None if bias is None else self._filled(bias).contiguous()
+
+    def plain(self) -> torch.Tensor:
+        """The weights in their usual order, a copy: [out, in]; where they are not paired."""
+        return self.weight.transpose(1, 2).flatten(0, 1).flatten(1)[: self.outputs, : self.inputs].contiguous()
+
+    @property
+    def described(self) -> Linear:
+        """It as the kernels are told of it."""
+        if self._described is None:
+            bias = span(self.bias) if self.bias is not None else (None, 0)
+            weight = span(self.weight.view(torch.uint8), torch.uint8)
+            none = (None, 0) * 3
+            self._described = Linear(self.bits, self.paired, self.inputs, self.outputs, *weight, *none, *bias)
+        return self._described
+
+    def pair(self) -> Self:
+        """See `Product`."""
+        if not self.paired:
+            self.paired = True
+            weight = self.weight.transpose(1, 2).flatten(0, 1).flatten(1)
+            self._keep(self._pairs(weight), None if self.bias is None else self._pairs(self.bias))
+        return self

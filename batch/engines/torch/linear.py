@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from batch.engines.torch.experts import SplitExperts, is_split, layers_of
-from batch.engines.torch.gemm import PackedProduct, round_weight
+from batch.engines.torch.gemm import FloatProduct, PackedProduct, round_weight
 from batch.engines.torch.native import Kernels, kernels
 
 TURNS = 6  # of the trial of two products
@@ -49,6 +49,32 @@ class PackedLinear(nn.Module):  # type: ignore[misc]
         """x: [..., in]; returns [..., out]."""
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
         return out
+
+
+class FloatLinear(nn.Module):  # type: ignore[misc]
+    """A linear layer over our own product of floats, whose sums are the same whatever rows stand beside a row's own.
+
+    Whole layers of such products run in one call of the kernels.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        quick = kernels()
+        if quick is None:
+            raise NotImplementedError("there are no native kernels")
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = None if linear.bias is None else linear.bias.detach()
+        self.product = FloatProduct(quick, linear.weight.detach(), self.bias, 32)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """A copy in the plain layout, [out, in]."""
+        return self.product.plain()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: [..., in]; returns [..., out]."""
+        flat = x.reshape(-1, self.in_features).contiguous()
+        return self.product(flat).view(*x.shape[:-1], self.out_features)
 
 
 class RoundedLinear(nn.Module):  # type: ignore[misc]
@@ -271,9 +297,13 @@ def rounding(before: nn.Linear, after: nn.Module) -> float:
         return float((found - exact).norm() / exact.norm().clamp(min=1e-30))
 
 
-def pack(model: nn.Module) -> int:
-    """Put every linear layer's weight into oneDNN's layout, the head's and experts' too; how many."""
-    return replace(model, PackedLinear, split=True)
+def pack(model: nn.Module, kind: type[nn.Module] | None = None) -> int:
+    """Put every linear layer, the head's and experts' too, into the layout whose fp32 product is fastest; how many.
+
+    `kind`: what `fastest` said, where it was asked already.
+    """
+    kind = kind or fastest()
+    return 0 if kind is nn.Linear else replace(model, kind, split=True)
 
 
 def replace(
@@ -319,32 +349,39 @@ def rounds(model: nn.Module) -> bool:
     return model.dtype != torch.float32 or any(getattr(module, "rounds", False) for module in model.modules())
 
 
-def packs_faster() -> bool:
-    """Whether oneDNN's fp32 product is clearly faster here than torch's usual one; a few milliseconds' trial.
+def fastest() -> type[nn.Module]:
+    """The kind of layer whose fp32 product is fastest here, by a trial of some milliseconds.
 
-    A layer as wide as gates are, over few rows and over a batch of them: narrow ones and many rows differ the least,
-    so that what else runs beside the trial would decide it.
+    A layer as wide as gates are, over few rows and over a batch of them: narrow ones and many rows differ the least, so
+    that what else runs beside the trial would decide it. Our own where it is not clearly slower: whole layers in one
+    call gain more than the trial sees.
     """
+    found: type[nn.Module] = nn.Linear
+    with torch.inference_mode():
+        plain = nn.Linear(512, 2816)
+        for kind, gain in ((PackedLinear, 1.2), (FloatLinear, 0.9)):
+            try:
+                usual, other = (plain if k is nn.Linear else k(plain) for k in (found, kind))
+                before = its = 0.0
+                for rows in TRIED:
+                    x = torch.randn(rows, 512)
+                    if not torch.allclose(other(x), plain(x), rtol=1e-4, atol=1e-4):
+                        its = float("inf")
+                    times = [(took(other, x), took(usual, x)) for _ in range(TURNS)]  # in turns: others may run beside
+                    its += min(mine for mine, _ in times)
+                    before += min(theirs for _, theirs in times)
+            except (RuntimeError, AttributeError, NotImplementedError):
+                continue
+            if its * gain < before:
+                found = kind
+    return found
 
-    def took(layer: nn.Module, x: torch.Tensor) -> float:
-        start = time.perf_counter()
-        layer(x)
-        return time.perf_counter() - start
 
-    try:
-        with torch.inference_mode():
-            linear = nn.Linear(512, 2816)
-            packed, ours, usual = PackedLinear(linear), 0.0, 0.0
-            for rows in TRIED:
-                x = torch.randn(rows, 512)
-                if not torch.allclose(packed(x), linear(x), rtol=1e-4, atol=1e-4):
-                    return False
-                times = [(took(packed, x), took(linear, x)) for _ in range(TURNS)]  # in turns: others may run beside
-                ours += min(mine for mine, _ in times)
-                usual += min(theirs for _, theirs in times)
-            return ours * 1.2 < usual
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
+def took(layer: nn.Module, x: torch.Tensor) -> float:
+    """Seconds of one pass."""
+    start = time.perf_counter()
+    layer(x)
+    return time.perf_counter() - start
 
 
 def has_int8() -> bool:

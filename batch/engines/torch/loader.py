@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -214,7 +214,7 @@ def _read_lean(opened: Callable[[], Source | None], how: _How, tokenizer: Any) -
         if wanted == "auto" and parameters < precision.LARGE:
             wanted = "fp32"
         if wanted == "fp32":
-            passing.change(source, linear.pack if linear.packs_faster() else lambda layer: None)
+            passing.change(source, partial(linear.pack, kind=linear.fastest()))
             return _Read(source.model, tokenizer, none, parameters, wanted, changed=True)
         source = opened()  # the first may be used up
         return None if source is None else _Read(source.whole(), tokenizer, none, parameters, wanted)
@@ -278,7 +278,7 @@ def _quicken(read: _Read, how: _How, stored: str) -> tuple[str, str, str]:
             precision.apply(model, settled, how.device)
         else:
             quality = precision.apply_told(model, read.tokenizer, settled, how.device)
-    if settled == "fp32" and how.device == "cpu" and not read.changed and linear.packs_faster():
+    if settled == "fp32" and how.device == "cpu" and not read.changed:
         linear.pack(model)
     quick = native.kernels() if how.device == "cpu" and model.dtype == torch.float32 else None
     if quick is not None:

@@ -15,7 +15,7 @@ import torch
 from batch.engines.torch.building import found
 
 if TYPE_CHECKING:
-    from batch.engines.torch.gemm import PackedProduct
+    from batch.engines.torch.gemm import Product
 
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
 NO_MEMORY = -1  # of kernels.h
@@ -112,7 +112,10 @@ class Kernels:
         self.page = size("page_columns")  # columns of a page
         self.lanes = size("block_queries")  # most query heads a KV head
         self.largest_head = size("largest_head")
-        self.panel = size("gemm_outputs")  # outputs that the packed product has in a panel; 0 where it is not
+        self.panel = size("gemm_outputs")  # outputs that the product of few bits has in a panel; 0 where it is not
+        self.float_panel = size("float_outputs")  # that of floats
+        library.float_bits.argtypes, library.float_bits.restype = [_Int], _Flag
+        self.pairs = bool(library.float_bits(16))  # whether there is one of bfloat16
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = self._functions[name](*arguments)
@@ -153,13 +156,13 @@ class Kernels:
 
     def packed_linear(
         self,
-        layer: PackedProduct,
+        layer: Product,
         x: torch.Tensor,
         norm: tuple[torch.Tensor, float] | None,
         gated: bool,
         residual: torch.Tensor | None,
     ) -> torch.Tensor:
-        """x: [rows, in]; returns [rows, out]. The rest as in `PackedProduct`."""
+        """x: [rows, in]; returns [rows, out]. The rest as in `Product`."""
         rows = x.shape[0]
         out = torch.empty(rows, layer.outputs // 2 if gated else layer.outputs)
         self._call(

@@ -9,6 +9,7 @@ enough, and rounding costs it more. What `auto` gives up is said on the model's 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,7 +123,8 @@ def in_passing(source: Source, tokenizer: Any, precision: str, known: str) -> tu
     ids = [] if known else trial_text(tokenizer)
     if len(ids) < LEAST_TOKENS and not known and precision == "auto":
         return None  # the tokenizer knows little of this; nothing can be said of the model
-    how = {"int8": linear.quantise, "int4": int4.quantise, "bf16": bf16.narrow}[wanted]
+    narrow = partial(bf16.narrow, kind=bf16.fastest()) if wanted == "bf16" else bf16.narrow
+    how = {"int8": linear.quantise, "int4": int4.quantise, "bf16": narrow}[wanted]
     made: list[int] = []
     cost = passing.change(source, lambda part: made.append(how(part)), ids if len(ids) >= LEAST_TOKENS else None)
     if not any(made):

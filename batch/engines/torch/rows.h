@@ -1,5 +1,5 @@
 /* What the product of gemm.c makes of float rows: 8 bits around 128, sums of their blocks, and the few inputs that stay
- * floats; and how threads share the work. */
+ * floats. */
 #include <immintrin.h>
 
 #ifdef __AMX_INT8__
@@ -18,7 +18,7 @@ typedef struct {
 } Few;
 
 /* What a block of rows keeps. */
-typedef struct {
+typedef struct Kept {
     int count, columns[ROWS * KEPT];
     Few rows[ROWS];
 } Kept;
@@ -83,28 +83,4 @@ static void count_columns(Kept *kept, int rows, int64_t inputs, int *places) {
             if (*place < 0) *place = kept->count, kept->columns[kept->count++] = kept->rows[r].columns[i];
             kept->rows[r].at[i] = *place;
         }
-}
-
-/* A thread's part of the work, units [first, last): it takes them from the front, others that have none left from the
- * back. So neighbouring panels stay with one thread, and all threads end together whenever each of them began. */
-typedef struct {
-    _Atomic uint64_t range; /* first in the lower half, last in the upper */
-    char apart[56];         /* a cache line each */
-} Share;
-
-static void share(Share *shares, int threads, int64_t units) {
-    for (int64_t t = 0; t < threads; t++)
-        shares[t].range = (uint64_t)(units * t / threads) | (uint64_t)(units * (t + 1) / threads) << 32;
-}
-
-/* The next unit for thread `me`, or -1 when all are taken. */
-static int64_t take(Share *shares, int threads, int me) {
-    for (int i = 0; i < threads; i++) {
-        Share *from = shares + (me + i) % threads;
-        uint64_t range = atomic_load(&from->range);
-        for (uint32_t first, last; (first = (uint32_t)range) < (last = range >> 32);)
-            if (atomic_compare_exchange_weak(&from->range, &range, i ? range - (1ull << 32) : range + 1))
-                return i ? last - 1 : first;
-    }
-    return -1;
 }

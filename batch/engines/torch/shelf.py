@@ -77,18 +77,25 @@ class Entry:
 
 
 def find(name: str) -> Entry | None:
-    """The entry of that name; None where there is none, or none that is sound at first sight."""
+    """The entry of that name; None where there is none, or it cannot be read now.
+
+    One that is not sound at first sight is removed; one that a full table of files or memory keeps from being read is
+    there the next time.
+    """
     place = folder() if name else None
     entry = place / name if place else None
     if entry is None or not entry.is_dir():
         return None
     try:
         found = Entry(entry)
-        os.utime(entry)  # used: others go first
-        return found
-    except (OSError, ValueError, LookupError, TypeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         forget(name)
         return None
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(entry)  # used: others go first
+    return found
 
 
 def forget(name: str) -> None:

@@ -24,7 +24,6 @@ typedef struct {
 
 int64_t page_columns(void);
 int64_t block_queries(void);
-int64_t gemm_outputs(void);
 
 /* What the layers of a step have in common, and what threads work in. */
 typedef struct {
@@ -135,7 +134,7 @@ int run_layers(const Layer *layers, int64_t count, float *x, int64_t x_count, in
                const int64_t *const *firsts, int64_t reaches, const int64_t *lasts, const int64_t *whiches,
                int64_t place_count, const int64_t *begins, const int64_t *ends, int64_t blocks, int64_t longest,
                int threads) {
-    REQUIRE(gemm_outputs() && threads > 0 && count > 0 && count < MOST_PHASES / PARTS && hidden > 0);
+    REQUIRE(threads > 0 && count > 0 && count < MOST_PHASES / PARTS && hidden > 0);
     REQUIRE(tokens > 0 && tokens < MOST_UNITS);
     REQUIRE(reaches > 0 && longest > 0 && width >= 0 && table_rows >= 0 && prefixes >= 0);
     REQUIRE(x_count == extent(tokens, hidden, 1) && at_count == tokens && place_count == tokens);

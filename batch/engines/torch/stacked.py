@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from batch.engines.torch.attention import Native, Plan, attend, current_plan, read
-from batch.engines.torch.gemm import PackedProduct
+from batch.engines.torch.gemm import Product
 from batch.engines.torch.native import Held, Kernels, Layer, span
 from batch.engines.torch.reach import Reach
 from batch.engines.torch.slots import Prefix, SlotCache
@@ -55,10 +55,10 @@ class Parts:
     mixing: Mixing
     first: Norm
     second: Norm
-    qkv: PackedProduct
-    project: PackedProduct
-    both: PackedProduct
-    down: PackedProduct
+    qkv: Product
+    project: Product
+    both: Product
+    down: Product
 
     def __call__(self, plan: Plan, x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
         """x: [tokens, hidden], contiguous."""

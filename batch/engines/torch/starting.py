@@ -73,6 +73,12 @@ def named(files: list[Path], *settings: object) -> str:
     return verdicts.key(files, building.processor(), [os.environ.get(name) for name in NARROWED], *settings)
 
 
+def kept_words(place: Path) -> Any:
+    """The tokenizer that an earlier start of a folder or a GGUF file kept, or None; imports no torch."""
+    header = gguf_file.open_header(place) if place.is_file() else None
+    return kept.find(named(_files(place, header, None), "tokenizer"))
+
+
 def torch() -> Any:
     """torch; the imports that may fail are all tried here."""
     with _told():

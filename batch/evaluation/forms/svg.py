@@ -96,7 +96,7 @@ class _Frame:
 
 _WIDE = _Frame("wide", width=720, left=200, right=538, row=26, bar=5, thick=16)
 _NARROW = _Frame("narrow", width=320, left=20, right=300, row=42, bar=20, thick=13)
-_PERCENT = [(tick / 100, f"{tick}") for tick in (0, 25, 50, 75, 100)]
+_PERCENT = [(tick / 100, f"{tick} %") for tick in (0, 25, 50, 75, 100)]
 
 
 class _Drawing(NamedTuple):
@@ -174,7 +174,7 @@ def _columns(rows: Sequence[Bar], axis: str) -> _Drawing:
     for tick in (0, 25, 50, 75, 100):
         at = y(tick / 100)
         parts.append(f'<line class="grid" stroke="#d5d7da" x1="{left}" x2="{width - 12}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="tick" x="{left - 8}" y="{at + 4:.1f}" text-anchor="end">{tick}</text>')
+        parts.append(f'<text class="tick" x="{left - 8}" y="{at + 4:.1f}" text-anchor="end">{tick} %</text>')
     for index, bar in enumerate(rows):
         middle = left + slot * (index + 0.5)
         wide = min(64.0, slot * 0.62)

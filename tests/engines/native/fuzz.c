@@ -7,7 +7,8 @@
 #include "team.h"
 #include <stdio.h>
 
-int64_t page_columns(void), block_queries(void), gemm_outputs(void);
+int64_t page_columns(void), block_queries(void), gemm_outputs(void), float_outputs(void);
+int float_bits(int64_t);
 int rms_norm(const float *, int64_t, const float *, int64_t, float *, int64_t, float, int);
 int swiglu(const float *, int64_t, int64_t, float *, int64_t, int);
 int geglu(const float *, int64_t, int64_t, float *, int64_t, int);
@@ -233,22 +234,33 @@ static void attending(int lie) {
     expect("attend", code, lie > 0 && lie < 14);
 }
 
+/* Bits of weights that there is a product of here. */
+static int64_t some_bits(void) {
+    static const int64_t every[] = {8, 4, 32, 16};
+    int64_t bits = every[below(4)];
+    return bits < 16 ? gemm_outputs() ? bits : 32 : float_bits(bits) ? bits : 32;
+}
+
+/* Inputs that so many bits come in multiples of. */
+static int64_t unit_of(int64_t bits) { return bits == 4 ? 32 : 1; }
+
 /* A layer with weights of its own; lie: from 1 to 6. */
 static Linear linear(int64_t bits, int paired, int64_t inputs, int64_t outputs, int lie) {
-    int64_t panel = gemm_outputs(), panels = paired ? ((outputs + 1) / 2 + 15) / 16 : (outputs + panel - 1) / panel;
+    int64_t panel = bits > 8 ? float_outputs() : gemm_outputs(), half = panel / 2;
+    int64_t panels = paired ? ((outputs + 1) / 2 + half - 1) / half : (outputs + panel - 1) / panel;
     int64_t padded = panels * panel, blocks = bits == 8 ? (inputs + 63) / 64 : inputs / 32 * 2;
-    int64_t packed = padded * ((inputs + 3) / 4 * 4) * bits / 8, steps = padded * blocks;
+    int64_t filled = bits == 32 ? inputs : bits == 16 ? (inputs + 1) / 2 * 2 : (inputs + 3) / 4 * 4;
+    int64_t numbers = bits > 8 ? 0 : padded, packed = padded * filled * bits / 8, steps = numbers * blocks;
     int bias = lie == 5 || below(2);
     return (Linear){lie == 6 ? 5 : bits,     paired,         inputs,           outputs,
                     room(packed),            LIE(1, packed), room(2 * steps),  LIE(2, steps),
-                    floats(padded),          LIE(3, padded), floats(padded),   LIE(4, padded),
+                    floats(numbers),         LIE(3, numbers), floats(numbers), LIE(4, numbers),
                     bias ? floats(padded) : NULL, bias ? LIE(5, padded) : 0};
 }
 
 static void product(int lie) {
-    if (!gemm_outputs()) return;
-    int paired = (int)below(2), gated = paired && below(2), norm = (int)below(2), bits = below(2) ? 8 : 4;
-    int64_t inputs = bits == 8 ? between(1, 150) : 32 * between(1, 4), outputs = between(1, 90), rows = between(0, 40);
+    int paired = (int)below(2), gated = paired && below(2), norm = (int)below(2), bits = (int)some_bits();
+    int64_t inputs = below(9) ? bits == 4 ? 32 * between(1, 4) : between(1, 150) : 256 * between(1, 2), outputs = between(1, 90), rows = between(0, 40);
     if (gated) outputs = 2 * ((outputs + 1) / 2);
     int residual = !gated && below(2);
     int64_t out = rows * (gated ? outputs / 2 : outputs);
@@ -261,9 +273,8 @@ static void product(int lie) {
 }
 
 static void stack(int lie) {
-    if (!gemm_outputs()) return;
     int64_t page = page_columns(), kv = between(1, 2), heads = kv * between(1, 3), size = 2 * between(1, 20);
-    int bits = below(2) ? 8 : 4, norms = lie == 5 || below(2);
+    int bits = (int)some_bits(), norms = lie == 5 || below(2);
     int64_t hidden = between(1, 70), inner = between(1, 70), width = between(1, 3), runs = between(1, 4), prefixes = below(3);
     if (bits == 4) hidden = 32 * between(1, 3), inner = 32 * between(1, 3), size = 32;
     int64_t many = between(1, 3), pages = runs * width, unit = kv * page * size, *table = room(8 * pages), lengths[2], counts[2];
@@ -324,13 +335,12 @@ static void stack(int lie) {
 }
 
 static void mixture(int lie) {
-    int64_t many = between(1, 5), bits = below(2) ? 8 : 4, unit = bits == 8 ? 1 : 32, rows = 0;
-    int64_t hidden = unit * between(1, bits == 8 ? 150 : 4), outputs = between(1, 70), bad = below(many);
+    int64_t many = between(1, 5), bits = some_bits(), unit = unit_of(bits), rows = 0;
+    int64_t hidden = unit * between(1, unit == 1 ? 150 : 4), outputs = between(1, 70), bad = below(many);
     Expert *experts = room(sizeof(Expert) * many);
     int64_t *counts = room(8 * many);
-    if (!gemm_outputs()) return;
     for (int64_t i = 0; i < many; i++) {
-        int64_t inner = unit * between(1, bits == 8 ? 90 : 3), own = i == bad ? lie : 0;
+        int64_t inner = unit * between(1, unit == 1 ? 90 : 3), own = i == bad ? lie : 0;
         experts[i].up = linear(bits, 1, hidden, 2 * inner, own <= 6 ? own : 0);
         experts[i].down = linear(bits, 0, inner, outputs, own > 6 && own <= 12 ? own - 6 : 0);
         counts[i] = below(3) ? below(30) : 0, rows += counts[i];

@@ -5,25 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from driving import on_screen, shown, type_text, until
+from driving import footer, on_screen, shown, type_text, until
 from stored import add_model
 from test_ask import Engines, answer, opened
 from textual.widgets import Input, OptionList
 
-from ai_router.memory import Memory
+from ai_router.memory import Memory, Turn
 from ai_router.settings import Workspace
 from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.chats import ChatsDialog
 from ai_router.tui.ask.chatting import save_code
 from ai_router.tui.ask.dialogs import ModelDialog
-from ai_router.tui.ask.remembering import answer_blocks, without_thinking
+from ai_router.tui.ask.remembering import Conversation, answer_blocks, without_thinking
 from ai_router.tui.ask.screen import AskScreen, PromptArea
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.setup.choose_model import ChooseModelScreen
-from ai_router.tui.widgets.rendered import Rendered
+from ai_router.tui.setup.options import OptionsScreen
+from ai_router.tui.widgets.text_view import TextView
 from batch.errors import ErrorClass, Failure
 from batch.options import SamplingOptions
 
@@ -88,6 +89,78 @@ async def test_turns_go_on_and_are_there_in_the_next_session(
     assert [chat.turns for chat in Memory(workspace.checkpoints).chats()] == [3, 1]
 
 
+async def test_one_comes_back_to_the_chat_one_left(workspace: Workspace) -> None:
+    engines = Engines()
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, engines)
+        await ask(pilot, screen, "First question")
+        await pilot.press("escape")
+        await on_screen(pilot, MenuScreen)
+        await pilot.press("1")
+        screen = await on_screen(pilot, AskScreen)
+        await until(pilot, lambda: "❯ First question" in answer(screen))
+        await until(pilot, lambda: screen._spec is not None)
+        await ask(pilot, screen, "Second")
+        assert len(engines.requests[-1].messages) == 3
+        await pilot.press("ctrl+n", "escape")
+        await on_screen(pilot, MenuScreen)
+        await pilot.press("1")
+        screen = await on_screen(pilot, AskScreen)
+        await until(pilot, lambda: screen._spec is not None)
+        assert "First question" not in answer(screen)
+
+
+async def test_a_chat_that_was_taken_away_comes_back(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, Engines())
+        await ask(pilot, screen, "One zebra")
+        await pilot.press("f7")
+        await on_screen(pilot, ChatsDialog)
+        await until(pilot, lambda: "1 chat" in shown(app))
+        await pilot.press("ctrl+d")
+        await until(pilot, lambda: "0 chats" in shown(app))
+        await pilot.press("ctrl+z")
+        await until(pilot, lambda: "1 chat" in shown(app))
+    memory = Memory(workspace.checkpoints)
+    assert [turn.prompt for turn in memory.turns(memory.chats("zebra")[0].id)] == ["One zebra"]
+
+
+async def test_pages_of_a_long_chat_and_what_escape_does(workspace: Workspace) -> None:
+    engines = Engines(answer=lambda text: f"{text}\n" * 40, word_seconds=0.0)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 24)) as pilot:
+        screen = await opened(pilot, engines)
+        view = screen.query_one("#ask-answer", TextView)
+        await ask(pilot, screen, "first")
+        await ask(pilot, screen, "second")
+        await until(pilot, lambda: view.scroll_offset.y == view.max_scroll_y > 40)  # a new question is in sight
+        await pilot.press("pageup")
+        await until(pilot, lambda: view.scroll_offset.y < view.max_scroll_y)
+        await pilot.press("pagedown")
+        await until(pilot, lambda: view.scroll_offset.y == view.max_scroll_y)
+        assert "back" in footer(app) and "stop" not in footer(app)
+        engines.pool.close()
+        engines.pace = {"answer": lambda text: "word " * 200, "word_seconds": 0.05}
+        await type_text(pilot, "third")
+        await pilot.press("enter")
+        await until(pilot, lambda: "stop" in footer(app))
+        assert "back" not in footer(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: "back" in footer(app) and "stop" not in footer(app))
+        assert app.screen is screen
+
+
+def test_who_answered_is_said_where_several_did() -> None:
+    conversation = Conversation(None, print)  # type: ignore[arg-type]
+    conversation.turns = [Turn("a", "b", "one"), Turn("c", "d", "one")]
+    assert not any("one" in block.text for block in conversation.blocks(unfolded=False))
+    conversation.turns.append(Turn("e", "f", "two"))
+    said = [block.text for block in conversation.blocks(unfolded=False)]
+    assert said.count("→ one") == 2 and said.count("→ two") == 1
+
+
 async def test_what_failed_is_shown_and_goes_before_no_question(workspace: Workspace) -> None:
     failures = [Failure(ErrorClass.PERMANENT, "no room")]
     engines = Engines(fails=lambda item: failures.pop() if failures else None)
@@ -107,14 +180,16 @@ async def test_markdown_code_thinking_and_a_batch(workspace: Workspace, monkeypa
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         screen = await opened(pilot, engines)
+        app.ask_options = SamplingOptions(system="Be brief", max_tokens=33)
         await ask(pilot, screen, "Code")
         assert "secret plan" not in answer(screen) and "thinking, 11 characters" in answer(screen)
         await pilot.press("ctrl+t")
         assert "secret plan" in answer(screen)
         await ask(pilot, screen, "Again")
         assert all("secret" not in str(m["content"]) for m in engines.requests[-1].messages)
+        assert "print(1)" in shown(app) and "```" not in shown(app)
         await pilot.press("f9")
-        await until(pilot, lambda: screen.query(Rendered) and "print(1)" in shown(app) and "```" not in shown(app))
+        assert "```python" in shown(app)
         await pilot.press("f10")
         await on_screen(pilot, ConfirmDialog)
         await pilot.press("c")
@@ -123,6 +198,11 @@ async def test_markdown_code_thinking_and_a_batch(workspace: Workspace, monkeypa
         await pilot.press("f12")
         choose = await on_screen(pilot, ChooseModelScreen)
         assert [request.text for request in choose.source.requests()] == ["Code", "Again"]
+        await until(pilot, lambda: choose.chosen is not None)
+        await pilot.press("enter")
+        options = await on_screen(pilot, OptionsScreen)
+        assert options.sampling_form.build() == SamplingOptions(system="Be brief", max_tokens=33)
+        await until(pilot, lambda: "options of the chat" in shown(app))
 
 
 async def test_the_model_is_loaded_while_one_types(workspace: Workspace) -> None:

@@ -8,7 +8,7 @@ import pytest
 from driving import on_screen, shown, until
 from pace_engine import PaceEngine
 from stored import make_dataset_job, make_job
-from textual.widgets import Input, TextArea
+from textual.widgets import Button, Input, TextArea
 
 from ai_router.again import AgainError, JobItems, edited, ids_of
 from ai_router.models import Registry
@@ -23,6 +23,7 @@ from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.options import OptionsScreen
+from ai_router.tui.setup.source_view import PreviewPanel
 from ai_router.tui.widgets.table import VirtualTable
 from batch.checkpoint import CheckpointStore, list_jobs
 from batch.checkpoint.about import About, read_about
@@ -108,6 +109,33 @@ async def test_marked_rows_and_an_edited_prompt(workspace: Workspace, path: Path
         await through_the_options(pilot, app)
     assert sorted(len(texts(info.file)) for info in list_jobs(workspace.checkpoints)) == [1, 2, 4]
     assert ["another"] in [texts(info.file) for info in list_jobs(workspace.checkpoints)]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 40)])
+async def test_a_prompt_to_be_changed_takes_the_room_it_needs(size: tuple[int, int], workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=size) as pilot:
+        for text, least, most in (("short", 4, 4), ("word " * 2000, size[1] // 2, size[1] - 7)):
+            dialog = EditDialog(text)
+            app.push_screen(dialog)
+            await on_screen(pilot, EditDialog)
+            await pilot.pause()
+            area, box = dialog.query_one(TextArea), dialog.query_one("#dialog")
+            assert least <= area.size.height <= most
+            assert (
+                box.region.height == area.size.height + 6 and dialog.query_one(Button).region.bottom < box.region.bottom
+            )
+            assert box.region.width >= min(98, size[0] * 0.9)
+            await pilot.press("escape")
+
+
+async def test_what_is_run_again_is_seen_where_the_model_is_chosen(workspace: Workspace, path: Path) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        app.go("again", JobItems(path, ids_of(path, "failed")), 1)
+        screen = await on_screen(pilot, ChooseModelScreen)
+        await until(pilot, lambda: [e.request.text for e in screen.query_one(PreviewPanel).entries if e.request] != [])
+        assert all(text in shown(app) for text in (e.request.text for e in screen._first if e.request))
 
 
 def test_a_chat_keeps_its_other_messages_and_no_model() -> None:

@@ -57,6 +57,7 @@ async def test_how_it_looks(
     async with app.run_test(size=size) as pilot:
         await opened(pilot, app, 4)
         await pilot.press("down")
+        await until(pilot, lambda: size[0] < 120 or "First items" in shown(app))
         await pilot.pause()
         golden(app, "jobs")
 
@@ -152,6 +153,15 @@ async def test_unreadable_files_are_named_with_the_reason(workspace: Workspace) 
         assert "batch_eeeeeeee.db" in shown(app) and "Damaged checkpoint" in shown(app)
         await pilot.press("c")
         await on_screen(pilot, JobsScreen)
+
+
+async def test_the_first_items_stand_beside_the_list(workspace: Workspace) -> None:
+    make_job(workspace.checkpoints, ["What is a deque?", "And then?", "Last"], {0: "A queue\nof two ends", 1: None})
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        await opened(pilot, app, 1)
+        await until(pilot, lambda: "A queue⏎of two ends" in shown(app))
+        assert "the server closed the connection" in shown(app) and "◌ no answer yet" in shown(app)
 
 
 async def test_only_what_can_be_done_is_offered(workspace: Workspace) -> None:

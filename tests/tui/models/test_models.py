@@ -16,7 +16,8 @@ from ai_router.settings import Workspace, load_workspace
 from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.screen import AskScreen
-from ai_router.tui.dialogs import PromptDialog
+from ai_router.tui.dialogs import ConfirmDialog, PromptDialog
+from ai_router.tui.models import changes
 from ai_router.tui.models.screen import ModelsScreen
 from ai_router.tui.picking import PickDialog
 from ai_router.tui.widgets.table import VirtualTable
@@ -164,6 +165,20 @@ async def test_adapters_found_for_a_model_are_offered(workspace: Workspace) -> N
         assert ask is app.screen
 
 
+async def test_what_is_typed_over_the_list_goes_into_the_field(workspace: Workspace) -> None:
+    place = add_model(workspace, "tiny")
+    (place / "poet").mkdir()
+    (place / "poet" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, app, 3)
+        screen.query_one(VirtualTable).cursor = [spec.id for spec in screen._models].index("tiny")
+        await pilot.press("l")
+        dialog = await on_screen(pilot, PickDialog)
+        await pilot.press("x", "y")
+        await until(pilot, lambda: dialog.query_one(Input).value == "xy")
+
+
 async def test_a_pull_says_how_far_it_is_and_stops(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from ai_router.models import pulling
 
@@ -188,6 +203,20 @@ async def test_a_pull_says_how_far_it_is_and_stops(workspace: Workspace, monkeyp
         await until(pilot, lambda: "It was stopped" in shown(app) and "p stops" not in shown(app))
 
 
+async def test_the_cursor_goes_to_what_was_pulled(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ai_router.models import pulling
+
+    monkeypatch.setattr(pulling, "pull", lambda name, progress, moved: add_model(workspace, "tiny"))
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, app, 1)
+        await pilot.press("p")
+        dialog = await on_screen(pilot, PromptDialog)
+        dialog.query_one(Input).value = "org/m"
+        await pilot.press("enter")
+        await until(pilot, lambda: (spec := screen.model_at_hand()) is not None and spec.id == "tiny")
+
+
 async def test_a_test_shows_how_quick_it_is(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from ai_router import trial
 
@@ -202,3 +231,37 @@ async def test_a_test_shows_how_quick_it_is(workspace: Workspace, monkeypatch: p
         await pilot.press("down", "t")
         await until(pilot, lambda: "4.0 answers/s, 50 tokens/s with 8 at once" in shown(app))
         assert "2.00 GB at most" in shown(app)
+
+
+async def test_an_entry_is_removed_when_that_is_said_twice(workspace: Workspace) -> None:
+    place = add_model(workspace, "tiny")
+    workspace.models_file.write_text(f"models:\n  # mine\n  own:\n    path: {place}\n")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        screen = await opened(pilot, app, 2)
+        assert "remove" not in footer(app)
+        await pilot.press("x")  # nothing can be removed of what comes with it
+        screen.query_one(VirtualTable).cursor = [spec.id for spec in screen._models].index("own")
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog) and "Remove own?" in shown(app))
+        await pilot.press("r")
+        await until(pilot, lambda: "removed from" in shown(app))
+        await until(pilot, lambda: [spec.id for spec in screen._models] == ["demo", "tiny"])
+    assert workspace.models_file.read_text() == "models:\n  # mine\n" and place.is_dir()
+
+
+async def test_models_yaml_opens_in_the_editor_and_is_read_afterwards(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = add_model(workspace, "tiny")
+
+    def edited(screen: Any, variable: str, file: Any) -> bool:
+        file.write_text(f"models: {{own: {{path: {place}}}}}")
+        return variable == "EDITOR"
+
+    monkeypatch.setattr(changes, "open_in", edited)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, app, 2)
+        await pilot.press("E")
+        await until(pilot, lambda: [spec.id for spec in screen._models] == ["demo", "own"])

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from stored import NASTY, make_job
 from test_results import column, numbers, opened
 from textual.pilot import Pilot
-from textual.widgets import Input, OptionList
+from textual.widgets import Button, Input, OptionList
 
 from ai_router.memory import Memory
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.picking import PickDialog
 from ai_router.tui.results.bench import JobsPane
 from ai_router.tui.results.columns import ColumnsDialog
 from ai_router.tui.results.data import COLUMNS, TITLES, Order, Search
@@ -30,7 +31,7 @@ from ai_router.tui.results.query import Query, QueryError, parse_query
 from ai_router.tui.results.reading import ReadingScreen, result_blocks
 from ai_router.tui.results.taking import FORMATS, as_csv, as_json, as_markdown, read_results
 from ai_router.tui.widgets.columns import GAP
-from ai_router.tui.widgets.rendered import Rendered, code_blocks
+from ai_router.tui.widgets.markdown import code_blocks
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import hits
 from ai_router.tui.widgets.text_view import TextView
@@ -235,6 +236,33 @@ async def test_marked_rows_are_copied_in_any_form(
     assert copied[0] == as_markdown(read_results(path, [1, 2]))
 
 
+async def test_all_that_is_shown_is_marked_and_a_cell_is_copied(
+    workspace: Workspace, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr("ai_router.tui.clipboard.copy", lambda text, *_: copied.append(text) or "Copied")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await pilot.press("3")
+        await numbers(pilot, screen, ["1", "5", "9"])
+        await pilot.press("A")
+        assert screen.marked == {0, 4, 8}
+        await pilot.press("1")  # marks stay, and are said, whatever is shown and in whatever order
+        await numbers(pilot, screen, [str(n) for n in range(1, 13)])
+        await pilot.press(*"ssssss")
+        await until(pilot, lambda: "Results · by time ▼ · 3 rows marked" in shown(app))
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.focused, Button) and "3 marked rows" in str(app.focused.label))
+        await pilot.press("o")  # "One cell"
+        await on_screen(pilot, PickDialog)
+        await pilot.press("down", "enter")  # behind the answer
+        await until(pilot, lambda: copied)
+        await pilot.press("A", "A")
+        assert not screen.marked
+    assert copied[0] == read_results(path, [9])[0].prompt
+
+
 def test_copies_are_read_back_as_they_were(path: Path) -> None:
     results = read_results(path, [3, 1, 0, 11])
     assert [json.loads(line)["prompt_index"] for line in as_json(results).splitlines()] == [3, 1, 0, 11]
@@ -282,17 +310,31 @@ async def test_find_in_a_text_and_markdown(workspace: Workspace) -> None:
         assert screen.context_text.startswith("hit line 3 of 11") and screen.place == 0
         await pilot.press("N")
         assert screen.context_text.startswith("hit line 2 of 11")
-        await pilot.press("escape", "m")
-        await until(pilot, lambda: screen.query(Rendered) and "print('x')" in screen.query_one(Rendered)._text)
         await pilot.press("G")
-        await until(pilot, lambda: "link" in shown(app) and "```" not in shown(app))
-        await pilot.press("m")
-        await until(pilot, lambda: not screen.query(Rendered) and screen.query_one(TextView).display)
+        assert "```python" in shown(app)  # as it came, while something is looked for
+        await pilot.press("escape", "G")
+        await until(pilot, lambda: "link (http://127.0.0.1:9/)" in shown(app) and "```" not in shown(app))
+        assert "Markdown · m as it came" in shown(app)
+        await pilot.press("g")
+        assert "PROMPT" in shown(app)
+        await pilot.press("m", "G")
+        await until(pilot, lambda: "[link](http" in shown(app) and "```python" in shown(app))
+        assert "as it came" not in shown(app)
         await pilot.press("n")  # nothing is looked for any more: the next item
         await until(pilot, lambda: screen.place == 1)
         await pilot.press("escape")
         assert app.screen.query_one(VirtualTable).cursor == 1
+        await until(pilot, lambda: not app.screen.query("#reading"))
+        await pilot.press("up")
+        await until(pilot, lambda: "line 0" in shown(app))
+        app.screen.query_one("#results-preview", TextView).scroll_end(animate=False)
+        await until(pilot, lambda: "[link](http" in shown(app))  # the choice holds here, too
+        await pilot.press("M")
+        app.screen.query_one("#results-preview", TextView).scroll_end(animate=False)
+        await until(pilot, lambda: "link (http://127.0.0.1:9/)" in shown(app))
+        await pilot.press("M")
     assert code_blocks(text) == [("python", "print('x')\n")]
+    assert RouterApp(workspace).markdown is False  # and is remembered
 
 
 async def test_jobs_results_and_answer_stand_side_by_side(workspace: Workspace, path: Path) -> None:

@@ -15,7 +15,7 @@ from ai_router import jobs
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.run import at_once
-from ai_router.tui.run.at_once import PATIENCE_SECONDS, SETTLED_SECONDS, AtOnce
+from ai_router.tui.run.at_once import PATIENCE_SECONDS, SETTLED_SECONDS, UNKNOWN, AtOnce
 from ai_router.tui.run.screen import RunScreen
 from batch.engines.lane import LaneSnapshot
 from batch.options import RunOptions
@@ -88,6 +88,15 @@ def test_a_key_is_told_at_once_and_not_again() -> None:
     for when, limit in ((1.2, 8), (1.4, 10), (30.0, 10)):
         watch.look(at(limit), when)
     assert said == ["8 → 9 at once", "9 → 10 at once"]
+
+
+def test_a_key_sets_no_limit_before_the_engine_has_taken_anything() -> None:
+    said: list[str] = []
+    watch = AtOnce(said.append)
+    loading = replace(RUNNING, state=RunState.STARTING, limit=None, concurrency=0)
+    assert watch.ask(1, loading, 1.0) is None and watch.ask(-1, loading, 1.1) is None
+    assert said == [UNKNOWN] * 2
+    assert watch.ask(-1, replace(loading, concurrency=200), 1.2) == 188
 
 
 async def test_the_run_screen_tells_what_changed_elsewhere(

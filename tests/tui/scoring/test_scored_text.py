@@ -12,11 +12,12 @@ from textual.app import App, ComposeResult
 
 from ai_router.tui.results.pages import RowSearch
 from ai_router.tui.scoring.data import FilePairs, Scored, Scorer, Stopped
-from ai_router.tui.scoring.score_rows import bar_cells, forest, score_columns
+from ai_router.tui.scoring.score_rows import TITLE, bar_cells, forest, score_columns
 from ai_router.tui.scoring.screen import ALL, VERDICT_TABS
 from ai_router.tui.scoring.spans import labelled, same, spans_block
+from ai_router.tui.widgets.columns import laid_out
 from ai_router.tui.widgets.tabs import CountTabs
-from ai_router.tui.widgets.text_view import Block, wrap_blocks
+from ai_router.tui.widgets.wrapping import Block, wrap_blocks
 from batch.evaluation.diff import marked, spans
 from batch.evaluation.options import EvaluationOptions
 
@@ -79,8 +80,12 @@ def test_a_bar_has_its_dot_within_its_interval(a: float, b: float, c: float, wid
 @given(st.integers(40, 220), st.booleans())
 def test_the_scale_is_as_wide_as_its_bars(width: int, numbers: bool) -> None:
     bar = bar_cells(width, numbers=numbers)
-    column = score_columns(bar, numbers=numbers)[-1]
-    assert len(column.title) == bar and column.title.startswith("0") and column.title.endswith("100")
+    columns = score_columns(bar, numbers=numbers)
+    shown = laid_out(columns, width)
+    if bar:
+        title = columns[-1].title
+        assert len(title) == bar and title.startswith("0") and title.endswith("100") and shown[-1][1] is columns[-1]
+    assert shown[0][2] >= TITLE or width < 60  # no name is cut for a bar
 
 
 @given(TEXTS, TEXTS, st.integers(4, 30), st.booleans())

@@ -10,6 +10,7 @@ import pytest
 from driving import on_screen, shown, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
@@ -19,6 +20,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.settings.screen import SettingsScreen
+from ai_router.tui.widgets.form import OptionForm
 
 
 async def opened(pilot: Pilot[Any], app: RouterApp) -> SettingsScreen:
@@ -42,6 +44,25 @@ async def test_how_it_looks(
         await opened(pilot, app)
         await pilot.pause()
         golden(app, "settings")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (110, 30), (140, 40)])
+async def test_no_help_is_cut(workspace: Workspace, size: tuple[int, int]) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=size) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.pause()
+        for field in screen.query_one("#settings-form OptionForm", OptionForm).fields.values():
+            place = field.query(".field--help")
+            if place and place.first().region.width:
+                text = " ".join(line.strip() for line in _lines_of(app, place.first().region))
+                assert " ".join(text.split()) == field.help_text()
+
+
+def _lines_of(app: RouterApp, region: Region) -> list[str]:
+    return [line.text[region.x : region.right] for line in app.screen._compositor.render_strips(app.size)][
+        region.y : region.bottom
+    ]
 
 
 async def test_a_theme_is_shown_as_the_cursor_moves(workspace: Workspace) -> None:

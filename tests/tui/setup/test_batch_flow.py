@@ -140,6 +140,15 @@ async def test_prompts_longer_than_the_context_are_named(app: RouterApp, engine:
         await on_screen(pilot, OptionsScreen)
 
 
+async def test_prompts_that_nobody_counted_are_not_said_to_fit(
+    app: RouterApp, engine: PaceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "token_counter", lambda spec: None)
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.push_screen(ChooseModelScreen(from_prompts(["short", "word " * 1000]), 2))
+        await until(pilot, lambda: "2 prompts; how many tokens each has" in shown(app))
+
+
 async def test_options_are_written_with_the_job(workspace: Workspace, app: RouterApp, engine: PaceEngine) -> None:
     async with app.run_test(size=(140, 40)) as pilot:
         app.push_screen(OptionsScreen(from_prompts(["a", "b"]), READY, 2))

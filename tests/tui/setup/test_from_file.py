@@ -208,6 +208,19 @@ async def test_tab_completes_a_path(workspace: Workspace, files: Path) -> None:
         assert pilot.app.focused is not field
 
 
+async def test_tab_looks_for_a_completion_that_has_not_come_yet(
+    workspace: Workspace, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with from_file(workspace) as pilot:
+        field = screen_of(pilot).query_one(PathInput)
+        monkeypatch.setattr(PathInput, "_suggestion", property(lambda self: "", lambda self, value: None))  # none comes
+        await type_text(pilot, "tab")
+        await pilot.press("tab")
+        await until(pilot, lambda: field.value == "table.csv" and field.has_focus)
+        await pilot.press("tab")
+        await until(pilot, lambda: not field.has_focus)
+
+
 async def test_what_is_longer_than_a_field_is_seen_at_its_end(workspace: Workspace, files: Path) -> None:
     """No bar of the field stands over its text."""
     async with from_file(workspace, (80, 24)) as pilot:

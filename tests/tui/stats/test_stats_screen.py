@@ -20,7 +20,7 @@ from ai_router.tui.results.export import ExportDialog
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.stats.picture import PictureScreen, drawn
 from ai_router.tui.stats.plots import curve, hbar, plot, spread
-from ai_router.tui.stats.screen import StatsScreen, figures, report, table
+from ai_router.tui.stats.screen import ORDER, StatsScreen, figures, report, table
 from batch.checkpoint.summary import EDGES, Sums
 from batch.export.picture import picture_of
 
@@ -70,6 +70,8 @@ def test_a_number_stays_beside_its_unit(done: int, failed: int, seconds: float, 
     for line in figures(Part(1, sums), width).splitlines():
         assert cell_len(line) <= width and not line.startswith(("s", "tokens", "done", "·"))
     lines = table("Model", {"a model with a rather long name": Part(1, sums)}, width)
+    heads = [head for head in ORDER if head in lines[0].plain]
+    assert [lines[0].plain.index(head) for head in heads] == sorted(lines[0].plain.index(head) for head in heads)
     assert f"{done:,}" in lines[1].plain and all(line.cell_length <= width for line in lines)
 
 

@@ -10,7 +10,8 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from ai_router.tui.widgets.text import count, cut, harmless, inert, inert_block, one_line, pad, plural
-from ai_router.tui.widgets.text_view import Block, TextView, wrap, wrap_blocks
+from ai_router.tui.widgets.text_view import TextView
+from ai_router.tui.widgets.wrapping import Block, wrap, wrap_blocks
 
 FORBIDDEN = {chr(code) for code in [*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x202A, 0x2066, 0x2028, 0xFEFF]}
 
