@@ -39,6 +39,7 @@ class Asking:
     duration: float | None = None  # seconds of answering, without the loading of the model
     error: str = ""
     stopped: bool = False
+    cut: bool = False  # whether the limit of tokens ended it
 
     @property
     def over(self) -> bool:
@@ -263,7 +264,7 @@ class EnginePool:
         if response.error is not None:
             asking.error = response.error.message
         elif response.data is not None:
-            asking.text = response.data.text
+            asking.text, asking.cut = response.data.text, response.data.cut
             if not asking.text.strip():
                 asking.error = EMPTY
         asking.ended = time.monotonic()

@@ -40,6 +40,7 @@ from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
 
 if TYPE_CHECKING:
+    from ai_router.preloading import Preloaded
     from batch.sources import Source, Validation
 
 
@@ -221,8 +222,11 @@ def model_changed(registry: Registry, job: BatchJob, plan: JobPlan) -> str:
     return ""
 
 
-def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
-    """What answers a job's items, not yet loaded: its model, unless jobs of this kind have an engine of their own."""
+def engine_for(registry: Registry, plan: JobPlan, ahead: Preloaded | None = None) -> Engine[Request, Answer]:
+    """What answers a job's items: its model, unless jobs of this kind have an engine of their own.
+
+    It is not loaded yet, unless one that would be told the same was loaded `ahead`.
+    """
     kind = kind_of(plan.kind)
     if kind.own_engine:
         return kind.make_engine(plan.details, workers=plan.run.workers, timeout=plan.run.timeout)
@@ -233,11 +237,12 @@ def engine_for(registry: Registry, plan: JobPlan) -> Engine[Request, Answer]:
         return reusing(make_engine(spec, sampling, **how), spec, sampling, plan.run.reuse, answers)
 
     if plan.lanes or spec.fallback:
-        made = lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains, plan.only)
-        return kind.wrapped(made)
+        lanes = lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains, plan.only)
+        return kind.wrapped(lanes)
     check_choices([spec], plan.run)
     spec = spec.configured(plan.run)
-    return kind.wrapped(make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout))
+    made = make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)
+    return kind.wrapped(ahead.instead_of(made) if ahead is not None else made)
 
 
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
@@ -264,9 +269,11 @@ def start(
     wait: bool = True,
     first: int | None = None,
     at_random: bool = False,
+    ahead: Preloaded | None = None,
 ) -> Run:
     """Run what is missing of a job, in a thread of its own. A given `engine` stays open afterwards.
 
+    What was loaded `ahead` is used where the job's engine would be told the same; the caller ends it otherwise.
     With `first` only so many items are answered, to see how it goes; with `at_random` any of them.
     Without `wait` it does not stay for answers to what is with a provider.
     Raises ChangedModelError where the job would go on with another model or other weights, unless `allow_change`, and
@@ -286,7 +293,7 @@ def start(
     run = Run(
         job,
         # Made only where something is left to answer.
-        kind.wrapped(engine) if engine else lambda: engine_for(registry, plan),
+        kind.wrapped(engine) if engine else lambda: engine_for(registry, plan, ahead),
         plan.run,
         retry_failed=retry_failed,
         on_results=on_results,

@@ -25,11 +25,8 @@ def named(registry: Registry, name: str) -> ModelSpec | None:
 
     Never a folder or an address: what a file says chooses among what the user has listed, and nothing else.
     """
-    wanted = name.lower()
-    for spec in registry.all():
-        if wanted in (spec.id.lower(), spec.name.lower()):
-            return spec if spec.ready else None
-    return None
+    spec = registry.listed(name)
+    return spec if spec is not None and spec.ready else None
 
 
 class LaneChoiceError(BatchError):

@@ -258,3 +258,8 @@ class Answer:
 
     text: str
     extra: Mapping[str, Any] | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the limit of tokens ended it."""
+        return self.extra is not None and self.extra.get("finish_reason") == "length"

@@ -20,6 +20,7 @@ from typing import Any
 from batch.engines.desk import MemoryDesk
 from batch.engines.local.host import HostedEngine
 from batch.engines.local.process import worker_env
+from batch.engines.torch import shelf
 from batch.items import BatchItem, Request
 from batch.options import SamplingOptions
 
@@ -42,10 +43,20 @@ async def start(model: str, precision: str) -> tuple[float, float, float, dict[s
             took = time.perf_counter() - began
             numbers = Path(f"/proc/{engine.pid}/stat").read_text().rpartition(")")[2].split()
             busy = (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+            await written()
             return took, busy, held(Path(f"/proc/{engine.pid}/status").read_text()), dict(engine.about)
     finally:
         await engine.close()
     raise RuntimeError("no answer came")
+
+
+async def written() -> None:
+    """Until nothing is being written that later starts read; a minute at most."""
+    place = shelf.folder()
+    for _ in range(600):
+        if place is None or not any(place.glob("tmp-*")):
+            return
+        await asyncio.sleep(0.1)
 
 
 def held(status: str) -> float:

@@ -3,8 +3,8 @@
 In a process that has imported all that a worker has, and that ran and dropped the demo model, a model is loaded with
 nothing kept of it (then once more, with what that start kept) and answers 48 chats of 64 tokens. What came on top is
 set beside
-1.3 × (weights in that precision + cache in use at most); embeddings stay floats in every precision, as they are looked
-up and not multiplied.
+1.3 × (weights in that precision + cache in use at most). A table of embeddings that stays in the model's file is not
+counted among the weights; what of it was read is part of the peak.
 """
 
 from __future__ import annotations

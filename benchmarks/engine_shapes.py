@@ -3,9 +3,9 @@
 Each axis changes one thing of a small body with random weights: query heads of a key, sizes of heads, hidden sizes, the
 vocabulary, experts, rows. What is printed of a shape is the work that its products and its attention need, to the
 machine's best products in that precision, both by processor time, which keeps its meaning where others are at work:
-while so many rows decode, and over a prompt. A shape below 70 % of its neighbours' mean is marked. Few rows wait for
-memory, so that there the share grows with their number, and only what falls below the fewer ones before is badly done.
-A prompt has one row for the head, so that a large vocabulary waits for memory too.
+while so many rows decode, and over a prompt. A shape below 70 % of the greater of its neighbours is marked. Few rows
+wait for memory, so that there the share grows with their number, and only what falls below the fewer ones before is
+badly done. A prompt has one row for the head, so that a large vocabulary waits for memory too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import gc
 import os
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from benchmarks import engine_peers as peers
 from benchmarks.common import in_process
 from benchmarks.engine_work import SPECIAL, Size, make_model
 
-LEAST = 0.7  # of the neighbours' mean
+LEAST = 0.7  # of the greater neighbour
 ROWS, CONTEXT, STEPS = 64, 64, 16  # that decode, tokens of each prompt, and steps that are timed
 LONG = 256  # tokens of a prompt that is timed by itself
 BODY = {
@@ -156,10 +155,10 @@ def measured_all(axes: list[str], precision: str, rounds: int) -> list[list[tupl
 
 
 def beside(shares: list[float], *, grows: bool = False) -> Iterator[float]:
-    """Each one as a multiple of its neighbours' mean; where shares grow along the axis, of the lesser neighbour's."""
+    """Each one as a multiple of its greater neighbour; where shares grow along the axis, of the one before."""
     for i, share in enumerate(shares):
-        before, near = shares[max(i - 1, 0) : i], shares[max(i - 1, 0) : i] + shares[i + 1 : i + 2]
-        yield share / (min((before and near) or [share]) if grows else statistics.fmean(near))
+        before, after = shares[max(i - 1, 0) : i], shares[i + 1 : i + 2]
+        yield share / max(before or [share] if grows else before + after)
 
 
 def main() -> int:

@@ -3,39 +3,22 @@
 Beside the same model in fp32, over texts that nothing was tuned on (this project's documents and code, Japanese of its
 examples, and sentences made by rule in five languages): perplexity, mean KL divergence in nats, and the share of
 likeliest tokens that are the same. And over 48 greedy answers of the engine itself: how much of one, in tokens, is
-common from its beginning. `--llama FILE …` has llama.cpp answer from other files of the same weights; `--write-q8
-FILE` makes such a file of a GGUF model, in Q8_0.
+common from its beginning. `--llama FILE …` has llama.cpp answer from other files of the same weights, and, by the
+Python of `--llama-python`, which has llama-cpp-python, go over the texts; `--write-q8 FILE` makes such a file of a GGUF
+model, in Q8_0. `--keep FILE --seconds N` goes over the texts in parts: each call goes on where the last one ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import os
-import random
 from pathlib import Path
 from typing import Any
 
 from batch.engines.local.process import worker_env
+from benchmarks.fidelity_texts import texts
 
-ROOT = Path(__file__).resolve().parents[1]
-WINDOW = 320  # tokens of a text that are run together
-FILES = ("docs/*.md", "batch/**/*.py", "batch/engines/torch/*.c", "examples/**/*.md", "examples/**/held_out/*")
-SHARE = 3000  # characters of a file, at most, so that none is all there is
-# By rule: {0} a name, {1} and {2} numbers.
-SENTENCES = {
-    "de": ("{0} wohnt seit {1} Jahren in der Stadt.", "Der Zug nach {0} fährt um {1}:{2} Uhr.", "Das kostet {1} Euro."),
-    "fr": (
-        "{0} habite ici depuis {1} ans.",
-        "Le train de {1} heures arrive à {0}.",
-        "Il reste {2} places au premier rang.",
-    ),
-    "es": ("{0} tiene {1} libros en casa.", "La reunión empieza a las {1} y {2}.", "El río {0} es muy largo."),
-    "it": ("{0} ha comprato {1} mele e {2} pere.", "La strada per {0} è chiusa.", "Domani pioverà tutto il giorno."),
-    "ru": ("{0} живёт здесь {1} лет.", "Поезд отправляется в {1}:{2}.", "Вчера мы читали новую книгу."),
-}
-NAMES = ("Anna", "Pavel", "Marta", "Louis", "Nina", "Tomas", "Vera", "Bruno")
 TASKS = ("What is {}?", "Write two sentences about {}.", "Give an example of {}.", "Why does {} matter?")
 TOPICS = (
     *("a stack", "photosynthesis", "a harbour", "compound interest", "gravity", "bread", "a prime number", "rain"),
@@ -51,6 +34,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=50_000, help="of texts, at most; 0 leaves them out")
     parser.add_argument("--answer", type=int, default=96, help="tokens of an answer; 0 leaves answers out")
     parser.add_argument("--llama", nargs="*", type=Path, default=[], metavar="FILE")
+    parser.add_argument("--llama-python", type=Path, metavar="PYTHON")
+    parser.add_argument("--keep", type=Path, metavar="FILE")
+    parser.add_argument("--seconds", type=float, default=float("inf"), metavar="N", help="over the texts, at most")
     parser.add_argument("--write-q8", type=Path, metavar="FILE")
     args = parser.parse_args()
     os.environ.update(worker_env(None))  # as the program's own worker has it, before torch is imported
@@ -59,61 +45,18 @@ def main() -> None:
         return
     found: dict[str, list[str]] = {name: [] for name in args.precision}
     if args.tokens:
-        for name, said in texts(args.model, args.precision, args.tokens).items():
-            found[name].append(said)
+        peers = [(args.llama_python, file) for file in args.llama if args.llama_python]
+        for name, said in texts(args.model, args.precision, peers, args.tokens, args.keep, args.seconds).items():
+            found.setdefault(name, []).append(said)
     if args.answer:
         exact = ours(args.model, "fp32", args.answer)
         for name in args.precision:
             found[name].append(common(exact, ours(args.model, name, args.answer)))
         for file in args.llama:
-            found[f"llama.cpp {file.stem}"] = [common(exact, llama(file, args.answer))]
+            found.setdefault(f"llama.cpp {file.stem}", []).append(common(exact, llama(file, args.answer)))
     print(f"{args.model.name}, beside fp32:")
     for name, parts in found.items():
         print(f"  {name}: {', '.join(parts)}")
-
-
-def held_out() -> str:
-    """The texts: files and sentences in turn, always the same."""
-    rng = random.Random(18)
-    files = [path for pattern in FILES for path in sorted(ROOT.glob(pattern))]
-    rng.shuffle(files)
-    parts = []
-    for file in files:
-        parts.append(file.read_text(encoding="utf-8")[:SHARE])
-        for sentences in SENTENCES.values():
-            parts += [rng.choice(sentences).format(rng.choice(NAMES), rng.randint(2, 99), rng.randint(10, 59))]
-    return "\n".join(parts)
-
-
-def texts(model: Path, precisions: list[str], tokens: int) -> dict[str, str]:
-    """Each precision beside fp32 over the texts, in words."""
-    import torch
-    from torch.nn import functional as F
-
-    from batch.engines.torch.loader import load
-    from batch.engines.torch.trial import agreement, divergence
-
-    exact = load(model, "fp32", "cpu")
-    others = {name: load(model, name, "cpu").model for name in precisions}
-    ids = exact.tokenizer(held_out(), add_special_tokens=False, verbose=False)["input_ids"][:tokens]
-    sums = {name: [0.0] * 3 for name in others}
-    count = 0
-    for first in range(0, len(ids) - 1, WINDOW):
-        part = ids[first : first + WINDOW]
-        theirs, wanted = _logits(exact.model, part), torch.tensor(part[1:])
-        usual = float(F.cross_entropy(theirs[:-1], wanted, reduction="sum"))
-        count += len(part)
-        for name, other in others.items():
-            logits = _logits(other, part)
-            lost = float(F.cross_entropy(logits[:-1], wanted, reduction="sum")) - usual
-            parts = (lost, divergence(theirs, logits) * len(part), agreement(theirs, logits) * len(part))
-            sums[name] = [a + b for a, b in zip(sums[name], parts, strict=True)]
-    predicted = count - math.ceil(count / WINDOW)
-    return {
-        name: f"{count:,} tokens: perplexity ×{math.exp(lost / predicted):.4f}, KL {apart / count:.4f}, "
-        f"{same / count:.1%} of tokens the same"
-        for name, (lost, apart, same) in sums.items()
-    }
 
 
 def prompts() -> list[str]:
@@ -198,13 +141,6 @@ def write_q8(model: Path, out: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _logits(model: Any, ids: list[int]) -> Any:
-    import torch
-
-    with torch.inference_mode():
-        return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from batch.engines.local.process import worker_env
 from benchmarks.common import ROOT, in_process
 from benchmarks.engine_extras import WHOLE_TOKENS, whole_run
 from benchmarks.engine_work import SIZES, Chat, make_model, make_work
-from benchmarks.fidelity import held_out, prompts
+from benchmarks.fidelity import prompts
+from benchmarks.fidelity_texts import held_out
 
 SYSTEM = "You answer questions about computers, nature and daily life. "
 

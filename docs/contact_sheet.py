@@ -98,6 +98,8 @@ async def take(made: Made, size: tuple[int, int], theme: str, wanted: dict[str, 
                 app.apply_theme(app.workspace.settings.theme)  # one picture tries another
                 if app.keys_shown:
                     await pilot.press("K")
+                if not app.markdown:  # and another turns this off
+                    app.turn_markdown()
                 app.clear_notifications()
                 app.action_home()
                 await pilot.pause()

@@ -87,6 +87,15 @@ def test_adapters_of_the_hub_go_by_their_names_there_and_two_of_a_name_by_their_
     assert again.get("twin+me/style") == found["base+me/style"] and again.get("twin").path == models / "twin"
 
 
+def test_an_adapter_named_as_a_model_says_what_it_makes_of_its_base(home: Path) -> None:
+    models = home / "work" / "models"
+    shutil.copytree(DEMO_PATH, models / "base")
+    place = peft(models / "tuned", str(models / "base"))
+    spec = Registry(Workspace(home / "work", Settings())).get(str(place))
+    assert not spec.ready and f"ai-router models add BASE --adapter {place}" in spec.why
+    assert spec.why.endswith("; over its base it is base+tuned here")
+
+
 def test_one_that_names_another_base_is_not_put_over_the_model_it_lies_in(home: Path) -> None:
     models = home / "work" / "models"
     shutil.copytree(DEMO_PATH, models / "base")
@@ -124,4 +133,4 @@ def test_the_weights_of_an_adapter_are_no_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
     (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
     spec = describe(tmp_path / "adapter_model.safetensors", source="found")
-    assert not spec.ready and f"the folder {tmp_path} as its `adapter`" in spec.why
+    assert not spec.ready and f"ai-router models add BASE --adapter {tmp_path}" in spec.why

@@ -292,7 +292,7 @@ def test_what_is_no_model_says_what_it_is(tmp_path: Path) -> None:
         gguf(tmp_path / "v.gguf", b"clip"): "a projector (mmproj), which turns pictures into tokens",
         gguf(tmp_path / "mmproj-v.gguf", b"llama"): "a projector (mmproj)",
         folder / "model.safetensors": f"a file of weights, and a model is its whole folder: name {folder}",
-        adapter: "a LoRA adapter, made for org/base, and no model: name its base model",
+        adapter: "a LoRA adapter, made for org/base, and no model: ai-router models add BASE --adapter",
         tmp_path / "notes.gguf": "neither a folder with a config.json nor a GGUF file",
         inside: f"holds a GGUF file, and no config.json: name the file itself, {inside / 'm.gguf'}",
     }

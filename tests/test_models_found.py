@@ -14,6 +14,7 @@ import pytest
 from ai_router.included import DEMO_PATH
 from ai_router.models import Registry
 from ai_router.models.discovery import SECONDS, ollama
+from ai_router.models.registry import UnknownModelError
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import Settings, Workspace, load_workspace, overlooked
 from tests.engines.test_gguf_header import written
@@ -89,6 +90,7 @@ def test_weights_that_lie_twice_go_by_each_of_their_names(home: Path) -> None:
     # Another system prompt is another model; what cannot run hides nothing.
     assert set(found) == {"demo", "mine", "wrong", "over", "ollama/pirate:latest"}
     assert found["mine"].also == ("ollama/tiny:latest",) and found["mine"].goes_by("ollama/tiny:latest")
+    assert (listed := registry.listed("ollama/tiny:latest")) is not None and listed.ready  # as a route names it
     theirs = registry.get("OLLAMA/tiny:latest")
     assert theirs.ready and theirs.id == "ollama/tiny:latest" and theirs.source == "Ollama"
     (work / "models.yaml").write_text(f"models: {{wrong: {{path: {one}, colour: red}}}}")
@@ -136,6 +138,19 @@ def test_of_several_snapshots_the_main_branch_has_the_model(home: Path) -> None:
     (repo / "snapshots" / ("a" * 40) / "only-here.gguf").write_bytes(written(home / "m.gguf").read_bytes())
     found = models(home)
     assert set(found) == {"demo", "org/repo", "org/repo/only-here"} and found["org/repo"].context == 4096
+
+
+def test_names_as_ollama_and_the_hub_have_them(home: Path) -> None:
+    pulled(home, "registry.ollama.ai/library/tiny/latest", written(home / "one.gguf"))
+    bert = home / "hub" / "models--org--embedder" / "snapshots" / "abc"
+    bert.mkdir(parents=True)
+    (bert / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
+    registry = Registry(Workspace(home / "work", Settings()))
+    assert registry.get("ollama/tiny").id == registry.get("tiny").id == "ollama/tiny:latest"
+    assert "org/embedder" not in {spec.id for spec in registry.all()}
+    assert not registry.get("org/embedder").ready and "BertModel" in registry.get("org/embedder").why
+    with pytest.raises(UnknownModelError, match="of the hub: ai-router models pull org/other"):
+        registry.get("org/other")
 
 
 def test_a_manifest_whose_blob_is_gone_and_others_that_are_none(home: Path) -> None:

@@ -78,6 +78,8 @@ def _figures(response: BatchResponse[Answer], seconds: float) -> str:
     parts += [f"{answering:.1f} s", f"{response.tokens_output / answering:,.1f} tok/s"]
     if (loading := seconds - answering) >= LOADING_SHOWN:
         parts.append(f"model loaded in {loading:.1f} s")
+    if response.data is not None and response.data.cut:
+        parts.append("cut at the token limit (--max-tokens)")
     return ", ".join(parts)
 
 

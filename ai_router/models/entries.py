@@ -12,7 +12,6 @@ An entry has the keys of `COMMON` and those its engine names as its options.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from ai_router.models.apart import read_apart
 from ai_router.models.discovery.describe import describe
-from ai_router.models.discovery.huggingface import snapshot_of
+from ai_router.models.discovery.huggingface import is_hub_id, snapshot_of
 from ai_router.models.factory import describe_for_engine
 from ai_router.models.spec import ModelSpec
 from ai_router.settings import SettingsError
@@ -55,9 +54,6 @@ COMMON: Mapping[str, EngineOption] = {
         "tokens of prompt and answer together, where the model's own figure is not right", int, minimum=1
     ),
 }
-
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 class EntryError(SettingsError):
@@ -175,7 +171,7 @@ class _Entry:
         if url:
             return url
         if hub:
-            if not _HUB_ID.fullmatch(hub):
+            if not is_hub_id(hub):
                 raise self.error("hub", f"{hub} names no model of the hub: ORG/MODEL, whose weights are safetensors")
             return snapshot_of(hub)
         if not path and row is not None and not {"path", "url"} & set(row.needs):

@@ -12,6 +12,7 @@ from ai_router.included import CHAT, CHAT_NAME, CHAT_NOTES, DEMO, DEMO_PATH, cha
 from ai_router.models.discovery import describe, found
 from ai_router.models.discovery.adapters import with_adapters
 from ai_router.models.discovery.describe import SUFFIXES
+from ai_router.models.discovery.huggingface import is_hub_id, snapshot_of
 from ai_router.models.entries import SOURCE, read_entries
 from ai_router.models.fallbacks import with_fallbacks
 from ai_router.models.remote import remote_spec
@@ -60,28 +61,42 @@ class Registry:
             if (spec.place, spec.engine_options.get("model")) not in known:
                 self._models = {**self._models, spec.id: spec}  # others may be reading the old one
 
-    def get(self, name: str) -> ModelSpec:
-        """A model by id, by name without case, by the path of its folder or file, or by its server's address.
+    def listed(self, name: str) -> ModelSpec | None:
+        """A model that is listed, by id, or by its name without case; never a folder or an address.
 
         One that is listed by another name goes by its own as well, and is asked as it is there.
         """
         for known in (self._models, self._twins):
             if name in known:
                 return known[name]
-        for spec in (*self._models.values(), *self._twins.values()):
-            if name.lower() in (spec.id.lower(), spec.name.lower()) or spec.goes_by(name):
-                return spec
+        named = {name.lower(), f"{name.lower()}:latest"}  # as Ollama has it where no tag is said
+        every = (*self._models.values(), *self._twins.values())
+        return next((s for s in every if named & {s.id.lower(), s.name.lower()} or s.goes_by(name)), None)
+
+    def get(self, name: str) -> ModelSpec:
+        """A model that is listed, or by the path of its folder or file, or by its server's address."""
+        if (spec := self.listed(name)) is not None:
+            return spec
         if (place := _place(name)) is not None:
             here = next((spec for spec in self._models.values() if _same(spec, place)), None)
             # Its place is its id, by which a job finds it again from wherever it is resumed.
-            return here or describe(place, id=str(place), source="found")
+            return here or self._over_its_base(describe(place, id=str(place), source="found"))
+        if is_hub_id(name) and (cached := snapshot_of(name)).is_dir():  # what is no chat model is not listed
+            return describe(cached, id=name, source="found")
         if (remote := remote_spec(name)) is not None:
             return self._models.get(remote.id, remote)
         near = difflib.get_close_matches(name, self._models, n=3, cutoff=0.4)
         if hint := _path_hint(name):
             raise UnknownModelError(f"Unknown model: {name}; {hint}")
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self._models)}"
+        if is_hub_id(name):
+            hint += f"; of the hub: ai-router models pull {name}"
         raise UnknownModelError(f"Unknown model: {name}; {hint}")
+
+    def _over_its_base(self, spec: ModelSpec) -> ModelSpec:
+        """An adapter that was named as a model, with the name of the model that it makes of its base here."""
+        makes = next((one.id for one in self._models.values() if one.adapter and _same(one, spec.path, "adapter")), "")
+        return replace(spec, why=f"{spec.why}; over its base it is {makes} here") if makes and spec.why else spec
 
     def _said(self) -> Iterable[ModelSpec]:
         if (file := chat_model()) is not None:
@@ -123,10 +138,10 @@ def _path_hint(name: str) -> str:
     return f"if you mean what lies here, write .{os.sep}{name}" if there else ""
 
 
-def _same(spec: ModelSpec, place: Path) -> bool:
+def _same(spec: ModelSpec, place: Path, what: str = "path") -> bool:
     if spec.is_remote:
         return False
     try:
-        return spec.path.resolve() == place
+        return bool(getattr(spec, what).resolve() == place)
     except (OSError, RuntimeError):
         return False

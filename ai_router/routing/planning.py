@@ -11,7 +11,7 @@ from ai_router.routing.evidence import category_in, vector
 from ai_router.routing.plan import FilePlan, Wish
 from ai_router.routing.price import Costs
 from ai_router.routing.router import Chain, Choice, Router, RoutingError
-from ai_router.routing.rules import about_tokens, known
+from ai_router.routing.rules import about_tokens
 from batch.items import Request
 from batch.options import AS_MODEL, SamplingOptions, nearest
 
@@ -92,7 +92,7 @@ def _missing_columns(router: Router, there: set[str]) -> list[str]:
 
 def _named(router: Router, request: Request, category: tuple[str, float]) -> Choice | None:
     """The model that a line of the input names, where the job may use it."""
-    spec = known(router.registry, request.model) if request.model else None
+    spec = router.registry.listed(request.model) if request.model else None
     if spec is None or spec.id not in router.allowed:
         return None
     return Choice(spec.id, (spec.id,), "the input names it", *category)

@@ -11,7 +11,7 @@ from ai_router.routing.categories import category_of
 from ai_router.routing.cues import CATEGORIES
 from ai_router.routing.evidence import ENOUGH, Evidence, Rates, best_single, vector
 from ai_router.routing.predictor import Predictor, fit
-from ai_router.routing.rules import Route, RouteError, about_tokens, known, lane_of, read_routes
+from ai_router.routing.rules import Route, RouteError, about_tokens, lane_of, read_routes
 from batch.errors import BatchError
 from batch.items import Request
 
@@ -248,7 +248,7 @@ def _allowed(registry: Registry, models: Sequence[str], routes: Sequence[Route],
 
 
 def _spec(registry: Registry, name: str) -> ModelSpec:
-    return known(registry, name) or registry.get(name)
+    return registry.get(name)
 
 
 def _has_numpy() -> bool:

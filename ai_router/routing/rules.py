@@ -19,7 +19,7 @@ from typing import Any
 
 import regex
 
-from ai_router.models import ModelSpec, Registry
+from ai_router.models import Registry
 from ai_router.models.apart import read_apart
 from ai_router.routing.checks import Check, CheckError, check_of
 from ai_router.routing.cues import CATEGORIES
@@ -243,7 +243,7 @@ class _Reader:
             raise self.error(self.entry, "use", "the route names no model; say which with use: MODEL")
         found: list[str] = []
         for name in names:
-            spec = known(self.registry, name)
+            spec = self.registry.listed(name)
             if spec is None:
                 ids = [one.id for one in self.registry.all()]
                 near = nearest(name, ids)
@@ -329,12 +329,6 @@ class _Reader:
                 said, "column", "match.column names columns and their values, such as column: {topic: law}"
             )
         return {name: self.texts(value, name) for name in value}
-
-
-def known(registry: Registry, name: str) -> ModelSpec | None:
-    """A model that the user has listed, by its id or name; never a folder or an address."""
-    low = name.lower()
-    return next((spec for spec in registry.all() if low in (spec.id.lower(), spec.name.lower())), None)
 
 
 def _texts(value: Any, text: str | None) -> tuple[str, ...]:

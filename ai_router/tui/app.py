@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
+    from ai_router.preloading import Preloading
     from batch.job import BatchJob
     from batch.options import SamplingOptions
     from batch.running.run import Run, RunHandle
@@ -65,6 +66,7 @@ class RouterApp(GuidedApp):
         self.in_sight = RunsInSight(self)
         self._models: Registry | None = None
         self._engines: EnginePool | None = None
+        self._preloading: Preloading | None = None
         self._reported: set[str] = set()  # runs whose end was told
         self._mouse_on = True
         self._own_themes = OwnThemes()
@@ -124,6 +126,8 @@ class RouterApp(GuidedApp):
         self.end_collecting()
         if self._engines is not None:
             self._engines.shutdown()
+        if self._preloading is not None:
+            self._preloading.claim().end()
 
     # -- services -------------------------------------------------------------------------------------------------
 
@@ -177,6 +181,15 @@ class RouterApp(GuidedApp):
     def engines(self, pool: EnginePool) -> None:
         self._engines = pool
 
+    @property
+    def preloading(self) -> Preloading:
+        """The model of a run that is about to begin."""
+        if self._preloading is None:
+            from ai_router.preloading import Preloading
+
+            self._preloading = Preloading()
+        return self._preloading
+
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def start_run(self, job: BatchJob, plan: JobPlan | None = None, **how: Any) -> Run:
@@ -188,7 +201,11 @@ class RouterApp(GuidedApp):
 
         if self._engines is not None:
             self._engines.close(wait=2.0)  # two copies of a model may not fit
-        run = jobs.start(self.registry, job, plan, **how)
+        ahead = self.preloading.claim()
+        try:
+            run = jobs.start(self.registry, job, plan, ahead=ahead, **how)
+        finally:
+            ahead.end()
         self._reported.discard(job.job_id)
         self.runs[job.job_id] = run
         return run
@@ -240,8 +257,12 @@ class RouterApp(GuidedApp):
         if state is RunState.FAILED:
             self.show_error(run.error or job.reason or "the run failed")
         elif state is RunState.FINISHED and self.watched != job.checkpoint_file:  # else it is on the screen
-            severity = "warning" if job.failed else "information"
-            self.notify(describe(job), severity=severity, timeout=ERROR_SECONDS, markup=False)
+            self.notify(
+                describe(job),
+                severity="warning" if job.failed else "information",
+                timeout=ERROR_SECONDS,
+                markup=False,
+            )
         options = NotifyOptions(
             bell=settings.bell,
             desktop=settings.osc9,

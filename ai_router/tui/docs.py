@@ -90,7 +90,7 @@ class DocsScreen(PaneScreen[None]):
             self.context_text = section.file
             view = self.query_one(f"#{TEXT}", TextView)
             view.border_title = Content(section.title)
-            view.show(Block(section.text, markdown=True))
+            view.show(Block(section.text, markdown=True, flows=True))
 
     # -- keys -----------------------------------------------------------------------------------------------------
 

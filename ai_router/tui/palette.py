@@ -103,7 +103,7 @@ class Finder(Provider):
 
 def _shown(name: Content, said: str) -> Content:
     """Both in one text: the help that Textual adds by itself is read as markup."""
-    return Content.assemble(name, "\n", (said, "$text-muted"))
+    return Content.assemble(name, "\n", (said, "not bold $text-muted"))
 
 
 def _label(action: Action) -> str:

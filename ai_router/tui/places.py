@@ -62,7 +62,7 @@ PLACES: Mapping[str, Place] = {
               _TUI + "semantic.screen:SemanticIdsScreen", HOME, "6"),
         Place("stats", "Statistics", "All jobs: items, tokens, cost, failures",
               _TUI + "stats.screen:StatsScreen", HOME, "7"),
-        Place("file", "Process prompts from file", "One prompt a line, JSON, or rows of a table",
+        Place("file", "Process prompts from file", "One prompt a line, JSON, or a table",
               _TUI + "setup.from_file:FromFileScreen", "batch", "1"),
         Place("manual", "Enter prompts manually", "Type or paste them", _TUI + "setup.manual:ManualScreen",
               "batch", "2"),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ai_router.asking import EnginePool
     from ai_router.jobs import JobPlan
     from ai_router.models import Registry
+    from ai_router.preloading import Preloading
     from ai_router.settings import Settings, Workspace
     from ai_router.tui.widgets.runs_strip import Running
     from batch.job import BatchJob
@@ -99,6 +100,11 @@ class Services(Protocol):
     @property
     def engines(self) -> EnginePool:
         """What answers single prompts."""
+        ...
+
+    @property
+    def preloading(self) -> Preloading:
+        """The model of a run that is about to begin."""
         ...
 
     @property

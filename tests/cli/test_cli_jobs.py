@@ -77,6 +77,12 @@ def test_answers_that_are_cut_are_counted(program: Program, monkeypatch: pytest.
     assert program("watch", job.job_id) == 0 and "| 2 cut at the token limit\n" in program.err
 
 
+def test_an_answer_that_is_cut_says_so(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ai_router.cli.ask.make_engine", lambda *_, **__: Talkative(str.upper))
+    assert program("ask", "one…") == 0 and "cut at the token limit (--max-tokens)" in program.err
+    assert program("ask", "two") == 0 and "cut" not in program.err
+
+
 def test_a_trial_says_what_ran_and_how_soon_the_first_token_came(program: Program) -> None:
     program.add_model("m", step_seconds=0.02)
     subprocess.run([sys.executable, "-c", "b'x' * 300_000_000"], check=True)

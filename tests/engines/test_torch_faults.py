@@ -32,6 +32,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
+from batch.engines.torch import native  # noqa: E402
 from batch.engines.torch.engine import TorchCore, open_core  # noqa: E402
 from batch.engines.torch.pages import PageCache  # noqa: E402
 
@@ -306,3 +307,25 @@ async def test_a_model_that_never_ends_is_bounded(models: Any, tmp_path: Path) -
     brief = [Request(f"again {i}", {"params": {"max_tokens": 8}}) for i in range(3)]
     found = await collect(within(folder), [endless, *brief])
     assert [found[i].tokens_output for i in range(4)] == [300, 8, 8, 8]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the most memory is told by /proc")
+def test_pages_that_move_are_not_all_there_twice() -> None:
+    def held(what: str) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
+
+    if native.kernels() is None:
+        pytest.skip("no native kernels here")
+    cache = PageCache(torch.float32, 2, native.kernels())
+    cache.slots, like = 64, torch.zeros(1, 16, 1, 64)
+    cache.layers = [cache.new_layer() for _ in range(8)]
+    for layer in cache.layers:
+        layer.lazy_initialization(like, like)
+        layer.keys.fill_(1)
+        layer.values.fill_(2)
+    before = held("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    cache._resize(256)
+    assert all(bool((layer.keys[:64] == 1).all() and (layer.values[:64] == 2).all()) for layer in cache.layers)
+    assert held("VmHWM") - before < 60  # of 128 MB

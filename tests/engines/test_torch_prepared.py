@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -81,7 +82,7 @@ def spoil(folder: Path, how: str) -> None:
             byte = file.read(1)
             file.seek(1000)
             file.write(bytes([byte[0] ^ 4]))
-    elif how == "a bit of the embeddings":
+    elif how == "a bit of the norms":
         with numbers.open("r+b") as file:
             file.seek(-200, os.SEEK_END)
             byte = file.read(1)
@@ -107,7 +108,7 @@ def spoil(folder: Path, how: str) -> None:
 
 SPOILT = (
     "a bit",
-    "a bit of the embeddings",
+    "a bit of the norms",
     "cut",
     "no index",
     "a place outside",
@@ -130,7 +131,9 @@ def test_an_entry_that_is_not_sound_is_packed_anew(
     spoil(entries(cache)[0], how)
     assert torch.equal(logits(loaded_and_kept()), expected)
     again = shelf.find(entries(cache)[0].name)
-    assert again is not None and prepared.model_of(again).config.num_hidden_layers == 6  # the entry is whole again
+    assert (
+        again is not None and prepared.model_of(again, weights.table_of(DEMO, None)).config.num_hidden_layers == 6
+    )  # the entry is whole again
 
 
 def test_an_entry_that_cannot_be_read_now_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,3 +206,14 @@ def test_the_runner_is_taken_without_a_trial_while_its_logits_are_the_same(
         path.write_text('{"runner": "native packed", "notes": [], "logits": []}')
     TorchCore(found, SamplingOptions(), 2)
     assert len(trials) == 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process is gone is told by its number")
+def test_what_a_process_left_that_was_ended_while_it_wrote_goes_at_once(cache: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"tmp-{ended.pid}-x", "tmp-x"):
+        (cache / name).mkdir()
+    mine = shelf.scratch(cache)
+    shelf.sweep(cache)
+    assert {path.name for path in cache.iterdir()} == {mine.name, "tmp-x"}  # of which nobody is known

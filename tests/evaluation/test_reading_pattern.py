@@ -89,5 +89,5 @@ def test_scoring_can_be_interrupted(tmp_path: Path) -> None:
         while process.stderr.readline() != b"searching\n":
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=200)
-    assert process.returncode == 130
+        _, said = process.communicate(timeout=200)
+    assert process.returncode == 130, said

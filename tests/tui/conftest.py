@@ -36,6 +36,8 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
     for name in ("NO_COLOR", "HF_HUB_CACHE", "AI_ROUTER_HOME"):
         monkeypatch.delenv(name, raising=False)
+    # A form in a test is not filled in for long enough to be worth a process of its own.
+    monkeypatch.setattr("ai_router.preloading.Preloading._opened", lambda preloading, wanted: None)
     here = platformdirs.user_cache_path("ai-router") / "kernels"
     if os.name == "posix" and here != KERNELS:  # to compile them takes longer than the whole test
         KERNELS.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -123,7 +123,7 @@ def add_model(workspace: Workspace, name: str, **config: object) -> Path:
     folder.mkdir(parents=True)
     text = {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 4096, **config}
     (folder / "config.json").write_text(json.dumps(text))
-    named = b'{"__metadata__":{"name":"%b"},' % name.encode()  # no two are the same weights
-    header = named + b'"w":{"dtype":"F32","shape":[1000,2000],"data_offsets":[0,0]}}'
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    header = b'{"w":{"dtype":"F32","shape":[1000,2000],"data_offsets":[0,0]}}'
+    # With its name behind it, as no two models have the same weights.
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + name.encode()[:10])
     return folder

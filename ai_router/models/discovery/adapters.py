@@ -40,7 +40,7 @@ def over(place: Path, models: Sequence[ModelSpec]) -> ModelSpec:
     name = place.stem if place.is_file() else name_on_hub(place) or place.name
     if base is None:
         for_ = f"made for {said}, which is not among the models here" if said else "and names no model it was made for"
-        why = f"{place} is a LoRA adapter, {for_}: name it as the `adapter` of its base in models.yaml"
+        why = f"{place} is a LoRA adapter, {for_}: ai-router models add BASE --adapter {place}"
         return replace(describe(place, id=name, name=name, source="found"), ready=False, why=why)
     if base.id.endswith(f"/{name}") or name in ("adapter", "adapters"):
         name = f"{place.parent.name}-{name}" if place.parent != base.place else name

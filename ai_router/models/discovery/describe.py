@@ -120,13 +120,13 @@ def _look(place: Path, form: str) -> _Seen:
     if form == "adapter":
         base = base_of_adapter(place)
         named = f", made for {base}" if base else ""
-        text = f"{place} is a LoRA adapter{named}, and no model: name its base model, and the adapter as its `adapter`"
+        text = f"{place} is a LoRA adapter{named}, and no model: ai-router models add BASE --adapter {place}"
         return _nothing(text)
     if form == "mmproj":
         text = f"{place} is {FORMS['mmproj']}: name the model's own GGUF file, which lies beside it"
         return _nothing(text)
     if form == "safetensors" and form_of(place.parent) == "adapter":
-        text = f"{place} is a LoRA adapter's file: name its base model, and the folder {place.parent} as its `adapter`"
+        text = f"{place} is a LoRA adapter's file: ai-router models add BASE --adapter {place.parent}"
         return _nothing(text)
     if form == "safetensors":
         return _nothing(f"{place} is a file of weights, and a model is its whole folder: name {place.parent}")

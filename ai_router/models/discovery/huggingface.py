@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ai_router.models.spec import ModelSpec
 from ai_router.settings import Workspace
 from batch.engines.local.folder import NOT_CAUSAL
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+
 
 def cache_folder() -> Path:
     """$HF_HUB_CACHE, else `hub` in $HF_HOME, else in ~/.cache/huggingface."""
@@ -20,6 +23,11 @@ def cache_folder() -> Path:
         return Path(os.environ.get("HF_HUB_CACHE", Path(home, "hub"))).expanduser()
     except RuntimeError:  # ~nobody
         return Path(home, "hub")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a text has the form of a model's name on the hub, `ORG/MODEL`."""
+    return _HUB_ID.fullmatch(name) is not None
 
 
 def snapshot_of(repo: str) -> Path:

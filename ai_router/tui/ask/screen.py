@@ -300,6 +300,8 @@ class AskScreen(ChattingAsk):
         parts.append(f"{asking.seconds if asking.duration is None else asking.duration:.2f} s")
         if asking.loading and asking.loading >= LOADING_SHOWN:
             parts.append(f"model loaded in {asking.loading:.1f} s")
+        if asking.cut:
+            parts.append("cut at the token limit")
         head = ("‖ stopped", "$text-warning") if asking.stopped else ("✓ done", "$text-success")
         self._say(Content.assemble(head, ("   " + " · ".join(parts), "$text-muted")))
 

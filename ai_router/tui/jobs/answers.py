@@ -13,7 +13,7 @@ from ai_router.tui.widgets.text import one_line
 
 if TYPE_CHECKING:
     from ai_router.tui.jobs.view import JobLine
-    from ai_router.tui.results.data import RowData
+    from batch.job import BatchResult
 
 FIRST = 12  # items
 SHOWN = 200  # characters of a text
@@ -43,28 +43,36 @@ class JobAnswers(Static):
             return
         path, count = line.info.file, min(FIRST, line.info.total)
         self.screen.in_thread(
-            lambda: first_rows(path, count), lambda rows: self.update(lines(rows)), group="answers",
+            lambda: first_results(path, count), lambda found: self.update(lines(found)), group="answers",
             failed=lambda _: None,  # said by whoever opens the job
         )  # fmt: skip
 
 
-def first_rows(path: Path, count: int) -> list[RowData]:
-    """The first items of a job that holds prompts; of another kind, none."""
+def first_results(path: Path, count: int) -> list[BatchResult]:
+    """The first items of a job that holds prompts, their texts cut; of another kind, none."""
     from ai_router.kinds import kind_at
-    from ai_router.tui.results.data import job_rows
+    from batch.checkpoint import CheckpointStore
 
     if path.suffix == ".json" or kind_at(path).own_engine:
         return []
-    with job_rows(path) as read:
-        return list(read(range(count)))
+    with CheckpointStore(path) as store:
+        found = store.results(ids=list(range(count)), preview=SHOWN)
+        return sorted(found, key=lambda result: result.prompt_index)
 
 
-def lines(rows: list[RowData]) -> Content:
+def lines(results: list[BatchResult]) -> Content:
     """A prompt, and below it its answer, or what went wrong."""
-    parts: list[Content] = [Content.styled("First items", "bold")] if rows else []
-    for row in rows:
-        parts.append(Content(one_line(row.prompt, SHOWN)))
-        said, style = one_line(row.answer, SHOWN), "$text-muted" if row.success else "$text-error"
-        parts.append(Content.styled("  ◌ no answer yet", "$text-muted") if not row.attempts else Content.styled(
-            f"  {said}", style))  # fmt: skip
+    parts: list[Content] = [Content.styled("First items", "bold")] if results else []
+    for result in results:
+        parts.append(Content(one_line(result.prompt, SHOWN)))
+        said, style = (
+            ("◌ no answer yet", "$text-muted")
+            if not result.attempts
+            else (
+                (result.response_text, "$text-muted")
+                if result.success
+                else (result.error_message or "failed", "$text-error")
+            )
+        )
+        parts.append(Content.styled(f"  {one_line(said, SHOWN)}", style))
     return Content("\n").join(parts)

@@ -26,6 +26,7 @@ from batch.options import OptionError, RunOptions, SamplingOptions, build_option
 from batch.sources import Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
+SETTLED_SECONDS = 0.7  # after the last change, when the model begins to load by what is chosen
 NOW, IN_TURN = "now", "in turn"
 ALL, FIRST, ANY = "all", "first", "any"
 TRY_HELP = "so many, then their answers and what all would cost"
@@ -64,6 +65,7 @@ class OptionsScreen(RememberingOptions):
         self._from = ""
         self._job: BatchJob | None = None  # written already, where starting it failed
         self._written = 0
+        self._changes = 0
         try:
             own = build_options(SamplingOptions, spec.sampling)
             self._bad_defaults = ""
@@ -109,6 +111,23 @@ class OptionsScreen(RememberingOptions):
         if self._bad_defaults:
             self.services.show_error(self._bad_defaults)
         self._say_ready()
+        self._load_ahead()
+
+    def on_unmount(self) -> None:
+        """A model that was loaded ahead for nothing is given up; a run that began has taken it."""
+        self.services.preloading.want(None)
+
+    def _load_ahead(self) -> None:
+        """Have the model loaded, as a run with these options would have it, while one is still reading them."""
+        if self.routed is not None or self.busy or self.services.live_runs():
+            return
+        try:
+            sampling, run = self.sampling_form.build(), self.run_form.build()
+        except OptionError:
+            return
+        from ai_router.preloading import Wanted
+
+        self.services.preloading.want(Wanted(self.spec.configured(run), sampling, run.workers, run.timeout))
 
     def _say_ready(self) -> None:
         cost = self._cost()
@@ -137,6 +156,9 @@ class OptionsScreen(RememberingOptions):
             self.query_one("#busy", Static).update(f"✗ {plural(len(errors), 'value needs', 'values need')} a look")
         else:
             self._say_ready()
+            self._changes += 1
+            seen = self._changes
+            self.set_timer(SETTLED_SECONDS, lambda: self._load_ahead() if seen == self._changes else None)
 
     @on(ChoiceLine.Changed, "#try")
     def _try_chosen(self, event: ChoiceLine.Changed) -> None:
@@ -205,6 +227,8 @@ class OptionsScreen(RememberingOptions):
                     app.workspace, plan, requests, self._progress, self.spec, app.registry
                 )
             self.busy = "starting"
+            if in_turn or background:
+                app.preloading.want(None)
             if in_turn:
                 app.turns.add(job)
             elif background:

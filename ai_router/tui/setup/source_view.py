@@ -12,6 +12,7 @@ from textual.widgets import Static
 from ai_router.tui.widgets.panel import SPINNER, Panel, right
 from ai_router.tui.widgets.text import harmless, one_line, pad, plural
 from batch.sources import Entry, Validation
+from batch.sources.entries import is_empty
 
 Pieces = Sequence[tuple[str, bool]]  # of a prompt, each with whether it is a value of the row
 
@@ -41,8 +42,9 @@ class PreviewPanel(Panel):
         room = width - number_width - 4
         lines = []
         for entry in self.entries[:height]:
-            good = entry.request is not None
+            good = entry.request is not None and not is_empty(entry.request)
             text = entry.request.text if entry.request is not None else entry.error or "malformed"
+            text = text if text.strip() or good else "empty"
             if entry.position in self.marked:
                 lines.append(
                     Content.assemble(

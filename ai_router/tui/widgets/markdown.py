@@ -71,17 +71,18 @@ def is_marked_up(text: str) -> bool:
     return _marked_up(_tokens(text))
 
 
-def lay_out(text: str, width: int, styles: Mapping[str, Style]) -> list[DrawnLine] | None:
+def lay_out(text: str, width: int, styles: Mapping[str, Style], *, flows: bool = False) -> list[DrawnLine] | None:
     """A harmless text as lines of at most `width` cells; None where it has no Markdown in it, or too little room.
 
-    `styles` are those of `MARKDOWN_STYLES`, without a ground.
+    `styles` are those of `MARKDOWN_STYLES`, without a ground. The lines of a paragraph end where they did, or the text
+    `flows`.
     """
     tokens = _tokens(text)
     if width < LEAST_WIDTH or not _marked_up(tokens):
         return None
     console = Console(file=io.StringIO(), width=width, theme=_theme(styles), color_system="truecolor", highlight=False,
                       legacy_windows=False, _environ={})  # fmt: skip
-    lines = console.render_lines(_Markdown(text, tokens, styles), console.options, pad=False)
+    lines = console.render_lines(_Markdown(text, tokens, styles, flows=flows), console.options, pad=False)
     drawn = [_drawn(line) for line in lines]
     while drawn and not drawn[0][0]:
         drawn.pop(0)
@@ -211,19 +212,21 @@ class _Markdown(rich_markdown.Markdown):
         "table_open": _Table,
     }
 
-    def __init__(self, text: str, tokens: list[MarkdownToken], styles: Mapping[str, Style]) -> None:
+    def __init__(
+        self, text: str, tokens: list[MarkdownToken], styles: Mapping[str, Style], *, flows: bool = False
+    ) -> None:
         super().__init__("", code_theme=_CodeTheme(styles), hyperlinks=False)  # type: ignore[arg-type]
         self.markup, self.parsed = text, tokens
         for token in self.parsed:
             if token.children:
-                token.children = list(_kept(token.children))
+                token.children = list(_kept(token.children, flows=flows))
 
 
-def _kept(children: list[MarkdownToken]) -> Iterator[MarkdownToken]:
+def _kept(children: list[MarkdownToken], *, flows: bool) -> Iterator[MarkdownToken]:
     """The pieces of a line, changed so that nothing is lost: lines end where they did, addresses stand there once."""
     own = False  # within a link that is its own text
     for child in children:
-        if child.type == "softbreak":
+        if child.type == "softbreak" and not flows:
             child.type = "hardbreak"
         elif child.type == "image":
             child.type, child.tag = "text", ""

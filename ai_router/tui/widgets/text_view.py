@@ -50,7 +50,7 @@ class TextView(ScrollView, can_focus=True):
         &:ansi > .text-view--hit { color: ansi_default; background: ansi_default; text-style: reverse; }
         & > .text-view--deleted { color: $text-error; text-style: strike; }
         & > .text-view--markdown-heading { color: $accent; }
-        & > .text-view--markdown-code { color: $text-warning; }
+        & > .text-view--markdown-code { color: $text-warning; text-style: bold; }
         & > .text-view--markdown-quote { color: $text-muted; }
         & > .text-view--markdown-link { color: $text-muted; text-style: underline; }
         & > .text-view--markdown-comment { color: $text-muted; text-style: italic; }

@@ -21,13 +21,15 @@ class Block:
     """Text from anywhere, and the name of its style: "", title, answer, error, muted.
 
     `parts` are stretches with a style of their own, in order, of a text that was made harmless before. A text of
-    `markdown` is laid out as such, up to `MOST_MARKDOWN` characters.
+    `markdown` is laid out as such, up to `MOST_MARKDOWN` characters; where it `flows`, the lines of a paragraph are
+    joined, which those of an answer are not.
     """
 
     text: str
     style: str = ""
     parts: tuple[Part, ...] = ()
     markdown: bool = False
+    flows: bool = False
 
 
 class Line(NamedTuple):
@@ -74,7 +76,7 @@ class Made:
         from ai_router.tui.widgets.markdown import lay_out
 
         text = harmless(block.text, keep_newlines=True)
-        drawn = lay_out(text, self.width, self.styles) if len(text) <= MOST_MARKDOWN else None
+        drawn = lay_out(text, self.width, self.styles, flows=block.flows) if len(text) <= MOST_MARKDOWN else None
         return None if drawn is None else [Line(line, block.style, parts) for line, parts in drawn]
 
 

@@ -138,15 +138,32 @@ class HostedEngine:
             self._last_room = max(1, int(ready["room"]))
         return self._last_room
 
-    async def close(self) -> None:
-        """End the process, within two seconds."""
+    def preload(self) -> None:
+        """Start the process, so that the model is loaded before anything is asked; `answer` says what goes wrong."""
+        if self._child is None and not self._closed:
+            self._start()
+
+    def takes_the_place_of(self, other: HostedEngine) -> bool:
+        """Whether this one, which has answered nothing yet, was told the same; then it also waits as long as that."""
+        same = (self._load, self._threads, self.timing, self._elsewhere)
+        if self._closed or same != (other._load, other._threads, other.timing, other._elsewhere):
+            return False
+        self._timeout = other._timeout
+        return True
+
+    def stop(self) -> None:
+        """End the process, within two seconds, from any thread, which waits for it."""
         with self._lock:
             self._closed = True
             child, self._child, self._ready = self._child, None, None
             self._status = "stopped"
             self._post(Event("failed", FatalError("the engine was closed")))
         if child is not None:
-            await asyncio.to_thread(child.stop)
+            child.stop()
+
+    async def close(self) -> None:
+        """End the process, within two seconds."""
+        await asyncio.to_thread(self.stop)
 
     # -- one run, on its event loop -----------------------------------------------------------------------------------
 

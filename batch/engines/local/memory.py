@@ -60,6 +60,12 @@ def given_back() -> Iterator[None]:
         libc.mallopt(M_TRIM_THRESHOLD, 2 * MOST_KEPT)
 
 
+def trim() -> None:
+    """Give what was freed by now back to the system: glibc keeps it by threads, each of which leaves some unused."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     if sys.platform != "linux":
         return None

@@ -9,7 +9,9 @@ int64_t block_queries(void) { return QUERIES; }
 CASES(DECLARE)
 
 /* The first column that a token sees of its row's own, after `far` ones of a prefix. */
-static int64_t own_first(const Places *p, int64_t t, int64_t far) { return p->firsts[t] < far ? 0 : p->firsts[t] - far; }
+static int64_t own_first(const Places *p, int64_t t, int64_t far) {
+    return p->firsts[t] < far ? 0 : p->firsts[t] - far;
+}
 
 /* Whether a token's columns lie in its row, and that row's pages in the cache. */
 static int token_fits(const Places *p, int64_t t, int64_t far, int64_t from) {
@@ -55,7 +57,8 @@ int64_t attend_tasks(const Attending *a) { return a->places.blocks * a->kv_heads
 
 void attend_task(const Attending *a, int64_t task, float *scratch) {
     const Places *p = &a->places;
-    int64_t h = task / p->blocks, block = task % p->blocks, begin = p->begins[block], end = p->ends[block], which = p->whiches[begin], size = a->size;
+    int64_t h = task / p->blocks, block = task % p->blocks, begin = p->begins[block], end = p->ends[block];
+    int64_t which = p->whiches[begin], size = a->size;
     int64_t group = a->heads / a->kv_heads, column = size * (a->half ? 2 : 4), page = a->kv_heads * COLUMNS * column;
     int64_t at = (begin * a->heads + h * group) * size;
     Block b = {.q = a->q + at, .scale = a->scale, .cap = a->cap, .tokens = end - begin, .stride = a->heads * size};
@@ -90,12 +93,12 @@ void attend_task(const Attending *a, int64_t task, float *scratch) {
 /* q and out: [tokens, heads, size]. A token sees the shared prefix `which`, -1 for none, and its row's columns after it
  * up to `last`; of both together only those from `first` on. `cap`: 0 for none; `sinks` and `slopes`: [heads] or NULL.
  * Keys and values: [pages, KV heads, COLUMNS, size], `half`: in bfloat16; row r has the pages table[r · width ...].
- * Prefixes have the shape [KV heads, length, size]. Blocks [begin, end) hold at most QUERIES queries a KV head, all with
- * the same prefix: tokens that stand side by side in one row, or one each of several rows. `longest`: most columns of a
- * row and its prefix. Counts are elements. Returns 0, or as REQUIRE says. */
+ * Prefixes have the shape [KV heads, length, size]. Blocks [begin, end) hold at most QUERIES queries a KV head, all
+ * with the same prefix: tokens that stand side by side in one row, or one each of several rows. `longest`: most columns
+ * of a row and its prefix. Counts are elements. Returns 0, or as REQUIRE says. */
 int attend(const float *q, int64_t q_count, float scale, float cap, const float *sinks, int64_t sinks_count,
-           const float *slopes, int64_t slopes_count, int half, const char *keys, int64_t keys_count, const char *values, int64_t values_count, int64_t heads,
-           int64_t kv_heads, int64_t size,
+           const float *slopes, int64_t slopes_count, int half, const char *keys, int64_t keys_count,
+           const char *values, int64_t values_count, int64_t heads, int64_t kv_heads, int64_t size,
            const int64_t *table, int64_t table_rows, int64_t width, const char *const *prefix_keys,
            const char *const *prefix_values, const int64_t *prefix_lengths, const int64_t *prefix_counts,
            int64_t prefixes, const int64_t *rows, const int64_t *firsts, const int64_t *lasts, const int64_t *whiches,
@@ -118,7 +121,8 @@ int attend(const float *q, int64_t q_count, float scale, float cap, const float 
     REQUIRE(floats >= 0 && floats < INT64_MAX / 8 / threads);
     float *memory = malloc(sizeof(float) * floats * threads);
     if (!memory) return NO_MEMORY;
-    Attending a = {places, q, sinks, slopes, out, scale, cap, half, keys, values, prefix_keys, prefix_values, 1, heads, kv_heads, size};
+    Attending a = {places, q,    sinks,  slopes,      out,           scale, cap,   half,
+                   keys,   values, prefix_keys, prefix_values, 1,     heads, kv_heads, size};
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int64_t task = 0; task < attend_tasks(&a); task++) attend_task(&a, task, memory + floats * THREAD);
     free(memory);

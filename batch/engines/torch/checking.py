@@ -70,22 +70,6 @@ def _product_checks(
     return checks
 
 
-def _state_checks(
-    kernels: Kernels, draw: Callable[..., torch.Tensor]
-) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
-    """A step of states whose rates are one for a head, and of such as have one for each number."""
-    checks = []
-    for heads, wide, size, rates in ((6, 9, 40, -draw(6).abs()), (6, 1, 16, -draw(6, 16).abs())):
-        state, x, steps = draw(3, heads, wide, size), draw(3, heads, wide), draw(3, heads).abs()
-        b, c = draw(3, 2, size), draw(3, 2, size)
-        near, far = (part.repeat_interleave(heads // 2, 1)[:, :, None] for part in (b, c))
-        decay = (steps[..., None] * (rates if rates.dim() == 2 else rates[:, None])).exp()[:, :, None]
-        moved = state * decay + (steps[..., None] * x)[..., None] * near
-        out = kernels.state_step(state, x, steps, rates, b, c)
-        checks += [(state, moved, 1e-4), (out, (moved * far).sum(-1), 1e-3)]
-    return checks
-
-
 def _float_checks(
     kernels: Kernels, draw: Callable[..., torch.Tensor], bits: int, inputs: int
 ) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
@@ -106,6 +90,22 @@ def _float_checks(
             sums = (ready.to(kind).double() @ weight.double().T).float()
             checks.append((ours, sums + bias + residual, 1e-3))
         checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
+    return checks
+
+
+def _state_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """A step of states whose rates are one for a head, and of such as have one for each number."""
+    checks = []
+    for heads, wide, size, rates in ((6, 9, 40, -draw(6).abs()), (6, 1, 16, -draw(6, 16).abs())):
+        state, x, steps = draw(3, heads, wide, size), draw(3, heads, wide), draw(3, heads).abs()
+        b, c = draw(3, 2, size), draw(3, 2, size)
+        near, far = (part.repeat_interleave(heads // 2, 1)[:, :, None] for part in (b, c))
+        decay = (steps[..., None] * (rates if rates.dim() == 2 else rates[:, None])).exp()[:, :, None]
+        moved = state * decay + (steps[..., None] * x)[..., None] * near
+        out = kernels.state_step(state, x, steps, rates, b, c)
+        checks += [(state, moved, 1e-4), (out, (moved * far).sum(-1), 1e-3)]
     return checks
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from batch.engines.local.core import ThreadedEngine
 from batch.engines.local.intake import Intake
-from batch.engines.local.memory import available
+from batch.engines.local.memory import available, trim
 from batch.engines.local.rows import CoreSpec, RowCore, broken, finished
 from batch.engines.torch.loader import Loaded, load
 from batch.engines.torch.lookup import settle
@@ -291,6 +291,7 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     made = core(lean=True)
     # Our own modules know packed steps alone; where those are not right, transformers' know slower ways.
     if not made.is_lean or made.about["runner"].startswith("packed"):
+        trim()  # of a tokenizer's making, and of the trials
         return made
     made.close()
     return core(lean=False)

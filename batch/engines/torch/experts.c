@@ -1,8 +1,8 @@
 /* The experts of a layer in one call and one parallel region, each for the rows it is to have: a call for each of their
  * products would wake the threads hundreds of times a layer, for a few rows each time.
  *
- * An expert is down(gated(up(x))), with `up` paired and silu's gates. Each product gives what it gives alone, to the last
- * bit.
+ * An expert is down(gated(up(x))), with `up` paired and silu's gates. Each product gives what it gives alone, to the
+ * last bit.
  */
 #include "kernels.h"
 #include "team.h"
@@ -77,16 +77,18 @@ static int expert_fits(const Expert *e, int64_t hidden, int64_t outputs) {
     int unfit = linear_fits(&e->up);
     if (!unfit) unfit = linear_fits(&e->down);
     if (unfit) return unfit;
-    REQUIRE(e->up.paired && e->up.inputs == hidden && e->up.outputs == 2 * e->down.inputs && e->down.outputs == outputs);
+    REQUIRE(e->up.paired && e->up.inputs == hidden);
+    REQUIRE(e->up.outputs == 2 * e->down.inputs && e->down.outputs == outputs);
     return 0;
 }
 
-/* x: [rows, hidden], in the order of the experts; counts: the rows of each of so many; out: [rows, outputs]. Returns 0, or
- * as REQUIRE says. */
-int run_experts(const Expert *experts, int64_t count, const int64_t *counts, const float *x, int64_t x_count, float *out,
-                int64_t out_count, int threads) {
+/* x: [rows, hidden], in the order of the experts; counts: the rows of each of so many; out: [rows, outputs]. Returns 0,
+ * or as REQUIRE says. */
+int run_experts(const Expert *experts, int64_t count, const int64_t *counts, const float *x, int64_t x_count,
+                float *out, int64_t out_count, int threads) {
     REQUIRE(threads > 0 && threads < 1 << 16 && count > 0 && count < 1 << 16);
-    int64_t hidden = experts->up.inputs, outputs = experts->down.outputs, rows = 0, units = 0, busy = 0, bytes = 0, work = 0;
+    int64_t hidden = experts->up.inputs, outputs = experts->down.outputs;
+    int64_t rows = 0, units = 0, busy = 0, bytes = 0, work = 0;
     for (int64_t i = 0; i < count; i++) {
         int unfit = expert_fits(experts + i, hidden, outputs);
         if (unfit) return unfit;

@@ -2,8 +2,8 @@
  * (AVX512-BF16): float rows in, float rows out.
  *
  * A step takes four bytes of each row, one float or two of bfloat16, and as many for each output of the panel, [panels,
- * inputs, outputs] or [panels, inputs / 2, outputs, 2]. A sum goes through the inputs of a block one after the other, and
- * blocks are added up in their order: it is the same whatever rows stand beside its own. So this file is compiled
+ * inputs, outputs] or [panels, inputs / 2, outputs, 2]. A sum goes through the inputs of a block one after the other,
+ * and blocks are added up in their order: it is the same whatever rows stand beside its own. So this file is compiled
  * without -fassociative-math (recipe.py).
  */
 #include "product.h"
@@ -68,8 +68,8 @@ static void finish(const Product *p, float (*sums)[OUTPUTS], int rows, int64_t r
     }
 }
 
-/* Rows [row, row + rows) times the panel that begins at `column`. `rows` and `pairs` are constants. `next`, `advance`: what
- * to prefetch on the way, and how many bytes of it with every step. */
+/* Rows [row, row + rows) times the panel that begins at `column`. `rows` and `pairs` are constants. `next`, `advance`:
+ * what to prefetch on the way, and how many bytes of it with every step. */
 INLINE void block(const Product *p, const int rows, const int pairs, int64_t row, int64_t column, const char *next,
                   int64_t advance) {
     const int64_t stride = p->stride, steps = p->blocks;
@@ -110,7 +110,8 @@ INLINE void block(const Product *p, const int rows, const int pairs, int64_t row
 
 typedef void Block(const Product *, int64_t, int64_t, const char *, int64_t);
 #define BLOCK(R, PAIRS)                                                                                                \
-    static void block_##R##_##PAIRS(const Product *p, int64_t row, int64_t column, const char *next, int64_t advance) { \
+    static void block_##R##_##PAIRS(const Product *p, int64_t row, int64_t column, const char *next,                   \
+                                    int64_t advance) {                                                                 \
         block(p, R, PAIRS, row, column, next, advance);                                                                \
     }
 #define NAMED(R, PAIRS) block_##R##_##PAIRS,

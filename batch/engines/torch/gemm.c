@@ -2,23 +2,23 @@
  *
  * Rows are put into 8 bits around 128 (kernels.h) and multiplied with weights by vpdpbusd, four inputs at a time, into
  * 32-bit sums. After every block of inputs the sums are scaled by the block's steps (halves of a float) and added up as
- * floats, always in the same order: the result is the same for every blocking of rows below. A weight of 8 bits is
- * q · step by blocks of 64 inputs. One of 4 bits is q · step + least by blocks of 32, as in GGUF's Q4_1; the least ones
- * are multiplied with the sum of a row's block.
+ * floats, always in the same order: the result is the same for every blocking of rows below. A weight of 8 bits is q ·
+ * step by blocks of 64 inputs. One of 4 bits is q · step + least by blocks of 32, as in GGUF's Q4_1; the least ones are
+ * multiplied with the sum of a row's block.
  *
  * A few inputs of a row may be many times larger than the others; a scale that has room for them leaves the others a
- * handful of steps. So inputs beyond LIMIT times the row's mean stay floats, and are zero among the bytes (as LLM.int8()
- * does with whole columns; Dettmers 2022). Which ones, a row decides by itself. A block of rows multiplies them together,
- * as rows often have theirs in the same places: a column of weights is widened once for the block.
+ * handful of steps. So inputs beyond LIMIT times the row's mean stay floats, and are zero among the bytes (as
+ * LLM.int8() does with whole columns; Dettmers 2022). Which ones, a row decides by itself. A block of rows multiplies
+ * them together, as rows often have theirs in the same places: a column of weights is widened once for the block.
  *
  * Panels are [panels, inputs / 4, OUTPUTS, 4]. Of 4 bits, every second four inputs lie in the upper halves of the bytes
- * of those before them. A block of ROWS rows keeps ROWS × 2 sums in registers, and loads ROWS + 2 of them for ROWS × 2
- * products; a core begins two of each in a cycle.
+ * of those before them. Six rows at a time keep 12 sums of a block of inputs in registers and as many floats: with
+ * floats in memory a quarter of the time went to them.
  */
 #include "product.h"
 
 #define OUTPUTS 32
-#define MOST_ROWS 12 /* whose sums fit the registers */
+#define MOST_ROWS 12 /* of a block; half of them at a time, whose sums fit the registers */
 #define LONG 64 /* inputs of a block in 8 bits */
 #define SHORT 32
 
@@ -116,27 +116,28 @@ INLINE void multiply(__m512i (*sums)[2], const int rows, const uint8_t *x, int64
     }
 }
 
-/* to += sum · step, and in 4 bits the row's sum of the block · least. */
-INLINE void add(float *to, __m512i sum, __m512 step, const int bits, float row, __m512 least) {
-    __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), step, _mm512_loadu_ps(to));
-    if (bits == 4) value = _mm512_fmadd_ps(_mm512_set1_ps(row), least, value);
-    _mm512_storeu_ps(to, value);
+/* to + sum · step, and in 4 bits the row's sum of the block · least. */
+INLINE __m512 added(__m512 to, __m512i sum, __m512 step, const int bits, float row, __m512 least) {
+    __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), step, to);
+    return bits == 4 ? _mm512_fmadd_ps(_mm512_set1_ps(row), least, value) : value;
 }
 
-/* Rows [row, row + rows) times the panel that begins at `column`, counted in the order of the panels. `rows` and `bits`
- * are constants, so that the sums are registers. `next`, `advance`: what to prefetch on the way, and how many bytes of
- * it with every two vectors of weights. */
-INLINE void block(const Product *p, const int rows, const int bits, int64_t row, int64_t column, const Kept *kept,
-                  const uint8_t *next, int64_t advance) {
+/* Sums of so many rows, which is a constant, from row `row` on, and the panel that begins at `column`, as floats: they
+ * and those of a block of inputs are all registers. `next`, `advance`: what to prefetch on the way, and how many bytes
+ * of it with every two vectors of weights. */
+INLINE void part(const Product *p, const int rows, const int bits, int64_t row, int64_t column, const uint8_t *next,
+                 int64_t advance, float (*out)[OUTPUTS]) {
     const uint8_t *x = p->bytes + row * p->stride, *w = weights_at(p, column);
     const uint16_t *step = steps_at(p, column);
     const __m512i low = _mm512_set1_epi8(15);
     const float *row_sums = p->sums + row * p->blocks;
-    float ready[ROWS][OUTPUTS]; /* in memory: the registers are for the sums of a block of inputs */
-    for (int r = 0; r < rows; r++) memcpy(ready[r], p->offsets + column, sizeof(ready[r]));
+    __m512 ready[MOST_ROWS / 2][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        ready[r][0] = _mm512_loadu_ps(p->offsets + column), ready[r][1] = _mm512_loadu_ps(p->offsets + column + 16);
     for (int64_t start = 0, b = 0; b < p->blocks; b++) {
         int64_t end = start + (bits == 4 ? SHORT : LONG) < p->stride ? start + (bits == 4 ? SHORT : LONG) : p->stride;
-        __m512i sums[ROWS][2];
+        __m512i sums[MOST_ROWS / 2][2];
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm512_setzero_si512();
         for (; start < end; w += OUTPUTS * 4, next += advance) {
@@ -156,10 +157,23 @@ INLINE void block(const Product *p, const int rows, const int bits, int64_t row,
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             float sum = bits == 4 ? row_sums[r * p->blocks + b] : 0;
-            add(ready[r], sums[r][0], steps[0], bits, sum, least[0]);
-            add(ready[r] + 16, sums[r][1], steps[1], bits, sum, least[1]);
+            ready[r][0] = added(ready[r][0], sums[r][0], steps[0], bits, sum, least[0]);
+            ready[r][1] = added(ready[r][1], sums[r][1], steps[1], bits, sum, least[1]);
         }
     }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) _mm512_storeu_ps(out[r], ready[r][0]), _mm512_storeu_ps(out[r] + 16, ready[r][1]);
+}
+
+/* Rows [row, row + rows) times a panel, in two parts where there are too many for the registers. */
+INLINE void block(const Product *p, const int rows, const int bits, int64_t row, int64_t column, const Kept *kept,
+                  const uint8_t *next, int64_t advance) {
+    const int above = rows > MOST_ROWS / 2 ? (rows + 1) / 2 : rows;
+    float ready[MOST_ROWS][OUTPUTS];
+    if (above < rows) advance /= 2;
+    part(p, above, bits, row, column, next, advance, ready);
+    next += advance * (p->stride / 4 * bits / 8);
+    if (above < rows) part(p, rows - above, bits, row + above, column, next, advance, ready + above);
     finish(p, kept, ready, rows, row, column);
 }
 

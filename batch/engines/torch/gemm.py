@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch.nn import functional as F
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from batch.engines.torch.native import Kernels, Linear, span
 
 LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of rows.h
-TOGETHER = 8_192  # outputs that are rounded at a time
+TOGETHER = 2**20  # weights that are rounded at a time
 BLOCKS = {8: 64, 4: 32}  # inputs that share a step, by bits
 
 
@@ -37,6 +37,19 @@ class Rounded:
     least: torch.Tensor | None  # float16, [out, blocks]
     scale: torch.Tensor  # float32, powers of two, [out]
 
+    def room(self, outputs: int) -> Rounded:
+        """One of so many outputs, whose numbers are still to be `put`."""
+        return Rounded(*(None if x is None else x.new_empty(outputs, *x.shape[1:]) for x in self._parts()))
+
+    def put(self, first: int, part: Rounded) -> None:
+        """Some outputs in their place."""
+        for mine, theirs in zip(self._parts(), part._parts(), strict=True):
+            if mine is not None and theirs is not None:
+                mine[first : first + len(theirs)] = theirs
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.q, self.steps, self.least, self.scale
+
     def weight(self) -> torch.Tensor:
         """What they stand for: float32, [out, in]."""
         size = BLOCKS[4 if self.least is not None else 8]
@@ -54,11 +67,15 @@ def round_weight(weight: torch.Tensor, bits: int) -> Rounded:
     """weight: [out, in], to the nearest that `bits` have: 8, or 4 where there are multiples of 32 inputs."""
     size = BLOCKS[bits]
     outputs, inputs = weight.shape
-    if outputs > TOGETHER:  # what is reckoned with on the way takes several times their memory
-        parts = [round_weight(part, bits) for part in weight.split(TOGETHER)]
-        columns = [[getattr(part, name) for part in parts] for name in ("q", "steps", "least", "scale")]
-        q, steps, least, scale = (None if column[0] is None else torch.cat(column) for column in columns)
-        return Rounded(q, steps, least, scale)
+    few = max(TOGETHER // max(inputs, 1), 1)
+    if outputs > few:  # what is reckoned with on the way takes several times their memory
+        whole: Rounded | None = None
+        for first in range(0, outputs, few):
+            part = round_weight(weight[first : first + few], bits)
+            whole = whole or part.room(outputs)
+            whole.put(first, part)
+        assert whole is not None
+        return whole
     blocks = F.pad(weight.float(), (0, -inputs % size)).view(outputs, -1, size)
     if bits == 8:
         least, step = None, blocks.abs().amax(-1) / 127
@@ -171,12 +188,16 @@ class PackedProduct(Product):
 
     def _offsets(self, q: torch.Tensor, rounded: Rounded) -> torch.Tensor:
         """What rows around 128 have too much, negative, before the scale."""
-        size = BLOCKS[self.bits]
-        sums = F.pad(q, (0, -q.shape[1] % size)).view(len(q), -1, size).sum(-1, dtype=torch.int32).double()
-        whole = (sums * rounded.steps.double()).sum(1)
-        if rounded.least is not None:
-            whole += size * rounded.least.double().sum(1)
-        return (-128 * whole).float()
+        size, few = BLOCKS[self.bits], max(TOGETHER // q.shape[1], 1)
+        found = torch.empty(len(q))
+        for first in range(0, len(q), few):  # as sums of bytes come by way of four times their memory
+            part, steps = q[first : first + few], rounded.steps[first : first + few]
+            sums = F.pad(part, (0, -q.shape[1] % size)).view(len(part), -1, size).sum(-1, dtype=torch.int32).double()
+            whole = (sums * steps.double()).sum(1)
+            if rounded.least is not None:
+                whole += size * rounded.least[first : first + few].double().sum(1)
+            found[first : first + few] = -128 * whole
+        return found
 
     def _keep(
         self,

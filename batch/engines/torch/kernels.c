@@ -48,7 +48,10 @@ int quantise(const float *x, int64_t count, uint8_t *out, int64_t out_count, flo
     REQUIRE(threads > 0 && rows >= 0 && count >= 0 && (rows ? count % rows == 0 : count == 0) && out_count == count);
     int64_t n = rows ? count / rows : 0;
 #pragma omp parallel for num_threads(threads) if (rows * n > SMALL)
-    for (int64_t row = 0; row < rows; row++) scales[row] = quantise_row(x + row * n, out + row * n, n, largest_size(x + row * n, n));
+    for (int64_t row = 0; row < rows; row++) {
+        const float *from = x + row * n;
+        scales[row] = quantise_row(from, out + row * n, n, largest_size(from, n));
+    }
     return 0;
 }
 

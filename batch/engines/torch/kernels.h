@@ -16,7 +16,8 @@
 #define NO_MEMORY -1
 
 /* Every function that is called from outside first checks all it will read or write against the sizes of the memory it
- * was given, and touches none of it where they do not fit: it returns the line of the check, 0 where it did its work. */
+ * was given, and touches none of it where they do not fit: it returns the line of the check, 0 where it did its
+ * work. */
 #define REQUIRE(fits)                                                                                                  \
     do                                                                                                                 \
         if (!(fits)) return __LINE__;                                                                                  \
@@ -25,8 +26,8 @@
 /* The product of three extents, -1 where one is negative or it does not fit. */
 static inline int64_t extent(int64_t a, int64_t b, int64_t c) {
     int64_t both, all;
-    if (a < 0 || b < 0 || c < 0 || __builtin_mul_overflow(a, b, &both) || __builtin_mul_overflow(both, c, &all)) return -1;
-    return all;
+    if (a < 0 || b < 0 || c < 0 || __builtin_mul_overflow(a, b, &both)) return -1;
+    return __builtin_mul_overflow(both, c, &all) ? -1 : all;
 }
 
 typedef uint16_t bf16;

@@ -77,7 +77,7 @@ def load(
     how = _How(asked, precision, quality, dtype, device, lean, merges=adapter_folder is not None)
     try:
         words = cache(lambda: _words(place, header, start.words() if how.lean else None))
-        read = _kept(start.entry if how.lean and native.kernels() is not None else None, words)
+        read = _kept(place, start if how.lean and native.kernels() is not None else None, words)
         if read is None:
             with given_back():
                 read = _read_folder(place, how, words()) if header is None else _read_gguf(place, header, how, words())
@@ -89,7 +89,7 @@ def load(
         if quality and not how.quality:
             verdicts.keep(start.verdict, precision, quality)
         if how.lean and read.parameters >= SMALL:
-            kept.keep(starting.named(start.own, "tokenizer"), tokenizer)
+            tokenizer = kept.keep(starting.named(start.own, "tokenizer"), tokenizer) or tokenizer
             if not read.kept:
                 index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
                 prepared.keep(start.name("weights", precision), model, index)
@@ -161,15 +161,17 @@ def _where(torch: Any, device: str, precision: str) -> tuple[str, str]:
     return device, precision
 
 
-def _kept(entry: shelf.Entry | None, words: Callable[[], Any]) -> _Read | None:
+def _kept(place: Path, start: starting.Start | None, words: Callable[[], Any]) -> _Read | None:
     """What was packed by an earlier start; None, and the entry is gone, where it is not sound."""
     from batch.engines.torch import prepared
+    from batch.engines.torch.lean import weights
 
-    if entry is None:
+    if start is None or start.entry is None:
         return None
-    about = entry.about
+    entry, about = start.entry, start.entry.about
     try:
-        model, ends = prepared.model_of(entry), frozenset(map(int, about["ends"]))
+        model = prepared.model_of(entry, weights.table_of(place, start.header))
+        ends = frozenset(map(int, about["ends"]))
         parameters, precision = int(about["parameters"]), str(about["precision"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):
         shelf.forget(entry.folder.name)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
 NO_MEMORY = -1  # of kernels.h
+LARGE, ALIKE = 2**18, 16  # numbers from which on a product's rows are taken in multiples of so many
 
 _Pointer, _Int, _Float, _Flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _LETTERS = {"p": _Pointer, "i": _Int, "f": _Float, "c": _Flag}
@@ -78,6 +79,16 @@ class Held(ctypes.Structure):
     """Of stack.c."""
 
     _fields_ = _fields("keys:p values:p count:i")
+
+
+def _room(rows: int, columns: int) -> torch.Tensor:
+    """[rows, columns], not written to yet.
+
+    A large vocabulary's logits come in sizes of a few kinds, so that what one step frees fits the next: in memory of
+    any size, as rows come and go, each would lie beyond the last.
+    """
+    whole = rows if rows * columns < LARGE else -(-rows // ALIKE) * ALIKE
+    return torch.empty(whole, columns)[:rows]
 
 
 def span(x: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[int, int]:
@@ -164,7 +175,7 @@ class Kernels:
     ) -> torch.Tensor:
         """x: [rows, in]; returns [rows, out]. The rest as in `Product`."""
         rows = x.shape[0]
-        out = torch.empty(rows, layer.outputs // 2 if gated else layer.outputs)
+        out = _room(rows, layer.outputs // 2 if gated else layer.outputs)
         self._call(
             "packed_linear",
             *(ctypes.addressof(layer.described), *span(x), *((*span(norm[0]), norm[1]) if norm else (None, 0, 0.0))),

@@ -131,6 +131,7 @@ class PageCache(SlotCache):
             for layer, keys, values in held:
                 layer.keys, layer.values = keys, values
             raise
-        for layer, keys, values in held:
+        while held:  # each is let go once it is copied, so that only one is there twice
+            layer, keys, values = held.pop()
             layer.keys[:had], layer.values[:had] = keys, values
         self._free = [*range(pages - 1, had - 1, -1), *self._free]

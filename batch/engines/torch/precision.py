@@ -132,7 +132,8 @@ def in_passing(source: Source, tokenizer: Any, precision: str, known: str) -> tu
     if cost is None:
         return wanted, known or _unknown(wanted)
     said = _said(cost.same, cost.perplexity, cost.lost)
-    said += left(source.model, source.parameters - source.model.model.embed_tokens.weight.numel())
+    table = source.model.get_input_embeddings()
+    said += left(source.model, source.parameters - table.num_embeddings * table.embedding_dim)
     if precision != "auto":
         return wanted, f"{wanted} as asked: {said}{bf16.company(source.model)}"
     return (wanted, f"{wanted} by auto: {said}") if _allowed(cost.same, cost.perplexity, cost.lost) else None

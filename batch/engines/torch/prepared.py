@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import threading
 import zlib
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from batch.engines.torch.gemm import PackedProduct
 from batch.engines.torch.lean import weights
 from batch.engines.torch.lean.config import LeanConfig
 from batch.engines.torch.lean.model import LeanModel
+from batch.engines.torch.lean.table import FileEmbedding
 from batch.engines.torch.native import kernels
 
 ALIGNED = 64
@@ -30,11 +30,15 @@ PARTS = ("weight", "steps", "offsets", "scale", "bias")  # of a packed product
 DTYPES = {str(kind): kind for kind in (torch.uint8, torch.float16, torch.float32, torch.bfloat16)}
 
 
-def model_of(entry: shelf.Entry) -> LeanModel:
-    """The model of an entry, packed; raises ValueError or LookupError where that is not sound."""
+def model_of(entry: shelf.Entry, embeddings: FileEmbedding) -> LeanModel:
+    """The model of an entry, packed; raises ValueError or LookupError where that is not sound.
+
+    `embeddings` is the table of the model's own file, which is not kept.
+    """
     said = entry.about
     config = LeanConfig(**{**said["config"], "attention_bias": tuple(said["config"]["attention_bias"])})
     model = LeanModel(config, SimpleNamespace(**said["generation"]))
+    model.model.embed_tokens = embeddings
     linear.fuse(model)
     memory, file = entry.numbers()
     packed = torch.frombuffer(memory, dtype=torch.uint8)
@@ -48,8 +52,6 @@ def model_of(entry: shelf.Entry) -> LeanModel:
         old = _replace(model, name, linear.RoundedLinear.restored(made))
         replaced[old] = model.get_submodule(name)
     linear.relink(model, replaced)
-    if config.tie_word_embeddings and type(model.lm_head) is nn.Linear:
-        model.lm_head.weight = model.model.embed_tokens.weight
     left = [name for name, value in model.named_parameters() if value.device.type == "meta"]
     if left:
         raise LookupError(f"it has no {left[0]}")
@@ -83,7 +85,7 @@ def _write(
 ) -> None:
     with contextlib.suppress(OSError):
         shelf.sweep(place)
-        scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=place))
+        scratch = shelf.scratch(place)
         try:
             with (scratch / "numbers").open("wb") as file:
                 said = {**_put_all(file, model, products), **about}

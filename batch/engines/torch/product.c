@@ -8,17 +8,10 @@
 #define MOST_INPUTS (1 << 20)
 #define APART 1024 /* bytes: rows that lie so far apart would share their few places in the first cache */
 
-/* Weights, scales, offsets and bias (or NULL) of a layer come in the order of its panels, padded with zeros; steps, halves
- * of a float, as [panels, blocks, outputs], or, in 4 bits (which need whole blocks), [panels, blocks, 2, outputs], the
- * steps before the least. Offsets are what rows around 128 have too much, negative. Floats have neither steps nor scales
- * nor offsets. */
-
-/* out[rows, outputs] = f(x) · weights + bias + residual. f is the norm by such a weight, or nothing; norm and residual may be
- * NULL. Where `gated`, and so paired, the first half of the outputs are gates of the second, and out, [rows, outputs / 2],
- * is silu(gate) · up, without a residual. Returns 0, or as REQUIRE says. */
-int packed_linear(const Linear *layer, const float *x, int64_t x_count, const float *norm, int64_t norm_count, float eps,
-                  int gated, const float *residual, int64_t residual_count, int64_t rows, float *out, int64_t out_count,
-                  int threads);
+/* Weights, scales, offsets and bias (or NULL) of a layer come in the order of its panels, padded with zeros; steps,
+ * halves of a float, as [panels, blocks, outputs], or, in 4 bits (which need whole blocks), [panels, blocks, 2,
+ * outputs], the steps before the least. Offsets are what rows around 128 have too much, negative. Floats have neither
+ * steps nor scales nor offsets. */
 
 /* A thread's part of the work, units [first, last): it takes them from the front, others that have none left from the
  * back. So neighbouring panels stay with one thread, and all threads end together whenever each of them began. */
@@ -60,10 +53,12 @@ static int64_t filled(int64_t inputs, int64_t bits) {
 int linear_fits(const Linear *l) {
     REQUIRE(l->inputs > 0 && l->inputs <= MOST_INPUTS && l->outputs > 0 && l->outputs < 1 << 30);
     int floats = is_float(l->bits);
-    REQUIRE(floats ? float_bits(l->bits) : gemm_outputs() && (l->bits == 8 || (l->bits == 4 && l->inputs % SHORT == 0)));
+    REQUIRE(floats ? float_bits(l->bits) : gemm_outputs() > 0);
+    REQUIRE(floats || l->bits == 8 || (l->bits == 4 && l->inputs % SHORT == 0));
     int64_t padded = panels_of(l) * panel_of(l), numbers = floats ? 0 : padded;
     int64_t blocks = l->bits == 4 ? l->inputs / SHORT * 2 : (l->inputs + LONG - 1) / LONG;
-    REQUIRE(l->weights_count == padded * filled(l->inputs, l->bits) * l->bits / 8 && l->steps_count == numbers * blocks);
+    REQUIRE(l->weights_count == padded * filled(l->inputs, l->bits) * l->bits / 8);
+    REQUIRE(l->steps_count == numbers * blocks);
     REQUIRE(l->scales_count == numbers && l->offsets_count == numbers && (!l->bias || l->bias_count == padded));
     return 0;
 }
@@ -158,8 +153,8 @@ static void multiply_piece(const Product *p, int64_t unit, int *set) {
     else multiply_packed(p, column, first, last, set);
 }
 
-/* Units of a stack: a run of neighbouring panels for each thread first, of three quarters of all; then the rest, so that
- * all end together whenever each of them began. */
+/* Units of a stack: a run of neighbouring panels for each thread first, of three quarters of all; then the rest, so
+ * that all end together whenever each of them began. */
 static int64_t run_of(const Product *p) { return p->panels * p->pieces * 3 / 4 / p->threads; }
 
 int64_t product_units(const void *room) {
@@ -179,7 +174,8 @@ void product_multiply(void *room, int64_t unit) {
 /* All of it by threads that wake up one by one. */
 static void work(Product *p, int me) {
     int set = 0;
-    for (int64_t b; (b = take(p->early, p->threads, me)) >= 0; atomic_fetch_sub(&p->waiting, 1)) product_round(p, b, me);
+    for (int64_t b; (b = take(p->early, p->threads, me)) >= 0; atomic_fetch_sub(&p->waiting, 1))
+        product_round(p, b, me);
     /* Instead of a barrier, where all would wait for a thread that is only just waking up. */
     for (int spins = 0; atomic_load(&p->waiting); spins++)
         if (spins < PATIENCE) PAUSE();
@@ -188,9 +184,12 @@ static void work(Product *p, int me) {
     if (set) leave_tiles();
 }
 
-int packed_linear(const Linear *layer, const float *x, int64_t x_count, const float *norm, int64_t norm_count, float eps,
-                  int gated, const float *residual, int64_t residual_count, int64_t rows, float *out, int64_t out_count,
-                  int threads) {
+/* out[rows, outputs] = f(x) · weights + bias + residual. f is the norm by such a weight, or nothing; norm and residual
+ * may be NULL. Where `gated`, and so paired, the first half of the outputs are gates of the second, and out, [rows,
+ * outputs / 2], is silu(gate) · up, without a residual. Returns 0, or as REQUIRE says. */
+int packed_linear(const Linear *layer, const float *x, int64_t x_count, const float *norm, int64_t norm_count,
+                  float eps, int gated, const float *residual, int64_t residual_count, int64_t rows, float *out,
+                  int64_t out_count, int threads) {
     REQUIRE(threads > 0 && rows >= 0 && rows < 1 << 30);
     int unfit = linear_fits(layer);
     if (unfit) return unfit;

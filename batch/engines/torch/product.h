@@ -1,9 +1,9 @@
 /* The product of a linear layer, in the phases that product.c leads through: rows are made ready, then pieces of panels
- * multiplied, each by any thread. How that is done is for the kinds of weights: gemm.c has those of 8 and 4 bits, floats.c
- * those of 32 and 16.
+ * multiplied, each by any thread. How that is done is for the kinds of weights: gemm.c has those of 8 and 4 bits,
+ * floats.c those of 32 and 16.
  *
- * Weights lie in panels of neighbouring outputs; or, `paired`, of as many of the first half and of the second, so that a
- * gate and what it gates come together and half as much goes to memory. A panel is read front to back, once for every
+ * Weights lie in panels of neighbouring outputs; or, `paired`, of as many of the first half and of the second, so that
+ * a gate and what it gates come together and half as much goes to memory. A panel is read front to back, once for every
  * block of rows. It stays in the cache (levels 1 and 2) from block to block, while each block prefetches a part of the
  * panel after it.
  */
@@ -17,8 +17,8 @@ struct Kept;
 
 /* A layer, the rows that go through it, and what threads work in. */
 typedef struct {
-    int64_t inputs, outputs, stride, blocks; /* stride: of a row made ready, in bytes; blocks: of inputs, as floats their
-                                                steps of four bytes */
+    int64_t inputs, outputs;
+    int64_t stride, blocks; /* stride: of a row made ready, in bytes; blocks: of inputs, or steps of four bytes */
     int bits, paired, gated, threads;
     const uint8_t *weights;
     const uint16_t *steps;
@@ -51,8 +51,8 @@ static inline Place place_of(const Product *p, int64_t column) {
     return (Place){{column, column + few}, {within(left, few), within(left - few, few)}, p->outputs};
 }
 
-/* The first row of a block. By tiles there are whole blocks and a rest; else blocks of one height, or of two that differ
- * by one row: no small rest that costs as much as a whole block. */
+/* The first row of a block. By tiles there are whole blocks and a rest; else blocks of one height, or of two that
+ * differ by one row: no small rest that costs as much as a whole block. */
 static inline int64_t start_of(const Product *p, int64_t b) {
     if (!p->by_tiles) return p->rows * b / p->row_blocks;
     return b * 16 < p->rows ? b * 16 : p->rows;

@@ -10,6 +10,7 @@
 #define LIMIT 5.0f /* times the mean of a row's absolute inputs: larger ones may stay floats */
 #define KEPT 16    /* of a row, at most, and at most one of SPARSE */
 #define SPARSE 16
+#define LIMITS 4 /* that are tried at a time */
 
 /* What a row keeps as floats: inputs by their columns, in ascending order. */
 typedef struct {
@@ -25,14 +26,32 @@ typedef struct Kept {
 
 static inline __mmask16 first_of(int64_t left) { return left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1; }
 
-/* Inputs of a row beyond `limit`, as many as there are, but no more than `most` are written down. */
-static int64_t beyond(const float *x, int64_t n, float limit, int64_t most, int *columns) {
-    int64_t count = 0;
+/* How many inputs of a row lie beyond each of so many limits. */
+static void count_beyond(const float *x, int64_t n, const float *limits, int *counts) {
+    __m512 each[LIMITS];
+    for (int k = 0; k < LIMITS; k++) each[k] = _mm512_set1_ps(limits[k]), counts[k] = 0;
     for (int64_t i = 0; i < n; i += 16) {
+        __m512 some = _mm512_abs_ps(_mm512_maskz_loadu_ps(first_of(n - i), x + i));
+        for (int k = 0; k < LIMITS; k++)
+            counts[k] += __builtin_popcount(_mm512_cmp_ps_mask(some, each[k], _CMP_GT_OQ));
+    }
+}
+
+/* Inputs of a row beyond the first limit, from `limit` on and each a quarter above the last, that no more than `most`
+ * of them lie beyond; how many. */
+static int beyond(const float *x, int64_t n, float limit, int64_t most, int *columns) {
+    float limits[LIMITS];
+    int counts[LIMITS], chosen = LIMITS;
+    while (chosen == LIMITS) {
+        for (int k = 0; k < LIMITS; k++) limits[k] = limit, limit *= 1.25f;
+        count_beyond(x, n, limits, counts);
+        for (chosen = 0; chosen < LIMITS && counts[chosen] > most;) chosen++;
+    }
+    int count = 0, all = counts[chosen];
+    for (int64_t i = 0; count < all; i += 16) {
         __m512 some = _mm512_maskz_loadu_ps(first_of(n - i), x + i);
-        unsigned found = _mm512_cmp_ps_mask(_mm512_abs_ps(some), _mm512_set1_ps(limit), _CMP_GT_OQ);
-        for (; found; found &= found - 1, count++)
-            if (count < most) columns[count] = (int)i + __builtin_ctz(found);
+        unsigned found = _mm512_cmp_ps_mask(_mm512_abs_ps(some), _mm512_set1_ps(limits[chosen]), _CMP_GT_OQ);
+        for (; found; found &= found - 1) columns[count++] = (int)i + __builtin_ctz(found);
     }
     return count;
 }
@@ -52,12 +71,10 @@ static float keep_row(const float *x, int64_t n, Few *few, float *room, uint8_t 
     few->count = 0;
     if (!(largest > limit)) return quantise_row(x, bytes, n, largest);
     limit = limit_of(x, n, limit); /* the largest ones hide others in the mean */
-    int64_t count = beyond(x, n, limit, most, few->columns);
-    while (count > most) count = beyond(x, n, limit *= 1.25f, most, few->columns);
-    few->count = (int)count;
+    int count = few->count = beyond(x, n, limit, most, few->columns);
     if (!count) return quantise_row(x, bytes, n, largest);
     if (room != x) memcpy(room, x, n * sizeof(float));
-    for (int64_t i = 0; i < count; i++) few->values[i] = room[few->columns[i]], room[few->columns[i]] = 0;
+    for (int i = 0; i < count; i++) few->values[i] = room[few->columns[i]], room[few->columns[i]] = 0;
     return quantise_row(room, bytes, n, largest_size(room, n));
 }
 

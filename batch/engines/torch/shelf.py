@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import shutil
+import tempfile
 import threading
 import time
 import zlib
@@ -25,7 +26,7 @@ from typing import Any
 
 MOST_BYTES = 4 * 2**30  # of all entries together; one that is larger than half of it is not kept
 STALE_SECONDS = 3600.0
-CHUNK = 8 * 2**20
+CHUNK, CHUNK_OF_REST = 8 * 2**20, 2**16
 
 
 class Entry:
@@ -62,8 +63,9 @@ class Entry:
                     return
                 found = zlib.crc32(place[at : at + count], found)
                 at += count
-            while part := self._file.read(CHUNK):
-                found = zlib.crc32(part, found)
+            part = memoryview(bytearray(CHUNK_OF_REST))
+            while count := self._file.readinto(part):
+                found = zlib.crc32(part[:count], found)
             self._sum = found
 
     def numbers(self) -> tuple[mmap.mmap, mmap.mmap]:
@@ -123,12 +125,31 @@ def bound(place: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def scratch(place: Path) -> Path:
+    """A folder to write an entry in, which says who does."""
+    return Path(tempfile.mkdtemp(prefix=f"tmp-{os.getpid()}-", dir=place))
+
+
 def sweep(place: Path) -> None:
     """Remove what was left by those that were ended while they wrote."""
     for path in place.glob("tmp-*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            if _gone(path.name) or time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path)
+
+
+def _gone(name: str) -> bool:
+    """Whether the process that wrote there has ended, as far as that can be told."""
+    number = name.split("-")[1]
+    if os.name != "posix" or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's
+        return False
+    return False
 
 
 def folder() -> Path | None:

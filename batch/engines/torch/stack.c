@@ -1,8 +1,8 @@
-/* All layers of a step in one call and one parallel region: threads go from one part of a layer to the next at once, where
- * a call for every product would wake them and put them to sleep six times a layer. One row alone is mostly that.
+/* All layers of a step in one call and one parallel region: threads go from one part of a layer to the next at once,
+ * where a call for every product would wake them and put them to sleep six times a layer. One row alone is mostly that.
  *
- * A layer is that of Llama: out = x + project(attend(qkv(norm(x)))), then out + down(gated(norm(out))). Each part is what
- * the functions of its own file do, and gives the same to the last bit.
+ * A layer is that of Llama: out = x + project(attend(qkv(norm(x)))), then out + down(gated(norm(out))). Each part is
+ * what the functions of its own file do, and gives the same to the last bit.
  */
 #include "kernels.h"
 #include "team.h"
@@ -42,7 +42,8 @@ typedef struct {
 } Stack;
 
 static int layer_fits(const Layer *l, const Layer *first, int64_t hidden) {
-    REQUIRE(l->heads > 0 && l->kv_heads > 0 && l->heads < 1 << 30 && l->kv_heads < 1 << 30 && l->heads % l->kv_heads == 0);
+    REQUIRE(l->heads > 0 && l->kv_heads > 0 && l->heads < 1 << 30 && l->kv_heads < 1 << 30);
+    REQUIRE(l->heads % l->kv_heads == 0);
     REQUIRE(l->size > 0 && l->size % 2 == 0 && l->size <= LARGEST_HEAD);
     REQUIRE(l->heads == first->heads && l->kv_heads == first->kv_heads && l->size == first->size);
     const Linear *all[] = {&l->qkv, &l->project, &l->both, &l->down};
@@ -81,7 +82,8 @@ static Attending attending_of(const Stack *s, int64_t i) {
 static void begin(Stack *s, const Layer *l, int part) {
     const Linear *layer;
     Passed p;
-    if (part == ROUND_QKV) layer = &l->qkv, p = (Passed){.x = s->x, .norm = l->first, .eps = l->first_eps, .out = s->qkv};
+    if (part == ROUND_QKV)
+        layer = &l->qkv, p = (Passed){.x = s->x, .norm = l->first, .eps = l->first_eps, .out = s->qkv};
     else if (part == ROUND_MIXED) layer = &l->project, p = (Passed){.x = s->mixed, .out = s->x, .residual = s->x};
     else if (part == ROUND_BOTH)
         layer = &l->both, p = (Passed){.x = s->x, .norm = l->second, .eps = l->second_eps, .out = s->gated, .gated = 1};
@@ -95,7 +97,8 @@ static void open_part(Stack *s, int64_t phase) {
     int64_t i = phase / PARTS, part = phase % PARTS, units = 0;
     if (i < s->count && part == SET) units = s->threads;
     else if (i < s->count && part == ATTEND) units = attend_tasks(&s->attending);
-    else if (i < s->count && (part == QKV || part == PROJECT || part == BOTH || part == DOWN)) units = product_units(s->room);
+    else if (i < s->count && (part == QKV || part == PROJECT || part == BOTH || part == DOWN))
+        units = product_units(s->room);
     else if (i < s->count) begin(s, s->layers + i, part), units = product_blocks(s->room);
     open_phase(&s->team, phase, units);
 }
@@ -122,10 +125,10 @@ static void go(Stack *s, int me) {
 
 static int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
 
-/* x: [tokens, hidden], through all layers, in place. cosine and sine: [tokens, size]; slots and at: the page of each token
- * and its column in that. The rest as in attention.c's `attend`, but that what a token sees first is said for each kind of
- * layer, firsts[reaches][tokens], and that prefixes have pointers for each layer, [prefixes, layers]. Returns 0, or as
- * REQUIRE says. */
+/* x: [tokens, hidden], through all layers, in place. cosine and sine: [tokens, size]; slots and at: the page of each
+ * token and its column in that. The rest as in attention.c's `attend`, but that what a token sees first is said for
+ * each kind of layer, firsts[reaches][tokens], and that prefixes have pointers for each layer, [prefixes, layers].
+ * Returns 0, or as REQUIRE says. */
 int run_layers(const Layer *layers, int64_t count, float *x, int64_t x_count, int64_t tokens, int64_t hidden,
                const float *cosine, const float *sine, int64_t rotary_count, const int64_t *slots, const int64_t *at,
                int64_t at_count, int half, const Held *held, const int64_t *table, int64_t table_rows, int64_t width,

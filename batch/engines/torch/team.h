@@ -1,4 +1,5 @@
-/* Threads that do the parts of a step together, in one parallel region, and those parts as stack.c puts them together. */
+/* Threads that do the parts of a step together, in one parallel region, and those parts as stack.c puts them
+ * together. */
 #ifdef __x86_64__
 #include <immintrin.h>
 #define PAUSE() _mm_pause()

@@ -1,7 +1,7 @@
-/* A block of rows by tiles (AMX), where the processor has them: 16 rows times 16 outputs over a whole block of inputs in
- * one instruction. The sums of a block are whole numbers, and are scaled and added up as in gemm.c's `block`: the result
- * is the same to the last bit. In 4 bits, where scaling takes twice the time and weights would have to be unpacked first,
- * tiles are no faster. */
+/* A block of rows by tiles (AMX), where the processor has them: 16 rows times 16 outputs over a whole block of inputs
+ * in one instruction. The sums of a block are whole numbers, and are scaled and added up as in gemm.c's `block`: the
+ * result is the same to the last bit. In 4 bits, where scaling takes twice the time and weights would have to be
+ * unpacked first, tiles are no faster. */
 #if defined(__AMX_INT8__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -60,8 +60,11 @@ static void tiled(const Product *p, int rows, int64_t row, int64_t column, const
             _mm_prefetch((const char *)next, _MM_HINT_T1);
         __m512 first = half16(step), second = half16(step + 16);
         for (int r = 0; r < rows; r++) {
-            add(ready[r], _mm512_load_si512(of[r]), first, 8, 0, first);
-            add(ready[r] + 16, _mm512_load_si512(of[r] + 16), second, 8, 0, second);
+            for (int v = 0; v < 2; v++) {
+                __m512 before = _mm512_load_ps(ready[r] + 16 * v), step_of = v ? second : first;
+                __m512i sum = _mm512_load_si512(of[r] + 16 * v);
+                _mm512_store_ps(ready[r] + 16 * v, added(before, sum, step_of, 8, 0, step_of));
+            }
         }
     }
     finish(p, kept, ready, rows, row, column);

@@ -16,22 +16,22 @@ int quantise(const float *, int64_t, uint8_t *, int64_t, float *, int64_t, int);
 int rescale(float *, int64_t, const float *, int64_t, const float *, int64_t, int);
 int largest(const float *, int64_t, int64_t *, int64_t, int);
 int attend(const float *, int64_t, float, float, const float *, int64_t, const float *, int64_t, int, const char *,
-           int64_t, const char *, int64_t, int64_t, int64_t, int64_t, const int64_t *, int64_t, int64_t, const char *const *,
-           const char *const *, const int64_t *, const int64_t *, int64_t, const int64_t *, const int64_t *,
-           const int64_t *, const int64_t *, int64_t, const int64_t *, const int64_t *, int64_t, int64_t, float *,
-           int64_t, int);
+           int64_t, const char *, int64_t, int64_t, int64_t, int64_t, const int64_t *, int64_t, int64_t,
+           const char *const *, const char *const *, const int64_t *, const int64_t *, int64_t, const int64_t *,
+           const int64_t *, const int64_t *, const int64_t *, int64_t, const int64_t *, const int64_t *, int64_t,
+           int64_t, float *, int64_t, int);
 int set_f32(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *, int64_t,
             const int64_t *, const int64_t *, int64_t, float *, int64_t, float *, float *, int64_t, int64_t, int64_t,
             int64_t, int64_t, int);
 int set_bf16(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *,
              int64_t, const int64_t *, const int64_t *, int64_t, float *, int64_t, bf16 *, bf16 *, int64_t, int64_t,
              int64_t, int64_t, int64_t, int);
-int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const int64_t *, int64_t, int, char *, int64_t,
-                int64_t, int64_t, int64_t, int);
-int state_step(float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, const float *,
-               int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int);
-int packed_linear(const Linear *, const float *, int64_t, const float *, int64_t, float, int, const float *, int64_t, int64_t,
-                  float *, int64_t, int);
+int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const int64_t *, int64_t, int, char *,
+                int64_t, int64_t, int64_t, int64_t, int);
+int state_step(float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, int64_t, const float *,
+               const float *, int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int);
+int packed_linear(const Linear *, const float *, int64_t, const float *, int64_t, float, int, const float *, int64_t,
+                  int64_t, float *, int64_t, int);
 typedef struct { /* as in stack.c */
     Linear qkv, project, both, down;
     const float *first, *second, *q_norm, *k_norm;
@@ -113,8 +113,8 @@ static void setting(int lie) {
     int64_t rotary = LIE(3, tokens * size), q = LIE(4, tokens * heads * size), all = LIE(5, tokens * width);
     float *to = floats(tokens * heads * size);
     void *keys = room(cells * (half ? 2 : 4)), *values = room(cells * (half ? 2 : 4));
-    int code = half ? set_bf16(qkv, all, a, b, size, 1e-6f, cosine, sine, rotary, slots, at, tokens, to, q, keys, values,
-                               cells, heads, kv, size, columns, 2)
+    int code = half ? set_bf16(qkv, all, a, b, size, 1e-6f, cosine, sine, rotary, slots, at, tokens, to, q, keys,
+                               values, cells, heads, kv, size, columns, 2)
                     : set_f32(qkv, all, a, b, size, 1e-6f, cosine, sine, rotary, slots, at, tokens, to, q, keys, values,
                               cells, heads, kv, size, columns, 2);
     expect("set_cache", code, lie > 0 && lie < 6);
@@ -189,7 +189,8 @@ static int64_t *bordered(const int64_t *from, int64_t n) { return memcpy(room(8 
 
 static void attending(int lie) {
     static const int64_t sizes[] = {64, 128, 32, 96, 80, 16, 24, 2, 1, 256, 320};
-    int64_t page = page_columns(), kv = between(1, 3), group = lie == 1 ? block_queries() + between(1, 20) : between(1, 32);
+    int64_t page = page_columns(), kv = between(1, 3);
+    int64_t group = lie == 1 ? block_queries() + between(1, 20) : between(1, 32);
     int64_t heads = kv * group, size = sizes[below(11)], width = between(1, 6), runs = between(1, 6);
     int64_t pages = runs * width, prefixes = below(3), block = group > block_queries() ? 1 : block_queries() / group;
     int half = (int)below(2), bytes = half ? 2 : 4;
@@ -227,9 +228,9 @@ static void attending(int lie) {
     const float *slopes = (lie == 13 && tilted) || below(2) ? floats(heads) : NULL;
     int64_t sunk = !sinks ? 0 : tilted ? heads : LIE(13, heads), sloped = !slopes ? 0 : tilted ? LIE(13, heads) : heads;
     float cap = below(2) ? 0.0f : 20.0f;
-    int code = attend(floats(tokens * heads * size), all, 0.1f, cap, sinks, sunk, slopes, sloped, half, keys, cells, values, cells,
-                      heads, kv, size, table, runs, width, far_keys, far_values, lengths, counts, prefixes, own[0],
-                      own[1], own[2], own[3], tokens, own[4], own[5], blocks, longest,
+    int code = attend(floats(tokens * heads * size), all, 0.1f, cap, sinks, sunk, slopes, sloped, half, keys, cells,
+                      values, cells, heads, kv, size, table, runs, width, far_keys, far_values, lengths, counts,
+                      prefixes, own[0], own[1], own[2], own[3], tokens, own[4], own[5], blocks, longest,
                       floats(tokens * heads * size), out, 2);
     expect("attend", code, lie > 0 && lie < 14);
 }
@@ -260,7 +261,8 @@ static Linear linear(int64_t bits, int paired, int64_t inputs, int64_t outputs, 
 
 static void product(int lie) {
     int paired = (int)below(2), gated = paired && below(2), norm = (int)below(2), bits = (int)some_bits();
-    int64_t inputs = below(9) ? bits == 4 ? 32 * between(1, 4) : between(1, 150) : 256 * between(1, 2), outputs = between(1, 90), rows = between(0, 40);
+    int64_t inputs = below(9) ? bits == 4 ? 32 * between(1, 4) : between(1, 150) : 256 * between(1, 2);
+    int64_t outputs = between(1, 90), rows = between(0, 40);
     if (gated) outputs = 2 * ((outputs + 1) / 2);
     int residual = !gated && below(2);
     int64_t out = rows * (gated ? outputs / 2 : outputs);
@@ -275,9 +277,11 @@ static void product(int lie) {
 static void stack(int lie) {
     int64_t page = page_columns(), kv = between(1, 2), heads = kv * between(1, 3), size = 2 * between(1, 20);
     int bits = (int)some_bits(), norms = lie == 5 || below(2);
-    int64_t hidden = between(1, 70), inner = between(1, 70), width = between(1, 3), runs = between(1, 4), prefixes = below(3);
+    int64_t hidden = between(1, 70), inner = between(1, 70), width = between(1, 3), runs = between(1, 4);
+    int64_t prefixes = below(3);
     if (bits == 4) hidden = 32 * between(1, 3), inner = 32 * between(1, 3), size = 32;
-    int64_t many = between(1, 3), pages = runs * width, unit = kv * page * size, *table = room(8 * pages), lengths[2], counts[2];
+    int64_t many = between(1, 3), pages = runs * width, unit = kv * page * size, *table = room(8 * pages);
+    int64_t lengths[2], counts[2];
     int half = (int)below(2), bytes = half ? 2 : 4;
     for (int64_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
     const char **keys = room(8 * prefixes * many), **values = room(8 * prefixes * many);
@@ -326,9 +330,9 @@ static void stack(int lie) {
     if (lie == 20 && !prefixes) lie = 0;
     const int64_t *firsts[2] = {bordered(drawn.firsts[0], tokens), bordered(drawn.firsts[1], tokens)};
     int code = run_layers(layers, many, floats(tokens * hidden), LIE(15, tokens * hidden), tokens, hidden,
-                          floats(tokens * size), floats(tokens * size), LIE(16, tokens * size), slots, at, LIE(17, tokens),
-                          half, kept, table, runs, width, keys, values, told, lengths, counts, prefixes,
-                          bordered(drawn.rows, tokens), firsts, 2, bordered(drawn.lasts, tokens),
+                          floats(tokens * size), floats(tokens * size), LIE(16, tokens * size), slots, at,
+                          LIE(17, tokens), half, kept, table, runs, width, keys, values, told, lengths, counts,
+                          prefixes, bordered(drawn.rows, tokens), firsts, 2, bordered(drawn.lasts, tokens),
                           bordered(drawn.whiches, tokens), LIE(18, tokens), bordered(drawn.begins, drawn.blocks),
                           bordered(drawn.ends, drawn.blocks), drawn.blocks - (lie == 19), longest, 2);
     expect("run_layers", code, lie > 0);

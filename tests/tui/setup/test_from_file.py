@@ -381,3 +381,9 @@ async def test_a_file_of_another_kind_is_taken_by_the_line_and_said_to_be(worksp
         await type_text(pilot, "program.py")
         await until(pilot, lambda: "1 prompt" in report(pilot))
         assert ".py is no kind of file" in report(pilot)
+
+
+async def test_an_empty_prompt_is_said_to_be_empty(workspace: Workspace, files: Path) -> None:
+    async with from_file(workspace, (110, 30)) as pilot:
+        await enter_path(pilot, str(files / "bad.jsonl"))
+        await until(pilot, lambda: "✗ 3  empty" in shown(pilot.app))

@@ -108,6 +108,12 @@ def test_plain_text_and_what_is_nested_too_deep_stay_as_they_came() -> None:
     assert [line.text for line in wrap_blocks([Block(deep)], 200)] == [deep]
 
 
+def test_lines_of_a_paragraph_end_where_they_did_or_flow() -> None:
+    text = "**one**\ntwo"
+    assert [line for line, _ in lay_out(text, 40, PLAIN) or ()] == ["one", "two"]
+    assert [line for line, _ in lay_out(text, 40, PLAIN, flows=True) or ()] == ["one two"]
+
+
 def test_code_blocks_are_those_with_fences() -> None:
     assert code_blocks(TEXT) == [("python", 'def f():  # why\n    return "x"\n')]
 
@@ -122,15 +128,15 @@ class Shown(App[None]):
 async def test_a_view_lays_out_once_and_anew_at_another_width(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(
-        "ai_router.tui.widgets.markdown.lay_out", lambda text, width, styles: made.append(text) or [(f"{width}", ())]
+        "ai_router.tui.widgets.markdown.lay_out",
+        lambda text, width, styles, flows: made.append(text) or [(f"{width}", ())],
     )
     app = Shown()
     async with app.run_test(size=(40, 20)) as pilot:
         view = app.query_one(TextView)
         view.show(Block("first", markdown=True))
         view.follow(Block("first", markdown=True), Block("second", markdown=True), last=True)
-        await pilot.pause()
-        assert made == ["first", "second"]
+        await until(pilot, lambda: made == ["first", "second"])
         await pilot.resize_terminal(30, 20)
         await until(pilot, lambda: made == ["first", "second"] * 2 and view._lines[0].text == "28")
         app.theme = "textual-light"
@@ -143,21 +149,19 @@ async def test_a_text_that_grows_is_followed_to_its_end_by_who_reads_there() -> 
         view = app.query_one(TextView)
         text = "- item\n" * 40
         assert view.follow(Block(text, markdown=True), last=True)
-        await pilot.pause()
-        assert view.scroll_offset.y == view.max_scroll_y > 0
+        await until(pilot, lambda: view.scroll_offset.y == view.max_scroll_y > 0)
         view.scroll_to(y=3, animate=False)
-        await pilot.pause()
+        await until(pilot, lambda: view.scroll_offset.y == 3)
         view.follow(Block(text + "- more\n", markdown=True), last=True)
+        await until(pilot, lambda: len(view._lines) == 41)
         await pilot.pause()
         assert view.scroll_offset.y == 3
         view.scroll_end(animate=False)
-        await pilot.pause()
+        await until(pilot, lambda: view.scroll_offset.y == view.max_scroll_y)
         long = "- words of it\n" * (MARKDOWN_AT_ONCE // 10)  # laid out in a thread
         view.follow(Block(long, markdown=True), last=True)
-        while len(view._lines) < MARKDOWN_AT_ONCE // 10:
-            await pilot.pause(0.02)
-        await pilot.pause()
-        assert view.scroll_offset.y == view.max_scroll_y
+        await until(pilot, lambda: len(view._lines) >= MARKDOWN_AT_ONCE // 10)
+        await until(pilot, lambda: view.scroll_offset.y == view.max_scroll_y)
 
 
 async def test_a_text_that_grows_rests_as_long_as_showing_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import zlib
-from pathlib import Path
 from typing import Any
 
 from batch.engines.torch import shelf
@@ -38,15 +36,18 @@ def find(name: str) -> LeanTokenizer | None:
         return None
 
 
-def keep(name: str, tokenizer: Any) -> None:
-    """Write an entry, where ours does what this tokenizer of transformers' does; what fails leaves nothing."""
+def keep(name: str, tokenizer: Any) -> LeanTokenizer | None:
+    """Write an entry, where ours does what this tokenizer of transformers' does; what fails leaves nothing.
+
+    Returns ours, which takes a part of the memory, where it was written just now.
+    """
     folder = shelf.folder() if name else None
     form = form_of(tokenizer) if folder is not None and not (folder / name).exists() else None
     if folder is None or form is None:
-        return
+        return None
     with contextlib.suppress(OSError):
         shelf.sweep(folder)
-        scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=folder))
+        scratch = shelf.scratch(folder)
         try:
             text = json.dumps(form).encode()
             with (scratch / FILE).open("wb") as file:
@@ -57,3 +58,4 @@ def keep(name: str, tokenizer: Any) -> None:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         shelf.bound(folder)
+    return LeanTokenizer(form)

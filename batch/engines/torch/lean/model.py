@@ -128,7 +128,8 @@ class LeanBody(nn.Module):  # type: ignore[misc]
 
     def __init__(self, config: LeanConfig) -> None:
         super().__init__()
-        room = torch.empty(config.vocab_size, config.hidden_size, device="meta")  # no random numbers of its own
+        room = torch.empty(config.vocab_size, config.hidden_size, device="meta")
+        # Without numbers, for its shape: what stands in its place reads rows of the model's file.
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=room)
         self.layers = nn.ModuleList(LeanDecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = LeanRMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -173,13 +174,13 @@ class LeanModel(nn.Module):  # type: ignore[misc]
     @property
     def dtype(self) -> torch.dtype:
         """Of what it computes in."""
-        found: torch.dtype = self.model.embed_tokens.weight.dtype
+        found: torch.dtype = self.model.norm.weight.dtype
         return found
 
     @property
     def device(self) -> torch.device:
         """Where it is."""
-        found: torch.device = self.model.embed_tokens.weight.device
+        found: torch.device = self.model.norm.weight.device
         return found
 
     def get_input_embeddings(self) -> nn.Module:

@@ -17,10 +17,13 @@ from torch import nn
 
 from batch.engines.gguf.header import GgufHeader, GgufTensor
 from batch.engines.torch.lean import config as configs
+from batch.engines.torch.lean import table
 from batch.engines.torch.lean.config import LeanConfig
 from batch.engines.torch.lean.model import LeanModel
 
 FLOATS = ("F64", "F32", "F16", "BF16")  # of safetensors
+HEAD = "lm_head.weight"
+TABLE = -1  # the group of the table of embeddings
 ROPE = "rope_freqs.weight"  # what Llama 3 divides its rotary frequencies by
 GGUF_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 GGUF_PARTS = {
@@ -42,7 +45,7 @@ class Source:
     """A model's numbers, read into its modules layer by layer; errors of the files are raised as they come.
 
     `groups` are what the numbers of each layer are read from, None's those of what is outside of the layers; `read`
-    gives the tensors of one by their places, in float32.
+    gives the tensors of one by their places, in float32. The table of embeddings stays in its file.
     """
 
     def __init__(
@@ -50,24 +53,30 @@ class Source:
         model: LeanModel,
         groups: Mapping[int | None, list[Any]],
         read: Callable[[list[Any]], Iterable[tuple[str, torch.Tensor]]],
+        embeddings: table.FileEmbedding,
     ) -> None:
         self.model = model
         self.parameters = sum(math.prod(shape) for shape in _wanted(model).values())
         self._groups, self._read = groups, read
+        model.model.embed_tokens = embeddings
 
     def layers(self) -> Iterator[nn.Module]:
-        """Fill the model: first what is outside of its layers, then one after the other, each given when it is whole.
+        """Fill the model: its layers one after the other, each given when it is whole, and then its norm and its head.
 
-        So no more than one layer need be there in float32 at a time.
+        So no more than one layer, or the head, need be there in float32 at a time.
         """
-        for number in (None, *range(len(self.model.model.layers))):
-            for name, tensor in self._read(self._groups.get(number, [])):
-                put(self.model, name, tensor)
-            if number is not None:
-                yield self.model.model.layers[number]
-            elif self.model.config.tie_word_embeddings:
-                self.model.lm_head.weight = self.model.model.embed_tokens.weight
+        for number, layer in enumerate(self.model.model.layers):
+            self._fill(number)
+            yield layer
+        self._fill(None)
+        if self.model.config.tie_word_embeddings:
+            for _, tensor in self._read(self._groups[TABLE]):
+                put(self.model, HEAD, tensor)
         self.model.eval()
+
+    def _fill(self, group: int | None) -> None:
+        for name, tensor in self._read(self._groups.get(group, [])):
+            put(self.model, name, tensor)
 
     def whole(self) -> LeanModel:
         """The model in float32, ready to run."""
@@ -94,10 +103,11 @@ def open_folder(folder: Path) -> Source | None:
                         return None
                     if part.get_dtype() not in FLOATS:
                         return None
-                    groups.setdefault(_layer_of(name), []).append((file, name))
+                    groups.setdefault(_group_of(name), []).append((file, name))
+        embeddings = None if wanted else table.of(None, files)
     except (OSError, SafetensorError):
         return None
-    return None if wanted else Source(model, groups, _of_files)
+    return None if embeddings is None else Source(model, groups, _of_files, embeddings)
 
 
 def _of_files(places: list[tuple[Path, str]]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -125,7 +135,7 @@ def open_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any]) -> Sourc
         return None
     groups: dict[int | None, list[GgufTensor]] = {}
     for tensor in header.tensors:
-        groups.setdefault(_layer_of(places[tensor.name]), []).append(tensor)
+        groups.setdefault(_group_of(places[tensor.name]), []).append(tensor)
 
     def read(tensors: list[GgufTensor]) -> Iterator[tuple[str, torch.Tensor]]:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -133,7 +143,12 @@ def open_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any]) -> Sourc
                 plain = torch.from_numpy(found if found.flags.writeable else found.copy())
                 yield places[tensor.name], _in_order(plain, tensor.name, config).contiguous()
 
-    return Source(model, groups, read)
+    return Source(model, groups, read, table.of(header, []))
+
+
+def table_of(place: Path, header: GgufHeader | None) -> table.FileEmbedding:
+    """The table of embeddings of a folder or a GGUF file; raises OSError or LookupError where it has none."""
+    return table.of(header, [] if header is not None else _files(place))
 
 
 def put(model: nn.Module, name: str, weights: torch.Tensor) -> None:
@@ -145,7 +160,7 @@ def put(model: nn.Module, name: str, weights: torch.Tensor) -> None:
 def _wanted(model: LeanModel) -> dict[str, tuple[int, ...]]:
     shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
     if model.config.tie_word_embeddings:
-        del shapes["lm_head.weight"]
+        del shapes[HEAD]
     return shapes
 
 
@@ -175,8 +190,10 @@ def _place(name: str) -> str:
     return f"{stem}.{parts[-1]}" if stem else ""
 
 
-def _layer_of(place: str) -> int | None:
-    """The number of the layer that a tensor is of; None for one outside of them."""
+def _group_of(place: str) -> int | None:
+    """The number of the layer that a tensor is of; TABLE for the embeddings', None for others outside of them."""
+    if place == table.NAME:
+        return TABLE
     parts = place.split(".")
     return int(parts[2]) if parts[:2] == ["model", "layers"] else None
 
