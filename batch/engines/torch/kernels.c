@@ -134,12 +134,12 @@ SET_PART(set_part_bf16, bf16, to_bf16)
 SET_CACHE(f32, float)
 SET_CACHE(bf16, bf16)
 
-/* x: vectors of `size`, those of a token `apart` elements from each other and tokens `along`; vector h of token t goes to
- * page slots[t], head h, column at[t] of pages [pages, heads, columns, size], `half`: in bfloat16. Counts are elements.
- * Returns 0, or as REQUIRE says. */
+/* x: vectors of `size`, those of a token `apart` elements from each other and tokens `along`; vector h of token t goes
+ * to page slots[t], head h, column at[t] of pages [pages, heads, columns, size], `half`: in bfloat16. Counts are
+ * elements. Returns 0, or as REQUIRE says. */
 int write_pages(const float *x, int64_t x_count, int64_t along, int64_t apart, const int64_t *slots, const int64_t *at,
-                int64_t tokens, int half, char *pages, int64_t pages_count, int64_t heads, int64_t size, int64_t columns,
-                int threads) {
+                int64_t tokens, int half, char *pages, int64_t pages_count, int64_t heads, int64_t size,
+                int64_t columns, int threads) {
     REQUIRE(threads > 0 && heads > 0 && size > 0 && tokens >= 0);
     int64_t page = extent(heads, columns, size);
     REQUIRE(page > 0 && pages_count >= 0 && pages_count % page == 0);

@@ -121,9 +121,11 @@ static void setting(int lie) {
 }
 
 static void writing(int lie) {
-    int64_t heads = between(1, 5), size = between(1, 40), tokens = between(1, 9), pages = between(1, 5), columns = between(1, 33);
-    int half = (int)below(2), turned = (int)below(2), more = (int)below(5); /* either axis may come first, with something between */
-    int64_t inner = turned ? tokens : heads, apart = turned ? inner * size + more : size, along = turned ? size : inner * size + more;
+    int64_t heads = between(1, 5), size = between(1, 40), tokens = between(1, 9), pages = between(1, 5);
+    int64_t columns = between(1, 33);
+    int half = (int)below(2), turned = (int)below(2); /* either axis may come first, with something between */
+    int64_t step = (turned ? tokens : heads) * size + below(5);
+    int64_t apart = turned ? step : size, along = turned ? size : step;
     int64_t count = (tokens - 1) * along + (heads - 1) * apart + size, cells = pages * heads * columns * size;
     int64_t *slots = room(8 * tokens), *at = room(8 * tokens);
     for (int64_t t = 0; t < tokens; t++) slots[t] = below(pages), at[t] = below(columns);
@@ -132,7 +134,8 @@ static void writing(int lie) {
     if (lie == 3) along = tokens > 1 ? -1 : along;
     const float *x = floats(count);
     char *held = room(cells * (half ? 2 : 4));
-    int64_t told = lie == 4 ? count - between(1, count) : count, all = lie == 5 ? cells - between(1, cells < columns ? cells : columns) : cells;
+    int64_t told = lie == 4 ? count - between(1, count) : count;
+    int64_t all = lie == 5 ? cells - between(1, cells < columns ? cells : columns) : cells;
     int fits = all % (heads * columns * size) == 0;
     for (int64_t t = 0; t < tokens; t++) fits = fits && slots[t] < all / (heads * columns * size);
     int code = write_pages(x, told, along, apart, slots, at, tokens, half, held, all, heads, size, columns, 2);
@@ -140,13 +143,14 @@ static void writing(int lie) {
 }
 
 static void stepping(int lie) {
-    int64_t groups = between(1, 3), heads = groups * between(1, 4), wide = between(1, 9), size = between(2, 40), rows = between(1, 4);
-    int64_t all = rows * heads * wide, rates = below(2) ? heads : heads * size;
+    int64_t groups = between(1, 3), heads = groups * between(1, 4), wide = between(1, 9), size = between(2, 40);
+    int64_t rows = between(1, 4), all = rows * heads * wide, rates = below(2) ? heads : heads * size;
     float *state = floats(all * size), *x = floats(all), *steps = floats(rows * heads), *a = floats(rates);
     float *b = floats(rows * groups * size), *c = floats(rows * groups * size), *out = floats(all);
     int64_t told = LIE(5, rates);
     int code = state_step(state, LIE(1, all * size), x, LIE(2, all), steps, LIE(3, rows * heads), a, told, b, c,
-                          LIE(4, rows * groups * size), out, LIE(6, all), rows, heads, wide, size, groups + (lie == 7 ? heads : 0), 2);
+                          LIE(4, rows * groups * size), out, LIE(6, all), rows, heads, wide, size,
+                          groups + (lie == 7 ? heads : 0), 2);
     expect("state_step", code, lie > 0 && lie < 8 && !(lie == 5 && told == heads && rates != heads));
 }
 
