@@ -237,8 +237,8 @@ def engine_for(registry: Registry, plan: JobPlan, ahead: Preloaded | None = None
         return reusing(make_engine(spec, sampling, **how), spec, sampling, plan.run.reuse, answers)
 
     if plan.lanes or spec.fallback:
-        made = lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains, plan.only)
-        return kind.wrapped(made)
+        lanes = lanes_engine(registry, spec, plan.sampling, plan.run, plan.lanes, make, plan.chains, plan.only)
+        return kind.wrapped(lanes)
     check_choices([spec], plan.run)
     spec = spec.configured(plan.run)
     made = make(spec, plan.sampling, workers=plan.run.workers, timeout=plan.run.timeout)

@@ -69,6 +69,7 @@ async def ask(app: RouterApp, pilot: Pilot[int]) -> None:
     await pilot.press("enter")
     while not screen.conversation.turns:
         await pilot.pause(0.2)
+    await pilot.press("pageup")  # the question, too
     await pilot.pause(1.0)
     save(app, "ask-screen")
     await pilot.press("escape")

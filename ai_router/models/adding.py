@@ -39,7 +39,7 @@ def remove_entry(file: Path, model_id: str) -> None:
     from ruamel.yaml.error import YAMLError
 
     text, data = _read(file)
-    models = data.get("models") or {}
+    models: Any = data.get("models") or {}
     key = next((key for key in models if str(key) == model_id), None)
     if key is None:
         raise AddError(f"{file} has no model {model_id}")

@@ -257,8 +257,12 @@ class RouterApp(GuidedApp):
         if state is RunState.FAILED:
             self.show_error(run.error or job.reason or "the run failed")
         elif state is RunState.FINISHED and self.watched != job.checkpoint_file:  # else it is on the screen
-            severity = "warning" if job.failed else "information"
-            self.notify(describe(job), severity=severity, timeout=ERROR_SECONDS, markup=False)
+            self.notify(
+                describe(job),
+                severity="warning" if job.failed else "information",
+                timeout=ERROR_SECONDS,
+                markup=False,
+            )
         options = NotifyOptions(
             bell=settings.bell,
             desktop=settings.osc9,

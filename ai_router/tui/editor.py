@@ -6,13 +6,14 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from ai_router.tui.base import BaseScreen
 
 DEFAULTS = {"EDITOR": ("vi", "notepad"), "PAGER": ("less", "more")}  # elsewhere, and on Windows
 
 
-def open_in(screen: BaseScreen[None], variable: str, file: Path) -> bool:
+def open_in(screen: BaseScreen[Any], variable: str, file: Path) -> bool:
     """Run $EDITOR or $PAGER on a file, and wait for it; False, and that is shown, where it could not be run."""
     argv = shlex.split(os.environ.get(variable, "")) or [DEFAULTS[variable][os.name == "nt"]]
     try:

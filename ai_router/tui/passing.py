@@ -28,7 +28,7 @@ class PassingMessages(App[int]):
         """Before another screen is shown."""
         if isinstance(screen, ModalScreen):
             self._forget_passing()
-        return super().push_screen(screen, *args, **kwargs)  # type: ignore[call-overload]
+        return super().push_screen(screen, *args, **kwargs)
 
     def _forget_passing(self) -> None:
         for message in [each for each in self._notifications if passing(each)]:

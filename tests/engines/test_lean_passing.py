@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from batch.engines.torch import gemm, int4, linear, loader, precision
+from batch.engines.torch import gemm, int4, linear, loader, precision, shelf
 from batch.engines.torch.lean import passing, weights
 from batch.engines.torch.lean.model import LeanModel
 from batch.errors import FatalError
@@ -96,6 +96,7 @@ def test_no_more_than_a_layer_is_there_in_floats() -> None:
 
 def test_a_precision_that_this_machine_has_not_is_refused(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "has_int8", lambda: False)
+    monkeypatch.setattr(shelf, "folder", lambda: None)  # what an earlier start kept was packed where it could be
     with pytest.raises(FatalError, match="int8 needs a CPU"):
         loader.load(DEMO, "int8")
 

@@ -19,9 +19,9 @@ pytest.importorskip("transformers")
 
 import torch
 
-from batch.engines.torch import linear, loader, native, prepared, runner, shelf, verdicts
+from batch.engines.torch import native, prepared, runner, shelf, verdicts
 from batch.engines.torch.engine import TorchCore
-from batch.engines.torch.lean import config, kept, weights
+from batch.engines.torch.lean import kept, weights
 from batch.engines.torch.loader import Loaded, load
 from batch.items import BatchItem, Request
 from batch.options import SamplingOptions
@@ -206,51 +206,6 @@ def test_the_runner_is_taken_without_a_trial_while_its_logits_are_the_same(
         path.write_text('{"runner": "native packed", "notes": [], "logits": []}')
     TorchCore(found, SamplingOptions(), 2)
     assert len(trials) == 4
-
-
-@pytest.fixture
-def plain_file(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A small GGUF file that is read without transformers, and of which something is kept."""
-    pytest.importorskip("gguf")
-    from tests.engines import gguf_files
-
-    monkeypatch.setattr(loader, "SMALL", 1)
-    monkeypatch.setattr(config, "GGUF_KEYS", config.GGUF_KEYS | {"attention.layer_norm_epsilon"})  # all have it
-    return gguf_files.write(tmp_path / "m.gguf", "llama")
-
-
-def floats(file: Path) -> Loaded:
-    found = load(file, "fp32")
-    for thread in threading.enumerate():
-        if thread.name == "prepared":
-            thread.join(60)
-    return found
-
-
-@pytest.mark.parametrize("kind", [linear.FloatLinear, linear.PackedLinear, torch.nn.Linear])
-def test_floats_of_a_gguf_file_are_kept_and_read_as_they_were(
-    cache: Path, plain_file: Path, kind: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if kind is not torch.nn.Linear and not linear.works(kind, 1e-3):
-        pytest.skip("no such product here")
-    monkeypatch.setattr(linear, "fastest", lambda: kind)
-    first = floats(plain_file)
-    assert type(first.model.lm_head) is kind and len(entries(cache)) == 1
-    monkeypatch.setattr(weights, "open_gguf", lambda *args: pytest.fail("the file was dequantised again"))
-    again = floats(plain_file)
-    assert torch.equal(logits(first), logits(again))
-    assert type(again.model.lm_head) is type(first.model.lm_head) and first.about == again.about
-    other = torch.nn.Linear if kind is linear.FloatLinear else linear.FloatLinear
-    monkeypatch.setattr(linear, "fastest", lambda: other)  # a trial that goes the other way
-    assert torch.allclose(logits(floats(plain_file)), logits(first), rtol=1e-3, atol=1e-4)
-
-
-def test_floats_that_are_too_many_are_not_written(
-    cache: Path, plain_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shelf, "MOST_BYTES", 1000)
-    model = floats(plain_file).model
-    assert prepared.keep("m", model, {"precision": "fp32", "parameters": 10_000}) is None and not entries(cache)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="whether a process is gone is told by its number")

@@ -32,7 +32,7 @@ def plot(
     """
     if not rows:
         return []
-    names = min(max(cell_len(name) for name, _, _ in rows), max(4, width // 3))
+    names = min(max(cell_len(name) for name, _, _ in rows), max(4, width // 2))
     figures = max(len(text) for _, _, text in rows)
     room = width - names - figures - 3
     largest = most or max(value for _, value, _ in rows)

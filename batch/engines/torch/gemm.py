@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch.nn import functional as F
@@ -39,7 +39,7 @@ class Rounded:
 
     def room(self, outputs: int) -> Rounded:
         """One of so many outputs, whose numbers are still to be `put`."""
-        return Rounded(*(None if x is None else x.new_empty(outputs, *x.shape[1:]) for x in self._parts()))  # type: ignore[arg-type]
+        return Rounded(*(None if x is None else x.new_empty(outputs, *x.shape[1:]) for x in self._parts()))
 
     def put(self, first: int, part: Rounded) -> None:
         """Some outputs in their place."""
@@ -47,7 +47,7 @@ class Rounded:
             if mine is not None and theirs is not None:
                 mine[first : first + len(theirs)] = theirs
 
-    def _parts(self) -> tuple[torch.Tensor | None, ...]:
+    def _parts(self) -> tuple[Any, ...]:
         return self.q, self.steps, self.least, self.scale
 
     def weight(self) -> torch.Tensor:

@@ -90,7 +90,7 @@ def load(
             verdicts.keep(start.verdict, precision, quality)
         if how.lean and read.parameters >= SMALL:
             tokenizer = kept.keep(starting.named(start.own, "tokenizer"), tokenizer) or tokenizer
-            if not read.kept and (precision != "fp32" or from_gguf):  # a folder's are floats already
+            if not read.kept:
                 index = {"precision": precision, "parameters": read.parameters, "ends": sorted(read.ends)}
                 prepared.keep(start.name("weights", precision), model, index)
     except FatalError:

@@ -1,18 +1,14 @@
-"""Weights as they were packed for this machine, kept on the shelf, so that the next start only reads them.
-
-Of a GGUF file in fp32 they are the floats that its blocks stand for, in the order in which layers have them.
-"""
+"""Weights as they were packed for this machine, kept on the shelf, so that the next start only reads them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import mmap
 import os
 import shutil
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,9 +42,7 @@ def model_of(entry: shelf.Entry, embeddings: FileEmbedding) -> LeanModel:
     linear.fuse(model)
     memory, file = entry.numbers()
     packed = torch.frombuffer(memory, dtype=torch.uint8)
-    rest = packed
-    if said["products"]:
-        rest = torch.frombuffer(file, dtype=torch.uint8, offset=said["packed"], count=said["size"] - said["packed"])
+    rest = torch.frombuffer(file, dtype=torch.uint8, offset=said["packed"], count=said["size"] - said["packed"])
     for name, place in said["tensors"].items():
         weights.put(model, name, _tensor(rest, place))
     replaced: linear.Replaced = {}
@@ -62,29 +56,11 @@ def model_of(entry: shelf.Entry, embeddings: FileEmbedding) -> LeanModel:
     if left:
         raise LookupError(f"it has no {left[0]}")
     model.eval()
-    if not said["products"]:
-        _pack(model, memory, said["tensors"])
     return model
 
 
-def _pack(model: LeanModel, memory: mmap.mmap, places: Mapping[str, list[Any]]) -> None:
-    """`linear.pack` layer by layer; memory of what is packed is given back at once, so that nothing is there twice."""
-    layer = linear.fastest()
-    if layer is nn.Linear:
-        return
-    parts: list[tuple[str, nn.Module]] = [(f"model.layers.{i}.", part) for i, part in enumerate(model.model.layers)]
-    for prefix, part in (*parts, ("lm_head.", model)):
-        linear.pack(part, layer)
-        for name, (at, kind, shape) in places.items():
-            if name.startswith(prefix) and len(shape) > 1 and hasattr(mmap, "MADV_DONTNEED"):
-                first = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
-                end = (at + torch.Size(shape).numel() * DTYPES[kind].itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
-                if first < end:
-                    memory.madvise(mmap.MADV_DONTNEED, first, end - first)
-
-
 def keep(name: str, model: Any, about: Mapping[str, Any]) -> threading.Thread | None:
-    """Write an entry in a thread, where the model is one of ours, and packed by our kernels or in fp32; else nothing.
+    """Write an entry in a thread, where the model is one of ours and packed by our kernels; else nothing is done.
 
     `about`: what the next start is to know beside. Only the end of the thread is told by it: what fails leaves nothing.
     """
@@ -96,10 +72,7 @@ def keep(name: str, model: Any, about: Mapping[str, Any]) -> threading.Thread | 
         if isinstance(getattr(module, "product", None), PackedProduct)
     }
     place = shelf.folder()
-    plain = about.get("precision") == "fp32"
-    if not (products or plain) or place is None or (place / name).exists():
-        return None
-    if plain and 4 * about["parameters"] > shelf.MOST_BYTES // 2:  # which would be seen only when all is written
+    if not products or place is None or (place / name).exists():
         return None
     said = {"config": asdict(model.config), "generation": vars(model.generation_config), **about}
     thread = threading.Thread(target=_write, args=(place, name, model, products, said), name="prepared", daemon=True)
@@ -154,20 +127,9 @@ def _put_all(file: Any, model: LeanModel, products: Mapping[str, PackedProduct])
         for path, product in products.items()
     }
     size = at
-    tensors = {path: put(value) for path, value in _weights(model)}
+    tensors = {path: put(value) for path, value in model.named_parameters()}
     moved = {path: [place[0] - size, *place[1:]] for path, place in tensors.items()}
-    return {"products": packed, "tensors": moved, "packed": size or at, "size": at, "sum": total}
-
-
-def _weights(model: LeanModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """What is in no packed product, by names of modules; floats in another layout as they were."""
-    for path, module in model.named_modules():
-        if isinstance(module, linear.PackedLinear | linear.FloatLinear):
-            yield f"{path}.weight", module.weight
-            if module.bias is not None:
-                yield f"{path}.bias", module.bias
-        else:
-            yield from module.named_parameters(prefix=path, recurse=False)
+    return {"products": packed, "tensors": moved, "packed": size, "size": at, "sum": total}
 
 
 def _tensor(numbers: torch.Tensor, place: list[Any]) -> torch.Tensor:

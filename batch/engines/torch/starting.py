@@ -60,14 +60,11 @@ def begin(place: Path, asked: str, adapter: Path | None, *, lean: bool) -> Start
     lean = lean and adapter is None
     words = _beside(lambda: kept.find(named(own, "tokenizer"))) if lean else lambda: None
     start = Start(header, own, "", None, None, words)
-    if adapter is not None:
+    if asked not in TRIED or adapter is not None:
         return start
-    verdict = start.name(asked) if asked in TRIED else ""
-    settled = verdicts.find(verdict) if verdict else None
-    packed = settled[0] if settled and settled[1] else ""
-    if asked == "fp32" and header is not None:  # numbers that took a while to be read
-        packed = asked
-    entry = shelf.find(start.name("weights", packed)) if lean and packed else None
+    verdict = start.name(asked)
+    settled = verdicts.find(verdict)
+    entry = shelf.find(start.name("weights", settled[0])) if lean and settled and settled[1] else None
     return Start(header, own, verdict, settled, entry, words)
 
 
