@@ -50,7 +50,8 @@ def test_the_record_is_what_transformers_generates(smollm2: Path, every: int) ->
     model = transformers.AutoModelForCausalLM.from_pretrained(smollm2).eval()
     found = real.generated(model, tokenizer, real.prompts()[::every], TOKENS)
     for (tokens, gaps), (wanted, _) in zip(found, real.recorded()[::every], strict=True):
-        assert same(tokenizer.decode(wanted, skip_special_tokens=True), tokens, gaps, tokenizer)
+        text = tokenizer.decode(wanted, skip_special_tokens=True).rstrip("\ufffd")  # half a character, as in `same`
+        assert same(text, tokens, gaps, tokenizer)
 
 
 def test_the_answers_of_transformers(smollm2: Path) -> None:
