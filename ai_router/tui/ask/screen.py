@@ -146,6 +146,10 @@ class AskScreen(ChattingAsk):
         self._auto = None
         self.in_thread(lambda: self.services.registry.get(name), self._take_model, busy="looking for the model")
 
+    def waits_for(self, key: str) -> bool:
+        """A question that is sent waits for its model."""
+        return super().waits_for(key) or (key == "enter" and self.working("read"))
+
     def _take_model(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._show_context()
