@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -37,6 +37,15 @@ class Finder(Provider):
         self._reading = asyncio.create_task(asyncio.to_thread(read_things, app))
         self._memory = Memory(app.workspace.checkpoints)
 
+    async def _wait_init(self) -> None:
+        """As Textual's; but a search that the next letter cancels does not cancel the beginning of all of them."""
+        if self._init_task is not None:
+            await asyncio.shield(self._init_task)
+
+    async def _things(self) -> Mapping[str, list[Found]]:
+        """What there is, when it is read: for this search, or the one that takes its place."""
+        return await asyncio.shield(self._reading)
+
     def _actions(self) -> Iterator[Found]:
         """What can be done here."""
         app: Any = self.app
@@ -57,12 +66,12 @@ class Finder(Provider):
         shown = {label for label, _, _ in here}
         lately = self._lately()
         if not shown.issuperset(lately):  # else it need not be waited for
-            others += [found for group in (await self._reading).values() for found in group]
+            others += [found for group in (await self._things()).values() for found in group]
         known = {found[0]: found for found in (*here, *others)}
         first = [known[label] for label in lately if label in known]
         for found in (*first, *(found for found in here if found not in first)):
             yield self._discovered(found)
-        groups = await self._reading
+        groups = await self._things()
         things = [found for name in ("jobs", "files") for found in groups.get(name, [])[:AT_ONCE]]
         for found in (*things, *places(self.app)):
             if found[0] not in lately and not found[0].startswith(THEME):  # of themes there are too many
@@ -71,7 +80,7 @@ class Finder(Provider):
     async def search(self, query: str) -> Hits:
         """What matches by its name, or has all the words in what is said of it."""
         matcher, words = self.matcher(query), query.casefold().split()
-        things = (found for group in (await self._reading).values() for found in group)
+        things = (found for group in (await self._things()).values() for found in group)
         for found in (*self._actions(), *places(self.app), *things):
             label, said, _ = found
             score, offsets = matcher.fuzzy_search.match(matcher.query, label)

@@ -15,6 +15,7 @@ from textual import events
 from textual.pilot import Pilot
 
 from ai_router.settings import Workspace
+from ai_router.tui import palette
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.screen import AskScreen, PromptArea
 from ai_router.tui.dialogs import ConfirmDialog
@@ -114,7 +115,12 @@ async def test_keys_before_the_first_screen(workspace: Workspace) -> None:
         await appears(pilot, JobsScreen, 10)
 
 
-async def test_enter_in_the_palette_takes_what_was_typed_last(workspace: Workspace) -> None:
+@pytest.mark.parametrize("slow", [False, True])
+async def test_enter_in_the_palette_takes_what_was_typed_last(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    if slow:  # a search is cancelled by the next letter, and what it waits for is not
+        monkeypatch.setattr("ai_router.tui.palette.read_things", slowly(palette.read_things))
     app = RouterApp(workspace)
     async with app.run_test(size=(100, 30)) as pilot:
         await at_home(pilot)
