@@ -30,8 +30,13 @@ def run_again(
     screen.in_thread(read, choose, busy="reading the job", group="again")
 
 
-def ask_which(screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], chosen: Sequence[int] = ()) -> None:
-    """Ask which items are to be run again, where there is a choice; `counts` are by kind, `chosen` are marked ones."""
+def ask_which(
+    screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], chosen: Sequence[int] = (), word: str = "Marked"
+) -> None:
+    """Ask which items are to be run again, where there is a choice.
+
+    `counts` are by kind; `chosen` are ids of marked items, or of others, which `word` names.
+    """
     from ai_router.again import WRONG
     from ai_router.kinds import kind_at
     from ai_router.kinds.base import SCORE
@@ -45,9 +50,9 @@ def ask_which(screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], ch
 
     def answered(what: str | None) -> None:
         if what is not None:
-            run_again(screen, path, chosen if what == "marked" else what)
+            run_again(screen, path, chosen if what == "chosen" else what)
 
-    buttons = [("marked", f"Marked {len(chosen):,}", "primary")] if chosen else []
+    buttons = [("chosen", f"{word} {len(chosen):,}", "primary")] if chosen else []
     buttons += [(kind, f"{names[kind]} {counts[kind]:,}", "" if buttons or at else "primary")
                 for at, kind in enumerate(kinds)]  # fmt: skip
     if known:
