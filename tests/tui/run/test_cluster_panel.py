@@ -58,6 +58,7 @@ async def test_what_a_cluster_does_is_shown_at_any_size(workspace: Workspace, mo
             await pilot.resize_terminal(*size)
             await until(pilot, lambda size=size: panel.display and app.size == size)  # type: ignore[misc]
             await until(pilot, lambda size=size: size[0] < 40 or "node-1" in panel.text)  # type: ignore[misc]
+            await until(pilot, lambda: app.size.height < 12 or panel.region.bottom <= app.size.height - 1)
         for there in ({}, {"nodes": [], "actors": [], "died": {}}, {"actors": [{}], "nodes": None}):
             panel.show({"cluster": there})  # of another version, or nothing yet
         engine.about = {}
