@@ -12,7 +12,8 @@ pytest.importorskip("transformers")
 from batch.engines.torch import bf16, int4, linear, precision  # noqa: E402
 from batch.engines.torch.experts import SplitExperts, is_split  # noqa: E402
 from batch.engines.torch.gemm import PackedProduct, round_weight  # noqa: E402
-from batch.engines.torch.native import Expert, kernels  # noqa: E402
+from batch.engines.torch.native import kernels  # noqa: E402
+from batch.engines.torch.structs import Expert  # noqa: E402
 from tests.engines import architectures  # noqa: E402
 
 pytestmark = pytest.mark.model

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from batch.engines.torch.gemm import Product
-from batch.engines.torch.native import Expert, Kernels, kernels
+from batch.engines.torch.native import Kernels, kernels
+from batch.engines.torch.structs import Expert
 
 
 class SplitExperts(nn.Module):  # type: ignore[misc]

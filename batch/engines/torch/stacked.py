@@ -11,9 +11,10 @@ import torch
 
 from batch.engines.torch.attention import Native, Plan, attend, current_plan, read
 from batch.engines.torch.gemm import Product
-from batch.engines.torch.native import Held, Kernels, Layer, span
+from batch.engines.torch.native import Kernels, span
 from batch.engines.torch.reach import Reach
 from batch.engines.torch.slots import Prefix, SlotCache
+from batch.engines.torch.structs import Held, Layer
 
 Norm = tuple[torch.Tensor, float]  # weight and epsilon
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, [1, tokens, size]
