@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ai_router.datasets import free_output
-from ai_router.jobs import JobPlan, plan_of
+from ai_router.jobs import JobPlan, plan_of, spec_of
 from ai_router.kinds import kind_of
-from ai_router.models import ModelSpec
+from ai_router.models import ModelSpec, Registry
 from ai_router.settings import Workspace
 from batch.checkpoint import CheckpointStore
 from batch.errors import BatchError
@@ -21,6 +21,7 @@ from batch.sources.readers import Entry, Tally
 
 PAGE = 512
 WRONG = "wrong"
+CHOICES = ("adapter_path", "no_adapter", "engine")  # details that go with a model
 
 
 class AgainError(BatchError):
@@ -74,7 +75,7 @@ class JobItems(Source):
         if details.get("output_file"):
             output = free_output(workspace.outputs, Path(str(details["output_file"])).stem.removesuffix("_results"))
             details |= {"output_file": str(output), "output_name": str(output)}
-        for name in ("adapter_path", "no_adapter", "engine"):  # of the model before
+        for name in CHOICES:  # of the model before
             details.pop(name, None)
         if details and spec.adapter is not None:
             details["adapter_path"] = str(spec.adapter)
@@ -82,6 +83,24 @@ class JobItems(Source):
             before, model=spec.id, sampling=sampling, run=run, details=details, weights=None, stored=None, shard=None,
             lanes=[], chains={},
         )  # fmt: skip
+
+
+def as_before(
+    registry: Registry, workspace: Workspace, items: JobItems, model: str | None = None
+) -> tuple[JobPlan, ModelSpec]:
+    """The plan of a new job with the model and options of the old one; with `model` where that had several.
+
+    Raises AgainError where the model is not ready, ModelError where it is not there any more.
+    """
+    before = plan_of(items.job)
+    if before.lanes and model is not None:
+        before = replace(before, model=model)
+    spec = spec_of(registry, before)
+    if not spec.ready:
+        raise AgainError(f"{spec.id} is not ready: {spec.why}")
+    plan = items.plan(spec, before.sampling, before.run, workspace)
+    kept = {name: before.details[name] for name in CHOICES if name in before.details}
+    return replace(plan, details={**plan.details, **kept}), spec
 
 
 def edited(request: Request, text: str | None) -> Request:

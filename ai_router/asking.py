@@ -130,8 +130,11 @@ class EnginePool:
         return self._model if self._engine is not None else ""
 
     def warm_up(self, spec: ModelSpec) -> None:
-        """Load a local model ahead of its first question; what goes wrong is said when that is asked."""
-        if not spec.is_remote and self.warm != spec.id and (self._asking is None or self._asking.over):
+        """Load a local model ahead of a question, also where it was stopped while it loaded for one.
+
+        What goes wrong is said when that is asked.
+        """
+        if not spec.is_remote and (self._asking is None or self._asking.over):
             self._submit(self._load(spec))
 
     def ask(

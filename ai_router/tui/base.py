@@ -25,6 +25,7 @@ NARROW, WIDE = "-narrow", "-wide"
 SHORT, TALL = "-short", "-tall"
 SLIM_STEPS: list[tuple[int, str]] = [(0, "-slim"), (60, NARROW), (110, WIDE)]  # of screens with two things in a line
 BUSY_AFTER = 0.1
+FIRST = ("", 0)  # what is read when the first frame is drawn
 
 
 class BaseScreen(Served, Backdrop, Screen[T]):
@@ -48,6 +49,7 @@ class BaseScreen(Served, Backdrop, Screen[T]):
         self._calls: dict[str, int] = {}
         self._busy: dict[str, str] = {}  # by group of work
         self._under_way: Counter[str] = Counter()
+        self._awaited: set[tuple[str, int]] = set()  # calls, by group and number, that keys wait for
 
     def compose(self) -> ComposeResult:
         """Top line, body, keys."""
@@ -124,16 +126,18 @@ class BaseScreen(Served, Backdrop, Screen[T]):
         busy: str = "",
         group: str = "read",
         failed: Callable[[Exception], object] | None = None,
+        keys_wait: bool = False,
     ) -> None:
         """Do slow work in a thread and hand its result to `done` here; the last call of a `group` wins.
 
         `busy` is shown in the top line while it takes longer than a moment. An error goes to `failed`, else it is
-        shown as a message.
+        shown as a message. With `keys_wait` what is typed meanwhile is for what `done` shows.
         """
         self._calls[group] = number = self._calls.get(group, 0) + 1
 
         def deliver(call: Callable[[Any], object], result: Any) -> None:
             self._under_way[group] -= 1
+            self._awaited.discard((group, number))
             # The screen may be gone by now, or a later call of the group under way.
             if self.alive and self._calls[group] == number:
                 self._busy.pop(group, None)
@@ -149,10 +153,26 @@ class BaseScreen(Served, Backdrop, Screen[T]):
                 self.app.call_later(deliver, done, result)
 
         self._under_way[group] += 1
+        if keys_wait:
+            self._awaited.add((group, number))
         if busy:
             self._busy[group] = busy
             self.set_timer(BUSY_AFTER, self._show_busy)
         self.run_worker(run, thread=True, group=group, exit_on_error=False)
+
+    def begin_reading(self, read: Callable[[], object]) -> None:
+        """Read what the screen is there for, once it is drawn: a thread would take its time from the frame."""
+        self._awaited.add(FIRST)
+
+        def begin() -> None:
+            self._awaited.discard(FIRST)
+            read()
+
+        self.call_after_refresh(begin)
+
+    def waits_for(self, key: str) -> bool:
+        """Whether a key has to wait: what it is for is not read yet."""
+        return bool(self._awaited)
 
     def working(self, group: str) -> bool:
         """Whether a thread of this group is under way: what looks again and again waits for its last look."""

@@ -96,3 +96,9 @@ class Over(_Mixed):
 
 class Palette(Over, CommandPalette):
     """Textual's."""
+
+    def waits_for(self, key: str) -> bool:
+        """What is chosen is one of what was typed last."""
+        return key == "enter" and any(
+            work.group == self._GATHER_COMMANDS_GROUP and not work.is_finished for work in self.workers
+        )

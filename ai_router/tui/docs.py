@@ -16,6 +16,7 @@ from ai_router.tui.manual import DEEPEST, Section, heading_for, sections
 from ai_router.tui.panes.layout import Pane
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.panes.screen import PaneScreen
+from ai_router.tui.widgets.find_input import FilterInput
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text_view import TextView
 from ai_router.tui.widgets.wrapping import Block
@@ -43,7 +44,7 @@ class DocsScreen(PaneScreen[None]):
 
     def compose_body(self) -> ComposeResult:
         """Field, topics, text."""
-        yield Input(placeholder="words of what you look for", id="docs-find")
+        yield FilterInput(placeholder="words of what you look for", id="docs-find")
         with Panes("docs", PANES):
             topics = VirtualTable([Column("Topic", flex=1)], self._rows, empty="None holds that.", id=TOPICS,
                                   classes="panel")  # fmt: skip
@@ -53,7 +54,7 @@ class DocsScreen(PaneScreen[None]):
 
     def on_mount(self) -> None:
         """Read the files in a thread."""
-        self.in_thread(sections, self._take)
+        self.in_thread(sections, self._take, keys_wait=True)
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         page = self._found[start:stop]

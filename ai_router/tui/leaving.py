@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from ai_router.tui.collecting import CollectingApp
+from ai_router.tui.in_turn import KeysInTurn
 from ai_router.tui.passing import PassingMessages
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 QUIT_AGAIN_SECONDS = 2.0
 
 
-class LeavingApp(PassingMessages, CollectingApp):
+class LeavingApp(PassingMessages, KeysInTurn):
     """An app with runs that ends when a person wants it to, and not with the loss of what runs."""
 
     workspace: Workspace

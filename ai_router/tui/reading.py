@@ -30,7 +30,7 @@ class ListReadingScreen(ScrollingScreen[int]):
     def on_mount(self) -> None:
         """Read it."""
         self.query_one("#reading").focus()
-        self.call_after_refresh(self._read)  # a thread that reads would take its time from the frame
+        self.begin_reading(self._read)
 
     @abstractmethod
     def read(self, item: int) -> None:

@@ -28,7 +28,7 @@ class CodebookOptions:
     """What is made of a model's codes."""
 
     vector: str = option("features", "what the column Vector holds", choices=VECTORS)
-    suffix: bool = option(False, "number the Pids that share a SID, as GNPR does: a fourth code 0, 1, 2 …")
+    suffix: bool = option(False, "number the Pids that share a SID, as in GNPR: a 4th code 0, 1, 2 …")
     sid: bool = option(False, "a column SID beside the others: <a_4><b_17><c_25>")
     parquet: bool = option(False, "a Parquet file beside the CSV")
     block_rows: int = option(8192, "rows encoded at once", minimum=1, maximum=1_000_000, metavar="N", advanced=True)

@@ -70,6 +70,8 @@ _PANES = (
 )  # fmt: skip
 
 _FIND = (
+    Action("filter.submit", "enter", "to the list", "From the line to what it has left of the list", "Lines",
+           method="submit"),
     Action("find.submit", "enter", "find", "Look for what the line says", "Lines", method="submit"),
 )  # fmt: skip
 
@@ -140,7 +142,7 @@ _READING = (
            method="previous_hit"),
     Action("reading.rendered", "m,M,shift+m", "Markdown",
            "Show answers as Markdown, with code in colours; again: as they came", "Reading", key_display="m"),
-    Action("reading.edit", "e", "edit, run again", "Change the prompt, and run it again with a model and options",
+    Action("reading.edit", "e", "edit, run again", "Change the prompt and run it again, as before or with another",
            "Reading", False),
     Action("reading.editor", "E,shift+e", "open in editor", "Open the text in $EDITOR", "Reading", False,
            method="open_editor"),

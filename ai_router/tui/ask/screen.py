@@ -139,6 +139,11 @@ class AskScreen(ChattingAsk):
         if self._asking is not None and not self._asking.over:
             self.services.engines.stop()
 
+    def stop_answers(self) -> None:
+        """Stop what is being written; the model may not have been loaded yet."""
+        super().stop_answers()
+        self._warmed = ""
+
     def _find(self, name: str) -> None:
         if name == AUTO:
             self.in_thread(lambda: Auto(self.services.registry), self._take_auto, busy="reading the evidence")
@@ -146,8 +151,13 @@ class AskScreen(ChattingAsk):
         self._auto = None
         self.in_thread(lambda: self.services.registry.get(name), self._take_model, busy="looking for the model")
 
+    def waits_for(self, key: str) -> bool:
+        """A question that is sent waits for its model."""
+        return super().waits_for(key) or (key == "enter" and self.working("read"))
+
     def _take_model(self, spec: ModelSpec) -> None:
         self._spec = spec
+        self._warm_up()  # somebody typed before it was found
         self._show_context()
 
     def _take_auto(self, auto: Auto) -> None:
@@ -228,6 +238,9 @@ class AskScreen(ChattingAsk):
     def _typing(self, event: PromptArea.Changed) -> None:
         """Keep what is typed in mind, and load the model meanwhile."""
         self._typed = event.text_area.text
+        self._warm_up()
+
+    def _warm_up(self) -> None:
         spec = self._spec
         if (
             self._typed

@@ -94,6 +94,7 @@ class ComparedScreen(BaseScreen[None]):
             self._take,
             busy="" if before else "comparing",
             failed=self._failed,
+            keys_wait=before is None,
         )
 
     def _failed(self, error: Exception) -> None:

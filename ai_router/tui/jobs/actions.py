@@ -75,7 +75,7 @@ class JobActions(BaseScreen[T]):
                 return
             app.show_error(error, retry=lambda: self._run(retry_failed=retry_failed))
 
-        self.in_thread(begin, begun, busy="starting the job", group="run", failed=failed)
+        self.in_thread(begin, begun, busy="starting the job", group="run", failed=failed, keys_wait=True)
 
     def action_picture(self) -> None:
         """The job in plots."""
@@ -96,7 +96,8 @@ class JobActions(BaseScreen[T]):
         """A new job of this one's items, with another model or other options."""
         path = self.job_at_hand()
         if path is not None:
-            self.in_thread(lambda: _counts(path), lambda counts: ask_which(self, path, counts), group="again")
+            self.in_thread(lambda: _counts(path), lambda counts: ask_which(self, path, counts), group="again",
+                           keys_wait=True)  # fmt: skip
 
     def action_export(self) -> None:
         """Write the results to a file."""

@@ -27,7 +27,41 @@ def run_again(
     def choose(source: JobItems) -> None:
         screen.services.go("again", source, len(source.ids), source.job.model_id)
 
-    screen.in_thread(read, choose, busy="reading the job", group="again")
+    screen.in_thread(read, choose, busy="reading the job", group="again", keys_wait=True)
+
+
+def run_as_before(
+    screen: BaseScreen[Any], path: Path, ids: Sequence[int], edits: Mapping[int, str], model: str | None
+) -> None:
+    """Run some items of a job as a new one, with its model and options; beside another run in its turn.
+
+    `model` answers where the job had several.
+    """
+    app = screen.services
+
+    def begin() -> tuple[Path, bool]:
+        from ai_router import jobs
+        from ai_router.again import JobItems, as_before
+
+        items = JobItems(path, ids, edits)
+        plan, spec = as_before(app.registry, app.workspace, items, model)
+        job = jobs.create_job(app.workspace, plan, items.requests(), None, spec, app.registry)
+        assert job.checkpoint_file is not None
+        if in_turn := bool(app.live_runs()):
+            app.turns.add(job)
+        else:
+            app.start_run(job, plan)
+        return job.checkpoint_file, in_turn
+
+    def begun(found: tuple[Path, bool]) -> None:
+        made, in_turn = found
+        app.jobs_changed.publish(None)
+        if in_turn:
+            app.notify("It begins when what runs here is through", timeout=4)
+        else:
+            app.open_run(made)
+
+    screen.in_thread(begin, begun, busy="starting the job", group="again", keys_wait=True)
 
 
 def ask_which(

@@ -24,6 +24,7 @@ from ai_router.tui.jobs.view import NOT_READ, JobLine, JobsView, home, read_jobs
 from ai_router.tui.panes.layout import Pane
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.panes.screen import PaneScreen
+from ai_router.tui.widgets.find_input import FilterInput
 from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, plural
@@ -75,7 +76,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
 
     def compose_body(self) -> ComposeResult:
         """Filter, list, details."""
-        filter_input = Input(placeholder="part of a job's id, file, name, #tag, model or status", id="jobs-filter")
+        filter_input = FilterInput(placeholder="part of an id, file, name, #tag, model or status", id="jobs-filter")
         filter_input.display = False
         yield filter_input
         with Panes("jobs", PANES):
@@ -94,7 +95,7 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
         """Begin to look."""
         self.context_text = home(self.services.workspace.checkpoints)
         self.query_one(VirtualTable).focus()
-        self.call_after_refresh(self._read)  # a thread that reads would take its time from the frame
+        self.begin_reading(self._read)
         self.set_interval(REFRESH_SECONDS, self._tick)
         self.services.jobs_changed.subscribe(self, lambda _: self._read() if self.is_current else None)
 
@@ -111,7 +112,10 @@ class JobsScreen(PaneScreen[None], KeepingJobs):
 
     def _read(self) -> None:
         folder, runs = self.services.workspace.checkpoints, self.services.runs
-        self.in_thread(lambda: read_jobs(folder, runs), self._take, busy="" if self._view.known else "looking for jobs")
+        first = not self._view.known
+        self.in_thread(
+            lambda: read_jobs(folder, runs), self._take, busy="looking for jobs" if first else "", keys_wait=first
+        )
 
     def _tick(self) -> None:
         if not self.is_current or not self._view.known:

@@ -95,7 +95,9 @@ class ModelsScreen(PaneScreen[None], ModelChanges):
         """Read the registry in a thread."""
         self.query_one(VirtualTable).focus()
         self.services.models_changed.subscribe(self, lambda _: self._take())
-        self.in_thread(lambda: self.services.registry, lambda _: self._take(), busy="looking for models")
+        self.in_thread(
+            lambda: self.services.registry, lambda _: self._take(), busy="looking for models", keys_wait=True
+        )
 
     def _take(self) -> None:
         registry = self.services.registry

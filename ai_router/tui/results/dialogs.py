@@ -30,7 +30,7 @@ def show_errors(screen: BaseScreen[Any], path: Path, show_failed: Callable[[], N
         if choice == "show":
             show_failed()
 
-    screen.in_thread(lambda: read_errors(path), show, busy="counting", group="errors")
+    screen.in_thread(lambda: read_errors(path), show, busy="counting", group="errors", keys_wait=True)
 
 
 def ask_for_item(screen: BaseScreen[Any], total: int, go: Callable[[int], None]) -> None:
@@ -44,8 +44,8 @@ def ask_for_item(screen: BaseScreen[Any], total: int, go: Callable[[int], None])
     screen.app.push_screen(dialog, answered)
 
 
-class EditDialog(Dialog[str]):
-    """A prompt to be changed; answers with its text."""
+class EditDialog(Dialog[tuple[str, bool]]):
+    """A prompt to be changed; answers with its text, and whether it is to run as it ran before."""
 
     title_text = "Change the prompt, and run it again"
     DEFAULT_CSS = """
@@ -53,7 +53,10 @@ class EditDialog(Dialog[str]):
     EditDialog TextArea { height: auto; min-height: 4; max-height: 70vh; margin-bottom: 1; }
     EditDialog.-tiny TextArea { max-height: 50vh; margin-bottom: 0; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "use", "run", priority=True)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f2", "use(True)", "run", priority=True),
+        Binding("f3", "use(False)", "choose a model", priority=True),
+    ]
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -63,9 +66,17 @@ class EditDialog(Dialog[str]):
         """The text."""
         yield TextArea(self._prompt, soft_wrap=True, compact=True)
         with ButtonRow(id="dialog-buttons"):
-            yield Button("Choose a model (f2)", variant="primary", compact=True)
+            yield Button("Run as before (f2)", id="edit-run", variant="primary", compact=True)
+            yield Button("Choose a model (f3)", id="edit-choose", compact=True)
 
     @on(Button.Pressed)
-    def action_use(self) -> None:
+    def _pressed(self, event: Button.Pressed) -> None:
+        self.action_use(event.button.id == "edit-run")
+
+    def action_use(self, as_before: bool) -> None:
         """Answer."""
-        self.dismiss(self.query_one(TextArea).text)
+        text = self.query_one(TextArea).text
+        if text.strip():
+            self.dismiss((text, as_before))
+        else:
+            self.notify("A prompt with no text is none; esc leaves it as it was", timeout=3)

@@ -17,7 +17,7 @@ from textual.widgets import Input
 from ai_router.tui.actions import bind
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.editor import open_in
-from ai_router.tui.jobs.again import run_again
+from ai_router.tui.jobs.again import run_again, run_as_before
 from ai_router.tui.reading import ListReadingScreen
 from ai_router.tui.results.data import read_result
 from ai_router.tui.results.dialogs import EditDialog
@@ -73,7 +73,7 @@ class ReadingScreen(ListReadingScreen):
         """Read an item of the job."""
         path = self.path
         self.crumbs = (*self._above, f"# {count(item + 1)}")
-        self.in_thread(lambda: read_result(path, item), self._show, busy="reading")
+        self.in_thread(lambda: read_result(path, item), self._show, busy="reading", keys_wait=True)
 
     def _show(self, result: BatchResult) -> None:
         self._result = result
@@ -179,9 +179,15 @@ class ReadingScreen(ListReadingScreen):
         if result is None:
             return
 
-        def changed(text: str | None) -> None:
-            if text is not None and text.strip():
-                run_again(self, path, [result.prompt_index], {result.prompt_index: text})
+        def changed(answer: tuple[str, bool] | None) -> None:
+            if answer is None:
+                return
+            text, as_before = answer
+            ids, edits = [result.prompt_index], {result.prompt_index: text}
+            if as_before:
+                run_as_before(self, path, ids, edits, result.model)
+            else:
+                run_again(self, path, ids, edits)
 
         self.app.push_screen(EditDialog(result.prompt), changed)
 

@@ -100,7 +100,7 @@ class ResultsScreen(BenchResults):
     def on_mount(self) -> None:
         """Open the job in a thread."""
         self.table.focus()
-        self.call_after_refresh(self._open)  # a thread that reads would take its time from the frame
+        self.begin_reading(self._open)
 
     def on_unmount(self) -> None:
         """End reading."""
@@ -132,7 +132,8 @@ class ResultsScreen(BenchResults):
             self.table.refresh()
             self.services.show_error(error, retry=self._open)
 
-        self.in_thread(read, lambda found: self._opened(*found), busy="opening", group="open", failed=failed)
+        self.in_thread(read, lambda found: self._opened(*found), busy="opening", group="open", failed=failed,
+                       keys_wait=True)  # fmt: skip
 
     def _opened(self, job: BatchJob, counts: Counts) -> None:
         assert job.checkpoint_file is not None
@@ -230,7 +231,7 @@ class ResultsScreen(BenchResults):
             if part == self.part and self._search is None:  # else another view was chosen meanwhile
                 self._take_ids(ids, len(ids), keep=keep)
 
-        self.in_thread(lambda: read_ids(path, part), take, busy="reading", group="ids")
+        self.in_thread(lambda: read_ids(path, part), take, busy="reading", group="ids", keys_wait=not keep)
 
     def _take_ids(self, ids: Sequence[int] | None, length: int, *, keep: bool) -> None:
         self._ids = ids

@@ -207,7 +207,7 @@ class TakingResults(FindingResults):
 
             self.app.push_screen(PickDialog("Copy which cell?", f"Of item {item + 1:,}", [*cells.items()]), answered)
 
-        self.in_thread(lambda: read_result(path, item), ask, busy="reading", group="cell")
+        self.in_thread(lambda: read_result(path, item), ask, busy="reading", group="cell", keys_wait=True)
 
     def _ask_format(self, ids: Sequence[int]) -> None:
         path = self.path

@@ -86,6 +86,7 @@ class ComparisonScreen(ScoredRowsScreen):
             busy="opening",
             group="open",
             failed=self._failed,
+            keys_wait=True,
         )
 
     def _failed(self, error: Exception) -> None:

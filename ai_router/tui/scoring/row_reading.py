@@ -52,7 +52,7 @@ class RowReadingScreen(ListReadingScreen):
 
     def read(self, item: int) -> None:
         """Read a row of the screen it is from."""
-        self.in_thread(lambda: (item, self._origin.read_row(item)), self._take, busy="reading")
+        self.in_thread(lambda: (item, self._origin.read_row(item)), self._take, busy="reading", keys_wait=True)
 
     def _take(self, found: tuple[int, Any]) -> None:
         self._found = found

@@ -93,7 +93,9 @@ class EvaluationScreen(ScoredRowsScreen):
             self.table.refresh()
             self.services.show_error(error, retry=self._open)
 
-        self.in_thread(lambda: open_source(path), self._opened, busy="opening", group="open", failed=failed)
+        self.in_thread(
+            lambda: open_source(path), self._opened, busy="opening", group="open", failed=failed, keys_wait=True
+        )
 
     def _opened(self, source: PairSource) -> None:
         self.source = source

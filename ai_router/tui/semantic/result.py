@@ -188,7 +188,8 @@ class SemanticResultScreen(JobActions[None]):
     def read(self) -> None:
         """Read the codes anew."""
         path, outputs = self.path, self.services.workspace.outputs
-        self.in_thread(lambda: read_outcome(path, outputs), self._take, busy="reading codes", failed=self._unreadable)
+        self.in_thread(lambda: read_outcome(path, outputs), self._take, busy="reading codes", failed=self._unreadable,
+                       keys_wait=True)  # fmt: skip
 
     def _again(self) -> None:
         if self.is_current and self.outcome is not None and self.outcome.running and not self.working("read"):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -211,6 +211,16 @@ class SemanticIdsScreen(FlowScreen):
         said = self.query_one("#does", Static)
         said.set_class(entry is not None and not entry.ready, "error")
         said.update(one_line(what_it_does(entry, self._parquet) if entry else ""))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """All there is to say of the option under the cursor, which the form may cut too."""
+        field = next((node for node in event.widget.ancestors if isinstance(node, OptionField)), None)
+        if field is None:
+            self._say_what()
+        else:
+            said = self.query_one("#does", Static)
+            said.remove_class("error")
+            said.update(one_line(f"{field.option.replace('_', ' ')}: {field.spec.metadata.get('help', '')}"))
 
     @property
     def _parquet(self) -> bool:

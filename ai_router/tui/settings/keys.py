@@ -21,6 +21,7 @@ from ai_router.tui.actions.action import Action
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import Dialog
 from ai_router.tui.widgets.button_row import ButtonRow
+from ai_router.tui.widgets.find_input import FilterInput
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import plural
 
@@ -158,7 +159,7 @@ class KeysScreen(BaseScreen[None]):
 
     def compose_body(self) -> ComposeResult:
         """Field and list."""
-        yield Input(placeholder="words of an action, or a key", id="keys-find")
+        yield FilterInput(placeholder="words of an action, or a key", id="keys-find")
         columns = [Column("", 1), Column("Keys", 16), Column("Action", flex=3), Column("Where", 14, from_width=90),
                    Column("What it does", flex=5, from_width=56)]  # fmt: skip
         table = VirtualTable(columns, self._rows, empty="None is like that.", id="keys", classes="panel")

@@ -90,7 +90,7 @@ class ChooseModelScreen(FlowScreen):
     def on_mount(self) -> None:
         """Read the registry in a thread: folders may be many."""
         self.set_interval(FRAME_SECONDS, self._frame)
-        self.in_thread(lambda: self.services.registry.all(), self._take_models, group="models")
+        self.in_thread(lambda: self.services.registry.all(), self._take_models, group="models", keys_wait=True)
         self.services.models_changed.subscribe(self, lambda _: self._take_models(self.services.registry.all()))
 
     def _take_models(self, models: list[ModelSpec]) -> None:
@@ -137,6 +137,7 @@ class ChooseModelScreen(FlowScreen):
         if not spec.ready:
             self.checking = None
             view.show_problem(f"{spec.name} is not ready: {spec.why}")
+            self.in_thread(self._read_first, lambda _: None, group="first")
             return
         self.checking = spec.id
 
@@ -147,9 +148,7 @@ class ChooseModelScreen(FlowScreen):
 
         def work() -> None:
             try:
-                if not self._first:
-                    self._first = list(islice(self.source.entries(), PREVIEW))
-                    self.deliver(lambda: self.query_one(PreviewPanel).show(self._first))
+                self._read_first()
                 report = jobs.check(self.source, spec, jobs.JobPlan(spec.id), progress, self.services.registry)
             except _Stale:
                 return
@@ -160,6 +159,12 @@ class ChooseModelScreen(FlowScreen):
                 self.deliver(lambda: self._take_report(number, spec, report))
 
         self.run_worker(work, thread=True, group="measure", exit_on_error=False)
+
+    def _read_first(self) -> None:
+        """In a thread: the prompts that are shown."""
+        if not self._first:
+            self._first = list(islice(self.source.entries(), PREVIEW))
+            self.deliver(lambda: self.query_one(PreviewPanel).show(self._first))
 
     def _take_report(self, number: int, spec: ModelSpec, report: Validation) -> None:
         if number != self._number:
@@ -202,7 +207,9 @@ class ChooseModelScreen(FlowScreen):
             return
         from ai_router.tui.setup.options import OptionsScreen
 
-        self.app.push_screen(OptionsScreen(self.source, spec, self.total, self.report, sampling=self._sampling))
+        self.app.push_screen(
+            OptionsScreen(self.source, spec, self.total, self.report, sampling=self._sampling, first=self._first)
+        )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Adapters go over models that run here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -18,12 +18,13 @@ from ai_router.tui.base import SLIM_STEPS
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.remembering import RememberingOptions
 from ai_router.tui.setup.routed import Routed
+from ai_router.tui.setup.source_view import PreviewPanel
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
 from ai_router.tui.widgets.text import plural
 from batch.job import BatchJob
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options
-from batch.sources import Source, Validation
+from batch.sources import Entry, Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
 SETTLED_SECONDS = 0.7  # after the last change, when the model begins to load by what is chosen
@@ -51,11 +52,13 @@ class OptionsScreen(RememberingOptions):
         report: Validation | None = None,
         routed: Routed | None = None,
         sampling: Mapping[str, Any] | None = None,
+        first: Sequence[Entry] = (),
     ) -> None:
         super().__init__()
         self.routed = routed  # where each prompt gets a model of its own
         self.report = report  # of the prompts, where they were read with this model
         self._asked_with = sampling  # in a chat, before
+        self._first = first  # prompts, where they were read
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, routed.name if routed else spec.name, "Options"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
         self.source = source
@@ -100,6 +103,8 @@ class OptionsScreen(RememberingOptions):
                         yield Static("begin", classes="field--label")
                         yield ChoiceLine((NOW, IN_TURN), id="turn")
                         yield Static(TURN_HELP, classes="muted")
+            if self._first:
+                yield PreviewPanel(id="preview")
         yield Static("", id="help", markup=False)
         with Horizontal(id="buttons"):
             yield Static("", id="busy", markup=False)
@@ -108,6 +113,8 @@ class OptionsScreen(RememberingOptions):
     def on_mount(self) -> None:
         """Say what is wrong with the model's own defaults."""
         self.set_interval(SHOWN_EVERY, self._frame)
+        for preview in self.query(PreviewPanel):
+            preview.show(self._first)
         if self._bad_defaults:
             self.services.show_error(self._bad_defaults)
         self._say_ready()
@@ -237,7 +244,8 @@ class OptionsScreen(RememberingOptions):
                 app.start_run(job, plan, **tries)
             return job
 
-        self.in_thread(work, self._queued if in_turn else self._started, failed=self._failed, group="start")
+        self.in_thread(work, self._queued if in_turn else self._started, failed=self._failed, group="start",
+                       keys_wait=True)  # fmt: skip
 
     def _plan(self, sampling: SamplingOptions, run: RunOptions) -> jobs.JobPlan:
         from ai_router.again import JobItems

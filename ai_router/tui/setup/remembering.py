@@ -70,7 +70,8 @@ class RememberingOptions(FlowScreen):
         if last := last_time(self.memory, self.spec.id):
             own = {LAST: last, **own}
         root = self.services.workspace.root
-        self.in_thread(lambda: {**own, **templates(root)}, self._choose_preset, busy="templates", group="templates")
+        self.in_thread(lambda: {**own, **templates(root)}, self._choose_preset, busy="templates", group="templates",
+                       keys_wait=True)  # fmt: skip
 
     def _choose_preset(self, own: dict[str, Preset]) -> None:
         dialog = PresetsDialog({**own, **presets(self.memory)}, len(own))

@@ -55,4 +55,4 @@ def ask_for_column(screen: BaseScreen[Any], path: Path, said: str, take: Callabl
             how, name = answer
             take(name if how == "enter" else with_column(said, name))
 
-    screen.in_thread(lambda: columns_of(path), show, busy="reading columns", group="columns")
+    screen.in_thread(lambda: columns_of(path), show, busy="reading columns", group="columns", keys_wait=True)

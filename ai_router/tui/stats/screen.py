@@ -124,7 +124,7 @@ class StatsScreen(ScrollingScreen[None]):
     def action_refresh(self) -> None:
         """Count again."""
         folder = self.services.workspace.checkpoints
-        self.in_thread(lambda: read_stats(folder), self._take, busy="counting")
+        self.in_thread(lambda: read_stats(folder), self._take, busy="counting", keys_wait=True)
 
     def _take(self, stats: Stats) -> None:
         self._stats = stats

@@ -11,6 +11,12 @@ from textual.widgets import Input, Static
 from ai_router.tui.actions import bind
 
 
+class FilterInput(Input):
+    """What is shown follows while one types; Enter goes to it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bind("filter.submit")
+
+
 class FindInput(Input):
     """Hidden until it is asked for; the footer says that Enter looks, as nothing happens while one types."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driving import footer, on_screen, shown, type_text, until
@@ -11,6 +12,7 @@ from test_ask import Engines, answer, opened
 from textual.widgets import Input, OptionList
 
 from ai_router.memory import Memory, Turn
+from ai_router.models import ModelSpec
 from ai_router.settings import Workspace
 from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
@@ -224,6 +226,47 @@ async def test_the_model_is_loaded_while_one_types(workspace: Workspace) -> None
         await pilot.press("enter")
         await until(pilot, lambda: engines.requests)
         assert len(engines.made) == 1
+
+
+async def test_it_is_loaded_for_what_was_typed_before_it_was_found(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines, found = Engines(), AskScreen._take_model
+    late: list[ModelSpec] = []
+    monkeypatch.setattr(AskScreen, "_take_model", lambda screen, spec: late.append(spec))
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        app.engines = engines.pool
+        app.go("ask")
+        screen = await on_screen(pilot, AskScreen)
+        await type_text(pilot, "a")
+        await until(pilot, lambda: late, 20)
+        assert not engines.made
+        found(screen, late[0])
+        await until(pilot, lambda: engines.pool.warm, 20)
+        assert not engines.requests
+
+
+async def test_it_is_loaded_again_after_a_question_was_stopped(workspace: Workspace) -> None:
+    engines = Engines(held=True)
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await opened(pilot, engines)
+        await type_text(pilot, "a")
+        await pilot.press("enter")
+        await until(pilot, lambda: engines.requests, 20)
+        await pilot.press("escape")
+        await until(pilot, lambda: engines.pool._task is None or engines.pool._task.done(), 20)
+        loads: list[str] = []
+        load = engines.made[0].answer
+
+        def counted(items: Any, desk: Any) -> Any:
+            loads.append("again")
+            return load(items, desk)
+
+        engines.made[0].answer = counted  # type: ignore[method-assign]
+        await type_text(pilot, "b")
+        await until(pilot, lambda: loads, 20)
 
 
 def test_thinking_is_apart_whole_or_not() -> None:

@@ -10,7 +10,7 @@ from pace_engine import PaceEngine
 from stored import make_dataset_job, make_job
 from textual.widgets import Button, Input, TextArea
 
-from ai_router.again import AgainError, JobItems, edited, ids_of
+from ai_router.again import AgainError, JobItems, as_before, edited, ids_of
 from ai_router.models import Registry
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
@@ -105,10 +105,45 @@ async def test_marked_rows_and_an_edited_prompt(workspace: Workspace, path: Path
         await pilot.press("e")
         dialog = await on_screen(pilot, EditDialog)
         dialog.query_one(TextArea).text = "another"
-        await pilot.press("f2")
+        await pilot.press("f3")
         await through_the_options(pilot, app)
     assert sorted(len(texts(info.file)) for info in list_jobs(workspace.checkpoints)) == [1, 2, 4]
     assert ["another"] in [texts(info.file) for info in list_jobs(workspace.checkpoints)]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_an_edited_prompt_runs_as_before_by_one_key(
+    workspace: Workspace, engine: PaceEngine, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    options = {"sampling": {"max_tokens": 7}, "run": {"workers": 3}}
+    path = make_job(workspace.checkpoints, ["a", "b"], {0: "x", 1: "y"}, config=options)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.open_results(path)
+        screen = await on_screen(pilot, ResultsScreen)
+        await until(pilot, lambda: screen.query_one(VirtualTable).row(0) is not None)
+        await pilot.press("down", "enter", "e")
+        await on_screen(pilot, EditDialog)
+        if beside:
+            monkeypatch.setattr(app, "live_runs", lambda: [None])
+        await pilot.press("end", *"et", "f2")
+        if beside:
+            await until(pilot, lambda: app.turns.waiting == 1)
+            assert isinstance(app.screen, ReadingScreen)
+            monkeypatch.delattr(app, "live_runs")
+        else:
+            await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: len(app.runs) == 1 and not app.live_runs())
+    made = newest(workspace, path)
+    with CheckpointStore(made) as store:
+        job = store.job()
+    assert texts(made) == ["bet"] and job.model_id == "demo" and job.completed == 1
+    for part, wanted in options.items():
+        assert wanted.items() <= job.config[part].items()
+    items = JobItems(path, [1])
+    items.job.config["details"] = {"no_adapter": True, "engine": "torch"}
+    plan, spec = as_before(app.registry, workspace, items)
+    assert plan.details["no_adapter"] and plan.details["engine"] == spec.engine == "torch"
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)])

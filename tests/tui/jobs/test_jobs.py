@@ -94,7 +94,7 @@ async def test_filter(workspace: Workspace) -> None:
     async with app.run_test() as pilot:
         screen = await opened(pilot, app, 4)
         await pilot.press("slash", *"resume")
-        await until(pilot, lambda: ids(screen) == "a")
+        await until(pilot, lambda: ids(screen) == "a" and "to the list" in footer(app))
         assert "1 of 4 jobs" in shown(app)
         await pilot.press("enter")
         assert screen.query_one(VirtualTable).has_focus

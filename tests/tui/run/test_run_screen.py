@@ -101,6 +101,25 @@ async def test_a_run_from_first_item_to_summary(workspace: Workspace, engine: Pa
         await until(pilot, lambda: footer(pilot.app) == ["results", "export", "back", "help"])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("size", [(80, 24), (110, 30), (140, 40)])
+async def test_what_all_would_come_to_is_whole_at_every_width(
+    size: tuple[int, int], workspace: Workspace, engine: PaceEngine
+) -> None:
+    engine.held = False
+    job = new_job(workspace, [f"question {n}" for n in range(2_000)])
+    app = RouterApp(workspace)
+    async with app.run_test(size=size) as pilot:
+        app.start_run(job, first=7)
+        assert job.checkpoint_file is not None
+        app.open_run(job.checkpoint_file)
+        screen = await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: screen.details is not None and screen.details.whole, 20)
+        assert screen.details is not None
+        words = screen.details.whole.split()
+        assert words[:2] == ["2,000", "prompts,"] and len(words) > 8
+        await until(pilot, lambda: set(words) <= set(shown(app).split()), 20)
+
+
 async def test_failures_are_counted_by_kind_and_can_be_retried(workspace: Workspace, engine: PaceEngine) -> None:
     engine.held = False
     engine.fails = failing("longer than the context", every=3)

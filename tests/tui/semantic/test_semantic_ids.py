@@ -105,6 +105,12 @@ async def test_models_are_checked_before_they_are_chosen(
         await pilot.pause()
         golden(app, "semantic-choose")
         assert "why not" in footer(app) and "choose" not in footer(app)
+        screen.form.fields["suffix"].query_one("ChoiceLine").focus()
+        await until(
+            pilot, lambda: "suffix: number the Pids that share a SID, as in GNPR: a 4th code 0, 1, 2 …" in shown(app)
+        )
+        screen.query_one(VirtualTable).focus()
+        await until(pilot, lambda: "suffix: number" not in shown(app))
         await pilot.press("space")
         assert not screen.entries[1].chosen
         await pilot.press("up", "space")

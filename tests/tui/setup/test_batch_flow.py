@@ -132,6 +132,20 @@ async def test_model_that_is_not_ready_says_why(app: RouterApp, engine: PaceEngi
         assert app.screen is screen
 
 
+async def test_first_prompts_are_seen_whichever_model_is_chosen(app: RouterApp, engine: PaceEngine) -> None:
+    async with app.run_test(size=(140, 40)) as pilot:
+        app.push_screen(ChooseModelScreen(from_prompts(["the first of them"]), 1, "lacking"))
+        await on_screen(pilot, ChooseModelScreen)
+        await until(pilot, lambda: "lacking is not ready" in shown(app) and "the first of them" in shown(app), 20)
+        await pilot.press("up")
+        await until(pilot, lambda: "1 prompt fits" in shown(app), 20)
+        await pilot.press("enter")
+        await on_screen(pilot, OptionsScreen)
+        await until(pilot, lambda: "the first of them" in shown(app), 20)
+        await pilot.resize_terminal(80, 24)  # the options need the room
+        await until(pilot, lambda: "the first of them" not in shown(app), 20)
+
+
 async def test_prompts_longer_than_the_context_are_named(app: RouterApp, engine: PaceEngine) -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         app.push_screen(ChooseModelScreen(from_prompts(["short", "word " * 1000]), 2))
