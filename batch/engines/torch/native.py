@@ -37,7 +37,7 @@ _FUNCTIONS = {
     "write_pages": "piiippicpiiiic",
     "state_step": "pipipipippipiiiiiic",
     "packed_linear": "ppipifcpiipic",
-    "run_experts": "pippipic",
+    "run_experts": "pippiipipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
 }
 
@@ -144,15 +144,21 @@ class Kernels:
         )
         return out
 
-    def run_experts(self, experts: ctypes.Array[Any], counts: list[int], x: torch.Tensor, outputs: int) -> torch.Tensor:
-        """x: [rows, in], in the order of the experts, of which each has so many; returns [rows, outputs].
+    def run_experts(
+        self, experts: ctypes.Array[Any], index: torch.Tensor, shares: torch.Tensor, x: torch.Tensor, outputs: int
+    ) -> torch.Tensor:
+        """x: [tokens, in]; returns [tokens, outputs], of each the sum of what its experts say, by their shares.
 
-        experts: of `Expert`, a product that is paired, and gated by silu, and the one after it.
+        experts: of `Expert`, a product that is paired, and gated by silu, and the one after it; index: int64, [tokens,
+        chosen], where one beyond the last says nothing; shares: [tokens, chosen].
         """
         out = torch.empty(len(x), outputs)
-        rows = (ctypes.c_int64 * len(counts))(*counts)
-        told = ctypes.addressof(experts), _same([(0, len(experts)), (0, len(counts))]), ctypes.addressof(rows)
-        self._call("run_experts", *told, *span(x), *span(out), torch.get_num_threads())
+        which, told = span(index, torch.int64), span(shares)
+        self._call(
+            "run_experts",
+            *(ctypes.addressof(experts), len(experts), which[0], told[0], _same([which, told]), index.shape[1]),
+            *(*span(x), *span(out), torch.get_num_threads()),
+        )
         return out
 
     def largest(self, x: torch.Tensor) -> torch.Tensor:

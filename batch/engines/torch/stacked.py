@@ -80,6 +80,23 @@ class Parts:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A decoder layer of which only the attention is known: after it comes what the model has, a mixture of experts."""
+
+    mixing: Mixing
+    first: Norm
+    qkv: Product
+    project: Product
+    norm: Callable[[torch.Tensor], torch.Tensor]
+    rest: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, plan: Plan, x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
+        """x: [tokens, hidden], contiguous."""
+        x = self.project(self.mixing(plan, self.qkv(x, norm=self.first), rotary), residual=x)
+        return self.rest(self.norm(x.unsqueeze(0)))[0].add_(x)
+
+
 class Stack:
     """The layers of a body: the first of them runs all, the others leave what they are given."""
 
