@@ -84,7 +84,7 @@ FROM_HERE = {  # over the results, by keys
     "palette": ("colon",),
     "palette-found": ("colon", *"qwen"),
     "filter": ("slash", *"failed"),
-    "filter-wrong": ("slash", *"tokens", "greater_than_sign", *"many"),
+    "filter-wrong": ("slash", *"tokens", "greater_than_sign", *"many", "enter"),
     "columns": ("C",),
     "copy-as": ("w",),
     "errors": ("x",),

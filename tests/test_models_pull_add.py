@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def test_a_gguf_file_and_a_folder(hub: HubServer) -> None:
     told: list[str] = []
     place = pull("org/m-GGUF:q8_0", told.append)
     assert place.name == "m-Q8_0.gguf" and place.read_bytes() == hub.repos["org/m-GGUF"]["m-Q8_0.gguf"]
-    assert "free" in told[0] and told[1].startswith("1 of 1: m-Q8_0.gguf")
+    assert told[0] == f"Asking {os.environ['HF_ENDPOINT']} what org/m-GGUF has…"
+    assert "free" in told[1] and told[2].startswith("1 of 1: m-Q8_0.gguf")
     folder = pull("org/plain", told.append)
     assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}
     before = len(hub.requests)
@@ -82,6 +84,15 @@ def test_what_cannot_be_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("HF_ENDPOINT", nowhere)
         with pytest.raises(PullError, match="HF_ENDPOINT is no address"):
             pull("org/m-GGUF:Q8_0", print)
+
+
+def test_a_hub_that_cannot_be_reached_is_said(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    lines: list[str] = []
+    with pytest.raises(PullError, match=r"http://127\.0\.0\.1:1 cannot be reached: .*; pull it again later"):
+        pull("org/m-GGUF:Q8_0", lines.append)
+    assert lines == ["Asking http://127.0.0.1:1 what org/m-GGUF has…"]
 
 
 def test_which_files() -> None:

@@ -53,6 +53,8 @@ def pull(name: str, progress: Progress, moved: Moved | None = None) -> Path:
     endpoint = os.environ.get("HF_ENDPOINT")
     if endpoint is not None and not endpoint.startswith(("http://", "https://")):
         raise PullError(f"HF_ENDPOINT is no address: {endpoint!r}; write it with https:// or unset it")
+    hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it tells of every attempt
+    progress(f"Asking {endpoint or hub.constants.ENDPOINT} what {repo} has…")
     try:
         listed = hub.HfApi(endpoint=endpoint).list_repo_tree(repo, recursive=True)
         files = chosen(_files(listed), wanted, repo)
@@ -75,7 +77,20 @@ def pull(name: str, progress: Progress, moved: Moved | None = None) -> Path:
         raise PullError(f"{repo} asks for its terms to be accepted on its page first, then for HF_TOKEN") from None
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
         raise PullError(f"{repo} cannot be fetched: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:
+        if not _of_the_way(error):
+            raise
+        where, said = endpoint or hub.constants.ENDPOINT, " ".join(str(error).split())[:200]
+        raise PullError(f"{where} cannot be reached: {said}; pull it again later") from None
     return place if files[-1].path.endswith(".gguf") else _folder(place, files[-1].path)
+
+
+def _of_the_way(error: Exception) -> bool:
+    """Whether it comes from the connection: the library lets out httpx's, which are no OSErrors.
+
+    By its name, as releases of the library have it from packages of several names (httpx, httpx2).
+    """
+    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 
 def _bar(moved: Moved, before: int, whole: int) -> Any:

@@ -1,7 +1,8 @@
 """How much memory a model takes to run here, reckoned before it is loaded: the runtime, its weights, and what it keeps.
 
 Weights are reckoned as the engine holds them, not as the file does: torch computes in fp32 on a CPU, or in int8 beside
-a table of embeddings in fp32, and reads a folder whole before it rounds anything.
+a table of embeddings in fp32, and reads a folder whole before it rounds anything. The families that it knows without
+transformers come layer by layer, and of their table only the rows asked for are read, from the file.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ def needed(spec: ModelSpec, width: int) -> int | None:
     if not spec.size_bytes or (spec.cache_bytes_per_token is None and spec.cache_bytes_per_row is None):
         return None
     precision = precision_of(spec)
-    return RUNTIME.get(spec.engine, 0) + _weights(spec, precision) + cache(spec, width, precision)
+    runtime, kept = RUNTIME.get(spec.engine, 0), cache(spec, width, precision)
+    if spec.held and _layer_by_layer(spec, precision):
+        # The head comes last and whole, in fp32, before it is rounded; no answer is there yet.
+        return runtime + int(spec.held * BITS[precision]) + max(4 * (spec.embeddings or 0), kept)
+    return runtime + _weights(spec, precision) + kept
 
 
 def cache(spec: ModelSpec, width: int, precision: str) -> int:
@@ -44,7 +49,7 @@ def precision_of(spec: ModelSpec) -> str:
     asked = str(spec.engine_options.get("precision", "auto"))
     if asked != "auto":
         return asked
-    if processor.GPU.exists() and spec.engine_options.get("device") != "cpu":
+    if _on_gpu(spec):
         return "bf16"
     return "int8" if (spec.parameters or 0) >= SMALL and processor.multiplies_int8() else "fp32"
 
@@ -58,6 +63,16 @@ def _weights(spec: ModelSpec, precision: str) -> int:
     # The table stays as it is; where the head is the same matrix, it is there once more in few bits.
     rounded = int((spec.parameters - embeddings) * BITS[precision] + embeddings * (4 + BITS[precision]))
     return rounded if spec.quantisation else max(rounded, 4 * spec.parameters)
+
+
+def _layer_by_layer(spec: ModelSpec, precision: str) -> bool:
+    """Whether torch reads a family that it can read so in that way here: on a CPU, with nothing merged into it."""
+    narrow = precision in ("fp32", "int8", "int4") or (precision == "bf16" and _sixteen_bits())
+    return narrow and not spec.adapter and not _on_gpu(spec)
+
+
+def _on_gpu(spec: ModelSpec) -> bool:
+    return processor.GPU.exists() and spec.engine_options.get("device") != "cpu"
 
 
 def _sixteen_bits() -> bool:

@@ -41,6 +41,7 @@ class ModelSpec:
     cache_bytes_per_token: int | None = None  # keys and values in 16 bits
     cache_bytes_per_row: int | None = None  # states, however short an answer is
     embeddings: int | None = None  # of the parameters, those of the table that tokens are looked up in
+    held: int | None = None  # those that torch holds where it leaves that table in the file; None where it does not
     notes: str = ""
     ready: bool = True
     why: str = ""

@@ -55,12 +55,12 @@ def write_new(
                         progress(total)
 
             models: dict[str, int] = {}
-            config = dump_json(job.config) or "{}"
             connection.execute("BEGIN")
             connection.executemany(
                 "INSERT INTO items (id, text, extra, model, reason, columns) VALUES (?, ?, ?, ?, ?, ?)", rows()
             )
             connection.executemany("INSERT INTO models (name, id) VALUES (?, ?)", models.items())
+            config = dump_json(job.config) or "{}"  # after the items: what they are meant for may be noted in it
             job.total_prompts = total
             job.updated_at = now_iso()
             connection.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -72,7 +72,16 @@ def says(engine: Engine[Any, Any] | None, name: str) -> bool:
 
 def lanes_of(engine: Engine[Any, Any] | None) -> tuple[LaneSnapshot, ...] | None:
     """The lanes of an engine that has some, and with them limits and retries of its own; None of any other engine."""
-    inner = engine
-    while inner is not None and not hasattr(inner, "lanes"):
-        inner = getattr(inner, "inner", None)  # one that only changes what another one says
+    inner = _with_lanes(engine)
     return None if inner is None else tuple(inner.lanes)
+
+
+def begun_of(engine: Engine[Any, Any] | None) -> Collection[ItemId] | None:
+    """The items that an engine's lanes are answering, without those that wait in them; None of any other engine."""
+    return getattr(_with_lanes(engine), "begun", None)
+
+
+def _with_lanes(engine: Engine[Any, Any] | None) -> Any:
+    while engine is not None and not hasattr(engine, "lanes"):
+        engine = getattr(engine, "inner", None)  # one that only changes what another one says
+    return engine

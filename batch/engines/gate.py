@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from batch.engines.adaptive import AdaptiveLimit
@@ -45,6 +45,11 @@ class Gate:
     def in_flight(self) -> int:
         """Items that began and have not ended."""
         return len(self._begun)
+
+    @property
+    def begun(self) -> Collection[ItemId]:
+        """Their ids; from any thread."""
+        return self._begun.copy()
 
     @property
     def concurrency(self) -> int | None:

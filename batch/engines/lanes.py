@@ -121,6 +121,11 @@ class LanesEngine:
         """How each lane is going; from any thread."""
         return tuple(lane.snapshot() for lane in self._lanes.values())
 
+    @property
+    def begun(self) -> set[ItemId]:
+        """Items that a lane is answering: of those it was given, the ones that do not wait for their turn."""
+        return {item for lane in self._lanes.values() for item in lane.gate.begun}
+
     def partial_texts(self) -> Mapping[ItemId, str]:
         """The texts so far of all lanes."""
         texts: dict[ItemId, str] = {}

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from batch.engines.base import Engine, lanes_of
+from batch.engines.base import Engine, begun_of, lanes_of
 from batch.items import Answer, Request
 from batch.job import BatchJob
 from batch.options import RunOptions
@@ -92,7 +92,8 @@ class Steering:
         engine = self.engine
         time_now = time.monotonic()
         state = self._shown_state()
-        given = list(islice(feed.given.copy().items(), SHOWN_IN_FLIGHT))
+        begun, there = begun_of(engine), feed.given.copy().items()
+        given = list(islice((pair for pair in there if begun is None or pair[0] in begun), SHOWN_IN_FLIGHT))
         partial = engine.partial_texts() if given and engine is not None else {}
         lanes = lanes_of(engine) or ()
         p50, p95 = meter.latency()

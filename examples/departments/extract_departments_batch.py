@@ -3,8 +3,9 @@
     python examples/departments/extract_departments_batch.py --input_file=data.parquet --provider=gemini-2.0-flash-001
     python examples/departments/extract_departments_batch.py --provider=demo
 
-The first needs a key and the extra `providers`; the second runs offline, with the model that ships with ai-router, on
-the table beside this file. A job does the same and survives whatever happens meanwhile:
+Both need pandas (`pip install pandas pyarrow`). The first needs a key and the extra `providers`; the second runs
+offline, with the model that ships with ai-router, on the table beside this file. A job does the same and survives
+whatever happens meanwhile:
 
     ai-router submit data.parquet --template examples/departments/departments.j2 --model ID --merge out.parquet
 """
@@ -18,7 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+try:
+    import pandas as pd
+except ImportError:
+    sys.exit("This example needs pandas, and pyarrow for Parquet: pip install pandas pyarrow")
 
 from batch.errors import BatchError
 from batch.providers import ERROR, MISSING, BatchInferencePipelineFactory, ProviderPipeline

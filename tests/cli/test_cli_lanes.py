@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from batch.checkpoint import CheckpointStore
+from ai_router.jobs import plan_of
+from batch.checkpoint import CheckpointStore, lock_owner
 from tests.cli.program import Program
 
 
@@ -39,6 +40,18 @@ def test_lines_go_to_the_models_they_name(program: Program) -> None:
     assert program("export", program.job().job_id, "--output", "-") == 0
     models = [json.loads(line)["response"]["body"]["model"] for line in program.out.splitlines()]
     assert models == ["quick", "other", "quick", "quick", "other"]
+
+
+def test_a_job_in_the_background_goes_to_the_models_its_lines_name(program: Program) -> None:
+    """Which these are stands in the job's file before it runs: who runs it reads it there."""
+    program.add_model("other")
+    process = program.start("run", lines(program, "quick", "other", None, "other"), "--detach")
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert plan_of(program.job()).lanes == ["other"]
+    program.wait_for(lambda: program.job().processed == 4)
+    assert [model for model, _, _ in answered(program)] == ["quick", "other", "quick", "other"]
+    program.wait_for(lambda: lock_owner(program.job().checkpoint_file or Path()) is None)
 
 
 def test_a_model_that_is_gone_stops_the_job_before_its_first_item(program: Program) -> None:

@@ -12,7 +12,8 @@ pytest.importorskip("transformers")
 from batch.engines.torch import bf16, int4, linear, precision  # noqa: E402
 from batch.engines.torch.experts import SplitExperts, is_split  # noqa: E402
 from batch.engines.torch.gemm import PackedProduct, round_weight  # noqa: E402
-from batch.engines.torch.native import Expert, kernels  # noqa: E402
+from batch.engines.torch.native import kernels  # noqa: E402
+from batch.engines.torch.structs import Expert  # noqa: E402
 from tests.engines import architectures  # noqa: E402
 
 pytestmark = pytest.mark.model
@@ -89,26 +90,37 @@ def test_experts_in_one_call_are_what_each_is_alone(bits: int, threads: int) -> 
     if quick is None or not quick.panel:
         pytest.skip("no product of our own here")
     generator = torch.Generator().manual_seed(4)
-    hidden, inner, counts = 96, 64, [3, 0, 17, 1, 40, 0]
+    hidden, inner, count, tokens = 96, 64, 6, 40
 
     def product(outputs: int, inputs: int) -> PackedProduct:
         bias = torch.randn(outputs, generator=generator)
         return PackedProduct(quick, round_weight(torch.randn(outputs, inputs, generator=generator), bits), bias)
 
-    pairs = [(product(2 * inner, hidden).pair(), product(hidden, inner)) for _ in counts]
-    experts = (Expert * len(pairs))(*(Expert(up.described, down.described) for up, down in pairs))
-    x = torch.randn(sum(counts), hidden, generator=generator)
+    pairs = [(product(2 * inner, hidden).pair(), product(hidden, inner)) for _ in range(count)]
+    experts = (Expert * count)(*(Expert(up.described, down.described) for up, down in pairs))
+    x = torch.randn(tokens, hidden, generator=generator)
     x[::3, 5] *= 40  # which a row keeps as it is
-    each = zip(pairs, x.split(counts), strict=True)
-    alone = torch.cat([down(up(part, gated=True)) for (up, down), part in each if len(part)])
+    index = torch.randint(0, count - 2, (tokens, 2), generator=generator)  # one has none
+    index[::2, 1], index[1::2, 1] = count - 1, count + 3  # one with many, and one that is not there
+    shares = torch.rand(tokens, 2, generator=generator)
+    alone = torch.zeros(tokens, hidden)
+    for which in (0, 1):
+        for expert, (up, down) in enumerate(pairs):
+            mine = index[:, which] == expert
+            if mine.any():
+                alone[mine] += shares[mine, which, None] * down(up(x[mine], gated=True))
     torch.set_num_threads(threads)
     try:
-        assert torch.equal(quick.run_experts(experts, counts, x, hidden), alone)
-        assert not len(quick.run_experts(experts, [0] * len(counts), x[:0], hidden))
+        whole = quick.run_experts(experts, index, shares, x, hidden)
+        torch.testing.assert_close(whole, alone, rtol=1e-6, atol=1e-6 * float(alone.abs().max()))
+        assert not len(quick.run_experts(experts, index[:0], shares[:0], x[:0], hidden))
+        assert not quick.run_experts(experts, index[:1] * 0 + count, shares[:1], x[:1], hidden).any()
         with pytest.raises(ValueError, match="run_experts"):
-            quick.run_experts(experts, [*counts[:-1], 1], x, hidden)
+            quick.run_experts(experts, index - count, shares, x, hidden)
         with pytest.raises(ValueError, match="run_experts"):
-            quick.run_experts(experts, counts[:-1], x, hidden)
+            quick.run_experts(experts, index, shares, x[1:], hidden)
+        with pytest.raises(ValueError):
+            quick.run_experts(experts, index, shares[1:], x, hidden)
     finally:
         torch.set_num_threads(1)
 

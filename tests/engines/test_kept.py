@@ -23,6 +23,7 @@ pytest.importorskip("gguf")
 from batch.engines.gguf.header import read_header  # noqa: E402
 from batch.engines.torch import held  # noqa: E402
 from batch.engines.torch.engine import TorchCore  # noqa: E402
+from batch.engines.torch.lean import weights  # noqa: E402
 from batch.engines.torch.loader import Loaded  # noqa: E402
 from batch.engines.torch.single import SingleRunner  # noqa: E402
 from tests.engines import architectures, gguf_files  # noqa: E402
@@ -137,6 +138,32 @@ def test_weights_are_reckoned_as_they_run(
     assert (replace(spec, quantisation="").memory() or 0) >= 4 * parameters
     kept = replace(spec, engine="gguf").memory(8)
     assert kept == reckoning.RUNTIME["gguf"] + 1000 + 8 * (100 * 1000 + 7)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_stays_in_the_file_is_not_reckoned(tied: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(processor, "features", lambda: frozenset({"avx512_vnni", "avx512_bf16"}))
+    monkeypatch.setattr(processor, "GPU", tmp_path / "none")
+    folder, table = tmp_path / "m", 100 * 64
+    model = architectures.make("llama", tie_word_embeddings=tied, vocab_size=100, hidden_size=64)
+    model.save_pretrained(folder)
+    spec = describe(folder, source="found")
+    source = weights.open_folder(folder)
+    assert source is not None and spec.parameters and spec.embeddings == table
+    held = spec.parameters - (0 if tied else table)
+    numbers = {p.data_ptr(): p.numel() for p in source.whole().parameters()}
+    assert spec.held == held == sum(numbers.values())
+    for precision, bytes_each in (("fp32", 4), ("int8", 1.04), ("int4", 0.63)):
+        known = replace(spec, engine_options={"precision": precision}, cache_bytes_per_token=0, cache_bytes_per_row=0)
+        # The head is read in fp32 before it is rounded, when no answer has kept anything.
+        assert known.memory(8) == reckoning.RUNTIME["torch"] + int(held * bytes_each) + 4 * table
+        long = replace(known, cache_bytes_per_row=10 * table)
+        assert long.memory(8) == reckoning.RUNTIME["torch"] + int(held * bytes_each) + 80 * table
+        merged = replace(known, adapter=tmp_path)  # read as a whole, by transformers
+        assert merged.memory(8) == reckoning.RUNTIME["torch"] + 4 * spec.parameters
+    if not tied:  # a generation config beside it that takes transformers
+        (folder / "generation_config.json").write_text('{"no_repeat_ngram_size": 3}')
+        assert describe(folder, source="found").held is None
 
 
 def test_a_file_is_described_with_all_of_it(tmp_path: Path) -> None:

@@ -386,6 +386,17 @@ def test_a_run_shows_its_lanes_pauses_and_stops_all_of_them(tmp_path: Path) -> N
                for name, made in again.items())  # fmt: skip
 
 
+def test_a_run_shows_as_in_flight_what_a_lane_answers_and_not_what_waits_in_one(tmp_path: Path) -> None:
+    processor, job = make_job(tmp_path, [*"a" * 60, *"b" * 3])
+    engines = {name: ScriptedEngine(gated=True) for name in "ab"}
+    run = processor.run(job, LanesEngine([lane(name, made, workers=3) for name, made in engines.items()], "a"))
+    until(lambda: all(made.in_flight == 3 for made in engines.values()))
+    assert {item.id for item in run.snapshot().items} == {0, 1, 2, 60, 61, 62}
+    for made in engines.values():
+        made.release(100)
+    assert run.wait(90) and job.completed == 63
+
+
 def test_a_run_keeps_the_model_that_answered(tmp_path: Path) -> None:
     _, job = make_job(tmp_path, ["a", "b", "a"])
     lanes = [

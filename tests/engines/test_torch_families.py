@@ -96,3 +96,23 @@ def test_what_lies_in_any_order_is_written_to_its_pages() -> None:
             pages.put(held, new)
             assert torch.equal(held[[2, 0, 1], :, [5, 0, 31]], new.float().to(dtype))
             assert held.count_nonzero() == new.numel()
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "mixtral"])
+def test_layers_around_a_mixture_of_experts_are_done_by_the_kernels(name: str) -> None:
+    """As that mixture's model does them, of which tests of all architectures make sure beside `generate`."""
+    kernels = native.kernels()
+    if kernels is None or not linear.works(linear.FloatLinear, 1e-3):
+        pytest.skip("no native kernels here")
+    model: Any = make(name, num_hidden_layers=2)
+    with torch.inference_mode():
+        linear.fuse(model)
+        linear.pack(model, linear.FloatLinear)
+        layers = list(model.model.layers)
+        plain = [layer.forward for layer in layers]
+        fused.use_kernels(model, kernels)
+        assert all("forward" in vars(layer) and "forward" in vars(layer.self_attn) for layer in layers)
+        x, other = torch.randn(1, 5, model.config.hidden_size), {}
+        other["position_embeddings"] = model.model.rotary_emb(x, torch.arange(5)[None])
+        for layer, before in zip(layers, plain, strict=True):  # outside a packed step they are as they were
+            torch.testing.assert_close(layer(x, **other), before(x, **other))

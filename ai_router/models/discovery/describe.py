@@ -21,6 +21,8 @@ from batch.engines.local import memory
 from batch.engines.local.folder import NOT_CAUSAL, not_causal
 from batch.engines.places import FORMS, base_of_adapter, form_of, gguf_files, open_file, read_config
 from batch.engines.registry import Place
+from batch.engines.torch.asked import generation_of
+from batch.engines.torch.lean import config as lean
 from batch.errors import FatalError
 
 SUFFIXES = (".gguf", ".safetensors", ".bin")  # of names that are taken for a file's
@@ -75,13 +77,14 @@ def describe(
         only_here = bool(why)
         notes = "; ".join(filter(None, (notes, gguf_why(place, header, engine))))
     per_token, per_row, table = _kept(header, config)
+    parameters = header.parameters if header else count_parameters(weights)
     return ModelSpec(
         id=id or label,
         name=name or label,
         engine=engine,
         place=place,
         source=source,
-        parameters=header.parameters if header else count_parameters(weights),
+        parameters=parameters,
         size_bytes=header.size_bytes if header else _size(weights),
         context=context or (header.context if header else _context(config)),
         quantisation=header.quantisation if header else _quantised(config),
@@ -89,6 +92,7 @@ def describe(
         cache_bytes_per_token=per_token,
         cache_bytes_per_row=per_row,
         embeddings=table,
+        held=_held(place, header, weights, parameters, table),
         notes=notes,
         ready=not why,
         why=why,
@@ -264,6 +268,25 @@ def _kept(header: GgufHeader | None, config: Mapping[str, Any]) -> tuple[int | N
         return *kept, gguf_kept.embeddings(header)
     of = of_config(config)
     return (of.per_token if of else None), (of.per_row if of else None), embeddings(config)
+
+
+def _held(
+    place: Place, header: GgufHeader | None, weights: Sequence[Path], parameters: int | None, table: int | None
+) -> int | None:
+    """How many parameters torch holds of a model whose table of embeddings it leaves in the file; None of others."""
+    if isinstance(place, str) or not parameters or not table:
+        return None
+    if header is not None:
+        known = lean.of_gguf(header) if lean.nothing_more(generation_of(place.parent)) else None
+    elif weights and all(file.suffix == ".safetensors" for file in weights):
+        found = lean.of_folder(place)
+        known = found[0] if found else None
+    else:
+        known = None
+    if known is None:
+        return None
+    # Where the head is the same matrix, it is there in its stead.
+    return parameters if known.tie_word_embeddings else parameters - table
 
 
 def _context(config: Mapping[str, Any]) -> int | None:

@@ -24,6 +24,11 @@ def without_thinking(text: str) -> tuple[str, str]:
     return (match.group(1).strip(), text[match.end() :]) if match else ("", text)
 
 
+def apart(before: Sequence[Block]) -> list[Block]:
+    """The empty line between what stands there and a further turn."""
+    return [Block("")] if before else []
+
+
 def answer_blocks(text: str, *, unfolded: bool, markdown: bool = False) -> list[Block]:
     """An answer; what was thought before it is one line, or all of it where it is unfolded."""
     thought, rest = without_thinking(text)
@@ -109,18 +114,17 @@ class Conversation:
         return known[at] if 0 <= at < len(known) else None
 
     def blocks(self, *, unfolded: bool, markdown: bool = False) -> list[Block]:
-        """The turns as they are shown."""
+        """The turns as they are shown, an empty line between two; none after the last, where a box is a line high."""
         blocks: list[Block] = []
         several = len({turn.model for turn in self.turns}) > 1
         for place, turn in enumerate(self.turns):
             why = [Block(f"→ {self.whys[place]}", "muted")] if place in self.whys else []
             if several and not why:
                 why = [Block(f"→ {turn.model}", "muted")]
-            blocks += [Block(f"❯ {turn.prompt}", "accent"), *why, Block("")]
+            blocks += [*apart(blocks), Block(f"❯ {turn.prompt}", "accent"), *why, Block("")]
             blocks += answer_blocks(turn.answer, unfolded=unfolded, markdown=markdown) if turn.answer else []
             if turn.error:
                 blocks.append(Block(f"✗ {turn.error}", "error"))
-            blocks.append(Block(""))
         return blocks
 
     def _say(self, error: BaseException) -> None:

@@ -17,7 +17,7 @@ from ai_router.tui.ask.auto import Auto
 from ai_router.tui.ask.beside import ABOUT, CHAT, CHATS, PANES, ChatsPane
 from ai_router.tui.ask.chatting import ChattingAsk
 from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
-from ai_router.tui.ask.remembering import answer_blocks
+from ai_router.tui.ask.remembering import answer_blocks, apart
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.clipboard import copy_from
@@ -284,7 +284,7 @@ class AskScreen(ChattingAsk):
         blocks = self.conversation.blocks(unfolded=self.unfolded, markdown=markdown)
         if asking is not None and self._shown != "over":
             why = [Block(f"→ {self._auto.why}", "muted")] if self._auto is not None and self._auto.why else []
-            blocks += [Block(f"❯ {asking.prompt}", "accent"), *why, Block("")]
+            blocks += [*apart(blocks), Block(f"❯ {asking.prompt}", "accent"), *why, Block("")]
             blocks += answer_blocks(asking.text, unfolded=self.unfolded, markdown=markdown)
         return view.follow(*(blocks or [Block(HINT, "muted")]), last=last)
 

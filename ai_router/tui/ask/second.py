@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from ai_router.asking import EnginePool
 from ai_router.memory import Memory
-from ai_router.tui.ask.remembering import Conversation, answer_blocks
+from ai_router.tui.ask.remembering import Conversation, answer_blocks, apart
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.text import harmless, one_line, plural
 from ai_router.tui.widgets.text_view import TextView
@@ -104,7 +104,7 @@ class SecondModel(Served, Vertical):
         markdown = self.services.markdown
         blocks = self.conversation.blocks(unfolded=unfolded, markdown=markdown)
         if asking is not None and self._shown != "over":
-            blocks += [Block(f"❯ {asking.prompt}", "accent"), Block("")]
+            blocks += [*apart(blocks), Block(f"❯ {asking.prompt}", "accent"), Block("")]
             blocks += answer_blocks(asking.text, unfolded=unfolded, markdown=markdown)
         return view.follow(*(blocks or [Block(HINT, "muted")]), last=last)
 

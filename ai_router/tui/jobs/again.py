@@ -64,8 +64,13 @@ def run_as_before(
     screen.in_thread(begin, begun, busy="starting the job", group="again", keys_wait=True)
 
 
-def ask_which(screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], chosen: Sequence[int] = ()) -> None:
-    """Ask which items are to be run again, where there is a choice; `counts` are by kind, `chosen` are marked ones."""
+def ask_which(
+    screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], chosen: Sequence[int] = (), word: str = "Marked"
+) -> None:
+    """Ask which items are to be run again, where there is a choice.
+
+    `counts` are by kind; `chosen` are ids of marked items, or of others, which `word` names.
+    """
     from ai_router.again import WRONG
     from ai_router.kinds import kind_at
     from ai_router.kinds.base import SCORE
@@ -79,9 +84,9 @@ def ask_which(screen: BaseScreen[Any], path: Path, counts: Mapping[str, int], ch
 
     def answered(what: str | None) -> None:
         if what is not None:
-            run_again(screen, path, chosen if what == "marked" else what)
+            run_again(screen, path, chosen if what == "chosen" else what)
 
-    buttons = [("marked", f"Marked {len(chosen):,}", "primary")] if chosen else []
+    buttons = [("chosen", f"{word} {len(chosen):,}", "primary")] if chosen else []
     buttons += [(kind, f"{names[kind]} {counts[kind]:,}", "" if buttons or at else "primary")
                 for at, kind in enumerate(kinds)]  # fmt: skip
     if known:

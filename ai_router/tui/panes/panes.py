@@ -11,7 +11,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from ai_router.memory import Memory, MemoryFileError
-from ai_router.tui.panes.layout import Flow, Pane, cells_of, flow_of, moved, shown_panes
+from ai_router.tui.panes.layout import Flow, Pane, cells_of, flow_of, is_low, moved, shown_panes
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.backdrop import BackContainer
 
@@ -67,6 +67,7 @@ class Panes(Served, BackContainer):
         for pane in self.panes:
             widget = self.widget(pane.id)
             widget.display = pane.id in self._cells
+            widget.set_class(pane in shown and is_low(pane, shown, height, flow), "-low")
             share = f"{self._cells.get(pane.id, 0)}fr"
             widget.styles.width, widget.styles.height = (share, "1fr") if flow == "side" else ("1fr", share)
         if focused is not None and self.pane_of(focused) not in (*self._cells, ""):

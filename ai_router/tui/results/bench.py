@@ -19,7 +19,7 @@ RESULTS, ANSWER, JOBS = "results", "results-preview", "bench"
 PANES = (
     Pane(JOBS, "jobs", 28, 2, side_only=True),
     Pane(RESULTS, "results", 56, 0, 24),
-    Pane(ANSWER, "answer", 56, 1, 20),
+    Pane(ANSWER, "answer", 56, 1, 20, low=3),
 )
 
 

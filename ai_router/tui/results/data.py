@@ -119,6 +119,7 @@ def row_data(result: BatchResult) -> RowData:
     )
 
 
+# A billionth of a dollar, the least there is, takes 13 cells.
 # Title, what the rows are sorted by, and how wide; the titles also name the columns for a person's choice.
 COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("#", 7, right=True), "id"),
@@ -128,7 +129,7 @@ COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("Model", 14, from_width=110), "model"),
     (Column("Tokens", 7, right=True, from_width=70), "tokens"),
     (Column("Tries", 6, right=True, from_width=120), "tries"),
-    (Column("Cost", 8, right=True, from_width=130), "cost"),
+    (Column("Cost", 13, right=True, from_width=130), "cost"),
     (Column("Time", 8, right=True, from_width=60), "time"),
 )
 TITLES = tuple(column.title for column, _ in COLUMNS)

@@ -20,7 +20,8 @@ from ai_router.tui.results.data import COLUMNS, TITLES, Counts, Order, RowData, 
 from ai_router.tui.results.dialogs import ask_for_item
 from ai_router.tui.results.layout import Layout
 from ai_router.tui.results.pages import PageReader
-from ai_router.tui.results.query import QueryError
+from ai_router.tui.results.query import QueryError, complaint
+from ai_router.tui.widgets.find_input import Complaint
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import harmless, plural
 from ai_router.tui.widgets.text_view import TextView
@@ -86,12 +87,20 @@ class FindingResults(JobActions[None]):
         elif self._begin_search(event.value):
             self.table.focus()
 
+    @on(Input.Changed, "#results-search")
+    def _typed(self, event: Input.Changed) -> None:
+        """What was wrong with the line is said until it is right; nothing is before Enter asks for it."""
+        said = self.query_one(Complaint)
+        if said.display:
+            wrong = complaint(event.value)
+            said.say(f"✗ {wrong}" if wrong else "")
+
     def _begin_search(self, text: str) -> bool:
         """Show what a line asks for; False where it is no filter, which is said."""
         try:
             search = Search(self._job_path, self.part, text, self._counts.total, self.order)
         except QueryError as error:
-            self.services.show_error(str(error))
+            self.query_one(Complaint).say(f"✗ {error}")
             return False
         if self._search is not None:
             self._search.stop()
@@ -173,6 +182,7 @@ class FindingResults(JobActions[None]):
         field = self.query_one("#results-search", Input)
         field.value = ""
         field.display = False
+        self.query_one(Complaint).say("")
         self.table.focus()
         self._again()
 

@@ -72,6 +72,15 @@ def parse_query(line: str) -> Query:
     return Query(cast("Part | None", part), tuple(conditions), tuple(filter(None, texts)), tuple(filter(None, without)))
 
 
+def complaint(line: str) -> str:
+    """Why a line is no filter; "" where it is one."""
+    try:
+        parse_query(line)
+    except QueryError as error:
+        return str(error)
+    return ""
+
+
 def _condition(name: str, operator: str, text: str) -> Condition | None:
     field = NAMES.get(name.lower(), name.lower())
     text = text.strip('"')

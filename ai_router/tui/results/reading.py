@@ -230,8 +230,12 @@ def result_title(result: BatchResult) -> str:
     return " · ".join(parts)
 
 
-def result_blocks(result: BatchResult, words: tuple[str, ...] = (), *, markdown: bool = False) -> list[Block]:
+def result_blocks(
+    result: BatchResult, words: tuple[str, ...] = (), *, markdown: bool = False, brief: bool = False
+) -> list[Block]:
     """Prompt, and answer or error, under their titles; an error first. Where `words` stand is marked.
+
+    A `brief` text, for a few lines, is the answer or the error alone, as it came, without its empty lines.
 
     The answer is laid out as `markdown`, except where it has to stand as it came for the words to be found in it.
     """
@@ -244,7 +248,11 @@ def result_blocks(result: BatchResult, words: tuple[str, ...] = (), *, markdown:
 
     prompt = [Block("PROMPT", "title"), block(result.prompt)]
     if not result.attempts:
-        return [*prompt, Block(""), Block("◌ no answer yet", "muted")]
+        waits = Block("◌ no answer yet", "muted")
+        return [waits] if brief else [*prompt, Block(""), waits]
+    if brief:
+        text = result.response_text if result.success else result.error_message or "failed"
+        return [block("\n".join(filter(str.strip, text.splitlines())))]
     if result.success:
         answer = Block(result.response_text, markdown=True) if markdown and not words else block(result.response_text)
         return [*prompt, Block(""), Block("ANSWER", "answer"), answer]

@@ -36,7 +36,7 @@ from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.parts import PARTS
 from ai_router.tui.results.query import HELP as QUERY_HELP
 from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_title
-from ai_router.tui.widgets.find_input import FindInput
+from ai_router.tui.widgets.find_input import Complaint, FindInput
 from ai_router.tui.widgets.table import Row, VirtualTable
 from ai_router.tui.widgets.tabs import CountTabs
 from ai_router.tui.widgets.text import count, plural
@@ -86,6 +86,7 @@ class ResultsScreen(BenchResults):
         """Kinds, search, table, the text of the row under the cursor."""
         yield CountTabs(id="parts")
         yield FindInput(QUERY_HELP, id="results-search")
+        yield Complaint(id="results-wrong")
         with Panes("results", PANES, id="results-columns"):
             yield JobsPane(id=JOBS)
             table = VirtualTable([], self._rows, empty="Opening…", id=RESULTS, classes="panel")
@@ -297,7 +298,8 @@ class ResultsScreen(BenchResults):
 
     def _show_result(self, result: BatchResult) -> None:
         preview = self.query_one(TextView)
-        preview.show(*result_blocks(result, self.words, markdown=self.services.markdown))
+        low = preview.has_class("-low")
+        preview.show(*result_blocks(result, self.words, markdown=self.services.markdown, brief=low))
         preview.border_title = Content(f"# {count(result.prompt_index + 1)} · {result_title(result)}")
         if self.words:
             self.call_after_refresh(self.show_first_hit)

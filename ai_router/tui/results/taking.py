@@ -148,7 +148,8 @@ class TakingResults(FindingResults):
         """A new job of the marked rows, of the rows that are shown, or of a part."""
         counts = {part: self._counts.of(part) for part in ("all", "done", "failed", "pending")}
         shown = list(self.shown_ids()) if self.filter_text and not self.marked else ()
-        ask_which(self, self.path, counts, sorted(self.marked) or shown)
+        word = "Marked" if self.marked else "Found"
+        ask_which(self, self.path, counts, sorted(self.marked) or shown, word)
 
     def shown_ids(self) -> Sequence[int]:
         """The ids of all rows, in the order in which they are shown."""

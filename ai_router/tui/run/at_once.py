@@ -8,6 +8,7 @@ from ai_router.tui.widgets.text import one_line
 from batch.running.progress import RunState, Snapshot
 
 UNKNOWN = "How many are answered at once is known when the model is loaded"
+OF_LANES = "Each lane has a limit of its own; a server's is its concurrency in models.yaml"
 FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 SETTLED_SECONDS = 1.5  # a limit that stands still for so long is told
 PATIENCE_SECONDS = 10.0  # one that never does is told after so long
@@ -36,8 +37,12 @@ class AtOnce:
     def ask(self, sign: int, snapshot: Snapshot, now: float) -> int | None:
         """One more or one fewer, in bigger steps where there are many; the limit that is to be.
 
-        None, which is said, before the engine has taken anything: one more than nothing would be a limit of one.
+        None, which is said, before the engine has taken anything: one more than nothing would be a limit of one; and of
+        several lanes, as what was given out waits in them for the most part.
         """
+        if len(snapshot.lanes) > 1:
+            self._say(OF_LANES)
+            return None
         # Another process answers only four times a second: count from what was asked for, not from what is shown.
         asked, when = self._wanted
         current = asked if now - when < FORGET_SECONDS else snapshot.concurrency

@@ -43,8 +43,8 @@ class ClusterPanel(Panel):
         speed = sum(map(_speed, actors))
         parts = [plural(len(nodes), "node"), f"{ready:,} of {plural(len(actors), 'actor')}", f"{rate(speed)} items/s"]
         self.set_title("Cluster · " + " · ".join(parts), self.lost)
-        tall = self.screen.has_class("-tall")
-        self.styles.height = min(len(actors) + 1, self.MOST if tall else 4) + 2
+        most = self.MOST if self.screen.has_class("-tall") else 3 if self.screen.has_class("-tiny") else 4
+        self.styles.height = min(len(actors) + 1, most) + 2
         self.redraw()
         return True
 

@@ -44,7 +44,7 @@ class LanesPanel(Panel):
     def lines(self, width: int, height: int) -> Sequence[Content]:
         """As many lanes as fit, and how many more there are."""
         shown = self.lanes if len(self.lanes) <= height else self.lanes[: max(1, height - 1)]
-        names = min(MOST_NAME, max((len(one_line(lane.name)) for lane in shown), default=0))
+        names = min(MOST_NAME, max(8, width // 2), max((len(one_line(lane.name)) for lane in shown), default=0))
         table = [_figures(lane) for lane in shown]
         wide = [max(map(len, column)) for column in zip(*table, strict=True)] if table else []
         drawn = [_line(lane, row, names, wide, width) for lane, row in zip(shown, table, strict=True)]

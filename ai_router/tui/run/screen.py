@@ -152,7 +152,7 @@ class RunScreen(AwayActions):
             snapshot = counted(items, self.handle.job)
         before, self.snapshot, self._items = self.snapshot, snapshot, items
         state = snapshot.state
-        status = snapshot.engine_status
+        status = snapshot.engine_status if len(snapshot.lanes) < 2 else ""
         self.set_class(state.over, "-over")
         self.set_class(snapshot.score is not None, "-scored")
         self._ask_for_details(snapshot)
@@ -164,8 +164,12 @@ class RunScreen(AwayActions):
         )
         self.query_one(InFlightPanel).show(items, status)
         self.query_one(RecentPanel).show(items, details.recent if details else ())
-        self.set_class(self.query_one(ClusterPanel).show(snapshot.engine_about), "-cluster")
-        self.set_class(self.query_one(LanesPanel).show(snapshot.lanes), "-lanes")
+        cluster = self.query_one(ClusterPanel).show(snapshot.engine_about)
+        self.set_class(cluster, "-cluster")
+        self.set_class(cluster and not state.over, "-cluster-live")
+        lanes = self.query_one(LanesPanel).show(snapshot.lanes)
+        self.set_class(lanes, "-lanes")
+        self.set_class(lanes and not state.over, "-lanes-live")
         # A snapshot counts the errors of its own run; the checkpoint those of all.
         errors = details.errors if details and state.over else snapshot.errors
         self.set_class(bool(errors), "-errors")
@@ -199,7 +203,7 @@ class RunScreen(AwayActions):
             return self.busy
         if snapshot.state.over:
             return ""
-        trouble = snapshot.engine_status
+        trouble = snapshot.engine_status if len(snapshot.lanes) < 2 else ""  # lanes have lines of their own
         said = [snapshot.cost_text, "" if trouble in ("ready", "stopped", "starting") else trouble]
         if any(said):
             return " · ".join(filter(None, said))

@@ -83,7 +83,9 @@ def report(stats: Stats, width: int) -> Content:
     lines += plot("Answers by day of a job's last change", _rows(days), width, "$text-success")
     paid = [(day, part.sums.cost / 1e9, cost_text(part.sums)) for day, part in days.items() if part.sums.cost]
     lines += plot("Cost by day", paid, width, "$text-warning")
+    lines += table("Day", days, width)
     lines += plot("Answers by tag", _rows(stats.tags), width)
+    lines += table("Tag", stats.tags, width)
     lines += plot("Seconds an answer", [(name, float(n), count(n)) for name, n in latency_bins(sums.latency)], width)
     bad = [(kind, float(number), count(number)) for kind, number in stats.failures.items()]
     lines += plot("Failures by kind", bad, width, "$text-error")

@@ -135,7 +135,10 @@ class GgufHeader:
         if f"{self.architecture}.pooling_type" in self.values or self.architecture in EMBEDDERS:
             return f"an embedding model ({self.architecture}), which writes no answers"
         if "tokenizer.ggml.tokens" not in self.values:
-            return "a GGUF file without a tokenizer, so it reads no text"
+            return (
+                "a GGUF file without a tokenizer, so it reads no text: write it again from the model's own folder, "
+                "tokenizer files and all, or fetch one that is whole"
+            )
         return ""
 
 

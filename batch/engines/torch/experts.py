@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from batch.engines.torch.gemm import Product
-from batch.engines.torch.native import Expert, Kernels, kernels
+from batch.engines.torch.native import Kernels, kernels
+from batch.engines.torch.structs import Expert
 
 
 class SplitExperts(nn.Module):  # type: ignore[misc]
@@ -32,28 +33,28 @@ class SplitExperts(nn.Module):  # type: ignore[misc]
 
     def forward(self, hidden_states: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """hidden_states: [tokens, size]; index, weights: [tokens, chosen], the experts of each and what they count."""
+        if self._together is not None:
+            quick, experts = self._together
+            told = index.long().contiguous(), weights.float().contiguous(), hidden_states.float().contiguous()
+            return quick.run_experts(experts, *told, self.down[0].out_features).to(hidden_states.dtype)
         order = index.flatten().argsort(stable=True)
         counts = index.flatten().bincount(minlength=len(self.up)).tolist()[: len(self.up)]
         order = order[: sum(counts)]  # some routers choose an expert that is not there, for nothing
-        rows = hidden_states[order // index.shape[1]]
-        found = self._run(rows, counts)
+        found = self._one_by_one(hidden_states[order // index.shape[1]], counts)
         out = found.new_zeros(index.numel(), found.shape[1])
         out[order] = found.mul_(weights.flatten()[order].unsqueeze(1).to(found.dtype))
         # Each token's are added up in the order in which it chose: what others chose changes nothing.
         return out.view(*index.shape, -1).sum(1)
 
-    def _run(self, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    def _one_by_one(self, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
         """Rows in the order of the experts, of which each has so many."""
-        if self._together is not None:
-            quick, experts = self._together
-            return quick.run_experts(experts, counts, rows.float(), self.down[0].out_features).to(rows.dtype)
         parts = [
             self.down[expert](self._gate(self.up[expert](x))) for expert, x in enumerate(rows.split(counts)) if len(x)
         ]
         return torch.cat(parts or [rows])
 
     def _by_kernels(self) -> tuple[Kernels, ctypes.Array[Expert]] | None:
-        """The experts as the kernels are told of them, which run all in one call; None where they cannot."""
+        """The experts as the kernels are told of them, which do it all in one call; None where they cannot."""
         quick = kernels()
         both = zip(self.up, self.down, strict=True)
         pairs = [tuple(getattr(layer, "product", None) for layer in layers) for layers in both]

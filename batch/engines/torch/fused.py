@@ -17,9 +17,11 @@ from batch.engines.torch.attention import current_plan
 from batch.engines.torch.gemm import Product
 from batch.engines.torch.linear import FusedPart
 from batch.engines.torch.native import Kernels
-from batch.engines.torch.stacked import Mixing, Parts, Stack
+from batch.engines.torch.stacked import Around, Mixing, Parts, Stack
 
-KNOWN = ("Lean", "Qwen3", "Qwen2", "Llama", "Mistral")  # whose attention and decoder layers are done as a whole
+# Whose attention and decoder layers are done as a whole.
+KNOWN = ("Lean", "Qwen3", "Qwen2", "Llama", "Mistral", "Qwen3Moe", "Mixtral")
+BY_CONFIG = ("MistralAttention", "MixtralAttention")  # whose sliding window only the configuration knows
 
 
 def use_kernels(model: nn.Module, kernels: Kernels) -> int:
@@ -125,8 +127,7 @@ def _mixing(module: nn.Module, kernels: Kernels) -> Mixing | None:
         else None
     )
     scale: float = module.scaling
-    # Who knows the sliding window.
-    whole: Any = module.config if type(module).__name__ == "MistralAttention" else module
+    whole: Any = module.config if type(module).__name__ in BY_CONFIG else module
     heads, kv_heads = (part // size for part in fused.sizes[:2])
     return Mixing(kernels, layer, heads, kv_heads, size, scaled, scale, whole)
 
@@ -153,23 +154,31 @@ def _attention(module: Any, mix: Mixing) -> Any:
     return forward
 
 
-def _parts(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module, Mixing]) -> Parts | None:
+def _parts(module: Any, given: Mapping[nn.Module, Any], mixes: Mapping[nn.Module, Mixing]) -> Parts | Around | None:
     """What a decoder layer of packed products is made of."""
-    if not _is_known(module, "DecoderLayer"):
+    if not _is_known(module, "DecoderLayer") or module.self_attn not in mixes:
         return None
-    norms, attention, gated = (module.input_layernorm, module.post_attention_layernorm), module.self_attn, module.mlp
-    if attention not in mixes or not all(part in given for part in (*norms, gated)):
+    norms, attention, rest = (module.input_layernorm, module.post_attention_layernorm), module.self_attn, module.mlp
+    own = _products(attention.q_proj._fused.linear, attention.o_proj)
+    if not all(norm in given for norm in norms) or own is None:
         return None
-    linears = attention.q_proj._fused.linear, attention.o_proj, gated.gate_proj._fused.linear, gated.down_proj
-    products = [product for x in linears if isinstance(product := getattr(x, "product", None), Product)]
-    if len(products) != len(linears):
-        return None
-    products[2].pair()
     first, second = ((norm.weight, norm.variance_epsilon) for norm in norms)
-    return Parts(mixes[attention], first, second, *products)
+    qkv, project = own
+    if rest not in given:
+        return Around(mixes[attention], first, qkv, project, norms[1], rest)
+    gated = _products(rest.gate_proj._fused.linear, rest.down_proj)
+    if gated is None:
+        return None
+    return Parts(mixes[attention], first, second, qkv, project, gated[0].pair(), gated[1])
 
 
-def _layer(module: Any, parts: Parts) -> Any:
+def _products(*linears: Any) -> list[Product] | None:
+    """Those of linear layers that are packed; None where not all are."""
+    found = [product for x in linears if isinstance(product := getattr(x, "product", None), Product)]
+    return found if len(found) == len(linears) else None
+
+
+def _layer(module: Any, parts: Parts | Around) -> Any:
     """A decoder layer by its parts in a packed step; else as it was."""
     original = module.forward
 
@@ -183,13 +192,14 @@ def _layer(module: Any, parts: Parts) -> Any:
     return forward
 
 
-def _layers(model: nn.Module, parts: Mapping[nn.Module, Parts]) -> dict[nn.Module, Any]:
+def _layers(model: nn.Module, parts: Mapping[nn.Module, Parts | Around]) -> dict[nn.Module, Any]:
     """Decoder layers by their parts; those of a body that are all like that in one call."""
     made = {module: _layer(module, own) for module, own in parts.items()}
     for body in model.modules():
         layers = list(body.layers) if isinstance(getattr(body, "layers", None), nn.ModuleList) else []
-        if layers and all(layer in parts for layer in layers):
-            stack = Stack.of([parts[layer] for layer in layers])
+        whole = [own for layer in layers if isinstance(own := parts.get(layer), Parts)]
+        if layers and len(whole) == len(layers):
+            stack = Stack.of(whole)
             if stack is not None:
                 made |= {layer: stack.forward_of(i, layer.forward) for i, layer in enumerate(layers)}
                 if hasattr(body, "done_by_first"):  # ours: others ask every layer

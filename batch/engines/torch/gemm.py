@@ -9,7 +9,8 @@ from typing import Any, Self
 import torch
 from torch.nn import functional as F
 
-from batch.engines.torch.native import Kernels, Linear, span
+from batch.engines.torch.native import Kernels, span
+from batch.engines.torch.structs import Linear
 
 LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of rows.h
 TOGETHER = 2**20  # weights that are rounded at a time

@@ -16,8 +16,9 @@ from batch.engines.gguf.header import GgufHeader
 from batch.engines.local.folder import NEEDS_CODE, NO_TEMPLATE, not_causal, read_config
 from batch.engines.local.memory import available, given_back
 from batch.engines.torch import gguf_file, gguf_tokenizer, importing, shelf, starting, verdicts
-from batch.engines.torch.asked import HONOURED, asks, generation_of, sampled_in_gguf
+from batch.engines.torch.asked import generation_of, sampled_in_gguf
 from batch.engines.torch.context import context_of
+from batch.engines.torch.lean.config import nothing_more
 from batch.engines.torch.lora import merge_adapter
 from batch.engines.torch.quantised import check_quantised
 from batch.engines.torch.troubles import first_line, out_of_memory
@@ -235,8 +236,7 @@ def _read_gguf(file: Path, header: GgufHeader, how: _How, tokenizer: Any) -> _Re
         precision = "int8"
     how = replace(how, precision=precision)
     beside = generation_of(file.parent)
-    asks_more = any(asks(beside, name, nothing) for name, nothing in HONOURED.items())
-    lean = how.lean and not asks_more
+    lean = how.lean and nothing_more(beside)
     read = _read_lean(lambda: weights.open_gguf(header, gguf_file.numbers), how, tokenizer) if lean else None
     if read is not None:
         read.model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from batch.engines.torch.building import found
+from batch.engines.torch.structs import LETTERS
 
 if TYPE_CHECKING:
     from batch.engines.torch.gemm import Product
@@ -21,10 +22,8 @@ CACHE_DTYPES = (torch.float32, torch.bfloat16)
 NO_MEMORY = -1  # of kernels.h
 LARGE, ALIKE = 2**18, 16  # numbers from which on a product's rows are taken in multiples of so many
 
-_Pointer, _Int, _Float, _Flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
-_LETTERS = {"p": _Pointer, "i": _Int, "f": _Float, "c": _Flag}
 _SET = "pippifppippipippiiiiic"
-# Their arguments: pointer, int64, float, C int.
+# Their arguments, as LETTERS has them.
 _FUNCTIONS = {
     "rms_norm": "pipipifc",
     "swiglu": "piipic",
@@ -38,47 +37,9 @@ _FUNCTIONS = {
     "write_pages": "piiippicpiiiic",
     "state_step": "pipipipippipiiiiiic",
     "packed_linear": "ppipifcpiipic",
-    "run_experts": "pippipic",
+    "run_experts": "pippiipipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
 }
-
-
-def _fields(fields: str, **others: Any) -> list[tuple[str, Any]]:
-    """Of a struct in C: what is `name:letter`, or `name:type` of others."""
-    kinds = {**_LETTERS, **others}
-    return [(name, kinds[kind]) for name, _, kind in (part.partition(":") for part in fields.split())]
-
-
-class Linear(ctypes.Structure):
-    """Of team.h."""
-
-    _fields_ = _fields(
-        "bits:i paired:i inputs:i outputs:i weights:p weights_count:i steps:p steps_count:i scales:p scales_count:i "
-        "offsets:p offsets_count:i bias:p bias_count:i"
-    )
-
-
-class Layer(ctypes.Structure):
-    """Of stack.c."""
-
-    _fields_ = _fields(
-        "qkv:linear project:linear both:linear down:linear first:p second:p q_norm:p k_norm:p first_count:i "
-        "second_count:i q_count:i k_count:i first_eps:f second_eps:f head_eps:f scale:f heads:i kv_heads:i size:i "
-        "reach:i",
-        linear=Linear,
-    )
-
-
-class Expert(ctypes.Structure):
-    """Of experts.c."""
-
-    _fields_ = _fields("up:linear down:linear", linear=Linear)
-
-
-class Held(ctypes.Structure):
-    """Of stack.c."""
-
-    _fields_ = _fields("keys:p values:p count:i")
 
 
 def _room(rows: int, columns: int) -> torch.Tensor:
@@ -113,11 +74,11 @@ class Kernels:
         self._functions: dict[str, Any] = {}
         for name, letters in _FUNCTIONS.items():
             function = self._functions[name] = getattr(library, name)
-            function.argtypes, function.restype = [_LETTERS[letter] for letter in letters], _Flag
+            function.argtypes, function.restype = [LETTERS[letter] for letter in letters], ctypes.c_int
 
         def size(name: str) -> int:
             function = getattr(library, name)
-            function.argtypes, function.restype = [], _Int
+            function.argtypes, function.restype = [], ctypes.c_int64
             return int(function())
 
         self.page = size("page_columns")  # columns of a page
@@ -125,7 +86,7 @@ class Kernels:
         self.largest_head = size("largest_head")
         self.panel = size("gemm_outputs")  # outputs that the product of few bits has in a panel; 0 where it is not
         self.float_panel = size("float_outputs")  # that of floats
-        library.float_bits.argtypes, library.float_bits.restype = [_Int], _Flag
+        library.float_bits.argtypes, library.float_bits.restype = [ctypes.c_int64], ctypes.c_int
         self.pairs = bool(library.float_bits(16))  # whether there is one of bfloat16
 
     def _call(self, name: str, *arguments: Any) -> None:
@@ -183,15 +144,21 @@ class Kernels:
         )
         return out
 
-    def run_experts(self, experts: ctypes.Array[Any], counts: list[int], x: torch.Tensor, outputs: int) -> torch.Tensor:
-        """x: [rows, in], in the order of the experts, of which each has so many; returns [rows, outputs].
+    def run_experts(
+        self, experts: ctypes.Array[Any], index: torch.Tensor, shares: torch.Tensor, x: torch.Tensor, outputs: int
+    ) -> torch.Tensor:
+        """x: [tokens, in]; returns [tokens, outputs], of each the sum of what its experts say, by their shares.
 
-        experts: of `Expert`, a product that is paired, and gated by silu, and the one after it.
+        experts: of `Expert`, a product that is paired, and gated by silu, and the one after it; index: int64, [tokens,
+        chosen], where one beyond the last says nothing; shares: [tokens, chosen].
         """
         out = torch.empty(len(x), outputs)
-        rows = (_Int * len(counts))(*counts)
-        told = ctypes.addressof(experts), _same([(0, len(experts)), (0, len(counts))]), ctypes.addressof(rows)
-        self._call("run_experts", *told, *span(x), *span(out), torch.get_num_threads())
+        which, told = span(index, torch.int64), span(shares)
+        self._call(
+            "run_experts",
+            *(ctypes.addressof(experts), len(experts), which[0], told[0], _same([which, told]), index.shape[1]),
+            *(*span(x), *span(out), torch.get_num_threads()),
+        )
         return out
 
     def largest(self, x: torch.Tensor) -> torch.Tensor:
@@ -298,9 +265,9 @@ class Kernels:
         keys, values = cache.keys, cache.values
         count = max(len(cache.prefixes), 1)
         far = [[span(part, keys.dtype) for part in parts] for parts in cache.prefixes]
-        far_keys, far_values = ((_Pointer * count)(*[parts[which][0] for parts in far]) for which in (0, 1))
-        lengths = (_Int * count)(*[k.shape[2] for k, _ in cache.prefixes])
-        counts = (_Int * count)(*[_same(parts) for parts in far])
+        far_keys, far_values = ((ctypes.c_void_p * count)(*[parts[which][0] for parts in far]) for which in (0, 1))
+        lengths = (ctypes.c_int64 * count)(*[k.shape[2] for k, _ in cache.prefixes])
+        counts = (ctypes.c_int64 * count)(*[_same(parts) for parts in far])
         own = [span(part, torch.int64) for part in (rows.rows, first, rows.lengths, rows.which)]
         blocks = [span(part, torch.int64) for part in (rows.begins, rows.ends)]
         self._call(
@@ -337,7 +304,7 @@ class Kernels:
         keys, values, lengths, counts = (span(part, torch.int64) for part in prefixes)
         own = [span(part, torch.int64) for part in (rows.rows, rows.lengths, rows.which, *firsts)]
         blocks = [span(part, torch.int64) for part in (rows.begins, rows.ends)]
-        seen = (_Pointer * len(firsts))(*(at for at, _ in own[3:]))
+        seen = (ctypes.c_void_p * len(firsts))(*(at for at, _ in own[3:]))
         self._call(
             "run_layers",
             *(ctypes.addressof(layers), _same([(0, len(layers)), (0, len(held))]), *span(x), *x.shape),

@@ -11,9 +11,10 @@ import torch
 
 from batch.engines.torch.attention import Native, Plan, attend, current_plan, read
 from batch.engines.torch.gemm import Product
-from batch.engines.torch.native import Held, Kernels, Layer, span
+from batch.engines.torch.native import Kernels, span
 from batch.engines.torch.reach import Reach
 from batch.engines.torch.slots import Prefix, SlotCache
+from batch.engines.torch.structs import Held, Layer
 
 Norm = tuple[torch.Tensor, float]  # weight and epsilon
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, [1, tokens, size]
@@ -77,6 +78,23 @@ class Parts:
             *(self.first[1], self.second[1], norms[2] if norms else 0.0, mixing.scale),
             *(mixing.heads, mixing.kv_heads, mixing.size, 0),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A decoder layer of which only the attention is known: after it comes what the model has, a mixture of experts."""
+
+    mixing: Mixing
+    first: Norm
+    qkv: Product
+    project: Product
+    norm: Callable[[torch.Tensor], torch.Tensor]
+    rest: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, plan: Plan, x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
+        """x: [tokens, hidden], contiguous."""
+        x = self.project(self.mixing(plan, self.qkv(x, norm=self.first), rotary), residual=x)
+        return self.rest(self.norm(x.unsqueeze(0)))[0].add_(x)
 
 
 class Stack:

@@ -52,7 +52,8 @@ int run_layers(const Layer *, int64_t, float *, int64_t, int64_t, int64_t, const
 typedef struct { /* as in experts.c */
     Linear up, down;
 } Expert;
-int run_experts(const Expert *, int64_t, const int64_t *, const float *, int64_t, float *, int64_t, int);
+int run_experts(const Expert *, int64_t, const int64_t *, const float *, int64_t, int64_t, const float *, int64_t,
+                float *, int64_t, int);
 
 static uint64_t state;
 static int64_t below(int64_t n) { /* splitmix64 */
@@ -343,21 +344,22 @@ static void stack(int lie) {
 }
 
 static void mixture(int lie) {
-    int64_t many = between(1, 5), bits = some_bits(), unit = unit_of(bits), rows = 0;
+    int64_t many = between(1, 5), bits = some_bits(), unit = unit_of(bits), chosen = between(1, 3);
+    int64_t tokens = between(1, 40), choices = tokens * chosen;
     int64_t hidden = unit * between(1, unit == 1 ? 150 : 4), outputs = between(1, 70), bad = below(many);
     Expert *experts = room(sizeof(Expert) * many);
-    int64_t *counts = room(8 * many);
+    int64_t *index = room(8 * choices);
     for (int64_t i = 0; i < many; i++) {
         int64_t inner = unit * between(1, unit == 1 ? 90 : 3), own = i == bad ? lie : 0;
         experts[i].up = linear(bits, 1, hidden, 2 * inner, own <= 6 ? own : 0);
         experts[i].down = linear(bits, 0, inner, outputs, own > 6 && own <= 12 ? own - 6 : 0);
-        counts[i] = below(3) ? below(30) : 0, rows += counts[i];
     }
+    for (int64_t i = 0; i < choices; i++) index[i] = below(many + 1); /* the last one is none */
     if (lie == 13) experts[bad].up.paired = 0;
-    if (lie == 14) counts[bad] = -1;
-    if (lie == 15) counts[bad]++;
-    int code = run_experts(experts, many, counts, floats(rows * hidden), LIE(16, rows * hidden), floats(rows * outputs),
-                           LIE(17, rows * outputs), 2);
+    if (lie == 14) index[below(choices)] = -1;
+    if (lie == 15) chosen = -chosen;
+    int code = run_experts(experts, many, index, floats(choices), choices, chosen, floats(tokens * hidden),
+                           LIE(16, tokens * hidden), floats(tokens * outputs), LIE(17, tokens * outputs), 2);
     expect("run_experts", code, lie > 0);
 }
 

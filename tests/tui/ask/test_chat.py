@@ -163,6 +163,13 @@ def test_who_answered_is_said_where_several_did() -> None:
     assert said.count("→ one") == 2 and said.count("→ two") == 1
 
 
+def test_a_chat_ends_with_its_last_line() -> None:
+    """A box of one line would show none of it else."""
+    conversation = Conversation(None, print)  # type: ignore[arg-type]
+    conversation.turns = [Turn("a", "b", "one"), Turn("c", "d", "one")]
+    assert [block.text for block in conversation.blocks(unfolded=False)] == ["❯ a", "", "b", "", "❯ c", "", "d"]
+
+
 async def test_what_failed_is_shown_and_goes_before_no_question(workspace: Workspace) -> None:
     failures = [Failure(ErrorClass.PERMANENT, "no room")]
     engines = Engines(fails=lambda item: failures.pop() if failures else None)

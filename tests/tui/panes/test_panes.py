@@ -16,7 +16,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.jump import LETTERS, JumpScreen, labels, targets_of
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.models.screen import ModelsScreen
-from ai_router.tui.panes.layout import Flow, Pane, cells_of, flow_of, moved, shown_panes
+from ai_router.tui.panes.layout import Flow, Pane, cells_of, flow_of, least_of, moved, shown_panes
 from ai_router.tui.panes.mode import PanesMode
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.results.bench import ANSWER, JOBS, PANES, RESULTS
@@ -37,15 +37,15 @@ def test_panes_fill_any_space(
     width: int, height: int, hidden: set[str], shares: dict[str, int], flow: Flow, step: int
 ) -> None:
     there = shown_panes(PANES, hidden, width, height, flow)
-    assert there and len(there) <= (3 if width >= 120 else 2 if width >= 80 else 1)
+    assert there and len(there) <= (3 if width >= 120 else 2 if width >= 80 or flow == "stacked" else 1)
     assert not {pane.id for pane in there} & hidden or len(there) == 1
     room = width if flow == "side" else height
     cells = cells_of(there, shares, room, flow)
     assert sum(cells.values()) == room and list(cells) == [pane.id for pane in there]
-    least = {pane.id: pane.least if flow == "side" else 4 for pane in there}
+    least = {pane.id: least_of(pane, room, flow) for pane in there}
     if room >= sum(least.values()):
         assert all(cells[name] >= least[name] for name in cells)
-    if len(there) > 1:
+    if len(there) > 1 and (flow == "side" or room >= 10):
         after = moved(there, cells, there[0].id, step, flow)
         assert sum(after.values()) == room and min(after.values()) >= min(0, *cells.values())
         assert cells_of(there, after, room, flow) == after or room < sum(least.values())
@@ -59,8 +59,9 @@ def test_panes_fill_any_space(
         ((110, 30), [RESULTS, ANSWER], "side"),
         ((80, 24), [RESULTS, ANSWER], "stacked"),
         ((80, 12), [RESULTS, ANSWER], "side"),
-        ((79, 40), [RESULTS], "stacked"),
-        ((40, 12), [RESULTS], "side"),
+        ((79, 40), [RESULTS, ANSWER], "stacked"),
+        ((40, 12), [RESULTS, ANSWER], "stacked"),
+        ((40, 7), [RESULTS], "stacked"),
     ],
 )
 def test_as_many_as_there_is_room_for(size: tuple[int, int], there: list[str], flow: Flow) -> None:
@@ -134,8 +135,26 @@ async def test_the_focus_is_never_on_a_pane_out_of_sight(workspace: Workspace, p
         panes = screen.panes
         await until(pilot, lambda: "first" in shown(app) and panes.flow == "stacked")
         panes.focus_pane(ANSWER)
-        await pilot.resize_terminal(60, 20)
+        await pilot.resize_terminal(60, 8)
         await until(pilot, lambda: panes.shown == [RESULTS] and screen.table.has_focus)
+
+
+async def test_a_small_screen_shows_some_lines_of_the_answer(workspace: Workspace) -> None:
+    """Of the answer or the error, without the prompt before it and the frame around it; it can be hidden."""
+    path = make_job(workspace.checkpoints, ["One", "Two", "Three"], {0: "# first\n\n\nof three", 1: None})
+    app = RouterApp(workspace)
+    async with app.run_test(size=(40, 12)) as pilot:
+        screen = await opened(pilot, app, path)
+        await until(pilot, lambda: "\n # first\n of three\n" in shown(app))
+        await pilot.press("down")
+        await until(pilot, lambda: "\n the server closed the connection\n" in shown(app))
+        await pilot.press("down")
+        await until(pilot, lambda: "\n ◌ no answer yet\n" in shown(app))
+        await pilot.press("ctrl+w", "3", "escape")
+        await until(pilot, lambda: screen.panes.shown == [RESULTS])
+        await pilot.press("ctrl+w", "3", "escape")
+        await pilot.resize_terminal(40, 30)
+        await until(pilot, lambda: "PROMPT" in shown(app) and screen.panes.flow == "stacked")
 
 
 async def test_letters_go_to_what_they_stand_on(workspace: Workspace, path: Path) -> None:

@@ -31,6 +31,7 @@ from ai_router.tui.results.query import Query, QueryError, parse_query
 from ai_router.tui.results.reading import ReadingScreen, result_blocks
 from ai_router.tui.results.taking import FORMATS, as_csv, as_json, as_markdown, read_results
 from ai_router.tui.widgets.columns import GAP
+from ai_router.tui.widgets.find_input import Complaint
 from ai_router.tui.widgets.markdown import code_blocks
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import hits
@@ -38,6 +39,7 @@ from ai_router.tui.widgets.text_view import TextView
 from batch.checkpoint import CheckpointStore
 from batch.checkpoint.selecting import Condition
 from batch.job import BatchResult
+from batch.prices import dollars
 from batch.processor import BatchProcessor
 
 WORDS = ["alpha beta", "gamma", "alpha | pipe\nline", "", NASTY]
@@ -94,6 +96,12 @@ def part_of(row: BatchResult) -> str:
     return "pending" if not row.attempts else "done" if row.success else "failed"
 
 
+@given(st.integers(1, 10**15))
+def test_no_cost_is_cut(nanos: int) -> None:
+    width = next(column.width for column, _ in COLUMNS if column.title == "Cost")
+    assert len(dollars(nanos)) <= width
+
+
 LINES = ["", "failed", "done tokens>100", "pending", "model=QWEN", "model!=llama", "error~TIMEOUT", "time<=1 alpha",
          "alpha -beta", "tokens>=60 -alpha", "tries=2", "cost>0.004", "id<=3", "class=transient in>2"]  # fmt: skip
 
@@ -140,6 +148,45 @@ def test_what_is_found_is_what_the_rows_say(path: Path, line: str, order: Order)
     assert search.percent == 100
 
 
+async def test_what_is_wrong_with_a_filter_stands_below_it_as_long_as_it_is_wrong(
+    workspace: Workspace, path: Path
+) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 24)) as pilot:
+        screen = await opened(pilot, path)
+        wrong = screen.query_one(Complaint)
+        await pilot.press("slash", *"tokns", "greater_than_sign", *"1", "enter")
+        await until(pilot, lambda: "✗ tokns is no field; did you mean tokens?" in shown(app))
+        assert not app._notifications
+        await pilot.press(*["left"] * 4, "e")
+        await until(pilot, lambda: not wrong.display)
+        await pilot.press("backspace")
+        await pilot.pause()
+        assert not wrong.display  # nothing is said before Enter asks
+        await pilot.press("enter")
+        await until(pilot, lambda: wrong.display)
+        await pilot.press("escape")
+        await until(pilot, lambda: not wrong.display)
+
+
+async def test_again_takes_the_rows_that_were_marked_or_else_found(workspace: Workspace, path: Path) -> None:
+    app = RouterApp(workspace)
+
+    def first() -> str:
+        return str(app.screen.query(Button).first().label)
+
+    async with app.run_test(size=(100, 24)) as pilot:
+        await opened(pilot, path)
+        await pilot.press("slash", *"alpha", "enter")
+        await until(pilot, lambda: "5 matches" in shown(app))
+        await pilot.press("a")
+        await on_screen(pilot, ConfirmDialog)
+        assert first() == "Found 5"
+        await pilot.press("escape", "space", "a")
+        await on_screen(pilot, ConfirmDialog)
+        assert first() == "Marked 1"
+
+
 async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path: Path) -> None:
     app = RouterApp(workspace)
     async with app.run_test(size=(140, 24)) as pilot:
@@ -158,9 +205,7 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
         await until(pilot, lambda: "matches" in shown(app))
         await pilot.press("escape", "S")
         await numbers(pilot, screen, ["1", "4", "7", "10", "3", "6", "9", "2", "5", "8", "11", "12"])
-        await pilot.press("slash", *"tokns", "greater_than_sign", *"1", "enter")
-        await until(pilot, lambda: any("did you mean tokens" in note.message for note in app._notifications))
-        await pilot.press("escape", "C")
+        await pilot.press("C")
         dialog = await on_screen(pilot, ColumnsDialog)
         dialog.query_one(OptionList).highlighted = TITLES.index("Cost")
         await pilot.press("space", "end", "K", "K", "plus", "enter")  # no costs; the time before the tries, wider

@@ -15,7 +15,7 @@ from ai_router import jobs
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.run import at_once
-from ai_router.tui.run.at_once import PATIENCE_SECONDS, SETTLED_SECONDS, UNKNOWN, AtOnce
+from ai_router.tui.run.at_once import OF_LANES, PATIENCE_SECONDS, SETTLED_SECONDS, UNKNOWN, AtOnce
 from ai_router.tui.run.screen import RunScreen
 from batch.engines.lane import LaneSnapshot
 from batch.options import RunOptions
@@ -97,6 +97,14 @@ def test_a_key_sets_no_limit_before_the_engine_has_taken_anything() -> None:
     assert watch.ask(1, loading, 1.0) is None and watch.ask(-1, loading, 1.1) is None
     assert said == [UNKNOWN] * 2
     assert watch.ask(-1, replace(loading, concurrency=200), 1.2) == 188
+
+
+def test_a_key_sets_no_limit_for_several_lanes_together() -> None:
+    """What was given out waits in them for the most part: "1,908 → 1,789" would be no number of answers at once."""
+    said: list[str] = []
+    lanes = tuple(LaneSnapshot(name, "running", concurrency=4) for name in "ab")
+    assert AtOnce(said.append).ask(-1, replace(RUNNING, concurrency=1908, limit=None, lanes=lanes), 0.0) is None
+    assert said == [OF_LANES]
 
 
 async def test_the_run_screen_tells_what_changed_elsewhere(

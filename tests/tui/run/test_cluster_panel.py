@@ -56,8 +56,9 @@ async def test_what_a_cluster_does_is_shown_at_any_size(workspace: Workspace, mo
         assert "\x1b" not in panel.text and "\u202e" not in panel.text
         for size in ((110, 24), (80, 24), (40, 12), (20, 6)):
             await pilot.resize_terminal(*size)
-            await until(pilot, lambda size=size: panel.display == (size[1] >= 20))  # type: ignore[misc]
-            assert size[1] < 20 or "12 held" in panel.text
+            await until(pilot, lambda size=size: panel.display and app.size == size)  # type: ignore[misc]
+            await until(pilot, lambda size=size: size[0] < 40 or "node-1" in panel.text)  # type: ignore[misc]
+            await until(pilot, lambda: app.size.height < 12 or panel.region.bottom <= app.size.height - 1)
         for there in ({}, {"nodes": [], "actors": [], "died": {}}, {"actors": [{}], "nodes": None}):
             panel.show({"cluster": there})  # of another version, or nothing yet
         engine.about = {}

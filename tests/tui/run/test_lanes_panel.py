@@ -37,6 +37,9 @@ async def test_each_lane_has_a_line(workspace: Workspace, monkeypatch: pytest.Mo
             assert said in shown(app), said
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "1,234 done" in shown(app) and "Lanes" in shown(app))
+        await pilot.resize_terminal(40, 12)
+        await until(pilot, lambda: all(f"{lane.name[:18]} " in shown(app) for lane in LANES))
+        assert "1,234 done" in shown(app)
         engine.held = False
         await until(pilot, lambda: not app.live_runs(), 60)
 

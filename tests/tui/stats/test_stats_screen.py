@@ -63,6 +63,15 @@ def test_plots_cut_no_figure(values: dict[str, int], width: int) -> None:
     assert "1 job" in report(stats, width).plain
 
 
+def test_each_day_and_tag_has_its_figures() -> None:
+    sums = Sums(12, 3, 4567, 891, cost=5 * 10**7)
+    stats = Stats(Part(1, sums), 15)
+    stats.days, stats.tags = {"2025-03-01": Part(1, sums)}, {"nightly": Part(1, sums)}
+    lines = [line.split() for line in report(stats, 100).plain.splitlines()]
+    for name in ("2025-03-01", "nightly"):
+        assert [name, "12", "3", "4,567", "891", "$0.05", "—", "—"] in lines
+
+
 @given(st.integers(0, 10**9), st.integers(0, 10**6), st.floats(0.001, 9e5), st.integers(24, 160))
 def test_a_number_stays_beside_its_unit(done: int, failed: int, seconds: float, width: int) -> None:
     sums = Sums(done, failed, 7 * done, 3 * done, seconds=seconds, cost_unknown=1)

@@ -93,11 +93,16 @@ def of_folder(folder: Path) -> tuple[LeanConfig, Any] | None:
         config = _of(said)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    if config is None or any(asks(generation, name, nothing) for name, nothing in HONOURED.items()):
+    if config is None or not nothing_more(generation):
         return None
     if not hasattr(generation, "eos_token_id"):
         generation.eos_token_id = config.eos_token_id
     return config, generation
+
+
+def nothing_more(generation: Any) -> bool:
+    """Whether a generation config asks for nothing that takes transformers."""
+    return not any(asks(generation, name, nothing) for name, nothing in HONOURED.items())
 
 
 def _of(said: Mapping[str, Any]) -> LeanConfig | None:
