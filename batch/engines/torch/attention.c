@@ -47,6 +47,8 @@ int places_fit(const Places *p, int64_t group) {
     return 0;
 }
 
+_Static_assert(CHUNK / 2 <= QUERIES + COLUMNS, "a run has its values where others have queries and a tile");
+
 int64_t attend_floats(int64_t longest, int64_t size) {
     int64_t padded = (size + LANES - 1) / LANES * LANES, floats = extent(longest, QUERIES, 1);
     return floats < 0 || floats > INT64_MAX / 16 ? -1 : floats + (3 * QUERIES + COLUMNS) * padded;

@@ -17,6 +17,7 @@
 #define LANES 16   /* floats of a vector */
 #define QUERIES 32 /* of a block, at most */
 #define COLUMNS 32 /* of a tile, and of a page: it stays in the first cache beside the queries */
+#define CHUNK (4 * COLUMNS) /* whose scores a run has at a time, in the first cache */
 #define FEW 8      /* fewer queries are attended to one by one */
 #define LARGEST_PAIRED 256 /* of a key in pairs.h */
 
@@ -191,6 +192,8 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
     float most[QUERIES], total[QUERIES], change[QUERIES];
     uint32_t upright_pairs[PAIRS(1, 32) ? LARGEST_PAIRED / 2 * QUERIES : 1];
     bf16 halves[PAIRS(1, 32) ? LARGEST_PAIRED * QUERIES : 1];
+    float ones[QUERIES];
+    for (int j = 0; j < QUERIES; j++) ones[j] = 1;
     int64_t far = b->far.count, near = 0;
     for (int t = 0; t < b->tokens; t++) near = b->near[t].count > near ? b->near[t].count : near;
 
@@ -221,8 +224,10 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
                         if (pairs) score_pairs(upright_pairs, vectors, paired, columns, size, row);
                         else score_tile(upright, vectors, wide, columns, padded, row);
                     } else if (together) {
-                        if (pairs) value_pairs(row, lanes, paired, columns, queries, size, (uint32_t *)tile, sums);
-                        else value_tile(row, lanes, wide, columns, queries, padded, sums);
+                        if (pairs) {
+                            pair_values(paired, columns, size, (uint32_t *)tile);
+                            value_pairs(row, lanes, (const uint32_t *)tile, columns, queries, size, ones, sums);
+                        } else value_tile(row, lanes, wide, columns, queries, padded, sums);
                     } else if (!values) {
                         if (pairs) score_few_pairs(halves + at, group, paired, columns, size, row, lanes, next);
                         else score_few(asked + at, group, wide, columns, padded, row, lanes, next);
@@ -252,7 +257,7 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
                 for (int64_t c = 0; c < b->hidden[t]; c++) lane[c * lanes] = -INFINITY;
             }
         begin_softmax(b, group, queries, most, total);
-        softmax(scores, far + near, lanes, most, total, change);
+        softmax(scores, far + near, lanes, most, total, change, pairs);
     }
     for (int j = 0; j < queries; j++) {
         float *to = out + j / group * b->stride + j % group * size, scale = 1.0f / total[j];

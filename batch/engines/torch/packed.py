@@ -17,7 +17,7 @@ from batch.engines.torch.sequence import Sequence
 from batch.engines.torch.slots import Prefix, SlotCache
 
 PREFIX_TOKENS = 32_768  # of shared prefixes that are kept, at most
-LEAST_CHUNK = 128  # tokens of prompts from which on a pass is bound by arithmetic
+LEAST_CHUNK = 256  # tokens of prompts from which on a pass is bound by arithmetic
 STEP_TOKENS = 256  # least tokens of prompts in a pass
 SIZES = (64, 128, 256)  # that are tried for the width of a batch
 WORTHWHILE = 0.95  # of a token's cost: a larger size must bring it below this

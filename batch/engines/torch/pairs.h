@@ -22,9 +22,12 @@ INLINE void pair_asked(const float *asked, int queries, int size, bf16 *halves) 
     for (int i = 0; i < queries * size; i++) halves[i] = to_bf16(asked[i]);
 }
 
-/* Floats to bfloat16 in the lower halves of 32 bits. */
-INLINE __m512i narrow16(const float *from) {
-    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from)));
+/* Two columns of shares as pairs of bfloat16, [16]. */
+INLINE __m512i pair_shares(__m512 first, __m512 second) {
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i beyond = _mm512_add_epi32(places, _mm512_set1_epi32(16));
+    __m512i order = _mm512_or_si512(places, _mm512_slli_epi32(beyond, 16));
+    return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(second, first));
 }
 
 INLINE void score_pairs_of(const uint32_t *upright, int vectors, const bf16 *keys, int rows, int size, float *scores) {
@@ -52,52 +55,69 @@ INLINE void score_pairs(const uint32_t *upright, int vectors, const bf16 *keys, 
         score_pairs_of(upright, vectors, keys + c * size, 1, size, scores + c * vectors * LANES);
 }
 
-/* As score_few. */
+/* Sums of the elements of each of four vectors. */
+INLINE __m128 add_each(const __m512 *each) {
+    __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(each[0], each[1]), _mm512_unpackhi_ps(each[0], each[1]));
+    __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(each[2], each[3]), _mm512_unpackhi_ps(each[2], each[3]));
+    __m512 both = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(both), _mm512_extractf32x8_ps(both, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+/* As score_few; up to four queries at a time. */
 INLINE void score_few_pairs(const bf16 *q, int group, const bf16 *keys, int columns, int size, float *scores, int lanes,
                             Next next) {
     for (int c = 0; c < columns; c++) {
         fetch(next, c);
-        for (int g = 0; g < group; g++) {
-            __m512 sum = _mm512_setzero_ps();
-            for (int i = 0; i < size; i += 32)
-                sum = _mm512_dpbf16_ps(sum, as_pairs(_mm512_loadu_si512(q + g * size + i)),
-                                       as_pairs(_mm512_loadu_si512(keys + c * size + i)));
-            scores[c * lanes + g] = _mm512_reduce_add_ps(sum);
+        for (int g = 0; g < group; g += 4) {
+            int count = group - g < 4 ? group - g : 4;
+            __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+            for (int i = 0; i < size; i += 32) {
+                __m512bh key = as_pairs(_mm512_loadu_si512(keys + c * size + i));
+                for (int r = 0; r < count; r++)
+                    sums[r] = _mm512_dpbf16_ps(sums[r], as_pairs(_mm512_loadu_si512(q + (g + r) * size + i)), key);
+            }
+            if (count == 1) scores[c * lanes + g] = _mm512_reduce_add_ps(sums[0]);
+            else _mm_mask_storeu_ps(scores + c * lanes + g, (1 << count) - 1, add_each(sums));
         }
     }
 }
 
-/* As value_tile, over all of a value's elements. `scratch`: [COLUMNS / 2, size]. */
-INLINE void value_pairs(const float *shares, int lanes, const bf16 *values, int columns, int queries, int size,
-                        uint32_t *scratch, float *out) {
-    uint32_t pairs[COLUMNS / 2 * QUERIES];
+/* Values [columns, size] as pairs of two columns each, [columns / 2 upwards, size]. */
+INLINE void pair_values(const bf16 *values, int columns, int size, uint32_t *pairs) {
     const __m512i upper = _mm512_set1_epi32(0xffff0000);
-    int count = (columns + 1) / 2;
-    for (int c = 0; c < count; c++) {
-        int whole = 2 * c + 1 < columns;
-        for (int i = 0; i < size; i += 32) {
-            __m512i a = _mm512_loadu_si512(values + 2 * c * size + i), b = _mm512_setzero_si512();
-            if (whole) b = _mm512_loadu_si512(values + (2 * c + 1) * size + i);
+    for (int c = 0; c < columns; c += 2)
+        for (int i = 0; i < size; i += 32, pairs += 32) {
+            __m512i a = _mm512_loadu_si512(values + c * size + i), b = _mm512_setzero_si512();
+            if (c + 1 < columns) b = _mm512_loadu_si512(values + (c + 1) * size + i);
             __m512i even = _mm512_or_si512(_mm512_andnot_si512(upper, a), _mm512_slli_epi32(b, 16));
             __m512i odd = _mm512_or_si512(_mm512_srli_epi32(a, 16), _mm512_and_si512(upper, b));
-            _mm512_storeu_si512(scratch + c * size + i, even);
-            _mm512_storeu_si512(scratch + c * size + i + LANES, odd);
+            _mm512_storeu_si512(pairs, even), _mm512_storeu_si512(pairs + LANES, odd);
         }
-        const float *share = shares + 2 * c * lanes;
+}
+
+/* As value_tile, over all of a value's elements, of up to CHUNK columns of `pair_values`; what is in `out` is first
+ * multiplied by each query's `change`. */
+INLINE void value_pairs(const float *shares, int lanes, const uint32_t *values, int columns, int queries, int size,
+                        const float *change, float *out) {
+    uint32_t pairs[CHUNK / 2 * QUERIES];
+    int count = (columns + 1) / 2;
+    for (int c = 0; c < count; c++)
         for (int j = 0; j < lanes; j += LANES) {
-            __m512i pair = narrow16(share + j);
-            if (whole) pair = _mm512_or_si512(pair, _mm512_slli_epi32(narrow16(share + lanes + j), 16));
-            _mm512_storeu_si512(pairs + c * lanes + j, pair);
+            const float *share = shares + 2 * c * lanes + j;
+            __m512 second = 2 * c + 1 < columns ? _mm512_loadu_ps(share + lanes) : _mm512_setzero_ps();
+            _mm512_storeu_si512(pairs + c * lanes + j, pair_shares(_mm512_loadu_ps(share), second));
         }
-    }
-    for (int j = 0; j < queries; j += 8)
+    for (int j = 0; j < queries; j += 8) /* to whole vectors: what lies behind is not looked at */
         for (int i = 0; i < size; i += 2 * LANES) {
             __m512 sums[8][2];
             for (int r = 0; r < 8; r++)
-                for (int v = 0; v < 2; v++) sums[r][v] = _mm512_loadu_ps(out + (j + r) * size + i + v * LANES);
+                for (int v = 0; v < 2; v++)
+                    sums[r][v] = _mm512_mul_ps(_mm512_loadu_ps(out + (j + r) * size + i + v * LANES),
+                                               _mm512_set1_ps(change[j + r]));
             for (int c = 0; c < count; c++)
                 for (int v = 0; v < 2; v++) {
-                    __m512bh value = as_pairs(_mm512_loadu_si512(scratch + c * size + i + v * LANES));
+                    __m512bh value = as_pairs(_mm512_loadu_si512(values + c * size + i + v * LANES));
                     for (int r = 0; r < 8; r++) {
                         __m512bh share = as_pairs(_mm512_set1_epi32(pairs[c * lanes + j + r]));
                         sums[r][v] = _mm512_dpbf16_ps(sums[r][v], share, value);
@@ -156,6 +176,7 @@ INLINE void order_pairs(const float *sums, int size, float scale, float *out) {
 #define pair_asked(...)
 #define score_pairs(...)
 #define score_few_pairs(...)
+#define pair_values(...)
 #define value_pairs(...)
 #define value_few_pairs(...)
 #define order_pairs(...)

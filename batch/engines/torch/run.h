@@ -3,41 +3,41 @@
  * A run goes through these once, a chunk at a time whose scores stay in the first cache. What a chunk brings is added
  * to what those before it gave, put on the scale of the largest score so far (Milakov 2018; FlashAttention, Dao 2022).
  */
-#define CHUNK (4 * COLUMNS)
 
 #ifdef __AVX512F__
 #include <immintrin.h>
 
-/* e^x for x <= 0, to 1e-6 of it; 0 below -87. 2^n by the exponent, the rest, |r| <= 1/2, by the Taylor series of
- * 2^r. */
-INLINE __m512 exp_below(__m512 x) {
-    const __m512 log2e = _mm512_set1_ps(1.44269504088896341f);
-    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_fmsub_ps(x, log2e, n), p = _mm512_set1_ps(1.5403530394e-4f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3333558146e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.6181291076e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5504108665e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022650696e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718056e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ), p, n); /* keeps NaN */
+static const float EXACT[] = {1.3276472e-3f, 9.675541e-3f, 5.550713e-2f, 2.4022120e-1f, 6.9314694e-1f, 1.0f};
+static const float BRIEF[] = {5.517167e-2f, 2.4261113e-1f, 6.9326097e-1f, 9.9992806e-1f};
+
+/* 2^x for x <= 0; 0 below -125. 2^n by the exponent, the rest, |r| <= 1/2, by the polynomial of least relative error:
+ * 1e-7 of it, or 1e-4 where it is rounded to bfloat16 anyway (`brief`). */
+INLINE __m512 power_below(__m512 x, int brief) {
+    const float *p = brief ? BRIEF : EXACT;
+    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_sub_ps(x, n), power = _mm512_set1_ps(p[0]);
+    for (int i = 1; i < (brief ? 4 : 6); i++) power = _mm512_fmadd_ps(power, r, _mm512_set1_ps(p[i]));
+    __mmask16 seen = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-125.0f), _CMP_NLT_UQ); /* keeps NaN */
+    return _mm512_maskz_scalef_ps(seen, power, n);
 }
 #endif
 
 /* Scores [columns, lanes] to shares that are still to be divided by their sum; a hidden column's score is -inf. most
  * and sums: of each lane until now, -inf and 0 at first; change: what shares before these are to be multiplied by. */
 INLINE void softmax(float *restrict scores, int64_t columns, int lanes, float *restrict most, float *restrict sums,
-                    float *restrict change) {
+                    float *restrict change, int brief) {
 #ifdef __AVX512F__
+    const __m512 log2e = _mm512_set1_ps(1.44269504088896341f);
     for (int j = 0; j < lanes; j += LANES) {
         const __m512 none = _mm512_set1_ps(-INFINITY);
         __m512 before = _mm512_loadu_ps(most + j), now = before;
         for (int64_t c = 0; c < columns; c++) now = _mm512_max_ps(_mm512_loadu_ps(scores + c * lanes + j), now);
         __m512 base = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(now, none, _CMP_NEQ_UQ), now); /* 0: all are hidden */
-        __m512 factor = exp_below(_mm512_sub_ps(before, base));
+        base = _mm512_mul_ps(base, log2e);
+        __m512 factor = power_below(_mm512_fmsub_ps(before, log2e, base), brief);
         __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(sums + j), factor);
         for (int64_t c = 0; c < columns; c++) {
-            __m512 share = exp_below(_mm512_sub_ps(_mm512_loadu_ps(scores + c * lanes + j), base));
+            __m512 share = power_below(_mm512_fmsub_ps(_mm512_loadu_ps(scores + c * lanes + j), log2e, base), brief);
             _mm512_storeu_ps(scores + c * lanes + j, share);
             sum = _mm512_add_ps(sum, share);
         }
@@ -90,7 +90,7 @@ INLINE void attend_run(const Block *b, int group, int half, int size, int vector
     int lanes = vectors * LANES, queries = b->tokens * group, padded = (size + LANES - 1) / LANES * LANES;
     int column = size * (half ? 2 : 4), pairs = PAIRS(half, size);
     float *upright = scratch, *sums = upright + QUERIES * padded, *tile = sums + QUERIES * padded;
-    float *scores = tile + COLUMNS * padded, most[QUERIES], total[QUERIES], change[QUERIES];
+    float *scores = tile + CHUNK / 2 * padded, most[QUERIES], total[QUERIES], change[QUERIES];
     uint32_t upright_pairs[PAIRS(1, 32) ? LARGEST_PAIRED / 2 * QUERIES : 1];
     memset(upright, 0, sizeof(float) * 2 * QUERIES * padded);
     for (int j = 0; j < queries; j++)
@@ -121,19 +121,18 @@ INLINE void attend_run(const Block *b, int group, int half, int size, int vector
                 tilt(scores, count, lanes, slopes, begins);
             }
             hide(b, group, lanes, part, start, count, scores);
-            softmax(scores, count, lanes, most, total, change);
-            for (int j = 0; j < queries; j++)
+            softmax(scores, count, lanes, most, total, change, pairs);
+            for (int j = 0; !pairs && j < queries; j++)
                 for (int i = 0; i < padded; i++) sums[j * padded + i] *= change[j];
             for (int64_t c = 0; c < count; c += COLUMNS) {
                 int columns = count - c < COLUMNS ? count - c : COLUMNS;
                 const char *stored = tile_of(own, start + c, 1, column);
-                const float *shares = scores + c * lanes;
-                if (pairs)
-                    value_pairs(shares, lanes, (const bf16 *)stored, columns, queries, size, (uint32_t *)tile, sums);
+                if (pairs) pair_values((const bf16 *)stored, columns, size, (uint32_t *)tile + c / 2 * size);
                 else
-                    value_tile(shares, lanes, widen(stored, columns, half, size, padded, tile), columns, queries,
-                               padded, sums);
+                    value_tile(scores + c * lanes, lanes, widen(stored, columns, half, size, padded, tile), columns,
+                               queries, padded, sums);
             }
+            if (pairs) value_pairs(scores, lanes, (const uint32_t *)tile, count, queries, size, change, sums);
         }
     }
     for (int j = 0; j < queries; j++) {
