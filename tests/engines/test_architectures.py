@@ -33,6 +33,8 @@ DOCUMENTED = architectures.documented(Path(__file__).parents[2] / "docs" / "engi
         ("llama4_text", "packed"),
         ("bloom", "packed"),
         ("falcon", "packed"),
+        ("qwen3_moe", "packed"),
+        ("mixtral", "packed"),
         ("megatron-bert", "packed"),
         ("git", "packed"),
         ("minimax", "rows with states"),
