@@ -330,13 +330,13 @@ def test_an_empty_answer_is_a_failure(models: Any) -> None:
 def test_a_row_that_is_not_a_number_fails_alone(qwen3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One token's embedding is NaN; the rows beside it, and those that take its place later, are unharmed."""
     bad = loaded(qwen3).tokenizer.encode("\x07")[0]
-    weights = loaded(qwen3).model.get_input_embeddings().weight.data
-    kept = weights[bad].clone()
+    table = loaded(qwen3).model.get_input_embeddings()
+    looked_up = table.forward
     long, short = "the quick fox jumps over the lazy dog and again", "x"
     prompts = [long, short, short, long]
     expected = [alone(qwen3, p)[0] for p in prompts]
     core = core_for(qwen3, max_batch=2)
-    weights[bad] = float("nan")
+    monkeypatch.setattr(table, "forward", lambda ids: looked_up(ids).masked_fill((ids == bad)[..., None], float("nan")))
     # Tied weights would make every row's logit of that token NaN.
     head = loaded(qwen3).model.lm_head
     original = head.forward
@@ -349,12 +349,9 @@ def test_a_row_that_is_not_a_number_fails_alone(qwen3: Path, monkeypatch: pytest
             .where(~torch.isnan(x).any(-1, keepdim=True), torch.tensor(float("nan")))
         ),
     )
-    try:
-        requests = [Request(p) for p in prompts]
-        requests.insert(1, Request("\x07 the lazy dog and again"))
-        responses = run(core, requests)
-    finally:
-        weights[bad] = kept
+    requests = [Request(p) for p in prompts]
+    requests.insert(1, Request("\x07 the lazy dog and again"))
+    responses = run(core, requests)
     error = responses.pop(1).error
     assert error and "NaN" in error.message
     assert [text_of(responses[i]) for i in sorted(responses)] == expected

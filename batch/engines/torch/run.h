@@ -11,7 +11,7 @@ static const float EXACT[] = {1.3276472e-3f, 9.675541e-3f, 5.550713e-2f, 2.40221
 static const float BRIEF[] = {5.517167e-2f, 2.4261113e-1f, 6.9326097e-1f, 9.9992806e-1f};
 
 /* 2^x for x <= 0; 0 below -125. 2^n by the exponent, the rest, |r| <= 1/2, by the polynomial of least relative error:
- * 1e-7 of it, or 1e-4 where it is rounded to bfloat16 anyway (`brief`). */
+ * 3e-7 of it, or 1e-4 where it is rounded to bfloat16 anyway (`brief`). */
 INLINE __m512 power_below(__m512 x, int brief) {
     const float *p = brief ? BRIEF : EXACT;
     __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -33,8 +33,9 @@ INLINE void softmax(float *restrict scores, int64_t columns, int lanes, float *r
         __m512 before = _mm512_loadu_ps(most + j), now = before;
         for (int64_t c = 0; c < columns; c++) now = _mm512_max_ps(_mm512_loadu_ps(scores + c * lanes + j), now);
         __m512 base = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(now, none, _CMP_NEQ_UQ), now); /* 0: all are hidden */
+        /* Exactly 1 where nothing changes: it is taken once a chunk, so that an error would grow with their number. */
+        __m512 factor = power_below(_mm512_mul_ps(_mm512_sub_ps(before, base), log2e), 0);
         base = _mm512_mul_ps(base, log2e);
-        __m512 factor = power_below(_mm512_fmsub_ps(before, log2e, base), brief);
         __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(sums + j), factor);
         for (int64_t c = 0; c < columns; c++) {
             __m512 share = power_below(_mm512_fmsub_ps(_mm512_loadu_ps(scores + c * lanes + j), log2e, base), brief);
