@@ -125,8 +125,8 @@ def vllm(model: str, works: dict[str, Any], dtype: str) -> Answer:
     from vllm import LLM, SamplingParams
 
     # One length for all works: what vLLM compiles, minutes of it, is kept by its configuration.
-    longest = max(4000, *(len(p) + w["tokens"] for w in works.values() for p in (*w["warm"], *w["prompts"])))
-    engine = LLM(model, dtype=dtype, max_model_len=longest + 16, max_num_seqs=256, enable_prefix_caching=True)
+    longest = min(4016, json.loads((Path(model) / "config.json").read_text())["max_position_embeddings"])
+    engine = LLM(model, dtype=dtype, max_model_len=longest, max_num_seqs=256, enable_prefix_caching=True)
 
     def answer(prompts: list[list[int]], tokens: int) -> int:
         params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False)
