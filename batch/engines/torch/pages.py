@@ -10,7 +10,7 @@ import mmap
 import numpy
 import torch
 
-from batch.engines.torch.native import Kernels
+from batch.engines.torch.native import INT8, Kernels
 from batch.engines.torch.slots import Prefix, SlotCache
 
 LARGE_PAGE = 2 * 2**20  # bytes
@@ -51,6 +51,15 @@ class PageCache(SlotCache):
         begin = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % LARGE_PAGE
         return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=begin).view(dtype).view(shape)
 
+    def cells(self, sizes: tuple[int, int]) -> tuple[int, int]:
+        """As it is; in eight bits with their steps. ValueError where those are of no use."""
+        if self.dtype is not INT8:
+            return sizes
+        if sizes[0] != sizes[1]:
+            raise ValueError("keys and values in eight bits are of one size each")
+        cell = self._kernels.cell(INT8, sizes[0])
+        return cell, cell
+
     def takes(self, tokens: int) -> int:
         """The columns of the pages that so many tokens need."""
         return -(-tokens // self.page) * self.page
@@ -82,10 +91,11 @@ class PageCache(SlotCache):
         pages = self.table[numpy.asarray(rows), at // self.page]
         self.writes = (torch.from_numpy(pages), torch.from_numpy(at % self.page))
 
-    def put(self, held: torch.Tensor, new: torch.Tensor) -> None:
+    def put(self, held: torch.Tensor, new: torch.Tensor, *, values: bool = False) -> None:
         """Write what a pass's tokens have, [tokens, heads, size], into a layer's keys or values."""
         new = new.float()
-        self._kernels.write_pages(new if new.stride(2) == 1 else new.contiguous(), *self.writes, held)
+        x = new if new.stride(2) == 1 else new.contiguous()
+        self._kernels.write_pages(x, *self.writes, held, values=values)
 
     def drop(self, row: int, last: int) -> None:
         """Give a row's pages back; the last row's place in the table goes into the gap.
@@ -103,7 +113,8 @@ class PageCache(SlotCache):
 
         def together(cached: torch.Tensor) -> torch.Tensor:
             found = cached[pages].transpose(0, 1).flatten(1, 2)  # [heads, columns, size]
-            return found[:, :length].unsqueeze(0).contiguous()
+            whole = cached.dtype is INT8  # whose pages are no columns one after the other
+            return (found if whole else found[:, :length]).unsqueeze(0).contiguous()
 
         return self.prefix(length, together)
 
@@ -124,8 +135,8 @@ class PageCache(SlotCache):
         had, self.slots = self.slots, pages
         held = [(layer, layer.keys, layer.values) for layer in self.kept()]
         try:
-            for layer, keys, values in held:
-                layer.allocate(keys.shape[1], (keys.shape[3], values.shape[3]), keys)
+            for layer, keys, _ in held:
+                layer.allocate(layer.heads, layer.sizes, keys)
         except MemoryError:
             self.slots = had
             for layer, keys, values in held:
