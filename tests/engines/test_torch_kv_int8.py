@@ -26,6 +26,7 @@ from batch.engines.torch.loader import load  # noqa: E402
 from batch.engines.torch.native import CACHE_DTYPES, INT8, Columns, Kernels, Rows  # noqa: E402
 from batch.engines.torch.packed_native import NativePackedRunner  # noqa: E402
 from batch.engines.torch.packed_plain import PlainPackedRunner  # noqa: E402
+from batch.engines.torch.pages import PageCache  # noqa: E402
 from batch.engines.torch.sequence import Sequence  # noqa: E402
 from batch.engines.torch.slots import SlotCache  # noqa: E402
 from batch.engines.torch.structs import LETTERS  # noqa: E402
@@ -249,6 +250,8 @@ def test_where_it_cannot_be_the_line_says_so(kernels: Kernels, models: Any, monk
     core = TorchCore(load(models("mamba"), "fp32"), None, 2, kv_cache="int8")
     assert "kv_cache" not in core.about
     assert "kv_cache int8 is not used: it keeps states, and neither keys nor values" in core.about["notes"]
+    with pytest.raises(ValueError, match="of one size each"):  # latents, which are keys and values at once
+        PageCache(INT8, 2, kernels).cells((40, 0))
     real = NativePackedRunner._forward
 
     def wrong(self: Any, *arguments: Any) -> Any:
