@@ -35,6 +35,7 @@ PREVIEW = 30  # prompts
 LOOK_SECONDS = 0.2  # the cursor rests on a model this long before the prompts are measured with it
 
 NOT_COUNTED = "how many tokens each has is known when the model is loaded"
+COUNTED_THERE = "how many tokens each has, its server counts"
 
 
 class _Stale(Exception):
@@ -177,7 +178,8 @@ class ChooseModelScreen(FlowScreen):
         self.checking, self.report = None, report
         view = self.query_one(ValidationView)
         if report.ok and report.tokens is None:
-            view.show_text(f"✓ {plural(report.total, 'prompt')}; {NOT_COUNTED}", "$text-success")
+            counted = COUNTED_THERE if spec.is_remote else NOT_COUNTED
+            view.show_text(f"✓ {plural(report.total, 'prompt')}; {counted}", "$text-success")
         elif report.ok and not report.too_long:
             within = (
                 f" the context of {spec.context:,} tokens" if spec.context else f" {spec.name}; its context is unknown"
@@ -281,7 +283,7 @@ def _about(spec: ModelSpec) -> Content:
         ("context", f"{spec.context:,} tokens" if spec.context else "—"),
         ("engine", spec.engine),
         ("from", spec.source),
-        ("folder", home(spec.place)),
+        ("address" if spec.is_remote else "folder", home(spec.place)),
         ("notes", spec.notes),
         ("defaults", ", ".join(f"{name} {value}" for name, value in spec.sampling.items())),
     ]

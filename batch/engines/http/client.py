@@ -95,7 +95,10 @@ class Client:
         await self._session.close()
 
     async def post(self, url: str, body: bytes, timeout: float, partial: Callable[[str], None] | None) -> Outcome:
-        """Ask; with `partial` as a stream whose text so far is told, what is thought before it too. Never raises for what a server may do."""
+        """Ask; with `partial` as a stream whose text so far is told, what is thought before it too.
+
+        Never raises for what a server may do.
+        """
         outcome = await self._posted(url, body, timeout, partial)
         if self._secret and isinstance(outcome, Refused) and self._secret in outcome.body:  # some say what they got
             return replace(outcome, body=outcome.body.replace(self._secret, b"[the key]"))
