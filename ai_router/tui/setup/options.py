@@ -27,6 +27,7 @@ from batch.options import OptionError, RunOptions, SamplingOptions, build_option
 from batch.sources import Entry, Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
+AHEAD = {"ready": "✓ model loaded", "stopped": ""}  # else as its engine says
 SETTLED_SECONDS = 0.7  # after the last change, when the model begins to load by what is chosen
 NOW, IN_TURN = "now", "in turn"
 ALL, FIRST, ANY = "all", "first", "any"
@@ -66,6 +67,7 @@ class OptionsScreen(RememberingOptions):
         self.total = total
         self.busy = ""
         self._from = ""
+        self._ahead = ""  # how far the model is, where it is loaded meanwhile
         self._job: BatchJob | None = None  # written already, where starting it failed
         self._written = 0
         self._changes = 0
@@ -143,7 +145,7 @@ class OptionsScreen(RememberingOptions):
     def _say_ready(self) -> None:
         cost = self._cost()
         model = self.routed.name if self.routed else self.spec.name
-        parts = [plural(self.total, "prompt"), one_line(model), cost, self._from]
+        parts = [plural(self.total, "prompt"), one_line(model), cost, self._from, self._ahead]
         if not self.has_class("-slim"):
             parts.append("enter starts, tab changes something")
         line = self.query_one("#busy", Static)
@@ -299,6 +301,11 @@ class OptionsScreen(RememberingOptions):
         if self.busy:
             counted = f" {self._written:,} of {self.total:,}" if self._written else ""
             self.query_one("#busy", Static).update(f"{self.busy}…{counted}")
+            return
+        ahead = AHEAD.get(status := self.services.preloading.status, status)
+        if ahead != self._ahead:
+            self._ahead = ahead
+            self._say_how()
 
     def action_back(self) -> None:
         """Not while the job is being written."""
