@@ -13,6 +13,7 @@ from textual.widgets import Button, Input, Static
 
 from ai_router import jobs
 from ai_router.models import ModelSpec
+from ai_router.presets import Preset
 from ai_router.tui.actions import bind
 from ai_router.tui.base import SLIM_STEPS
 from ai_router.tui.setup.flow import FlowScreen
@@ -81,7 +82,7 @@ class OptionsScreen(RememberingOptions):
 
     def compose_body(self) -> ComposeResult:
         """Two groups of options above the buttons."""
-        self._from = self.fill_from_memory(self._asked_with)
+        self._from = self.fill_from_memory(*self._before())
         with VerticalScroll(id="options", can_focus=False):
             with Vertical(classes="panel group") as answers:
                 answers.border_title = "Answers"
@@ -111,6 +112,14 @@ class OptionsScreen(RememberingOptions):
         with Horizontal(id="buttons"):
             yield Static("", id="busy", markup=False)
             yield Button("Start", id="start", variant="primary")
+
+    def _before(self) -> tuple[Preset | None, str]:
+        """What the prompts were asked with before, and in what."""
+        from ai_router.again import JobItems
+
+        if self._asked_with is not None:
+            return Preset(self._asked_with), "chat"
+        return (self.source.options_for(self.spec.id), "job") if isinstance(self.source, JobItems) else (None, "")
 
     def on_mount(self) -> None:
         """Say what is wrong with the model's own defaults."""
