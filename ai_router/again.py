@@ -54,6 +54,12 @@ class JobItems(Source):
         return bool(extra and extra.get("openai_batch"))
 
     @property
+    def routed(self) -> bool:
+        """Whether each of them had a model of its own, chosen for it."""
+        with CheckpointStore(self.checkpoint) as store:
+            return any(request.reason for _, request in store.requests(self.ids[:PAGE]))
+
+    @property
     def bytes(self) -> int:
         """Roughly: of the first items."""
         with CheckpointStore(self.checkpoint) as store:

@@ -142,6 +142,8 @@ _READING = (
            method="previous_hit"),
     Action("reading.rendered", "m,M,shift+m", "Markdown",
            "Show answers as Markdown, with code in colours; again: as they came", "Reading", key_display="m"),
+    Action("reading.thinking", "t,ctrl+t", "thinking", "Show what a model thought before it answered, or fold it",
+           "Reading", False),
     Action("reading.edit", "e", "edit, run again", "Change the prompt and run it again, as before or with another",
            "Reading", False),
     Action("reading.editor", "E,shift+e", "open in editor", "Open the text in $EDITOR", "Reading", False,

@@ -27,6 +27,7 @@ from ai_router.tui.widgets.text import harmless, one_line, plural
 from ai_router.tui.widgets.text_view import TextView
 from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, build_options, options_dict
+from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
@@ -290,7 +291,8 @@ class AskScreen(ChattingAsk):
 
     def _show_status(self, asking: Asking, text: str) -> None:
         wheel = SPINNER[int(asking.seconds / SPIN_SECONDS) % len(SPINNER)]
-        what = "writing" if text else self.services.engines.status or "starting"
+        written = "writing" if thinking_apart(text)[1] else "thinking"
+        what = written if text else self.services.engines.status or "starting"
         if what == "ready":
             what = "reading the prompt"
         parts = [f"{asking.seconds:.1f} s"] + ([plural(len(text), "character")] if text else [])
@@ -356,9 +358,9 @@ class AskScreen(ChattingAsk):
     def action_copy(self) -> None:
         """Copy the answer."""
         if (asking := self._asking) is not None:
-            copy_from(self, lambda: asking.text)
+            copy_from(self, lambda: asking.answer)
         elif turns := self.conversation.turns:  # of a chat that was taken up again
-            copy_from(self, lambda: turns[-1].answer)
+            copy_from(self, lambda: thinking_apart(turns[-1].answer)[1])
 
     @on(Button.Pressed, "#ask-model")
     def action_choose_model(self) -> None:

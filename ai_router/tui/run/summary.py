@@ -15,7 +15,7 @@ from ai_router.models.line import place_of, words_of
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.hanging import hanging
 from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
-from ai_router.tui.widgets.text import one_line, plural
+from ai_router.tui.widgets.text import ELLIPSIS, one_line, plural
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchResult
 from batch.running.ending import TRIED
@@ -71,7 +71,7 @@ def load_details(path: Path) -> JobDetails:
         p95=performance["p95_seconds"],
         longest=performance["longest_seconds"],
         output=str(job.config.get("details", {}).get("output_file") or ""),
-        whole="" if whole is None else whole.text,
+        whole="" if whole is None else whole.cost_first,
     )
 
 
@@ -113,13 +113,14 @@ class SummaryPanel(Panel):
             figures.append(_row("cost", snapshot.cost_text))
         figures.append(_row("time", self._time(snapshot)))
         if self.details is not None and self.details.whole:
-            figures[:0] = hanging(_row("all of it", self.details.whole), LABEL, width).split("\n")
+            figures.insert(0, _row("all of it", self.details.whole))
         if self.details is not None and self.details.answers:
             d = self.details
             each = f"mean {seconds(d.mean)} · p95 {seconds(d.p95)} · longest {seconds(d.longest)}"
             figures.append(_row(f"{'an' if self.item[0] in 'aeiou' else 'a'} {self.item}", each))
         following = self._next(snapshot)
         room = max(0, height - 1 - 1)
+        figures = _wrapped(figures, width, room)
         gap = [Content("")] if room > len(figures) else []
         lines = [head, *(figures[:room]), *gap, following]
         return [line.truncate(width, ellipsis=True) for line in lines]
@@ -165,6 +166,20 @@ class SummaryPanel(Panel):
         return Content("   ").join(
             Content.assemble((key, "bold $accent"), (f" {label}", "$text-muted")) for key, label in keys
         )
+
+
+def _wrapped(rows: Sequence[Content], width: int, room: int) -> list[Content]:
+    """Rows as lines, those that are too long on as many as there is room for beside the other rows, or at least two."""
+    lines: list[Content] = []
+    spare = room - len(rows)
+    for row in rows:
+        hung = hanging(row, LABEL, width).split("\n")
+        most = 1 + max(1, spare)
+        if len(hung) > most:
+            hung[most - 1 :] = [(hung[most - 1] + f" {ELLIPSIS}").truncate(width)]
+        spare -= len(hung) - 1
+        lines += hung
+    return lines
 
 
 def _row(label: str, text: str) -> Content:

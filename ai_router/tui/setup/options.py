@@ -21,7 +21,7 @@ from ai_router.tui.setup.routed import Routed
 from ai_router.tui.setup.source_view import PreviewPanel
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
-from ai_router.tui.widgets.text import plural
+from ai_router.tui.widgets.text import lines_of, one_line, plural
 from batch.job import BatchJob
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options
 from batch.sources import Entry, Source, Validation
@@ -120,6 +120,10 @@ class OptionsScreen(RememberingOptions):
         self._say_ready()
         self._load_ahead()
 
+    def on_resize(self) -> None:
+        """There may be room for more words, or less."""
+        self.call_after_refresh(self._say_how)
+
     def on_unmount(self) -> None:
         """A model that was loaded ahead for nothing is given up; a run that began has taken it."""
         self.services.preloading.want(None)
@@ -139,9 +143,11 @@ class OptionsScreen(RememberingOptions):
     def _say_ready(self) -> None:
         cost = self._cost()
         model = self.routed.name if self.routed else self.spec.name
-        begin = f"{plural(self.total, 'prompt')} · {model}{f' · {cost}' if cost else ''}"
-        text = f"{begin} · {self._from}enter starts, tab changes something"
-        self.query_one("#busy", Static).update(text)
+        parts = [plural(self.total, "prompt"), one_line(model), cost, self._from]
+        if not self.has_class("-slim"):
+            parts.append("enter starts, tab changes something")
+        line = self.query_one("#busy", Static)
+        line.update("\n".join(lines_of(parts, line.content_size.width)))
 
     def _cost(self) -> str:
         """What it will cost on a server, as far as that is known before it runs."""
@@ -155,14 +161,20 @@ class OptionsScreen(RememberingOptions):
             return ""
         return planned.cost_text if planned is not None else ""
 
-    @on(OptionField.Changed)
-    def _changed(self) -> None:
+    def _say_how(self) -> bool:
+        """Say what stands there to be started, or what is wrong with it; whether it can be."""
         errors = {**self.sampling_form.errors, **self.run_form.errors}
-        self.query_one("#start", Button).disabled = bool(errors)
         if errors:
             self.query_one("#busy", Static).update(f"✗ {plural(len(errors), 'value needs', 'values need')} a look")
-        else:
+        elif not self.busy:
             self._say_ready()
+        return not errors
+
+    @on(OptionField.Changed)
+    def _changed(self) -> None:
+        right = self._say_how()
+        self.query_one("#start", Button).disabled = not right
+        if right:
             self._changes += 1
             seen = self._changes
             self.set_timer(SETTLED_SECONDS, lambda: self._load_ahead() if seen == self._changes else None)

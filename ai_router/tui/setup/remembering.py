@@ -42,8 +42,8 @@ class RememberingOptions(FlowScreen):
                 if name in form.fields:
                     form.fields[name].value = value
         if sampling is not None:
-            return "options of the chat · " if sampling else ""
-        return "options as last time · " if last != Preset() else ""
+            return "options of the chat" if sampling else ""
+        return "options as last time" if last != Preset() else ""
 
     _own: Preset | None = None
 

@@ -126,6 +126,18 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def lines_of(parts: Iterable[str], width: int, between: str = " · ") -> list[str]:
+    """The parts that say something in lines of a width (0: one line), broken between parts."""
+    lines: list[str] = []
+    for part in filter(None, parts):
+        longer = f"{lines[-1]}{between}{part}" if lines else part
+        if lines and (not width or cell_len(longer) <= width):
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
 def plural(number: int, one: str, many: str = "") -> str:
     """`1 job`, `2 jobs`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

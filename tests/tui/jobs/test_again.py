@@ -21,6 +21,7 @@ from ai_router.tui.results.dialogs import EditDialog
 from ai_router.tui.results.reading import ReadingScreen
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.run.screen import RunScreen
+from ai_router.tui.setup.auto import AutoScreen
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.options import OptionsScreen
 from ai_router.tui.setup.source_view import PreviewPanel
@@ -254,3 +255,22 @@ async def test_what_was_answered_wrongly_runs_again(workspace: Workspace) -> Non
     right = make_dataset_job(workspace.checkpoints, rows[:1], job_id="eeeeeeee")
     with pytest.raises(AgainError, match="None of 1"):
         ids_of(right, "wrong")
+
+
+async def test_a_routed_job_is_offered_a_model_for_each_prompt_again(workspace: Workspace) -> None:
+    requests = [Request(text, model="demo", reason="cheapest") for text in ("a", "b")]
+    job = BatchProcessor(workspace.checkpoints).create_job("demo", requests)
+    assert job.checkpoint_file is not None
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.go("jobs")
+        screen = await on_screen(pilot, JobsScreen)
+        await until(pilot, lambda: screen.query_one(VirtualTable).count == 1)
+        await pilot.press("a")
+        auto = await on_screen(pilot, AutoScreen)
+        await until(pilot, lambda: auto.plan is not None)
+        await pilot.press("escape")  # or one for all of them
+        choose = await on_screen(pilot, ChooseModelScreen)
+        await until(pilot, lambda: choose.chosen is not None)
+        await pilot.press("escape")
+        await on_screen(pilot, JobsScreen)
