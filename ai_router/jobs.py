@@ -252,7 +252,7 @@ def engine_for(registry: Registry, plan: JobPlan, ahead: Preloaded | None = None
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
     """A sentence where what answers a job's items cannot run here, else nothing; raises for an unknown model."""
     kind = kind_of(plan.kind)
-    if why := kind.why_not_ready():
+    if why := kind.why_not_ready(plan.details):
         return f"Jobs of kind {plan.kind} cannot run here: {why}"
     if kind.own_engine:
         return withheld(plan)

@@ -101,7 +101,7 @@ class Snapshot:
     elapsed: float = 0.0  # over all resumes, from the moment when the engine took its first item
     loading: float = 0.0  # before that moment, in this run: a local engine loads its model then
     eta: float | None = None
-    concurrency: int = 0
+    concurrency: int = 0  # the limit, and without one what is in flight
     limit: int | None = None  # most in flight, where somebody set it; None: as many as the engine has room for
     saved_ago: float | None = None  # since the last commit
     rates: tuple[float, ...] = ()  # tokens/s (items/s where there are no tokens), one a second, oldest first

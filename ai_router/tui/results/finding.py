@@ -21,6 +21,7 @@ from ai_router.tui.results.dialogs import ask_for_item
 from ai_router.tui.results.layout import Layout
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.query import QueryError, complaint
+from ai_router.tui.widgets.columns import laid_out
 from ai_router.tui.widgets.find_input import Complaint
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import harmless, plural
@@ -273,7 +274,13 @@ class FindingResults(JobActions[None]):
 
     def action_columns(self) -> None:
         """Choose which columns are shown, in what order, how wide."""
-        self.app.push_screen(ColumnsDialog(self.layout_of_columns), self._take_layout)
+        total, width = self._counts.total, self.table.text_width
+
+        def shown(layout: Layout) -> list[str]:
+            columns = layout.columns(total)
+            return [column.title for _, column, _ in laid_out([columns[at] for at in layout.places], width)]
+
+        self.app.push_screen(ColumnsDialog(self.layout_of_columns, shown), self._take_layout)
 
     @on(VirtualTable.Resized, "#results")
     def _resized(self, event: VirtualTable.Resized) -> None:

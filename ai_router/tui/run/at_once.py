@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ai_router.lanes import OWN_LIMITS
 from ai_router.tui.widgets.text import one_line
 from batch.running.progress import RunState, Snapshot
 
 UNKNOWN = "How many are answered at once is known when the model is loaded"
-OF_LANES = "Each lane has a limit of its own; a server's is its concurrency in models.yaml"
 FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 SETTLED_SECONDS = 1.5  # a limit that stands still for so long is told
 PATIENCE_SECONDS = 10.0  # one that never does is told after so long
@@ -41,7 +41,7 @@ class AtOnce:
         several lanes, as what was given out waits in them for the most part.
         """
         if len(snapshot.lanes) > 1:
-            self._say(OF_LANES)
+            self._say(OWN_LIMITS)
             return None
         # Another process answers only four times a second: count from what was asked for, not from what is shown.
         asked, when = self._wanted

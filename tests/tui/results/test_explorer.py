@@ -207,6 +207,7 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
         await numbers(pilot, screen, ["1", "4", "7", "10", "3", "6", "9", "2", "5", "8", "11", "12"])
         await pilot.press("C")
         dialog = await on_screen(pilot, ColumnsDialog)
+        assert "no room here" not in shown(app)
         dialog.query_one(OptionList).highlighted = TITLES.index("Cost")
         await pilot.press("space", "end", "K", "K", "plus", "enter")  # no costs; the time before the tries, wider
         await until(pilot, lambda: app.screen is screen and "Cost" not in shown(app))
@@ -225,6 +226,22 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
         screen = again.screen
         assert titles(screen)[-3:] == ["Tokens", "Time", "Tries"]
         assert kept_layout(Memory(workspace.checkpoints)).widths == {"Time": 14, "Model": 20}
+
+
+async def test_a_column_that_is_chosen_and_finds_no_room_says_so(workspace: Workspace, path: Path) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        assert "Model" not in titles(screen)
+        await pilot.press("C")
+        dialog = await on_screen(pilot, ColumnsDialog)
+        await until(pilot, lambda: "● Model     its own width · no room here" in shown(app))
+        dialog.query_one(OptionList).highlighted = TITLES.index("Model")
+        await pilot.press("0", "plus")  # a width that is given is kept to
+        await until(pilot, lambda: "● Model     14 cells" in shown(app))
+        assert "14 cells · no room here" not in shown(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: "Model" in titles(screen))
 
 
 def titles(screen: Any) -> list[str]:

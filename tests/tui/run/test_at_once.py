@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pace_engine import PaceEngine
 
 from ai_router import jobs
+from ai_router.lanes import OWN_LIMITS
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.run import at_once
-from ai_router.tui.run.at_once import OF_LANES, PATIENCE_SECONDS, SETTLED_SECONDS, UNKNOWN, AtOnce
+from ai_router.tui.run.at_once import PATIENCE_SECONDS, SETTLED_SECONDS, UNKNOWN, AtOnce
 from ai_router.tui.run.screen import RunScreen
 from batch.engines.lane import LaneSnapshot
 from batch.options import RunOptions
@@ -104,7 +105,7 @@ def test_a_key_sets_no_limit_for_several_lanes_together() -> None:
     said: list[str] = []
     lanes = tuple(LaneSnapshot(name, "running", concurrency=4) for name in "ab")
     assert AtOnce(said.append).ask(-1, replace(RUNNING, concurrency=1908, limit=None, lanes=lanes), 0.0) is None
-    assert said == [OF_LANES]
+    assert said == [OWN_LIMITS]
 
 
 async def test_the_run_screen_tells_what_changed_elsewhere(
