@@ -240,6 +240,13 @@ _ASK = (
     Action(
         "ask.second", "f11", "second model", "Ask another model the same, side by side; again: no more", "Ask", False
     ),
+    Action(
+        "ask.turn",
+        "ctrl+g",
+        "other answer",
+        "Of two models, one's answers alone, then the other's, then both where there is room",
+        "Ask",
+    ),
     Action("ask.code", "f10", "code", "Copy a block of code of the last answer, or write it to a file", "Ask", False),
     Action("ask.batch", "f12", "make a batch", "A batch of what was asked here, each prompt by itself", "Ask", False),
     Action(

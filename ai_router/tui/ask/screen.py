@@ -82,7 +82,17 @@ class AskScreen(ChattingAsk):
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
-        *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "ask.stop", "app.back"),
+        *bind(
+            "ask.turn",
+            "ask.model",
+            "ask.options",
+            "ask.copy",
+            "ask.next",
+            "ask.best",
+            "ask.again",
+            "ask.stop",
+            "app.back",
+        ),
         *bind("ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch", "ask.thinking", "ask.second"),
     ]
 
@@ -396,6 +406,8 @@ class AskScreen(ChattingAsk):
         """What is of a choice among models stands there where there is one; escape stops first."""
         if action == "stop":
             return self.answering
+        if action == "turn":
+            return bool(self.query(SecondModel))
         if action in ("next", "best"):
             over = self._asking is not None and self._asking.over
             return self._auto is not None and over and (action == "next" or not self._asking.error)  # type: ignore[union-attr]

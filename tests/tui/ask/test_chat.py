@@ -340,6 +340,39 @@ def test_code_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+async def test_of_two_models_one_is_shown_where_there_is_no_room(workspace: Workspace) -> None:
+    add_model(workspace, "other")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, Engines())
+        await pilot.press("ctrl+g")  # there is nothing to turn to
+        assert "other answer" not in footer(app) and not screen.query_one("#ask-answers").classes & {
+            "-first",
+            "-second",
+        }
+        await pilot.press("f11")
+        dialog = await on_screen(pilot, ModelDialog)
+        dialog.query_one(OptionList).highlighted = [spec.id for spec in app.registry.all()].index("other")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query(SecondModel) and "other answer" in footer(app))
+        first, second = screen.query_one("#ask-answer"), screen.query_one(SecondModel)
+
+        def seen() -> list[bool]:
+            return [first.region.height > 0, second.region.height > 0]
+
+        await until(pilot, lambda: seen() == [True, True] and "^g the other" in shown(app))
+        for there in ([True, False], [False, True], [True, True]):
+            await pilot.press("ctrl+g")
+            await until(pilot, lambda there=there: seen() == there)  # type: ignore[misc]
+        await pilot.resize_terminal(40, 12)
+        await until(pilot, lambda: seen() == [True, False] and first.size.height > 2)
+        for there in ([False, True], [True, False]):
+            await pilot.press("ctrl+g")
+            await until(pilot, lambda there=there: seen() == there)  # type: ignore[misc]
+        await pilot.press("ctrl+g", "f11")
+        await until(pilot, lambda: not screen.query(SecondModel) and first.region.height > 0)
+
+
 async def test_two_models_are_asked_the_same_side_by_side(workspace: Workspace) -> None:
     add_model(workspace, "other")
     engines = Engines()
