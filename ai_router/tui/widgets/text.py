@@ -142,6 +142,17 @@ def filled(parts: Iterable[str], width: int, between: str = " · ") -> str:
     return "\n".join(lines)
 
 
+def fitting(parts: Iterable[str], width: int, between: str = " · ") -> str:
+    """One line of the parts that fit into `width` cells, each of them whole; the first one is there in any case."""
+    line = ""
+    for part in parts:
+        if not line:
+            line = part
+        elif cell_len(line) + cell_len(between) + cell_len(part) <= width:
+            line += between + part
+    return line
+
+
 def hits(text: str, words: tuple[str, ...]) -> Iterator[tuple[int, int]]:
     """Where some casefolded words stand in a harmless text, in order and without overlaps."""
     if not words:
