@@ -14,8 +14,8 @@ from ai_router.models import ModelSpec
 from ai_router.models.line import place_of, words_of
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.hanging import hanging
-from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
-from ai_router.tui.widgets.text import one_line, plural
+from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, fit, rate, seconds
+from ai_router.tui.widgets.text import fitting, one_line, plural
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchResult
 from batch.running.ending import TRIED
@@ -98,7 +98,11 @@ class SummaryPanel(Panel):
             return ()
         sign, style = STATE_SIGNS[snapshot.state]
         head = Content.assemble((f"{sign} ", style), (one_line(self._headline(snapshot), width - 2), "bold"))
-        figures = [_row(f"{self.unit}s" if self.unit else "answers", self._answers(snapshot))]
+
+        def row(label: str, text: str) -> Content:
+            return _row(label, fitting(text.split(" · "), width - LABEL))
+
+        figures = [row(f"{self.unit}s" if self.unit else "answers", self._answers(snapshot))]
         if alarms := snapshot.engine_about.get("alarms"):  # what a server did that nobody asked for
             figures.append(_row("alarms", ", ".join(f"{kind} ({times:,})" for kind, times in alarms.items())))
         if snapshot.score is not None:
@@ -106,19 +110,19 @@ class SummaryPanel(Panel):
         if self.details is not None and self.details.output:
             figures.append(_row("rows", home(Path(self.details.output))))
         if not self.unit:
-            figures.append(_row("tokens", self._tokens(snapshot)))
+            figures.append(row("tokens", self._tokens(snapshot)))
         if self.details is not None and self.details.cut:
             figures.append(_row("cut", f"{plural(self.details.cut, 'answer')} at the token limit"))
         if snapshot.cost_text:
             figures.append(_row("cost", snapshot.cost_text))
-        figures.append(_row("time", self._time(snapshot)))
+        figures.append(row("time", self._time(snapshot)))
         if self.details is not None and self.details.whole:
             figures[:0] = hanging(_row("all of it", self.details.whole), LABEL, width).split("\n")
         if self.details is not None and self.details.answers:
             d = self.details
             each = f"mean {seconds(d.mean)} · p95 {seconds(d.p95)} · longest {seconds(d.longest)}"
-            figures.append(_row(f"{'an' if self.item[0] in 'aeiou' else 'a'} {self.item}", each))
-        following = self._next(snapshot)
+            figures.append(row(f"{'an' if self.item[0] in 'aeiou' else 'a'} {self.item}", each))
+        following = self._next(snapshot, width)
         room = max(0, height - 1 - 1)
         gap = [Content("")] if room > len(figures) else []
         lines = [head, *(figures[:room]), *gap, following]
@@ -153,7 +157,7 @@ class SummaryPanel(Panel):
         return text
 
     @staticmethod
-    def _next(snapshot: Snapshot) -> Content:
+    def _next(snapshot: Snapshot, width: int) -> Content:
         keys: list[tuple[str, str]] = []
         if snapshot.state is not RunState.FINISHED:
             tried = (snapshot.reason or "").startswith(TRIED)
@@ -162,8 +166,8 @@ class SummaryPanel(Panel):
         if snapshot.failed:
             keys += [("f", "see failures"), ("t", "retry them")]
         keys.append(("e", "export"))
-        return Content("   ").join(
-            Content.assemble((key, "bold $accent"), (f" {label}", "$text-muted")) for key, label in keys
+        return fit(
+            [Content.assemble((key, "bold $accent"), (f" {label}", "$text-muted")) for key, label in keys], width
         )
 
 

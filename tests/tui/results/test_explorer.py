@@ -235,11 +235,10 @@ async def test_a_column_that_is_chosen_and_finds_no_room_says_so(workspace: Work
         assert "Model" not in titles(screen)
         await pilot.press("C")
         dialog = await on_screen(pilot, ColumnsDialog)
-        await until(pilot, lambda: "● Model     its own width · no room here" in shown(app))
+        await until(pilot, lambda: "● Model     no room here" in shown(app))
         dialog.query_one(OptionList).highlighted = TITLES.index("Model")
         await pilot.press("0", "plus")  # a width that is given is kept to
         await until(pilot, lambda: "● Model     14 cells" in shown(app))
-        assert "14 cells · no room here" not in shown(app)
         await pilot.press("enter")
         await until(pilot, lambda: "Model" in titles(screen))
 

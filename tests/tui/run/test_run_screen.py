@@ -26,6 +26,7 @@ from ai_router.tui.run.leave import StopDialog
 from ai_router.tui.run.progress import ProgressPanel, bar
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.run.sparkline import SpeedPanel, chart, short, sparkline
+from ai_router.tui.run.summary import SummaryPanel
 from ai_router.tui.widgets.panel import rate, seconds, tail
 from ai_router.tui.widgets.runs_strip import Running, RunsStrip, strip_line
 from batch.checkpoint import CheckpointStore
@@ -523,3 +524,27 @@ def test_the_line_of_running_jobs_fits_and_cuts_no_number(
     assert line.plain.isprintable()
     if width > 40:
         assert "▶" in line.plain and line.plain.endswith("^b open")
+
+
+@given(st.integers(12, 140))
+@settings(max_examples=30, deadline=None)
+def test_the_summary_of_a_run_says_figures_and_keys_whole_or_not_at_all(width: int) -> None:
+    panel = SummaryPanel()
+    over = replace(
+        SNAPSHOT,
+        state=RunState.FINISHED,
+        completed=953,
+        failed=47,
+        tokens_input=123_456,
+        tokens_output=98_765,
+        elapsed=75.0,
+    )
+    panel.snapshot = over
+    *figures, keys = [line.plain for line in panel.lines(width, 20)[1:]]
+    said = ["953 done", "47 failed", "1,000 in all", "123,456 in", "98,765 out", "1m 15s", "13.3 items/s",
+            "1,317 tok/s on average"]  # fmt: skip
+    for line in figures:
+        assert not line or width < 26 or set(line[11:].split(" · ")) <= set(said), line
+    assert (
+        set(keys.split("   ")) <= {"enter read the results", "f see failures", "t retry them", "e export"} or width < 22
+    )
