@@ -52,9 +52,10 @@ class ColumnsDialog(Dialog[Layout]):
             always, wanted = title in ALWAYS, title not in self.chosen.hidden
             sign = ("●", "$text-muted") if always else ("●", "$text-success") if wanted else ("○", "$text-muted")
             width = self.chosen.widths.get(title)
-            said = f"{width} cells" if width else "its own width"
-            short = (" · no room here", "$text-warning") if wanted and title not in fit else ""
-            lines.append(Option(Content.assemble(sign, f" {pad(title, 10)}", (said, "$text-muted"), short)))
+            said = (f"{width} cells" if width else "its own width", "$text-muted")
+            if wanted and title not in fit:
+                said = ("no room here", "$text-warning")
+            lines.append(Option(Content.assemble(sign, f" {pad(title, 10)}", said)))
         return lines
 
     @property
