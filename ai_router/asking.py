@@ -116,6 +116,7 @@ class EnginePool:
         self._engine: Engine[Request, Answer] | None = None
         self._model = ""
         self._task: asyncio.Task[None] | None = None
+        self._warming: list[Future[None] | asyncio.Task[None]] = []  # the order to load, and the loading
         self._closing: asyncio.Future[None] | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._number = 0
@@ -136,13 +137,18 @@ class EnginePool:
         """The id of the model that is open, or nothing."""
         return self._model if self._engine is not None else ""
 
+    @property
+    def warming(self) -> bool:
+        """Whether a model is being loaded that nothing was asked yet."""
+        return not all(step.done() for step in self._warming)
+
     def warm_up(self, spec: ModelSpec) -> None:
         """Load a local model ahead of a question, also where it was stopped while it loaded for one.
 
         What goes wrong is said when that is asked.
         """
         if not spec.is_remote and (self._asking is None or self._asking.over):
-            self._submit(self._load(spec))
+            self._warming = [self._submit(self._load(spec))]
 
     def ask(
         self, spec: ModelSpec, prompt: str, sampling: SamplingOptions, before: Sequence[tuple[str, str]] = ()
@@ -218,6 +224,7 @@ class EnginePool:
                         pass
 
         self._task = asyncio.create_task(load())
+        self._warming.append(self._task)
 
     # -- on the loop ----------------------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from textual.screen import Screen
 from ai_router.settings import Workspace
 from ai_router.tui import palette
 from ai_router.tui.app import RouterApp
-from ai_router.tui.ask.screen import AskScreen, PromptArea
+from ai_router.tui.ask.prompt_area import PromptArea
+from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.jobs.screen import JobsScreen
 from ai_router.tui.jobs.view import NOT_READ, read_jobs

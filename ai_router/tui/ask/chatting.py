@@ -20,6 +20,7 @@ from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.panes.screen import PaneScreen
 from ai_router.tui.widgets.text import one_line, plural
+from ai_router.tui.widgets.text_view import TextView
 from batch.options import OptionError, SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
@@ -177,6 +178,11 @@ class ChattingAsk(PaneScreen[None]):
         if event.chat.id != self.conversation.chat:
             self.open_chat(event.chat)
         self.query_one("#ask-prompt").focus()
+
+    def action_scroll_chat(self, pages: int) -> None:
+        """A page up or down, from the field too."""
+        for view in self.query("#ask-answers TextView").results(TextView):
+            view.scroll_relative(y=pages * max(1, view.size.height - 2), animate=False)
 
     def panes_changed(self) -> None:
         """Fill what has come into sight."""

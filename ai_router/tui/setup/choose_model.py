@@ -284,6 +284,7 @@ def _about(spec: ModelSpec) -> Content:
         ("engine", spec.engine),
         ("from", spec.source),
         ("address" if spec.is_remote else "folder", home(spec.place)),
+        ("adapter", home(spec.adapter) if spec.adapter is not None else ""),
         ("notes", spec.notes),
         ("defaults", ", ".join(f"{name} {value}" for name, value in spec.sampling.items())),
     ]

@@ -13,6 +13,7 @@ from textual.widgets import Button, Input, Static
 
 from ai_router import detaching, jobs
 from ai_router.models import ModelSpec
+from ai_router.presets import Preset
 from ai_router.tui.actions import bind
 from ai_router.tui.base import SLIM_STEPS
 from ai_router.tui.setup.flow import FlowScreen
@@ -27,6 +28,7 @@ from batch.options import OptionError, RunOptions, SamplingOptions, build_option
 from batch.sources import Entry, Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
+AHEAD = {"ready": "✓ model loaded", "stopped": ""}  # else as its engine says
 SETTLED_SECONDS = 0.7  # after the last change, when the model begins to load by what is chosen
 NOW, IN_TURN = "now", "in turn"
 ALL, FIRST, ANY = "all", "first", "any"
@@ -66,6 +68,7 @@ class OptionsScreen(RememberingOptions):
         self.total = total
         self.busy = ""
         self._from = ""
+        self._ahead = ""  # how far the model is, where it is loaded meanwhile
         self._job: BatchJob | None = None  # written already, where starting it failed
         self._written = 0
         self._changes = 0
@@ -79,7 +82,7 @@ class OptionsScreen(RememberingOptions):
 
     def compose_body(self) -> ComposeResult:
         """Two groups of options above the buttons."""
-        self._from = self.fill_from_memory(self._asked_with)
+        self._from = self.fill_from_memory(*self._before())
         with VerticalScroll(id="options", can_focus=False):
             with Vertical(classes="panel group") as answers:
                 answers.border_title = "Answers"
@@ -109,6 +112,14 @@ class OptionsScreen(RememberingOptions):
         with Horizontal(id="buttons"):
             yield Static("", id="busy", markup=False)
             yield Button("Start", id="start", variant="primary")
+
+    def _before(self) -> tuple[Preset | None, str]:
+        """What the prompts were asked with before, and in what."""
+        from ai_router.again import JobItems
+
+        if self._asked_with is not None:
+            return Preset(self._asked_with), "chat"
+        return (self.source.options_for(self.spec.id), "job") if isinstance(self.source, JobItems) else (None, "")
 
     def on_mount(self) -> None:
         """Say what is wrong with the model's own defaults."""
@@ -143,7 +154,7 @@ class OptionsScreen(RememberingOptions):
     def _say_ready(self) -> None:
         cost = self._cost()
         model = self.routed.name if self.routed else self.spec.name
-        parts = [plural(self.total, "prompt"), one_line(model), cost, self._from]
+        parts = [plural(self.total, "prompt"), one_line(model), cost, self._from, self._ahead]
         if not self.has_class("-slim"):
             parts.append("enter starts, tab changes something")
         line = self.query_one("#busy", Static)
@@ -299,6 +310,11 @@ class OptionsScreen(RememberingOptions):
         if self.busy:
             counted = f" {self._written:,} of {self.total:,}" if self._written else ""
             self.query_one("#busy", Static).update(f"{self.busy}…{counted}")
+            return
+        ahead = AHEAD.get(status := self.services.preloading.status, status)
+        if ahead != self._ahead:
+            self._ahead = ahead
+            self._say_how()
 
     def action_back(self) -> None:
         """Not while the job is being written."""

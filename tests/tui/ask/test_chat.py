@@ -22,8 +22,9 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.chats import ChatsDialog
 from ai_router.tui.ask.chatting import save_code
 from ai_router.tui.ask.dialogs import ModelDialog
+from ai_router.tui.ask.prompt_area import PromptArea
 from ai_router.tui.ask.remembering import Conversation, answer_blocks
-from ai_router.tui.ask.screen import AskScreen, PromptArea
+from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.menu import MenuScreen
@@ -223,10 +224,11 @@ async def test_the_model_is_loaded_while_one_types(workspace: Workspace) -> None
     engines = Engines()
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
-        await opened(pilot, engines)
+        screen = await opened(pilot, engines)
         assert not engines.made
         await type_text(pilot, "a")
         await until(pilot, lambda: engines.made and engines.pool.warm)
+        await until(pilot, lambda: "the model is loaded" in status(screen))
         assert not engines.requests
         await pilot.press("enter")
         await until(pilot, lambda: engines.requests)
