@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from batch.alike import Alike
 from batch.checkpoint.written import ResultRow, fields_of
 from batch.engines.lane import LaneSnapshot
 from batch.items import ItemId
@@ -278,7 +279,7 @@ class Meter:
         self.tokens_input = 0
         self.tokens_output = 0
         self.recent: deque[BatchResult] = deque(maxlen=RECENT)
-        self.errors: Counter[str] = Counter()
+        self.errors = Alike()
         self._durations: deque[float] = deque(maxlen=1000)
         self._history: deque[tuple[int, int, int]] = deque(maxlen=self.HISTORY_SECONDS)  # second, items, tokens
 
@@ -290,7 +291,9 @@ class Meter:
         self.tokens_output += tokens
         self._durations.extend(map(_duration, rows))
         if not all(map(_success, rows)):
-            self.errors.update(error_label(row.result()) for row in rows if not row.success)
+            for row in rows:
+                if not row.success:
+                    self.errors.add(error_label(row.result()))
         self.recent.extendleft(row.result() for row in (rows[-RECENT:] if shown is None else shown))
         self.eta.record(now, count)
         second = int(now)

@@ -122,7 +122,7 @@ class Steering:
             limit=self.concurrency,
             saved_ago=None if saved_at is None else time_now - saved_at,
             rates=meter.rates(),
-            errors=tuple(meter.errors.copy().most_common(10)),
+            errors=tuple(meter.errors.most_common(10)),
             items=tuple(
                 InFlight(i, (g.text or "")[:400], partial.get(i, ""), time_now - g.since, g.attempt) for i, g in given
             ),

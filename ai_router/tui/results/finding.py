@@ -142,7 +142,8 @@ class FindingResults(JobActions[None]):
     def _found_all(self, search: Search) -> None:
         if search is self._search:
             table = self.table
-            table.empty = NOT_FOUND if search.query.texts else NONE_SUCH
+            asked = search.query
+            table.empty = NONE_SUCH if asked.conditions or asked.without or not asked.texts else NOT_FOUND
             ending = f" · stopped at {search.percent} %" if search.stopped else ""
             word = ("match", "matches") if search.text else ("item", "items")
             if self._ids is not search.found:  # in another order than while it went on
