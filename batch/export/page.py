@@ -121,8 +121,7 @@ def _plots(look: Picture) -> Iterator[str]:
         rows = [Bar(name, number / answered, None, None, f"{number:,}") for name, number in found]
         plot = columns(rows, "Answers by the seconds they took, in percent of all", "seconds an answer took")
         yield from ("<h2>How long answers took</h2>", _card(plot))
-    if len(look.summary.models) > 1:
-        shown = look.summary.models.items()
+    if len(shown := [(name, sums) for name, sums in look.summary.models.items() if sums.answered]) > 1:
         total = max(1, sum(sums.answered for _, sums in shown))
         rows = [
             Bar(name, s.answered / total, None, None, f"{s.answered:,}" + (f" · {dollars(s.cost)}" if s.cost else ""))

@@ -38,6 +38,7 @@ def grounds(theme: Theme) -> Iterator[tuple[str, Color]]:
 @pytest.mark.parametrize("theme", [DARK, LIGHT], ids=lambda theme: theme.name)
 def test_every_colour_of_text_on_every_ground(theme: Theme) -> None:
     texts = {name: getattr(theme, name) for name in ("accent", "success", "warning", "error", "foreground")}
+    assert {name: theme.variables[f"text-{name}"] for name in texts if name != "foreground"}.items() <= texts.items()
     texts["muted"] = theme.variables["text-muted"]
     hard = {
         (name, where): round(contrast(Color.parse(str(text)), ground), 2)

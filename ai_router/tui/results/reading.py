@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.content import Content
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
@@ -79,7 +78,7 @@ class ReadingScreen(ListReadingScreen):
 
     def _show(self, result: BatchResult) -> None:
         self._result = result
-        self.query_one(TextView).border_title = Content(result_title(result))
+        self.query_one(TextView).show_title(result_facts(result))
         self._show_blocks(result)
 
     def _show_blocks(self, result: BatchResult, *, home: bool = True) -> None:
@@ -225,10 +224,10 @@ class ReadingScreen(ListReadingScreen):
             Path(file.name).unlink(missing_ok=True)
 
 
-def result_title(result: BatchResult) -> str:
-    """Status and figures in one line."""
+def result_facts(result: BatchResult) -> list[str]:
+    """Status and figures, for one line: what matters most first."""
     if not result.attempts:
-        return "◌ pending"
+        return ["◌ pending"]
     parts = ["✓ done" if result.success else "✗ failed"]
     if result.success:
         parts.append(f"{count(result.tokens_input)} tokens in, {count(result.tokens_output)} out")
@@ -241,7 +240,7 @@ def result_title(result: BatchResult) -> str:
         parts.append(f"{result.attempts} attempts")
     if result.custom_id:
         parts.append(harmless(result.custom_id)[:40])
-    return " · ".join(parts)
+    return parts
 
 
 def result_blocks(

@@ -27,7 +27,7 @@ from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, one_line, plural
 from batch.errors import BatchError
-from batch.options import OptionError
+from batch.options import OptionError, options_dict
 from batch.semantic_ids.choose import available_models
 from batch.semantic_ids.hub import FolderHub, Hub, UnreachableError, open_hub
 from batch.semantic_ids.parser import ModelConfigParser
@@ -317,7 +317,7 @@ class SemanticIdsScreen(FlowScreen):
         from ai_router import semantic_jobs
         from ai_router.kinds.semantic_ids import KIND
 
-        if problem := KIND.why_not_ready():
+        if problem := KIND.why_not_ready({"options": options_dict(options)}):
             self.services.show_error(f"Encoding semantic IDs {problem}")
             return
         chosen, workspace = self.chosen, self.services.workspace

@@ -11,7 +11,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Button, Input, Static
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.models import ModelSpec
 from ai_router.presets import Preset
 from ai_router.tui.actions import bind
@@ -262,7 +262,7 @@ class OptionsScreen(RememberingOptions):
             if in_turn:
                 app.turns.add(job)
             elif background:
-                jobs.detach(app.workspace, job)
+                detaching.detach(app.workspace, job)
             else:
                 app.start_run(job, plan, **tries)
             return job

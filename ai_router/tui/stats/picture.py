@@ -103,8 +103,9 @@ def drawn(look: Picture, width: int) -> Iterator[Content]:
     yield from plot("Right by category", rows, width, "$text-success", most=1.0)
     bins = [(name, float(number), count(number)) for name, number in latency_bins(total.latency)]
     yield from plot("Seconds an answer took", bins, width)
-    if len(look.summary.models) > 1:
-        rows = [(name, float(sums.answered), count(sums.answered)) for name, sums in look.summary.models.items()]
+    who = [(name, sums.answered) for name, sums in look.summary.models.items() if sums.answered]
+    if len(who) > 1:
+        rows = [(name, float(number), count(number)) for name, number in who]
         yield from plot("Who answered", rows, width)
     bad = [(f"{kind}: {said}" if said else kind, float(number), count(number)) for kind, said, number in look.errors]
     yield from plot("What failed", bad, width, "$text-error")

@@ -8,6 +8,7 @@ from functools import partial
 
 from rich.cells import cell_len
 from textual import events
+from textual.binding import Binding
 from textual.content import Content
 from textual.dom import DOMNode
 from textual.geometry import Offset
@@ -113,7 +114,7 @@ class KeyFooter(Widget):
         focused = self.screen.focused
         typing = focused is not None and focused.check_consume_key("x", "x")
         for active in self.screen.active_bindings.values():
-            binding = active.binding
+            binding = self._own(active.binding)
             name = binding.id or ""
             if typing and binding.key in TYPED_KEYS:
                 continue
@@ -131,6 +132,12 @@ class KeyFooter(Widget):
         while others and sum(entry.cells for entry in others + last + helps) > self.size.width:
             others.pop()
         return others + last + helps
+
+    def _own(self, binding: Binding) -> Binding:
+        """What enter does in a table is the screen's to say, where it has a word of its own for it."""
+        if binding.id != "table.select":
+            return binding
+        return next((own for own in self.screen._bindings.key_to_bindings.get("enter", ()) if own.show), binding)
 
     def render(self) -> Content:
         """The line."""
