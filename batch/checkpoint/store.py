@@ -194,6 +194,13 @@ class CheckpointStore:
         sql = "SELECT m.name, n FROM (SELECT model, count(*) n FROM results GROUP BY model) LEFT JOIN models m"
         return dict(self.rows(f"{sql} ON m.id = model ORDER BY n DESC"))
 
+    def meant_for(self) -> list[str]:
+        """The models that items are meant for by their name, in the order in which items first named them."""
+        if not self.rows("SELECT EXISTS (SELECT 1 FROM models)")[0][0]:
+            return []  # without a look at every item
+        named = "SELECT DISTINCT model FROM items WHERE model IS NOT NULL"
+        return [name for (name,) in self.rows(f"SELECT name FROM models WHERE id IN ({named}) ORDER BY id")]
+
     def has_reasons(self) -> bool:
         """Whether any item says why it is meant for its model."""
         return bool(self.rows("SELECT EXISTS (SELECT 1 FROM items WHERE reason IS NOT NULL)")[0][0])

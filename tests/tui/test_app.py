@@ -134,7 +134,7 @@ async def test_the_background_takes_over(
     workspace: Workspace, engine: PaceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[str] = []
-    monkeypatch.setattr("ai_router.jobs.detach", lambda workspace, job, *_: taken.append(job.job_id))
+    monkeypatch.setattr("ai_router.detaching.detach", lambda workspace, job, *_: taken.append(job.job_id))
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         run = start(app)
@@ -150,7 +150,7 @@ async def test_a_background_that_fails_is_a_message_and_one_stays(
     def refuse(*_: object) -> None:
         raise OSError("no more processes")
 
-    monkeypatch.setattr("ai_router.jobs.detach", refuse)
+    monkeypatch.setattr("ai_router.detaching.detach", refuse)
     app = RouterApp(workspace)
     async with app.run_test(notifications=True) as pilot:
         start(app)

@@ -69,6 +69,11 @@ class EditDialog(Dialog[tuple[str, bool]]):
             yield Button("Run as before (f2)", id="edit-run", variant="primary", compact=True)
             yield Button("Choose a model (f3)", id="edit-choose", compact=True)
 
+    def on_mount(self) -> None:
+        """What is typed goes on from the end."""
+        area = self.query_one(TextArea)
+        area.move_cursor(area.document.end)
+
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
         self.action_use(event.button.id == "edit-run")

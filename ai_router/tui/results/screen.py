@@ -299,7 +299,9 @@ class ResultsScreen(BenchResults):
     def _show_result(self, result: BatchResult) -> None:
         preview = self.query_one(TextView)
         low = preview.has_class("-low")
-        preview.show(*result_blocks(result, self.words, markdown=self.services.markdown, brief=low))
+        preview.show(
+            *result_blocks(result, self.words, markdown=self.services.markdown, brief=low, folded="enter reads it")
+        )
         preview.show_title([f"# {count(result.prompt_index + 1)}", *result_facts(result)])
         if self.words:
             self.call_after_refresh(self.show_first_hit)

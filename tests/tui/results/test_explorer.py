@@ -468,3 +468,35 @@ async def test_hits_are_marked_in_the_list_and_gone_through(workspace: Workspace
         await until(pilot, lambda: screen.table.cursor == 1 and preview.scroll_offset.y > 20)
         await pilot.press("escape")
         await until(pilot, lambda: not screen.table.words)
+
+
+@pytest.mark.parametrize("extra", [{"reasoning": "a secret plan"}, None])
+async def test_thinking_is_folded_until_it_is_asked_for(workspace: Workspace, extra: dict[str, str] | None) -> None:
+    processor = BatchProcessor(workspace.checkpoints)
+    job = processor.create_job("thinker", ["Why?"])
+    text = "**So** it is" if extra else "<think>\na secret plan\n</think>\n\n**So** it is"
+    result = BatchResult(0, "Why?", text, extra=extra, model="thinker")
+    processor.save_checkpoint(job, [result])
+    assert job.checkpoint_file is not None
+    app = RouterApp(workspace)
+    async with app.run_test(size=(110, 30)) as pilot:
+        screen = await opened(pilot, job.checkpoint_file)
+        await until(pilot, lambda: screen.query_one("#results-preview", TextView).plain.endswith("**So** it is"))
+        assert "secret" not in shown(app) and "think>" not in shown(app) and "thinking, 13 characters" in shown(app)
+        await pilot.press("enter")
+        await on_screen(pilot, ReadingScreen)
+        await until(pilot, lambda: "thinking, 13 characters (t shows it)" in shown(app))
+        assert "secret" not in shown(app)
+        await pilot.press("t")
+        await until(pilot, lambda: "a secret plan" in shown(app) and "**So**" not in shown(app))
+        await pilot.press("m")
+        await until(pilot, lambda: "a secret plan" in shown(app) and "**So** it is" in shown(app))
+        await pilot.press("t")
+        await until(pilot, lambda: "a secret plan" not in shown(app))
+        found = await find(pilot, "secret")  # what is looked for is found in it too
+        await until(pilot, lambda: "a secret plan" in shown(app) and found.context_text == "hit line 1 of 1")
+    (kept,) = read_results(job.checkpoint_file, [0])
+    folded = "<details><summary>thinking</summary>a secret plan</details>**So** it is"
+    assert f"| 1 | Why? | {folded} | thinker |" in as_markdown([kept])
+    assert FORMATS["text"][1]([kept]) == "**So** it is"
+    assert "a secret plan" in as_json([kept])

@@ -322,7 +322,7 @@ async def test_files_are_written_on_request_and_that_is_shown(
         gate.wait(90)
         return [], "The disk is full: codebooks-x.csv was not written"
 
-    monkeypatch.setattr("ai_router.jobs.export_elsewhere", export)
+    monkeypatch.setattr("ai_router.detaching.export_elsewhere", export)
     app = RouterApp(workspace)
     async with app.run_test(size=(140, 40)) as pilot:
         app.open_results(path)
