@@ -143,7 +143,7 @@ def _course(look: Picture) -> Iterator[str]:
     ends = ("0", format_duration(pace.width * len(pace.points)))
     plot = curve(pace.rates, "Items a second over the time of work", ends, _short, "time of work")
     yield from ("<h2>Items a second</h2>", _card(plot))
-    tokens = [point.tokens / pace.width for point in pace.points]
+    tokens = pace.token_rates
     if any(tokens):
         plot = curve(tokens, "Tokens a second over the time of work", ends, _short, "time of work")
         yield from ("<h2>Tokens a second</h2>", _card(plot))

@@ -140,7 +140,7 @@ def _course(look: Picture, width: int) -> Iterator[Content]:
         return
     ends = ("0", format_duration(pace.width * len(pace.points)))
     yield from curve("Items a second", pace.rates, width, ends, _short)
-    yield from curve("Tokens a second", [point.tokens / pace.width for point in pace.points], width, ends, _short)
+    yield from curve("Tokens a second", pace.token_rates, width, ends, _short)
     spent = [nanos / 1e9 for nanos in pace.spent]
     yield from curve("Cost so far", spent, width, ends, lambda value: dollars(round(value * 1e9)), "$text-warning")
 

@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 from ai_router.tui.actions import ACTIONS
 from ai_router.tui.widgets.jumping import Target
-from ai_router.tui.widgets.text import cut, one_line
+from ai_router.tui.widgets.text import cut, fitting, one_line
 
 MOST_KEYS = 6
 TYPED_KEYS = ("slash", "plus", "minus")  # Textual forgets that these are typed into a field as well
@@ -54,7 +54,8 @@ class Breadcrumb(Widget):
         parts = [one_line(part, 60) for part in ("ai-router", *self.crumbs)]
         busy = f"{SPINNER[int(time.monotonic() / SPIN_SECONDS) % len(SPINNER)]} {self.busy}" if self.busy else ""
         free = width - cell_len(" › ".join(parts)) - 2
-        context = one_line(busy or self.context, max(0, min(width // 2, 60), free))
+        most = max(0, min(width // 2, 60), free)
+        context = one_line(busy or fitting(one_line(self.context).split(" · "), most), most)
         room = width - cell_len(context) - (2 if context else 0)
         while len(parts) > 2 and cell_len(" › ".join(parts)) > room:
             parts = [parts[0], "…", *parts[2 + (parts[1] == "…") :]]
