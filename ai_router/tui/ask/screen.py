@@ -24,7 +24,7 @@ from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
-from ai_router.tui.widgets.text import harmless, one_line, plural
+from ai_router.tui.widgets.text import filled, harmless, one_line, plural
 from ai_router.tui.widgets.text_view import TextView
 from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, build_options, options_dict
@@ -308,7 +308,9 @@ class AskScreen(ChattingAsk):
         if asking.cut:
             parts.append("cut at the token limit")
         head = ("‖ stopped", "$text-warning") if asking.stopped else ("✓ done", "$text-success")
-        self._say(Content.assemble(head, ("   " + " · ".join(parts), "$text-muted")))
+        start = len(head[0]) + 3
+        said = filled(parts, self.query_one("#ask-status").size.width - start).replace("\n", "\n" + " " * start)
+        self._say(Content.assemble(head, ("   " + said, "$text-muted")))
 
     def _say(self, content: Content) -> None:
         self.query_one("#ask-status", Static).update(content)
