@@ -60,7 +60,9 @@ int places_fit(const Places *p, int64_t group) {
     return 0;
 }
 
-_Static_assert(CHUNK / 2 <= QUERIES + COLUMNS, "a run has its values where others have queries and a tile");
+#define LEAST_PAIRED 32 /* elements of a key in pairs.h */
+_Static_assert(COLUMNS * QUERIES + CHUNK / 2 * LEAST_PAIRED <= (2 * QUERIES + COLUMNS) * LEAST_PAIRED,
+               "a run has a tile's scores, and values in pairs, where others have queries and a tile");
 
 int64_t attend_floats(int64_t longest, int64_t size) {
     int64_t padded = (size + LANES - 1) / LANES * LANES, floats = extent(longest, QUERIES, 1);
@@ -99,7 +101,7 @@ void attend_task(const Attending *a, int64_t task, float *scratch) {
         int64_t own = far + p->lasts[begin + t] - 1;
         b.far_from[t] = seen - own, b.near_from[t] = far + first * COLUMNS - own;
     }
-    int vectors = b.tokens * group <= LANES ? 1 : 2;
+    int vectors = b.tokens * group <= LANES ? 1 : VECTORS; /* two of three are too rare to be compiled apart */
     int half = a->kind == HALVES;
     if (a->kind == BYTES) {
         attend_int8(&b, group, size, scratch, a->out + at);

@@ -205,7 +205,7 @@ static int64_t prefix_of(int kind, int64_t kv, int64_t length, int64_t size) {
 static void attending(int lie) {
     static const int64_t sizes[] = {64, 128, 32, 96, 80, 16, 24, 2, 1, 256, 320};
     int64_t page = page_columns(), kv = between(1, 3);
-    int64_t group = lie == 1 ? block_queries() + between(1, 20) : between(1, 32);
+    int64_t group = lie == 1 ? block_queries() + between(1, 20) : between(1, block_queries());
     int64_t heads = kv * group, size = sizes[below(11)], width = between(1, 6), runs = between(1, 6);
     int64_t pages = runs * width, prefixes = below(3), block = group > block_queries() ? 1 : block_queries() / group;
     int kind = (int)below(3);
