@@ -15,7 +15,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from batch.engines.gguf.header import GgufTensor  # noqa: E402
 from batch.engines.gguf.types import TENSOR_TYPES  # noqa: E402
-from batch.engines.torch import gguf_file, linear, loader, shelf  # noqa: E402
+from batch.engines.torch import gguf_file, linear, loader, shelf, stored  # noqa: E402
 from batch.engines.torch.lean import table  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
@@ -39,7 +39,7 @@ def test_rows_of_a_gguf_file_are_those_of_the_whole_tensor(kind: str, tmp_path: 
     tensor = GgufTensor(table.GGUF_NAME, (rows, inputs), KINDS[kind], 7, count, file)
     with numpy.errstate(all="ignore"):
         whole = torch.from_numpy(numpy.array(gguf_file.numbers(tensor)))
-        embedding = table.of_gguf(tensor)
+        embedding = table.FileEmbedding(stored.of_gguf(tensor))
         assert (embedding.num_embeddings, embedding.embedding_dim) == (rows, inputs)
         assert alike(embedding(IDS), whole[IDS])
     with pytest.raises(IndexError):

@@ -45,7 +45,7 @@ class TorchCore(RowCore):
         # Only here, so that this module's names can be imported without torch.
         import torch
 
-        from batch.engines.torch import sampler
+        from batch.engines.torch import remembered, sampler
         from batch.engines.torch.generation import Generation
         from batch.engines.torch.lean.model import LeanModel
         from batch.engines.torch.packed import SIZES
@@ -62,7 +62,7 @@ class TorchCore(RowCore):
             notes: list[str] = []
             self._runner: Any = self._open_runner(notes)
             if not (max_batch or on_gpu):
-                self.room = self._runner.find_sizes() or CPU_BATCH
+                self.room = remembered.sizes(self._key, self._runner) or CPU_BATCH
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token, per_row = self._runner.bytes_per_token, self._runner.bytes_per_row
@@ -220,9 +220,13 @@ class TorchCore(RowCore):
         from batch.engines.torch import runner
 
         text = self._trial_text() if self._loaded.about["precision"] != "fp32" else None
-        key = f"{self._loaded.key}-{self._runner_options['share']:d}" if self._loaded.key else ""
         model = self._loaded.model
-        return runner.open_runner(model, self.room, notes=notes, text=text, key=key, **self._runner_options)
+        return runner.open_runner(model, self.room, notes=notes, text=text, key=self._key, **self._runner_options)
+
+    @property
+    def _key(self) -> str:
+        """The name under which is remembered what trials of the runner say; "" where that is not."""
+        return f"{self._loaded.key}-{self._runner_options['share']:d}" if self._loaded.key else ""
 
     def _trial_text(self) -> list[int]:
         """A real text for runners that round, no longer than the context."""
