@@ -57,6 +57,23 @@ def test_rows_of_safetensors_are_those_of_the_whole_tensor(kind: Any, tmp_path: 
         table.of(None, files[:1])
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="what is mapped is told by /proc")
+def test_of_the_file_no_more_stays_mapped_than_was_looked_up_lately(tmp_path: Path) -> None:
+    def mapped() -> int:
+        text = Path("/proc/self/smaps").read_text().partition(f"{tmp_path}/numbers")[2]
+        return int(text.partition("Rss:")[2].split()[0])
+
+    rows = 2**14
+    (tmp_path / "numbers").write_bytes(bytes(rows * 2048))  # 32 MB
+    tensor = GgufTensor(table.GGUF_NAME, (rows, 512), KINDS["F32"], 0, rows * 2048, tmp_path / "numbers")
+    embedding = table.FileEmbedding(stored.of_gguf(tensor))
+    most = 0
+    for first in range(0, rows, 64):
+        assert not bool(embedding(torch.arange(first, first + 64)).any())
+        most = max(most, mapped())
+    assert 0 < most < 4096  # kB
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_table_is_in_no_memory_beside_the_head(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf, "folder", lambda: None)  # nothing is kept of it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -295,6 +296,8 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     made = core(lean=True)
     # Our own modules know packed steps alone; where those are not right, transformers' know slower ways.
     if not made.is_lean or made.about["runner"].startswith("packed"):
+        if "transformers" in sys.modules:  # a first start: its tokenizer and ours are made of the same words
+            gc.collect()
         trim()  # of a tokenizer's making, and of the trials
         return made
     made.close()

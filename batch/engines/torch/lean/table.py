@@ -6,6 +6,7 @@ numbers are those that reading all of it gives, to the last bit.
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from batch.engines.gguf.header import GgufHeader
 from batch.engines.torch import stored
 from batch.engines.torch.stored import Stored
 
+LOOKS = 256  # rows after which what is mapped of the file is let go, as each brings its neighbours
 NAME, GGUF_NAME = "model.embed_tokens.weight", "token_embd.weight"
 
 
@@ -24,7 +26,8 @@ class FileEmbedding(nn.Module):  # type: ignore[misc]
     def __init__(self, rows: Stored) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim = rows.shape
-        self._type, self._raw = rows.type, rows.raw()
+        self._type, self._raw, self._seen = rows.type, rows.raw(), 0
+        self._mapped: mmap.mmap = self._raw.base.base  # of the memmap that it is a view of
         stored.gather(self._raw, self._type, self.embedding_dim, rows.places(slice(1)))  # imports before anyone waits
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -32,7 +35,12 @@ class FileEmbedding(nn.Module):  # type: ignore[misc]
         places = ids.reshape(-1).numpy()
         if places.size and not 0 <= int(places.min()) <= int(places.max()) < self.num_embeddings:
             raise IndexError(f"the table of embeddings has {self.num_embeddings:,} rows")
-        return stored.gather(self._raw, self._type, self.embedding_dim, places).view(*ids.shape, self.embedding_dim)
+        found = stored.gather(self._raw, self._type, self.embedding_dim, places)
+        self._seen += len(places)
+        if self._seen > LOOKS and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)  # the file stays where the system has it
+            self._seen = 0
+        return found.view(*ids.shape, self.embedding_dim)
 
 
 def of(header: GgufHeader | None, files: list[Path]) -> FileEmbedding:
