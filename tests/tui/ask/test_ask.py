@@ -17,7 +17,8 @@ from ai_router.models import ModelSpec, describe_folder
 from ai_router.settings import Workspace
 from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
-from ai_router.tui.ask.screen import AskScreen, OptionsDialog, PromptArea
+from ai_router.tui.ask.prompt_area import PromptArea
+from ai_router.tui.ask.screen import AskScreen, OptionsDialog
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.widgets.text_view import TextView
 from batch.engines.desk import Desk
