@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from batch.engines.torch import bf16, gemm, int4, linear, loader, precision, shelf
+from batch.engines.torch import bf16, gemm, int4, linear, loader, native, precision, shelf
 from batch.engines.torch.lean import passing, weights
 from batch.engines.torch.lean.model import LeanModel
 from batch.errors import FatalError
@@ -51,7 +51,8 @@ def test_it_is_the_model_that_was_read_whole_and_costs_what_that_one_costs(
         pytest.skip(f"no {name} product here")
     monkeypatch.setattr(passing, "PART", part)  # of the head
     # Which product of bf16 is taken is a matter of their speed.
-    monkeypatch.setattr(bf16, "fastest", lambda: bf16.PairedLinear if bf16.kernels().pairs else bf16.Bf16Linear)
+    ours = (quick := native.kernels()) is not None and quick.pairs
+    monkeypatch.setattr(bf16, "fastest", lambda: bf16.PairedLinear if ours else bf16.Bf16Linear)
     source = weights.open_folder(DEMO)
     assert source is not None
     found = precision.in_passing(source, tokenizer, name, "")

@@ -352,8 +352,8 @@ def joined(parts: Sequence[Any]) -> nn.Module | None:
         return None
     if any(product.outputs % product.panel or product.paired for product in products[:-1]):
         return None
-    whole = products[0].joined(products)
-    made: nn.Module = (FloatLinear if isinstance(parts[0], FloatLinear) else RoundedLinear).restored(whole)
+    kind: Any = FloatLinear if isinstance(parts[0], FloatLinear) else RoundedLinear
+    made: nn.Module = kind.restored(products[0].joined(products))
     return made
 
 

@@ -128,7 +128,7 @@ def in_passing(source: Source, tokenizer: Any, precision: str, known: str) -> tu
     if known and kind is bf16.PairedLinear and (quick := kernels()) is not None:
         panels.fill(source, quick, 16)
         return wanted, known
-    narrow = partial(bf16.narrow, kind=kind)
+    narrow: Callable[[nn.Module], int] = partial(bf16.narrow, kind=kind)
     how = {"int8": linear.quantise, "int4": int4.quantise, "bf16": narrow}[wanted]
     made: list[int] = []
     cost = passing.change(source, lambda part: made.append(how(part)), ids if len(ids) >= LEAST_TOKENS else None)

@@ -6,6 +6,8 @@ system has to make those of small ones first, that takes longer than all else of
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -32,13 +34,14 @@ def fill(source: Source, quick: Kernels, bits: int) -> None:
     ]
     sizes = [-(-product.nbytes // ALIGNED) * ALIGNED for product in made]
     memory, at = Mapped(sum(sizes), large=False).bytes, 0
+    kind: Any = linear.FloatLinear if bits == 32 else PairedLinear
     replaced: linear.Replaced = {}
     for (name, layer), product, size in zip(layers, made, sizes, strict=True):
         weights, biases = _parts(source, name)
         bias = torch.cat([part.floats() for part in biases]) if biases else None
         product.read(weights, bias, memory[at : at + size])
         at += size
-        replaced[layer] = (linear.FloatLinear if bits == 32 else PairedLinear).restored(product)
+        replaced[layer] = kind.restored(product)
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, replaced[layer])
     linear.relink(model, replaced)

@@ -52,7 +52,7 @@ def change(source: Source, how: Callable[[nn.Module], Any], ids: list[int] | Non
         if before is not None and streams is not None:
             with torch.inference_mode():
                 streams = before, layer(streams[1], position_embeddings=rotary)
-    costs = None
+    costs: _Costs | None = None
     with torch.inference_mode():
         if streams is not None and ids is not None:
             costs = _Costs(*(model.model.norm(stream[0]) for stream in streams), ids)
