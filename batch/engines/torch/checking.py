@@ -15,6 +15,7 @@ import torch
 from batch.engines.torch.building import WRONG
 from batch.engines.torch.kv_int8 import unpacked
 from batch.engines.torch.native import CACHE_DTYPES, INT8, Columns, Kernels, Rows
+from batch.engines.torch.structs import Stored
 from batch.engines.torch.troubles import out_of_memory
 
 
@@ -33,7 +34,7 @@ def agrees(kernels: Kernels) -> bool:
         ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
         (kernels.largest(x), x.argmax(-1), 0),
     ]
-    checks += _state_checks(kernels, draw)
+    checks += _state_checks(kernels, draw) + _stored_checks(kernels, draw)
     if kernels.panel:
         checks += _product_checks(kernels, draw, 8, 51) + _product_checks(kernels, draw, 8, 200)
         checks += _product_checks(kernels, draw, 4, 96)
@@ -91,6 +92,25 @@ def _float_checks(
             sums = (ready.to(kind).double() @ weight.double().T).float()
             checks.append((ours, sums + bias + residual, 1e-3))
         checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
+    return checks
+
+
+def _stored_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """Rows of halves of a float, and of blocks of eight bits (types 1 and 8), in panels of three."""
+    checks, places = [], torch.tensor([4, 0, -1, 2, 2, 1])
+    halves, steps = draw(5, 96).half(), draw(5, 3, 1).half()
+    eight = (50 * draw(5, 3, 32)).clamp(-127, 127).to(torch.int8)
+    blocks = torch.cat([steps.view(torch.uint8).view(5, 3, 2), eight.view(torch.uint8)], 2).flatten(1)
+    for kind, raw, exact in (
+        (1, halves.view(torch.uint8), halves.float()),
+        (8, blocks, (eight.float() * steps.float()).flatten(1)),
+    ):
+        stored = (Stored * 1)(Stored(kind, 5, raw.numel(), raw.data_ptr()))
+        kernels.read_stored(stored, places, 96, 3, out := torch.empty(2, 96, 3))
+        wanted = exact[places].masked_fill((places < 0)[:, None], 0)
+        checks.append((out.transpose(1, 2).flatten(0, 1), wanted, 0.0))
     return checks
 
 

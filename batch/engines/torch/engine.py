@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,7 @@ class TorchCore(RowCore):
         # Only here, so that this module's names can be imported without torch.
         import torch
 
-        from batch.engines.torch import sampler
+        from batch.engines.torch import remembered, sampler
         from batch.engines.torch.generation import Generation
         from batch.engines.torch.lean.model import LeanModel
         from batch.engines.torch.packed import SIZES
@@ -63,7 +64,7 @@ class TorchCore(RowCore):
             notes: list[str] = []
             self._runner: Any = self._open_runner(notes)
             if not (max_batch or on_gpu):
-                self.room = self._runner.find_sizes() or CPU_BATCH
+                self.room = remembered.sizes(self._key, self._runner) or CPU_BATCH
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token, per_row = self._runner.bytes_per_token, self._runner.bytes_per_row
@@ -222,9 +223,14 @@ class TorchCore(RowCore):
 
         int8 = self._runner_options["int8"]
         text = self._trial_text() if int8 or self._loaded.about["precision"] != "fp32" else None
-        key = f"{self._loaded.key}-{self._runner_options['share']:d}{'-int8' * int8}" if self._loaded.key else ""
         model = self._loaded.model
-        return runner.open_runner(model, self.room, notes=notes, text=text, key=key, **self._runner_options)
+        return runner.open_runner(model, self.room, notes=notes, text=text, key=self._key, **self._runner_options)
+
+    @property
+    def _key(self) -> str:
+        """The name under which is remembered what trials of the runner say; "" where that is not."""
+        options = self._runner_options
+        return f"{self._loaded.key}-{options['share']:d}{'-int8' * options['int8']}" if self._loaded.key else ""
 
     def _trial_text(self) -> list[int]:
         """A real text for runners that round, no longer than the context."""
@@ -299,6 +305,8 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
     made = core(lean=True)
     # Our own modules know packed steps alone; where those are not right, transformers' know slower ways.
     if not made.is_lean or made.about["runner"].startswith("packed"):
+        if "transformers" in sys.modules:  # a first start: its tokenizer and ours are made of the same words
+            gc.collect()
         trim()  # of a tokenizer's making, and of the trials
         return made
     made.close()

@@ -37,6 +37,7 @@ _FUNCTIONS = {
     "state_step": "pipipipippipiiiiiic",
     "packed_linear": "ppipifcpiipic",
     "run_experts": "pippiipipic",
+    "read_stored": "pipiiiipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
 }
 
@@ -89,6 +90,8 @@ class Kernels:
         self.pairs = bool(library.float_bits(16))  # whether there is one of bfloat16
         library.int8_cell.argtypes, library.int8_cell.restype = [ctypes.c_int64], ctypes.c_int64
         self._int8_cell = library.int8_cell
+        self._block = library.stored_block
+        self._block.argtypes, self._block.restype = [ctypes.c_int64], ctypes.c_int64
 
     def cell(self, dtype: torch.dtype, size: int) -> int:
         """What a head of so many numbers takes in a cache of that type, in elements of this."""
@@ -165,6 +168,25 @@ class Kernels:
             *(*span(x), *span(out), torch.get_num_threads()),
         )
         return out
+
+    def stored_block(self, kind: int) -> int:
+        """Inputs of a block of weights of a type, by its number in ggml; 0 where `read_stored` does not know it."""
+        return int(self._block(kind))
+
+    def read_stored(
+        self, stored: ctypes.Array[Any], places: torch.Tensor, inputs: int, panel: int, out: torch.Tensor
+    ) -> None:
+        """Rows of tensors of files, as floats in panels.
+
+        stored: of `structs.Stored`; places: int64, for each output the number of its row through all of them, or -1 for
+        zeros; out: float32, [places / panel, inputs, panel], or bfloat16, [places / panel, inputs / 2, panel, 2].
+        """
+        to, count = span(out, out.dtype)
+        self._call(
+            "read_stored",
+            *(ctypes.addressof(stored), len(stored), *span(places, torch.int64), inputs, panel, 8 * out.itemsize),
+            *(to, count * out.itemsize, torch.get_num_threads()),
+        )
 
     def largest(self, x: torch.Tensor) -> torch.Tensor:
         """The place of each row's largest element, int64; -1 where that is not finite or one is NaN. x: [rows, n]."""

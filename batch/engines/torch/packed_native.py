@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from batch.engines.torch.attention import Native, Plan
+from batch.engines.torch.lean.model import LeanModel
 from batch.engines.torch.native import CACHE_DTYPES, INT8, kernels
 from batch.engines.torch.packed import STEP_TOKENS, PackedRunner, unshared
 from batch.engines.torch.pages import PageCache
@@ -36,7 +37,8 @@ class NativePackedRunner(PackedRunner):
         if quick is None or model.device.type != "cpu" or model.dtype != torch.float32 or not dtypes <= {*CACHE_DTYPES}:
             raise ValueError("the native kernels do not do this model")
         self._kernels = quick
-        self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick)
+        layers = model.config.num_hidden_layers if isinstance(model, LeanModel) else 0
+        self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick, layers)
         super().__init__(model, self._pages, share=share, step_tokens=step_tokens)
 
     def about(self) -> tuple[dict[str, Any], list[str]]:

@@ -33,6 +33,7 @@ PARTS: tuple[tuple[str, ...], ...] = (
     ("state.c",),
     ("stack.c",),
     ("experts.c",),
+    ("stored.c",),
     ("product.c",),
     ("floats.c", "-fno-associative-math"),  # a row's sums are the same whatever rows stand beside it
     ("gemm.c", "-fno-tree-pre"),  # which would move sums from registers to memory, and a third of the speed with them

@@ -50,6 +50,12 @@ int run_layers(const Layer *, int64_t, float *, int64_t, int64_t, int64_t, const
 typedef struct { /* as in experts.c */
     Linear up, down;
 } Expert;
+typedef struct { /* as in stored.c */
+    int64_t type, rows, count;
+    const uint8_t *raw;
+} Stored;
+int read_stored(const Stored *, int64_t, const int64_t *, int64_t, int64_t, int64_t, int64_t, uint8_t *, int64_t, int);
+int64_t stored_block(int64_t);
 int run_experts(const Expert *, int64_t, const int64_t *, const float *, int64_t, int64_t, const float *, int64_t,
                 float *, int64_t, int);
 
@@ -374,6 +380,30 @@ static void mixture(int lie) {
     expect("run_experts", code, lie > 0);
 }
 
+static void reading(int lie) {
+    static const int64_t types[] = {0, 1, 30, 2, 3, 6, 7, 8, 12, 13, 14};
+    static const int64_t bytes[] = {4, 2, 2, 18, 20, 22, 24, 34, 144, 176, 210};
+    int64_t many = between(1, 3), kind = below(11), block = stored_block(types[kind]), rows = 0;
+    int64_t inputs = block * between(1, block == 1 ? 600 : block == 32 ? 20 : 3), bits = below(2) ? 32 : 16;
+    int64_t panel = below(2) ? 1 : between(2, 40), count = panel * between(1, 4), bad = below(many), at = below(count);
+    Stored *stored = room(sizeof(Stored) * many);
+    for (int64_t i = 0; i < many; i++) {
+        int64_t own = between(1, 30), all = own * (inputs / block) * bytes[kind];
+        uint8_t *raw = room(all);
+        for (int64_t b = 0; b < all; b++) raw[b] = (uint8_t)below(256);
+        stored[i] = (Stored){types[kind], own, all, raw}, rows += own;
+    }
+    int64_t *places = room(8 * count), filled = bits == 16 ? (inputs + 1) / 2 * 2 : inputs;
+    for (int64_t p = 0; p < count; p++) places[p] = below(rows + 1) - 1;
+    if (lie == 1) stored[bad].count--;
+    if (lie == 2) stored[bad].rows++;
+    if (lie == 3) stored[bad].type = below(2) ? 99 : 16;
+    if (lie == 4) places[at] = below(2) ? rows : -2;
+    int64_t out = count * filled * bits / 8;
+    int code = read_stored(stored, many, places, LIE(5, count), inputs, panel, bits, room(out), LIE(6, out), 2);
+    expect("read_stored", code, lie > 0);
+}
+
 int main(int argc, char **argv) {
     state = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     int64_t calls = argc > 2 ? atoll(argv[2]) : 1000;
@@ -387,6 +417,7 @@ int main(int argc, char **argv) {
         product(lie), clear();
         stack(below(2) ? (int)between(1, 26) : 0), clear();
         mixture(below(2) ? (int)between(1, 17) : 0), clear();
+        reading(below(2) ? (int)between(1, 6) : 0), clear();
     }
     printf("%lld calls of each\n", (long long)calls);
     return 0;
