@@ -290,7 +290,30 @@ def test_runs_become_blocks() -> None:
     assert rows.which.tolist() == [-1, 0, 0, *[0] * 20, -1, *[-1] * 9]
 
 
-@pytest.mark.parametrize("dtype", native.CACHE_DTYPES)
+@pytest.mark.parametrize("prefix", [1, 27, 32, 95, 200])
+def test_a_run_behind_a_prefix_that_ends_within_a_tile(prefix: int) -> None:
+    """Its columns and the run's own are no whole number of tiles together."""
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    torch.manual_seed(prefix)
+    before, tokens, heads, size = 150, 20, 3, 64
+    pages = -(-(before + tokens) // kernels.page)
+    own = [torch.randn(pages, 1, kernels.page, size).bfloat16() for _ in range(2)]
+    shared = [torch.randn(1, 1, prefix, size).bfloat16() for _ in range(2)]
+    q = torch.randn(tokens, heads, size).bfloat16().float()
+    columns = native.Columns(*own, torch.arange(pages).view(1, -1), [(shared[0], shared[1])], [prefix])
+    rows = Rows.of([(0, before, tokens, 0)], kernels.lanes // heads, prefix + before + tokens)
+    out = torch.empty_like(q)
+    kernels.attend(q, 0.2, columns, rows, torch.zeros(tokens, dtype=torch.int64), out)
+    keys, values = (torch.cat((a[0, 0], b[:, 0].flatten(0, 1))).double() for a, b in zip(shared, own, strict=True))
+    scores = torch.einsum("ths,cs->thc", q.double(), keys) * 0.2
+    hidden = torch.arange(len(keys)).view(1, 1, -1) > prefix + before + torch.arange(tokens).view(-1, 1, 1)
+    exact = scores.masked_fill_(hidden, -float("inf")).softmax(-1) @ values
+    assert float((out - exact).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sinks", [False, True])
 def test_a_run_whose_scores_grow(dtype: torch.dtype, sinks: bool) -> None:
     """What was added up of the columns before is put on the scale of the larger scores behind them."""

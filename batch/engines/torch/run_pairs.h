@@ -13,8 +13,8 @@
 /* What has been added up of a run. */
 typedef struct {
     float base[QUERIES], total[QUERIES], change[QUERIES]; /* change: of what is added up, before more comes */
-    uint32_t shares[(CHUNK / 2 + STEP / 2) * QUERIES];    /* of columns that have not met their values, in pairs */
     int pairs;
+    uint32_t shares[(CHUNK / 2 + STEP / 2) * QUERIES]; /* of columns that have not met their values, in pairs */
 } Sofar;
 
 /* Whether a score of a tile [columns, lanes] lies too far above its query's base; highest: of each, in powers of 2. */
@@ -125,6 +125,8 @@ INLINE void attend_run_pairs(const Block *b, int group, int size, int vectors, f
         all_see(b, part, &first, &last);
         for (int64_t c = 0; c < own->count; c += COLUMNS) {
             int columns = own->count - c < COLUMNS ? own->count - c : COLUMNS;
+            /* Behind a part that ends within a tile there is no room for a whole number of tiles. */
+            if (s.pairs + (columns + 1) / 2 > CHUNK / 2) meet(&s, lanes, values, queries, size, sums);
             score_pairs(upright, vectors, (const bf16 *)tile_of(own, c, 0, size * 2), columns, size, scores);
             if (b->cap > 0 || b->slopes || c < first || c + columns > last)
                 bend(b, group, queries, lanes, part, c, columns, scores);
@@ -135,7 +137,6 @@ INLINE void attend_run_pairs(const Block *b, int group, int size, int vectors, f
             shares_of(&s, scores, columns, lanes);
             pair_values((const bf16 *)tile_of(own, c, 1, size * 2), columns, size, values + s.pairs * size);
             s.pairs += (columns + 1) / 2;
-            if (s.pairs >= CHUNK / 2) meet(&s, lanes, values, queries, size, sums);
         }
     }
     meet(&s, lanes, values, queries, size, sums);
