@@ -11,11 +11,12 @@ from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Static
 
+from ai_router.routing import AUTO
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import Auto
 from ai_router.tui.ask.beside import ABOUT, CHAT, CHATS, PANES, ChatsPane
 from ai_router.tui.ask.chatting import ChattingAsk
-from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
+from ai_router.tui.ask.dialogs import ModelDialog, OptionsDialog
 from ai_router.tui.ask.prompt_area import PromptArea
 from ai_router.tui.ask.remembering import answer_blocks, apart
 from ai_router.tui.ask.second import SecondModel
@@ -23,7 +24,7 @@ from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
-from ai_router.tui.widgets.text import harmless, one_line, plural
+from ai_router.tui.widgets.text import filled, harmless, one_line, plural
 from ai_router.tui.widgets.text_view import TextView
 from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, build_options, options_dict
@@ -307,7 +308,9 @@ class AskScreen(ChattingAsk):
         if asking.cut:
             parts.append("cut at the token limit")
         head = ("‖ stopped", "$text-warning") if asking.stopped else ("✓ done", "$text-success")
-        self._say(Content.assemble(head, ("   " + " · ".join(parts), "$text-muted")))
+        start = len(head[0]) + 3
+        said = filled(parts, self.query_one("#ask-status").size.width - start).replace("\n", "\n" + " " * start)
+        self._say(Content.assemble(head, ("   " + said, "$text-muted")))
 
     def _say(self, content: Content) -> None:
         self.query_one("#ask-status", Static).update(content)

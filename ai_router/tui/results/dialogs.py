@@ -25,7 +25,7 @@ def show_errors(screen: BaseScreen[Any], path: Path, show_failed: Callable[[], N
         wide = max((len(count(number)) for _, _, number in errors), default=0)
         text = "\n".join(f"{count(number):>{wide}}  {kind}: {message}" for kind, message, number in errors)
         buttons = [("show", "Show failed", "primary"), ("close", "Close", "")]
-        screen.app.push_screen(ConfirmDialog("Failures by kind", text, buttons), answered)
+        screen.app.push_screen(ConfirmDialog("Failures by kind", text, buttons, indent=wide + 2), answered)
 
     def answered(choice: str | None) -> None:
         if choice == "show":

@@ -9,7 +9,7 @@ import numpy
 import torch
 
 from batch.engines.torch.mapped import Mapped
-from batch.engines.torch.native import Kernels
+from batch.engines.torch.native import INT8, Kernels
 from batch.engines.torch.slots import Prefix, SlotCache
 
 FIRST = 64  # pages to begin with
@@ -56,6 +56,15 @@ class PageCache(SlotCache):
         first, self._given = self._given * unit, self._given + 1
         return self._together.bytes[first : first + places * unit].view(dtype).view(places, *shape[1:])
 
+    def cells(self, sizes: tuple[int, int]) -> tuple[int, int]:
+        """As it is; in eight bits with their steps. ValueError where those are of no use."""
+        if self.dtype is not INT8:
+            return sizes
+        if sizes[0] != sizes[1]:
+            raise ValueError("keys and values in eight bits are of one size each")
+        cell = self._kernels.cell(INT8, sizes[0])
+        return cell, cell
+
     def takes(self, tokens: int) -> int:
         """The columns of the pages that so many tokens need."""
         return -(-tokens // self.page) * self.page
@@ -87,10 +96,11 @@ class PageCache(SlotCache):
         pages = self.table[numpy.asarray(rows), at // self.page]
         self.writes = (torch.from_numpy(pages), torch.from_numpy(at % self.page))
 
-    def put(self, held: torch.Tensor, new: torch.Tensor) -> None:
+    def put(self, held: torch.Tensor, new: torch.Tensor, *, values: bool = False) -> None:
         """Write what a pass's tokens have, [tokens, heads, size], into a layer's keys or values."""
         new = new.float()
-        self._kernels.write_pages(new if new.stride(2) == 1 else new.contiguous(), *self.writes, held)
+        x = new if new.stride(2) == 1 else new.contiguous()
+        self._kernels.write_pages(x, *self.writes, held, values=values)
 
     def drop(self, row: int, last: int) -> None:
         """Give a row's pages back; the last row's place in the table goes into the gap.
@@ -108,7 +118,8 @@ class PageCache(SlotCache):
 
         def together(cached: torch.Tensor) -> torch.Tensor:
             found = cached[pages].transpose(0, 1).flatten(1, 2)  # [heads, columns, size]
-            return found[:, :length].unsqueeze(0).contiguous()
+            whole = cached.dtype is INT8  # whose pages are no columns one after the other
+            return (found if whole else found[:, :length]).unsqueeze(0).contiguous()
 
         return self.prefix(length, together)
 
@@ -130,8 +141,8 @@ class PageCache(SlotCache):
         before, self._together = self._together, None
         held = sorted(((layer, layer.keys, layer.values) for layer in self.kept()), key=lambda own: own[1].data_ptr())
         try:
-            for layer, keys, values in held:
-                layer.allocate(keys.shape[1], (keys.shape[3], values.shape[3]), keys)
+            for layer, keys, _ in held:
+                layer.allocate(layer.heads, layer.sizes, keys)
         except MemoryError:
             self.slots, self._together, self._given = had, before, 2 * len(held)
             for layer, keys, values in held:

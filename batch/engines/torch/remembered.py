@@ -22,7 +22,8 @@ PROMPT = (5, 17, 9, 3, 11, 2, 7)  # of tokens, as far as the vocabulary has them
 SHOWN = 48  # logits that are remembered, spread over the vocabulary
 CLOSE = 2e-3  # of the largest of them; rounding is the same from start to start, the order of threads' sums is not
 SECONDS = 2.0  # for the trial of sizes, once
-KNOWN = ("native packed", "packed")  # runners that are worth it: others need their trial to be set up
+# Runners that are worth it: others need their trial to be set up.
+KNOWN = ("native packed", "native packed, keys and values in int8", "packed")
 
 
 def runner(key: str, makers: Sequence[tuple[str, Callable[[], Runner]]], notes: list[str]) -> Runner | None:

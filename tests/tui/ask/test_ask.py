@@ -94,6 +94,17 @@ async def test_an_answer_is_written_and_measured(workspace: Workspace) -> None:
         assert screen.query_one(PromptArea).text == ""
 
 
+async def test_the_line_below_an_answer_breaks_between_its_figures(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(44, 24)) as pilot:
+        screen = await opened(pilot, Engines())
+        await type_text(pilot, "What is a deque?")
+        await pilot.press("enter")
+        await until(pilot, lambda: "✓ done" in status(screen))
+        lines = status(screen).splitlines()
+        assert len(lines) > 1 and all(len(line) <= 44 and not line.endswith("·") for line in lines)
+
+
 async def test_the_text_grows(workspace: Workspace) -> None:
     engines = Engines(word_seconds=0.05, loading=True, answer=lambda text: "An answer " * 2000 + f"to: {text}")
     app = RouterApp(workspace)

@@ -548,3 +548,14 @@ def test_the_summary_of_a_run_says_figures_and_keys_whole_or_not_at_all(width: i
     assert (
         set(keys.split("   ")) <= {"enter read the results", "f see failures", "t retry them", "e export"} or width < 22
     )
+
+
+async def test_what_a_choice_means_goes_on_below_itself(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(40, 24)) as pilot:
+        app.push_screen(StopDialog(6))
+        await until(pilot, lambda: "Stop this job?" in shown(app))
+        lines = [line.strip("│ ").rstrip() for line in shown(app).splitlines()]
+        at = next(at for at, line in enumerate(lines) if line.startswith("Now "))
+        column = shown(app).splitlines()[at].index("stop;")
+        assert shown(app).splitlines()[at + 1][:column].strip("│ ") == "" and lines[at + 1]
