@@ -346,7 +346,7 @@ def replace(
 
 def joined(parts: Sequence[Any]) -> nn.Module | None:
     """One layer of what several give, where they are of products of ours, and whole panels; else None."""
-    products = [getattr(part, "product", None) for part in parts]
+    products: list[Any] = [getattr(part, "product", None) for part in parts]
     kinds = {type(product) for product in products}
     if not all(isinstance(product, Product) for product in products) or len(kinds) > 1:
         return None

@@ -148,10 +148,15 @@ class PageCache(SlotCache):
             for layer, keys, values in held:
                 layer.keys, layer.values = keys, values
             raise
-        if before is not None and self._together is not None:
-            before.move_to(self._together, len(before.bytes))
+        if before is not None:
+            self._take_over(before)
             held.clear()
         while held:  # each is let go once it is copied, so that only one is there twice
             layer, keys, values = held.pop()
             layer.keys[:had], layer.values[:had] = keys, values
         self._free = [*range((pages - 1) * self.apart, (had - 1) * self.apart, -self.apart), *self._free]
+
+    def _take_over(self, before: Mapped) -> None:
+        """What all layers had together into what they have now."""
+        if self._together is not None:
+            before.move_to(self._together, len(before.bytes))

@@ -55,7 +55,8 @@ def change(source: Source, how: Callable[[nn.Module], Any], ids: list[int] | Non
     costs: _Costs | None = None
     with torch.inference_mode():
         if streams is not None and ids is not None:
-            costs = _Costs(*(model.model.norm(stream[0]) for stream in streams), ids)
+            exact, changed = (model.model.norm(stream[0]) for stream in streams)
+            costs = _Costs(exact, changed, ids)
     head = source.head
     few = max(PART // head.inputs // WHOLE, 1) * WHOLE
     parts: list[nn.Module] = []
