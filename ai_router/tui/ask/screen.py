@@ -183,7 +183,7 @@ class AskScreen(ChattingAsk):
             self._say_error(f"{spec.id} is not ready: {spec.why}")
             return
         self._spec = spec
-        self._recalled = -1
+        self._recalled, self._warming = -1, False  # from here on it is the answer's state that is told
         self.query_one(PromptArea).text = ""
         before = self.conversation.context(prompt, again=again)
         self._asking = self.services.engines.ask(spec, prompt, self._options(), before)

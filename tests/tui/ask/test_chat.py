@@ -233,6 +233,11 @@ async def test_the_model_is_loaded_while_one_types(workspace: Workspace) -> None
         await pilot.press("enter")
         await until(pilot, lambda: engines.requests)
         assert len(engines.made) == 1
+        await until(pilot, lambda: "✓ done" in status(screen))
+        screen._warming = True  # as who sends a question while the model loads for it
+        screen._put("b")
+        await pilot.press("enter")
+        assert not screen._warming
 
 
 async def test_it_is_loaded_for_what_was_typed_before_it_was_found(
