@@ -10,10 +10,11 @@ import time
 from ai_router.asking import ask_once
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
-from ai_router.cli.routing import AUTO, add_routing_flags, refuse_flags, router_for
+from ai_router.cli.routing import add_routing_flags, refuse_flags, router_for
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, is_terminal, narrate, plural
 from ai_router.models import make_engine
+from ai_router.routing import AUTO
 from batch.items import Answer, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
 from batch.thinking import TAGS, thinking_apart

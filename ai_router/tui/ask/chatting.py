@@ -11,9 +11,10 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.memory import Chat, Memory, MemoryFileError
+from ai_router.routing import AUTO
 from ai_router.tui.ask.beside import ABOUT, CHATS, KEYS, ChatsPane, about
 from ai_router.tui.ask.chats import ChatsDialog
-from ai_router.tui.ask.dialogs import AUTO, ModelDialog
+from ai_router.tui.ask.dialogs import ModelDialog
 from ai_router.tui.ask.remembering import Conversation
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.clipboard import copy_from

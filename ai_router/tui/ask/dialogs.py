@@ -10,8 +10,8 @@ from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from ai_router.models import ModelSpec
+from ai_router.routing import AUTO
 from ai_router.tui.dialogs import Dialog
-from ai_router.tui.setup.routed import AUTO
 from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.form import OptionForm
 from ai_router.tui.widgets.text import count, one_line, within

@@ -11,11 +11,12 @@ from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Static
 
+from ai_router.routing import AUTO
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import Auto
 from ai_router.tui.ask.beside import ABOUT, CHAT, CHATS, PANES, ChatsPane
 from ai_router.tui.ask.chatting import ChattingAsk
-from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
+from ai_router.tui.ask.dialogs import ModelDialog, OptionsDialog
 from ai_router.tui.ask.prompt_area import PromptArea
 from ai_router.tui.ask.remembering import answer_blocks, apart
 from ai_router.tui.ask.second import SecondModel

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai_router.routing import AUTO
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog
-from ai_router.tui.setup.routed import AUTO
 from ai_router.tui.widgets.text import plural
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from textual.content import Content
 from ai_router import jobs
 from ai_router.models import ModelSpec
 from ai_router.models.adding import add_model
+from ai_router.routing import AUTO
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.models.changes import adapters_dialog
 from ai_router.tui.setup.flow import FlowScreen
-from ai_router.tui.setup.routed import AUTO
 from ai_router.tui.setup.source_view import PreviewPanel, ValidationView
 from ai_router.tui.widgets.file_tree import size_text
 from ai_router.tui.widgets.hanging import HangingText

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from batch.items import Request
     from batch.sources import Source
 
-AUTO = "auto"  # in place of a model's id: each prompt has one of its own
-
 
 @dataclass(frozen=True, slots=True)
 class Routed:
