@@ -11,6 +11,7 @@ from ai_router.datasets import free_output
 from ai_router.jobs import JobPlan, plan_of, spec_of
 from ai_router.kinds import kind_of
 from ai_router.models import ModelSpec, Registry
+from ai_router.presets import Preset, preset_of
 from ai_router.settings import Workspace
 from batch.checkpoint import CheckpointStore
 from batch.errors import BatchError
@@ -54,6 +55,12 @@ class JobItems(Source):
         return bool(extra and extra.get("openai_batch"))
 
     @property
+    def routed(self) -> bool:
+        """Whether each of them had a model of its own, chosen for it."""
+        with CheckpointStore(self.checkpoint) as store:
+            return any(request.reason for _, request in store.requests(self.ids[:PAGE]))
+
+    @property
     def bytes(self) -> int:
         """Roughly: of the first items."""
         with CheckpointStore(self.checkpoint) as store:
@@ -67,6 +74,11 @@ class JobItems(Source):
             for start in range(0, len(self.ids), PAGE):
                 for item, request in store.requests(self.ids[start : start + PAGE]):
                     yield Entry(item + 1, edited(request, self.edits.get(item)))
+
+    def options_for(self, model: str) -> Preset:
+        """Its options, to begin with; those of the run are of the model it was meant for."""
+        before = plan_of(self.job)
+        return preset_of(before.sampling, before.run if model == before.model else RunOptions())
 
     def plan(self, spec: ModelSpec, sampling: SamplingOptions, run: RunOptions, workspace: Workspace) -> JobPlan:
         """The plan of the new job: the old one's, with another model and other options."""

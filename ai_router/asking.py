@@ -16,10 +16,12 @@ from batch.engines.desk import MemoryDesk
 from batch.errors import EngineError, classify
 from batch.items import Answer, BatchItem, BatchResponse, Request
 from batch.options import SamplingOptions, options_dict
+from batch.thinking import thinking_apart, with_thinking
 
 IDLE_SECONDS = 600.0
 POLL_SECONDS = 0.1
 EMPTY = "the answer is empty"
+NO_ANSWER = "the model thought and gave no answer; max_tokens may be too few"
 MakeEngine = Callable[[ModelSpec], Engine[Request, Answer]]
 
 
@@ -33,7 +35,7 @@ class Asking:
     began: float = field(default_factory=time.monotonic)
     first: float | None = None  # when the first text was seen
     ended: float | None = None
-    text: str = ""  # whole once it has ended
+    text: str = ""  # whole once it has ended; what was thought stands before the answer, as with_thinking writes it
     tokens_input: int = 0
     tokens_output: int = 0
     duration: float | None = None  # seconds of answering, without the loading of the model
@@ -45,6 +47,11 @@ class Asking:
     def over(self) -> bool:
         """Whether nothing more will come."""
         return self.ended is not None
+
+    @property
+    def answer(self) -> str:
+        """The text without what was thought."""
+        return thinking_apart(self.text)[1]
 
     @property
     def seconds(self) -> float:
@@ -109,6 +116,7 @@ class EnginePool:
         self._engine: Engine[Request, Answer] | None = None
         self._model = ""
         self._task: asyncio.Task[None] | None = None
+        self._warming: list[Future[None] | asyncio.Task[None]] = []  # the order to load, and the loading
         self._closing: asyncio.Future[None] | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._number = 0
@@ -129,13 +137,18 @@ class EnginePool:
         """The id of the model that is open, or nothing."""
         return self._model if self._engine is not None else ""
 
+    @property
+    def warming(self) -> bool:
+        """Whether a model is being loaded that nothing was asked yet."""
+        return not all(step.done() for step in self._warming)
+
     def warm_up(self, spec: ModelSpec) -> None:
         """Load a local model ahead of a question, also where it was stopped while it loaded for one.
 
         What goes wrong is said when that is asked.
         """
         if not spec.is_remote and (self._asking is None or self._asking.over):
-            self._submit(self._load(spec))
+            self._warming = [self._submit(self._load(spec))]
 
     def ask(
         self, spec: ModelSpec, prompt: str, sampling: SamplingOptions, before: Sequence[tuple[str, str]] = ()
@@ -211,6 +224,7 @@ class EnginePool:
                         pass
 
         self._task = asyncio.create_task(load())
+        self._warming.append(self._task)
 
     # -- on the loop ----------------------------------------------------------------------------------------------
 
@@ -267,9 +281,10 @@ class EnginePool:
         if response.error is not None:
             asking.error = response.error.message
         elif response.data is not None:
-            asking.text, asking.cut = response.data.text, response.data.cut
-            if not asking.text.strip():
-                asking.error = EMPTY
+            said = response.data
+            asking.text, asking.cut = with_thinking(str((said.extra or {}).get("reasoning", "")), said.text), said.cut
+            if not asking.answer.strip():
+                asking.error = NO_ANSWER if asking.text.strip() else EMPTY
         asking.ended = time.monotonic()
 
     def _idled(self) -> None:

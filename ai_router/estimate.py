@@ -35,11 +35,22 @@ class Estimate:
     @property
     def text(self) -> str:
         """`1,000 prompts, 40,000–67,000 tokens in, 1,000–256,000 out, $0.02–$0.31, about 4m 10s`."""
+        return f"{self._amounts}, {self._spent}"
+
+    @property
+    def cost_first(self) -> str:
+        """`$0.02–$0.31, about 4m 10s; 1,000 prompts, …`, where the end may have no room."""
+        return f"{self._spent}; {self._amounts}"
+
+    @property
+    def _amounts(self) -> str:
+        tokens = f"{_span(*self.tokens_input)} tokens in, {_span(*self.tokens_output)} out"
+        return f"{self.items:,} prompts, {tokens}"
+
+    @property
+    def _spent(self) -> str:
         time = "" if self.seconds is None else f", about {format_duration(self.seconds)}"
-        return (
-            f"{self.items:,} prompts, {_span(*self.tokens_input)} tokens in, "
-            f"{_span(*self.tokens_output)} out, {self.cost_text}{time}"
-        )
+        return f"{self.cost_text}{time}"
 
     @property
     def cost_text(self) -> str:

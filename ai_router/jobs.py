@@ -1,12 +1,9 @@
-"""What both front ends do with jobs: check, create, run, follow, send to the background."""
+"""What both front ends do with jobs: check, create, open, run."""
 
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +25,13 @@ from ai_router.settings import Workspace
 from ai_router.shards import KEY as SHARD
 from ai_router.shards import shard_of
 from ai_router.trust import allowed, check_writes, claims_of_job, remember, withheld_text
-from batch.checkpoint import find_job, lock_owner
+from batch.checkpoint import CheckpointStore, find_job
 from batch.engines.base import Engine
-from batch.errors import BatchError, CheckpointError
+from batch.errors import BatchError
 from batch.items import Answer, Request
 from batch.job import BatchJob, BatchResult
 from batch.options import RunOptions, SamplingOptions, build_options, options_dict
 from batch.processor import BatchProcessor
-from batch.running.live import Watch
 from batch.running.policy import ErrorStrategy
 from batch.running.run import Run
 
@@ -178,11 +174,19 @@ def plan_of(job: BatchJob) -> JobPlan:
         stored=job.checkpoint_file,
         table=config.get("table"),
         shard=shard_of(config),
-        lanes=[str(lane) for lane in config.get("lanes", ())],
+        lanes=[str(lane) for lane in config.get("lanes", ())] or _models_named(job),
         chains=dict(config.get("chains", {})),
         only=[str(model) for model in config.get("only", ())],
         compared=config.get("compared"),
     )
+
+
+def _models_named(job: BatchJob) -> list[str]:
+    """The models beside a job's own that its items name, for jobs whose config was written without them."""
+    if job.checkpoint_file is None or not job.checkpoint_file.exists():
+        return []
+    with CheckpointStore(job.checkpoint_file) as store:
+        return [name for name in store.meant_for() if name not in (job.model_id, job.asked_model)]
 
 
 def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:
@@ -248,7 +252,7 @@ def engine_for(registry: Registry, plan: JobPlan, ahead: Preloaded | None = None
 def why_not_ready(registry: Registry, plan: JobPlan) -> str:
     """A sentence where what answers a job's items cannot run here, else nothing; raises for an unknown model."""
     kind = kind_of(plan.kind)
-    if why := kind.why_not_ready():
+    if why := kind.why_not_ready(plan.details):
         return f"Jobs of kind {plan.kind} cannot run here: {why}"
     if kind.own_engine:
         return withheld(plan)
@@ -317,96 +321,3 @@ def spare_collector() -> None:
     if not gc.get_freeze_count():
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-
-
-def check_free(job: BatchJob) -> None:
-    """Raise where another process runs the job, before anything is done for a run that could not begin."""
-    if job.checkpoint_file is not None and (owner := lock_owner(job.checkpoint_file)):
-        raise CheckpointError(
-            f"Job {job.job_id} is being run by process {owner.pid}; follow it with: ai-router watch {job.job_id}"
-        )
-
-
-def log_path(checkpoint: Path) -> Path:
-    """Where a background run writes what it has to say: `batch_<id>.log` beside the checkpoint."""
-    return checkpoint.with_suffix(".log")
-
-
-def detach(
-    workspace: Workspace,
-    job: BatchJob,
-    arguments: Sequence[str] = (),
-    private: Mapping[str, str] | None = None,
-    timeout: float = 20.0,
-    *,
-    verb: str = "resume",
-) -> int:
-    """Go on with a job in a process of its own, away from this terminal; returns its pid. `private` is for its
-    environment alone.
-
-    Waits until that process holds the job's lock, so that `watch` finds it running; raises with the log's last
-    line when it ends before that.
-    """
-    import time
-
-    assert job.checkpoint_file is not None
-    check_free(job)
-    checkpoint = job.checkpoint_file.absolute()
-    log = log_path(checkpoint)
-    command, env = _program(workspace, verb, str(checkpoint), "--display", "log", *arguments)
-    kwargs: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        kwargs = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
-    try:
-        with log.open("ab") as stream:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                cwd=workspace.root,
-                env={**env, **(private or {})},
-                **kwargs,
-            )
-    except OSError as error:
-        raise CheckpointError(f"The background run cannot be started: {error.strerror or error}") from error
-    watch = Watch(checkpoint)
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        # 1: it is over already, and some items have failed; 75: what is left is with a provider.
-        if watch.running or process.poll() in (0, 1, 75):
-            return process.pid
-        if process.poll() is not None:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise CheckpointError(f"The background run ended at once: {lines[-1] if lines else 'see ' + str(log)}")
-        time.sleep(0.05)
-    raise CheckpointError(f"The background run has not begun within {timeout:g} s; see {log}")
-
-
-def export_elsewhere(workspace: Workspace, checkpoint: Path) -> tuple[list[Path], str]:
-    """Write a job's files in a process of its own, where that takes libraries that would freeze a screen.
-
-    Returns the files, and what went wrong or is missing where something is.
-    """
-    command, env = _program(workspace, "export", str(checkpoint.absolute()))
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, cwd=workspace.root, env=env, encoding="utf-8",
-            errors="replace", start_new_session=True, check=False,
-        )  # fmt: skip
-    except OSError as error:
-        return [], f"The files cannot be written: {error.strerror or error}"
-    files = [Path(line) for line in done.stdout.splitlines() if line]
-    said = done.stderr.strip().splitlines()
-    if done.returncode == 0:
-        return files, ""
-    return files, said[-1].removeprefix("Error: ") if said else f"The export ended with exit code {done.returncode}"
-
-
-def _program(workspace: Workspace, *words: str) -> tuple[list[str], dict[str, str]]:
-    """This program as a command, and its environment."""
-    # -P: the workspace is no place to import from.
-    command = [sys.executable, "-P", "-m", "ai_router", "--workspace", str(workspace.root), *words]
-    package = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    return command, {**os.environ, "PYTHONPATH": path}

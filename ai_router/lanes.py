@@ -19,6 +19,9 @@ from batch.options import AS_MODEL, RunOptions, SamplingOptions, build_options, 
 if TYPE_CHECKING:
     from batch.engines.lanes import LanesEngine
 
+# Why one number for all of them is refused: most of what it would count waits in the lanes for its turn.
+OWN_LIMITS = "Each lane has a limit of its own; a server's is its concurrency in models.yaml"
+
 
 def named(registry: Registry, name: str) -> ModelSpec | None:
     """The model of the registry that a file's line names, by its id or name; None where it is none, or not ready.

@@ -82,6 +82,12 @@ class Preloading:
         if (thread := self._thread) is not None:
             thread.join(seconds)
 
+    @property
+    def status(self) -> str:
+        """What the engine that is loaded ahead does, `ready` at the end; nothing where there is none."""
+        held = self._held
+        return held[1].status if held is not None else ""
+
     def _loaded(self) -> Wanted | None:
         return self._held[0] if self._held is not None else None
 

@@ -17,6 +17,7 @@ from batch.slo import parse_slo
 O = TypeVar("O")  # noqa: E741 - "O" for options
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
+KV_CACHE = ("auto", "int8")
 TRUNCATE = ("never", "left", "right")
 AS_MODEL = "model"  # the choice that leaves it to the model's entry in models.yaml
 

@@ -5,7 +5,9 @@ examples, and sentences made by rule in five languages): perplexity, mean KL div
 likeliest tokens that are the same. And over 48 greedy answers of the engine itself: how much of one, in tokens, is
 common from its beginning. `--llama FILE …` has llama.cpp answer from other files of the same weights, and, by the
 Python of `--llama-python`, which has llama-cpp-python, go over the texts; `--write-q8 FILE` makes such a file of a GGUF
-model, in Q8_0. `--keep FILE --seconds N` goes over the texts in parts: each call goes on where the last one ended.
+model, in Q8_0. `--kv-cache int8 bf16` compares each precision with its keys and values in a cache of those numbers,
+over texts of `--window` tokens, and in answers to questions behind `--context` characters of text. `--keep FILE
+--seconds N` goes over the texts in parts: each call goes on where the last one ended.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.engines.local.process import worker_env
-from benchmarks.fidelity_texts import texts
+from benchmarks.fidelity_texts import WINDOW, held_out, texts
 
 TASKS = ("What is {}?", "Write two sentences about {}.", "Give an example of {}.", "Why does {} matter?")
 TOPICS = (
@@ -31,6 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--precision", nargs="*", default=["int8"])
+    parser.add_argument("--kv-cache", nargs="*", default=[], choices=("fp32", "bf16", "int8"))
+    parser.add_argument("--window", type=int, default=WINDOW, help="tokens of a text that are run together")
+    parser.add_argument("--context", type=int, default=0, help="characters of text before each question")
     parser.add_argument("--tokens", type=int, default=50_000, help="of texts, at most; 0 leaves them out")
     parser.add_argument("--answer", type=int, default=96, help="tokens of an answer; 0 leaves answers out")
     parser.add_argument("--llama", nargs="*", type=Path, default=[], metavar="FILE")
@@ -43,15 +48,21 @@ def main() -> None:
     if args.write_q8:
         write_q8(args.model, args.write_q8)
         return
-    found: dict[str, list[str]] = {name: [] for name in args.precision}
+    ways = {name: (name, "") for name in args.precision}
+    if args.kv_cache:
+        ways = {f"{name}, {kv} cache": (name, kv) for name in args.precision for kv in args.kv_cache}
+    found: dict[str, list[str]] = {name: [] for name in ways}
     if args.tokens:
         peers = [(args.llama_python, file) for file in args.llama if args.llama_python]
-        for name, said in texts(args.model, args.precision, peers, args.tokens, args.keep, args.seconds).items():
-            found.setdefault(name, []).append(said)
+        said = texts(args.model, ways, peers, args.tokens, args.keep, args.seconds, args.window)
+        for name, words in said.items():
+            found.setdefault(name, []).append(words)
     if args.answer:
-        exact = ours(args.model, "fp32", args.answer)
-        for name in args.precision:
-            found[name].append(common(exact, ours(args.model, name, args.answer)))
+        asked = prompts(args.context)
+        exact = ours(args.model, "fp32", args.answer, asked)
+        for name, (precision, kv) in ways.items():
+            if kv in ("", "int8"):  # others are what the engine has of itself
+                found[name].append(common(exact, ours(args.model, precision, args.answer, asked, kv or "auto")))
         for file in args.llama:
             found.setdefault(f"llama.cpp {file.stem}", []).append(common(exact, llama(file, args.answer)))
     print(f"{args.model.name}, beside fp32:")
@@ -59,20 +70,23 @@ def main() -> None:
         print(f"  {name}: {', '.join(parts)}")
 
 
-def prompts() -> list[str]:
-    """48 questions."""
-    return [task.format(topic) for topic in TOPICS for task in TASKS]
+def prompts(context: int = 0) -> list[str]:
+    """48 questions, each behind so many characters of a text of its own."""
+    asked = [task.format(topic) for topic in TOPICS for task in TASKS]
+    words = held_out() if context else ""
+    return [words[i * context // 2 :][:context] + "\n" * bool(context) + text for i, text in enumerate(asked)]
 
 
-def ours(model: Path, precision: str, tokens: int) -> list[list[int]]:
-    """The engine's greedy answers in that precision, as tokens."""
+def ours(model: Path, precision: str, tokens: int, asked: list[str], kv: str = "auto") -> list[list[int]]:
+    """The engine's greedy answers in that precision and with such a cache, as tokens."""
     from batch.engines.torch.engine import open_core
     from batch.items import BatchItem, Request
     from batch.options import SamplingOptions
 
-    core = open_core({"path": model, "precision": precision}, SamplingOptions(max_tokens=tokens), None)
+    spec = {"path": model, "precision": precision, "kv_cache": kv}
+    core = open_core(spec, SamplingOptions(max_tokens=tokens), None)
     rows: dict[Any, list[int]] = {}
-    for i, text in enumerate(prompts()):
+    for i, text in enumerate(asked):
         core.submit(BatchItem(i, Request(text)))
     while core.busy:
         for row in core._scheduler.running:

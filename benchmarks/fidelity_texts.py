@@ -20,7 +20,8 @@ from typing import Any
 
 from benchmarks.common import ROOT
 
-WINDOW = 320  # tokens of a text that are run together
+WINDOW = 320  # tokens of a text that are run together, where nothing else is asked for
+PASS = 256  # of them that go into a cache at a time
 FILES = ("docs/*.md", "batch/**/*.py", "batch/engines/torch/*.c", "examples/**/*.md", "examples/**/held_out/*")
 SHARE = 3000  # characters of a file, at most, so that none is all there is
 # By rule: {0} a name, {1} and {2} numbers.
@@ -78,25 +79,29 @@ class Kept:
     ids: list[int] = field(default_factory=list)
     sums: dict[str, Sums] = field(default_factory=dict)
     file: Path | None = None
+    window: int = WINDOW
 
     @classmethod
-    def of(cls, file: Path | None) -> Kept:
+    def of(cls, file: Path | None, window: int) -> Kept:
         """What an earlier call kept there."""
         if file is None or not file.exists():
-            return cls(file=file)
+            return cls(file=file, window=window)
         said = json.loads(file.read_text())
-        return cls(said["ids"], {name: Sums(**sums) for name, sums in said["sums"].items()}, file)
+        if said.get("window", WINDOW) != window:
+            raise ValueError(f"{file} is of windows of {said.get('window', WINDOW)} tokens: name another file")
+        return cls(said["ids"], {name: Sums(**sums) for name, sums in said["sums"].items()}, file, window)
 
     def write(self) -> None:
         """Keep it for the next call."""
         if self.file is not None:
             part = self.file.with_suffix(".part")
-            part.write_text(json.dumps({"ids": self.ids, "sums": {n: asdict(s) for n, s in self.sums.items()}}))
+            sums = {name: asdict(each) for name, each in self.sums.items()}
+            part.write_text(json.dumps({"ids": self.ids, "window": self.window, "sums": sums}))
             part.replace(self.file)
 
     def whole(self, name: str) -> bool:
         """Whether a way has been over all of the texts."""
-        return name in self.sums and self.sums[name].windows * WINDOW >= len(self.ids) - 1
+        return name in self.sums and self.sums[name].windows * self.window >= len(self.ids) - 1
 
 
 def go_over(exact: Logits, others: Mapping[str, Logits], kept: Kept, seconds: float) -> bool:
@@ -105,13 +110,13 @@ def go_over(exact: Logits, others: Mapping[str, Logits], kept: Kept, seconds: fl
 
     ends = time.monotonic() + seconds
     mine = {name: kept.sums.setdefault(name, Sums()) for name in others}
-    for window, first in enumerate(range(0, len(kept.ids) - 1, WINDOW)):
+    for window, first in enumerate(range(0, len(kept.ids) - 1, kept.window)):
         left = [name for name, sums in mine.items() if sums.windows <= window]
         if left and time.monotonic() > ends:
             return False
         if not left:
             continue
-        part = kept.ids[first : first + WINDOW]
+        part = kept.ids[first : first + kept.window]
         following = torch.tensor(part[1:])[:, None]
         theirs = exact(part).log_softmax(-1)
         likely, usual, chances = theirs.argmax(-1), theirs[:-1].gather(1, following).sum(), theirs.exp()
@@ -126,23 +131,36 @@ def go_over(exact: Logits, others: Mapping[str, Logits], kept: Kept, seconds: fl
 
 
 def texts(
-    model: Path, precisions: list[str], peers: list[tuple[Path, Path]], tokens: int, file: Path | None, seconds: float
+    model: Path,
+    ways: dict[str, tuple[str, str]],
+    peers: list[tuple[Path, Path]],
+    tokens: int,
+    file: Path | None,
+    seconds: float,
+    window: int = WINDOW,
 ) -> dict[str, str]:
-    """Each precision, and each of llama.cpp's files by a Python that has it, beside fp32 over the texts, in words."""
+    """Each way, and each of llama.cpp's files by a Python that has it, beside fp32 over the texts, in words.
+
+    ways: by name, a precision, and the numbers of the cache that the texts go through, "" for none.
+    """
     from batch.engines.torch.loader import load
 
     exact = load(model, "fp32", "cpu")
-    kept = Kept.of(file)
+    kept = Kept.of(file, window)
     if not kept.ids:
         kept.ids = exact.tokenizer(held_out(), add_special_tokens=False, verbose=False)["input_ids"][:tokens]
     names = {f"llama.cpp {file.stem}": (python, file) for python, file in peers}
     with ExitStack() as stack:
-        others = {name: _of(load(model, name, "cpu").model) for name in precisions if not kept.whole(name)}
+        others = {}
+        for name, (precision, cache) in ways.items():
+            if not kept.whole(name):
+                found = load(model, precision, "cpu").model
+                others[name] = _through_cache(found, cache) if cache else _of(found)
         for name, peer in names.items():
             if not kept.whole(name):
                 others[name] = stack.enter_context(_llama(*peer))
         go_over(_of(exact.model), others, kept, seconds)
-    return {name: kept.sums[name].said() for name in (*precisions, *names)}
+    return {name: kept.sums[name].said() for name in (*ways, *names)}
 
 
 def _of(model: Any) -> Logits:
@@ -151,6 +169,32 @@ def _of(model: Any) -> Logits:
     def logits(ids: list[int]) -> Any:
         with torch.inference_mode():
             return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+
+    return logits
+
+
+def _through_cache(model: Any, kind: str) -> Logits:
+    """As the engine's packed steps run it, over keys and values of fp32, bf16 or int8."""
+    import torch
+
+    from batch.engines.torch.native import CACHE_DTYPES
+    from batch.engines.torch.packed_native import NativePackedRunner
+
+    dtype = dict(zip(("fp32", "bf16", "int8"), CACHE_DTYPES, strict=True))[kind]
+    runner = NativePackedRunner(model, 1, share=False, cache_dtype=dtype)
+
+    def logits(ids: list[int]) -> Any:
+        found = []
+        with torch.inference_mode():
+            for first in range(0, len(ids), PASS):
+                columns = list(range(first, min(first + PASS, len(ids))))
+                count = len(columns)
+                runner._cache.grow([first + count])
+                plan = runner._plan_alone(0, first, count)
+                tokens = ids[first : first + count]
+                found.append(runner._forward(tokens, columns, [0] * count, columns, list(range(count)), plan))
+            runner._drop(0, 0)
+        return torch.cat(found)
 
     return logits
 

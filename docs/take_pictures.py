@@ -1,8 +1,13 @@
-"""Take the README's pictures: the app on the models inside it, run for real. `python docs/take_pictures.py`."""
+"""Take the README's pictures: the app on the models inside it, run for real.
+
+`python docs/take_pictures.py [ask|run|evaluation …]`, all of them where none is named. Take them on a machine that does
+nothing else: the rates are seen.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,7 +21,7 @@ from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.scoring.screen import EvaluationScreen
 from ai_router.tui.widgets.text_view import TextView
-from batch.options import RunOptions
+from batch.options import RunOptions, SamplingOptions
 from batch.sources import open_source
 
 HERE = Path(__file__).parent
@@ -30,31 +35,16 @@ def save(app: RouterApp, name: str) -> None:
     (HERE / f"{name}.svg").write_text(picture(app, "ai-router"), encoding="utf-8")
 
 
-async def main() -> None:
-    """An answer, a run half way, its results, and the scores of another one."""
+async def main(wanted: list[str]) -> None:
+    """What is wanted, or all of it: an answer, a run half way and its results, the scores of another one."""
     with tempfile.TemporaryDirectory() as folder:
         app = RouterApp(Workspace(Path(folder), Settings(theme="dark", bell=False)))
         async with app.run_test(size=SIZE) as pilot:
             while not isinstance(app.screen, MenuScreen) or not app.registry.all():
                 await pilot.pause(0.1)
-            await ask(app, pilot)
-            source = open_source(HERE.parent / "examples" / "batch_prompts.txt")
-            plan = jobs.JobPlan("demo", source="examples/batch_prompts.txt")
-            job = jobs.create_job(app.workspace, plan, source.requests())
-            assert job.checkpoint_file is not None
-            run = app.start_run(job, plan)
-            app.open_run(job.checkpoint_file)
-            while run.snapshot().processed < 12:
-                await asyncio.sleep(0.02)
-            await pilot.pause(0.2)
-            save(app, "run-screen")
-            await asyncio.to_thread(run.wait)
-            app.open_results(job.checkpoint_file)
-            while not any("PROMPT" in view.plain for view in app.screen.query(TextView)):
-                await pilot.pause(0.1)
-            await pilot.pause(0.5)
-            save(app, "results-screen")
-            await evaluation(app, pilot)
+            for name, take in PICTURES.items():
+                if name in wanted or not wanted:
+                    await take(app, pilot)
 
 
 async def ask(app: RouterApp, pilot: Pilot[int]) -> None:
@@ -73,6 +63,30 @@ async def ask(app: RouterApp, pilot: Pilot[int]) -> None:
     await pilot.pause(1.0)
     save(app, "ask-screen")
     await pilot.press("escape")
+
+
+async def run(app: RouterApp, pilot: Pilot[int]) -> None:
+    """A run half way, and its results."""
+    source = open_source(HERE.parent / "examples" / "batch_prompts.txt")
+    options, sampling = (
+        RunOptions(workers=6),
+        SamplingOptions(max_tokens=120),
+    )  # so that some wait, and it takes a while
+    plan = jobs.JobPlan("smollm2", source="examples/batch_prompts.txt", run=options, sampling=sampling)
+    job = jobs.create_job(app.workspace, plan, source.requests())
+    assert job.checkpoint_file is not None
+    running = app.start_run(job, plan)
+    app.open_run(job.checkpoint_file)
+    while running.snapshot().processed < 14:
+        await asyncio.sleep(0.02)
+    await pilot.pause(0.3)
+    save(app, "run-screen")
+    await asyncio.to_thread(running.wait)
+    app.open_results(job.checkpoint_file)
+    while not any("PROMPT" in view.plain for view in app.screen.query(TextView)):
+        await pilot.pause(0.1)
+    await pilot.pause(0.5)
+    save(app, "results-screen")
 
 
 async def evaluation(app: RouterApp, pilot: Pilot[int]) -> None:
@@ -96,5 +110,7 @@ async def evaluation(app: RouterApp, pilot: Pilot[int]) -> None:
     save(app, "evaluation-screen")
 
 
+PICTURES = {"ask": ask, "run": run, "evaluation": evaluation}
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1:]))

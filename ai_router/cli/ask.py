@@ -10,12 +10,14 @@ import time
 from ai_router.asking import ask_once
 from ai_router.cli.errors import Exit
 from ai_router.cli.flags import add_flags, given
-from ai_router.cli.routing import AUTO, add_routing_flags, refuse_flags, router_for
+from ai_router.cli.routing import add_routing_flags, refuse_flags, router_for
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import inert, is_terminal, narrate, plural
 from ai_router.models import make_engine
+from ai_router.routing import AUTO
 from batch.items import Answer, BatchResponse, Request
 from batch.options import SamplingOptions, build_options
+from batch.thinking import TAGS, thinking_apart
 
 USAGE = "PROMPT [options]"
 DESCRIPTION = "Ask a model one thing. The answer is streamed to stdout; nothing is kept."
@@ -61,7 +63,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     if response is None:
         raise UsageError("The model gave no answer")
     if response.data is not None:
-        printer.whole(response.data.text)
+        printer.whole(response.data)
     if response.error is not None:
         narrate(f"Error: {response.error.message}")
         return Exit.SOME_FAILED
@@ -95,26 +97,46 @@ def _prompt(text: str | None) -> str:
 
 
 class _Printer:
-    """Writes a text that grows; each character once."""
+    """Writes a text that grows; each character once: the answer as data, what is thought before it to the person."""
 
     def __init__(self) -> None:
-        self._written = ""
+        self._written = self._thought = ""
+        self._apart = False  # whether a line stands between what was thought and the answer
         self._terminal = is_terminal(sys.stdout)
 
     def partial(self, text: str) -> None:
         """The text so far. What does not go on from what stands there waits for the whole."""
+        thought, text = thinking_apart(text)
+        if len(thought) > len(self._thought) and thought.startswith(self._thought):
+            self._think(thought)
+        if any(f"<{tag}>".startswith(text.strip()) for tag in TAGS):  # it may become one
+            return
         if len(text) > len(self._written) and text.startswith(self._written):
             self._write(text[len(self._written) :])
             self._written = text
 
-    def whole(self, text: str) -> None:
+    def whole(self, answer: Answer) -> None:
         """The answer."""
+        thought, text = thinking_apart(answer.text, answer.extra)
+        if self._written and not text.startswith(self._written) and answer.text.startswith(self._written):
+            text = answer.text  # that it began with thinking was seen too late
+        elif thought != self._thought:
+            self._think(thought)
         if self._written and not text.startswith(self._written):
             narrate("\nThe engine began again; this is the answer:")
             self._written = ""
         self._write(text[len(self._written) :])
         self._write("" if text.endswith("\n") else "\n")
 
+    def _think(self, thought: str) -> None:
+        """What is thought before the answer is no part of it: the person reads it on stderr."""
+        begun = thought.startswith(self._thought)
+        narrate(thought[len(self._thought) :] if begun else f"\n{thought}", end="")
+        self._thought = thought
+
     def _write(self, text: str) -> None:
+        if self._thought and text and not self._apart:
+            self._apart = True
+            narrate("\n")
         sys.stdout.write(inert(text, lines=True) if self._terminal else text)
         sys.stdout.flush()

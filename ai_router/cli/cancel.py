@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ai_router import batches, jobs
+from ai_router import batches, detaching, jobs
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import narrate
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     job = jobs.open_job(session.workspace, args.job)
-    jobs.check_free(job)
+    detaching.check_free(job)
     if not batches.open_of(job):
         raise UsageError(f"Nothing of job {job.job_id} is with a provider")
     with batches.pages(session.registry, job) as opened:

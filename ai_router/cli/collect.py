@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.cli import output
 from ai_router.cli.display import Display, make_display
 from ai_router.cli.flags import add_flags
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     display = make_display(args.display)
     with Signals() as signals:
         job = jobs.open_job(session.workspace, args.job)
-        jobs.check_free(job)
+        detaching.check_free(job)
         away = _away(job)
         if not away:
             return _nothing(args, session, job, display)

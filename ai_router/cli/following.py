@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.cli import metrics, output
 from ai_router.cli.display import Display, Outcome
 from ai_router.cli.errors import Exit, exit_code_of
@@ -284,9 +284,9 @@ def detach(
     watched = [f"--metrics={after.metrics}"] if after.metrics else []
     arguments = [*after.arguments(), *watched, *as_arguments(NotifyOptions, open_said), *changes]
     private = {PRIVATE[name]: str(value) for name, value in after.notify_given.items() if name in PRIVATE and value}
-    pid = jobs.detach(session.workspace, job, arguments, private, verb=verb)
+    pid = detaching.detach(session.workspace, job, arguments, private, verb=verb)
     assert job.checkpoint_file is not None
-    log = jobs.log_path(job.checkpoint_file)
+    log = detaching.log_path(job.checkpoint_file)
     display.note(f"Job {job.job_id} goes on in the background as process {pid}; log: {log}")
     display.note(f"Follow it with: {session.command('watch', job)}")
     display.note(f"Stop it with: {session.command('stop', job)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.batches import change, open_of
 from ai_router.cli.errors import Exit
 from ai_router.cli.session import Session, UsageError
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, session: Session) -> int:
     """Run the verb."""
     job = jobs.open_job(session.workspace, args.job)
-    jobs.check_free(job)
+    detaching.check_free(job)
     unclear = {s.key: s for s in open_of(job) if s.remote_id is None or s.details.get("unclear")}
     if not unclear:
         narrate(f"Everything of job {job.job_id} is clear")

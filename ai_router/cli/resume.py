@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.cli import metrics, output
 from ai_router.cli.display import Display, make_display
 from ai_router.cli.errors import Exit
@@ -54,7 +54,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     display = make_display(args.display)
     with Signals() as signals:
         job = jobs.open_job(session.workspace, args.job)
-        jobs.check_free(job)
+        detaching.check_free(job)
         plan = _plan(args, session, job, display)
         for problem in session.workspace.withheld:
             display.note(f"Warning: {problem}")

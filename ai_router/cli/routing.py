@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ai_router.routing.plan import FilePlan, Wish
     from ai_router.routing.router import Router
 
-AUTO = "auto"
 MOST_REASONS = 12
 _FLAGS = ("models", "budget", "quality", "dial", "explore")
 

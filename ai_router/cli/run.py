@@ -17,7 +17,7 @@ from ai_router.cli.flags import add_flags, given
 from ai_router.cli.following import PRIVATE, AfterRun, detach, run_job
 from ai_router.cli.jobfiles import save_template, trusted_template
 from ai_router.cli.kept import keep, take_preset
-from ai_router.cli.routing import AUTO, add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
+from ai_router.cli.routing import add_routing_flags, lines_of, planned, refuse_flags, router_for, wish_of
 from ai_router.cli.session import Session, UsageError
 from ai_router.cli.signals import Signals
 from ai_router.cli.text import can_ask, confirm, emit, plural
@@ -26,6 +26,7 @@ from ai_router.lanes import named
 from ai_router.memory import Memory
 from ai_router.models import ModelSpec
 from ai_router.models.factory import check_cluster
+from ai_router.routing import AUTO
 from ai_router.settings import Settings
 from batch.errors import BatchError
 from batch.items import Request

@@ -71,7 +71,9 @@ def _job(name: str, session: Session) -> Scored:
         )
     assert job.checkpoint_file is not None
     page = session.workspace.outputs / f"evaluation_{job.job_id}.html"
-    return Scored(f"job {job.job_id}", job.checkpoint_file, page, lambda progress: _pairs(job, progress))
+    return Scored(
+        f"job {job.job_id} ({job.model_id})", job.checkpoint_file, page, lambda progress: _pairs(job, progress)
+    )
 
 
 def _pairs(job: BatchJob, progress: Progress | None) -> Iterator[Pair]:

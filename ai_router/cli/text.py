@@ -39,11 +39,11 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def narrate(text: str, stream: TextIO | None = None) -> None:
+def narrate(text: str, stream: TextIO | None = None, *, end: str = "\n") -> None:
     """Lines for the person, on stderr; a terminal that is gone is no reason to stop."""
     stream = stream or sys.stderr
     with suppress(OSError, ValueError, AttributeError):
-        stream.write(inert(text, lines=True) + "\n")
+        stream.write(inert(text, lines=True) + end)
         stream.flush()
 
 

@@ -10,6 +10,7 @@ from ai_router.cli.session import Session, UsageError
 from ai_router.cli.text import narrate
 from ai_router.cli.waiting import ways_on
 from ai_router.kinds import counted, kind_of
+from ai_router.lanes import OWN_LIMITS
 from batch.checkpoint import CheckpointStore, find_job
 from batch.options import RunOptions, parse_option
 from batch.running.live import Watch
@@ -51,6 +52,8 @@ def main(args: argparse.Namespace, session: Session) -> int:
     watch = open_watch(session, args.job)
     workers = None if args.workers is None else parse_option(RunOptions, "workers", args.workers)
     if workers is not None:
+        if len(watch.snapshot().lanes) > 1:
+            raise UsageError(f"--workers: {OWN_LIMITS}")
         watch.set_concurrency(workers)
         narrate(f"Job {watch.job.job_id} is told to have {workers:,} in flight.")
     if args.pause:

@@ -46,8 +46,8 @@ class JobKind:
         """What a checkpoint's config says of the kind beside the rest; of prompts nothing."""
         return {"kind": self.name, "details": dict(details)} if self.name != JobKind.name else {}
 
-    def why_not_ready(self) -> str:
-        """A sentence where such a job cannot run here, its model apart; else nothing."""
+    def why_not_ready(self, details: Mapping[str, Any]) -> str:
+        """A sentence where a job with these details cannot run here, its model apart; else nothing."""
         return ""
 
     def make_engine(

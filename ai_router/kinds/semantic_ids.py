@@ -35,11 +35,13 @@ class SemanticIds(JobKind):
     results = "codes"
     own_engine = True
 
-    def why_not_ready(self) -> str:
-        """Encoding needs torch."""
-        if all(importlib.util.find_spec(name) for name in ("torch", "numpy")):
-            return ""
-        return 'needs torch: pip install "ai-router[local]"'
+    def why_not_ready(self, details: Mapping[str, Any]) -> str:
+        """Encoding needs torch, and a Parquet file, which is written at the end, pyarrow."""
+        if not all(importlib.util.find_spec(name) for name in ("torch", "numpy")):
+            return 'needs torch: pip install "ai-router[local]"'
+        if details.get("options", {}).get("parquet") and not importlib.util.find_spec("pyarrow"):
+            return 'needs pyarrow for the Parquet file: pip install "ai-router[tables]"'
+        return ""
 
     def make_engine(
         self, details: Mapping[str, Any], *, workers: int | None, timeout: float | None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SMALL = 100_000_000  # parameters up to which the torch engine computes in fp32 of itself
 RUNTIME = {"torch": 400_000_000, "gguf": 120_000_000, "mlx": 150_000_000}  # bytes of an engine without a model
 BITS = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.04, "int4": 0.63}  # bytes a weight, steps included
+INT8_CACHE = 9 / 16  # of what keys and values take in 16 bits: a byte each, and four beside 32 of them
 LONGEST, UNSAID = 32_768, 4096  # tokens: a context is reckoned with no more, and with so many where none is known
 
 
@@ -36,10 +37,13 @@ def needed(spec: ModelSpec, width: int) -> int | None:
 
 
 def cache(spec: ModelSpec, width: int, precision: str) -> int:
-    """Bytes of what so many answers keep: keys and values in 16 bits or in 32, and states."""
+    """Bytes of what so many answers keep: keys and values in 8, 16 or 32 bits, and states."""
     wide = spec.engine == "torch" and not (precision in ("bf16", "int8", "int4") and _sixteen_bits())
+    share = 2.0 if wide else 1.0
+    if spec.engine == "torch" and spec.engine_options.get("kv_cache") == "int8" and not _on_gpu(spec):
+        share = INT8_CACHE
     tokens = min(spec.context or UNSAID, LONGEST) // 4
-    return width * ((spec.cache_bytes_per_token or 0) * (2 if wide else 1) * tokens + (spec.cache_bytes_per_row or 0))
+    return width * (int((spec.cache_bytes_per_token or 0) * share) * tokens + (spec.cache_bytes_per_row or 0))
 
 
 def precision_of(spec: ModelSpec) -> str:

@@ -15,7 +15,6 @@ from ai_router.routing.rules import Route, RouteError, about_tokens, lane_of, re
 from batch.errors import BatchError
 from batch.items import Request
 
-AUTO = "auto"
 SURE = 1.2816  # standard deviations: better with a probability of 0.9, from which on the best single model is left
 SAME = 0.05  # of chances, about how far they are from the truth: what is no better is decided by cost, then time
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ai_router.models import Registry
+from ai_router.routing import AUTO
 from ai_router.routing.evidence import gather
-from ai_router.routing.router import AUTO, Router, make_router
+from ai_router.routing.router import Router, make_router
 
 
 def router_of(registry: Registry, models: Sequence[str] = ()) -> tuple[Router, list[str]]:

@@ -16,6 +16,7 @@ from textual.widgets import Button, Input, Static
 from ai_router.tui.behind import Over
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.button_row import ButtonRow
+from ai_router.tui.widgets.hanging import HangingText
 from ai_router.tui.widgets.text import inert_block
 
 T = TypeVar("T")
@@ -63,11 +64,14 @@ class ConfirmDialog(Dialog[str]):
     """Asks; answers with the id of the button, or None. `buttons` are (id, label, kind), the first one focused.
 
     Kind is "", "primary" or "error". A button is also pressed by its key: the letter before `)` of `d) delete`, or
-    the first letter of its label.
+    the first letter of its label. In the text, values behind labels of `indent` cells go on below themselves.
     """
 
-    def __init__(self, title: str, text: str | Content, buttons: Sequence[tuple[str, str, str]]) -> None:
+    def __init__(
+        self, title: str, text: str | Content, buttons: Sequence[tuple[str, str, str]], *, indent: int = 0
+    ) -> None:
         super().__init__()
+        self._indent = indent
         self.title_text = title
         self._text = text if isinstance(text, Content) else inert_block(text)
         self._buttons = buttons
@@ -75,7 +79,7 @@ class ConfirmDialog(Dialog[str]):
     def compose_dialog(self) -> ComposeResult:
         """Text and buttons."""
         with VerticalScroll(id="dialog-text", can_focus=False):
-            yield Static(self._text)
+            yield HangingText(self._text, indent=self._indent)
         with ButtonRow(id="dialog-buttons"):
             for name, label, kind in self._buttons:
                 button = Button(_underlined(label), id=f"button-{name}", compact=True)

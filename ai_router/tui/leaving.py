@@ -60,7 +60,7 @@ class LeavingApp(PassingMessages, KeysInTurn):
 
     def _end_runs(self, choice: str) -> None:
         """Stop all live runs and go, in a thread; `background` starts each anew in a process of its own."""
-        from ai_router import jobs
+        from ai_router import detaching
         from batch.errors import BatchError
 
         live = self.live_runs()
@@ -71,7 +71,7 @@ class LeavingApp(PassingMessages, KeysInTurn):
         if choice == "background":
             for run in live:
                 try:
-                    jobs.detach(self.workspace, run.job)
+                    detaching.detach(self.workspace, run.job)
                 except (BatchError, OSError) as error:
                     self.call_later(self.show_error, error)
                     return

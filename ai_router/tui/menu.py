@@ -31,6 +31,7 @@ REFRESH_SECONDS = 0.5
 READ_AGAIN = 6  # refreshes
 EMPTY = "No jobs yet.\n\nPress 5 to answer many prompts from a file,\nor 1 to ask one thing now."
 ENTRIES = (*(place.name for place in on_menu(HOME)), "exit")
+OF_JOBS = frozenset({"resume", "watch", "open_results", "again", "jobs_list"})  # actions that need the list
 
 
 class MenuScreen(JobActions[None]):
@@ -93,6 +94,15 @@ class MenuScreen(JobActions[None]):
         self._read()
         self.set_interval(REFRESH_SECONDS, self._tick)
         self.services.jobs_changed.subscribe(self, lambda _: self._read())
+
+    def waits_for(self, key: str) -> bool:
+        """What is done with a job waits until the jobs are read; the way to a place does not."""
+        if self._view.known or not self._jobs_shown:
+            return super().waits_for(key)
+        if self.query_one(VirtualTable).has_focus:
+            return True
+        bound = (binding for _, bindings in self._binding_chain for binding in bindings.key_to_bindings.get(key, ()))
+        return any(binding.action in OF_JOBS for binding in bound) or super().waits_for(key)
 
     def on_screen_resume(self) -> None:
         """Things may have changed while another screen was shown."""

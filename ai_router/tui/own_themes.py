@@ -64,7 +64,7 @@ def read_theme(path: Path) -> Theme:
     colours: dict[str, Any] = {key: given[key] for key in COLOURS if key in given}
     if "primary" in colours:  # the one accent of the screens, unless others are named
         colours = {"accent": colours["primary"], "secondary": colours["primary"], **colours}
-    return replace(base, name=path.stem, variables=variables, **colours)
+    return themes.plainly(replace(base, name=path.stem, variables=variables, **colours))
 
 
 def _colours(path: Path, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -128,9 +128,9 @@ class Turns:
             app.jobs_changed.publish(None)
 
         def work() -> None:
-            from ai_router import jobs
+            from ai_router import detaching
 
-            files, problem = jobs.export_elsewhere(workspace, path)
+            files, problem = detaching.export_elsewhere(workspace, path)
             if not app.is_running:
                 return
             lines = [*(f"Wrote {file}" for file in files), *([problem] if problem else [])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batch.checkpoint.store import CheckpointStore
@@ -45,15 +45,33 @@ def note_pace(connection: sqlite3.Connection, second: int, came: Point) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Stretches of equal length, `width` seconds each, from the job's beginning to its last answer without a gap."""
+    """Stretches of equal length, `width` seconds each, from the job's beginning to its last answer without a gap.
+
+    The last one is as long as the work went on in it: `seconds` of work in all; 0: to the end of the stretch.
+    """
 
     width: int
     points: Sequence[Point]
+    seconds: float = 0.0
+
+    @property
+    def lengths(self) -> list[float]:
+        """Seconds of work in each stretch; of the last one half a second at least, so that its rate says something."""
+        whole = [float(self.width)] * len(self.points)
+        if whole and self.points[-1].second < self.seconds < self.points[-1].second + self.width:
+            whole[-1] = max(0.5, self.seconds - self.points[-1].second)
+        return whole
 
     @property
     def rates(self) -> list[float]:
         """Answers and failures a second, a figure a stretch."""
-        return [(point.answered + point.failed) / self.width for point in self.points]
+        came = zip(self.points, self.lengths, strict=True)
+        return [(point.answered + point.failed) / seconds for point, seconds in came]
+
+    @property
+    def token_rates(self) -> list[float]:
+        """Output tokens a second, a figure a stretch."""
+        return [point.tokens / seconds for point, seconds in zip(self.points, self.lengths, strict=True)]
 
     @property
     def spent(self) -> list[int]:
@@ -71,7 +89,8 @@ def read_pace(path: Path) -> Pace | None:
         if not store.rows("SELECT 1 FROM sqlite_master WHERE name = 'pace'"):
             return None
         rows = store.rows("SELECT second, answered, failed, tokens, cost FROM pace ORDER BY second")
-    return course([Point(*row) for row in rows]) if rows else None
+        elapsed = store.job().elapsed
+    return replace(course([Point(*row) for row in rows]), seconds=elapsed) if rows else None
 
 
 def course(seconds: Sequence[Point], most: int = MOST_POINTS) -> Pace:

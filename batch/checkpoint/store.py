@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batch.alike import Alike
 from batch.checkpoint import migrations, schema
 from batch.checkpoint.creating import write_new
 from batch.checkpoint.lock import lock_path
@@ -193,6 +194,13 @@ class CheckpointStore:
         sql = "SELECT m.name, n FROM (SELECT model, count(*) n FROM results GROUP BY model) LEFT JOIN models m"
         return dict(self.rows(f"{sql} ON m.id = model ORDER BY n DESC"))
 
+    def meant_for(self) -> list[str]:
+        """The models that items are meant for by their name, in the order in which items first named them."""
+        if not self.rows("SELECT EXISTS (SELECT 1 FROM models)")[0][0]:
+            return []  # without a look at every item
+        named = "SELECT DISTINCT model FROM items WHERE model IS NOT NULL"
+        return [name for (name,) in self.rows(f"SELECT name FROM models WHERE id IN ({named}) ORDER BY id")]
+
     def has_reasons(self) -> bool:
         """Whether any item says why it is meant for its model."""
         return bool(self.rows("SELECT EXISTS (SELECT 1 FROM items WHERE reason IS NOT NULL)")[0][0])
@@ -355,14 +363,17 @@ class CheckpointStore:
         return [row[0] for row in self.rows(sql, (like,))]
 
     def error_counts(self, limit: int = 20) -> list[tuple[str, str, int]]:
-        """Failures by class and message, most first."""
+        """Failures by class and message, most first; messages that differ in their numbers alone are one kind."""
         rows = self.rows(
             "SELECT coalesce(r.error_class, 'permanent'), substr(coalesce(a.error, ''), 1, 120) m, count(*) n"
             " FROM results r LEFT JOIN answers a ON a.id = r.id WHERE r.success = 0"
-            " GROUP BY 1, 2 ORDER BY n DESC LIMIT ?",
-            (limit,),
+            " GROUP BY 1, 2 ORDER BY n DESC"
         )
-        return [(c, m, n) for c, m, n in rows]
+        found: list[tuple[str, str, int]] = []
+        for name in dict.fromkeys(row[0] for row in rows):
+            kinds = Alike((message, number) for kind, message, number in rows if kind == name)
+            found += [(name, message, number) for message, number in kinds.most_common(limit)]
+        return sorted(found, key=lambda kind: -kind[2])[:limit]
 
     def cut(self) -> int:
         """How many answers end at the limit of tokens and not by themselves; takes a second a million results."""

@@ -11,8 +11,8 @@ from batch.engines.base import Engine, closing_answers
 from batch.engines.desk import Desk
 from batch.errors import ErrorClass, Failure
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
+from batch.thinking import TAGS
 
-_TAGS = ("think", "thinking", "reasoning")
 _ENDS = re.compile(r"<\|im_end\|>|<\|endoftext\|>|<\|eot_id\|>|<\|end_of_text\|>|<end_of_turn>|<\|end\|>|</s>|<eos>")
 _HEAD = re.compile(r"\A\s*(?:<\|im_start\|>\s*assistant\b|<start_of_turn>\s*model\b|<\|assistant\|>)\s*")
 
@@ -25,7 +25,7 @@ def clean_answer(text: str, prompt: str = "") -> str:
     if prompt and (bare := text.lstrip()).startswith(prompt):
         text = bare[len(prompt) :]
     text = _HEAD.sub("", text)
-    for tag in _TAGS:
+    for tag in TAGS:
         if f"{tag}>" in text:
             text = _without(text, f"<{tag}>", f"</{tag}>")
     end = _ENDS.search(text)

@@ -48,7 +48,10 @@ class Engine(Protocol[Q, A]):
         ...
 
     def partial_texts(self) -> Mapping[ItemId, str]:
-        """The text so far of items in flight, for display; may be empty. Called from any thread."""
+        """The text so far of items in flight, for display; may be empty. Called from any thread.
+
+        What a server sends as reasoning stands before it, as `batch.thinking.with_thinking` writes it.
+        """
         ...
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from batch.export.records import plain
 from batch.job import BatchJob, BatchResult
 from batch.prices import dollars
 from batch.running.progress import format_duration
+from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from batch.export.formats import ExportOptions
@@ -29,6 +30,7 @@ _STYLE = """
 summary .n { float: right; font-weight: 400; font-size: 13px; color: var(--dim); padding-left: 12px; }
 summary .text { overflow-wrap: anywhere; font-weight: 400; }
 .failed summary .sign { color: var(--bad); }
+.thought summary { color: var(--dim); font-size: 13px; }
 .label { color: var(--dim); font-size: 13px; margin: 10px 0 2px; }
 .label:first-child { margin-top: 0; }
 svg .line { stroke: var(--bar); }
@@ -119,8 +121,7 @@ def _plots(look: Picture) -> Iterator[str]:
         rows = [Bar(name, number / answered, None, None, f"{number:,}") for name, number in found]
         plot = columns(rows, "Answers by the seconds they took, in percent of all", "seconds an answer took")
         yield from ("<h2>How long answers took</h2>", _card(plot))
-    if len(look.summary.models) > 1:
-        shown = look.summary.models.items()
+    if len(shown := [(name, sums) for name, sums in look.summary.models.items() if sums.answered]) > 1:
         total = max(1, sum(sums.answered for _, sums in shown))
         rows = [
             Bar(name, s.answered / total, None, None, f"{s.answered:,}" + (f" · {dollars(s.cost)}" if s.cost else ""))
@@ -142,7 +143,7 @@ def _course(look: Picture) -> Iterator[str]:
     ends = ("0", format_duration(pace.width * len(pace.points)))
     plot = curve(pace.rates, "Items a second over the time of work", ends, _short, "time of work")
     yield from ("<h2>Items a second</h2>", _card(plot))
-    tokens = [point.tokens / pace.width for point in pace.points]
+    tokens = pace.token_rates
     if any(tokens):
         plot = curve(tokens, "Tokens a second over the time of work", ends, _short, "time of work")
         yield from ("<h2>Tokens a second</h2>", _card(plot))
@@ -178,8 +179,12 @@ def _row(job: BatchJob, result: BatchResult, *, open_: bool) -> str:
     sign, kind = ("✓", "done") if result.success else ("✗", "failed")
     parts = [] if result.success else [_text(f"Failed: {result.error_class or ''}".rstrip(": "), result.error_message)]
     parts.append(_text("Prompt", prompt))
-    if result.response_text:
-        parts.append(_text("Answer" if result.success else "What had come", result.response_text))
+    thought, answer = thinking_apart(result.response_text, result.extra)
+    if thought:
+        parts.append(f'<details class="thought"><summary>Thinking, {len(thought):,} characters</summary>'
+                     f'<div class="t" dir="auto">{escaped(plain(thought))}</div></details>')  # fmt: skip
+    if answer:
+        parts.append(_text("Answer" if result.success else "What had come", answer))
     return (
         f'<details class="{kind}"{" open" if open_ else ""}><summary><span class="n">'
         f'{escaped(" · ".join(filter(None, facts)))}</span><span class="sign">{sign}</span>'

@@ -78,12 +78,16 @@ def line_record(result: BatchResult) -> dict[str, Any]:
 
 
 def kept_beside(result: BatchResult) -> dict[str, Any]:
-    """What a row has only where there is something to say: cost in dollars, why its model, columns carried through."""
+    """What a row has only where there is something to say: cost in dollars, why its model, what a server sent as
+    reasoning, columns carried through.
+    """
     record: dict[str, Any] = {}
     if result.cost:
         record["cost"] = result.cost / NANOS
     if result.meant_why:
         record["why"] = plain(result.meant_why)
+    if isinstance(reasoning := said(result, "reasoning"), str):
+        record["reasoning"] = plain(reasoning)
     if result.columns:
         record["columns"] = replace_surrogates_in(result.columns)[0]
     return record

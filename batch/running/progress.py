@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from batch.alike import Alike
 from batch.checkpoint.written import ResultRow, fields_of
 from batch.engines.lane import LaneSnapshot
 from batch.items import ItemId
@@ -101,7 +102,7 @@ class Snapshot:
     elapsed: float = 0.0  # over all resumes, from the moment when the engine took its first item
     loading: float = 0.0  # before that moment, in this run: a local engine loads its model then
     eta: float | None = None
-    concurrency: int = 0
+    concurrency: int = 0  # the limit, and without one what is in flight
     limit: int | None = None  # most in flight, where somebody set it; None: as many as the engine has room for
     saved_ago: float | None = None  # since the last commit
     rates: tuple[float, ...] = ()  # tokens/s (items/s where there are no tokens), one a second, oldest first
@@ -278,7 +279,7 @@ class Meter:
         self.tokens_input = 0
         self.tokens_output = 0
         self.recent: deque[BatchResult] = deque(maxlen=RECENT)
-        self.errors: Counter[str] = Counter()
+        self.errors = Alike()
         self._durations: deque[float] = deque(maxlen=1000)
         self._history: deque[tuple[int, int, int]] = deque(maxlen=self.HISTORY_SECONDS)  # second, items, tokens
 
@@ -290,7 +291,9 @@ class Meter:
         self.tokens_output += tokens
         self._durations.extend(map(_duration, rows))
         if not all(map(_success, rows)):
-            self.errors.update(error_label(row.result()) for row in rows if not row.success)
+            for row in rows:
+                if not row.success:
+                    self.errors.add(error_label(row.result()))
         self.recent.extendleft(row.result() for row in (rows[-RECENT:] if shown is None else shown))
         self.eta.record(now, count)
         second = int(now)

@@ -96,6 +96,7 @@ class Steering:
         given = list(islice((pair for pair in there if begun is None or pair[0] in begun), SHOWN_IN_FLIGHT))
         partial = engine.partial_texts() if given and engine is not None else {}
         lanes = lanes_of(engine) or ()
+        in_flight = max(0, feed.in_hand - sum(lane.waiting for lane in lanes))  # the rest waits in them
         p50, p95 = meter.latency()
         saved_at = self._answering.saved_at
         remaining = job.total_prompts - job.processed + len(self._answering.old_failures)
@@ -106,7 +107,7 @@ class Steering:
             total=job.total_prompts,
             completed=job.completed,
             failed=job.failed,
-            in_flight=max(0, feed.in_hand - sum(lane.waiting for lane in lanes)),
+            in_flight=in_flight,
             retrying=feed.retrying,
             tokens_input=job.tokens_input,
             tokens_output=job.tokens_output,
@@ -117,11 +118,11 @@ class Steering:
             elapsed=self._elapsed(),
             loading=self._load_clock.now(),
             eta=None if state.over and state is not RunState.FINISHED else meter.eta.eta(now, remaining),
-            concurrency=self.concurrency or feed.in_hand,
+            concurrency=self.concurrency or in_flight,
             limit=self.concurrency,
             saved_ago=None if saved_at is None else time_now - saved_at,
             rates=meter.rates(),
-            errors=tuple(meter.errors.copy().most_common(10)),
+            errors=tuple(meter.errors.most_common(10)),
             items=tuple(
                 InFlight(i, (g.text or "")[:400], partial.get(i, ""), time_now - g.since, g.attempt) for i, g in given
             ),

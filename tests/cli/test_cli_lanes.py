@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from ai_router.jobs import plan_of
+from ai_router.lanes import OWN_LIMITS
 from batch.checkpoint import CheckpointStore, lock_owner
 from tests.cli.program import Program
 
@@ -52,6 +55,31 @@ def test_a_job_in_the_background_goes_to_the_models_its_lines_name(program: Prog
     program.wait_for(lambda: program.job().processed == 4)
     assert [model for model, _, _ in answered(program)] == ["quick", "other", "quick", "other"]
     program.wait_for(lambda: lock_owner(program.job().checkpoint_file or Path()) is None)
+
+
+def test_a_job_whose_config_names_no_models_goes_to_those_its_items_name(program: Program) -> None:
+    """As jobs that an earlier version wrote: what the items say is never passed over."""
+    program.add_model("other")
+    program.engine_error = "no engine"
+    assert program("run", lines(program, "quick", "other", None, "other")) == 3
+    program.engine_error = ""
+    job = program.job()
+    with closing(sqlite3.connect(job.checkpoint_file or "")) as connection, connection:
+        for table in ("plan", "job"):
+            connection.execute(f"UPDATE {table} SET config = json_set(config, '$.lanes', json('[]'))")
+    assert plan_of(program.job()).lanes == ["other"]
+    assert program("resume", job.job_id) == 0
+    assert [model for model, _, _ in answered(program)] == ["quick", "other", "quick", "other"]
+
+
+def test_one_number_for_all_lanes_of_a_running_job_is_refused(program: Program) -> None:
+    program.add_model("other", step_seconds=0.2)
+    process = program.start("run", lines(program, *["quick", "other"] * 20))
+    program.wait_for(lambda: any(name.endswith(".db") for name in program.files()) and program.job().processed > 0)
+    assert program("watch", program.job().job_id, "--workers", "4") == 2
+    assert f"--workers: {OWN_LIMITS}" in program.err
+    assert program("watch", program.job().job_id, "--stop", "now") == 0
+    process.communicate(timeout=60)
 
 
 def test_a_model_that_is_gone_stops_the_job_before_its_first_item(program: Program) -> None:

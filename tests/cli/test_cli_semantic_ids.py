@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import signal
@@ -104,6 +105,17 @@ def test_a_dry_run_says_what_would_go_where_and_writes_nothing(program: Program,
     assert program.out == f"{program.home}/outputs/codebooks-{NYC}.csv -> {target}\n"
     assert "60 items of NYC in 1 block" in program.err
     assert program.files() == [] and outputs(program) == [] and not target.exists()
+
+
+def test_parquet_without_its_library_is_refused_before_anything_is_encoded(
+    program: Program, city: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None if name == "pyarrow" else find(name))
+    assert program("semantic-ids", "run", "nyc", "--from", city, "--parquet") == 2
+    assert 'needs pyarrow for the Parquet file: pip install "ai-router[tables]"' in program.err
+    assert program.files() == []
+    assert program("semantic-ids", "run", "nyc", "--from", city) == 0
 
 
 def test_codebooks_are_uploaded(program: Program, city: Path, monkeypatch: pytest.MonkeyPatch) -> None:

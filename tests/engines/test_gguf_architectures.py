@@ -39,7 +39,7 @@ def test_the_file_of_a_model_is_the_model(name: str, tmp_path: Path) -> None:
     assert not known.unknown(header)
     ids = torch.tensor([[5, 9, 300, 41, 7, 100, 3, 3, 64, 256, 11, 12, 13, 14, 15, 16]])
     found = [gguf_file.load_model(file, header, torch.float32, "cpu", int8=False)]
-    if (lean := weights.open_gguf(header, gguf_file.numbers)) is not None:
+    if (lean := weights.open_gguf(header)) is not None:
         found.append(lean.whole())
     with torch.inference_mode():
         wanted = model(ids, use_cache=False).logits

@@ -134,6 +134,8 @@ def test_weights_are_reckoned_as_they_run(
     spec = ModelSpec("m", "m", "torch", tmp_path, "found", engine_options={"precision": precision}, **known)
     cached = 8 * ((100 if precision != "fp32" and int8 and parameters > 1e8 else 200) * 1000 + 7)
     assert spec.memory(8) == pytest.approx(reckoning.RUNTIME["torch"] + weights + cached)
+    narrow = replace(spec, engine_options={"precision": precision, "kv_cache": "int8"})
+    assert narrow.memory(8) == pytest.approx(reckoning.RUNTIME["torch"] + weights + 8 * (100 * 9 // 16 * 1000 + 7))
     # A folder is read as a whole, in fp32.
     assert (replace(spec, quantisation="").memory() or 0) >= 4 * parameters
     kept = replace(spec, engine="gguf").memory(8)

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("attention.c", "kernels.c", "state.c", "product.c", "gemm.c", "floats.c", "stack.c", "experts.c")
+NAMES = (
+    *("attention.c", "kv_int8.c", "kernels.c", "state.c", "product.c", "gemm.c", "floats.c", "stack.c", "experts.c"),
+    "stored.c",
+)
 SOURCES = [
     *(ROOT / "batch" / "engines" / "torch" / name for name in NAMES),
     ROOT / "tests" / "engines" / "native" / "fuzz.c",

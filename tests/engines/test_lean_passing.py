@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from batch.engines.torch import gemm, int4, linear, loader, precision, shelf
+from batch.engines.torch import bf16, gemm, int4, linear, loader, native, precision, shelf
 from batch.engines.torch.lean import passing, weights
 from batch.engines.torch.lean.model import LeanModel
 from batch.errors import FatalError
@@ -42,10 +42,17 @@ def logits(model: Any) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize(("name", "has"), [("int8", linear.has_int8), ("int4", int4.has_int4)])
-def test_it_is_the_model_that_was_read_whole_and_costs_what_that_one_costs(name: str, has: Any, tokenizer: Any) -> None:
+@pytest.mark.parametrize("part", [passing.PART, 100_000])
+@pytest.mark.parametrize(("name", "has"), [("int8", linear.has_int8), ("int4", int4.has_int4), ("bf16", bf16.has_bf16)])
+def test_it_is_the_model_that_was_read_whole_and_costs_what_that_one_costs(
+    name: str, has: Any, part: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not has():
         pytest.skip(f"no {name} product here")
+    monkeypatch.setattr(passing, "PART", part)  # of the head
+    # Which product of bf16 is taken is a matter of their speed.
+    ours = (quick := native.kernels()) is not None and quick.pairs
+    monkeypatch.setattr(bf16, "fastest", lambda: bf16.PairedLinear if ours else bf16.Bf16Linear)
     source = weights.open_folder(DEMO)
     assert source is not None
     found = precision.in_passing(source, tokenizer, name, "")
@@ -72,7 +79,7 @@ def test_auto_takes_it_where_it_costs_little_and_what_is_known_is_not_measured(
     assert found is not None and found[0] == "int8" and found[1].startswith("int8 by auto: 9")
     monkeypatch.setattr(precision, "MOST_DIVERGENCE", 0.0)
     assert settled() is None
-    monkeypatch.setattr(passing, "_cost", lambda *arguments: pytest.fail("it was measured"))
+    monkeypatch.setattr(passing, "_Costs", lambda *arguments: pytest.fail("it was measured"))
     assert settled("as before") == ("int8", "as before")
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from batch.engines.gguf.header import GgufTensor  # noqa: E402
 from batch.engines.gguf.types import TENSOR_TYPES  # noqa: E402
-from batch.engines.torch import gguf_file, linear, loader, shelf  # noqa: E402
+from batch.engines.torch import gguf_file, linear, loader, shelf, stored  # noqa: E402
 from batch.engines.torch.lean import table  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
@@ -39,7 +39,7 @@ def test_rows_of_a_gguf_file_are_those_of_the_whole_tensor(kind: str, tmp_path: 
     tensor = GgufTensor(table.GGUF_NAME, (rows, inputs), KINDS[kind], 7, count, file)
     with numpy.errstate(all="ignore"):
         whole = torch.from_numpy(numpy.array(gguf_file.numbers(tensor)))
-        embedding = table.of_gguf(tensor)
+        embedding = table.FileEmbedding(stored.of_gguf(tensor))
         assert (embedding.num_embeddings, embedding.embedding_dim) == (rows, inputs)
         assert alike(embedding(IDS), whole[IDS])
     with pytest.raises(IndexError):
@@ -55,6 +55,23 @@ def test_rows_of_safetensors_are_those_of_the_whole_tensor(kind: Any, tmp_path: 
     assert alike(table.of(None, files)(IDS), numbers.float()[IDS])
     with pytest.raises(LookupError):
         table.of(None, files[:1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="what is mapped is told by /proc")
+def test_of_the_file_no_more_stays_mapped_than_was_looked_up_lately(tmp_path: Path) -> None:
+    def mapped() -> int:
+        text = Path("/proc/self/smaps").read_text().partition(f"{tmp_path}/numbers")[2]
+        return int(text.partition("Rss:")[2].split()[0])
+
+    rows = 2**14
+    (tmp_path / "numbers").write_bytes(bytes(rows * 2048))  # 32 MB
+    tensor = GgufTensor(table.GGUF_NAME, (rows, 512), KINDS["F32"], 0, rows * 2048, tmp_path / "numbers")
+    embedding = table.FileEmbedding(stored.of_gguf(tensor))
+    most = 0
+    for first in range(0, rows, 64):
+        assert not bool(embedding(torch.arange(first, first + 64)).any())
+        most = max(most, mapped())
+    assert 0 < most < 4096  # kB
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -7,6 +7,7 @@ A process of its own takes seconds to start, so it is where the process is the p
 from __future__ import annotations
 
 import json
+import mmap
 import shutil
 import struct
 import sys
@@ -309,23 +310,45 @@ async def test_a_model_that_never_ends_is_bounded(models: Any, tmp_path: Path) -
     assert [found[i].tokens_output for i in range(4)] == [300, 8, 8, 8]
 
 
+@pytest.mark.parametrize("layers", [0, 8])
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the most memory is told by /proc")
-def test_pages_that_move_are_not_all_there_twice() -> None:
+def test_pages_that_move_are_not_all_there_twice(layers: int) -> None:
     def held(what: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
 
     if native.kernels() is None:
         pytest.skip("no native kernels here")
-    cache = PageCache(torch.float32, 2, native.kernels())
+    cache = PageCache(torch.float32, 2, native.kernels(), layers)
     cache.slots, like = 64, torch.zeros(1, 16, 1, 64)
     cache.layers = [cache.new_layer() for _ in range(8)]
+    places = slice(None, 64 * cache.apart, cache.apart)
     for layer in cache.layers:
         layer.lazy_initialization(like, like)
-        layer.keys.fill_(1)
-        layer.values.fill_(2)
+        layer.keys[places], layer.values[places] = 1, 2
     before = held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     cache._resize(256)
-    assert all(bool((layer.keys[:64] == 1).all() and (layer.values[:64] == 2).all()) for layer in cache.layers)
+    assert all(bool((layer.keys[places] == 1).all() and (layer.values[places] == 2).all()) for layer in cache.layers)
     assert held("VmHWM") - before < 60  # of 128 MB
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_a_few_pages_of_many_layers_take_no_large_page_each() -> None:
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 2**20
+
+    if native.kernels() is None:
+        pytest.skip("no native kernels here")
+    cache, like = PageCache(torch.bfloat16, 64, native.kernels(), 40), torch.zeros(1, 2, 1, 64)
+    cache.limit = 2**16
+    cache.grow([1])
+    before = resident()
+    for number in range(40):
+        layer = cache.layer(number, 2, 64, like)
+        layer.keys[cache.table[0, 0]], layer.values[cache.table[0, 0]] = number, -number
+    assert all(bool((cache.layers[n].keys[cache.table[0, 0]] == n).all()) for n in range(40))
+    assert all(bool((cache.layers[n].values[cache.table[0, 0]] == -n).all()) for n in range(40))
+    assert resident() - before < 12  # and not 160
+    with pytest.raises(ValueError, match="alike"):
+        cache.layer(40, 2, 64, like)

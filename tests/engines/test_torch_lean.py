@@ -203,4 +203,4 @@ def test_a_gguf_file_is_known_to_the_last_key_of_its_architecture() -> None:
         assert configs.of_gguf(dataclasses.replace(header, values={**header.values, **change})) is None, change
     more = dataclasses.replace(header.tensors[0], name="novel.weight", shape=(32,))
     strange = dataclasses.replace(header, tensors=(*header.tensors, more))
-    assert weights.open_gguf(strange, lambda tensor: pytest.fail("it was read")) is None
+    assert weights.open_gguf(strange) is None

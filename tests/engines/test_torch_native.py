@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_refused() -> None:
     q = torch.randn(2, 2, 64)
     first = torch.zeros(2, dtype=torch.int64)
     kernels.attend(q, 0.1, held, rows, first, torch.empty_like(q))
-    wide = torch.randn(2, 48, 64)  # 48 query heads over one of keys: more than the scratch has lanes
+    wide = torch.randn(2, kernels.lanes + 1, 64)  # query heads over one of keys: more than there are lanes
     for bad in (
         (wide, held, rows, first),
         (q, held, Rows.of([(0, 3, 1, -1), (2, 5, 1, -1)], 16, 64), first),  # a row that the table lacks
@@ -288,3 +288,49 @@ def test_runs_become_blocks() -> None:
     assert rows.begins.tolist() == [0, 1, 3, 11, 19, 23, 31] and rows.ends.tolist() == [1, 3, 11, 19, 23, 31, 33]
     assert rows.lengths.tolist() == [10, 4, 4, *range(6, 26), 1, *[2] * 9]
     assert rows.which.tolist() == [-1, 0, 0, *[0] * 20, -1, *[-1] * 9]
+
+
+@pytest.mark.parametrize("dtype", native.CACHE_DTYPES)
+@pytest.mark.parametrize("sinks", [False, True])
+def test_a_run_whose_scores_grow(dtype: torch.dtype, sinks: bool) -> None:
+    """What was added up of the columns before is put on the scale of the larger scores behind them."""
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    torch.manual_seed(0)
+    before, tokens, heads, size = 290, 37, 3, 64
+    pages = -(-(before + tokens) // kernels.page)
+    keys, values = (torch.randn(pages, 1, kernels.page, size) for _ in range(2))
+    keys *= torch.linspace(0.1, 9.0, pages).view(-1, 1, 1, 1)  # scores from about 1 to about 90
+    keys, values = keys.to(dtype), values.to(dtype)
+    table = torch.arange(pages).view(1, -1)
+    q = torch.randn(tokens, heads, size).to(dtype).float()
+    q[5, 1, 7] = float("nan")
+    extra = torch.tensor([3.0, -float("inf"), 40.0]) if sinks else None
+    rows = Rows.of([(0, before, tokens, -1)], kernels.lanes // heads, before + tokens)
+    first, out = torch.zeros(tokens, dtype=torch.int64), torch.empty_like(q)
+    kernels.attend(q, 1.0, native.Columns(keys, values, table, []), rows, first, out, sinks=extra)
+    flat, held = keys[:, 0].flatten(0, 1).double(), values[:, 0].flatten(0, 1).double()
+    scores = torch.einsum("ths,cs->thc", q.double(), flat)
+    hidden = torch.arange(len(flat)).view(1, 1, -1) > before + torch.arange(tokens).view(-1, 1, 1)
+    scores.masked_fill_(hidden, -float("inf"))
+    if extra is not None:
+        scores = torch.cat((scores, extra.double().view(1, -1, 1).expand(tokens, -1, 1)), -1)
+    expected = scores.softmax(-1)[..., : len(flat)] @ held
+    assert out[5, 1].isnan().all()
+    out[5, 1] = expected[5, 1] = 0
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-2 if dtype == torch.bfloat16 else 1e-4)
+
+
+def test_scores_without_digits_are_no_numbers() -> None:
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    cache, table = torch.full((2, 1, kernels.page, 64), 1e4).bfloat16(), torch.tensor([[0, 1]])
+    q, first = torch.full((40, 1, 64), 1e4), torch.zeros(40, dtype=torch.int64)
+    q[:20] = 1.0
+    rows = Rows.of([(0, 0, 40, -1)], kernels.lanes, 40)
+    out = torch.empty_like(q)
+    kernels.attend(q, 1.0, native.Columns(cache, cache, table, []), rows, first, out)
+    assert out[:20].isfinite().all()
+    assert out[20:].isnan().all() or torch.allclose(out[20:], cache[0, 0, 0].float(), rtol=1e-2)

@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from batch.engines.torch import native, prepared, runner, shelf, verdicts
+from batch.engines.torch import native, packed, prepared, runner, shelf, verdicts
 from batch.engines.torch.engine import TorchCore
 from batch.engines.torch.lean import kept, weights
 from batch.engines.torch.loader import Loaded, load
@@ -217,3 +217,18 @@ def test_what_a_process_left_that_was_ended_while_it_wrote_goes_at_once(cache: P
     mine = shelf.scratch(cache)
     shelf.sweep(cache)
     assert {path.name for path in cache.iterdir()} == {mine.name, "tmp-x"}  # of which nobody is known
+
+
+def test_the_width_of_a_batch_is_not_tried_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+    real = packed.PackedRunner.find_sizes
+    monkeypatch.setattr(
+        packed.PackedRunner, "find_sizes", lambda self, seconds=0.5: tried.append(seconds) or real(self, seconds)
+    )
+    found = loaded_and_kept()
+    first, again = (TorchCore(found, SamplingOptions()) for _ in range(2))
+    assert len(tried) == 1 and first.room == again.room and first._runner.step_tokens == again._runner.step_tokens
+    assert TorchCore(found, SamplingOptions(), 2).room == 2  # as asked
+    for path in verdicts._folder().glob("*-sizes.json"):
+        path.write_text('{"width": 7}')
+    assert TorchCore(found, SamplingOptions()).room in packed.SIZES and len(tried) == 2

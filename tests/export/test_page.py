@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -127,6 +128,14 @@ def test_no_answer_is_lost_between_stretches(came: dict[int, int], most: int) ->
     assert len(pace.points) <= most
     assert sum(point.answered for point in pace.points) == sum(came.values())
     assert pytest.approx(sum(pace.rates) * pace.width) == sum(came.values())
+
+
+def test_a_job_that_ends_within_a_stretch_does_not_seem_to_slow_down() -> None:
+    seconds = [Point(second, 10, 0, 100) for second in range(5)]
+    pace = replace(course(seconds, 3), seconds=5.0)
+    assert pace.width == 2 and pace.rates == [10, 10, 10] and pace.token_rates == [100, 100, 100]
+    assert replace(pace, seconds=0).rates == replace(pace, seconds=9).rates == [10, 10, 5]
+    assert replace(pace, seconds=4.1).lengths == [2, 2, 0.5]
 
 
 @given(st.lists(st.floats(0, 1e12), max_size=30))

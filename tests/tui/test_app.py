@@ -49,6 +49,16 @@ def start(app: RouterApp, count: int = 3) -> Run:
     return app.start_run(jobs.open_job(app.workspace, str(path)))
 
 
+async def test_what_a_screen_is_about_is_said_in_whole_parts(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        bar = app.screen.query_one(Breadcrumb)
+        bar.context = "SmolLM2-135M-Instruct · torch · cpu int8 · 134.5 M · packed, native kernels"
+        bar.crumbs = ("Batch", "prompts.txt")
+        await pilot.pause()
+        assert str(bar.render()).endswith(" SmolLM2-135M-Instruct · torch · cpu int8")
+
+
 async def test_a_run_goes_on_while_screens_change(workspace: Workspace, engine: PaceEngine) -> None:
     app = RouterApp(workspace)
     async with app.run_test(notifications=True) as pilot:
@@ -124,7 +134,7 @@ async def test_the_background_takes_over(
     workspace: Workspace, engine: PaceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[str] = []
-    monkeypatch.setattr("ai_router.jobs.detach", lambda workspace, job, *_: taken.append(job.job_id))
+    monkeypatch.setattr("ai_router.detaching.detach", lambda workspace, job, *_: taken.append(job.job_id))
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
         run = start(app)
@@ -140,7 +150,7 @@ async def test_a_background_that_fails_is_a_message_and_one_stays(
     def refuse(*_: object) -> None:
         raise OSError("no more processes")
 
-    monkeypatch.setattr("ai_router.jobs.detach", refuse)
+    monkeypatch.setattr("ai_router.detaching.detach", refuse)
     app = RouterApp(workspace)
     async with app.run_test(notifications=True) as pilot:
         start(app)

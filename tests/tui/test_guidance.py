@@ -113,6 +113,7 @@ async def test_a_key_is_changed_named_where_it_is_taken_and_given_back(workspace
         await pilot.press("f3")
         screen = await on_screen(pilot, KeysScreen)
         await until(pilot, lambda: not screen.working("together"))
+        assert "⏎ change" in shown(app)  # though it is the table that takes the key
         await pilot.press("slash", *"jobs.delete", "enter")
         await until(pilot, lambda: "1 action ·" in shown(app))
         await pilot.press("enter")

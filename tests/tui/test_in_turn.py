@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,15 +13,20 @@ from driving import until
 from stored import make_job
 from textual import events
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from ai_router.settings import Workspace
 from ai_router.tui import palette
 from ai_router.tui.app import RouterApp
-from ai_router.tui.ask.screen import AskScreen, PromptArea
+from ai_router.tui.ask.prompt_area import PromptArea
+from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.jobs.screen import JobsScreen
+from ai_router.tui.jobs.view import NOT_READ, read_jobs
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.results.reading import ReadingScreen
+from ai_router.tui.results.screen import ResultsScreen
+from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.settings.screen import SettingsScreen
 from ai_router.tui.widgets.table import VirtualTable
 
@@ -140,3 +145,31 @@ async def test_a_key_for_a_question_that_is_read_for(workspace: Workspace, monke
         typed_at_once(app, "a", "right")  # the second button, not a key of the list
         dialog = await appears(pilot, ConfirmDialog, 10)
         await until(pilot, lambda: dialog.focused is not None and dialog.focused.id == "button-failed", 10)
+
+
+@pytest.mark.parametrize(
+    ("keys", "comes"), [("r", RunScreen), ("o", ResultsScreen), (("tab", "down", "o"), ResultsScreen)]
+)
+async def test_what_is_done_with_a_job_waits_for_the_jobs_of_the_menu(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, keys: Sequence[str], comes: type[Screen[Any]]
+) -> None:
+    for number in range(2):
+        make_job(workspace.checkpoints, ["a", "b"], {0: "c"}, job_id=f"aaaaaaa{number}")
+    monkeypatch.setattr("ai_router.tui.menu.read_jobs", slowly(read_jobs))
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        menu = await appears(pilot, MenuScreen, 10)
+        typed_at_once(app, *keys)
+        assert not menu._view.known
+        await appears(pilot, comes, 10)
+
+
+async def test_the_way_to_a_place_waits_for_no_jobs(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        menu = await at_home(pilot)
+        assert not menu.waits_for("r")
+        menu._view = NOT_READ
+        assert menu.waits_for("r") and menu.waits_for("tab") and not menu.waits_for("4")
+        await pilot.resize_terminal(40, 12)  # no list stands there
+        await until(pilot, lambda: not menu.waits_for("r"))

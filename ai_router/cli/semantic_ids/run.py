@@ -18,7 +18,7 @@ from ai_router.cli.text import emit, plural
 from ai_router.kinds.semantic_ids import KIND
 from batch.errors import BatchError
 from batch.job import BatchJob
-from batch.options import build_options
+from batch.options import build_options, options_dict
 from batch.semantic_ids.choose import choose_models
 from batch.semantic_ids.errors import SemanticIdError
 from batch.semantic_ids.hub import UnreachableError
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     hub = hub_of(args.source)
     target = hub_of(args.to) if args.to else hub
     options = build_options(CodebookOptions, given(args, CodebookOptions))
-    if problem := KIND.why_not_ready():
+    if problem := KIND.why_not_ready({"options": options_dict(options)}):
         raise UsageError(f"Encoding semantic IDs {problem}")
     # Without a token the models run all the same: their files can be uploaded later.
     uploads = args.upload and (args.dry_run or may_upload(target))

@@ -142,6 +142,8 @@ _READING = (
            method="previous_hit"),
     Action("reading.rendered", "m,M,shift+m", "Markdown",
            "Show answers as Markdown, with code in colours; again: as they came", "Reading", key_display="m"),
+    Action("reading.thinking", "t,ctrl+t", "thinking", "Show what a model thought before it answered, or fold it",
+           "Reading", False),
     Action("reading.edit", "e", "edit, run again", "Change the prompt and run it again, as before or with another",
            "Reading", False),
     Action("reading.editor", "E,shift+e", "open in editor", "Open the text in $EDITOR", "Reading", False,
@@ -237,6 +239,13 @@ _ASK = (
     ),
     Action(
         "ask.second", "f11", "second model", "Ask another model the same, side by side; again: no more", "Ask", False
+    ),
+    Action(
+        "ask.turn",
+        "ctrl+g",
+        "other answer",
+        "Of two models, one's answers alone, then the other's, then both where there is room",
+        "Ask",
     ),
     Action("ask.code", "f10", "code", "Copy a block of code of the last answer, or write it to a file", "Ask", False),
     Action("ask.batch", "f12", "make a batch", "A batch of what was asked here, each prompt by itself", "Ask", False),

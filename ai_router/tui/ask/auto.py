@@ -66,6 +66,6 @@ def said_of(asking: Asking) -> Said:
 
     error = asking.error or ("stopped" if asking.stopped else None)
     return Said(
-        asking.model, None if error else asking.text, error, asking.tokens_input, asking.tokens_output,
+        asking.model, None if error else asking.answer, error, asking.tokens_input, asking.tokens_output,
         asking.duration or 0.0,
     )  # fmt: skip

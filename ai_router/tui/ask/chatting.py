@@ -11,15 +11,17 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.memory import Chat, Memory, MemoryFileError
+from ai_router.routing import AUTO
 from ai_router.tui.ask.beside import ABOUT, CHATS, KEYS, ChatsPane, about
 from ai_router.tui.ask.chats import ChatsDialog
-from ai_router.tui.ask.dialogs import AUTO, ModelDialog
+from ai_router.tui.ask.dialogs import ModelDialog
 from ai_router.tui.ask.remembering import Conversation
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.panes.screen import PaneScreen
 from ai_router.tui.widgets.text import one_line, plural
+from ai_router.tui.widgets.text_view import TextView
 from batch.options import OptionError, SamplingOptions, build_options, options_dict
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 ENDINGS = {"python": ".py", "py": ".py", "json": ".json", "bash": ".sh", "sh": ".sh", "sql": ".sql", "html": ".html",
            "javascript": ".js", "js": ".js", "typescript": ".ts", "rust": ".rs", "go": ".go", "c": ".c", "cpp": ".cpp",
            "yaml": ".yaml", "toml": ".toml", "markdown": ".md", "css": ".css", "java": ".java"}  # fmt: skip
+TWO, ALONE = "-two", ("-first", "-second")  # that two models answer, and that one of them is shown alone
 MOST_CODE = 6  # blocks offered: the last ones
 
 
@@ -90,7 +93,10 @@ class ChattingAsk(PaneScreen[None]):
         if there := self.query(SecondModel):
             there.first().stop()
             there.remove()
+            self.query_one("#ask-answers").remove_class(TWO, *ALONE)
             self.query_one("#ask-answer").border_title = "Answer"
+            self.query_one("#ask-answer").border_subtitle = ""
+            self.refresh_bindings()
             return
 
         def chosen(name: str | None) -> None:
@@ -102,18 +108,32 @@ class ChattingAsk(PaneScreen[None]):
                 self.services.show_error(f"{spec.id} is not ready: {spec.why}")
                 return
             pool, memory = self.services.engines.another(), self.conversation.memory
-            self.query_one("#ask-answers").mount(SecondModel(spec, pool, memory, self.services.show_error))
+            answers = self.query_one("#ask-answers")
+            answers.mount(SecondModel(spec, pool, memory, self.services.show_error))
+            answers.add_class(TWO)
             self._show_names()
+            self.call_after_refresh(self.refresh_bindings)
 
         models, first = self.services.registry.all(), self._spec
         others = [spec.id for spec in models if spec.ready and first is not None and spec.id != first.id]
         self.app.push_screen(ModelDialog(models, others[0] if others else ""), chosen)
+
+    def action_turn(self) -> None:
+        """One model's answers alone, the other's, both; on a few lines there is no room for both."""
+        answers = self.query_one("#ask-answers")
+        states = [{ALONE[0]}, {ALONE[1]}] + ([] if self.has_class("-tiny") and not self.has_class("-wide") else [set()])
+        now = answers.classes & {*ALONE}
+        at = states.index(set(now)) if now in states else 0 if len(states) == 2 else 2
+        answers.remove_class(*ALONE)
+        answers.add_class(*states[(at + 1) % len(states)])
 
     def _show_names(self) -> None:
         """Where two answer, each by its name."""
         if self.query(SecondModel):
             name = AUTO if self._auto is not None else self._spec.id if self._spec else "Answer"
             self.query_one("#ask-answer").border_title = Content(one_line(name, 40))
+            keys = [key for key, _ in self.keys_of("ask.turn")]
+            self.query_one("#ask-answer").border_subtitle = Content(f"{keys[0]} the other" if keys else "")
 
     def action_new_chat(self) -> None:
         """Begin anew; what was said is among the chats."""
@@ -159,6 +179,11 @@ class ChattingAsk(PaneScreen[None]):
         if event.chat.id != self.conversation.chat:
             self.open_chat(event.chat)
         self.query_one("#ask-prompt").focus()
+
+    def action_scroll_chat(self, pages: int) -> None:
+        """A page up or down, from the field too."""
+        for view in self.query("#ask-answers TextView").results(TextView):
+            view.scroll_relative(y=pages * max(1, view.size.height - 2), animate=False)
 
     def panes_changed(self) -> None:
         """Fill what has come into sight."""

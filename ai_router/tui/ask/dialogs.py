@@ -10,13 +10,13 @@ from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from ai_router.models import ModelSpec
+from ai_router.routing import AUTO
 from ai_router.tui.dialogs import Dialog
 from ai_router.tui.widgets.button_row import ButtonRow
 from ai_router.tui.widgets.form import OptionForm
 from ai_router.tui.widgets.text import count, one_line, within
 from batch.options import OptionError, SamplingOptions
 
-AUTO = "auto"
 AUTO_HELP = "a model for each prompt, by your routes and what scored jobs have shown"
 
 

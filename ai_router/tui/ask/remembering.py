@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ai_router.memory import Chat, Memory, MemoryFileError, Turn
-from ai_router.tui.widgets.text import plural
-from ai_router.tui.widgets.wrapping import Block
+from ai_router.tui.widgets.wrapping import Block, thinking_blocks
+from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
 
 DRAFT = "ask.draft"
-_THOUGHT = re.compile(r"\s*<think>(.*?)(</think>|\Z)\s*", re.DOTALL)
-
-
-def without_thinking(text: str) -> tuple[str, str]:
-    """What a model thought aloud before its answer, and the answer."""
-    match = _THOUGHT.match(text)
-    return (match.group(1).strip(), text[match.end() :]) if match else ("", text)
 
 
 def apart(before: Sequence[Block]) -> list[Block]:
@@ -31,15 +23,9 @@ def apart(before: Sequence[Block]) -> list[Block]:
 
 def answer_blocks(text: str, *, unfolded: bool, markdown: bool = False) -> list[Block]:
     """An answer; what was thought before it is one line, or all of it where it is unfolded."""
-    thought, rest = without_thinking(text)
-    if not thought:
-        return [Block(rest, markdown=markdown)]
-    if unfolded:
-        return [Block("▾ thinking", "muted"), Block(thought, "muted"), Block(""), Block(rest, markdown=markdown)]
-    return [
-        Block(f"▸ thinking, {plural(len(thought), 'character')} (^t shows it)", "muted"),
-        Block(rest, markdown=markdown),
-    ]
+    thought, rest = thinking_apart(text)
+    answer = Block(rest, markdown=markdown)
+    return [*thinking_blocks(thought, "" if unfolded else "^t shows it"), answer] if thought else [answer]
 
 
 @dataclass(slots=True)
@@ -79,7 +65,7 @@ class Conversation:
         turns = list(self.turns)
         while again and turns and turns[-1].prompt == prompt:
             turns.pop()
-        answers = [(turn.prompt, without_thinking(turn.answer)[1]) for turn in turns if not turn.error]
+        answers = [(turn.prompt, thinking_apart(turn.answer)[1]) for turn in turns if not turn.error]
         return [(question, answer) for question, answer in answers if answer.strip()]
 
     def begin(self) -> None:

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.message import Message
-from textual.widgets import Button, Static, TextArea
+from textual.widgets import Button, Static
 
+from ai_router.routing import AUTO
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import Auto
 from ai_router.tui.ask.beside import ABOUT, CHAT, CHATS, PANES, ChatsPane
 from ai_router.tui.ask.chatting import ChattingAsk
-from ai_router.tui.ask.dialogs import AUTO, ModelDialog, OptionsDialog
+from ai_router.tui.ask.dialogs import ModelDialog, OptionsDialog
+from ai_router.tui.ask.prompt_area import PromptArea
 from ai_router.tui.ask.remembering import answer_blocks, apart
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.base import SHORT, TALL
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.panes.panes import Panes
 from ai_router.tui.widgets.chrome import SPIN_SECONDS, SPINNER
-from ai_router.tui.widgets.text import harmless, one_line, plural
+from ai_router.tui.widgets.text import filled, harmless, one_line, plural
 from ai_router.tui.widgets.text_view import TextView
 from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, build_options, options_dict
+from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
@@ -37,42 +39,6 @@ LOADING_SHOWN = 1.0  # seconds from which the loading of the model is worth a wo
 HINT = "Type a prompt below and press enter.\n\nThe first answer takes a moment longer: the model is loaded then."
 
 
-class PromptArea(TextArea):
-    """A text field in which enter sends, and ctrl+j makes a new line; what is pasted keeps its lines."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+j,shift+enter", "new_line", show=False),
-        Binding("up", "recall", show=False),
-        Binding("pageup", "screen.scroll_chat(-1)", show=False),
-        Binding("pagedown", "screen.scroll_chat(1)", show=False),
-    ]
-
-    class Sent(Message):
-        """Enter."""
-
-    class Recalled(Message):
-        """Up, in an empty field."""
-
-    async def _on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Sent())
-            return
-        await super()._on_key(event)
-
-    def action_new_line(self) -> None:
-        """A new line."""
-        self.insert("\n")
-
-    def action_recall(self) -> None:
-        """Up; in an empty field, the last prompt."""
-        if self.text and self.cursor_location[0]:
-            self.action_cursor_up()
-        else:
-            self.post_message(self.Recalled())
-
-
 class AskScreen(ChattingAsk):
     """The engine stays warm between questions; its failures are messages, and the prompt is kept to try again."""
 
@@ -81,7 +47,17 @@ class AskScreen(ChattingAsk):
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-tiny"), (18, SHORT), (32, TALL)]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,y", "copy", show=False),
-        *bind("ask.model", "ask.options", "ask.copy", "ask.next", "ask.best", "ask.again", "ask.stop", "app.back"),
+        *bind(
+            "ask.turn",
+            "ask.model",
+            "ask.options",
+            "ask.copy",
+            "ask.next",
+            "ask.best",
+            "ask.again",
+            "ask.stop",
+            "app.back",
+        ),
         *bind("ask.new_chat", "ask.chats", "ask.rendered", "ask.code", "ask.batch", "ask.thinking", "ask.second"),
     ]
 
@@ -249,7 +225,7 @@ class AskScreen(ChattingAsk):
             and self._warmed != spec.id
             and not self.services.live_runs()
         ):
-            self._warmed = spec.id
+            self._warmed, self._warming = spec.id, not spec.is_remote
             self.services.engines.warm_up(spec)
 
     _typed = ""
@@ -259,6 +235,7 @@ class AskScreen(ChattingAsk):
             second.poll(unfolded=self.unfolded)
         asking = self._asking
         if asking is None or not self.alive or (asking.over and self._shown == "over"):
+            self._show_warming()
             return
         self._tick += 1
         text = self.services.engines.partial(asking)
@@ -288,9 +265,24 @@ class AskScreen(ChattingAsk):
             blocks += answer_blocks(asking.text, unfolded=self.unfolded, markdown=markdown)
         return view.follow(*(blocks or [Block(HINT, "muted")]), last=last)
 
+    def _show_warming(self) -> None:
+        """That the model is loaded while one types, and that it is."""
+        engines, was = self.services.engines, self._warming
+        self._warming = self.alive and engines.warming
+        if self._warming:
+            self._tick += 1
+            wheel = SPINNER[int(self._tick * POLL_SECONDS / SPIN_SECONDS) % len(SPINNER)]
+            self._say(Content.styled(f"{wheel} {one_line(engines.status or 'starting')} while you type", "$text-muted"))
+        elif was and self.alive:
+            ready = engines.status == "ready"
+            self._say(Content.styled("✓ the model is loaded" if ready else "", "$text-muted"))
+
+    _warming = False
+
     def _show_status(self, asking: Asking, text: str) -> None:
         wheel = SPINNER[int(asking.seconds / SPIN_SECONDS) % len(SPINNER)]
-        what = "writing" if text else self.services.engines.status or "starting"
+        written = "writing" if thinking_apart(text)[1] else "thinking"
+        what = written if text else self.services.engines.status or "starting"
         if what == "ready":
             what = "reading the prompt"
         parts = [f"{asking.seconds:.1f} s"] + ([plural(len(text), "character")] if text else [])
@@ -316,7 +308,9 @@ class AskScreen(ChattingAsk):
         if asking.cut:
             parts.append("cut at the token limit")
         head = ("‖ stopped", "$text-warning") if asking.stopped else ("✓ done", "$text-success")
-        self._say(Content.assemble(head, ("   " + " · ".join(parts), "$text-muted")))
+        start = len(head[0]) + 3
+        said = filled(parts, self.query_one("#ask-status").size.width - start).replace("\n", "\n" + " " * start)
+        self._say(Content.assemble(head, ("   " + said, "$text-muted")))
 
     def _say(self, content: Content) -> None:
         self.query_one("#ask-status", Static).update(content)
@@ -333,11 +327,6 @@ class AskScreen(ChattingAsk):
         self.show_beside()
 
     # -- keys -----------------------------------------------------------------------------------------------------
-
-    def action_scroll_chat(self, pages: int) -> None:
-        """A page up or down, from the field too."""
-        for view in self.query("#ask-answers TextView").results(TextView):
-            view.scroll_relative(y=pages * max(1, view.size.height - 2), animate=False)
 
     def action_back(self) -> None:
         """Stop first."""
@@ -356,9 +345,9 @@ class AskScreen(ChattingAsk):
     def action_copy(self) -> None:
         """Copy the answer."""
         if (asking := self._asking) is not None:
-            copy_from(self, lambda: asking.text)
+            copy_from(self, lambda: asking.answer)
         elif turns := self.conversation.turns:  # of a chat that was taken up again
-            copy_from(self, lambda: turns[-1].answer)
+            copy_from(self, lambda: thinking_apart(turns[-1].answer)[1])
 
     @on(Button.Pressed, "#ask-model")
     def action_choose_model(self) -> None:
@@ -394,6 +383,8 @@ class AskScreen(ChattingAsk):
         """What is of a choice among models stands there where there is one; escape stops first."""
         if action == "stop":
             return self.answering
+        if action == "turn":
+            return bool(self.query(SecondModel))
         if action in ("next", "best"):
             over = self._asking is not None and self._asking.over
             return self._auto is not None and over and (action == "next" or not self._asking.error)  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from ai_router.tui.widgets.text import harmless, one_line, plural
 from ai_router.tui.widgets.text_view import TextView
 from ai_router.tui.widgets.wrapping import Block
 from batch.options import SamplingOptions, options_dict
+from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
@@ -95,7 +96,8 @@ class SecondModel(Served, Vertical):
             return
         if text != self._shown and self.show(unfolded=unfolded, last=False):
             self._shown = text
-        what = "writing" if text else self.pool.status or "starting"
+        written = "writing" if thinking_apart(text)[1] else "thinking"
+        what = written if text else self.pool.status or "starting"
         self._say(f"{one_line(what)}   {asking.seconds:.1f} s")
 
     def show(self, *, unfolded: bool, last: bool = True) -> bool:

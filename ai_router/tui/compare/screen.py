@@ -14,7 +14,7 @@ from ai_router.comparing.answers import FEWEST, MOST
 from ai_router.memory import Memory
 from ai_router.tui.actions import bind
 from ai_router.tui.ask.auto import said_of
-from ai_router.tui.ask.screen import PromptArea
+from ai_router.tui.ask.prompt_area import PromptArea
 from ai_router.tui.compare.dialog import FileDialog, ModelsDialog
 from ai_router.tui.compare.judging import JudgingScreen
 from ai_router.tui.compare.panes import AnswerPanes, facts_of

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai_router.routing import AUTO
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.widgets.text import plural
@@ -19,13 +20,15 @@ def run_again(
 ) -> None:
     """Choose a model and options for some items of a job (ids, or a kind of them), then run them as a new job."""
 
-    def read() -> JobItems:
+    def read() -> tuple[JobItems, str]:
         from ai_router.again import JobItems, ids_of
 
-        return JobItems(path, ids_of(path, ids) if isinstance(ids, str) else ids, edits)
+        items = JobItems(path, ids_of(path, ids) if isinstance(ids, str) else ids, edits)
+        return items, AUTO if items.routed else items.job.model_id
 
-    def choose(source: JobItems) -> None:
-        screen.services.go("again", source, len(source.ids), source.job.model_id)
+    def choose(found: tuple[JobItems, str]) -> None:
+        source, model = found
+        screen.services.go("again", source, len(source.ids), model)
 
     screen.in_thread(read, choose, busy="reading the job", group="again", keys_wait=True)
 

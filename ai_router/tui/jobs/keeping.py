@@ -78,7 +78,7 @@ class KeepingJobs(JobActions[None]):
                 self._change(write)
 
         title = f"Job {lines[0].info.job_id}" if single else plural(len(lines), "job")
-        self.app.push_screen(LabelDialog(title, lines[0].info.about if single else About()), answered)
+        self.app.push_screen(LabelDialog(title, lines[0].info.about if single else None), answered)
 
     def _change(self, work: Callable[[], object], said: Callable[[], str] = lambda: "") -> None:
         def done(_: object) -> None:

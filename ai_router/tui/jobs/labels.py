@@ -15,7 +15,7 @@ from batch.checkpoint.about import About, tags_of
 
 
 class LabelDialog(Dialog[About]):
-    """Name, tags and note; answers with them."""
+    """Name, tags and note; answers with them. Several jobs get the same tags and note, and keep their names."""
 
     DEFAULT_CSS = """
     LabelDialog Input { margin-bottom: 1; }
@@ -23,18 +23,25 @@ class LabelDialog(Dialog[About]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f2", "keep", "keep")]
 
-    def __init__(self, title: str, about: About) -> None:
+    def __init__(self, title: str, about: About | None) -> None:
         super().__init__()
         self.title_text = title
-        self._about = about
+        self._about = about  # None: of several jobs
 
     def compose_dialog(self) -> ComposeResult:
-        """Three fields."""
-        for name, value, hint in (
-            ("name", self._about.name, "instead of its file's name"),
-            ("tags", " ".join(self._about.tags), "words; jobs and stats are filtered by them"),
-            ("note", self._about.note.replace("\n", " ⏎ "), "anything"),
-        ):
+        """Three fields, or two."""
+        if (about := self._about) is None:
+            fields = [
+                ("tags", "", "words, added to those that they have"),
+                ("note", "", "in place of theirs; empty leaves them"),
+            ]
+        else:
+            fields = [
+                ("name", about.name, "instead of its file's name"),
+                ("tags", " ".join(about.tags), "words; jobs and stats are filtered by them"),
+                ("note", about.note.replace("\n", " ⏎ "), "anything"),
+            ]
+        for name, value, hint in fields:
             yield Static(name, classes="muted")
             yield Input(value, placeholder=hint, id=f"label-{name}")
         with ButtonRow(id="dialog-buttons"):
@@ -44,8 +51,11 @@ class LabelDialog(Dialog[About]):
     @on(Input.Submitted)
     def action_keep(self) -> None:
         """Answer, where the tags are tags."""
-        name, tags, note = (self.query_one(f"#label-{field}", Input).value for field in ("name", "tags", "note"))
+        typed = {(field.id or "").removeprefix("label-"): field.value for field in self.query(Input)}
+        note = typed["note"]
         try:
-            self.dismiss(About(name.strip(), tags_of(tags), note.replace(" ⏎ ", "\n").strip()))
+            self.dismiss(
+                About(typed.get("name", "").strip(), tags_of(typed["tags"]), note.replace(" ⏎ ", "\n").strip())
+            )
         except ValueError as error:
             self.services.show_error(str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 from textual import on
@@ -21,7 +22,7 @@ OWN = 12  # cells that a width begins at which nobody has given yet
 
 
 class ColumnsDialog(Dialog[Layout]):
-    """Answers with the layout."""
+    """Answers with the layout; `shown` says which of its columns the table has room for."""
 
     title_text = "Columns"
     DEFAULT_CSS = """
@@ -36,9 +37,9 @@ class ColumnsDialog(Dialog[Layout]):
         Binding("0", "widen(0)", show=False),
     ]
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, shown: Callable[[Layout], Collection[str]]) -> None:
         super().__init__()
-        self.chosen = layout
+        self.chosen, self._shown = layout, shown
 
     def compose_dialog(self) -> ComposeResult:
         """The list."""
@@ -46,13 +47,15 @@ class ColumnsDialog(Dialog[Layout]):
         yield OptionList(*self._options())
 
     def _options(self) -> list[Option]:
-        lines = []
+        lines, fit = [], self._shown(self.chosen)
         for title in self.chosen.order:
-            always, shown = title in ALWAYS, title not in self.chosen.hidden
-            sign = ("●", "$text-muted") if always else ("●", "$text-success") if shown else ("○", "$text-muted")
+            always, wanted = title in ALWAYS, title not in self.chosen.hidden
+            sign = ("●", "$text-muted") if always else ("●", "$text-success") if wanted else ("○", "$text-muted")
             width = self.chosen.widths.get(title)
-            said = f"{width} cells" if width else "its own width"
-            lines.append(Option(Content.assemble(sign, f" {pad(title, 10)}", (said, "$text-muted"))))
+            said = (f"{width} cells" if width else "its own width", "$text-muted")
+            if wanted and title not in fit:
+                said = ("no room here", "$text-warning")
+            lines.append(Option(Content.assemble(sign, f" {pad(title, 10)}", said)))
         return lines
 
     @property

@@ -17,6 +17,7 @@ from ai_router.tui.widgets.columns import Column
 from ai_router.tui.widgets.table import Row
 from ai_router.tui.widgets.text import count
 from batch.prices import dollars
+from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from batch.checkpoint import CheckpointStore
@@ -105,7 +106,11 @@ class RowData:
 
 def row_data(result: BatchResult) -> RowData:
     """A result without the length of its texts."""
-    answer = result.response_text if result.success or not result.attempts else result.error_message or "failed"
+    answer = result.error_message or "failed"
+    if result.success or not result.attempts:
+        thought, answer = thinking_apart(result.response_text, result.extra)
+        if thought and not answer:  # it is longer than what was read
+            answer = f"▸ {thought}"
     return RowData(
         result.prompt_index,
         result.prompt[:SHOWN],

@@ -22,9 +22,10 @@ def show_errors(screen: BaseScreen[Any], path: Path, show_failed: Callable[[], N
     """Failures of a job by kind; `show_failed` is called where they are wanted in the table."""
 
     def show(errors: list[tuple[str, str, int]]) -> None:
-        text = "\n".join(f"{number:>9,}  {kind}: {message}" for kind, message, number in errors)
+        wide = max((len(count(number)) for _, _, number in errors), default=0)
+        text = "\n".join(f"{count(number):>{wide}}  {kind}: {message}" for kind, message, number in errors)
         buttons = [("show", "Show failed", "primary"), ("close", "Close", "")]
-        screen.app.push_screen(ConfirmDialog("Failures by kind", text, buttons), answered)
+        screen.app.push_screen(ConfirmDialog("Failures by kind", text, buttons, indent=wide + 2), answered)
 
     def answered(choice: str | None) -> None:
         if choice == "show":
@@ -68,6 +69,11 @@ class EditDialog(Dialog[tuple[str, bool]]):
         with ButtonRow(id="dialog-buttons"):
             yield Button("Run as before (f2)", id="edit-run", variant="primary", compact=True)
             yield Button("Choose a model (f3)", id="edit-choose", compact=True)
+
+    def on_mount(self) -> None:
+        """What is typed goes on from the end."""
+        area = self.query_one(TextArea)
+        area.move_cursor(area.document.end)
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:

@@ -21,6 +21,7 @@ from ai_router.tui.results.dialogs import ask_for_item
 from ai_router.tui.results.layout import Layout
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.query import QueryError, complaint
+from ai_router.tui.widgets.columns import laid_out
 from ai_router.tui.widgets.find_input import Complaint
 from ai_router.tui.widgets.table import VirtualTable
 from ai_router.tui.widgets.text import harmless, plural
@@ -141,7 +142,8 @@ class FindingResults(JobActions[None]):
     def _found_all(self, search: Search) -> None:
         if search is self._search:
             table = self.table
-            table.empty = NOT_FOUND if search.query.texts else NONE_SUCH
+            asked = search.query
+            table.empty = NONE_SUCH if asked.conditions or asked.without or not asked.texts else NOT_FOUND
             ending = f" · stopped at {search.percent} %" if search.stopped else ""
             word = ("match", "matches") if search.text else ("item", "items")
             if self._ids is not search.found:  # in another order than while it went on
@@ -273,7 +275,13 @@ class FindingResults(JobActions[None]):
 
     def action_columns(self) -> None:
         """Choose which columns are shown, in what order, how wide."""
-        self.app.push_screen(ColumnsDialog(self.layout_of_columns), self._take_layout)
+        total, width = self._counts.total, self.table.text_width
+
+        def shown(layout: Layout) -> list[str]:
+            columns = layout.columns(total)
+            return [column.title for _, column, _ in laid_out([columns[at] for at in layout.places], width)]
+
+        self.app.push_screen(ColumnsDialog(self.layout_of_columns, shown), self._take_layout)
 
     @on(VirtualTable.Resized, "#results")
     def _resized(self, event: VirtualTable.Resized) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.content import Content
 from textual.widgets import Input
 
 from ai_router.tui.actions import bind
@@ -24,8 +23,9 @@ from ai_router.tui.results.dialogs import EditDialog
 from ai_router.tui.widgets.find_input import FindInput
 from ai_router.tui.widgets.text import count, harmless, hits, one_line
 from ai_router.tui.widgets.text_view import TextView
-from ai_router.tui.widgets.wrapping import MOST_MARKDOWN, Block
+from ai_router.tui.widgets.wrapping import MOST_MARKDOWN, Block, thinking_blocks
 from batch.prices import dollars
+from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from batch.job import BatchResult
@@ -43,6 +43,7 @@ class ReadingScreen(ListReadingScreen):
         "reading.find",
         "reading.copy",
         "reading.rendered",
+        "reading.thinking",
         "reading.open",
         "reading.editor",
         "reading.copy_prompt",
@@ -77,12 +78,14 @@ class ReadingScreen(ListReadingScreen):
 
     def _show(self, result: BatchResult) -> None:
         self._result = result
-        self.query_one(TextView).border_title = Content(result_title(result))
+        self.query_one(TextView).show_title(result_facts(result))
         self._show_blocks(result)
 
     def _show_blocks(self, result: BatchResult, *, home: bool = True) -> None:
         """The text, in which what is looked for stands as it came."""
-        blocks = result_blocks(result, self.words, markdown=self.services.markdown)
+        keys = [key for key, _ in self.keys_of("reading.thinking")]
+        folded = "" if self.unfolded or not keys else f"{keys[0]} shows it"
+        blocks = result_blocks(result, self.words, markdown=self.services.markdown, folded=folded)
         self.query_one(TextView).show(*blocks, home=home)
 
     def action_back(self) -> None:
@@ -158,10 +161,20 @@ class ReadingScreen(ListReadingScreen):
             elif self.services.markdown and len(result.response_text) > MOST_MARKDOWN:
                 self.notify(f"Longer than {count(MOST_MARKDOWN)} characters: shown as it came", timeout=3)
 
+    def action_thinking(self) -> None:
+        """Show what was thought before the answer, or fold it, for this item and the next ones."""
+        self.unfolded = not self.unfolded
+        if (result := self._result) is not None:
+            if not thinking_apart(result.response_text, result.extra)[0]:
+                self.notify("Nothing was thought aloud before this answer", timeout=2)
+            self._show_blocks(result, home=False)
+
+    unfolded = False  # whether what was thought is shown
+
     def action_copy(self) -> None:
         """Copy the answer, or the error."""
         if (result := self._result) is not None:
-            copy_from(self, lambda: result.response_text if result.success else result.error_message or "")
+            copy_from(self, lambda: answer_or_error(result))
 
     def action_copy_prompt(self) -> None:
         """Copy the prompt."""
@@ -211,10 +224,10 @@ class ReadingScreen(ListReadingScreen):
             Path(file.name).unlink(missing_ok=True)
 
 
-def result_title(result: BatchResult) -> str:
-    """Status and figures in one line."""
+def result_facts(result: BatchResult) -> list[str]:
+    """Status and figures, for one line: what matters most first."""
     if not result.attempts:
-        return "◌ pending"
+        return ["◌ pending"]
     parts = ["✓ done" if result.success else "✗ failed"]
     if result.success:
         parts.append(f"{count(result.tokens_input)} tokens in, {count(result.tokens_output)} out")
@@ -227,17 +240,23 @@ def result_title(result: BatchResult) -> str:
         parts.append(f"{result.attempts} attempts")
     if result.custom_id:
         parts.append(harmless(result.custom_id)[:40])
-    return " · ".join(parts)
+    return parts
 
 
 def result_blocks(
-    result: BatchResult, words: tuple[str, ...] = (), *, markdown: bool = False, brief: bool = False
+    result: BatchResult,
+    words: tuple[str, ...] = (),
+    *,
+    markdown: bool = False,
+    brief: bool = False,
+    folded: str = "",
 ) -> list[Block]:
     """Prompt, and answer or error, under their titles; an error first. Where `words` stand is marked.
 
     A `brief` text, for a few lines, is the answer or the error alone, as it came, without its empty lines.
 
-    The answer is laid out as `markdown`, except where it has to stand as it came for the words to be found in it.
+    The answer is laid out as `markdown`, except where it has to stand as it came for the words to be found in it; for
+    these, what was thought before it is shown too, which else is `folded` into a line that says how it is shown.
     """
 
     def block(text: str) -> Block:
@@ -250,17 +269,28 @@ def result_blocks(
     if not result.attempts:
         waits = Block("◌ no answer yet", "muted")
         return [waits] if brief else [*prompt, Block(""), waits]
+    thought, answer_text = thinking_apart(result.response_text, result.extra)
+    thinking = thinking_blocks(thought, "" if words else folded) if thought else []
+    if words and thinking:
+        thinking[1] = block(thought)
     if brief:
-        text = result.response_text if result.success else result.error_message or "failed"
+        text = answer_text if result.success else result.error_message or "failed"
         return [block("\n".join(filter(str.strip, text.splitlines())))]
     if result.success:
-        answer = Block(result.response_text, markdown=True) if markdown and not words else block(result.response_text)
-        return [*prompt, Block(""), Block("ANSWER", "answer"), answer]
+        answer = Block(answer_text, markdown=True) if markdown and not words else block(answer_text)
+        return [*prompt, Block(""), Block("ANSWER", "answer"), *thinking, answer]
     title = f"✗ FAILED · {result.error_class or 'permanent'}"
     blocks = [Block(title, "error"), block(result.error_message or "failed"), Block(""), *prompt]
-    if result.response_text:
-        blocks += [Block(""), Block("WHAT HAD COME", "title"), block(result.response_text)]
+    if answer_text or thinking:
+        blocks += [Block(""), Block("WHAT HAD COME", "title"), *thinking, block(answer_text)]
     return blocks
+
+
+def answer_or_error(result: BatchResult) -> str:
+    """The answer without what was thought before it; of an item that failed, its error."""
+    if not result.success:
+        return result.error_message or ""
+    return thinking_apart(result.response_text, result.extra)[1]
 
 
 def result_json(result: BatchResult) -> str:
@@ -275,5 +305,7 @@ def result_json(result: BatchResult) -> str:
         "success": result.success,
         "error_message": result.error_message,
     }
+    if isinstance(reasoning := (result.extra or {}).get("reasoning"), str):
+        record["reasoning"] = reasoning
     record |= {"model": result.model, "attempts": result.attempts} if result.attempts else {}
     return json.dumps(record, ensure_ascii=False)

@@ -35,7 +35,7 @@ from ai_router.tui.results.layout import kept_layout
 from ai_router.tui.results.pages import PageReader
 from ai_router.tui.results.parts import PARTS
 from ai_router.tui.results.query import HELP as QUERY_HELP
-from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_title
+from ai_router.tui.results.reading import ReadingScreen, result_blocks, result_facts
 from ai_router.tui.widgets.find_input import Complaint, FindInput
 from ai_router.tui.widgets.table import Row, VirtualTable
 from ai_router.tui.widgets.tabs import CountTabs
@@ -291,7 +291,7 @@ class ResultsScreen(BenchResults):
         preview = self.query_one(TextView)
         if not preview.display or not table.count or self._job is None:
             preview.show()
-            preview.border_title = "Text"
+            preview.show_title(["Text"])
             return
         item, path = self._id_at(table.cursor), self.path
         self.in_thread(lambda: read_result(path, item), self._show_result, group="text")
@@ -299,8 +299,10 @@ class ResultsScreen(BenchResults):
     def _show_result(self, result: BatchResult) -> None:
         preview = self.query_one(TextView)
         low = preview.has_class("-low")
-        preview.show(*result_blocks(result, self.words, markdown=self.services.markdown, brief=low))
-        preview.border_title = Content(f"# {count(result.prompt_index + 1)} · {result_title(result)}")
+        preview.show(
+            *result_blocks(result, self.words, markdown=self.services.markdown, brief=low, folded="enter reads it")
+        )
+        preview.show_title([f"# {count(result.prompt_index + 1)}", *result_facts(result)])
         if self.words:
             self.call_after_refresh(self.show_first_hit)
 

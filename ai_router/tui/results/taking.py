@@ -18,9 +18,10 @@ from ai_router.tui.jobs.again import ask_which
 from ai_router.tui.picking import PickDialog
 from ai_router.tui.results.data import COLUMNS, TITLES, read_result
 from ai_router.tui.results.finding import FindingResults
-from ai_router.tui.results.reading import result_json
+from ai_router.tui.results.reading import answer_or_error, result_json
 from ai_router.tui.widgets.text import plural
 from batch.prices import dollars
+from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from batch.job import BatchResult
@@ -36,7 +37,7 @@ def _cells(result: BatchResult) -> list[str]:
 
 def as_text(results: Sequence[BatchResult]) -> str:
     """The answers (of a failed item, the error), an empty line between two."""
-    return "\n\n".join(r.response_text if r.success else r.error_message or "" for r in results)
+    return "\n\n".join(answer_or_error(result) for result in results)
 
 
 def as_csv(results: Sequence[BatchResult]) -> str:
@@ -51,17 +52,21 @@ def as_csv(results: Sequence[BatchResult]) -> str:
 
 
 def as_markdown(results: Sequence[BatchResult]) -> str:
-    """A table of GitHub's part."""
+    """A table of GitHub's part; what was thought before an answer is folded there."""
 
     def cell(text: str) -> str:
         return text.replace("\\", "\\\\").replace("|", "\\|").replace("\r\n", "\n").replace("\n", "<br>")
 
+    def answer(result: BatchResult) -> str:
+        if not result.success:
+            return cell(f"✗ {result.error_message}")
+        thought, text = thinking_apart(result.response_text, result.extra)
+        folded = f"<details><summary>thinking</summary>{cell(thought)}</details>" if thought else ""
+        return folded + cell(text)
+
     heads = ("#", "prompt", "answer", "model")
-    rows = [
-        (str(r.prompt_index + 1), r.prompt, r.response_text if r.success else f"✗ {r.error_message}", r.model or "")
-        for r in results
-    ]
-    lines = [heads, tuple("---" for _ in heads), *(tuple(map(cell, row)) for row in rows)]
+    rows = [(str(r.prompt_index + 1), cell(r.prompt), answer(r), cell(r.model or "")) for r in results]
+    lines = [heads, tuple("---" for _ in heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -79,7 +84,8 @@ FORMATS: dict[str, tuple[str, Callable[[Sequence[BatchResult]], str]]] = {
 
 
 CELLS: dict[str, Callable[[BatchResult], str]] = {
-    "Answer": lambda result: result.response_text,
+    "Answer": lambda result: thinking_apart(result.response_text, result.extra)[1],
+    "Thinking": lambda result: thinking_apart(result.response_text, result.extra)[0],
     "Error": lambda result: result.error_message or "",
     "Prompt": lambda result: result.prompt,
     "Model": lambda result: result.model or "",
@@ -157,7 +163,7 @@ class TakingResults(FindingResults):
 
     def action_copy(self) -> None:
         """Copy the whole answer of the row."""
-        self._copy(lambda result: result.response_text if result.success else result.error_message or "")
+        self._copy(answer_or_error)
 
     def action_copy_json(self) -> None:
         """Copy the row as JSON."""

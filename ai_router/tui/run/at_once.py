@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ai_router.lanes import OWN_LIMITS
 from ai_router.tui.widgets.text import one_line
 from batch.running.progress import RunState, Snapshot
 
 UNKNOWN = "How many are answered at once is known when the model is loaded"
-OF_LANES = "Each lane has a limit of its own; a server's is its concurrency in models.yaml"
+MOST = "{most:,} at once is the most for this server: its concurrency in models.yaml"
+GROWS = "How many the server bears is found out, {found:,} now: it goes up by itself"
 FORGET_SECONDS = 1.5  # a wish for another concurrency counts as heard after this
 SETTLED_SECONDS = 1.5  # a limit that stands still for so long is told
 PATIENCE_SECONDS = 10.0  # one that never does is told after so long
@@ -37,11 +39,11 @@ class AtOnce:
     def ask(self, sign: int, snapshot: Snapshot, now: float) -> int | None:
         """One more or one fewer, in bigger steps where there are many; the limit that is to be.
 
-        None, which is said, before the engine has taken anything: one more than nothing would be a limit of one; and of
-        several lanes, as what was given out waits in them for the most part.
+        None, which is said, before the engine has taken anything: one more than nothing would be a limit of one; of
+        several lanes, as what was given out waits in them for the most part; and of more than a server is given.
         """
         if len(snapshot.lanes) > 1:
-            self._say(OF_LANES)
+            self._say(OWN_LIMITS)
             return None
         # Another process answers only four times a second: count from what was asked for, not from what is shown.
         asked, when = self._wanted
@@ -50,6 +52,9 @@ class AtOnce:
             self._say(UNKNOWN)
             return None
         wanted = max(1, current + sign * max(1, (current - (sign < 0)) // 16))
+        if sign > 0 and (why := _no_more(snapshot, wanted)):
+            self._say(why)
+            return None
         self._wanted = (wanted, now)
         if wanted != current:
             self._tell("", current, wanted)
@@ -74,3 +79,13 @@ class AtOnce:
         self._told[lane] = now
         self._seen.pop(lane, None)
         self._say(f"{one_line(lane, 40)}: {before:,} → {now:,} at once" if lane else f"{before:,} → {now:,} at once")
+
+
+def _no_more(snapshot: Snapshot, wanted: int) -> str:
+    """Why so many would be no more than there are: what the engine itself holds to is less."""
+    found, most = (snapshot.engine_about.get(key) for key in ("concurrency", "most"))
+    if isinstance(most, int) and wanted > most:
+        return MOST.format(most=most)
+    if isinstance(found, int) and (snapshot.limit is None or snapshot.limit > found):
+        return GROWS.format(found=found)
+    return ""

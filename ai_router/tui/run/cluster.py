@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
-from ai_router.tui.widgets.panel import Panel, rate, right
+from ai_router.tui.widgets.panel import Panel, fit, rate, right
 from ai_router.tui.widgets.text import one_line, pad, plural
 
 STATES: Mapping[
@@ -87,16 +87,14 @@ class ClusterPanel(Panel):
         nodes = min(MOST_NODE, max(LEAST_NODE, *(len(_node(one)) for one in shown)))
         sign, style, word = STATES.get(str(actor.get("state")), ("?", "$text-muted", str(actor.get("state"))))
         number, holds, did = _figures(actor)
-        made = Content.assemble(
-            (f"{sign} ", style),
-            (right(number, numbers), "bold"),
-            f"  {pad(one_line(_node(actor), nodes), nodes)}  {right(holds, held)}",
-            (" held", "$text-muted"),
-            f"  {right(rate(_speed(actor)), 5)}",
-            ("/s", "$text-muted"),
-            f"  {right(did, max(3, done))}",
-            (" done", "$text-muted"),
+        figures = (
+            Content.assemble((f"{sign} ", style), (right(number, numbers), "bold")),
+            Content(pad(one_line(_node(actor), nodes), nodes)),
+            Content.assemble(right(holds, held), (" held", "$text-muted")),
+            Content.assemble(right(rate(_speed(actor)), 5), ("/s", "$text-muted")),
+            Content.assemble(right(did, max(3, done)), (" done", "$text-muted")),
         )
+        made = fit(figures, width, "  ")
         rest = width - made.cell_length - 2
         if rest < LEAST_WORDS:
             return made

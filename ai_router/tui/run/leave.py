@@ -7,11 +7,12 @@ from textual.content import Content
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.widgets.text import plural
 
+CHOICE = len("Background") + 2  # cells
+
 
 def _rows(*rows: tuple[str, str]) -> Content:
-    width = max(len(name) for name, _ in rows) + 2
     return Content("\n").join(
-        Content.assemble((name.ljust(width), "bold"), (text, "$text-muted")) for name, text in rows
+        Content.assemble((name.ljust(CHOICE), "bold"), (text, "$text-muted")) for name, text in rows
     )
 
 
@@ -30,7 +31,7 @@ class LeaveDialog(ConfirmDialog):
         )
         buttons = [("background", "Background", "primary"), ("drain", "Drain", ""), ("now", "Now", "")]
         buttons.append(("stay", "Stay", ""))
-        super().__init__("Leave a running job?", text, buttons)
+        super().__init__("Leave a running job?", text, buttons, indent=CHOICE)
 
 
 class StopDialog(ConfirmDialog):
@@ -48,4 +49,4 @@ class StopDialog(ConfirmDialog):
         if away:
             said += f"\nThe {plural(away, unit or 'prompt')} with a provider stay there; answers are collected later."
         text = Content.assemble(f"{said}\n\n", _rows(*rows))
-        super().__init__("Stop this job?", text, buttons)
+        super().__init__("Stop this job?", text, buttons, indent=CHOICE)

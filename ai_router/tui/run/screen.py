@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import ModalScreen
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.kinds import counted, kind_of
 from ai_router.kinds.base import PROMPTS, SCORE, JobKind
 from ai_router.models import ModelSpec
@@ -334,7 +334,7 @@ class RunScreen(AwayActions):
             self.services.runs.pop(run.job.job_id, None)
             if run.job.processed >= run.job.total_prompts:
                 return
-            jobs.detach(self.services.workspace, run.job)
+            detaching.detach(self.services.workspace, run.job)
             handle = self.services.handle_of(self.path)
             with suppress(BatchError):  # it may be through already
                 if concurrency is not None and concurrency != run.options.workers:

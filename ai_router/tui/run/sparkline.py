@@ -90,9 +90,7 @@ class SpeedPanel(Panel):
                 return [fit([*speeds, latency], width, "  ")]
             line = sparkline(snapshot.rates, max(0, width - used))
             return [Content("  ").join([speeds[0], Content.styled(line, "$accent"), *speeds[1:], latency])]
-        # What waits in a lane for its turn was given out, and nobody is answering it.
-        number = snapshot.in_flight if len(snapshot.lanes) > 1 else snapshot.concurrency
-        at_once = _figure(f"{number:,}", "at once") if number else Content("")
+        at_once = _figure(f"{snapshot.concurrency:,}", "at once") if snapshot.concurrency else Content("")
         figures = [fit(speeds, width, "  "), latency]
         if self.unit:
             figures.append(at_once)

@@ -14,8 +14,8 @@ from ai_router.models import ModelSpec
 from ai_router.models.line import place_of, words_of
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.hanging import hanging
-from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, rate, seconds
-from ai_router.tui.widgets.text import one_line, plural
+from ai_router.tui.widgets.panel import STATE_SIGNS, Panel, fit, rate, seconds
+from ai_router.tui.widgets.text import ELLIPSIS, lines_of, one_line, plural
 from batch.checkpoint import CheckpointStore
 from batch.job import BatchResult
 from batch.running.ending import TRIED
@@ -71,7 +71,7 @@ def load_details(path: Path) -> JobDetails:
         p95=performance["p95_seconds"],
         longest=performance["longest_seconds"],
         output=str(job.config.get("details", {}).get("output_file") or ""),
-        whole="" if whole is None else whole.text,
+        whole="" if whole is None else whole.cost_first,
     )
 
 
@@ -113,13 +113,14 @@ class SummaryPanel(Panel):
             figures.append(_row("cost", snapshot.cost_text))
         figures.append(_row("time", self._time(snapshot)))
         if self.details is not None and self.details.whole:
-            figures[:0] = hanging(_row("all of it", self.details.whole), LABEL, width).split("\n")
+            figures.insert(0, _row("all of it", self.details.whole))
         if self.details is not None and self.details.answers:
             d = self.details
             each = f"mean {seconds(d.mean)} · p95 {seconds(d.p95)} · longest {seconds(d.longest)}"
             figures.append(_row(f"{'an' if self.item[0] in 'aeiou' else 'a'} {self.item}", each))
-        following = self._next(snapshot)
+        following = self._next(snapshot, width)
         room = max(0, height - 1 - 1)
+        figures = _wrapped(figures, width, room)
         gap = [Content("")] if room > len(figures) else []
         lines = [head, *(figures[:room]), *gap, following]
         return [line.truncate(width, ellipsis=True) for line in lines]
@@ -153,7 +154,7 @@ class SummaryPanel(Panel):
         return text
 
     @staticmethod
-    def _next(snapshot: Snapshot) -> Content:
+    def _next(snapshot: Snapshot, width: int) -> Content:
         keys: list[tuple[str, str]] = []
         if snapshot.state is not RunState.FINISHED:
             tried = (snapshot.reason or "").startswith(TRIED)
@@ -162,9 +163,33 @@ class SummaryPanel(Panel):
         if snapshot.failed:
             keys += [("f", "see failures"), ("t", "retry them")]
         keys.append(("e", "export"))
-        return Content("   ").join(
-            Content.assemble((key, "bold $accent"), (f" {label}", "$text-muted")) for key, label in keys
+        return fit(
+            [Content.assemble((key, "bold $accent"), (f" {label}", "$text-muted")) for key, label in keys], width
         )
+
+
+def _wrapped(rows: Sequence[Content], width: int, room: int) -> list[Content]:
+    """Rows as lines, those that are too long on as many as there is room for beside the other rows, or at least two."""
+    lines: list[Content] = []
+    spare = room - len(rows)
+    for row in rows:
+        hung = _hung(row, width)
+        most = 1 + max(1, spare)
+        if len(hung) > most:
+            end = hung[most - 1] + f" {ELLIPSIS}"
+            hung[most - 1 :] = [end if end.cell_length <= width else hung[most - 1]]
+        spare -= len(hung) - 1
+        lines += hung
+    return lines
+
+
+def _hung(row: Content, width: int) -> list[Content]:
+    """A row's lines: figures between dots are kept whole, a sentence is wrapped."""
+    parts = row.plain[LABEL:].split(" · ")
+    if row.cell_length <= width or len(parts) == 1:
+        return hanging(row, LABEL, width).split("\n")
+    first, *more = lines_of(parts, max(1, width - LABEL))
+    return [row[:LABEL] + first, *(Content(line).pad_left(LABEL) for line in more)]
 
 
 def _row(label: str, text: str) -> Content:

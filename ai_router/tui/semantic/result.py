@@ -19,7 +19,7 @@ from ai_router.tui.jobs.actions import JobActions
 from ai_router.tui.jobs.view import home
 from ai_router.tui.widgets.panel import Panel
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
-from ai_router.tui.widgets.text import count, one_line, plural
+from ai_router.tui.widgets.text import count, fitting, one_line, plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +137,7 @@ class UsePanel(Panel):
         room = max(1, min(4, height // max(1, len(levels)) - 1))
         lines: list[Content] = []
         for number, level in enumerate(levels):
-            lines.append(Content.styled(level_line(number, level), "$text-muted").truncate(width, ellipsis=True))
+            lines.append(Content.styled(fitting(level_line(number, level).split("  "), width, "  "), "$text-muted"))
             lines += [Content.styled(line, "$accent") for line in use_picture(level.counts, width, room)]
         return lines
 

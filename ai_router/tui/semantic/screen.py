@@ -16,8 +16,10 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Button, Input, Static
 
+from ai_router.memory import Memory, MemoryFileError
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
+from ai_router.tui.semantic import remembering
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.form import OptionField, OptionForm
@@ -25,7 +27,7 @@ from ai_router.tui.widgets.path_input import PathInput, PathSuggester, resolve
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
 from ai_router.tui.widgets.text import count, one_line, plural
 from batch.errors import BatchError
-from batch.options import OptionError
+from batch.options import OptionError, options_dict
 from batch.semantic_ids.choose import available_models
 from batch.semantic_ids.hub import FolderHub, Hub, UnreachableError, open_hub
 from batch.semantic_ids.parser import ModelConfigParser
@@ -100,11 +102,13 @@ class SemanticIdsScreen(FlowScreen):
         return (Path.cwd(), self.services.workspace.root)
 
     def compose_body(self) -> ComposeResult:
-        """Place, group, models, options, start."""
+        """Place, group, models, options, start; place and options as they were last time."""
+        place = remembering.recall(self._memory, self.form)
+        self._typed_place = str(self._place or place)
         with Horizontal(id="place-line", classes="panel") as line:
             line.border_title = "Models and datasets from"
             yield PathInput(
-                str(self._place or ""),
+                self._typed_place,
                 select_on_focus=False,
                 placeholder="a folder; empty: the Hugging Face Hub",
                 suggester=PathSuggester(lambda: self.bases),
@@ -141,10 +145,24 @@ class SemanticIdsScreen(FlowScreen):
         """Look at what there is."""
         self._look()
 
+    def on_unmount(self) -> None:
+        """Keep what was chosen."""
+        try:
+            remembering.keep(self._memory, self._typed_place, self.form)
+        except MemoryFileError as error:
+            self.services.show_error(error)
+
+    @property
+    def _memory(self) -> Memory:
+        return Memory(self.services.workspace.checkpoints)
+
+    _typed_place = ""
+
     # -- what there is --------------------------------------------------------------------------------------------
 
     @on(Input.Changed, "#place")
-    def _typed(self) -> None:
+    def _typed(self, event: Input.Changed) -> None:
+        self._typed_place = event.value.strip()
         self._forget()
         if self._typing is not None:
             self._typing.stop()
@@ -299,7 +317,7 @@ class SemanticIdsScreen(FlowScreen):
         from ai_router import semantic_jobs
         from ai_router.kinds.semantic_ids import KIND
 
-        if problem := KIND.why_not_ready():
+        if problem := KIND.why_not_ready({"options": options_dict(options)}):
             self.services.show_error(f"Encoding semantic IDs {problem}")
             return
         chosen, workspace = self.chosen, self.services.workspace

@@ -16,6 +16,7 @@ from textual.content import Content
 from ai_router import jobs
 from ai_router.models import ModelSpec
 from ai_router.models.adding import add_model
+from ai_router.routing import AUTO
 from ai_router.tui.actions import bind
 from ai_router.tui.jobs.view import home
 from ai_router.tui.models.changes import adapters_dialog
@@ -34,6 +35,7 @@ PREVIEW = 30  # prompts
 LOOK_SECONDS = 0.2  # the cursor rests on a model this long before the prompts are measured with it
 
 NOT_COUNTED = "how many tokens each has is known when the model is loaded"
+COUNTED_THERE = "how many tokens each has, its server counts"
 
 
 class _Stale(Exception):
@@ -51,7 +53,7 @@ class ChooseModelScreen(FlowScreen):
         self, source: Source, total: int = 0, wanted: str = "", sampling: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self._wanted = wanted  # a model's id, on which the cursor begins
+        self._wanted = wanted  # a model's id, on which the cursor begins; or auto, which goes on to its plan
         self._sampling = sampling  # what the prompts were asked with before
         self.set_reactive(FlowScreen.crumbs, ("Batch", source.name, "Model"))
         self.set_reactive(FlowScreen.context_text, plural(total, "prompt"))
@@ -97,11 +99,15 @@ class ChooseModelScreen(FlowScreen):
         self.models = models
         table = self.query_one(VirtualTable)
         table.set_count(len(models))
-        wanted = self._wanted or self.services.workspace.settings.model
-        self._go_to(wanted)
+        auto = self._wanted == AUTO
+        if auto:  # once: who comes back from it chooses
+            self._wanted = ""
+        self._go_to(self._wanted or self.services.workspace.settings.model)
         table.border_subtitle = Content(f"{sum(spec.ready for spec in models)} of {len(models)} ready")
         table.styles.height = len(models) + 3
         self._measure()
+        if auto:
+            self.action_auto()
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         root = self.services.workspace.root
@@ -172,7 +178,8 @@ class ChooseModelScreen(FlowScreen):
         self.checking, self.report = None, report
         view = self.query_one(ValidationView)
         if report.ok and report.tokens is None:
-            view.show_text(f"✓ {plural(report.total, 'prompt')}; {NOT_COUNTED}", "$text-success")
+            counted = COUNTED_THERE if spec.is_remote else NOT_COUNTED
+            view.show_text(f"✓ {plural(report.total, 'prompt')}; {counted}", "$text-success")
         elif report.ok and not report.too_long:
             within = (
                 f" the context of {spec.context:,} tokens" if spec.context else f" {spec.name}; its context is unknown"
@@ -276,7 +283,8 @@ def _about(spec: ModelSpec) -> Content:
         ("context", f"{spec.context:,} tokens" if spec.context else "—"),
         ("engine", spec.engine),
         ("from", spec.source),
-        ("folder", home(spec.place)),
+        ("address" if spec.is_remote else "folder", home(spec.place)),
+        ("adapter", home(spec.adapter) if spec.adapter is not None else ""),
         ("notes", spec.notes),
         ("defaults", ", ".join(f"{name} {value}" for name, value in spec.sampling.items())),
     ]

@@ -11,6 +11,8 @@ from ai_router.tui.base import BaseScreen
 class FlowScreen(BaseScreen[None]):
     """A step on the way to a run."""
 
+    used = False  # whether the way has come to its end: a run has begun with what was chosen here
+
     def deliver(self, call: Callable[[], None]) -> None:
         """Run something on the app's loop, from a thread, if this screen is still there by then."""
 
@@ -28,5 +30,6 @@ class FlowScreen(BaseScreen[None]):
 
     def leave(self) -> None:
         """Back to the place before the first step."""
-        while isinstance(self.app.screen, FlowScreen):
+        while isinstance(step := self.app.screen, FlowScreen):
+            step.used = True
             self.app.pop_screen()

@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Button, Input
 
+from ai_router.memory import Memory, MemoryFileError
 from ai_router.tui.actions import bind
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.widgets.prompt_input import PromptInput
@@ -20,6 +21,8 @@ from ai_router.tui.widgets.text import plural
 from batch.sources import from_prompts
 
 MOST_UNDO = 200
+KEY = "manual.prompts"
+MOST_KEPT = 2_000_000  # characters that are kept for the next time
 EMPTY = (
     "No prompts yet.\n\nType one below and press enter, or paste many lines at once.\nEnter on an empty line finishes."
 )
@@ -80,6 +83,7 @@ class ManualScreen(FlowScreen):
         self.list = PromptList()
         self.editing: int | None = None
         self._draft = ""  # what was typed before an edit began
+        self._discarded = False
 
     def compose_body(self) -> ComposeResult:
         """List, field, buttons."""
@@ -97,8 +101,42 @@ class ManualScreen(FlowScreen):
             yield Button("Continue", id="continue", variant="primary", disabled=True)
 
     def on_mount(self) -> None:
-        """Draw the titles."""
+        """Take up what was typed and led to no run."""
+        self._begin_with(self._memory.recall(KEY))
         self._changed()
+
+    def on_unmount(self) -> None:
+        """Keep what was typed and is not run."""
+        prompts, typed = self.list.prompts, self._draft if self.editing is not None else self._typed
+        small = sum(map(len, prompts)) + len(typed) <= MOST_KEPT
+        kept = {"prompts": prompts, "typed": typed} if (prompts or typed) and small else None
+        try:
+            if (kept := None if self.used or self._discarded else kept) or self._memory.recall(KEY):
+                self._memory.keep(KEY, kept)
+        except MemoryFileError as error:
+            self.services.show_error(error)
+
+    @property
+    def _memory(self) -> Memory:
+        return Memory(self.services.workspace.checkpoints)
+
+    def _begin_with(self, kept: object) -> None:
+        """What another version kept may be anything."""
+        if not isinstance(kept, dict):
+            return
+        prompts, typed = kept.get("prompts"), kept.get("typed")
+        if isinstance(prompts, list) and all(isinstance(prompt, str) for prompt in prompts):
+            self.list.prompts = prompts
+        if isinstance(typed, str):
+            self.query_one(PromptInput).value = typed
+        if self.list.prompts:
+            self.notify(f"{plural(len(self.list.prompts), 'prompt')} as you left them", timeout=3, markup=False)
+
+    _typed = ""
+
+    @on(Input.Changed)
+    def _typing(self, event: Input.Changed) -> None:
+        self._typed = event.value
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         return [(f"{n + 1:,}", self.list.prompts[n]) for n in range(start, min(stop, len(self.list.prompts)))]
@@ -224,23 +262,28 @@ class ManualScreen(FlowScreen):
             self.query_one(PromptInput).value, self._draft = self._draft, ""
 
     def action_back(self) -> None:
-        """Out of an edit; from the list itself after asking, where there is something to lose."""
+        """Out of an edit; from the list itself after asking whether it is to be kept, where there is something."""
         if self.editing is not None:
             self._leave_edit()
             self._changed()
             self._back_to_list()
             return
-        if not self.list.prompts:
+        prompts = [*self.list.prompts, *([self._typed] if self._typed.strip() else [])]
+        if not prompts:
             super().action_back()
             return
         from ai_router.tui.dialogs import ConfirmDialog
 
-        text = f"{plural(len(self.list.prompts), 'prompt')} typed so far would be gone."
-        buttons = [("stay", "Stay", "primary"), ("discard", "Discard", "error")]
-        self.app.push_screen(ConfirmDialog("Discard these prompts?", text, buttons), self._discard)
+        many = sum(map(len, prompts)) > MOST_KEPT
+        said = "It is too much to be kept: it would be gone" if many else "What is kept stands here again next time"
+        buttons = [("stay", "Stay", "primary")] if many else [("keep", "Keep", "primary")]
+        buttons.append(("discard", "Discard", "error"))
+        text = f"{plural(len(prompts), 'prompt')} typed so far. {said}."
+        self.app.push_screen(ConfirmDialog("Leave these prompts?", text, buttons), self._leave)
 
-    def _discard(self, choice: str | None) -> None:
-        if choice == "discard":
+    def _leave(self, choice: str | None) -> None:
+        if choice in ("keep", "discard"):
+            self._discarded = choice == "discard"
             super().action_back()
 
     @on(Button.Pressed, "#continue")

@@ -11,8 +11,9 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Button, Input, Static
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.models import ModelSpec
+from ai_router.presets import Preset
 from ai_router.tui.actions import bind
 from ai_router.tui.base import SLIM_STEPS
 from ai_router.tui.setup.flow import FlowScreen
@@ -21,12 +22,13 @@ from ai_router.tui.setup.routed import Routed
 from ai_router.tui.setup.source_view import PreviewPanel
 from ai_router.tui.widgets.choice import ChoiceLine
 from ai_router.tui.widgets.form import NO, YES, OptionField, OptionForm
-from ai_router.tui.widgets.text import plural
+from ai_router.tui.widgets.text import lines_of, one_line, plural
 from batch.job import BatchJob
 from batch.options import OptionError, RunOptions, SamplingOptions, build_options
 from batch.sources import Entry, Source, Validation
 
 SHOWN_EVERY = 0.15  # seconds
+AHEAD = {"ready": "✓ model loaded", "stopped": ""}  # else as its engine says
 SETTLED_SECONDS = 0.7  # after the last change, when the model begins to load by what is chosen
 NOW, IN_TURN = "now", "in turn"
 ALL, FIRST, ANY = "all", "first", "any"
@@ -66,6 +68,7 @@ class OptionsScreen(RememberingOptions):
         self.total = total
         self.busy = ""
         self._from = ""
+        self._ahead = ""  # how far the model is, where it is loaded meanwhile
         self._job: BatchJob | None = None  # written already, where starting it failed
         self._written = 0
         self._changes = 0
@@ -79,7 +82,7 @@ class OptionsScreen(RememberingOptions):
 
     def compose_body(self) -> ComposeResult:
         """Two groups of options above the buttons."""
-        self._from = self.fill_from_memory(self._asked_with)
+        self._from = self.fill_from_memory(*self._before())
         with VerticalScroll(id="options", can_focus=False):
             with Vertical(classes="panel group") as answers:
                 answers.border_title = "Answers"
@@ -110,6 +113,14 @@ class OptionsScreen(RememberingOptions):
             yield Static("", id="busy", markup=False)
             yield Button("Start", id="start", variant="primary")
 
+    def _before(self) -> tuple[Preset | None, str]:
+        """What the prompts were asked with before, and in what."""
+        from ai_router.again import JobItems
+
+        if self._asked_with is not None:
+            return Preset(self._asked_with), "chat"
+        return (self.source.options_for(self.spec.id), "job") if isinstance(self.source, JobItems) else (None, "")
+
     def on_mount(self) -> None:
         """Say what is wrong with the model's own defaults."""
         self.set_interval(SHOWN_EVERY, self._frame)
@@ -119,6 +130,10 @@ class OptionsScreen(RememberingOptions):
             self.services.show_error(self._bad_defaults)
         self._say_ready()
         self._load_ahead()
+
+    def on_resize(self) -> None:
+        """There may be room for more words, or less."""
+        self.call_after_refresh(self._say_how)
 
     def on_unmount(self) -> None:
         """A model that was loaded ahead for nothing is given up; a run that began has taken it."""
@@ -139,9 +154,11 @@ class OptionsScreen(RememberingOptions):
     def _say_ready(self) -> None:
         cost = self._cost()
         model = self.routed.name if self.routed else self.spec.name
-        begin = f"{plural(self.total, 'prompt')} · {model}{f' · {cost}' if cost else ''}"
-        text = f"{begin} · {self._from}enter starts, tab changes something"
-        self.query_one("#busy", Static).update(text)
+        parts = [plural(self.total, "prompt"), one_line(model), cost, self._from, self._ahead]
+        if not self.has_class("-slim"):
+            parts.append("enter starts, tab changes something")
+        line = self.query_one("#busy", Static)
+        line.update("\n".join(lines_of(parts, line.content_size.width)))
 
     def _cost(self) -> str:
         """What it will cost on a server, as far as that is known before it runs."""
@@ -155,14 +172,20 @@ class OptionsScreen(RememberingOptions):
             return ""
         return planned.cost_text if planned is not None else ""
 
-    @on(OptionField.Changed)
-    def _changed(self) -> None:
+    def _say_how(self) -> bool:
+        """Say what stands there to be started, or what is wrong with it; whether it can be."""
         errors = {**self.sampling_form.errors, **self.run_form.errors}
-        self.query_one("#start", Button).disabled = bool(errors)
         if errors:
             self.query_one("#busy", Static).update(f"✗ {plural(len(errors), 'value needs', 'values need')} a look")
-        else:
+        elif not self.busy:
             self._say_ready()
+        return not errors
+
+    @on(OptionField.Changed)
+    def _changed(self) -> None:
+        right = self._say_how()
+        self.query_one("#start", Button).disabled = not right
+        if right:
             self._changes += 1
             seen = self._changes
             self.set_timer(SETTLED_SECONDS, lambda: self._load_ahead() if seen == self._changes else None)
@@ -239,7 +262,7 @@ class OptionsScreen(RememberingOptions):
             if in_turn:
                 app.turns.add(job)
             elif background:
-                jobs.detach(app.workspace, job)
+                detaching.detach(app.workspace, job)
             else:
                 app.start_run(job, plan, **tries)
             return job
@@ -287,6 +310,11 @@ class OptionsScreen(RememberingOptions):
         if self.busy:
             counted = f" {self._written:,} of {self.total:,}" if self._written else ""
             self.query_one("#busy", Static).update(f"{self.busy}…{counted}")
+            return
+        ahead = AHEAD.get(status := self.services.preloading.status, status)
+        if ahead != self._ahead:
+            self._ahead = ahead
+            self._say_how()
 
     def action_back(self) -> None:
         """Not while the job is being written."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
 
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.models import ModelSpec
@@ -27,23 +27,27 @@ class RememberingOptions(FlowScreen):
         """Where they are kept."""
         return Memory(self.services.workspace.checkpoints)
 
-    def fill_from_memory(self, sampling: Mapping[str, Any] | None = None) -> str:
+    def fill_from_memory(self, given: Preset | None = None, whose: str = "") -> str:
         """Show the options of last time, before the forms are made; returns a word where there were some.
 
-        `sampling`, where it is given, is taken instead of last time's.
+        What is `given`, of a chat or a job before, is taken instead; last time's of the run where it has none of them.
         """
-        last = last_time(self.memory, self.spec.id) or (Preset() if sampling is not None else None)
-        if last is None:
+        last = last_time(self.memory, self.spec.id)
+        if last is None and given is None:
             return ""
-        self._own = self._preset_now()
-        for form, values in ((self.sampling_form, last.sampling if sampling is None else sampling),
-                             (self.run_form, last.run)):  # fmt: skip
+        self._own, last = self._preset_now(), last or Preset()
+        shown = last if given is None else Preset(given.sampling, given.run or last.run)
+        if given is not None and given != Preset():
+            self._given = {f"As in the {whose}": shown}
+        for form, values in ((self.sampling_form, shown.sampling), (self.run_form, shown.run)):
             for name, value in values.items():
                 if name in form.fields:
                     form.fields[name].value = value
-        if sampling is not None:
-            return "options of the chat · " if sampling else ""
-        return "options as last time · " if last != Preset() else ""
+        if given is not None:
+            return f"options of the {whose}" if given != Preset() else ""
+        return "options as last time" if last != Preset() else ""
+
+    _given: Mapping[str, Preset] = MappingProxyType({})
 
     _own: Preset | None = None
 
@@ -69,6 +73,7 @@ class RememberingOptions(FlowScreen):
         own = {OWN: self._own or Preset(dict(self.spec.sampling))}
         if last := last_time(self.memory, self.spec.id):
             own = {LAST: last, **own}
+        own = {**self._given, **own}
         root = self.services.workspace.root
         self.in_thread(lambda: {**own, **templates(root)}, self._choose_preset, busy="templates", group="templates",
                        keys_wait=True)  # fmt: skip

@@ -103,8 +103,9 @@ def drawn(look: Picture, width: int) -> Iterator[Content]:
     yield from plot("Right by category", rows, width, "$text-success", most=1.0)
     bins = [(name, float(number), count(number)) for name, number in latency_bins(total.latency)]
     yield from plot("Seconds an answer took", bins, width)
-    if len(look.summary.models) > 1:
-        rows = [(name, float(sums.answered), count(sums.answered)) for name, sums in look.summary.models.items()]
+    who = [(name, sums.answered) for name, sums in look.summary.models.items() if sums.answered]
+    if len(who) > 1:
+        rows = [(name, float(number), count(number)) for name, number in who]
         yield from plot("Who answered", rows, width)
     bad = [(f"{kind}: {said}" if said else kind, float(number), count(number)) for kind, said, number in look.errors]
     yield from plot("What failed", bad, width, "$text-error")
@@ -139,7 +140,7 @@ def _course(look: Picture, width: int) -> Iterator[Content]:
         return
     ends = ("0", format_duration(pace.width * len(pace.points)))
     yield from curve("Items a second", pace.rates, width, ends, _short)
-    yield from curve("Tokens a second", [point.tokens / pace.width for point in pace.points], width, ends, _short)
+    yield from curve("Tokens a second", pace.token_rates, width, ends, _short)
     spent = [nanos / 1e9 for nanos in pace.spent]
     yield from curve("Cost so far", spent, width, ends, lambda value: dollars(round(value * 1e9)), "$text-warning")
 

@@ -8,9 +8,11 @@ from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.layouts.horizontal import HorizontalLayout
 from textual.widget import Widget
 
+HIGH = 18  # lines of a screen: from here on one is left free between two of buttons, which else look like one button
+
 
 class RightwardLines(HorizontalLayout):
-    """Lines of as many whole widgets as fit, each line at the right edge."""
+    """Lines of as many whole widgets as fit, each line at the right edge, apart where the screen is high enough."""
 
     name = "rightward-lines"
 
@@ -26,14 +28,14 @@ class RightwardLines(HorizontalLayout):
             lines[-1].append(placement)
             used += wide
         placed: list[WidgetPlacement] = []
-        top = 0
+        top, apart = 0, parent.app.size.height >= HIGH
         for line in lines:
             x = size.width - sum(each.region.width + each.margin.width for each in line)
             for each in line:
                 at = Offset(max(0, x + each.margin.left), top + each.margin.top)
                 placed.append(each._replace(region=Region.from_offset(at, each.region.size)))
                 x += each.region.width + each.margin.width
-            top += max((each.region.height + each.margin.height for each in line), default=0)
+            top += max((each.region.height + each.margin.height for each in line), default=0) + apart
         return placed
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from rich.cells import cell_len
 from textual import events
+from textual.binding import Binding
 from textual.content import Content
 from textual.dom import DOMNode
 from textual.geometry import Offset
@@ -16,7 +17,7 @@ from textual.widget import Widget
 
 from ai_router.tui.actions import ACTIONS
 from ai_router.tui.widgets.jumping import Target
-from ai_router.tui.widgets.text import cut, one_line
+from ai_router.tui.widgets.text import cut, fitting, one_line
 
 MOST_KEYS = 6
 TYPED_KEYS = ("slash", "plus", "minus")  # Textual forgets that these are typed into a field as well
@@ -53,7 +54,8 @@ class Breadcrumb(Widget):
         parts = [one_line(part, 60) for part in ("ai-router", *self.crumbs)]
         busy = f"{SPINNER[int(time.monotonic() / SPIN_SECONDS) % len(SPINNER)]} {self.busy}" if self.busy else ""
         free = width - cell_len(" › ".join(parts)) - 2
-        context = one_line(busy or self.context, max(0, min(width // 2, 60), free))
+        most = max(0, min(width // 2, 60), free)
+        context = one_line(busy or fitting(one_line(self.context).split(" · "), most), most)
         room = width - cell_len(context) - (2 if context else 0)
         while len(parts) > 2 and cell_len(" › ".join(parts)) > room:
             parts = [parts[0], "…", *parts[2 + (parts[1] == "…") :]]
@@ -113,7 +115,7 @@ class KeyFooter(Widget):
         focused = self.screen.focused
         typing = focused is not None and focused.check_consume_key("x", "x")
         for active in self.screen.active_bindings.values():
-            binding = active.binding
+            binding = self._own(active.binding)
             name = binding.id or ""
             if typing and binding.key in TYPED_KEYS:
                 continue
@@ -131,6 +133,12 @@ class KeyFooter(Widget):
         while others and sum(entry.cells for entry in others + last + helps) > self.size.width:
             others.pop()
         return others + last + helps
+
+    def _own(self, binding: Binding) -> Binding:
+        """What enter does in a table is the screen's to say, where it has a word of its own for it."""
+        if binding.id != "table.select":
+            return binding
+        return next((own for own in self.screen._bindings.key_to_bindings.get("enter", ()) if own.show), binding)
 
     def render(self) -> Content:
         """The line."""

@@ -44,6 +44,7 @@ class OptionField(Horizontal):
         & > .field--help.-error { color: $text-error; }
         &.-slim > .field--label { width: 14; }
         &.-slim > .field--help { display: none; }
+        &.-slim > ChoiceLine { width: 1fr; margin-right: 0; }
         &.-slim > .field--help.-error { display: block; }
         &.-whole { height: auto; }
         &.-whole > .field--help { text-wrap: wrap; height: auto; }

@@ -97,7 +97,8 @@ class CountTabs(Widget):
         for tab, text in zip(self._tabs, texts, strict=True):
             # A bracket alone does not part the chosen one from the next where nothing is free between them.
             bold = ("bold " if roomy else "bold reverse ") if tab.name == self._chosen else ""
-            parts.append((text, f"{bold}{f'$text-{tab.style}' if tab.style else ''}".strip()))
+            style = tab.style if self._counts.get(tab.name, 0) else "muted"  # none failed: nothing to be alarmed by
+            parts.append((text, f"{bold}{f'$text-{style}' if style else ''}".strip()))
         return Content.assemble(*parts)
 
     def jump_targets(self) -> list[Target]:

@@ -126,6 +126,18 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def lines_of(parts: Iterable[str], width: int, between: str = " · ") -> list[str]:
+    """The parts that say something in lines of a width (0: one line), broken between parts."""
+    lines: list[str] = []
+    for part in filter(None, parts):
+        longer = f"{lines[-1]}{between}{part}" if lines else part
+        if lines and (not width or cell_len(longer) <= width):
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
 def plural(number: int, one: str, many: str = "") -> str:
     """`1 job`, `2 jobs`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
@@ -133,13 +145,18 @@ def plural(number: int, one: str, many: str = "") -> str:
 
 def filled(parts: Iterable[str], width: int, between: str = " · ") -> str:
     """Parts in lines of at most `width` cells, none of which is broken: a number stays beside its unit."""
-    lines: list[str] = []
-    for part in filter(None, parts):
-        if lines and cell_len(lines[-1]) + cell_len(between) + cell_len(part) <= width:
-            lines[-1] += between + part
-        else:
-            lines.append(part)
-    return "\n".join(lines)
+    return "\n".join(lines_of(parts, width, between))
+
+
+def fitting(parts: Iterable[str], width: int, between: str = " · ") -> str:
+    """One line of the parts that fit into `width` cells, each of them whole; the first one is there in any case."""
+    line = ""
+    for part in parts:
+        if not line:
+            line = part
+        elif cell_len(line) + cell_len(between) + cell_len(part) <= width:
+            line += between + part
+    return line
 
 
 def hits(text: str, words: tuple[str, ...]) -> Iterator[tuple[int, int]]:

@@ -14,12 +14,13 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from ai_router.tui.widgets.text import harmless
+from ai_router.tui.widgets.text import fitting, harmless
 from ai_router.tui.widgets.wrapping import Block, Line, Made, wrap, wrap_blocks
 
 AT_ONCE = 50_000  # characters wrapped without a thread
 MARKDOWN_AT_ONCE = 12_000  # and of Markdown
 MARKDOWN_STYLES = ("heading", "code", "quote", "link", "comment", "keyword", "string", "number", "name", "muted")
+EDGE = 6  # cells of a title that its corners and gaps take
 RESTS = 5.0  # times as long as it took to show a text that grows, until it is shown again
 
 
@@ -71,6 +72,7 @@ class TextView(ScrollView, can_focus=True):
         self._made = Made(0, {})
         self._wrapped_at = 0  # the width of the lines
         self._number = 0  # of the wrapping under way
+        self._title: tuple[str, ...] = ()  # its parts
         self._frame = 0, Style()  # what all lines of a frame share: their width and style
 
     @property
@@ -128,6 +130,11 @@ class TextView(ScrollView, can_focus=True):
         """The lines that hold a stretch of this style, from the first on."""
         return [number for number, line in enumerate(self._lines) if any(name == style for _, _, name in line.parts)]
 
+    def show_title(self, parts: Sequence[str]) -> None:
+        """In the upper edge the first of these harmless parts, and of the others those that fit: no number is cut."""
+        self._title = tuple(parts)
+        self.border_title = Content(fitting(parts, self.outer_size.width - EDGE))
+
     # -- wrapping -------------------------------------------------------------------------------------------------
 
     @property
@@ -142,6 +149,8 @@ class TextView(ScrollView, can_focus=True):
         """Wrap anew where the width has changed."""
         if self._width != self._wrapped_at:
             self._wrap()
+            if self._title:
+                self.show_title(self._title)
 
     def notify_style_update(self) -> None:
         """Lay Markdown out anew where its colours are others now."""

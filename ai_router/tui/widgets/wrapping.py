@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.cells import cell_len, get_character_cell_size
 from rich.style import Style
 
-from ai_router.tui.widgets.text import harmless
+from ai_router.tui.widgets.text import harmless, plural
 
 MOST_MARKDOWN = 200_000  # characters that are laid out as Markdown
 
@@ -30,6 +30,13 @@ class Block:
     parts: tuple[Part, ...] = ()
     markdown: bool = False
     flows: bool = False
+
+
+def thinking_blocks(thought: str, folded: str = "") -> list[Block]:
+    """What was thought before an answer; where it is `folded`, its length in one line, and how it is shown."""
+    if folded:
+        return [Block(f"▸ thinking, {plural(len(thought), 'character')} ({folded})", "muted")]
+    return [Block("▾ thinking", "muted"), Block(thought, "muted"), Block("")]
 
 
 class Line(NamedTuple):

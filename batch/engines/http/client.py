@@ -17,6 +17,7 @@ from batch.engines.http.headers import Limits, limits
 from batch.engines.http.server import Server, is_loopback
 from batch.engines.http.wire import Reply, Wire, WireError
 from batch.errors import FatalError, MissingExtraError
+from batch.thinking import with_thinking
 
 if TYPE_CHECKING:
     import yarl
@@ -94,7 +95,10 @@ class Client:
         await self._session.close()
 
     async def post(self, url: str, body: bytes, timeout: float, partial: Callable[[str], None] | None) -> Outcome:
-        """Ask; with `partial` as a stream whose text so far is told. Never raises for what a server may do."""
+        """Ask; with `partial` as a stream whose text so far is told, what is thought before it too.
+
+        Never raises for what a server may do.
+        """
         outcome = await self._posted(url, body, timeout, partial)
         if self._secret and isinstance(outcome, Refused) and self._secret in outcome.body:  # some say what they got
             return replace(outcome, body=outcome.body.replace(self._secret, b"[the key]"))
@@ -186,7 +190,7 @@ class Client:
                     if data.get("error") and not self._wire.lines and data.get("type") != "error":
                         return Refused(500, event, "application/json", limits(headers))
                     self._wire.piece(data, reply)
-                    partial(reply.text)
+                    partial(with_thinking(reply.reasoning, reply.text))
         except (WireError, orjson.JSONDecodeError) as error:
             return Lost(f"the stream broke: {error}")
         except TimeoutError:

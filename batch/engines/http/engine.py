@@ -98,6 +98,7 @@ class HttpEngine:
             "engine": f"server ({self.server.wire})",
             "place": ", ".join(endpoint.url for endpoint in self._pool.endpoints),
             "concurrency": self._adaptive.limit,
+            "most": self._adaptive.most,
         }
         if len(self._pool.endpoints) > 1:
             about["endpoints"] = {

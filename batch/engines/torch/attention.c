@@ -1,5 +1,6 @@
 /* Attention of a step: the blocks of its tokens, and what is checked before any of their memory is touched. */
 #include "block.h"
+#include "kv_int8.h"
 #include "team.h"
 
 int64_t page_columns(void) { return COLUMNS; }
@@ -7,6 +8,7 @@ int64_t block_queries(void) { return QUERIES; }
 
 #define DECLARE(GROUP, SIZE) void attend_##GROUP##_##SIZE(const Block *, int, int, float *, float *);
 CASES(DECLARE)
+void attend_int8(const Block *b, int group, int64_t size, float *scratch, float *out); /* kv_int8.c */
 
 /* The first column that a token sees of its row's own, after `far` ones of a prefix. */
 static int64_t own_first(const Places *p, int64_t t, int64_t far) {
@@ -39,6 +41,17 @@ static int block_fits(const Places *p, int64_t begin, int64_t end, int64_t group
     return 1;
 }
 
+/* Columns that memory of so many of a prefix has. */
+static int64_t columns_of(int kind, int64_t length) {
+    return kind == BYTES ? (length + COLUMNS - 1) / COLUMNS * COLUMNS : length;
+}
+
+/* Whether a prefix's keys, or its values, have so many elements. */
+int prefix_fits(int kind, int64_t length, int64_t count, int64_t kv_heads, int64_t size) {
+    if (length <= 0 || length > INT64_MAX - COLUMNS) return 0;
+    return count == extent(kv_heads, columns_of(kind, length), cell_of(kind, size));
+}
+
 /* Whether blocks hold every token once, and what these see is there. */
 int places_fit(const Places *p, int64_t group) {
     for (int64_t i = 0; i < p->blocks; i++)
@@ -47,7 +60,9 @@ int places_fit(const Places *p, int64_t group) {
     return 0;
 }
 
-_Static_assert(CHUNK / 2 <= QUERIES + COLUMNS, "a run has its values where others have queries and a tile");
+#define LEAST_PAIRED 32 /* elements of a key in pairs.h */
+_Static_assert(COLUMNS * QUERIES + CHUNK / 2 * LEAST_PAIRED <= (2 * QUERIES + COLUMNS) * LEAST_PAIRED,
+               "a run has a tile's scores, and values in pairs, where others have queries and a tile");
 
 int64_t attend_floats(int64_t longest, int64_t size) {
     int64_t padded = (size + LANES - 1) / LANES * LANES, floats = extent(longest, QUERIES, 1);
@@ -61,7 +76,8 @@ void attend_task(const Attending *a, int64_t task, float *scratch) {
     const Places *p = &a->places;
     int64_t h = task / p->blocks, block = task % p->blocks, begin = p->begins[block], end = p->ends[block];
     int64_t which = p->whiches[begin], size = a->size;
-    int64_t group = a->heads / a->kv_heads, column = size * (a->half ? 2 : 4), page = a->kv_heads * COLUMNS * column;
+    int64_t group = a->heads / a->kv_heads, column = cell_of(a->kind, size) * bytes_of(a->kind);
+    int64_t page = a->kv_heads * COLUMNS * column;
     int64_t at = (begin * a->heads + h * group) * size;
     Block b = {.q = a->q + at, .scale = a->scale, .cap = a->cap, .tokens = end - begin, .stride = a->heads * size};
     b.run = b.tokens > 1 && p->rows[begin] == p->rows[end - 1];
@@ -71,7 +87,7 @@ void attend_task(const Attending *a, int64_t task, float *scratch) {
     for (int64_t t = begin; t < end; t++) seen = p->firsts[t] < seen ? p->firsts[t] : seen;
     seen = seen < far ? seen / COLUMNS * COLUMNS : far;
     if (seen < far) {
-        int64_t skip = (h * far + seen) * column, prefix = which * a->apart;
+        int64_t skip = (h * columns_of(a->kind, far) + seen) * column, prefix = which * a->apart;
         b.far = (Part){a->prefix_keys[prefix] + skip, a->prefix_values[prefix] + skip, NULL, 0, far - seen};
     }
     for (int t = 0; t < b.tokens; t++) {
@@ -85,21 +101,26 @@ void attend_task(const Attending *a, int64_t task, float *scratch) {
         int64_t own = far + p->lasts[begin + t] - 1;
         b.far_from[t] = seen - own, b.near_from[t] = far + first * COLUMNS - own;
     }
-    int vectors = b.tokens * group <= LANES ? 1 : 2;
+    int vectors = b.tokens * group <= LANES ? 1 : VECTORS; /* two of three are too rare to be compiled apart */
+    int half = a->kind == HALVES;
+    if (a->kind == BYTES) {
+        attend_int8(&b, group, size, scratch, a->out + at);
+        return;
+    }
 #define CASE(GROUP, SIZE)                                                                                              \
-    if (group == GROUP && size == SIZE) attend_##GROUP##_##SIZE(&b, a->half, vectors, scratch, a->out + at);           \
+    if (group == GROUP && size == SIZE) attend_##GROUP##_##SIZE(&b, half, vectors, scratch, a->out + at);              \
     else
-    CASES(CASE) attend_block(&b, group, a->half, size, vectors, scratch, a->out + at);
+    CASES(CASE) attend_block(&b, group, half, size, vectors, scratch, a->out + at);
 }
 
 /* q and out: [tokens, heads, size]. A token sees the shared prefix `which`, -1 for none, and its row's columns after it
  * up to `last`; of both together only those from `first` on. `cap`: 0 for none; `sinks` and `slopes`: [heads] or NULL.
- * Keys and values: [pages, KV heads, COLUMNS, size], `half`: in bfloat16; row r has the pages table[r · width ...].
- * Prefixes have the shape [KV heads, length, size]. Blocks [begin, end) hold at most QUERIES queries a KV head, all
+ * Keys and values: [pages, KV heads, COLUMNS, size] of a `kind` (kv_int8.h); row r has the pages table[r · width ...].
+ * Prefixes have the shape [KV heads, length, size], in eight bits whole tiles of that. Blocks [begin, end) hold at most QUERIES queries a KV head, all
  * with the same prefix: tokens that stand side by side in one row, or one each of several rows. `longest`: most columns
  * of a row and its prefix. Counts are elements. Returns 0, or as REQUIRE says. */
 int attend(const float *q, int64_t q_count, float scale, float cap, const float *sinks, int64_t sinks_count,
-           const float *slopes, int64_t slopes_count, int half, const char *keys, int64_t keys_count,
+           const float *slopes, int64_t slopes_count, int kind, const char *keys, int64_t keys_count,
            const char *values, int64_t values_count, int64_t heads, int64_t kv_heads, int64_t size,
            const int64_t *table, int64_t table_rows, int64_t width, const char *const *prefix_keys,
            const char *const *prefix_values, const int64_t *prefix_lengths, const int64_t *prefix_counts,
@@ -108,13 +129,14 @@ int attend(const float *q, int64_t q_count, float scale, float cap, const float 
            int64_t out_count, int threads) {
     REQUIRE(threads > 0 && kv_heads > 0 && heads > 0 && heads % kv_heads == 0);
     REQUIRE(size > 0 && size <= LARGEST_HEAD && longest > 0 && width >= 0 && table_rows >= 0);
-    int64_t group = heads / kv_heads, unit = extent(kv_heads, COLUMNS, size);
+    REQUIRE(kind >= FLOATS && kind <= BYTES);
+    int64_t group = heads / kv_heads, unit = extent(kv_heads, COLUMNS, cell_of(kind, size));
     REQUIRE(group <= QUERIES && unit > 0 && keys_count == values_count && keys_count % unit == 0);
     REQUIRE(cap >= 0 && (sinks ? sinks_count == heads : !sinks_count));
     REQUIRE(slopes ? slopes_count == heads : !slopes_count);
     REQUIRE(q_count == extent(tokens, heads, size) && out_count == q_count);
     for (int64_t i = 0; i < prefixes; i++)
-        REQUIRE(prefix_lengths[i] > 0 && prefix_counts[i] == extent(kv_heads, prefix_lengths[i], size));
+        REQUIRE(prefix_fits(kind, prefix_lengths[i], prefix_counts[i], kv_heads, size));
     Places places = {table, table_rows, width,   keys_count / unit, prefix_lengths, prefixes, rows,   firsts,
                      lasts, whiches,    tokens,  begins,            ends,           blocks,   longest};
     int unfit = places_fit(&places, group);
@@ -123,7 +145,7 @@ int attend(const float *q, int64_t q_count, float scale, float cap, const float 
     REQUIRE(floats >= 0 && floats < INT64_MAX / 8 / threads);
     float *memory = malloc(sizeof(float) * floats * threads);
     if (!memory) return NO_MEMORY;
-    Attending a = {places, q,    sinks,  slopes,      out,           scale, cap,   half,
+    Attending a = {places, q,    sinks,  slopes,      out,           scale, cap,   kind,
                    keys,   values, prefix_keys, prefix_values, 1,     heads, kv_heads, size};
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int64_t task = 0; task < attend_tasks(&a); task++) attend_task(&a, task, memory + floats * THREAD);

@@ -194,7 +194,7 @@ def attend(
     """Query: [tokens, heads, size], contiguous; returns [tokens, heads, size of a value]."""
     size = query.shape[2]
     keys, values = read(layer.keys, layer.values)
-    out = query.new_empty(*query.shape[:2], values.shape[-1])
+    out = query.new_empty(*query.shape[:2], size if plan.native is not None else values.shape[-1])
     if plan.native is not None:
         _attend_native(plan.native, index, (keys, values), query, out, scale, reach, extra)
         return out
@@ -242,7 +242,8 @@ def _attend_native(
     if held[0].shape != held[1].shape or query.dtype != torch.float32:
         raise ValueError("the native attention does not do this")
     heads, kv_heads, most = query.shape[1], held[0].shape[1], native.kernels.lanes
-    columns = Columns(*held, native.table, [read(*prefix.layers[index]) for prefix in native.prefixes])
+    prefixes = [read(*prefix.layers[index]) for prefix in native.prefixes]
+    columns = Columns(*held, native.table, prefixes, [prefix.length for prefix in native.prefixes])
     if kv_heads > 1 or heads <= most:
         where = native.rows(heads // kv_heads)
         first = native.first(reach, where)

@@ -15,7 +15,12 @@
 #endif
 
 #define LANES 16   /* floats of a vector */
-#define QUERIES 32 /* of a block, at most */
+#ifdef __AVX512F__
+#define QUERIES 48 /* of a block, at most: three vectors by 8 columns are sums that fit the registers */
+#else
+#define QUERIES 32
+#endif
+#define VECTORS (QUERIES / LANES)
 #define COLUMNS 32 /* of a tile, and of a page: it stays in the first cache beside the queries */
 #define CHUNK (4 * COLUMNS) /* whose scores a run has at a time, in the first cache */
 #define FEW 8      /* fewer queries are attended to one by one */
@@ -57,13 +62,14 @@ INLINE void score_tile(const float *upright, int vectors, const float *keys, int
     for (int c = 0; c < columns; c += 8) {
         int left = columns - c < 8 ? columns - c : 8;
         const float *key = keys + c * size;
-        Vector sums[8][2] = {{{0}}};
+        Vector sums[8][VECTORS] = {{{0}}};
         if (left == 8)
-            for (int i = 0; i < size; i++)
-                for (int v = 0; v < vectors; v++) {
-                    Vector query = *(const Vector *)(upright + i * lanes + v * LANES);
-                    for (int r = 0; r < 8; r++) sums[r][v] += key[r * size + i] * query;
-                }
+            for (int i = 0; i < size; i++) {
+                Vector query[VECTORS];
+                for (int v = 0; v < vectors; v++) query[v] = *(const Vector *)(upright + i * lanes + v * LANES);
+                for (int r = 0; r < 8; r++)
+                    for (int v = 0; v < vectors; v++) sums[r][v] += key[r * size + i] * query[v];
+            }
         else
             for (int r = 0; r < left; r++)
                 for (int i = 0; i < size; i++)
@@ -192,6 +198,7 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
     float most[QUERIES], total[QUERIES], change[QUERIES];
     uint32_t upright_pairs[PAIRS(1, 32) ? LARGEST_PAIRED / 2 * QUERIES : 1];
     bf16 halves[PAIRS(1, 32) ? LARGEST_PAIRED * QUERIES : 1];
+    uint32_t shares[PAIRS(1, 32) ? COLUMNS / 2 * QUERIES : 1];
     float ones[QUERIES];
     for (int j = 0; j < QUERIES; j++) ones[j] = 1;
     int64_t far = b->far.count, near = 0;
@@ -203,8 +210,9 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
             float x = b->q[j / group * b->stride + j % group * size + i] * b->scale;
             asked[j * padded + i] = upright[i * lanes + j] = x;
         }
-    if (pairs) pair_upright(upright, lanes, size, upright_pairs);
     if (pairs) pair_asked(asked, queries, size, halves);
+    if (pairs && dense) memset(upright_pairs, 0, sizeof(uint32_t) * size / 2 * lanes);
+    for (int j = 0; pairs && dense && j < queries; j++) pair_upright(halves + j * size, j, lanes, size, upright_pairs);
     for (int64_t i = 0; i < near * lanes; i++) scores[far * lanes + i] = -INFINITY;
 
     for (int values = 0; values < 2; values++) {
@@ -226,7 +234,8 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
                     } else if (together) {
                         if (pairs) {
                             pair_values(paired, columns, size, (uint32_t *)tile);
-                            value_pairs(row, lanes, (const uint32_t *)tile, columns, queries, size, ones, sums);
+                            pair_columns(row, lanes, columns, shares);
+                            value_pairs(shares, lanes, (const uint32_t *)tile, columns, queries, size, ones, sums);
                         } else value_tile(row, lanes, wide, columns, queries, padded, sums);
                     } else if (!values) {
                         if (pairs) score_few_pairs(halves + at, group, paired, columns, size, row, lanes, next);

@@ -8,5 +8,6 @@ void NAME(GROUP, SIZE)(const Block *b, int half, int vectors, float *scratch, fl
     if (vectors == 1)
         half ? attend_block(b, GROUP, 1, SIZE, 1, scratch, out) : attend_block(b, GROUP, 0, SIZE, 1, scratch, out);
     else
-        half ? attend_block(b, GROUP, 1, SIZE, 2, scratch, out) : attend_block(b, GROUP, 0, SIZE, 2, scratch, out);
+        half ? attend_block(b, GROUP, 1, SIZE, VECTORS, scratch, out)
+             : attend_block(b, GROUP, 0, SIZE, VECTORS, scratch, out);
 }

@@ -13,7 +13,9 @@ from collections.abc import Callable
 import torch
 
 from batch.engines.torch.building import WRONG
-from batch.engines.torch.native import CACHE_DTYPES, Columns, Kernels, Rows
+from batch.engines.torch.kv_int8 import unpacked
+from batch.engines.torch.native import CACHE_DTYPES, INT8, Columns, Kernels, Rows
+from batch.engines.torch.structs import Stored
 from batch.engines.torch.troubles import out_of_memory
 
 
@@ -32,7 +34,7 @@ def agrees(kernels: Kernels) -> bool:
         ((back - weight - x) / scales[:, None], torch.zeros(5, 96), 0.51),  # half a step
         (kernels.largest(x), x.argmax(-1), 0),
     ]
-    checks += _state_checks(kernels, draw)
+    checks += _state_checks(kernels, draw) + _stored_checks(kernels, draw)
     if kernels.panel:
         checks += _product_checks(kernels, draw, 8, 51) + _product_checks(kernels, draw, 8, 200)
         checks += _product_checks(kernels, draw, 4, 96)
@@ -93,6 +95,25 @@ def _float_checks(
     return checks
 
 
+def _stored_checks(
+    kernels: Kernels, draw: Callable[..., torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+    """Rows of halves of a float, and of blocks of eight bits (types 1 and 8), in panels of three."""
+    checks, places = [], torch.tensor([4, 0, -1, 2, 2, 1])
+    halves, steps = draw(5, 96).half(), draw(5, 3, 1).half()
+    eight = (50 * draw(5, 3, 32)).clamp(-127, 127).to(torch.int8)
+    blocks = torch.cat([steps.view(torch.uint8).view(5, 3, 2), eight.view(torch.uint8)], 2).flatten(1)
+    for kind, raw, exact in (
+        (1, halves.view(torch.uint8), halves.float()),
+        (8, blocks, (eight.float() * steps.float()).flatten(1)),
+    ):
+        stored = (Stored * 1)(Stored(kind, 5, raw.numel(), raw.data_ptr()))
+        kernels.read_stored(stored, places, 96, 3, out := torch.empty(2, 96, 3))
+        wanted = exact[places].masked_fill((places < 0)[:, None], 0)
+        checks.append((out.transpose(1, 2).flatten(0, 1), wanted, 0.0))
+    return checks
+
+
 def _state_checks(
     kernels: Kernels, draw: Callable[..., torch.Tensor]
 ) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
@@ -118,12 +139,14 @@ def _attention_checks(
     runs = [(2, 6, 1, 0), (0, 0, 1, -1), (1, 3, 1, 0), (4, 2, 40, 0), (3, 0, 3, -1)]
     at = Rows.of(runs, kernels.lanes // (heads // kv_heads), longest=prefix + 42)
     tokens = len(at.rows)
-    cache = Columns(
-        draw(10, kv_heads, page, size).to(dtype),
-        draw(10, kv_heads, page, size).to(dtype),
-        torch.tensor([[9, 1], [4, 0], [2, 7], [5, 6], [8, 3]]),
-        [(draw(1, kv_heads, prefix, size).to(dtype), draw(1, kv_heads, prefix, size).to(dtype))],
+    own, shared = (
+        [_filled(kernels, draw(count, kv_heads, page, size), dtype, values) for values in (False, True)]
+        for count in (10, -(-prefix // page))
     )
+    table = torch.tensor([[9, 1], [4, 0], [2, 7], [5, 6], [8, 3]])
+    far = [part.transpose(0, 1).flatten(1, 2)[None] for part in shared]
+    far = [(part if dtype is INT8 else part[:, :, :prefix]).contiguous() for part in far]
+    cache = Columns(own[0], own[1], table, [(far[0], far[1])], [prefix])
     qkv, norms, angle = draw(tokens, 8 * size), (draw(size), draw(size), 1e-6), draw(tokens, size)
     rotary = angle.cos(), angle.sin()
     newest = at.lengths - 1
@@ -134,15 +157,19 @@ def _attention_checks(
         _turned(torch.rms_norm(part, (size,), norm, 1e-6), rotary)
         for part, norm in zip(parts[:, :6].split([heads, kv_heads], 1), norms[:2], strict=True)
     ]
-    rounding, near = (1e-4, 1e-4) if dtype == torch.float32 else (2**-4, 0.05)  # of numbers below 16; of sums
+    # Of numbers below 16; of sums.
+    rounding, near = {torch.float32: (1e-4, 1e-4), torch.bfloat16: (2**-4, 0.05), INT8: (0.08, 5e-3)}[dtype]
+    keys, values = (_plain(part, size, values=i > 0) for i, part in enumerate(own))
     checks = [
         (q, turned[0], 1e-4),
-        (cache.keys[pages, :, columns].float(), turned[1], rounding),
-        (cache.values[pages, :, columns].float(), parts[:, 6:], rounding),
+        (keys[pages, :, columns], turned[1], rounding),
+        (values[pages, :, columns], parts[:, 6:], rounding),
     ]
     kernels.write_pages(parts[:, :2].transpose(0, 1).contiguous().transpose(0, 1), pages, columns, cache.keys)
-    checks.append((cache.keys[pages, :, columns].float(), parts[:, :2], rounding))
-    far = prefix * (at.which + 1)  # columns of each token's prefix
+    both = zip(shared, own, (False, True), strict=True)
+    plain = [tuple(_plain(part, size, values=values) for part in parts) for *parts, values in both]
+    checks.append((plain[0][1][pages, :, columns], parts[:, :2], rounding))
+    before = prefix * (at.which + 1)  # columns of each token's prefix
     ways = (
         (300, None, None, None),
         (30, None, draw(heads), None),
@@ -150,16 +177,14 @@ def _attention_checks(
         (100, None, None, draw(heads) / 8),
     )
     for window, cap, sinks, slopes in ways:
-        first = (far + at.lengths - window).clamp(min=0)
+        first = (before + at.lengths - window).clamp(min=0)
         out = torch.empty_like(q)
         kernels.attend(q, 0.3, cache, at, first, out, cap=cap, sinks=sinks, slopes=slopes)
         for t in range(tokens):
-            seen = slice(int(first[t]), int(far[t] + at.lengths[t]))
+            seen = slice(int(first[t]), int(before[t] + at.lengths[t]))
             k, v = (
-                torch.cat(
-                    [shared[0][:, : int(far[t])], own[cache.table[at.rows[t]]].transpose(0, 1).flatten(1, 2)], 1
-                ).float()[:, seen]
-                for shared, own in zip(cache.prefixes[0], (cache.keys, cache.values), strict=True)
+                torch.cat([_in_line(a)[:, : int(before[t])], _in_line(b[cache.table[at.rows[t]]])], 1)[:, seen]
+                for a, b in plain
             )
             scores = q[t].view(kv_heads, 2, size) @ k.transpose(1, 2) * 0.3
             scores = scores if cap is None else cap * (scores / cap).tanh()
@@ -170,6 +195,26 @@ def _attention_checks(
             shares = scores.softmax(-1)[..., : k.shape[1]]
             checks.append((out[t], (shares @ v).view(heads, size), near))
     return checks
+
+
+def _filled(kernels: Kernels, x: torch.Tensor, dtype: torch.dtype, values: bool) -> torch.Tensor:
+    """Pages of these numbers, [pages, heads, page, size]."""
+    if dtype is not INT8:
+        return x.to(dtype)
+    count, heads, page, size = x.shape
+    made = torch.zeros(count, heads, page, kernels.cell(dtype, size), dtype=dtype)
+    places = torch.arange(count * page)
+    kernels.write_pages(x.transpose(1, 2).flatten(0, 1), places // page, places % page, made, values=values)
+    return made
+
+
+def _plain(pages: torch.Tensor, size: int, *, values: bool) -> torch.Tensor:
+    return unpacked(pages, size, values=values) if pages.dtype is INT8 else pages.float()
+
+
+def _in_line(pages: torch.Tensor) -> torch.Tensor:
+    """[pages, heads, page, size] to [heads, columns, size]."""
+    return pages.transpose(0, 1).flatten(1, 2)
 
 
 def _turned(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from batch.engines.torch.text import Detokenizer
 from batch.engines.torch.troubles import first_line, out_of_memory
 from batch.errors import ErrorClass, Failure, FatalError
 from batch.items import Answer, BatchItem, BatchResponse, ItemId, Request
-from batch.options import SamplingOptions
+from batch.options import KV_CACHE, SamplingOptions
 
 CPU_BATCH = 64
 GPU_BATCH = 256
@@ -40,12 +41,13 @@ class TorchCore(RowCore):
         share_prefixes: bool = True,
         order: str = "arrival",
         truncate: str | None = None,
+        kv_cache: str = "auto",
     ) -> None:
         super().__init__()
         # Only here, so that this module's names can be imported without torch.
         import torch
 
-        from batch.engines.torch import sampler
+        from batch.engines.torch import remembered, sampler
         from batch.engines.torch.generation import Generation
         from batch.engines.torch.lean.model import LeanModel
         from batch.engines.torch.packed import SIZES
@@ -57,12 +59,12 @@ class TorchCore(RowCore):
         on_gpu = loaded.about["device"] != "cpu"
         self.room = max_batch or (GPU_BATCH if on_gpu else SIZES[-1])
         kv = torch.bfloat16 if loaded.about.get("kv_cache") == "bf16" else None
-        self._runner_options: dict[str, Any] = {"share": share_prefixes, "cache_dtype": kv}
+        self._runner_options: dict[str, Any] = {"share": share_prefixes, "cache_dtype": kv, "int8": kv_cache == "int8"}
         with self._torch.inference_mode():
             notes: list[str] = []
             self._runner: Any = self._open_runner(notes)
             if not (max_batch or on_gpu):
-                self.room = self._runner.find_sizes() or CPU_BATCH
+                self.room = remembered.sizes(self._key, self._runner) or CPU_BATCH
         self._sampler = sampler.Sampler()
         budget = cache_bytes or _free_bytes(self._torch, loaded.about["device"])
         per_token, per_row = self._runner.bytes_per_token, self._runner.bytes_per_row
@@ -219,10 +221,16 @@ class TorchCore(RowCore):
     def _open_runner(self, notes: list[str]) -> Any:
         from batch.engines.torch import runner
 
-        text = self._trial_text() if self._loaded.about["precision"] != "fp32" else None
-        key = f"{self._loaded.key}-{self._runner_options['share']:d}" if self._loaded.key else ""
+        int8 = self._runner_options["int8"]
+        text = self._trial_text() if int8 or self._loaded.about["precision"] != "fp32" else None
         model = self._loaded.model
-        return runner.open_runner(model, self.room, notes=notes, text=text, key=key, **self._runner_options)
+        return runner.open_runner(model, self.room, notes=notes, text=text, key=self._key, **self._runner_options)
+
+    @property
+    def _key(self) -> str:
+        """The name under which is remembered what trials of the runner say; "" where that is not."""
+        options = self._runner_options
+        return f"{self._loaded.key}-{options['share']:d}{'-int8' * options['int8']}" if self._loaded.key else ""
 
     def _trial_text(self) -> list[int]:
         """A real text for runners that round, no longer than the context."""
@@ -269,13 +277,18 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
 
     `adapter_path` is a LoRA's folder; `order` is "arrival", or "longest" where answers may come in any order;
     `truncate` is "left" or "right", the end at which a prompt longer than the context is cut instead of refused;
-    `share_prefixes: false` computes what prompts have in common for each of them.
+    `share_prefixes: false` computes what prompts have in common for each of them; `kv_cache: int8` keeps keys and
+    values in eight bits.
     """
-    read = CoreSpec.read("torch", spec, ("precision", "device", "share_prefixes", "order", "adapter_path"))
+    read = CoreSpec.read("torch", spec, ("precision", "device", "share_prefixes", "order", "adapter_path", "kv_cache"))
     how = spec.get("precision") or "auto", spec.get("device") or "auto", spec.get("adapter_path")
     order = spec.get("order") or "arrival"
     if order not in ("arrival", "longest"):
         raise FatalError(f"order: {order!r} is neither arrival nor longest")
+
+    kv_cache = spec.get("kv_cache") or "auto"
+    if kv_cache not in KV_CACHE:
+        raise FatalError(f"kv_cache: {kv_cache!r} is none of {', '.join(KV_CACHE)}")
 
     def core(*, lean: bool) -> TorchCore:
         return TorchCore(
@@ -286,11 +299,14 @@ def open_core(spec: Mapping[str, Any], sampling: SamplingOptions, max_batch: int
             share_prefixes=bool(spec.get("share_prefixes", True)),
             order=order,
             truncate=read.truncate,
+            kv_cache=kv_cache,
         )
 
     made = core(lean=True)
     # Our own modules know packed steps alone; where those are not right, transformers' know slower ways.
     if not made.is_lean or made.about["runner"].startswith("packed"):
+        if "transformers" in sys.modules:  # a first start: its tokenizer and ours are made of the same words
+            gc.collect()
         trim()  # of a tokenizer's making, and of the trials
         return made
     made.close()

@@ -57,49 +57,52 @@ static inline void widen(const Product *p, int64_t column, int input, float *out
     }
 }
 
-/* sums[rows, OUTPUTS] = what a block keeps · its columns of a panel. */
-static void multiply_kept(const Product *p, const Kept *kept, int64_t column, int rows, float (*sums)[OUTPUTS]) {
-    float wide[ROWS * KEPT][OUTPUTS];
-    for (int c = 0; c < kept->count; c++) widen(p, column, kept->columns[c], wide[c]);
-    for (int r = 0; r < rows; r++) {
-        const Few *few = kept->rows + r;
-        __m512 first = _mm512_setzero_ps(), second = first;
-        for (int i = 0; i < few->count; i++) {
-            __m512 value = _mm512_set1_ps(few->values[i]);
-            first = _mm512_fmadd_ps(value, _mm512_loadu_ps(wide[few->at[i]]), first);
-            second = _mm512_fmadd_ps(value, _mm512_loadu_ps(wide[few->at[i]] + 16), second);
-        }
-        _mm512_storeu_ps(sums[r], first), _mm512_storeu_ps(sums[r] + 16, second);
+/* What a row keeps · its columns of a panel, those of its block. */
+static inline void multiply_kept(const Few *few, float (*wide)[OUTPUTS], __m512 *sums) {
+    sums[0] = sums[1] = _mm512_setzero_ps();
+    for (int i = 0; i < few->count; i++) {
+        __m512 value = _mm512_set1_ps(few->values[i]);
+        sums[0] = _mm512_fmadd_ps(value, _mm512_loadu_ps(wide[few->at[i]]), sums[0]);
+        sums[1] = _mm512_fmadd_ps(value, _mm512_loadu_ps(wide[few->at[i]] + 16), sums[1]);
     }
+}
+
+/* silu(x): x / (1 + e^-x), the power to 3e-7 of it as in run.h. */
+static inline __m512 silu(__m512 x) {
+    const float p[] = {1.3276472e-3f, 9.675541e-3f, 5.550713e-2f, 2.4022120e-1f, 6.9314694e-1f, 1.0f};
+    __m512 t = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504088896341f));
+    t = _mm512_max_ps(_mm512_set1_ps(-126), _mm512_min_ps(_mm512_set1_ps(127), t)); /* NaN stays */
+    __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_sub_ps(t, n), power = _mm512_set1_ps(p[0]);
+    for (int i = 1; i < 6; i++) power = _mm512_fmadd_ps(power, r, _mm512_set1_ps(p[i]));
+    return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1), _mm512_scalef_ps(power, n)));
 }
 
 /* Sums of rows [row, row + rows) and one panel to floats, and to their places. */
 static __attribute__((noinline)) void finish(const Product *p, const Kept *kept, float (*sums)[OUTPUTS], int rows,
                                              int64_t row, int64_t column) {
     Place place = place_of(p, column);
-    float beside[ROWS][OUTPUTS];
-    if (kept->count) multiply_kept(p, kept, column, rows, beside);
+    float wide[ROWS * KEPT][OUTPUTS];
+    for (int c = 0; c < kept->count; c++) widen(p, column, kept->columns[c], wide[c]);
     for (int r = 0; r < rows; r++) {
         __m512 scale = _mm512_set1_ps(p->row_scales[row + r]);
-        float both[OUTPUTS], gated[16];
+        __m512 gate = _mm512_setzero_ps();
+        __m512 beside[2];
+        if (kept->count) multiply_kept(kept->rows + r, wide, beside);
         for (int v = 0; v < 2; v++) {
             __m512 value = _mm512_mul_ps(_mm512_loadu_ps(sums[r] + 16 * v), scale);
-            if (kept->count) value = _mm512_add_ps(value, _mm512_loadu_ps(beside[r] + 16 * v));
+            if (kept->count) value = _mm512_add_ps(value, beside[v]);
             __m512 bias = p->bias ? _mm512_loadu_ps(p->bias + column + 16 * v) : _mm512_setzero_ps();
             value = _mm512_fmadd_ps(value, _mm512_loadu_ps(p->scales + column + 16 * v), bias);
-            if (p->gated) {
-                _mm512_storeu_ps(both + 16 * v, value);
-            } else {
-                int64_t to = (row + r) * place.width + place.columns[v];
-                __mmask16 mask = first_of(place.counts[v]);
-                if (p->residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, p->residual + to));
-                _mm512_mask_storeu_ps(p->out + to, mask, value);
+            if (p->gated && !v) {
+                gate = silu(value);
+                continue;
             }
-        }
-        if (p->gated) {
-            gate_row(both, gated, 16);
-            float *to = p->out + (row + r) * place.width + place.columns[0];
-            _mm512_mask_storeu_ps(to, first_of(place.counts[0]), _mm512_loadu_ps(gated));
+            int64_t to = (row + r) * place.width + place.columns[p->gated ? 0 : v];
+            __mmask16 mask = first_of(place.counts[p->gated ? 0 : v]);
+            if (p->gated) value = _mm512_mul_ps(gate, value);
+            if (p->residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, p->residual + to));
+            _mm512_mask_storeu_ps(p->out + to, mask, value);
         }
     }
 }

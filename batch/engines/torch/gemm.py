@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,10 +11,12 @@ import torch
 from torch.nn import functional as F
 
 from batch.engines.torch.native import Kernels, span
+from batch.engines.torch.stored import Stored, panels
 from batch.engines.torch.structs import Linear
 
 LIMIT, KEPT, SPARSE = 5.0, 16, 16  # of rows.h
 TOGETHER = 2**20  # weights that are rounded at a time
+PARTS = ("weight", "steps", "offsets", "scale", "bias")  # of a product, as far as it has them: by outputs
 BLOCKS = {8: 64, 4: 32}  # inputs that share a step, by bits
 
 
@@ -116,11 +119,22 @@ class Product:
     paired: bool
     weight: torch.Tensor
     bias: torch.Tensor | None
+    _described: Linear | None
 
     @property
     def described(self) -> Linear:
         """It as the kernels are told of it."""
         raise NotImplementedError
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The outputs of several, which are alike, in one; all but the last have whole panels."""
+        made = copy.copy(parts[0])
+        made.outputs, made._described = sum(part.outputs for part in parts), None
+        for name in PARTS:
+            if getattr(made, name, None) is not None:
+                setattr(made, name, torch.cat([getattr(part, name) for part in parts]))
+        return made
 
     def pair(self) -> Self:
         """Put outputs of the first half and of the second into one panel, so that the product can be `gated`."""
@@ -267,6 +281,36 @@ class FloatProduct(Product):
         whole = self._filled(weight).view(-1, self.panel, weight.shape[1] // step, step)
         self.weight = whole.transpose(1, 2).contiguous()
         self.bias = None if bias is None else self._filled(bias).contiguous()
+
+    @classmethod
+    def room(cls, kernels: Kernels, outputs: int, inputs: int, bits: int, *, paired: bool) -> FloatProduct:
+        """One whose numbers are still to be `read`."""
+        made = cls.__new__(cls)
+        made.kernels, made.bits, made.paired, made.panel = kernels, bits, paired, kernels.float_panel
+        made.outputs, made.inputs = outputs, inputs
+        made._described = made.bias = None
+        return made
+
+    @property
+    def nbytes(self) -> int:
+        """What its weights take."""
+        return len(self._places()) * -(-self.inputs // (32 // self.bits)) * 4
+
+    def _places(self) -> torch.Tensor:
+        """The output at each place of the panels, -1 where there is none."""
+        order = torch.arange(1, self.outputs + 1)
+        return (self._pairs(order) if self.paired else self._filled(order)) - 1
+
+    def read(self, parts: Sequence[Stored], bias: torch.Tensor | None, memory: torch.Tensor) -> None:
+        """Fill it with the outputs of parts of files, one after the other. memory: uint8, as much as it takes."""
+        places, step = self._places(), 32 // self.bits
+        weight = memory[: self.nbytes].view(torch.float32 if self.bits == 32 else torch.bfloat16)
+        self.weight = weight.view(-1, -(-self.inputs // step), self.panel, step)
+        panels(self.kernels, parts, places.numpy(), self.weight)
+        if bias is not None:
+            bias = bias if self.bits == 32 else bias.to(torch.bfloat16).float()
+            self.bias = self._pairs(bias) if self.paired else self._filled(bias)
+        self._described = None
 
     def plain(self) -> torch.Tensor:
         """The weights in their usual order, a copy: [out, in]."""

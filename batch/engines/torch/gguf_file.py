@@ -18,7 +18,7 @@ from typing import Any
 
 from batch.engines.gguf.header import GgufArray, GgufError, GgufHeader, GgufTensor, read_array, read_header
 from batch.engines.gguf.known import unknown
-from batch.engines.gguf.types import ARRAY, SCALARS, TENSOR_TYPES
+from batch.engines.gguf.types import ARRAY, SCALARS
 from batch.engines.torch import gguf_own
 from batch.engines.torch.gguf_tokenizer import CONTROL, ELSEWHERE
 from batch.errors import FatalError, MissingExtraError
@@ -29,8 +29,6 @@ TURN_ENDS = frozenset(
 )
 ROPE = "rope_freqs.weight"
 EPSILONS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon")
-LONG_ROW = 128  # blocks that are dequantised as if they were a row, at most
-AT_A_TIME = 2**18  # numbers that are dequantised together: they stay in the processor's cache
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -327,24 +325,9 @@ def _module_of(places: Mapping[str, str], layer: str) -> str:
 
 def numbers(tensor: GgufTensor) -> Any:
     """A tensor's numbers in fp32, from the mapped file."""
-    import numpy as np
-    from gguf import GGMLQuantizationType, dequantize
+    from batch.engines.torch import stored
 
-    _, _, width = TENSOR_TYPES[tensor.type]
-    raw = np.memmap(tensor.file, np.uint8, "r", offset=tensor.offset, shape=(tensor.size,))
-    kind = GGMLQuantizationType(tensor.type)
-    if kind == GGMLQuantizationType.F32:
-        return raw.view(np.float32).reshape(tensor.shape)
-    if kind == GGMLQuantizationType.F16:
-        return raw.view(np.float16).reshape(tensor.shape).astype(np.float32)
-    # Blocks know nothing of rows, and the library goes on by sixteen rows: long ones take a third less time.
-    together = next(n for n in range(LONG_ROW, 0, -1) if tensor.size // width % n == 0)
-    rows = raw.reshape(-1, together * width)
-    out = np.empty((len(rows), tensor.elements // len(rows)), np.float32)
-    few = max(AT_A_TIME // out.shape[1], 1)  # of all that it is given the library holds everything twice
-    for first in range(0, len(rows), few):
-        out[first : first + few] = dequantize(rows[first : first + few], kind)
-    return out.reshape(tensor.shape)
+    return stored.of_gguf(tensor).floats().numpy()
 
 
 def _put(file: Path, model: Any, name: str, weights: Any, device: str) -> None:

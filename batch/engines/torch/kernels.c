@@ -2,10 +2,13 @@
  *
  * Plain C for any compiler that vectorises loops; native.py compiles it once and checks it against torch. Arrays are
  * contiguous float32 unless said otherwise. Sums keep NaN, so that a broken row stays visible. KV caches have the shape
- * [slots, heads, columns, size], in float32 or bfloat16.
+ * [slots, heads, columns, size], of a kind (kv_int8.h).
  */
 #include "kernels.h"
+#include "kv_int8.h"
 #include "team.h"
+
+int64_t page_columns(void);
 
 int64_t largest_head(void) { return LARGEST_HEAD; }
 
@@ -85,63 +88,65 @@ static inline void turn(const float *restrict x, const float *restrict weight, f
     }
 }
 
+/* A head's vector to column `at` of its tile. */
+static inline void put(int kind, const float *from, int64_t size, char *tile, int64_t at, int values) {
+    if (kind == BYTES) put_int8(from, size, tile, at, values);
+    else if (kind == FLOATS) memcpy((float *)tile + at * size, from, size * sizeof(float));
+    else
+        for (int64_t i = 0; i < size; i++) ((bf16 *)tile)[at * size + i] = to_bf16(from[i]);
+}
+
 /* Part `part` of `parts` of the heads of all tokens. */
-#define SET_PART(NAME, T, TO)                                                                                          \
-    void NAME(const Setting *s, int64_t part, int64_t parts) {                                                         \
-        int64_t every = s->heads + 2 * s->kv_heads, all = s->tokens * every, size = s->size;                           \
-        float key[LARGEST_HEAD];                                                                                       \
-        for (int64_t unit = all * part / parts; unit < all * (part + 1) / parts; unit++) {                             \
-            int64_t t = unit / every, h = unit % every - s->heads;                                                     \
-            const float *from = s->qkv + unit * size, *cos_t = s->cosine + t * size, *sin_t = s->sine + t * size;      \
-            if (h < 0) {                                                                                               \
-                turn(from, s->q_weight, s->eps, cos_t, sin_t, s->q + (t * s->heads + h + s->heads) * size, size);      \
-                continue;                                                                                              \
-            }                                                                                                          \
-            int value = h >= s->kv_heads;                                                                              \
-            int64_t place = s->slots[t] * s->kv_heads + (value ? h - s->kv_heads : h);                                 \
-            T *to = (T *)(value ? s->values : s->keys) + (place * s->columns + s->at[t]) * size;                       \
-            if (!value) turn(from, s->k_weight, s->eps, cos_t, sin_t, key, size), from = key;                          \
-            for (int64_t i = 0; i < size; i++) to[i] = TO(from[i]);                                                    \
-        }                                                                                                              \
+void set_part(const Setting *s, int64_t part, int64_t parts) {
+    int64_t every = s->heads + 2 * s->kv_heads, all = s->tokens * every, size = s->size;
+    int64_t tile = s->columns * cell_of(s->kind, size) * bytes_of(s->kind);
+    float key[LARGEST_HEAD];
+    for (int64_t unit = all * part / parts; unit < all * (part + 1) / parts; unit++) {
+        int64_t t = unit / every, h = unit % every - s->heads;
+        const float *from = s->qkv + unit * size, *cos_t = s->cosine + t * size, *sin_t = s->sine + t * size;
+        if (h < 0) {
+            turn(from, s->q_weight, s->eps, cos_t, sin_t, s->q + (t * s->heads + h + s->heads) * size, size);
+            continue;
+        }
+        int value = h >= s->kv_heads;
+        int64_t place = s->slots[t] * s->kv_heads + (value ? h - s->kv_heads : h);
+        if (!value) turn(from, s->k_weight, s->eps, cos_t, sin_t, key, size), from = key;
+        put(s->kind, from, size, (value ? s->values : s->keys) + place * tile, s->at[t], value);
     }
+}
 
-SET_PART(set_part_f32, float, to_f32)
-SET_PART(set_part_bf16, bf16, to_bf16)
-
-#define SET_CACHE(NAME, T)                                                                                             \
-    /* qkv: [tokens, (heads + 2 kv_heads) · size]; queries to q [tokens, heads, size], the rest to slot, column. */    \
-    int set_##NAME(const float *qkv, int64_t qkv_count, const float *q_weight, const float *k_weight,                  \
-                   int64_t weight_count, float eps, const float *cosine, const float *sine, int64_t rotary_count,      \
-                   const int64_t *slots, const int64_t *at, int64_t tokens, float *q, int64_t q_count, T *keys,        \
-                   T *values, int64_t cache_count, int64_t heads, int64_t kv_heads, int64_t size, int64_t columns,     \
-                   int threads) {                                                                                      \
-        REQUIRE(threads > 0 && heads > 0 && kv_heads > 0 && heads < 1 << 30 && kv_heads < 1 << 30);                    \
-        REQUIRE(size > 0 && size % 2 == 0 && size <= LARGEST_HEAD);                                                    \
-        REQUIRE(qkv_count == extent(tokens, heads + 2 * kv_heads, size) && rotary_count == extent(tokens, size, 1));   \
-        REQUIRE(q_count == extent(tokens, heads, size) && !q_weight == !k_weight);                                     \
-        REQUIRE(!q_weight || weight_count == size);                                                                    \
-        int64_t page = extent(kv_heads, columns, size);                                                                \
-        REQUIRE(page > 0 && cache_count >= 0 && cache_count % page == 0);                                              \
-        for (int64_t t = 0; t < tokens; t++)                                                                           \
-            REQUIRE(slots[t] >= 0 && slots[t] < cache_count / page && at[t] >= 0 && at[t] < columns);                  \
-        Setting s = {qkv, q_weight, k_weight, cosine, sine,     slots, at,     q,                                      \
-                     eps, keys,     values,   tokens, heads,    kv_heads, size, columns};                              \
-        _Pragma("omp parallel for num_threads(threads) if (qkv_count > SMALL)")                                        \
-        for (int part = 0; part < threads; part++) set_part_##NAME(&s, part, threads);                                 \
-        return 0;                                                                                                      \
-    }
-
-SET_CACHE(f32, float)
-SET_CACHE(bf16, bf16)
+/* qkv: [tokens, (heads + 2 kv_heads) · size]; queries to q [tokens, heads, size], the rest to slot, column of a cache of
+ * that kind. Counts are elements. Returns 0, or as REQUIRE says. */
+int set_cache(const float *qkv, int64_t qkv_count, const float *q_weight, const float *k_weight, int64_t weight_count,
+              float eps, const float *cosine, const float *sine, int64_t rotary_count, const int64_t *slots,
+              const int64_t *at, int64_t tokens, float *q, int64_t q_count, int kind, char *keys, char *values,
+              int64_t cache_count, int64_t heads, int64_t kv_heads, int64_t size, int64_t columns, int threads) {
+    REQUIRE(threads > 0 && heads > 0 && kv_heads > 0 && heads < 1 << 30 && kv_heads < 1 << 30);
+    REQUIRE(size > 0 && size % 2 == 0 && size <= LARGEST_HEAD);
+    REQUIRE(qkv_count == extent(tokens, heads + 2 * kv_heads, size) && rotary_count == extent(tokens, size, 1));
+    REQUIRE(q_count == extent(tokens, heads, size) && !q_weight == !k_weight);
+    REQUIRE(!q_weight || weight_count == size);
+    REQUIRE(kind >= FLOATS && kind <= BYTES && (kind != BYTES || columns == page_columns()));
+    int64_t page = extent(kv_heads, columns, cell_of(kind, size));
+    REQUIRE(page > 0 && cache_count >= 0 && cache_count % page == 0);
+    for (int64_t t = 0; t < tokens; t++)
+        REQUIRE(slots[t] >= 0 && slots[t] < cache_count / page && at[t] >= 0 && at[t] < columns);
+    Setting s = {qkv, q_weight, k_weight, cosine, sine,   slots,    at,   q,      eps,
+                 kind, keys,    values,   tokens, heads,  kv_heads, size, columns};
+#pragma omp parallel for num_threads(threads) if (qkv_count > SMALL)
+    for (int part = 0; part < threads; part++) set_part(&s, part, threads);
+    return 0;
+}
 
 /* x: vectors of `size`, those of a token `apart` elements from each other and tokens `along`; vector h of token t goes
- * to page slots[t], head h, column at[t] of pages [pages, heads, columns, size], `half`: in bfloat16. Counts are
- * elements. Returns 0, or as REQUIRE says. */
+ * to page slots[t], head h, column at[t] of pages [pages, heads, columns, size] of a kind; `values`: as values lie.
+ * Counts are elements. Returns 0, or as REQUIRE says. */
 int write_pages(const float *x, int64_t x_count, int64_t along, int64_t apart, const int64_t *slots, const int64_t *at,
-                int64_t tokens, int half, char *pages, int64_t pages_count, int64_t heads, int64_t size,
-                int64_t columns, int threads) {
-    REQUIRE(threads > 0 && heads > 0 && size > 0 && tokens >= 0);
-    int64_t page = extent(heads, columns, size);
+                int64_t tokens, int kind, int values, char *pages, int64_t pages_count, int64_t heads,
+                int64_t size, int64_t columns, int threads) {
+    REQUIRE(threads > 0 && heads > 0 && size > 0 && tokens >= 0 && kind >= FLOATS && kind <= BYTES);
+    REQUIRE(kind != BYTES || (size <= LARGEST_HEAD && columns == page_columns()));
+    int64_t page = extent(heads, columns, cell_of(kind, size));
     REQUIRE(page > 0 && pages_count >= 0 && pages_count % page == 0);
     if (!tokens) return 0;
     int64_t last = extent(tokens - 1, along, 1), other = extent(heads - 1, apart, 1);
@@ -151,11 +156,9 @@ int write_pages(const float *x, int64_t x_count, int64_t along, int64_t apart, c
 #pragma omp parallel for num_threads(threads) if (tokens * heads * size > SMALL)
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t h = 0; h < heads; h++) {
-            const float *from = x + t * along + h * apart;
-            int64_t to = ((slots[t] * heads + h) * columns + at[t]) * size;
-            if (!half) memcpy((float *)pages + to, from, size * sizeof(float));
-            else
-                for (int64_t i = 0; i < size; i++) ((bf16 *)pages)[to + i] = to_bf16(from[i]);
+            int64_t place = slots[t] * heads + h;
+            char *tile = pages + place * columns * cell_of(kind, size) * bytes_of(kind);
+            put(kind, x + t * along + h * apart, size, tile, at[t], values);
         }
     return 0;
 }

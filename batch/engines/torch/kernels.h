@@ -32,8 +32,6 @@ static inline int64_t extent(int64_t a, int64_t b, int64_t c) {
 
 typedef uint16_t bf16;
 
-static inline float from_f32(float x) { return x; }
-static inline float to_f32(float x) { return x; }
 static inline float from_bf16(bf16 x) {
     uint32_t bits = (uint32_t)x << 16;
     float value;

@@ -6,14 +6,14 @@ All replace `nn.Linear` modules inside whatever model class transformers loaded;
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from batch.engines.torch.experts import SplitExperts, is_split, layers_of
-from batch.engines.torch.gemm import FloatProduct, PackedProduct, round_weight
+from batch.engines.torch.gemm import FloatProduct, PackedProduct, Product, round_weight
 from batch.engines.torch.native import Kernels, kernels
 
 TURNS = 6  # of the trial of two products
@@ -66,6 +66,15 @@ class FloatLinear(nn.Module):  # type: ignore[misc]
         self.bias = None if linear.bias is None else linear.bias.detach()
         self.product = FloatProduct(quick, linear.weight.detach(), self.bias, 32)
 
+    @classmethod
+    def restored(cls, product: FloatProduct) -> FloatLinear:
+        """A layer over a product that has its numbers."""
+        made = cls.__new__(cls)
+        nn.Module.__init__(made)
+        made.in_features, made.out_features = product.inputs, product.outputs
+        made.bias, made.product = product.bias, product
+        return made
+
     @property
     def weight(self) -> torch.Tensor:
         """A copy in the plain layout, [out, in]."""
@@ -88,8 +97,8 @@ class RoundedLinear(nn.Module):  # type: ignore[misc]
         self.in_features, self.out_features, self.dtype = inputs, outputs, dtype
 
     @classmethod
-    def restored(cls, product: PackedProduct) -> RoundedLinear:
-        """A layer over a product that was packed before."""
+    def restored(cls, product: Product) -> RoundedLinear:
+        """A layer over a product that has its numbers."""
         made = RoundedLinear(product.inputs, product.outputs)
         made.product = product
         return made
@@ -333,6 +342,19 @@ def replace(
                     count += 1
     relink(model, replaced)
     return count
+
+
+def joined(parts: Sequence[Any]) -> nn.Module | None:
+    """One layer of what several give, where they are of products of ours, and whole panels; else None."""
+    products = [getattr(part, "product", None) for part in parts]
+    kinds = {type(product) for product in products}
+    if not all(isinstance(product, Product) for product in products) or len(kinds) > 1:
+        return None
+    if any(product.outputs % product.panel or product.paired for product in products[:-1]):
+        return None
+    kind: Any = FloatLinear if isinstance(parts[0], FloatLinear) else RoundedLinear
+    made: nn.Module = kind.restored(products[0].joined(products))
+    return made
 
 
 def relink(model: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> None:

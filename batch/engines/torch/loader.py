@@ -202,8 +202,8 @@ def _read_lean(opened: Callable[[], Source | None], how: _How, tokenizer: Any) -
     """A model of ours, changed while it is read where it is to be; None where transformers is to read it."""
     from safetensors import SafetensorError
 
-    from batch.engines.torch import linear, precision
-    from batch.engines.torch.lean import passing
+    from batch.engines.torch import linear, native, precision
+    from batch.engines.torch.lean import panels, passing
 
     try:
         source = opened()
@@ -217,7 +217,11 @@ def _read_lean(opened: Callable[[], Source | None], how: _How, tokenizer: Any) -
         if wanted == "auto" and parameters < precision.LARGE:
             wanted = "fp32"
         if wanted == "fp32":
-            passing.change(source, partial(linear.pack, kind=linear.fastest()))
+            kind = linear.fastest()
+            if kind is linear.FloatLinear and (quick := native.kernels()) is not None:
+                panels.fill(source, quick, 32)
+            else:
+                passing.change(source, partial(linear.pack, kind=kind))
             return _Read(source.model, tokenizer, none, parameters, wanted, changed=True)
         source = opened()  # the first may be used up
         return None if source is None else _Read(source.whole(), tokenizer, none, parameters, wanted)
@@ -237,7 +241,7 @@ def _read_gguf(file: Path, header: GgufHeader, how: _How, tokenizer: Any) -> _Re
     how = replace(how, precision=precision)
     beside = generation_of(file.parent)
     lean = how.lean and nothing_more(beside)
-    read = _read_lean(lambda: weights.open_gguf(header, gguf_file.numbers), how, tokenizer) if lean else None
+    read = _read_lean(lambda: weights.open_gguf(header), how, tokenizer) if lean else None
     if read is not None:
         read.model.generation_config = SimpleNamespace(**{"eos_token_id": None, **vars(beside)})
         return replace(read, ends=ends, parameters=parameters or read.parameters)

@@ -7,7 +7,7 @@ them off.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,11 +18,11 @@ from batch.engines.torch.structs import LETTERS
 if TYPE_CHECKING:
     from batch.engines.torch.gemm import Product
 
-CACHE_DTYPES = (torch.float32, torch.bfloat16)
+CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.uint8)  # in the order of kv_int8.h
+INT8 = torch.uint8  # of a cache in eight bits, whose columns have steps beside their numbers
 NO_MEMORY = -1  # of kernels.h
 LARGE, ALIKE = 2**18, 16  # numbers from which on a product's rows are taken in multiples of so many
 
-_SET = "pippifppippipippiiiiic"
 # Their arguments, as LETTERS has them.
 _FUNCTIONS = {
     "rms_norm": "pipipifc",
@@ -32,12 +32,12 @@ _FUNCTIONS = {
     "rescale": "pipipic",
     "largest": "pipic",
     "attend": "piffpipicpipiiiipiippppippppippiipic",
-    "set_f32": _SET,
-    "set_bf16": _SET,
-    "write_pages": "piiippicpiiiic",
+    "set_cache": "pippifppippipicppiiiiic",
+    "write_pages": "piiippiccpiiiic",
     "state_step": "pipipipippipiiiiiic",
     "packed_linear": "ppipifcpiipic",
     "run_experts": "pippiipipic",
+    "read_stored": "pipiiiipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
 }
 
@@ -88,6 +88,14 @@ class Kernels:
         self.float_panel = size("float_outputs")  # that of floats
         library.float_bits.argtypes, library.float_bits.restype = [ctypes.c_int64], ctypes.c_int
         self.pairs = bool(library.float_bits(16))  # whether there is one of bfloat16
+        library.int8_cell.argtypes, library.int8_cell.restype = [ctypes.c_int64], ctypes.c_int64
+        self._int8_cell = library.int8_cell
+        self._block = library.stored_block
+        self._block.argtypes, self._block.restype = [ctypes.c_int64], ctypes.c_int64
+
+    def cell(self, dtype: torch.dtype, size: int) -> int:
+        """What a head of so many numbers takes in a cache of that type, in elements of this."""
+        return int(self._int8_cell(size)) if dtype is INT8 else size
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = self._functions[name](*arguments)
@@ -161,6 +169,25 @@ class Kernels:
         )
         return out
 
+    def stored_block(self, kind: int) -> int:
+        """Inputs of a block of weights of a type, by its number in ggml; 0 where `read_stored` does not know it."""
+        return int(self._block(kind))
+
+    def read_stored(
+        self, stored: ctypes.Array[Any], places: torch.Tensor, inputs: int, panel: int, out: torch.Tensor
+    ) -> None:
+        """Rows of tensors of files, as floats in panels.
+
+        stored: of `structs.Stored`; places: int64, for each output the number of its row through all of them, or -1 for
+        zeros; out: float32, [places / panel, inputs, panel], or bfloat16, [places / panel, inputs / 2, panel, 2].
+        """
+        to, count = span(out, out.dtype)
+        self._call(
+            "read_stored",
+            *(ctypes.addressof(stored), len(stored), *span(places, torch.int64), inputs, panel, 8 * out.itemsize),
+            *(to, count * out.itemsize, torch.get_num_threads()),
+        )
+
     def largest(self, x: torch.Tensor) -> torch.Tensor:
         """The place of each row's largest element, int64; -1 where that is not finite or one is NaN. x: [rows, n]."""
         out = torch.empty(x.shape[0], dtype=torch.int64)
@@ -180,10 +207,10 @@ class Kernels:
         """Norms of queries and keys, and the rotation; keys and values go to their pages, and the columns in them.
 
         qkv: [tokens, (heads + 2 KV heads) × size]; rotary: cosine and sine, [tokens, size]; keys and values: the cache,
-        [pages, KV heads, page, size]. Returns the queries, [tokens, heads, size].
+        [pages, KV heads, page, `cell` of size]. Returns the queries, [tokens, heads, size].
         """
-        _, kv_heads, most, size = keys.shape
-        tokens = qkv.shape[0]
+        _, kv_heads, most, _ = keys.shape
+        tokens, size = qkv.shape[0], rotary[0].shape[-1]
         heads = qkv.shape[1] // size - 2 * kv_heads
         q = qkv.new_empty(tokens, max(heads, 0), size)
         cosine, sine = (span(part) for part in rotary)
@@ -191,18 +218,28 @@ class Kernels:
         cache = [span(part, keys.dtype) for part in (keys, values)]
         weights = [_optional(norm) for norm in (norms[:2] if norms else (None, None))]
         self._call(
-            "set_f32" if keys.dtype == torch.float32 else "set_bf16",
+            "set_cache",
             *(*span(qkv), weights[0][0], weights[1][0], _same(weights), norms[2] if norms else 0.0),
             *(cosine[0], sine[0], _same([cosine, sine]), places[0][0], places[1][0], _same([*places, (0, tokens)])),
-            *(*span(q), cache[0][0], cache[1][0], _same(cache), heads, kv_heads, size, most),
+            *(*span(q), CACHE_DTYPES.index(keys.dtype), cache[0][0], cache[1][0], _same(cache)),
+            *(heads, kv_heads, size, most),
             torch.get_num_threads(),
         )
         return q
 
-    def write_pages(self, x: torch.Tensor, slots: torch.Tensor, columns: torch.Tensor, pages: torch.Tensor) -> None:
+    def write_pages(
+        self,
+        x: torch.Tensor,
+        slots: torch.Tensor,
+        columns: torch.Tensor,
+        pages: torch.Tensor,
+        *,
+        values: bool = False,
+    ) -> None:
         """Each token's vectors, [tokens, heads, size] with any steps between them, to its page and the column in it.
 
-        pages: float32 or bfloat16, [pages, heads, page, size]; slots, columns: int64, [tokens].
+        pages: of `CACHE_DTYPES`, [pages, heads, page, `cell` of size], `values` or keys, which lie otherwise in eight
+        bits; slots, columns: int64, [tokens].
         """
         tokens, heads, size = x.shape
         if x.dtype is not torch.float32 or pages.dtype not in CACHE_DTYPES or (size > 1 and x.stride(2) != 1):
@@ -212,7 +249,7 @@ class Kernels:
         self._call(
             "write_pages",
             *(x.data_ptr(), held, x.stride(0), x.stride(1), places[0][0], places[1][0], _same([*places, (0, tokens)])),
-            *(pages.dtype == torch.bfloat16, *span(pages, pages.dtype), heads, size, pages.shape[2]),
+            *(CACHE_DTYPES.index(pages.dtype), values, *span(pages, pages.dtype), heads, size, pages.shape[2]),
             torch.get_num_threads(),
         )
 
@@ -266,13 +303,13 @@ class Kernels:
         count = max(len(cache.prefixes), 1)
         far = [[span(part, keys.dtype) for part in parts] for parts in cache.prefixes]
         far_keys, far_values = ((ctypes.c_void_p * count)(*[parts[which][0] for parts in far]) for which in (0, 1))
-        lengths = (ctypes.c_int64 * count)(*[k.shape[2] for k, _ in cache.prefixes])
+        lengths = (ctypes.c_int64 * count)(*cache.lengths)
         counts = (ctypes.c_int64 * count)(*[_same(parts) for parts in far])
         own = [span(part, torch.int64) for part in (rows.rows, first, rows.lengths, rows.which)]
         blocks = [span(part, torch.int64) for part in (rows.begins, rows.ends)]
         self._call(
             "attend",
-            *(*span(q), scale, cap or 0.0, *_optional(sinks), *_optional(slopes), keys.dtype == torch.bfloat16),
+            *(*span(q), scale, cap or 0.0, *_optional(sinks), *_optional(slopes), CACHE_DTYPES.index(keys.dtype)),
             *(*span(keys, keys.dtype), *span(values, keys.dtype)),
             *(heads, keys.shape[1], size, span(cache.table, torch.int64)[0], *cache.table.shape),
             *(ctypes.addressof(part) for part in (far_keys, far_values, lengths, counts)),
@@ -309,7 +346,7 @@ class Kernels:
             "run_layers",
             *(ctypes.addressof(layers), _same([(0, len(layers)), (0, len(held))]), *span(x), *x.shape),
             *(cosine[0], sine[0], _same([cosine, sine]), slots[0], columns[0], _same([slots, columns])),
-            *(dtype == torch.bfloat16, ctypes.addressof(held), span(table, torch.int64)[0], *table.shape),
+            *(CACHE_DTYPES.index(dtype), ctypes.addressof(held), span(table, torch.int64)[0], *table.shape),
             *(keys[0], values[0], _same([keys, values]), lengths[0], counts[0], _same([lengths, counts])),
             *(own[0][0], ctypes.addressof(seen), len(firsts), own[1][0], own[2][0], _same(own)),
             *(*(at for at, _ in blocks), _same(blocks), rows.longest, torch.get_num_threads()),
@@ -324,12 +361,13 @@ def _same(spans: list[tuple[Any, int]]) -> int:
 
 @dataclass(slots=True)
 class Columns:
-    """A layer's cache, [pages, KV heads, page, size], and its shared prefixes, [1, KV heads, length, size]."""
+    """A layer's cache, [pages, KV heads, page, cell], and its shared prefixes, [1, KV heads, columns, cell]."""
 
     keys: torch.Tensor
     values: torch.Tensor
     table: torch.Tensor  # the pages of each row, int64
     prefixes: list[tuple[torch.Tensor, torch.Tensor]]
+    lengths: list[int] = field(default_factory=list)  # of prefixes, which in eight bits have whole pages
 
 
 @dataclass(slots=True)

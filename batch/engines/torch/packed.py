@@ -21,7 +21,7 @@ LEAST_CHUNK = 256  # tokens of prompts from which on a pass is bound by arithmet
 STEP_TOKENS = 256  # least tokens of prompts in a pass
 SIZES = (64, 128, 256)  # that are tried for the width of a batch
 WORTHWHILE = 0.95  # of a token's cost: a larger size must bring it below this
-TRIAL_SECONDS = 0.5  # after which no larger size is tried
+TRIAL_SECONDS = 0.5  # after which no larger size is tried, where what is found is not remembered
 
 
 class PackedRunner(ABC):
@@ -201,10 +201,10 @@ class PackedRunner(ABC):
         plan = self._plan_alone(row, first, len(tokens))
         return self._forward(tokens, columns, [row] * len(tokens), columns, [len(tokens) - 1], plan)
 
-    def find_sizes(self) -> int:
+    def find_sizes(self, seconds: float = TRIAL_SECONDS) -> int:
         """The width of a batch: tokens in a pass from which on more make none of them cheaper. Sets the chunk as well.
 
-        Measured on passes of growing size, for about a second at most.
+        Measured on passes of growing size; after so many seconds no larger one is tried.
         """
         cheapest = float("inf")
         width = SIZES[0]
@@ -220,8 +220,12 @@ class PackedRunner(ABC):
                 break
             cheapest, width = min(times) / count, count
             spent += sum(times)
-            if spent > TRIAL_SECONDS:
+            if spent > seconds:
                 break
+        return self.set_sizes(width)
+
+    def set_sizes(self, width: int) -> int:
+        """Take what `find_sizes` found; the most rows there will be."""
         self.step_tokens = max(width, STEP_TOKENS)
         self._cache.rows = min(width, self._cache.rows)
         return self._cache.rows

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from batch.engines.torch.attention import Native, Plan
-from batch.engines.torch.native import CACHE_DTYPES, kernels
+from batch.engines.torch.lean.model import LeanModel
+from batch.engines.torch.native import CACHE_DTYPES, INT8, kernels
 from batch.engines.torch.packed import STEP_TOKENS, PackedRunner, unshared
 from batch.engines.torch.pages import PageCache
 from batch.engines.torch.slots import Prefix, cache_for
@@ -16,7 +17,7 @@ from batch.engines.torch.slots import Prefix, cache_for
 class NativePackedRunner(PackedRunner):
     """Every row takes its own columns of the cache only, and all attend in one call. Raises ValueError where it cannot.
 
-    It needs the kernels, and a model on the CPU in fp32 with a cache of fp32 or bf16.
+    It needs the kernels, and a model on the CPU in fp32 with a cache of fp32, bf16 or eight bits.
     """
 
     name = "packed, native kernels"
@@ -36,8 +37,13 @@ class NativePackedRunner(PackedRunner):
         if quick is None or model.device.type != "cpu" or model.dtype != torch.float32 or not dtypes <= {*CACHE_DTYPES}:
             raise ValueError("the native kernels do not do this model")
         self._kernels = quick
-        self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick)
+        layers = model.config.num_hidden_layers if isinstance(model, LeanModel) else 0
+        self._pages = cache_for(model, PageCache)(cache_dtype, max_batch, quick, layers)
         super().__init__(model, self._pages, share=share, step_tokens=step_tokens)
+
+    def about(self) -> tuple[dict[str, Any], list[str]]:
+        """What its cache is of, where that is not the model's."""
+        return ({"kv_cache": "int8"} if self._pages.dtype is INT8 else {}), []
 
     def _may_guess(self) -> bool:
         return self._pages.has_room(len(self.rows))

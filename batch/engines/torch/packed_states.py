@@ -18,6 +18,7 @@ import torch
 from transformers import cache_utils
 
 from batch.engines.torch import recurrent
+from batch.engines.torch.native import INT8
 from batch.engines.torch.packed import PackedRunner, decodes
 from batch.engines.torch.packed_native import NativePackedRunner
 from batch.engines.torch.packed_plain import PlainPackedRunner
@@ -139,6 +140,8 @@ class StatesMixin(PackedRunner):
         self._group: tuple[list[int], bool] = [], True  # rows of the pass, and whether they have no state yet
         super().__init__(model, max_batch, **options)  # type: ignore[arg-type]
         self._cache.layers = [self._made(layer) for layer in cache_utils.DynamicCache(config=model.config).layers]
+        if self._cache.dtype is INT8 and not any(isinstance(layer, SlotLayer) for layer in self._cache.layers):
+            raise ValueError("it keeps states, and neither keys nor values")
         self._states = RowStates(self._cache.layers, max_batch + 1)
         self._chunked = [
             m for m in model.modules() if hasattr(m, "A_log") and type(getattr(m, "chunk_size", None)) is int

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
-import mmap
 
 import numpy
 import torch
 
-from batch.engines.torch.native import Kernels
+from batch.engines.torch.mapped import Mapped
+from batch.engines.torch.native import INT8, Kernels
 from batch.engines.torch.slots import Prefix, SlotCache
 
-LARGE_PAGE = 2 * 2**20  # bytes
 FIRST = 64  # pages to begin with
 FEW = 4  # rows, for which large pages would take far more memory than they ever write to
 MOST = 2**32  # a limit of more says that none is known yet
@@ -25,31 +23,47 @@ class PageCache(SlotCache):
     No key is ever moved: a row gives its pages back when it goes. Address space is taken for all pages within the limit
     at once, memory only as they are written to, in large pages where the system has them: reading many short rows is
     bound by looking up addresses.
+
+    `layers`: of a model whose layers all keep alike. What these have in a page then lies together, so that no layer has
+    a large page of its own that is written to in part: a page has a place for each layer's keys and for its values, and
+    a layer's keys begin at its first one, `apart` places from each other. 0 where that is not known.
     """
 
-    def __init__(self, dtype: torch.dtype | None, rows: int, kernels: Kernels) -> None:
+    def __init__(self, dtype: torch.dtype | None, rows: int, kernels: Kernels, layers: int = 0) -> None:
         super().__init__(dtype, rows)
         self._kernels = kernels
         self.columns = self.page = kernels.page
-        self.table = numpy.zeros((0, 0), dtype=numpy.int64)  # [rows, most pages of a row]
+        self.table = numpy.zeros((0, 0), dtype=numpy.int64)  # places, [rows, most pages of a row]
         self._taken: list[int] = []  # pages of each row
-        self._free: list[int] = []  # the last given back is the next taken, as the processor may still hold it
+        self._free: list[int] = []  # places; the last given back is the next taken: the processor may still hold it
+        self.apart = 2 * layers or 1
+        self._together: Mapped | None = None  # of all layers
+        self._given = 0  # places of a page that are some layer's
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Memory that is taken as it is written to."""
-        size = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
-        if not size:
+        unit = math.prod(shape[1:]) * dtype.itemsize
+        if not unit or not shape[0]:
             return torch.zeros(shape, dtype=dtype)
-        try:
-            memory = mmap.mmap(-1, size + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except OSError as error:
-            raise MemoryError(f"no memory for a cache of {size:,} bytes a layer: {error}") from None
-        if hasattr(mmap, "MADV_HUGEPAGE") and self.rows > FEW:
-            with contextlib.suppress(OSError):  # a kernel without them
-                memory.madvise(mmap.MADV_HUGEPAGE)
-        # From where a large page may begin, as else the first tokens lie in two of them.
-        begin = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % LARGE_PAGE
-        return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=begin).view(dtype).view(shape)
+        large = self.rows > FEW
+        if self.apart == 1:
+            return Mapped(shape[0] * unit, large=large).bytes.view(dtype).view(shape)
+        if self._together is None:
+            self._together, self._given = Mapped(shape[0] * self.apart * unit, large=large), 0
+        if self._given == self.apart or len(self._together.bytes) != shape[0] * self.apart * unit:
+            raise ValueError("the layers do not keep alike")
+        places = (shape[0] - 1) * self.apart + 1
+        first, self._given = self._given * unit, self._given + 1
+        return self._together.bytes[first : first + places * unit].view(dtype).view(places, *shape[1:])
+
+    def cells(self, sizes: tuple[int, int]) -> tuple[int, int]:
+        """As it is; in eight bits with their steps. ValueError where those are of no use."""
+        if self.dtype is not INT8:
+            return sizes
+        if sizes[0] != sizes[1]:
+            raise ValueError("keys and values in eight bits are of one size each")
+        cell = self._kernels.cell(INT8, sizes[0])
+        return cell, cell
 
     def takes(self, tokens: int) -> int:
         """The columns of the pages that so many tokens need."""
@@ -82,10 +96,11 @@ class PageCache(SlotCache):
         pages = self.table[numpy.asarray(rows), at // self.page]
         self.writes = (torch.from_numpy(pages), torch.from_numpy(at % self.page))
 
-    def put(self, held: torch.Tensor, new: torch.Tensor) -> None:
+    def put(self, held: torch.Tensor, new: torch.Tensor, *, values: bool = False) -> None:
         """Write what a pass's tokens have, [tokens, heads, size], into a layer's keys or values."""
         new = new.float()
-        self._kernels.write_pages(new if new.stride(2) == 1 else new.contiguous(), *self.writes, held)
+        x = new if new.stride(2) == 1 else new.contiguous()
+        self._kernels.write_pages(x, *self.writes, held, values=values)
 
     def drop(self, row: int, last: int) -> None:
         """Give a row's pages back; the last row's place in the table goes into the gap.
@@ -103,7 +118,8 @@ class PageCache(SlotCache):
 
         def together(cached: torch.Tensor) -> torch.Tensor:
             found = cached[pages].transpose(0, 1).flatten(1, 2)  # [heads, columns, size]
-            return found[:, :length].unsqueeze(0).contiguous()
+            whole = cached.dtype is INT8  # whose pages are no columns one after the other
+            return (found if whole else found[:, :length]).unsqueeze(0).contiguous()
 
         return self.prefix(length, together)
 
@@ -122,16 +138,20 @@ class PageCache(SlotCache):
     def _resize(self, pages: int) -> None:
         """This many pages in all, or as before where there is no memory for them."""
         had, self.slots = self.slots, pages
-        held = [(layer, layer.keys, layer.values) for layer in self.kept()]
+        before, self._together = self._together, None
+        held = sorted(((layer, layer.keys, layer.values) for layer in self.kept()), key=lambda own: own[1].data_ptr())
         try:
-            for layer, keys, values in held:
-                layer.allocate(keys.shape[1], (keys.shape[3], values.shape[3]), keys)
+            for layer, keys, _ in held:
+                layer.allocate(layer.heads, layer.sizes, keys)
         except MemoryError:
-            self.slots = had
+            self.slots, self._together, self._given = had, before, 2 * len(held)
             for layer, keys, values in held:
                 layer.keys, layer.values = keys, values
             raise
+        if before is not None and self._together is not None:
+            before.move_to(self._together, len(before.bytes))
+            held.clear()
         while held:  # each is let go once it is copied, so that only one is there twice
             layer, keys, values = held.pop()
             layer.keys[:had], layer.values[:had] = keys, values
-        self._free = [*range(pages - 1, had - 1, -1), *self._free]
+        self._free = [*range((pages - 1) * self.apart, (had - 1) * self.apart, -self.apart), *self._free]

@@ -1,7 +1,7 @@
 /* The products of attention.c for a cache in bfloat16, where the processor multiplies pairs of those (AVX512-BF16).
  *
  * Queries and shares are rounded to bfloat16 too, as keys and values are; sums are float32. Sums of values stand in
- * another order until `order_pairs`: of 32 elements first the even ones, then the odd ones.
+ * another order until `order_pairs`: of every 8 elements first the lower four of 32, then the upper four.
  */
 #ifdef __AVX512BF16__
 #include <immintrin.h>
@@ -9,17 +9,14 @@
 
 INLINE __m512bh as_pairs(__m512i x) { return (__m512bh)x; }
 
-/* Upright queries [size, lanes] as pairs [size / 2, lanes]. */
-INLINE void pair_upright(const float *upright, int lanes, int size, uint32_t *pairs) {
-    for (int i = 0; i < size / 2; i++)
-        for (int j = 0; j < lanes; j++)
-            pairs[i * lanes + j] = to_bf16(upright[2 * i * lanes + j])
-                                   | (uint32_t)to_bf16(upright[(2 * i + 1) * lanes + j]) << 16;
-}
-
-/* Queries of each token, [queries, size]. */
+/* Queries, [queries, size]. */
 INLINE void pair_asked(const float *asked, int queries, int size, bf16 *halves) {
     for (int i = 0; i < queries * size; i++) halves[i] = to_bf16(asked[i]);
+}
+
+/* A query as pairs in lane j of [size / 2, lanes]. */
+INLINE void pair_upright(const bf16 *query, int j, int lanes, int size, uint32_t *pairs) {
+    for (int i = 0; i < size / 2; i++) memcpy(pairs + i * lanes + j, query + 2 * i, 4);
 }
 
 /* Two columns of shares as pairs of bfloat16, [16]. */
@@ -31,17 +28,20 @@ INLINE __m512i pair_shares(__m512 first, __m512 second) {
 }
 
 INLINE void score_pairs_of(const uint32_t *upright, int vectors, const bf16 *keys, int rows, int size, float *scores) {
-    __m512 sums[8][2];
-    for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
-    for (int i = 0; i < size / 2; i++)
-        for (int v = 0; v < vectors; v++) {
-            __m512bh query = as_pairs(_mm512_loadu_si512(upright + (i * vectors + v) * LANES));
-            for (int r = 0; r < rows; r++) {
-                int pair;
-                memcpy(&pair, keys + r * size + 2 * i, 4);
-                sums[r][v] = _mm512_dpbf16_ps(sums[r][v], query, as_pairs(_mm512_set1_epi32(pair)));
-            }
+    __m512 sums[8][VECTORS];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) sums[r][v] = _mm512_setzero_ps();
+    for (int i = 0; i < size / 2; i++) {
+        __m512bh query[VECTORS];
+        for (int v = 0; v < vectors; v++)
+            query[v] = as_pairs(_mm512_loadu_si512(upright + (i * vectors + v) * LANES));
+        for (int r = 0; r < rows; r++) { /* a key at a time, as all of them would not fit the registers */
+            int pair;
+            memcpy(&pair, keys + r * size + 2 * i, 4);
+            for (int v = 0; v < vectors; v++)
+                sums[r][v] = _mm512_dpbf16_ps(sums[r][v], query[v], as_pairs(_mm512_set1_epi32(pair)));
         }
+    }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) _mm512_storeu_ps(scores + (r * vectors + v) * LANES, sums[r][v]);
 }
@@ -84,30 +84,31 @@ INLINE void score_few_pairs(const bf16 *q, int group, const bf16 *keys, int colu
 }
 
 /* Values [columns, size] as pairs of two columns each, [columns / 2 upwards, size]. */
-INLINE void pair_values(const bf16 *values, int columns, int size, uint32_t *pairs) {
-    const __m512i upper = _mm512_set1_epi32(0xffff0000);
+static __attribute__((noinline)) void pair_values(const bf16 *values, int columns, int size, uint32_t *pairs) {
     for (int c = 0; c < columns; c += 2)
         for (int i = 0; i < size; i += 32, pairs += 32) {
             __m512i a = _mm512_loadu_si512(values + c * size + i), b = _mm512_setzero_si512();
             if (c + 1 < columns) b = _mm512_loadu_si512(values + (c + 1) * size + i);
-            __m512i even = _mm512_or_si512(_mm512_andnot_si512(upper, a), _mm512_slli_epi32(b, 16));
-            __m512i odd = _mm512_or_si512(_mm512_srli_epi32(a, 16), _mm512_and_si512(upper, b));
-            _mm512_storeu_si512(pairs, even), _mm512_storeu_si512(pairs + LANES, odd);
+            _mm512_storeu_si512(pairs, _mm512_unpacklo_epi16(a, b));
+            _mm512_storeu_si512(pairs + LANES, _mm512_unpackhi_epi16(a, b));
         }
 }
 
-/* As value_tile, over all of a value's elements, of up to CHUNK columns of `pair_values`; what is in `out` is first
- * multiplied by each query's `change`. */
-INLINE void value_pairs(const float *shares, int lanes, const uint32_t *values, int columns, int queries, int size,
-                        const float *change, float *out) {
-    uint32_t pairs[CHUNK / 2 * QUERIES];
-    int count = (columns + 1) / 2;
-    for (int c = 0; c < count; c++)
+/* Shares [columns, lanes] as pairs of columns. */
+INLINE void pair_columns(const float *shares, int lanes, int columns, uint32_t *pairs) {
+    for (int c = 0; c < columns; c += 2)
         for (int j = 0; j < lanes; j += LANES) {
-            const float *share = shares + 2 * c * lanes + j;
-            __m512 second = 2 * c + 1 < columns ? _mm512_loadu_ps(share + lanes) : _mm512_setzero_ps();
-            _mm512_storeu_si512(pairs + c * lanes + j, pair_shares(_mm512_loadu_ps(share), second));
+            const float *share = shares + c * lanes + j;
+            __m512 second = c + 1 < columns ? _mm512_loadu_ps(share + lanes) : _mm512_setzero_ps();
+            _mm512_storeu_si512(pairs + c / 2 * lanes + j, pair_shares(_mm512_loadu_ps(share), second));
         }
+}
+
+/* As value_tile, over all of a value's elements, of columns and their shares in pairs; what is in `out` is first
+ * multiplied by each query's `change`. */
+INLINE void value_pairs(const uint32_t *pairs, int lanes, const uint32_t *values, int columns, int queries, int size,
+                        const float *change, float *out) {
+    int count = (columns + 1) / 2;
     for (int j = 0; j < queries; j += 8) /* to whole vectors: what lies behind is not looked at */
         for (int i = 0; i < size; i += 2 * LANES) {
             __m512 sums[8][2];
@@ -131,7 +132,7 @@ INLINE void value_pairs(const float *shares, int lanes, const uint32_t *values, 
 /* As value_few; a bfloat16 is the upper half of a float32. */
 INLINE void value_few_pairs(const float *shares, int lanes, int group, const bf16 *values, int columns, int size,
                             float *out, Next next) {
-    const __m512i upper = _mm512_set1_epi32(0xffff0000);
+    const __m512i none = _mm512_setzero_si512();
     for (int g = 0; g < group; g += 2) {
         int two = g + 1 < group;
         for (int i = 0; i < size; i += 128) {
@@ -143,12 +144,12 @@ INLINE void value_few_pairs(const float *shares, int lanes, int group, const bf1
                 if (!g && !i) fetch(next, c);
                 for (int v = 0; v < blocks; v++) {
                     __m512i both = _mm512_loadu_si512(values + c * size + i + 32 * v);
-                    __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
-                    __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(both, upper));
+                    __m512 lower = _mm512_castsi512_ps(_mm512_unpacklo_epi16(none, both));
+                    __m512 upper = _mm512_castsi512_ps(_mm512_unpackhi_epi16(none, both));
                     for (int r = 0; r < 1 + two; r++) {
                         __m512 share = _mm512_set1_ps(shares[c * lanes + g + r]);
-                        sums[r][2 * v] = _mm512_fmadd_ps(share, even, sums[r][2 * v]);
-                        sums[r][2 * v + 1] = _mm512_fmadd_ps(share, odd, sums[r][2 * v + 1]);
+                        sums[r][2 * v] = _mm512_fmadd_ps(share, lower, sums[r][2 * v]);
+                        sums[r][2 * v + 1] = _mm512_fmadd_ps(share, upper, sums[r][2 * v + 1]);
                     }
                 }
             }
@@ -160,13 +161,13 @@ INLINE void value_few_pairs(const float *shares, int lanes, int group, const bf1
 
 /* A value's sums times `scale`, in their order again. */
 INLINE void order_pairs(const float *sums, int size, float scale, float *out) {
-    const __m512i lower = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const __m512i higher = _mm512_add_epi32(lower, _mm512_set1_epi32(8));
+    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
     for (int i = 0; i < size; i += 2 * LANES) {
-        __m512 even = _mm512_mul_ps(_mm512_loadu_ps(sums + i), _mm512_set1_ps(scale));
-        __m512 odd = _mm512_mul_ps(_mm512_loadu_ps(sums + i + LANES), _mm512_set1_ps(scale));
-        _mm512_storeu_ps(out + i, _mm512_permutex2var_ps(even, lower, odd));
-        _mm512_storeu_ps(out + i + LANES, _mm512_permutex2var_ps(even, higher, odd));
+        __m512 lower = _mm512_mul_ps(_mm512_loadu_ps(sums + i), _mm512_set1_ps(scale));
+        __m512 upper = _mm512_mul_ps(_mm512_loadu_ps(sums + i + LANES), _mm512_set1_ps(scale));
+        _mm512_storeu_ps(out + i, _mm512_permutex2var_ps(lower, first, upper));
+        _mm512_storeu_ps(out + i + LANES, _mm512_permutex2var_ps(lower, second, upper));
     }
 }
 
@@ -177,6 +178,7 @@ INLINE void order_pairs(const float *sums, int size, float scale, float *out) {
 #define score_pairs(...)
 #define score_few_pairs(...)
 #define pair_values(...)
+#define pair_columns(...)
 #define value_pairs(...)
 #define value_few_pairs(...)
 #define order_pairs(...)

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from batch.engines.torch import bf16, experts, int4, linear
-from batch.engines.torch.lean import passing
+from batch.engines.torch.lean import panels, passing
 from batch.engines.torch.lean.weights import Source
+from batch.engines.torch.native import kernels
 from batch.engines.torch.trial import agreement, divergence
 from batch.errors import FatalError
 
@@ -123,7 +124,11 @@ def in_passing(source: Source, tokenizer: Any, precision: str, known: str) -> tu
     ids = [] if known else trial_text(tokenizer)
     if len(ids) < LEAST_TOKENS and not known and precision == "auto":
         return None  # the tokenizer knows little of this; nothing can be said of the model
-    narrow = partial(bf16.narrow, kind=bf16.fastest()) if wanted == "bf16" else bf16.narrow
+    kind = bf16.fastest() if wanted == "bf16" else None
+    if known and kind is bf16.PairedLinear and (quick := kernels()) is not None:
+        panels.fill(source, quick, 16)
+        return wanted, known
+    narrow: Callable[[nn.Module], int] = partial(bf16.narrow, kind=kind)
     how = {"int8": linear.quantise, "int4": int4.quantise, "bf16": narrow}[wanted]
     made: list[int] = []
     cost = passing.change(source, lambda part: made.append(how(part)), ids if len(ids) >= LEAST_TOKENS else None)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from batch.engines.torch import linear, shelf
-from batch.engines.torch.gemm import PackedProduct
+from batch.engines.torch.gemm import PARTS, PackedProduct
 from batch.engines.torch.lean import weights
 from batch.engines.torch.lean.config import LeanConfig
 from batch.engines.torch.lean.model import LeanModel
@@ -26,7 +26,6 @@ from batch.engines.torch.lean.table import FileEmbedding
 from batch.engines.torch.native import kernels
 
 ALIGNED = 64
-PARTS = ("weight", "steps", "offsets", "scale", "bias")  # of a packed product
 DTYPES = {str(kind): kind for kind in (torch.uint8, torch.float16, torch.float32, torch.bfloat16)}
 
 

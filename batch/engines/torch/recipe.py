@@ -18,17 +18,22 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent
 SHIPPED = "shipped"  # the folder beside this file where a wheel has its libraries
-HEADERS = ("kernels.h", "team.h", "product.h", "block.h", "pairs.h", "run.h", "rows.h", "tiles.h")
+HEADERS = (
+    *("kernels.h", "team.h", "product.h", "block.h", "pairs.h", "run.h", "run_pairs.h", "rows.h", "tiles.h"),
+    "kv_int8.h",
+)
 # What is compiled by itself: a source, and what the compiler is told for it alone. The cases are those of block.h; they
 # take the longest.
 CASES = ((2, 64), (2, 128), (3, 64), (4, 64), (4, 128))
 PARTS: tuple[tuple[str, ...], ...] = (
     *(("cases.c", f"-DGROUP={group}", f"-DSIZE={size}") for group, size in CASES),
     ("attention.c",),
+    ("kv_int8.c",),
     ("kernels.c",),
     ("state.c",),
     ("stack.c",),
     ("experts.c",),
+    ("stored.c",),
     ("product.c",),
     ("floats.c", "-fno-associative-math"),  # a row's sums are the same whatever rows stand beside it
     ("gemm.c", "-fno-tree-pre"),  # which would move sums from registers to memory, and a third of the speed with them

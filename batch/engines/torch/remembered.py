@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from batch.engines.torch import verdicts
+from batch.engines.torch.packed import SIZES
 from batch.engines.torch.sequence import Sequence as Row
 from batch.engines.torch.text import Detokenizer
 from batch.engines.torch.turns import Runner
@@ -20,7 +21,9 @@ from batch.options import SamplingOptions
 PROMPT = (5, 17, 9, 3, 11, 2, 7)  # of tokens, as far as the vocabulary has them
 SHOWN = 48  # logits that are remembered, spread over the vocabulary
 CLOSE = 2e-3  # of the largest of them; rounding is the same from start to start, the order of threads' sums is not
-KNOWN = ("native packed", "packed")  # runners that are worth it: others need their trial to be set up
+SECONDS = 2.0  # for the trial of sizes, once
+# Runners that are worth it: others need their trial to be set up.
+KNOWN = ("native packed", "native packed, keys and values in int8", "packed")
 
 
 def runner(key: str, makers: Sequence[tuple[str, Callable[[], Runner]]], notes: list[str]) -> Runner | None:
@@ -45,6 +48,22 @@ def keep(key: str, name: str, chosen: Runner, notes: list[str]) -> None:
     """Remember what was chosen, and what was said of it."""
     if key and name in KNOWN:
         verdicts.write(key, {"runner": name, "notes": notes, "logits": _logits(chosen).tolist()})
+
+
+def sizes(key: str, chosen: Any) -> int:
+    """The width of a batch for a runner that finds it by a trial, the one of an earlier start where it is known.
+
+    What is remembered may take longer to try.
+    """
+    if not key or not hasattr(chosen, "set_sizes"):
+        return int(chosen.find_sizes())
+    name = f"{key}-sizes"
+    width = verdicts.read(name).get("width")
+    if type(width) is int and width in SIZES:
+        return int(chosen.set_sizes(width))
+    found = int(chosen.find_sizes(SECONDS))
+    verdicts.write(name, {"width": max(found, SIZES[0])})
+    return found
 
 
 def _logits(chosen: Any) -> torch.Tensor:

@@ -9,7 +9,7 @@ from batch.engines.gguf.header import GgufError, read_header
 from batch.engines.gguf.known import unknown
 from batch.engines.places import read_config
 from batch.engines.registry import EngineOption, EngineRow
-from batch.options import PRECISIONS, TRUNCATE
+from batch.options import KV_CACHE, PRECISIONS, TRUNCATE
 
 
 def refuses(place: Path | str) -> str:
@@ -53,6 +53,7 @@ ROW = EngineRow(
         "truncate": EngineOption("the end at which a prompt that is too long is cut", choices=TRUNCATE),
         "order": EngineOption("the order prompts are taken in", choices=("arrival", "longest")),
         "cache_gb": EngineOption("most memory for keys and values, in GiB", float, minimum=0.001),
+        "kv_cache": EngineOption("numbers that keys and values are kept in; auto: as precision says", choices=KV_CACHE),
         "share_prefixes": EngineOption("compute what prompts have in common once", bool),
     },
     suits=suits,

@@ -29,12 +29,16 @@ static inline __mmask16 first_of(int64_t left) { return left >= 16 ? 0xffff : le
 /* How many inputs of a row lie beyond each of so many limits. */
 static void count_beyond(const float *x, int64_t n, const float *limits, int *counts) {
     __m512 each[LIMITS];
-    for (int k = 0; k < LIMITS; k++) each[k] = _mm512_set1_ps(limits[k]), counts[k] = 0;
+    __m512i found[LIMITS]; /* counted by lanes: from masks to numbers is a long way */
+    for (int k = 0; k < LIMITS; k++) each[k] = _mm512_set1_ps(limits[k]), found[k] = _mm512_setzero_si512();
     for (int64_t i = 0; i < n; i += 16) {
         __m512 some = _mm512_abs_ps(_mm512_maskz_loadu_ps(first_of(n - i), x + i));
-        for (int k = 0; k < LIMITS; k++)
-            counts[k] += __builtin_popcount(_mm512_cmp_ps_mask(some, each[k], _CMP_GT_OQ));
+        for (int k = 0; k < LIMITS; k++) {
+            __mmask16 above = _mm512_cmp_ps_mask(some, each[k], _CMP_GT_OQ);
+            found[k] = _mm512_mask_add_epi32(found[k], above, found[k], _mm512_set1_epi32(1));
+        }
     }
+    for (int k = 0; k < LIMITS; k++) counts[k] = _mm512_reduce_add_epi32(found[k]);
 }
 
 /* Inputs of a row beyond the first limit, from `limit` on and each a quarter above the last, that no more than `most`
@@ -56,21 +60,31 @@ static int beyond(const float *x, int64_t n, float limit, int64_t most, int *col
     return count;
 }
 
-/* LIMIT times the mean of a row's absolute inputs, those beyond `most` left out. */
-static float limit_of(const float *x, int64_t n, float most) {
-    float sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += fabsf(x[i]) > most ? 0 : fabsf(x[i]);
-    sum *= LIMIT / n; /* NaN and infinity have nothing beyond them */
-    return sum < 1e-12f ? 1e-12f : sum;
+/* LIMIT times the mean of a row's absolute inputs, those beyond `most` left out; `largest`: of all, NaN where there is
+ * one among them. */
+static float limit_of(const float *x, int64_t n, float most, float *largest) {
+    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    __m512i highest = _mm512_setzero_si512(); /* as whole numbers NaN is above all others */
+    for (int64_t i = 0; i < n; i += 32)
+        for (int v = 0; v < 2; v++) {
+            __m512 some = _mm512_abs_ps(_mm512_maskz_loadu_ps(first_of(n - i - 16 * v), x + i + 16 * v));
+            __mmask16 within = _mm512_cmp_ps_mask(some, _mm512_set1_ps(most), _CMP_NGT_UQ);
+            sums[v] = _mm512_mask_add_ps(sums[v], within, sums[v], some);
+            highest = _mm512_max_epu32(highest, _mm512_castps_si512(some));
+        }
+    uint32_t bits = _mm512_reduce_max_epu32(highest);
+    memcpy(largest, &bits, 4);
+    float sum = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])) * LIMIT / n;
+    return sum < 1e-12f ? 1e-12f : sum; /* NaN and infinity have nothing beyond them */
 }
 
 /* A row to 8 bits, apart from what it keeps; its scale. room, which may be x: [n]. */
 static float keep_row(const float *x, int64_t n, Few *few, float *room, uint8_t *bytes) {
     int64_t most = n / SPARSE < KEPT ? n / SPARSE : KEPT;
-    float limit = limit_of(x, n, INFINITY), largest = largest_size(x, n);
+    float largest, limit = limit_of(x, n, INFINITY, &largest);
     few->count = 0;
     if (!(largest > limit)) return quantise_row(x, bytes, n, largest);
-    limit = limit_of(x, n, limit); /* the largest ones hide others in the mean */
+    limit = limit_of(x, n, limit, &largest); /* the largest ones hide others in the mean */
     int count = few->count = beyond(x, n, limit, most, few->columns);
     if (!count) return quantise_row(x, bytes, n, largest);
     if (room != x) memcpy(room, x, n * sizeof(float));

@@ -7,6 +7,8 @@
 #ifdef __AVX512F__
 #include <immintrin.h>
 
+#define NEAREST (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+
 static const float EXACT[] = {1.3276472e-3f, 9.675541e-3f, 5.550713e-2f, 2.4022120e-1f, 6.9314694e-1f, 1.0f};
 static const float BRIEF[] = {5.517167e-2f, 2.4261113e-1f, 6.9326097e-1f, 9.9992806e-1f};
 
@@ -14,7 +16,7 @@ static const float BRIEF[] = {5.517167e-2f, 2.4261113e-1f, 6.9326097e-1f, 9.9992
  * 3e-7 of it, or 1e-4 where it is rounded to bfloat16 anyway (`brief`). */
 INLINE __m512 power_below(__m512 x, int brief) {
     const float *p = brief ? BRIEF : EXACT;
-    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 n = _mm512_roundscale_ps(x, NEAREST);
     __m512 r = _mm512_sub_ps(x, n), power = _mm512_set1_ps(p[0]);
     for (int i = 1; i < (brief ? 4 : 6); i++) power = _mm512_fmadd_ps(power, r, _mm512_set1_ps(p[i]));
     __mmask16 seen = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-125.0f), _CMP_NLT_UQ); /* keeps NaN */
@@ -87,17 +89,36 @@ INLINE void hide(const Block *b, int group, int lanes, int part, int64_t start, 
     }
 }
 
+/* Columns as in `hide`: their scores are held below the cap, get what their places add, and are hidden. */
+INLINE void bend(const Block *b, int group, int queries, int lanes, int part, int64_t start, int64_t count,
+                 float *scores) {
+    if (b->cap > 0) soften(scores, count * lanes, b->cap);
+    if (b->slopes) {
+        float slopes[QUERIES] = {0}, begins[QUERIES] = {0};
+        for (int j = 0; j < queries; j++) {
+            slopes[j] = b->slopes[j % group];
+            begins[j] = (part ? b->near_from : b->far_from)[j / group] + (float)start;
+        }
+        tilt(scores, count, lanes, slopes, begins);
+    }
+    hide(b, group, lanes, part, start, count, scores);
+}
+
+#include "run_pairs.h"
+
 INLINE void attend_run(const Block *b, int group, int half, int size, int vectors, float *scratch, float *out) {
+    if (PAIRS(half, size)) {
+        attend_run_pairs(b, group, size, vectors, scratch, out);
+        return;
+    }
     int lanes = vectors * LANES, queries = b->tokens * group, padded = (size + LANES - 1) / LANES * LANES;
-    int column = size * (half ? 2 : 4), pairs = PAIRS(half, size);
+    int column = size * (half ? 2 : 4);
     float *upright = scratch, *sums = upright + QUERIES * padded, *tile = sums + QUERIES * padded;
-    float *scores = tile + CHUNK / 2 * padded, most[QUERIES], total[QUERIES], change[QUERIES];
-    uint32_t upright_pairs[PAIRS(1, 32) ? LARGEST_PAIRED / 2 * QUERIES : 1];
+    float *scores = tile + COLUMNS * padded, most[QUERIES], total[QUERIES], change[QUERIES];
     memset(upright, 0, sizeof(float) * 2 * QUERIES * padded);
     for (int j = 0; j < queries; j++)
         for (int i = 0; i < size; i++)
             upright[i * lanes + j] = b->q[j / group * b->stride + j % group * size + i] * b->scale;
-    if (pairs) pair_upright(upright, lanes, size, upright_pairs);
     begin_softmax(b, group, queries, most, total);
 
     for (int part = 0; part < 2; part++) {
@@ -107,39 +128,23 @@ INLINE void attend_run(const Block *b, int group, int half, int size, int vector
             for (int64_t c = 0; c < count; c += COLUMNS) {
                 int columns = count - c < COLUMNS ? count - c : COLUMNS;
                 const char *stored = tile_of(own, start + c, 0, column);
-                if (pairs) score_pairs(upright_pairs, vectors, (const bf16 *)stored, columns, size, scores + c * lanes);
-                else
-                    score_tile(upright, vectors, widen(stored, columns, half, size, padded, tile), columns, padded,
-                               scores + c * lanes);
+                score_tile(upright, vectors, widen(stored, columns, half, size, padded, tile), columns, padded,
+                           scores + c * lanes);
             }
-            if (b->cap > 0) soften(scores, count * lanes, b->cap);
-            if (b->slopes) {
-                float slopes[QUERIES] = {0}, begins[QUERIES] = {0};
-                for (int j = 0; j < queries; j++) {
-                    slopes[j] = b->slopes[j % group];
-                    begins[j] = (part ? b->near_from : b->far_from)[j / group] + (float)start;
-                }
-                tilt(scores, count, lanes, slopes, begins);
-            }
-            hide(b, group, lanes, part, start, count, scores);
-            softmax(scores, count, lanes, most, total, change, pairs);
-            for (int j = 0; !pairs && j < queries; j++)
+            bend(b, group, queries, lanes, part, start, count, scores);
+            softmax(scores, count, lanes, most, total, change, 0);
+            for (int j = 0; j < queries; j++)
                 for (int i = 0; i < padded; i++) sums[j * padded + i] *= change[j];
             for (int64_t c = 0; c < count; c += COLUMNS) {
                 int columns = count - c < COLUMNS ? count - c : COLUMNS;
                 const char *stored = tile_of(own, start + c, 1, column);
-                if (pairs) pair_values((const bf16 *)stored, columns, size, (uint32_t *)tile + c / 2 * size);
-                else
-                    value_tile(scores + c * lanes, lanes, widen(stored, columns, half, size, padded, tile), columns,
-                               queries, padded, sums);
+                value_tile(scores + c * lanes, lanes, widen(stored, columns, half, size, padded, tile), columns,
+                           queries, padded, sums);
             }
-            if (pairs) value_pairs(scores, lanes, (const uint32_t *)tile, count, queries, size, change, sums);
         }
     }
     for (int j = 0; j < queries; j++) {
         float *to = out + j / group * b->stride + j % group * size, scale = 1.0f / total[j];
-        if (pairs) order_pairs(sums + j * padded, size, scale, to);
-        else
-            for (int i = 0; i < size; i++) to[i] = sums[j * padded + i] * scale;
+        for (int i = 0; i < size; i++) to[i] = sums[j * padded + i] * scale;
     }
 }

@@ -58,6 +58,7 @@ class SlotLayer(PlacedLayer):
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()
         self.cache = cache
+        self.heads, self.sizes = 0, (0, 0)  # of a key, and of a value
         # The step's keys and values, as the model gave them to the cache.
         self.fresh: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))
         self._repeated: bool | None = None  # whether what is attended to is no more than those, repeated
@@ -69,9 +70,10 @@ class SlotLayer(PlacedLayer):
     def allocate(self, heads: int, sizes: tuple[int, int], like: torch.Tensor) -> None:
         """Zeroed: what a mask hides must still be a number."""
         cache = self.cache
+        self.heads, self.sizes = heads, sizes
         self.keys, self.values = (
-            cache.zeros((cache.slots, heads, cache.columns, size), cache.dtype or like.dtype, like.device)
-            for size in sizes
+            cache.zeros((cache.slots, heads, cache.columns, cell), cache.dtype or like.dtype, like.device)
+            for cell in cache.cells(sizes)
         )
         self.is_initialized = True
 
@@ -91,7 +93,7 @@ class SlotLayer(PlacedLayer):
             self.lazy_initialization(keys, values)
         self.cache.put(self.keys, keys.transpose(1, 2).flatten(0, 1))
         if values.shape[-1]:
-            self.cache.put(self.values, values.transpose(1, 2).flatten(0, 1))
+            self.cache.put(self.values, values.transpose(1, 2).flatten(0, 1), values=True)
 
     def unrepeated(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What to keep of the keys and values that are attended to: once what is only repeated for a group of heads."""
@@ -180,6 +182,10 @@ class SlotCache:
             self._slopes = slopes.contiguous()
         return self._slopes
 
+    def cells(self, sizes: tuple[int, int]) -> tuple[int, int]:
+        """Numbers that a column takes for a key and for a value of these sizes."""
+        return sizes
+
     def takes(self, tokens: int) -> int:
         """The columns that so many tokens of a row take."""
         return tokens
@@ -197,7 +203,7 @@ class SlotCache:
         self.reading = None
         self.writes = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
 
-    def put(self, held: torch.Tensor, new: torch.Tensor) -> None:
+    def put(self, held: torch.Tensor, new: torch.Tensor, *, values: bool = False) -> None:
         """Write what a pass's tokens have, [tokens, heads, size], into a layer's keys or values."""
         slot, column = self.writes
         held[slot, :, column] = new.to(held.dtype)
@@ -246,7 +252,7 @@ class SlotCache:
         """The layers into new memory, with what the first rows have in their first columns."""
         for layer in self.kept():
             old = layer.keys, layer.values
-            layer.allocate(old[0].shape[1], (old[0].shape[3], old[1].shape[3]), old[0])
+            layer.allocate(layer.heads, layer.sizes, old[0])
             for new, kept in zip((layer.keys, layer.values), old, strict=True):
                 new[:rows, :, :width] = kept[:rows, :, :width]
 

@@ -5,6 +5,7 @@
  * what the functions of its own file do, and gives the same to the last bit.
  */
 #include "kernels.h"
+#include "kv_int8.h"
 #include "team.h"
 
 /* A layer, as native.py tells of it. Norms of heads are NULL where there are none. Counts are elements. */
@@ -16,7 +17,7 @@ typedef struct {
     int64_t heads, kv_heads, size, reach; /* reach: which of `firsts` says what its tokens see */
 } Layer;
 
-/* Its cache: [pages, KV heads, columns, size]. */
+/* Its cache: [pages, KV heads, columns, size], of a kind (kv_int8.h). */
 typedef struct {
     char *keys, *values;
     int64_t count;
@@ -107,7 +108,7 @@ static void do_unit(Stack *s, Ticket ticket, int me) {
     int64_t i = ticket.phase / PARTS, part = ticket.phase % PARTS;
     if (part == SET) {
         Setting setting = setting_of(s, i);
-        (s->attending.half ? set_part_bf16 : set_part_f32)(&setting, ticket.unit, ticket.units);
+        set_part(&setting, ticket.unit, ticket.units);
     } else if (part == ATTEND) {
         Attending attending = attending_of(s, i);
         attend_task(&attending, ticket.unit, s->scratch + s->floats * me);
@@ -131,7 +132,7 @@ static int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
  * Returns 0, or as REQUIRE says. */
 int run_layers(const Layer *layers, int64_t count, float *x, int64_t x_count, int64_t tokens, int64_t hidden,
                const float *cosine, const float *sine, int64_t rotary_count, const int64_t *slots, const int64_t *at,
-               int64_t at_count, int half, const Held *held, const int64_t *table, int64_t table_rows, int64_t width,
+               int64_t at_count, int kind, const Held *held, const int64_t *table, int64_t table_rows, int64_t width,
                const char *const *prefix_keys, const char *const *prefix_values, int64_t pointers,
                const int64_t *prefix_lengths, const int64_t *prefix_counts, int64_t prefixes, const int64_t *rows,
                const int64_t *const *firsts, int64_t reaches, const int64_t *lasts, const int64_t *whiches,
@@ -151,14 +152,15 @@ int run_layers(const Layer *layers, int64_t count, float *x, int64_t x_count, in
         work_on += l->both.inputs * l->both.outputs;
     }
     int64_t heads = layers->heads, kv_heads = layers->kv_heads, size = layers->size, group = heads / kv_heads;
-    int64_t unit = extent(kv_heads, columns, size);
+    REQUIRE(kind >= FLOATS && kind <= BYTES);
+    int64_t unit = extent(kv_heads, columns, cell_of(kind, size));
     REQUIRE(group <= block_queries() && unit > 0 && held->count > 0 && held->count % unit == 0);
     REQUIRE(rotary_count == extent(tokens, size, 1) && blocks < MOST_UNITS / kv_heads && threads < MOST_UNITS);
     REQUIRE(layers->both.outputs < MOST_UNITS && layers->qkv.outputs < MOST_UNITS && hidden < MOST_UNITS);
     for (int64_t t = 0; t < tokens; t++)
         REQUIRE(slots[t] >= 0 && slots[t] < held->count / unit && at[t] >= 0 && at[t] < columns);
     for (int64_t i = 0; i < prefixes; i++)
-        REQUIRE(prefix_lengths[i] > 0 && prefix_counts[i] == extent(kv_heads, prefix_lengths[i], size));
+        REQUIRE(prefix_fits(kind, prefix_lengths[i], prefix_counts[i], kv_heads, size));
     Stack s = {.layers = layers, .count = count, .held = held, .firsts = firsts, .tokens = tokens, .x = x};
     s.attending.places = (Places){table,  table_rows, width,   held->count / unit, prefix_lengths, prefixes, rows, NULL,
                                   lasts,  whiches,    tokens,  begins,             ends,           blocks,   longest};
@@ -188,9 +190,9 @@ int run_layers(const Layer *layers, int64_t count, float *x, int64_t x_count, in
     s.room = memory, s.threads = threads;
     float *free_from = (float *)(memory + room);
     for (int i = 0; i < 5; i++) *to[i] = free_from, free_from += aligned(parts[i]);
-    s.setting = (Setting){.qkv = s.qkv, .cosine = cosine, .sine = sine, .slots = slots, .at = at, .q = s.q,
+    s.setting = (Setting){.qkv = s.qkv, .cosine = cosine, .sine = sine, .slots = slots, .at = at, .q = s.q, .kind = kind,
                           .tokens = tokens, .heads = heads, .kv_heads = kv_heads, .size = size, .columns = columns};
-    s.attending.q = s.q, s.attending.out = s.mixed, s.attending.half = half, s.attending.apart = count;
+    s.attending.q = s.q, s.attending.out = s.mixed, s.attending.kind = kind, s.attending.apart = count;
     s.attending.prefix_keys = prefix_keys, s.attending.prefix_values = prefix_values;
     s.attending.heads = heads, s.attending.kv_heads = kv_heads, s.attending.size = size;
     open_part(&s, 0);

@@ -45,3 +45,9 @@ class Held(ctypes.Structure):
     """Of stack.c."""
 
     _fields_ = _fields("keys:p values:p count:i")
+
+
+class Stored(ctypes.Structure):
+    """Of stored.c."""
+
+    _fields_ = _fields("type:i rows:i count:i raw:p")

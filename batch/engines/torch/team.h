@@ -87,17 +87,17 @@ void product_round(void *room, int64_t block, int me);
 int64_t product_units(const void *room);
 void product_multiply(void *room, int64_t unit);
 
-/* Norms and rotation of queries and keys, and their way to the cache; as set_f32 and set_bf16 of kernels.c. */
+/* Norms and rotation of queries and keys, and their way to the cache; as set_cache of kernels.c. */
 typedef struct {
     const float *qkv, *q_weight, *k_weight, *cosine, *sine;
     const int64_t *slots, *at;
     float *q, eps;
-    void *keys, *values;
+    int kind;
+    char *keys, *values;
     int64_t tokens, heads, kv_heads, size, columns;
 } Setting;
 
-void set_part_f32(const Setting *s, int64_t part, int64_t parts);
-void set_part_bf16(const Setting *s, int64_t part, int64_t parts);
+void set_part(const Setting *s, int64_t part, int64_t parts);
 
 /* Where the tokens of a step are, as attention.c's `attend` has it; `tokens` numbers each but for the blocks. */
 typedef struct {
@@ -115,13 +115,14 @@ typedef struct {
     Places places;
     const float *q, *sinks, *slopes;
     float *out, scale, cap;
-    int half;
+    int kind;
     const char *keys, *values, *const *prefix_keys, *const *prefix_values;
     int64_t apart; /* from a prefix's pointer to that of the next one */
     int64_t heads, kv_heads, size;
 } Attending;
 
 int places_fit(const Places *places, int64_t group);
+int prefix_fits(int kind, int64_t length, int64_t count, int64_t kv_heads, int64_t size);
 int64_t attend_floats(int64_t longest, int64_t size); /* that a thread has to work in; -1 where they are too many */
 int64_t attend_tasks(const Attending *a);
 void attend_task(const Attending *a, int64_t task, float *scratch);

@@ -88,8 +88,15 @@ class Trial:
         if tolerance < ROUNDED or not len(self._text) > REAL_STEPS:
             return False
         lost, same = self.quality(runner)
-        self.measured += f", KL {lost:.4f} and {same:.0%} of tokens the same after {len(self._text)} of a text"
+        self.measured += f", {self._said(lost, same)}"
         return lost <= MOST_DIVERGENCE and same >= LEAST_AGREEMENT
+
+    def cost(self, runner: Runner) -> str:
+        """What a runner's rounding costs on the real text, in words."""
+        return self._said(*self.quality(runner)) if len(self._text) > REAL_STEPS else "not compared, for want of a text"
+
+    def _said(self, lost: float, same: float) -> str:
+        return f"KL {lost:.4f} and {same:.0%} of tokens the same after {len(self._text)} of a text"
 
     def quality(self, runner: Runner) -> tuple[float, float]:
         """Beside the whole model on the real text: mean KL divergence in nats, and the share of likeliest tokens."""

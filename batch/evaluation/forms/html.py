@@ -11,11 +11,21 @@ from batch.evaluation.forms.svg import Bar, Dot, bars, columns, dots
 from batch.evaluation.forms.words import escaped
 from batch.evaluation.pairs import Pair
 from batch.evaluation.report import Change, Comparison, Difference, Report, Score
-from batch.evaluation.verdicts import SIGNS, Verdict
+from batch.evaluation.verdicts import Verdict
 
 _TAGS = {"same": "", "deleted": "del", "inserted": "ins"}
 _MOST_TYPES = 40
 _MOST_SHOWN = 4_000  # characters of a text
+# As the screens have them.
+SIGNS = {
+    Verdict.RIGHT: "✓",
+    Verdict.WRONG: "✗",
+    Verdict.OVER_CORRECTED: "+",
+    Verdict.UNDER_CORRECTED: "−",
+    Verdict.NOT_CORRECTED: "○",
+    Verdict.FAILED: "!",
+    Verdict.UNSCORABLE: "?",
+}
 
 
 def html(report: Report, comparison: Comparison | None = None) -> str:

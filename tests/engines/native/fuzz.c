@@ -4,6 +4,7 @@
  *     fuzz SEED CALLS
  */
 #include "kernels.h"
+#include "kv_int8.h"
 #include "team.h"
 #include <stdio.h>
 
@@ -20,13 +21,10 @@ int attend(const float *, int64_t, float, float, const float *, int64_t, const f
            const char *const *, const char *const *, const int64_t *, const int64_t *, int64_t, const int64_t *,
            const int64_t *, const int64_t *, const int64_t *, int64_t, const int64_t *, const int64_t *, int64_t,
            int64_t, float *, int64_t, int);
-int set_f32(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *, int64_t,
-            const int64_t *, const int64_t *, int64_t, float *, int64_t, float *, float *, int64_t, int64_t, int64_t,
-            int64_t, int64_t, int);
-int set_bf16(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *,
-             int64_t, const int64_t *, const int64_t *, int64_t, float *, int64_t, bf16 *, bf16 *, int64_t, int64_t,
-             int64_t, int64_t, int64_t, int);
-int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const int64_t *, int64_t, int, char *,
+int set_cache(const float *, int64_t, const float *, const float *, int64_t, float, const float *, const float *,
+              int64_t, const int64_t *, const int64_t *, int64_t, float *, int64_t, int, char *, char *, int64_t, int64_t,
+              int64_t, int64_t, int64_t, int);
+int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const int64_t *, int64_t, int, int, char *,
                 int64_t, int64_t, int64_t, int64_t, int);
 int state_step(float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, int64_t, const float *,
                const float *, int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int);
@@ -52,6 +50,12 @@ int run_layers(const Layer *, int64_t, float *, int64_t, int64_t, int64_t, const
 typedef struct { /* as in experts.c */
     Linear up, down;
 } Expert;
+typedef struct { /* as in stored.c */
+    int64_t type, rows, count;
+    const uint8_t *raw;
+} Stored;
+int read_stored(const Stored *, int64_t, const int64_t *, int64_t, int64_t, int64_t, int64_t, uint8_t *, int64_t, int);
+int64_t stored_block(int64_t);
 int run_experts(const Expert *, int64_t, const int64_t *, const float *, int64_t, int64_t, const float *, int64_t,
                 float *, int64_t, int);
 
@@ -74,6 +78,11 @@ static void *room(int64_t bytes) { /* a malloc of its own for each, so that each
 static float *floats(int64_t n) {
     float *made = room(4 * n);
     for (int64_t i = 0; i < n; i++) made[i] = (float)between(-1000, 1000) / (below(40) ? 256 : 1); /* a few large */
+    return made;
+}
+static char *anything(int64_t n, int kind) { /* of a cache; in eight bits any byte may stand there */
+    char *made = room(n * bytes_of(kind));
+    for (int64_t i = 0; kind == BYTES && i < n; i++) made[i] = (char)(i * i % 251 + i % 5);
     return made;
 }
 static void clear(void) {
@@ -103,9 +112,10 @@ static void small(int lie) {
 
 static void setting(int lie) {
     int64_t kv = between(1, 4), heads = kv * between(1, 5), size = 2 * between(1, 40), tokens = between(1, 9);
-    int64_t pages = between(1, 5), columns = between(1, 33), width = (heads + 2 * kv) * size;
-    int half = (int)below(2), norm = (int)below(2);
-    int64_t *slots = room(8 * tokens), *at = room(8 * tokens), cells = pages * kv * columns * size;
+    int kind = (int)below(3), norm = (int)below(2), whole = kind != BYTES || below(9);
+    int64_t pages = between(1, 5), width = (heads + 2 * kv) * size;
+    int64_t columns = kind == BYTES ? page_columns() + !whole : between(1, 33);
+    int64_t *slots = room(8 * tokens), *at = room(8 * tokens), cells = pages * kv * columns * cell_of(kind, size);
     for (int64_t t = 0; t < tokens; t++) slots[t] = below(pages), at[t] = below(columns);
     if (lie == 1) slots[below(tokens)] = below(2) ? pages : -1;
     if (lie == 2) at[below(tokens)] = below(2) ? columns : -1;
@@ -113,33 +123,33 @@ static void setting(int lie) {
     const float *qkv = floats(tokens * width), *cosine = floats(tokens * size), *sine = floats(tokens * size);
     int64_t rotary = LIE(3, tokens * size), q = LIE(4, tokens * heads * size), all = LIE(5, tokens * width);
     float *to = floats(tokens * heads * size);
-    void *keys = room(cells * (half ? 2 : 4)), *values = room(cells * (half ? 2 : 4));
-    int code = half ? set_bf16(qkv, all, a, b, size, 1e-6f, cosine, sine, rotary, slots, at, tokens, to, q, keys,
-                               values, cells, heads, kv, size, columns, 2)
-                    : set_f32(qkv, all, a, b, size, 1e-6f, cosine, sine, rotary, slots, at, tokens, to, q, keys, values,
-                              cells, heads, kv, size, columns, 2);
-    expect("set_cache", code, lie > 0 && lie < 6);
+    char *keys = anything(cells, kind), *values = anything(cells, kind);
+    int code = set_cache(qkv, all, a, b, size, 1e-6f, cosine, sine, rotary, slots, at, tokens, to, q, kind, keys, values,
+                         cells, heads, kv, size, columns, 2);
+    expect("set_cache", code, (lie > 0 && lie < 6) || !whole);
 }
 
 static void writing(int lie) {
     int64_t heads = between(1, 5), size = between(1, 40), tokens = between(1, 9), pages = between(1, 5);
-    int64_t columns = between(1, 33);
-    int half = (int)below(2), turned = (int)below(2); /* either axis may come first, with something between */
+    int kind = (int)below(3);
+    int64_t columns = kind == BYTES ? page_columns() : between(1, 33), cell = cell_of(kind, size);
+    int turned = (int)below(2); /* either axis may come first, with something between */
     int64_t step = (turned ? tokens : heads) * size + below(5);
     int64_t apart = turned ? step : size, along = turned ? size : step;
-    int64_t count = (tokens - 1) * along + (heads - 1) * apart + size, cells = pages * heads * columns * size;
+    int64_t count = (tokens - 1) * along + (heads - 1) * apart + size, cells = pages * heads * columns * cell;
     int64_t *slots = room(8 * tokens), *at = room(8 * tokens);
     for (int64_t t = 0; t < tokens; t++) slots[t] = below(pages), at[t] = below(columns);
     if (lie == 1) slots[below(tokens)] = below(2) ? pages : -1;
     if (lie == 2) at[below(tokens)] = below(2) ? columns : -1;
     if (lie == 3) along = tokens > 1 ? -1 : along;
     const float *x = floats(count);
-    char *held = room(cells * (half ? 2 : 4));
+    char *held = anything(cells, kind);
     int64_t told = lie == 4 ? count - between(1, count) : count;
     int64_t all = lie == 5 ? cells - between(1, cells < columns ? cells : columns) : cells;
-    int fits = all % (heads * columns * size) == 0;
-    for (int64_t t = 0; t < tokens; t++) fits = fits && slots[t] < all / (heads * columns * size);
-    int code = write_pages(x, told, along, apart, slots, at, tokens, half, held, all, heads, size, columns, 2);
+    int fits = all % (heads * columns * cell) == 0;
+    for (int64_t t = 0; t < tokens; t++) fits = fits && slots[t] < all / (heads * columns * cell);
+    int code = write_pages(x, told, along, apart, slots, at, tokens, kind, (int)below(2), held, all, heads, size,
+                           columns, 2);
     expect("write_pages", code, lie == 1 || lie == 2 || (lie == 3 && tokens > 1) || lie == 4 || (lie == 5 && !fits));
 }
 
@@ -192,19 +202,25 @@ static void draw(int64_t runs, int64_t width, int64_t page, const int64_t *lengt
 /* Numbers in memory with borders. */
 static int64_t *bordered(const int64_t *from, int64_t n) { return memcpy(room(8 * n), from, 8 * n); }
 
+/* Elements of the keys of a prefix. */
+static int64_t prefix_of(int kind, int64_t kv, int64_t length, int64_t size) {
+    int64_t page = page_columns(), columns = kind == BYTES ? (length + page - 1) / page * page : length;
+    return kv * columns * cell_of(kind, size);
+}
+
 static void attending(int lie) {
     static const int64_t sizes[] = {64, 128, 32, 96, 80, 16, 24, 2, 1, 256, 320};
     int64_t page = page_columns(), kv = between(1, 3);
-    int64_t group = lie == 1 ? block_queries() + between(1, 20) : between(1, 32);
+    int64_t group = lie == 1 ? block_queries() + between(1, 20) : between(1, block_queries());
     int64_t heads = kv * group, size = sizes[below(11)], width = between(1, 6), runs = between(1, 6);
     int64_t pages = runs * width, prefixes = below(3), block = group > block_queries() ? 1 : block_queries() / group;
-    int half = (int)below(2), bytes = half ? 2 : 4;
-    int64_t unit = kv * page * size, *table = room(8 * pages), lengths[2], counts[2];
+    int kind = (int)below(3);
+    int64_t unit = kv * page * cell_of(kind, size), *table = room(8 * pages), lengths[2], counts[2];
     const char *far_keys[2], *far_values[2];
     for (int64_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
     for (int64_t i = 0; i < prefixes; i++) {
-        lengths[i] = between(1, 200), counts[i] = kv * lengths[i] * size; /* more than a chunk */
-        far_keys[i] = room(counts[i] * bytes), far_values[i] = room(counts[i] * bytes);
+        lengths[i] = between(1, 200), counts[i] = prefix_of(kind, kv, lengths[i], size); /* more than a chunk */
+        far_keys[i] = anything(counts[i], kind), far_values[i] = anything(counts[i], kind);
     }
     draw(runs, width, page, lengths, prefixes, block, 50);
     int64_t *rows = drawn.rows, *firsts = drawn.firsts[0], *lasts = drawn.lasts, *whiches = drawn.whiches;
@@ -225,7 +241,8 @@ static void attending(int lie) {
     if (lie == 9) begins[below(blocks)] -= between(1, 9);
     int64_t cells = pages * unit, all = LIE(10, tokens * heads * size), out = LIE(11, tokens * heads * size);
     if (lie == 12) cells -= between(1, unit > 1 ? unit - 1 : 1);
-    const char *keys = room(pages * unit * bytes), *values = room(pages * unit * bytes);
+    const char *keys = anything(pages * unit, kind), *values = anything(pages * unit, kind);
+    if (lie == 14 && prefixes) counts[0] -= between(1, size);
     int64_t *own[6] = {rows, firsts, lasts, whiches, begins, ends};
     for (int i = 0; i < 6; i++) own[i] = bordered(own[i], i < 4 ? tokens : blocks);
     int tilted = (int)below(2); /* which of the two lies */
@@ -233,11 +250,11 @@ static void attending(int lie) {
     const float *slopes = (lie == 13 && tilted) || below(2) ? floats(heads) : NULL;
     int64_t sunk = !sinks ? 0 : tilted ? heads : LIE(13, heads), sloped = !slopes ? 0 : tilted ? LIE(13, heads) : heads;
     float cap = below(2) ? 0.0f : 20.0f;
-    int code = attend(floats(tokens * heads * size), all, 0.1f, cap, sinks, sunk, slopes, sloped, half, keys, cells,
+    int code = attend(floats(tokens * heads * size), all, 0.1f, cap, sinks, sunk, slopes, sloped, kind, keys, cells,
                       values, cells, heads, kv, size, table, runs, width, far_keys, far_values, lengths, counts,
                       prefixes, own[0], own[1], own[2], own[3], tokens, own[4], own[5], blocks, longest,
                       floats(tokens * heads * size), out, 2);
-    expect("attend", code, lie > 0 && lie < 14);
+    expect("attend", code, lie > 0 && (lie < 14 || prefixes));
 }
 
 /* Bits of weights that there is a product of here. */
@@ -285,15 +302,15 @@ static void stack(int lie) {
     int64_t hidden = between(1, 70), inner = between(1, 70), width = between(1, 3), runs = between(1, 4);
     int64_t prefixes = below(3);
     if (bits == 4) hidden = 32 * between(1, 3), inner = 32 * between(1, 3), size = 32;
-    int64_t many = between(1, 3), pages = runs * width, unit = kv * page * size, *table = room(8 * pages);
-    int64_t lengths[2], counts[2];
-    int half = (int)below(2), bytes = half ? 2 : 4;
+    int64_t many = between(1, 3), pages = runs * width, *table = room(8 * pages), lengths[2], counts[2];
+    int kind = (int)below(3);
+    int64_t unit = kv * page * cell_of(kind, size);
     for (int64_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
     const char **keys = room(8 * prefixes * many), **values = room(8 * prefixes * many);
     for (int64_t i = 0; i < prefixes; i++) {
-        lengths[i] = between(1, 40), counts[i] = kv * lengths[i] * size;
+        lengths[i] = between(1, 40), counts[i] = prefix_of(kind, kv, lengths[i], size);
         for (int64_t l = 0; l < many; l++)
-            keys[i * many + l] = room(counts[i] * bytes), values[i * many + l] = room(counts[i] * bytes);
+            keys[i * many + l] = anything(counts[i], kind), values[i * many + l] = anything(counts[i], kind);
     }
     draw(runs, width, page, lengths, prefixes, block_queries() / (heads / kv), 20);
     int64_t tokens = drawn.tokens, t = below(tokens), bad = below(many);
@@ -310,7 +327,7 @@ static void stack(int lie) {
         l->first = floats(hidden), l->second = floats(hidden), l->first_count = l->second_count = hidden;
         if (norms) l->q_norm = floats(size), l->k_norm = floats(size), l->q_count = l->k_count = size;
         l->first_eps = l->second_eps = l->head_eps = 1e-6f, l->reach = below(2);
-        kept[i] = (Held){room(pages * unit * bytes), room(pages * unit * bytes), pages * unit};
+        kept[i] = (Held){anything(pages * unit, kind), anything(pages * unit, kind), pages * unit};
     }
     int64_t *slots = room(8 * tokens), *at = room(8 * tokens);
     for (int64_t i = 0; i < tokens; i++) {
@@ -336,7 +353,7 @@ static void stack(int lie) {
     const int64_t *firsts[2] = {bordered(drawn.firsts[0], tokens), bordered(drawn.firsts[1], tokens)};
     int code = run_layers(layers, many, floats(tokens * hidden), LIE(15, tokens * hidden), tokens, hidden,
                           floats(tokens * size), floats(tokens * size), LIE(16, tokens * size), slots, at,
-                          LIE(17, tokens), half, kept, table, runs, width, keys, values, told, lengths, counts,
+                          LIE(17, tokens), kind, kept, table, runs, width, keys, values, told, lengths, counts,
                           prefixes, bordered(drawn.rows, tokens), firsts, 2, bordered(drawn.lasts, tokens),
                           bordered(drawn.whiches, tokens), LIE(18, tokens), bordered(drawn.begins, drawn.blocks),
                           bordered(drawn.ends, drawn.blocks), drawn.blocks - (lie == 19), longest, 2);
@@ -363,11 +380,35 @@ static void mixture(int lie) {
     expect("run_experts", code, lie > 0);
 }
 
+static void reading(int lie) {
+    static const int64_t types[] = {0, 1, 30, 2, 3, 6, 7, 8, 12, 13, 14};
+    static const int64_t bytes[] = {4, 2, 2, 18, 20, 22, 24, 34, 144, 176, 210};
+    int64_t many = between(1, 3), kind = below(11), block = stored_block(types[kind]), rows = 0;
+    int64_t inputs = block * between(1, block == 1 ? 600 : block == 32 ? 20 : 3), bits = below(2) ? 32 : 16;
+    int64_t panel = below(2) ? 1 : between(2, 40), count = panel * between(1, 4), bad = below(many), at = below(count);
+    Stored *stored = room(sizeof(Stored) * many);
+    for (int64_t i = 0; i < many; i++) {
+        int64_t own = between(1, 30), all = own * (inputs / block) * bytes[kind];
+        uint8_t *raw = room(all);
+        for (int64_t b = 0; b < all; b++) raw[b] = (uint8_t)below(256);
+        stored[i] = (Stored){types[kind], own, all, raw}, rows += own;
+    }
+    int64_t *places = room(8 * count), filled = bits == 16 ? (inputs + 1) / 2 * 2 : inputs;
+    for (int64_t p = 0; p < count; p++) places[p] = below(rows + 1) - 1;
+    if (lie == 1) stored[bad].count--;
+    if (lie == 2) stored[bad].rows++;
+    if (lie == 3) stored[bad].type = below(2) ? 99 : 16;
+    if (lie == 4) places[at] = below(2) ? rows : -2;
+    int64_t out = count * filled * bits / 8;
+    int code = read_stored(stored, many, places, LIE(5, count), inputs, panel, bits, room(out), LIE(6, out), 2);
+    expect("read_stored", code, lie > 0);
+}
+
 int main(int argc, char **argv) {
     state = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     int64_t calls = argc > 2 ? atoll(argv[2]) : 1000;
     for (int64_t i = 0; i < calls; i++) {
-        int lie = below(2) ? (int)between(1, 13) : 0;
+        int lie = below(2) ? (int)between(1, 14) : 0;
         small(lie), clear();
         setting(lie), clear();
         writing(lie), clear();
@@ -376,6 +417,7 @@ int main(int argc, char **argv) {
         product(lie), clear();
         stack(below(2) ? (int)between(1, 26) : 0), clear();
         mixture(below(2) ? (int)between(1, 17) : 0), clear();
+        reading(below(2) ? (int)between(1, 6) : 0), clear();
     }
     printf("%lld calls of each\n", (long long)calls);
     return 0;

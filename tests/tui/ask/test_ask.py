@@ -17,7 +17,8 @@ from ai_router.models import ModelSpec, describe_folder
 from ai_router.settings import Workspace
 from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
-from ai_router.tui.ask.screen import AskScreen, OptionsDialog, PromptArea
+from ai_router.tui.ask.prompt_area import PromptArea
+from ai_router.tui.ask.screen import AskScreen, OptionsDialog
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.widgets.text_view import TextView
 from batch.engines.desk import Desk
@@ -91,6 +92,17 @@ async def test_an_answer_is_written_and_measured(workspace: Workspace) -> None:
         assert "An answer to: What is a deque?" in answer(screen)
         assert "tok/s" in status(screen) and "tokens" in status(screen)
         assert screen.query_one(PromptArea).text == ""
+
+
+async def test_the_line_below_an_answer_breaks_between_its_figures(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(44, 24)) as pilot:
+        screen = await opened(pilot, Engines())
+        await type_text(pilot, "What is a deque?")
+        await pilot.press("enter")
+        await until(pilot, lambda: "✓ done" in status(screen))
+        lines = status(screen).splitlines()
+        assert len(lines) > 1 and all(len(line) <= 44 and not line.endswith("·") for line in lines)
 
 
 async def test_the_text_grows(workspace: Workspace) -> None:

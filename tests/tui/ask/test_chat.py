@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from driving import footer, on_screen, shown, type_text, until
 from stored import add_model
-from test_ask import Engines, answer, opened
+from test_ask import Engines, answer, opened, status
 from textual.widgets import Input, OptionList
 
 from ai_router.memory import Memory, Turn
 from ai_router.models import ModelSpec
+from ai_router.models.remote import remote_spec
 from ai_router.settings import Workspace
 from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.chats import ChatsDialog
 from ai_router.tui.ask.chatting import save_code
 from ai_router.tui.ask.dialogs import ModelDialog
-from ai_router.tui.ask.remembering import Conversation, answer_blocks, without_thinking
-from ai_router.tui.ask.screen import AskScreen, PromptArea
+from ai_router.tui.ask.prompt_area import PromptArea
+from ai_router.tui.ask.remembering import Conversation, answer_blocks
+from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.menu import MenuScreen
@@ -29,6 +33,8 @@ from ai_router.tui.setup.options import OptionsScreen
 from ai_router.tui.widgets.text_view import TextView
 from batch.errors import ErrorClass, Failure
 from batch.options import SamplingOptions
+from batch.thinking import thinking_apart
+from tests.servers.chat_server import delta, event, serving
 
 CODE = "<think>secret plan</think>Here:\n\n```python\nprint(1)\n```\n"
 
@@ -218,10 +224,11 @@ async def test_the_model_is_loaded_while_one_types(workspace: Workspace) -> None
     engines = Engines()
     app = RouterApp(workspace)
     async with app.run_test() as pilot:
-        await opened(pilot, engines)
+        screen = await opened(pilot, engines)
         assert not engines.made
         await type_text(pilot, "a")
         await until(pilot, lambda: engines.made and engines.pool.warm)
+        await until(pilot, lambda: "the model is loaded" in status(screen))
         assert not engines.requests
         await pilot.press("enter")
         await until(pilot, lambda: engines.requests)
@@ -269,10 +276,63 @@ async def test_it_is_loaded_again_after_a_question_was_stopped(workspace: Worksp
         await until(pilot, lambda: loads, 20)
 
 
-def test_thinking_is_apart_whole_or_not() -> None:
-    assert without_thinking("<think>a\nb</think>\n\nc") == ("a\nb", "c")
-    assert without_thinking("<think>still") == ("still", "")
-    assert without_thinking("a <think>b</think>") == ("", "a <think>b</think>")
+async def test_what_a_server_sends_as_reasoning_is_seen_and_folded(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr("ai_router.tui.clipboard.copy", lambda text, *_: copied.append(text) or "Copied")
+    goes_on, bodies = asyncio.Event(), []
+
+    async def thinks(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        bodies.append(body)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in ("First ", "the secret."):
+            chunk = {"choices": [{"index": 0, "delta": {"role": "assistant", "reasoning_content": piece}}]}
+            await response.write(event(chunk))
+        await goes_on.wait()
+        for piece in (delta("The "), delta("answer.", finish_reason="stop"), b"data: [DONE]\n\n"):
+            await response.write(piece)
+        return response
+
+    async with serving(thinks) as url:
+        spec = remote_spec(f"{url}#m")
+        assert spec is not None
+        app = RouterApp(workspace)
+        async with app.run_test() as pilot:
+            app.go("ask")
+            screen = await on_screen(pilot, AskScreen)
+            await until(pilot, lambda: screen._spec is not None)
+            screen._spec = spec
+            screen._put("Why?")
+            await pilot.press("enter")
+            await until(pilot, lambda: "thinking, 17 characters" in answer(screen))
+            await until(pilot, lambda: "thinking" in status(screen))
+            await pilot.press("ctrl+t")
+            await until(pilot, lambda: "First the secret." in answer(screen))
+            await pilot.press("ctrl+t")
+            goes_on.set()
+            await until(pilot, lambda: "✓ done" in status(screen))
+            assert answer(screen).endswith("thinking, 17 characters (^t shows it)\nThe answer.")
+            screen.action_copy()
+            await until(pilot, lambda: copied)
+            assert copied == ["The answer."]
+            await ask(pilot, screen, "And?")
+            assert [m["content"] for m in bodies[-1]["messages"]] == ["Why?", "The answer.", "And?"]
+            assert screen.conversation.chat is not None
+            kept = Memory(workspace.checkpoints).turns(screen.conversation.chat)
+            assert thinking_apart(kept[0].answer) == ("First the secret.", "The answer.")
+
+
+async def test_thinking_without_an_answer_is_said(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, Engines(answer=lambda text: "<think>on and on"))
+        await ask(pilot, screen, "Why?")
+        assert "gave no answer" in status(screen) and "thinking, 9 characters" in answer(screen)
+
+
+def test_thinking_is_whole_or_folded() -> None:
     assert [block.text for block in answer_blocks("<think>a</think>b", unfolded=True)] == ["▾ thinking", "a", "", "b"]
 
 
@@ -280,6 +340,39 @@ def test_code_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
     assert [save_code(tmp_path, lang, "x").name for lang in ("Python", "py", "../x", "")] == [
         "code-1.py", "code-2.py", "code-1.txt", "code-2.txt"
     ]  # fmt: skip
+
+
+async def test_of_two_models_one_is_shown_where_there_is_no_room(workspace: Workspace) -> None:
+    add_model(workspace, "other")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, Engines())
+        await pilot.press("ctrl+g")  # there is nothing to turn to
+        assert "other answer" not in footer(app) and not screen.query_one("#ask-answers").classes & {
+            "-first",
+            "-second",
+        }
+        await pilot.press("f11")
+        dialog = await on_screen(pilot, ModelDialog)
+        dialog.query_one(OptionList).highlighted = [spec.id for spec in app.registry.all()].index("other")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query(SecondModel) and "other answer" in footer(app))
+        first, second = screen.query_one("#ask-answer"), screen.query_one(SecondModel)
+
+        def seen() -> list[bool]:
+            return [first.region.height > 0, second.region.height > 0]
+
+        await until(pilot, lambda: seen() == [True, True] and "^g the other" in shown(app))
+        for there in ([True, False], [False, True], [True, True]):
+            await pilot.press("ctrl+g")
+            await until(pilot, lambda there=there: seen() == there)  # type: ignore[misc]
+        await pilot.resize_terminal(40, 12)
+        await until(pilot, lambda: seen() == [True, False] and first.size.height > 2)
+        for there in ([False, True], [True, False]):
+            await pilot.press("ctrl+g")
+            await until(pilot, lambda there=there: seen() == there)  # type: ignore[misc]
+        await pilot.press("ctrl+g", "f11")
+        await until(pilot, lambda: not screen.query(SecondModel) and first.region.height > 0)
 
 
 async def test_two_models_are_asked_the_same_side_by_side(workspace: Workspace) -> None:

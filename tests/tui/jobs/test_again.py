@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from driving import on_screen, shown, until
 from pace_engine import PaceEngine
-from stored import make_dataset_job, make_job
+from stored import add_model, make_dataset_job, make_job
 from textual.widgets import Button, Input, TextArea
 
 from ai_router.again import AgainError, JobItems, as_before, edited, ids_of
+from ai_router.memory import Memory
 from ai_router.models import Registry
+from ai_router.presets import Preset, keep_last
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
@@ -21,8 +23,10 @@ from ai_router.tui.results.dialogs import EditDialog
 from ai_router.tui.results.reading import ReadingScreen
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.run.screen import RunScreen
+from ai_router.tui.setup.auto import AutoScreen
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.options import OptionsScreen
+from ai_router.tui.setup.presets import PresetsDialog
 from ai_router.tui.setup.source_view import PreviewPanel
 from ai_router.tui.widgets.table import VirtualTable
 from batch.checkpoint import CheckpointStore, list_jobs
@@ -221,6 +225,7 @@ async def test_names_tags_and_the_trash(workspace: Workspace, path: Path) -> Non
         assert screen.marked == {path, second}
         await pilot.press("n")
         dialog = await on_screen(pilot, LabelDialog)
+        assert not dialog.query("#label-name")  # none is taken and dropped
         dialog.query_one("#label-tags", Input).value = "both"
         await pilot.press("f2")
         await until(pilot, lambda: not screen.marked and "prompts.txt #both" in shown(app))
@@ -254,3 +259,43 @@ async def test_what_was_answered_wrongly_runs_again(workspace: Workspace) -> Non
     right = make_dataset_job(workspace.checkpoints, rows[:1], job_id="eeeeeeee")
     with pytest.raises(AgainError, match="None of 1"):
         ids_of(right, "wrong")
+
+
+async def test_a_routed_job_is_offered_a_model_for_each_prompt_again(workspace: Workspace) -> None:
+    requests = [Request(text, model="demo", reason="cheapest") for text in ("a", "b")]
+    job = BatchProcessor(workspace.checkpoints).create_job("demo", requests)
+    assert job.checkpoint_file is not None
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.go("jobs")
+        screen = await on_screen(pilot, JobsScreen)
+        await until(pilot, lambda: screen.query_one(VirtualTable).count == 1)
+        await pilot.press("a")
+        auto = await on_screen(pilot, AutoScreen)
+        await until(pilot, lambda: auto.plan is not None)
+        await pilot.press("escape")  # or one for all of them
+        choose = await on_screen(pilot, ChooseModelScreen)
+        await until(pilot, lambda: choose.chosen is not None)
+        await pilot.press("escape")
+        await on_screen(pilot, JobsScreen)
+
+
+async def test_what_is_run_again_begins_with_the_options_of_its_job(workspace: Workspace) -> None:
+    config = {"sampling": {"system": "Be brief", "max_tokens": 99}, "run": {"retries": 7}}
+    path = make_job(workspace.checkpoints, ["a", "b"], {0: "x", 1: None}, config=config)
+    keep_last(Memory(workspace.checkpoints), "demo", Preset({"max_tokens": 5}, {"retries": 1}))
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 40)) as pilot:
+        app.push_screen(OptionsScreen(JobItems(path, [1]), app.registry.get("demo"), 1))
+        screen = await on_screen(pilot, OptionsScreen)
+        await until(pilot, lambda: "options of the job" in shown(app))
+        assert screen.sampling_form.build() == SamplingOptions(system="Be brief", max_tokens=99)
+        assert screen.run_form.build().retries == 7
+        await pilot.press("f3")
+        dialog = await on_screen(pilot, PresetsDialog)
+        assert list(dialog._found) == ["As in the job", "As last time", "As they come"]
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: screen.sampling_form.build() == SamplingOptions(max_tokens=5))
+    add_model(workspace, "other")
+    items = JobItems(path, [1])
+    assert items.options_for("other") == Preset(config["sampling"])  # a lane or a budget is of its model

@@ -207,6 +207,7 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
         await numbers(pilot, screen, ["1", "4", "7", "10", "3", "6", "9", "2", "5", "8", "11", "12"])
         await pilot.press("C")
         dialog = await on_screen(pilot, ColumnsDialog)
+        assert "no room here" not in shown(app)
         dialog.query_one(OptionList).highlighted = TITLES.index("Cost")
         await pilot.press("space", "end", "K", "K", "plus", "enter")  # no costs; the time before the tries, wider
         await until(pilot, lambda: app.screen is screen and "Cost" not in shown(app))
@@ -225,6 +226,35 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
         screen = again.screen
         assert titles(screen)[-3:] == ["Tokens", "Time", "Tries"]
         assert kept_layout(Memory(workspace.checkpoints)).widths == {"Time": 14, "Model": 20}
+
+
+async def test_a_column_that_is_chosen_and_finds_no_room_says_so(workspace: Workspace, path: Path) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        assert "Model" not in titles(screen)
+        await pilot.press("C")
+        dialog = await on_screen(pilot, ColumnsDialog)
+        await until(pilot, lambda: "● Model     no room here" in shown(app))
+        dialog.query_one(OptionList).highlighted = TITLES.index("Model")
+        await pilot.press("0", "plus")  # a width that is given is kept to
+        await until(pilot, lambda: "● Model     14 cells" in shown(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Model" in titles(screen))
+
+
+@pytest.mark.parametrize("width", [140, 120, 60, 40])
+async def test_no_figure_in_the_title_of_a_text_is_cut(workspace: Workspace, path: Path, width: int) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(width, 40)) as pilot:
+        screen = await opened(pilot, path)
+        await pilot.press("down", "down")
+        view = screen.query_one(TextView)
+        await until(pilot, lambda: "# 3 · ✓ done" in shown(app))
+        title = str(view.border_title)
+        assert f" {title} ─" in shown(app) and "…" not in title
+        await pilot.resize_terminal(180, 40)
+        await until(pilot, lambda: "# 3 · ✓ done · 2 tokens in, 120 out · 0.50 s · $0.0020 ─" in shown(app))
 
 
 def titles(screen: Any) -> list[str]:
@@ -438,3 +468,35 @@ async def test_hits_are_marked_in_the_list_and_gone_through(workspace: Workspace
         await until(pilot, lambda: screen.table.cursor == 1 and preview.scroll_offset.y > 20)
         await pilot.press("escape")
         await until(pilot, lambda: not screen.table.words)
+
+
+@pytest.mark.parametrize("extra", [{"reasoning": "a secret plan"}, None])
+async def test_thinking_is_folded_until_it_is_asked_for(workspace: Workspace, extra: dict[str, str] | None) -> None:
+    processor = BatchProcessor(workspace.checkpoints)
+    job = processor.create_job("thinker", ["Why?"])
+    text = "**So** it is" if extra else "<think>\na secret plan\n</think>\n\n**So** it is"
+    result = BatchResult(0, "Why?", text, extra=extra, model="thinker")
+    processor.save_checkpoint(job, [result])
+    assert job.checkpoint_file is not None
+    app = RouterApp(workspace)
+    async with app.run_test(size=(110, 30)) as pilot:
+        screen = await opened(pilot, job.checkpoint_file)
+        await until(pilot, lambda: screen.query_one("#results-preview", TextView).plain.endswith("**So** it is"))
+        assert "secret" not in shown(app) and "think>" not in shown(app) and "thinking, 13 characters" in shown(app)
+        await pilot.press("enter")
+        await on_screen(pilot, ReadingScreen)
+        await until(pilot, lambda: "thinking, 13 characters (t shows it)" in shown(app))
+        assert "secret" not in shown(app)
+        await pilot.press("t")
+        await until(pilot, lambda: "a secret plan" in shown(app) and "**So**" not in shown(app))
+        await pilot.press("m")
+        await until(pilot, lambda: "a secret plan" in shown(app) and "**So** it is" in shown(app))
+        await pilot.press("t")
+        await until(pilot, lambda: "a secret plan" not in shown(app))
+        found = await find(pilot, "secret")  # what is looked for is found in it too
+        await until(pilot, lambda: "a secret plan" in shown(app) and found.context_text == "hit line 1 of 1")
+    (kept,) = read_results(job.checkpoint_file, [0])
+    folded = "<details><summary>thinking</summary>a secret plan</details>**So** it is"
+    assert f"| 1 | Why? | {folded} | thinker |" in as_markdown([kept])
+    assert FORMATS["text"][1]([kept]) == "**So** it is"
+    assert "a secret plan" in as_json([kept])

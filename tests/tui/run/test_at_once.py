@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pace_engine import PaceEngine
 
 from ai_router import jobs
+from ai_router.lanes import OWN_LIMITS
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.run import at_once
-from ai_router.tui.run.at_once import OF_LANES, PATIENCE_SECONDS, SETTLED_SECONDS, UNKNOWN, AtOnce
+from ai_router.tui.run.at_once import GROWS, MOST, PATIENCE_SECONDS, SETTLED_SECONDS, UNKNOWN, AtOnce
 from ai_router.tui.run.screen import RunScreen
 from batch.engines.lane import LaneSnapshot
 from batch.options import RunOptions
@@ -104,7 +105,21 @@ def test_a_key_sets_no_limit_for_several_lanes_together() -> None:
     said: list[str] = []
     lanes = tuple(LaneSnapshot(name, "running", concurrency=4) for name in "ab")
     assert AtOnce(said.append).ask(-1, replace(RUNNING, concurrency=1908, limit=None, lanes=lanes), 0.0) is None
-    assert said == [OF_LANES]
+    assert said == [OWN_LIMITS]
+
+
+def test_a_key_promises_no_more_than_the_engine_holds_to() -> None:
+    """A server with a limit of 4 went on answering 4 while "4 → 5 at once" was said."""
+    said: list[str] = []
+    watch = AtOnce(said.append)
+    server = replace(RUNNING, limit=None, concurrency=4, engine_about={"concurrency": 4, "most": 4})
+    assert watch.ask(1, server, 1.0) is None
+    growing = replace(RUNNING, limit=None, concurrency=21, engine_about={"concurrency": 21, "most": 512})
+    assert watch.ask(1, growing, 10.0) is None
+    assert said == [MOST.format(most=4), GROWS.format(found=21)]
+    assert watch.ask(-1, server, 20.0) == 3
+    assert watch.ask(1, replace(server, limit=3, concurrency=3), 30.0) == 4
+    assert watch.ask(1, replace(growing, limit=8, concurrency=8), 40.0) == 9
 
 
 async def test_the_run_screen_tells_what_changed_elsewhere(

@@ -65,3 +65,11 @@ async def test_what_a_cluster_does_is_shown_at_any_size(workspace: Workspace, mo
         await until(pilot, lambda: not panel.display)
         run.stop("now")
         await until(pilot, lambda: run.wait(0))
+
+
+def test_no_figure_of_an_actor_is_cut() -> None:
+    actors = [actor(1), actor(2000, state="unseen")]
+    lines = {width: ClusterPanel._line(actors[1], actors, width).plain for width in range(4, 120)}
+    assert lines[36] == "? 2000  node-2000  12 held   4.25/s" and lines[4] == "? 2000"
+    assert "2,408,000 done" in lines[60]
+    assert all(len(line) <= max(width, len("? 2000")) for width, line in lines.items())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pace_engine import PaceEngine, failing
 from textual.pilot import Pilot
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
@@ -26,6 +26,7 @@ from ai_router.tui.run.leave import StopDialog
 from ai_router.tui.run.progress import ProgressPanel, bar
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.run.sparkline import SpeedPanel, chart, short, sparkline
+from ai_router.tui.run.summary import SummaryPanel
 from ai_router.tui.widgets.panel import rate, seconds, tail
 from ai_router.tui.widgets.runs_strip import Running, RunsStrip, strip_line
 from batch.checkpoint import CheckpointStore
@@ -116,7 +117,7 @@ async def test_what_all_would_come_to_is_whole_at_every_width(
         await until(pilot, lambda: screen.details is not None and screen.details.whole, 20)
         assert screen.details is not None
         words = screen.details.whole.split()
-        assert words[:2] == ["2,000", "prompts,"] and len(words) > 8
+        assert words[:2] == ["cost", "unknown,"] and "2,000" in words and len(words) > 8
         await until(pilot, lambda: set(words) <= set(shown(app).split()), 20)
 
 
@@ -308,7 +309,7 @@ async def test_background_stops_here_and_goes_on_elsewhere(
         started.append((job.job_id, job.processed))
         return 4711
 
-    monkeypatch.setattr(jobs, "detach", detach)
+    monkeypatch.setattr(detaching, "detach", detach)
     job = new_job(workspace, ["a", "b"], workers=1)
     async with running(workspace, job) as (pilot, screen, run):
         await in_flight(pilot, screen, 1)
@@ -326,7 +327,7 @@ async def test_a_background_that_cannot_begin_leaves_the_job_resumable(
     def detach(*args: Any) -> int:
         raise OSError("no more processes")
 
-    monkeypatch.setattr(jobs, "detach", detach)
+    monkeypatch.setattr(detaching, "detach", detach)
     async with running(workspace, new_job(workspace, ["a"])) as (pilot, screen, _):
         await in_flight(pilot, screen, 1)
         await pilot.press("b")
@@ -523,3 +524,38 @@ def test_the_line_of_running_jobs_fits_and_cuts_no_number(
     assert line.plain.isprintable()
     if width > 40:
         assert "▶" in line.plain and line.plain.endswith("^b open")
+
+
+@given(st.integers(12, 140))
+@settings(max_examples=30, deadline=None)
+def test_the_summary_of_a_run_says_figures_and_keys_whole_or_not_at_all(width: int) -> None:
+    panel = SummaryPanel()
+    over = replace(
+        SNAPSHOT,
+        state=RunState.FINISHED,
+        completed=953,
+        failed=47,
+        tokens_input=123_456,
+        tokens_output=98_765,
+        elapsed=75.0,
+    )
+    panel.snapshot = over
+    *figures, keys = [line.plain for line in panel.lines(width, 20)[1:]]
+    said = ["953 done", "47 failed", "1,000 in all", "123,456 in", "98,765 out", "1m 15s", "13.3 items/s",
+            "1,317 tok/s on average"]  # fmt: skip
+    for line in figures:
+        assert not line or width < 26 or set(line[11:].split(" · ")) <= set(said), line
+    assert (
+        set(keys.split("   ")) <= {"enter read the results", "f see failures", "t retry them", "e export"} or width < 22
+    )
+
+
+async def test_what_a_choice_means_goes_on_below_itself(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(40, 24)) as pilot:
+        app.push_screen(StopDialog(6))
+        await until(pilot, lambda: "Stop this job?" in shown(app))
+        lines = [line.strip("│ ").rstrip() for line in shown(app).splitlines()]
+        at = next(at for at, line in enumerate(lines) if line.startswith("Now "))
+        column = shown(app).splitlines()[at].index("stop;")
+        assert shown(app).splitlines()[at + 1][:column].strip("│ ") == "" and lines[at + 1]

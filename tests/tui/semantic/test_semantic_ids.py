@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from driving import footer, on_screen, shown, type_text, until
+from textual.widgets import Input
 
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[2] / "semantic_ids"))
@@ -25,6 +26,8 @@ from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.semantic.result import FiguresPanel, SemanticResultScreen, UsePanel
 from ai_router.tui.semantic.screen import SemanticIdsScreen
+from ai_router.tui.widgets.choice import ChoiceLine
+from ai_router.tui.widgets.form import YES
 from ai_router.tui.widgets.table import VirtualTable
 from batch.checkpoint import CheckpointStore
 from batch.engines.desk import Desk
@@ -322,7 +325,7 @@ async def test_files_are_written_on_request_and_that_is_shown(
         gate.wait(90)
         return [], "The disk is full: codebooks-x.csv was not written"
 
-    monkeypatch.setattr("ai_router.jobs.export_elsewhere", export)
+    monkeypatch.setattr("ai_router.detaching.export_elsewhere", export)
     app = RouterApp(workspace)
     async with app.run_test(size=(140, 40)) as pilot:
         app.open_results(path)
@@ -335,3 +338,20 @@ async def test_files_are_written_on_request_and_that_is_shown(
         assert asked == [path]  # not twice at once
         assert any("The disk is full" in note.message for note in app._notifications)
         assert screen.outcome is not None
+
+
+async def test_place_and_options_are_there_again(workspace: Workspace, tmp_path: Path) -> None:
+    make_city(tmp_path / "place", models=(NYC,))
+    for place, parquet in (("", False), (str(tmp_path / "place"), True)):
+        app = RouterApp(workspace)
+        async with app.run_test(size=(100, 40)) as pilot:
+            app.go("semantic")
+            screen = await on_screen(pilot, SemanticIdsScreen)
+            field = screen.query_one("#place", Input)
+            assert field.value == place and screen.form.build().parquet is parquet
+            field.value = str(tmp_path / "place")
+            await until(pilot, lambda screen=screen: screen.chosen)  # type: ignore[misc]
+            screen.form.fields["parquet"].query_one(ChoiceLine).value = YES
+            await pilot.pause()
+            await pilot.press("escape")
+            await on_screen(pilot, MenuScreen)

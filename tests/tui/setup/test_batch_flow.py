@@ -12,7 +12,7 @@ from driving import footer, on_screen, paste, shown, type_text, until
 from pace_engine import PaceEngine
 from textual.widgets import Button, Input
 
-from ai_router import jobs
+from ai_router import detaching, jobs
 from ai_router.models import ModelSpec
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
@@ -226,7 +226,7 @@ async def test_background_job_is_detached_and_watched(
     workspace: Workspace, app: RouterApp, engine: PaceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detached: list[str] = []
-    monkeypatch.setattr(jobs, "detach", lambda at, job, *args: detached.append(job.job_id) or 1)
+    monkeypatch.setattr(detaching, "detach", lambda at, job, *args: detached.append(job.job_id) or 1)
     async with app.run_test(size=(100, 30)) as pilot:
         app.push_screen(OptionsScreen(from_prompts(["a"]), READY, 1))
         screen = await on_screen(pilot, OptionsScreen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driving import on_screen, until
+from driving import on_screen, shown, until
 from textual.widgets import Input
 
 from ai_router.models import Registry
@@ -18,6 +18,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.wanted: list[Wanted | None] = []
+        self.status = ""
 
     def want(self, wanted: Wanted | None) -> None:
         self.wanted.append(wanted)
@@ -38,6 +39,8 @@ async def test_the_model_of_the_form_is_wanted_as_it_is_chosen_and_not_once_it_i
         assert first is not None and first.spec.id == "demo" and first.sampling == screen.sampling_form.build()
         screen.sampling_form.fields["max_tokens"].query_one(Input).value = "77"
         await until(pilot, lambda: recorder.wanted[-1] is not None and recorder.wanted[-1].sampling.max_tokens == 77)
+        for recorder.status, said in (("loading model…", "loading model…"), ("ready", "✓ model loaded")):
+            await until(pilot, lambda said=said: said in shown(app))  # type: ignore[misc]
         screen.sampling_form.fields["max_tokens"].query_one(Input).value = "none"
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is not screen and recorder.wanted[-1] is None)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from driving import footer, on_screen, paste, shown, type_text, until
+from pace_engine import PaceEngine
 from textual import events
 from textual.pilot import Pilot
 
 from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import ConfirmDialog
+from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.manual import ManualScreen, PromptList
 from ai_router.tui.setup.menu import BatchMenuScreen
+from ai_router.tui.setup.options import OptionsScreen
 from ai_router.tui.widgets.prompt_input import PromptInput
 from ai_router.tui.widgets.table import VirtualTable
 
@@ -154,14 +158,22 @@ async def test_f2_takes_what_stands_in_the_field(workspace: Workspace) -> None:
         assert [request.text for request in chosen.source.requests()] == ["one", "two"]
 
 
-async def test_leaving_asks_before_typed_prompts_are_gone(workspace: Workspace) -> None:
+async def test_leaving_asks_before_typed_prompts_are_gone(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with manual(workspace) as (pilot, screen):
         await type_text(pilot, "one")
         await pilot.press("enter", "escape")
         await on_screen(pilot, ConfirmDialog)
-        await pilot.press("s")
+        await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert screen.list.prompts == ["one"]
+        monkeypatch.setattr("ai_router.tui.setup.manual.MOST_KEPT", 2)
+        await pilot.press("escape")
+        await on_screen(pilot, ConfirmDialog)
+        assert "too much to be kept" in shown(pilot.app)
+        await pilot.press("s")
+        await until(pilot, lambda: pilot.app.screen is screen)
         await pilot.press("escape")
         await on_screen(pilot, ConfirmDialog)
         await pilot.press("d")
@@ -184,3 +196,33 @@ async def test_after_an_edit_the_letters_of_the_list_are_keys(workspace: Workspa
         await pilot.press("u")
         await pilot.pause()
         assert screen.list.prompts == ["a"] and screen.query_one(PromptInput).value == ""
+
+
+async def test_what_was_typed_is_there_again_until_it_has_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ai_router.jobs.make_engine", lambda *_, **__: PaceEngine())
+    async with manual(workspace) as (pilot, screen):
+        await type_text(pilot, "one")
+        await pilot.press("enter", *"two", "escape")
+        await on_screen(pilot, ConfirmDialog)
+        assert "2 prompts typed so far" in shown(pilot.app)
+        await pilot.press("k")
+        await on_screen(pilot, BatchMenuScreen)
+    async with manual(workspace) as (pilot, screen):  # another session, which is ended on this very screen
+        assert screen.list.prompts == ["one"] and screen.query_one(PromptInput).value == "two"
+        screen.query_one(PromptInput).value = "three"
+        await pilot.pause()
+    async with manual(workspace) as (pilot, screen):
+        assert screen.list.prompts == ["one"] and screen.query_one(PromptInput).value == "three"
+        await pilot.press("f2")
+        choose = await on_screen(pilot, ChooseModelScreen)
+        await until(pilot, lambda: choose.chosen is not None)
+        await pilot.press("enter")
+        await on_screen(pilot, OptionsScreen)
+        await pilot.press("f2")
+        run = await on_screen(pilot, RunScreen)
+        await until(pilot, lambda: not pilot.app.live_runs())  # type: ignore[attr-defined]
+        assert run.path.is_file()
+    async with manual(workspace) as (_, screen):
+        assert not screen.list.prompts and not screen.query_one(PromptInput).value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from driving import on_screen, shown, until
 from pace_engine import PaceEngine
+from textual.content import Content
 from textual.widgets import Input
 
 from ai_router import jobs
@@ -15,6 +16,7 @@ from ai_router.settings import Workspace
 from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import PromptDialog
 from ai_router.tui.run.screen import RunScreen
+from ai_router.tui.run.summary import LABEL, _wrapped
 from ai_router.tui.setup.options import ANY, IN_TURN, OptionsScreen
 from ai_router.tui.setup.presets import PresetsDialog
 from ai_router.tui.widgets.choice import ChoiceLine
@@ -126,3 +128,26 @@ async def test_some_are_tried_and_then_the_rest(workspace: Workspace, monkeypatc
         await until(pilot, lambda: "finished: 40 answers" in shown(app), 60)
         with CheckpointStore(run.path) as store:
             assert store.job().completed == 40 and not store.rows("SELECT 1 FROM attempts")
+
+
+@pytest.mark.parametrize("size", [(120, 30), (80, 24), (40, 24), (40, 12)])
+async def test_what_it_costs_is_whole_at_every_size(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(OptionsScreen, "_cost", lambda screen: "$0.000055–$0.0039")
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, app)
+        await pilot.resize_terminal(*size)
+        await until(pilot, lambda: "$0.000055–$0.0039" in shown(app) and "2 prompts" in shown(app))
+        await until(pilot, lambda: ("enter starts" in shown(app)) == (size[0] >= 60) and "Start" in shown(app))
+
+
+def test_a_long_figure_of_a_summary_goes_on_below_itself_where_there_is_room() -> None:
+    rows = [Content(f"{'all of it':<{LABEL}}$0.0015, about 0m 21s; 25 prompts, 225 tokens in, 900 out"),
+            Content(f"{'answers':<{LABEL}}10 done")]  # fmt: skip
+    assert [line.plain for line in _wrapped(rows, 36, 2)] == [
+        "all of it  $0.0015, about 0m 21s; 25", "           prompts, 225 tokens in, …", "answers    10 done"
+    ]  # fmt: skip
+    assert "900 out" in _wrapped(rows, 36, 5)[2].plain
+    assert [line.plain for line in _wrapped(rows, 90, 2)] == [row.plain for row in rows]

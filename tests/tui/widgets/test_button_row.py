@@ -24,13 +24,15 @@ class Row(App[None]):
         yield Static("below", id="below")
 
 
+@pytest.mark.parametrize("height", [12, 24])
 @pytest.mark.parametrize(("width", "lines"), [(80, 1), (40, 2), (28, 3), (20, 4)])
-async def test_buttons_are_whole(width: int, lines: int) -> None:
+async def test_buttons_are_whole(width: int, lines: int, height: int) -> None:
+    """And two lines of them stand apart where there is room: one button above another looks like a high one."""
     app = Row()
-    async with app.run_test(size=(width, 12)) as pilot:
+    async with app.run_test(size=(width, height)) as pilot:
         await pilot.pause()
         text = shown(app)
         assert all(label in text for label in LABELS)
-        assert text.splitlines()[lines].startswith("below")
+        assert text.splitlines()[lines if height == 12 else 2 * lines - 1].startswith("below")
         assert {button.region.right for button in app.query(Button)} & {width}
         assert all(button.region.right <= width for button in app.query(Button))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
-from ai_router.tui.widgets.text import count, cut, harmless, inert, inert_block, one_line, pad, plural
+from ai_router.tui.widgets.text import count, cut, fitting, harmless, inert, inert_block, one_line, pad, plural
 from ai_router.tui.widgets.text_view import TextView
 from ai_router.tui.widgets.wrapping import Block, wrap, wrap_blocks
 
@@ -167,3 +167,10 @@ def test_emoji_take_as_many_cells_in_every_terminal(text: str) -> None:
 
 def test_joiners_of_scripts_stay() -> None:
     assert harmless("می‌خواهم क्‍ष") == "می‌خواهم क्‍ष"
+
+
+def test_parts_of_a_line_are_whole_or_left_out() -> None:
+    parts = ["# 4", "✓ done", "43 tokens in, 29 out", "1.13 s", "$0.000037", "demo"]
+    assert fitting(parts, 80) == "# 4 · ✓ done · 43 tokens in, 29 out · 1.13 s · $0.000037 · demo"
+    assert fitting(parts, 51) == "# 4 · ✓ done · 43 tokens in, 29 out · 1.13 s · demo"
+    assert fitting(parts, 5) == "# 4" and fitting([], 5) == "" and fitting(parts, 0) == "# 4"

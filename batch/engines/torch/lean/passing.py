@@ -1,8 +1,8 @@
 """A model put into fewer bits layer by layer while it is read, and what that costs measured in passing.
 
 Each layer runs twice over the trial's text, as it was read on what the layers before gave as they were read, and
-changed on what they gave changed. So the whole model is judged, and no more than a layer of it is ever there in
-float32.
+changed on what they gave changed. So the whole model is judged, and no more than a layer of it, or a part of its head,
+is ever there in float32.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from batch.engines.torch import linear
 from batch.engines.torch.lean.weights import Source
 
-TOKENS = 32  # whose logits are compared at a time: of a large vocabulary they take more memory than a layer
+PART = 2**22  # numbers of a head that are read at a time
+WHOLE = 64  # outputs that are a multiple of every panel
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Cost:
 def change(source: Source, how: Callable[[nn.Module], Any], ids: list[int] | None = None) -> Cost | None:
     """Fill the model of a source and change each layer as it comes, the head last; what it costs on these tokens.
 
-    `how` is called with each layer, its projections fused, and with the whole model at the end. Errors of reading are
-    raised.
+    `how` is called with each layer, its projections fused, and at the end with the whole model for each part of its
+    head, which stands in the place of it then. Errors of reading are raised.
     """
     model = source.model
     streams: tuple[torch.Tensor, torch.Tensor] | None = None  # of the layers as they were, and changed
@@ -52,29 +52,80 @@ def change(source: Source, how: Callable[[nn.Module], Any], ids: list[int] | Non
         if before is not None and streams is not None:
             with torch.inference_mode():
                 streams = before, layer(streams[1], position_embeddings=rotary)
-    head = model.lm_head
-    how(model)
-    if streams is None or ids is None:
-        return None
+    costs: _Costs | None = None
     with torch.inference_mode():
-        exact, changed = (model.model.norm(stream[0]) for stream in streams)
-        return _cost(lambda part: head(exact[part]), lambda part: model.lm_head(changed[part]), ids)
+        if streams is not None and ids is not None:
+            costs = _Costs(*(model.model.norm(stream[0]) for stream in streams), ids)
+    head = source.head
+    few = max(PART // head.inputs // WHOLE, 1) * WHOLE
+    parts: list[nn.Module] = []
+    if few < head.rows:
+        _change_head(source, how, slice(WHOLE), None, parts)
+        if linear.joined([parts.pop()]) is None:
+            few = head.rows  # its product cannot be put together of parts
+    for first in range(0, head.rows, few):
+        _change_head(source, how, slice(first, min(first + few, head.rows)), costs, parts)
+    model.lm_head = (linear.joined(parts) if len(parts) > 1 else None) or parts[0]
+    return None if costs is None else costs.found()
 
 
-def _cost(exact: Callable[[slice], torch.Tensor], found: Callable[[slice], torch.Tensor], ids: list[int]) -> Cost:
-    same, lost, losses = 0, 0.0, [0.0, 0.0]
-    following = torch.tensor(ids[1:])
-    for first in range(0, len(ids), TOKENS):
-        part = slice(first, first + TOKENS)
-        one, other = exact(part).float(), found(part).float()
-        same += int((one.argmax(-1) == other.argmax(-1)).sum())
-        logs = one.log_softmax(-1), other.log_softmax(-1)
-        lost += float(F.kl_div(logs[1], logs[0], reduction="sum", log_target=True))
-        after = following[part]
-        for place, log in enumerate(logs):
-            losses[place] += float(F.nll_loss(log[: len(after)], after, reduction="sum"))
-    perplexity = float(torch.tensor((losses[1] - losses[0]) / max(len(ids) - 1, 1)).exp())
-    worst = float("inf")  # NaN is no precision to run in
-    return Cost(
-        same / len(ids), perplexity if perplexity == perplexity else worst, lost / len(ids) if lost == lost else worst
-    )
+def _change_head(
+    source: Source, how: Callable[[nn.Module], Any], rows: slice, costs: _Costs | None, parts: list[nn.Module]
+) -> None:
+    """Some outputs of the head, changed and added to the others."""
+    model = source.model
+    weights = source.head.floats(rows)
+    part = linear.without_numbers(weights.shape[1], len(weights), bias=False)
+    part.weight = nn.Parameter(weights, requires_grad=False)
+    model.lm_head = part
+    how(model)
+    with torch.inference_mode():
+        if costs is not None:
+            costs.add(rows.start, part(costs.exact), model.lm_head(costs.changed))
+    parts.append(model.lm_head)
+
+
+class _Costs:
+    """What a text's logits, and those of a changed model, are apart, as they come by parts of the vocabulary.
+
+    Of each token the largest logit so far, and sums of exponentials beside it.
+    """
+
+    def __init__(self, exact: torch.Tensor, changed: torch.Tensor, ids: list[int]) -> None:
+        """exact, changed: what goes into the head, [tokens, hidden]."""
+        self.exact, self.changed = exact, changed
+        self._following = torch.tensor(ids[1:])
+        tokens = len(ids)
+        self._most = torch.full((2, tokens), -torch.inf)
+        self._likeliest = torch.zeros(2, tokens, dtype=torch.long)
+        self._sums = torch.zeros(2, tokens, dtype=torch.double)
+        self._apart = torch.zeros(tokens, dtype=torch.double)  # Σ exp(logit) · (logit − the other's), of the exact
+        self._after = torch.zeros(2, tokens - 1)  # the logits of those that follow
+
+    def add(self, first: int, exact: torch.Tensor, changed: torch.Tensor) -> None:
+        """Logits of the vocabulary from `first` on, [tokens, some]."""
+        here = (self._following >= first) & (self._following < first + exact.shape[1])
+        places = (self._following - first)[here, None]
+        apart = exact - changed
+        for which, logits in enumerate((exact.float(), changed.float())):
+            self._after[which, here] = logits[:-1][here].gather(1, places)[:, 0]
+            most, at = logits.max(-1)
+            larger = most > self._most[which]
+            self._likeliest[which] = at.add_(first).where(larger, self._likeliest[which])
+            most = torch.maximum(most, self._most[which])
+            less = (self._most[which] - most).double().exp()
+            shares = (logits - most[:, None]).exp_()
+            self._sums[which] = self._sums[which] * less + shares.sum(-1, dtype=torch.double)
+            if which == 0:
+                self._apart = self._apart * less + shares.mul_(apart).sum(-1, dtype=torch.double)
+            self._most[which] = most
+
+    def found(self) -> Cost:
+        """Of the whole vocabulary."""
+        logs = self._sums.log() + self._most
+        lost = float((self._apart / self._sums[0] - logs[0] + logs[1]).mean())
+        losses = (logs[:, :-1] - self._after).mean(-1)
+        perplexity = float((losses[1] - losses[0]).exp())
+        same = float((self._likeliest[0] == self._likeliest[1]).double().mean())
+        worst = float("inf")  # NaN is no precision to run in
+        return Cost(same, perplexity if perplexity == perplexity else worst, lost if lost == lost else worst)

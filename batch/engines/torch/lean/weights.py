@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from batch.engines.gguf.header import GgufHeader, GgufTensor
+from batch.engines.gguf.header import GgufHeader
+from batch.engines.torch import stored
 from batch.engines.torch.lean import config as configs
 from batch.engines.torch.lean import table
 from batch.engines.torch.lean.config import LeanConfig
 from batch.engines.torch.lean.model import LeanModel
+from batch.engines.torch.stored import Stored
 
-FLOATS = ("F64", "F32", "F16", "BF16")  # of safetensors
 HEAD = "lm_head.weight"
-TABLE = -1  # the group of the table of embeddings
 ROPE = "rope_freqs.weight"  # what Llama 3 divides its rotary frequencies by
 GGUF_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 GGUF_PARTS = {
@@ -44,44 +43,39 @@ GGUF_PARTS = {
 class Source:
     """A model's numbers, read into its modules layer by layer; errors of the files are raised as they come.
 
-    `groups` are what the numbers of each layer are read from, None's those of what is outside of the layers; `read`
-    gives the tensors of one by their places, in float32. The table of embeddings stays in its file.
+    `tensors` are those of its files by the names of its modules. The table of embeddings stays in its file.
     """
 
-    def __init__(
-        self,
-        model: LeanModel,
-        groups: Mapping[int | None, list[Any]],
-        read: Callable[[list[Any]], Iterable[tuple[str, torch.Tensor]]],
-        embeddings: table.FileEmbedding,
-    ) -> None:
-        self.model = model
+    def __init__(self, model: LeanModel, tensors: Mapping[str, Stored]) -> None:
+        self.model, self.tensors = model, tensors
         self.parameters = sum(math.prod(shape) for shape in _wanted(model).values())
-        self._groups, self._read = groups, read
-        model.model.embed_tokens = embeddings
+        self.head = tensors[table.NAME if model.config.tie_word_embeddings else HEAD]
+        model.model.embed_tokens = table.FileEmbedding(tensors[table.NAME])
 
     def layers(self) -> Iterator[nn.Module]:
-        """Fill the model: its layers one after the other, each given when it is whole, and then its norm and its head.
+        """Fill the model: its layers one after the other, each given when it is whole, and then its norm.
 
-        So no more than one layer, or the head, need be there in float32 at a time.
+        So no more than one layer need be there in float32 at a time. The head is left to who fills it.
         """
+        inside: dict[int | None, list[str]] = {}
+        for name in self.tensors:
+            if name not in (table.NAME, HEAD):
+                inside.setdefault(_layer_of(name), []).append(name)
         for number, layer in enumerate(self.model.model.layers):
-            self._fill(number)
+            self._fill(inside.get(number, []))
             yield layer
-        self._fill(None)
-        if self.model.config.tie_word_embeddings:
-            for _, tensor in self._read(self._groups[TABLE]):
-                put(self.model, HEAD, tensor)
+        self._fill(inside.get(None, []))
         self.model.eval()
 
-    def _fill(self, group: int | None) -> None:
-        for name, tensor in self._read(self._groups.get(group, [])):
-            put(self.model, name, tensor)
+    def _fill(self, names: Iterable[str]) -> None:
+        for name in names:
+            put(self.model, name, self.tensors[name].floats())
 
     def whole(self) -> LeanModel:
         """The model in float32, ready to run."""
         for _ in self.layers():
             pass
+        put(self.model, HEAD, self.head.floats())
         return self.model
 
 
@@ -92,58 +86,38 @@ def open_folder(folder: Path) -> Source | None:
     if found is None or not files:
         return None
     model = LeanModel(*found)
-    wanted = _wanted(model)
-    groups: dict[int | None, list[tuple[Path, str]]] = {}
+    tensors: dict[str, Stored] = {}
     try:
         for file in files:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - it is no mapping
-                    part = tensors.get_slice(name)
-                    if name not in wanted or wanted.pop(name) != tuple(part.get_shape()):
-                        return None
-                    if part.get_dtype() not in FLOATS:
-                        return None
-                    groups.setdefault(_group_of(name), []).append((file, name))
-        embeddings = None if wanted else table.of(None, files)
-    except (OSError, SafetensorError):
+            with safe_open(file, framework="pt") as opened:  # which looks at all that the header says
+                names = set(opened.keys())
+            own = stored.of_safetensors(file)
+            if own.keys() != names or own.keys() & tensors.keys():
+                return None
+            tensors |= own
+        return _source(model, tensors)
+    except (OSError, SafetensorError, ValueError):
         return None
-    return None if embeddings is None else Source(model, groups, _of_files, embeddings)
 
 
-def _of_files(places: list[tuple[Path, str]]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each call maps a file anew, so that what was read of it goes with the layer that it was read for."""
-    for file in {file: None for file, _ in places}:
-        with safe_open(file, framework="pt") as tensors:
-            for _, name in (place for place in places if place[0] == file):
-                read = tensors.get_tensor(name).float()
-                yield name, read.clone() if read.dim() == 1 else read  # a small one would hold on to the whole file
-
-
-def open_gguf(header: GgufHeader, numbers: Callable[[GgufTensor], Any]) -> Source | None:
-    """The model of a GGUF file. `numbers` reads a tensor as a float32 array."""
+def open_gguf(header: GgufHeader) -> Source | None:
+    """The model of a GGUF file."""
     config = configs.of_gguf(header)
     if config is None:
         return None
-    if divided := [tensor for tensor in header.tensors if tensor.name == ROPE]:
-        if config.model_type != "llama" or divided[0].shape != (config.head_dim // 2,):
+    tensors = {tensor.name: stored.of_gguf(tensor) for tensor in header.tensors}
+    if (divisors := tensors.pop(ROPE, None)) is not None:
+        if config.model_type != "llama" or divisors.shape != (config.head_dim // 2,):
             return None
-        config.rope_parameters["divisors"] = numbers(divided[0]).tolist()
-        header = replace(header, tensors=tuple(tensor for tensor in header.tensors if tensor.name != ROPE))
-    model = LeanModel(config, _says_nothing())
-    places = {tensor.name: _place(tensor.name) for tensor in header.tensors}
-    if {places[t.name]: tuple(t.shape) for t in header.tensors} != _wanted(model):
-        return None
-    groups: dict[int | None, list[GgufTensor]] = {}
-    for tensor in header.tensors:
-        groups.setdefault(_group_of(places[tensor.name]), []).append(tensor)
+        config.rope_parameters["divisors"] = divisors.floats().tolist()
+    ordered = {_place(name): replace(own, order=_order(own, name, config)) for name, own in tensors.items()}
+    return _source(LeanModel(config, _says_nothing()), ordered) if len(ordered) == len(tensors) else None
 
-    def read(tensors: list[GgufTensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            for tensor, found in zip(tensors, pool.map(numbers, tensors), strict=True):
-                plain = torch.from_numpy(found if found.flags.writeable else found.copy())
-                yield places[tensor.name], _in_order(plain, tensor.name, config).contiguous()
 
-    return Source(model, groups, read, table.of(header, []))
+def _source(model: LeanModel, tensors: Mapping[str, Stored]) -> Source | None:
+    """None where the tensors are not the model's."""
+    alike = {name: own.shape for name, own in tensors.items()} == _wanted(model)
+    return Source(model, tensors) if alike else None
 
 
 def table_of(place: Path, header: GgufHeader | None) -> table.FileEmbedding:
@@ -190,20 +164,18 @@ def _place(name: str) -> str:
     return f"{stem}.{parts[-1]}" if stem else ""
 
 
-def _group_of(place: str) -> int | None:
-    """The number of the layer that a tensor is of; TABLE for the embeddings', None for others outside of them."""
-    if place == table.NAME:
-        return TABLE
+def _layer_of(place: str) -> int | None:
+    """The number of the layer that a tensor is of; None for others."""
     parts = place.split(".")
     return int(parts[2]) if parts[:2] == ["model", "layers"] else None
 
 
-def _in_order(weights: torch.Tensor, name: str, config: LeanConfig) -> torch.Tensor:
+def _order(weights: Stored, name: str, config: LeanConfig) -> Any:
     """Rows as Hugging Face's Llama has them: llama.cpp has the two halves of a head's rotation side by side."""
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
-    if config.model_type != "llama" or heads is None:
-        return weights
-    return weights.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+    if config.model_type != "llama" or heads is None or weights.rows % (2 * heads):
+        return None
+    return numpy.arange(weights.rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
 
 def _says_nothing() -> Any:
