@@ -3,9 +3,11 @@
 Each axis changes one thing of a small body with random weights: query heads of a key, sizes of heads, hidden sizes, the
 vocabulary, experts, rows. What is printed of a shape is the work that its products and its attention need, to the
 machine's best products in that precision, both by processor time, which keeps its meaning where others are at work:
-while so many rows decode, and over a prompt. A shape below 70 % of the greater of its neighbours is marked. Few rows
-wait for memory, so that there the share grows with their number, and only what falls below the fewer ones before is
-badly done. A prompt has one row for the head, so that a large vocabulary waits for memory too.
+while so many rows decode, over a pass with a prompt beside them, as a batch takes prompts in, and over a prompt alone.
+A shape below 70 % of the greater of its neighbours is marked. Few rows wait for memory, so that there the share grows
+with their number, and only what falls below the fewer ones before is badly done. A prompt alone has one row for the
+head, whose weights are all read for it: that waits for memory, the more the larger the vocabulary is, whatever the
+products can do, and so it is told and not marked.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from benchmarks.engine_work import SPECIAL, Size, make_model
 
 LEAST = 0.7  # of the greater neighbour
 ROWS, CONTEXT, STEPS = 64, 64, 16  # that decode, tokens of each prompt, and steps that are timed
-LONG = 256  # tokens of a prompt that is timed by itself
+LONG = 256  # tokens of a prompt
+PARTS, MARKED = ("decode", "beside", "prompt"), 2  # what is told of a shape; those of them that are judged
 BODY = {
     "vocab_size": 8_192,
     "hidden_size": 1024,
@@ -93,8 +96,8 @@ def needed(shape: dict[str, int], tokens: int, logits: int, seen: float) -> floa
     return 2.0 * (shape["num_hidden_layers"] * layer * tokens + shape["hidden_size"] * shape["vocab_size"] * logits)
 
 
-def measure(folder: str, shape: dict[str, int], precision: str, rows: int) -> tuple[float, float]:
-    """GFLOP/s while so many rows decode, and over prompts: of what is needed, by processor time, the quickest pass."""
+def measure(folder: str, shape: dict[str, int], precision: str, rows: int) -> tuple[float, ...]:
+    """GFLOP/s of each of `PARTS` with so many rows: of what is needed, by processor time, the quickest pass."""
     import torch
 
     from batch.engines.torch.engine import open_core
@@ -103,7 +106,7 @@ def measure(folder: str, shape: dict[str, int], precision: str, rows: int) -> tu
     from batch.options import SamplingOptions
 
     rng = random.Random(1)
-    core = open_core({"path": folder, "precision": precision}, SamplingOptions(temperature=0), rows)
+    core = open_core({"path": folder, "precision": precision}, SamplingOptions(temperature=0), rows + 1)
     runner = core._runner
     if not runner.name.startswith("packed"):
         raise SystemExit(f"{shape}: runs as {runner.name!r}, {core.about.get('notes')}")
@@ -130,17 +133,27 @@ def measure(folder: str, shape: dict[str, int], precision: str, rows: int) -> tu
             for row in many:
                 row.tokens.append(rng.randrange(len(SPECIAL), shape["vocab_size"]))
             steps.append(timed(runner.decode))
+        beside = []
+        for _ in range(6):
+            some = sequences(1, LONG)
+            for row in many:
+                row.tokens.append(rng.randrange(len(SPECIAL), shape["vocab_size"]))
+            beside.append(timed(lambda some=some: runner.advance(some)))  # type: ignore[misc]
+            if some[0].pending:
+                raise SystemExit(f"{shape}: a prompt of {LONG} tokens was not taken in by one pass")
+            runner.release(some)
         runner.release(many)
     core.close()
-    decode, prefill = needed(shape, rows, rows, CONTEXT + STEPS / 2), needed(shape, LONG, 1, LONG / 2)
-    return decode / min(steps) / 1e9, prefill / min(prompts) / 1e9
+    decode, prompt = needed(shape, rows, rows, CONTEXT + STEPS / 2), needed(shape, LONG, 1, LONG / 2)
+    times = min(steps), min(beside), min(prompts)
+    return tuple(work / took / 1e9 for work, took in zip((decode, decode + prompt, prompt), times, strict=True))
 
 
-def measured_all(axes: list[str], precision: str, rounds: int) -> list[list[tuple[float, float]]]:
+def measured_all(axes: list[str], precision: str, rounds: int) -> list[list[tuple[float, ...]]]:
     """Of each shape of each axis, in one process after the other kinds of it; the best of its rounds."""
     found = []
     for axis in axes:
-        best = [(0.0, 0.0)] * len(AXES[axis])
+        best = [(0.0,) * len(PARTS)] * len(AXES[axis])
         with tempfile.TemporaryDirectory(prefix="ai-router-shapes-") as scratch:
             for _ in range(rounds):
                 for i, shape in enumerate(AXES[axis]):
@@ -148,7 +161,7 @@ def measured_all(axes: list[str], precision: str, rounds: int) -> list[list[tupl
                     place = "rows" if axis == "rows" else str(i)
                     folder = make_model(Path(scratch) / place, Size(whole, 0, (0, 0)))
                     now = measure(str(folder), whole, precision, shape.rows)
-                    best[i] = max(best[i][0], now[0]), max(best[i][1], now[1])
+                    best[i] = tuple(map(max, best[i], now))
                     gc.collect()
         found.append(best)
     return found
@@ -183,14 +196,14 @@ def table(precision: str, axes: list[str], rounds: int) -> list[str]:
     again = in_process(peers.gemm_limit)
     most = max(limit[_kind(precision)], again[_kind(precision)])
     print(f"\n{precision}: limit {most:,.0f} GFLOP/s; share of it, and to the neighbours'")
-    print(f"{'':<24}{'decode':>8}{'':>8}{'prompts':>9}{'':>8}")
+    print(f"{'':<24}" + "".join(f"{part:>9}{'':>7}" for part in PARTS))
     for axis, figures in zip(axes, found, strict=True):
-        columns = [[figure[part] / most for figure in figures] for part in (0, 1)]
+        columns = [[figure / most for figure in part] for part in zip(*figures, strict=True)]
         ratios = [list(beside(shares, grows=axis == "rows")) for shares in columns]
         for i, shape in enumerate(AXES[axis]):
-            own = [(columns[part][i], ratios[part][i]) for part in (0, 1)]
+            own = [(shares[i], beside_it[i]) for shares, beside_it in zip(columns, ratios, strict=True)]
             said = "".join(f"{share:>9.1%}{ratio:>7.2f}" for share, ratio in own)
-            below = min(ratio for _, ratio in own) < LEAST
+            below = min(ratio for _, ratio in own[:MARKED]) < LEAST
             low += [f"{precision}, {axis} {shape.name}"] if below else []
             print(f"{axis + ' ' + shape.name:<24}{said}{'  below its neighbours' if below else ''}", flush=True)
     return low

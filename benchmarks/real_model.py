@@ -62,16 +62,15 @@ def works_of(file: str, rows: list[int]) -> dict[str, Any]:
     return works
 
 
-def random_works(folder: Path, size: str) -> dict[str, Any]:
-    """The same of a model with random weights: 128 chats, 48 of the large one, with answers of 64 tokens."""
+def random_works(folder: Path, size: str, half: int) -> dict[str, Any]:
+    """The same of a model with random weights: so many chats, with answers of 64 tokens."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(make_model(folder, SIZES[size]) / "tokenizer.json"))
-    system, chats = make_work(SIZES[size], 96 if size == "0.6b" else 256)
+    system, chats = make_work(SIZES[size], 2 * half)
     texts = [chat.text for chat in chats]
     told = [f"<|system|> {system} <|end|> <|user|> {text} <|end|> <|assistant|>" for text in texts]
     encoded = [found.ids for found in tokenizer.encode_batch(told)]
-    half = len(texts) // 2
     passes = {"warm": encoded[half:], "prompts": encoded[:half]}
     return {f"{half} chats": {"system": system, "texts": texts[:half], "others": texts[half:], "tokens": 64, **passes}}
 
@@ -114,6 +113,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where 27m or 0.6b lies, or is made")
     parser.add_argument("--precision", nargs="*", default=["int8", "int4", "fp32"])
     parser.add_argument("--peers", type=Path)
+    parser.add_argument("--chats", type=int, help="of 27m (otherwise 128) or 0.6b (48)")
+    parser.add_argument("--warm", type=int, help="prompts of the first pass, which does not count (otherwise all)")
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 16, 64, 256])
     parser.add_argument("--limit", type=float, default=120.0, help="seconds a peer may take for a work")
     parser.add_argument("--whole", action="store_true", help="a whole run of the program beside the bare engine, alone")
@@ -126,10 +127,13 @@ def main() -> int:
         return 0
     if args.file in SIZES:
         args.folder = args.folder or Path(tempfile.mkdtemp())
-        works, args.file = random_works(args.folder, args.file), str(args.folder)
+        works = random_works(args.folder, args.file, args.chats or (48 if args.file == "0.6b" else 128))
+        args.file = str(args.folder)
     else:
         works = works_of(args.file, args.rows)
     works = {name: what for name, what in works.items() if not args.only or name in args.only}
+    for what in works.values():
+        what["warm"], what["others"] = what["warm"][: args.warm], what["others"][: args.warm]
     peers = json.loads(args.peers.read_text()) if args.peers else []
     found: dict[str, dict[str, Any]] = {}
     for work, what in works.items():  # one work by all, then the next: the machine may change its pace meanwhile
