@@ -161,8 +161,8 @@ def test_what_stays_as_it_was_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = precision.weights(model)
     monkeypatch.setattr(linear, "is_split", lambda module: False)
     linear.quantise(model)
-    assert precision.left(model, whole).endswith("% of its weights stay in fp32")
-    assert precision.left(model, 100 * whole) == ""
+    assert precision.left(model, whole, "int8").endswith("% of its weights stay in fp32")
+    assert precision.left(model, 100 * whole, "int8") == ""
 
 
 @pytest.mark.skipif(not linear.has_int8(), reason="no int8 product here")

@@ -49,7 +49,7 @@ def quantise(model: nn.Module) -> int:
     """Put a model's linear layers into four bits, its head into eight; how many are in four.
 
     The head decides between tokens that are close, so it keeps more; a layer of a shape that the product does not take
-    stays as it is. Embeddings stay too.
+    is put into eight too, where there is a product for that. Embeddings stay as they are.
     """
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     quick = kernels()
@@ -60,8 +60,22 @@ def quantise(model: nn.Module) -> int:
 
     count = replace(model, Int4Linear, split=True, takes=takes)
     if has_int8():
-        replace(model, Int8Linear, takes=lambda layer: layer is head)
+        replace(model, Int8Linear, split=True)
     return count
+
+
+def in_eight(model: nn.Module) -> int:
+    """Weights of a model in four bits, but for its head's, that are in eight for want of a product of their shape."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return sum(
+        layer.in_features * layer.out_features
+        for layer in model.modules()
+        if isinstance(layer, RoundedLinear) and layer is not head and _bits(layer) == 8
+    )
+
+
+def _bits(layer: RoundedLinear) -> int:
+    return getattr(layer.product, "bits", 4 if isinstance(layer, Int4Linear) else 8)
 
 
 def has_int4() -> bool:

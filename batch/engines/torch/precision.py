@@ -92,7 +92,7 @@ def apply_told(model: Any, tokenizer: Any, precision: str, device: str) -> str:
     apply(model, precision, device)
     found = _logits(model, ids)
     said = _said(*compare(exact, found, ids[0]), divergence(exact, found))
-    return f"{precision} as asked: {said}{left(model, whole)}{bf16.company(model)}"
+    return f"{precision} as asked: {said}{left(model, whole, precision)}{bf16.company(model)}"
 
 
 def weights(model: nn.Module) -> int:
@@ -101,10 +101,16 @@ def weights(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if id(p) not in tables)
 
 
-def left(model: nn.Module, whole: int) -> str:
-    """What is to be said of weights that stay as they were, out of so many: modules that are not known here."""
-    share = weights(model) / max(whole, 1)
-    return f"; {share:.0%} of its weights stay in fp32" if share > MOST_LEFT else ""
+def left(model: nn.Module, whole: int, precision: str) -> str:
+    """What is to be said of weights that stay as they were, out of so many: modules that are not known here.
+
+    And, in int4, of those that are in eight bits.
+    """
+    share, eight = weights(model) / max(whole, 1), int4.in_eight(model) / max(whole, 1) if precision == "int4" else 0.0
+    said = f"; {share:.0%} of its weights stay in fp32" if share > MOST_LEFT else ""
+    if eight > MOST_LEFT:
+        said += f"; {eight:.0%} of its weights are in int8, as int4 takes multiples of {int4.GROUP} inputs"
+    return said
 
 
 def in_passing(source: Source, tokenizer: Any, precision: str, known: str) -> tuple[str, str] | None:
@@ -138,7 +144,7 @@ def in_passing(source: Source, tokenizer: Any, precision: str, known: str) -> tu
         return wanted, known or _unknown(wanted)
     said = _said(cost.same, cost.perplexity, cost.lost)
     table = source.model.get_input_embeddings()
-    said += left(source.model, source.parameters - table.num_embeddings * table.embedding_dim)
+    said += left(source.model, source.parameters - table.num_embeddings * table.embedding_dim, wanted)
     if precision != "auto":
         return wanted, f"{wanted} as asked: {said}{bf16.company(source.model)}"
     return (wanted, f"{wanted} by auto: {said}") if _allowed(cost.same, cost.perplexity, cost.lost) else None
@@ -180,7 +186,7 @@ def settle(model: Any, tokenizer: Any, stored: str) -> tuple[str, str]:
         found = _logits(model, ids)
         same, perplexity = compare(exact, found, ids[0])
         lost = divergence(exact, found)
-        said = _said(same, perplexity, lost) + left(model, whole) + bf16.company(model)
+        said = _said(same, perplexity, lost) + left(model, whole, name) + bf16.company(model)
         if _allowed(same, perplexity, lost):
             return name, f"{name} by auto: {said}"
         refused.append(f"{name} not taken by auto: {said}")
