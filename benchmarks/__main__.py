@@ -13,7 +13,7 @@ from benchmarks.common import Row, Skipped
 
 MODULES = (
     *("throughput", "memory", "resume", "listing", "attached", "startup", "first_frame", "keys", "rows"),
-    *("evaluation", "tokenizer", "tables", "providers", "products"),
+    *("evaluation", "tokenizer", "tables", "providers", "products", "attention"),
 )
 
 

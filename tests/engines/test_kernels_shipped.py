@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,19 @@ def test_systems_with_libraries() -> None:
     assert [level.name for level in recipe.levels("Darwin", "arm64")] == ["apple-m1"]
     assert recipe.levels("Linux", "x86_64") == recipe.levels("Linux", "AMD64") == X86
     assert recipe.levels("Linux", "aarch64") == recipe.levels("Windows", "AMD64") == ()
+
+
+@pytest.mark.parametrize("level", [level for level in recipe.levels() if level in X86], ids=lambda level: level.name)
+def test_vectors_of_attention_are_no_wider_than_registers(level: recipe.Level, tmp_path: Path) -> None:
+    """Otherwise a compiler keeps them in memory, which takes more than twenty times as long."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    source = tmp_path / "width.c"
+    source.write_text('#include "block.h"\n_Static_assert(sizeof(Vector) <= __BIGGEST_ALIGNMENT__, "wider");\n')
+    command = [compiler, "-fsyntax-only", *recipe.flags(level.flags), f"-I{recipe.HERE}", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:1000]
 
 
 @pytest.fixture

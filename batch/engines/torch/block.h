@@ -14,11 +14,19 @@
 #define CASES(DO) DO(2, 64) DO(2, 128) DO(3, 64) DO(4, 64) DO(4, 128)
 #endif
 
-#define LANES 16   /* floats of a vector */
+#define LANES 16 /* queries come in so many */
 #ifdef __AVX512F__
-#define QUERIES 48 /* of a block, at most: three vectors by 8 columns are sums that fit the registers */
+#define QUERIES 48 /* of a block, at most */
+#define WIDTH 16   /* floats of a vector */
+#define KEYS 8     /* side by side: their sums with SIDE vectors of queries fill the registers */
+#define SIDE 3
+#define VALUES 4 /* vectors of values side by side, whose sums with 4 queries do */
 #else
 #define QUERIES 32
+#define WIDTH 8
+#define KEYS 4
+#define SIDE 2
+#define VALUES 2
 #endif
 #define VECTORS (QUERIES / LANES)
 #define COLUMNS 32 /* of a tile, and of a page: it stays in the first cache beside the queries */
@@ -26,7 +34,7 @@
 #define FEW 8      /* fewer queries are attended to one by one */
 #define LARGEST_PAIRED 256 /* of a key in pairs.h */
 
-typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float Vector __attribute__((vector_size(4 * WIDTH), aligned(4)));
 
 #define INLINE static inline __attribute__((always_inline)) /* so that sizes become constants */
 
@@ -56,27 +64,31 @@ INLINE const float *widen(const char *from, int count, int half, int size, int p
     return to;
 }
 
-/* scores[columns, lanes] = keys[columns, size] · upright[size, lanes]; 8 keys in registers. */
+/* scores[count, lanes] of so many keys, for `side` vectors of queries. */
+INLINE void score_keys(const float *upright, int lanes, int side, const float *keys, int count, int size,
+                       float *scores) {
+    Vector sums[KEYS][SIDE];
+    for (int r = 0; r < count; r++)
+        for (int v = 0; v < side; v++) sums[r][v] = (Vector){0};
+    for (int i = 0; i < size; i++) {
+        Vector query[SIDE];
+        for (int v = 0; v < side; v++) query[v] = *(const Vector *)(upright + i * lanes + v * WIDTH);
+        for (int r = 0; r < count; r++)
+            for (int v = 0; v < side; v++) sums[r][v] += keys[r * size + i] * query[v];
+    }
+    for (int r = 0; r < count; r++)
+        for (int v = 0; v < side; v++) *(Vector *)(scores + r * lanes + v * WIDTH) = sums[r][v];
+}
+
+/* scores[columns, lanes] = keys[columns, size] · upright[size, lanes]. */
 INLINE void score_tile(const float *upright, int vectors, const float *keys, int columns, int size, float *scores) {
-    int lanes = vectors * LANES;
-    for (int c = 0; c < columns; c += 8) {
-        int left = columns - c < 8 ? columns - c : 8;
-        const float *key = keys + c * size;
-        Vector sums[8][VECTORS] = {{{0}}};
-        if (left == 8)
-            for (int i = 0; i < size; i++) {
-                Vector query[VECTORS];
-                for (int v = 0; v < vectors; v++) query[v] = *(const Vector *)(upright + i * lanes + v * LANES);
-                for (int r = 0; r < 8; r++)
-                    for (int v = 0; v < vectors; v++) sums[r][v] += key[r * size + i] * query[v];
-            }
-        else
-            for (int r = 0; r < left; r++)
-                for (int i = 0; i < size; i++)
-                    for (int v = 0; v < vectors; v++)
-                        sums[r][v] += key[r * size + i] * *(const Vector *)(upright + i * lanes + v * LANES);
-        for (int r = 0; r < left; r++)
-            for (int v = 0; v < vectors; v++) *(Vector *)(scores + (c + r) * lanes + v * LANES) = sums[r][v];
+    int lanes = vectors * LANES, side = lanes < SIDE * WIDTH ? lanes / WIDTH : SIDE;
+    for (int j = 0; j < lanes; j += side * WIDTH) {
+        int c = 0;
+        for (; c + KEYS <= columns; c += KEYS)
+            score_keys(upright + j, lanes, side, keys + c * size, KEYS, size, scores + c * lanes + j);
+        for (; c < columns; c++)
+            score_keys(upright + j, lanes, side, keys + c * size, 1, size, scores + c * lanes + j);
     }
 }
 
@@ -84,24 +96,25 @@ INLINE void score_tile(const float *upright, int vectors, const float *keys, int
 INLINE void value_part(const float *shares, int lanes, const float *values, int columns, int queries, int size,
                        int from, int wide, float *out) {
     for (int j = 0; j < queries; j += 4) {
-        Vector sums[4][4];
+        Vector sums[4][VALUES];
         for (int r = 0; r < 4; r++)
-            for (int v = 0; v < wide; v++) sums[r][v] = *(Vector *)(out + (j + r) * size + from + v * LANES);
+            for (int v = 0; v < wide; v++) sums[r][v] = *(Vector *)(out + (j + r) * size + from + v * WIDTH);
         for (int c = 0; c < columns; c++)
             for (int v = 0; v < wide; v++) {
-                Vector value = *(const Vector *)(values + c * size + from + v * LANES);
+                Vector value = *(const Vector *)(values + c * size + from + v * WIDTH);
                 for (int r = 0; r < 4; r++) sums[r][v] += shares[c * lanes + j + r] * value;
             }
         for (int r = 0; r < 4; r++)
-            for (int v = 0; v < wide; v++) *(Vector *)(out + (j + r) * size + from + v * LANES) = sums[r][v];
+            for (int v = 0; v < wide; v++) *(Vector *)(out + (j + r) * size + from + v * WIDTH) = sums[r][v];
     }
 }
 
 INLINE void value_tile(const float *shares, int lanes, const float *values, int columns, int queries, int size,
                        float *out) {
     int i = 0;
-    for (; i + 4 * LANES <= size; i += 4 * LANES) value_part(shares, lanes, values, columns, queries, size, i, 4, out);
-    for (; i < size; i += LANES) value_part(shares, lanes, values, columns, queries, size, i, 1, out);
+    for (; i + VALUES * WIDTH <= size; i += VALUES * WIDTH)
+        value_part(shares, lanes, values, columns, queries, size, i, VALUES, out);
+    for (; i < size; i += WIDTH) value_part(shares, lanes, values, columns, queries, size, i, 1, out);
 }
 
 /* What is read next, a column at a time: prefetchers of processors stop at the ends of pages, and rows are short. */

@@ -215,6 +215,11 @@ static void attending(int lie) {
     int64_t heads = kv * group, size = sizes[below(11)], width = between(1, 6), runs = between(1, 6);
     int64_t pages = runs * width, prefixes = below(3), block = group > block_queries() ? 1 : block_queries() / group;
     int kind = (int)below(3);
+    int deep = (int)below(2); /* in pairs, behind a prefix that ends within a tile: as many own columns as may be */
+    if (deep) {
+        kind = HALVES, size = sizes[below(4)], width = 6, pages = runs * width, prefixes = 2;
+        group = lie == 1 ? group : between(1, 4), heads = kv * group, block = lie == 1 ? 1 : block_queries() / group;
+    }
     int64_t unit = kv * page * cell_of(kind, size), *table = room(8 * pages), lengths[2], counts[2];
     const char *far_keys[2], *far_values[2];
     for (int64_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
@@ -247,7 +252,7 @@ static void attending(int lie) {
     for (int i = 0; i < 6; i++) own[i] = bordered(own[i], i < 4 ? tokens : blocks);
     int tilted = (int)below(2); /* which of the two lies */
     const float *sinks = (lie == 13 && !tilted) || below(2) ? floats(heads) : NULL;
-    const float *slopes = (lie == 13 && tilted) || below(2) ? floats(heads) : NULL;
+    const float *slopes = (lie == 13 && tilted) || (!deep && below(2)) ? floats(heads) : NULL;
     int64_t sunk = !sinks ? 0 : tilted ? heads : LIE(13, heads), sloped = !slopes ? 0 : tilted ? LIE(13, heads) : heads;
     float cap = below(2) ? 0.0f : 20.0f;
     int code = attend(floats(tokens * heads * size), all, 0.1f, cap, sinks, sunk, slopes, sloped, kind, keys, cells,
