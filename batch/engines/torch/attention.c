@@ -110,7 +110,8 @@ void attend_task(const Attending *a, int64_t task, float *scratch) {
 #define CASE(GROUP, SIZE)                                                                                              \
     if (group == GROUP && size == SIZE) attend_##GROUP##_##SIZE(&b, half, vectors, scratch, a->out + at);              \
     else
-    CASES(CASE) attend_block(&b, group, half, size, vectors, scratch, a->out + at);
+    CASES(CASE) if (vectors == 1) attend_block(&b, group, half, size, 1, scratch, a->out + at);
+    else attend_block(&b, group, half, size, VECTORS, scratch, a->out + at); /* known, so that sums lie in registers */
 }
 
 /* q and out: [tokens, heads, size]. A token sees the shared prefix `which`, -1 for none, and its row's columns after it
