@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from driving import on_screen, shown, until
 from pace_engine import PaceEngine
+from stored import make_job
 from textual.content import Content
 from textual.widgets import Input
 
 from ai_router import jobs
+from ai_router.again import JobItems, ids_of
 from ai_router.memory import Memory
 from ai_router.models import Registry
 from ai_router.presets import Preset, keep_last, last_time, presets, templates
@@ -17,6 +19,7 @@ from ai_router.tui.app import RouterApp
 from ai_router.tui.dialogs import PromptDialog
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.run.summary import LABEL, _wrapped
+from ai_router.tui.setup.choose_model import ChooseModelScreen
 from ai_router.tui.setup.options import ANY, IN_TURN, OptionsScreen
 from ai_router.tui.setup.presets import PresetsDialog
 from ai_router.tui.widgets.choice import ChoiceLine
@@ -58,6 +61,28 @@ async def test_what_was_typed_is_there_again_after_going_back(workspace: Workspa
         await on_screen(pilot, PresetsDialog)
         await pilot.press("end", "d", "escape")
         await until(pilot, lambda: not presets(Memory(workspace.checkpoints)))
+
+
+async def test_of_a_job_that_is_run_again_too(workspace: Workspace) -> None:
+    """What was typed comes before what the job had, until the way is left."""
+    path = make_job(workspace.checkpoints, ["a", "b"], {0: "x"}, model="demo")
+    source = JobItems(path, ids_of(path, "all"))
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 40)) as pilot:
+        app.go("again", source, 2, "demo")
+        first = await on_screen(pilot, ChooseModelScreen)
+        await until(pilot, lambda: first.models)
+        for value in ("33", "44"):
+            await pilot.press("f2")
+            screen = await on_screen(pilot, OptionsScreen)
+            screen.sampling_form.fields["max_tokens"].query_one(Input).value = value
+            await pilot.pause()
+            await pilot.press("escape")
+            await on_screen(pilot, ChooseModelScreen)
+        await pilot.press("f2")
+        screen = await on_screen(pilot, OptionsScreen)
+        assert screen.sampling_form.build().max_tokens == 44
+        assert "options as you left them" in shown(app)
 
 
 def test_options_of_another_version_are_as_if_nothing_was_kept(workspace: Workspace) -> None:
