@@ -20,7 +20,7 @@ from ai_router.tui.results.export import ExportDialog
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.stats.picture import PictureScreen, drawn
 from ai_router.tui.stats.plots import curve, hbar, plot, spread
-from ai_router.tui.stats.screen import ORDER, StatsScreen, figures, report, table
+from ai_router.tui.stats.screen import FIGURES, ORDER, StatsScreen, figures, report, table
 from batch.checkpoint.summary import EDGES, Sums
 from batch.export.picture import picture_of
 
@@ -82,6 +82,12 @@ def test_a_number_stays_beside_its_unit(done: int, failed: int, seconds: float, 
     heads = [head for head in ORDER if head in lines[0].plain]
     assert [lines[0].plain.index(head) for head in heads] == sorted(lines[0].plain.index(head) for head in heads)
     assert f"{done:,}" in lines[1].plain and all(line.cell_length <= width for line in lines)
+
+
+def test_figures_stand_beside_the_names() -> None:
+    part = Part(1, Sums(answered=1))
+    wide = table("Model", {"demo": part, "a name": part}, 140)
+    assert max(line.cell_length for line in wide) < 90 and all(head in wide[0].plain for head in FIGURES)
 
 
 async def test_a_job_in_plots(workspace: Workspace) -> None:
