@@ -228,6 +228,27 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
         assert kept_layout(Memory(workspace.checkpoints)).widths == {"Time": 14, "Model": 20}
 
 
+async def test_a_part_that_the_line_named_goes_with_it(workspace: Workspace, path: Path) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        screen = await opened(pilot, path)
+        for line, part in (("failed", "failed"), ("tokens>0", "all"), ("done tokens>0", "done")):
+            await pilot.press("slash")
+            screen.query_one("#results-search", Input).value = line
+            await pilot.press("enter")
+            await until(pilot, lambda line=line, part=part: (screen.filter_text, screen.part) == (line, part))  # type: ignore[misc]
+        await pilot.press("escape")
+        await until(pilot, lambda: screen.part == "all" and "Results ─" in shown(app))
+
+
+async def test_a_job_of_several_models_is_headed_by_none_of_them(workspace: Workspace) -> None:
+    path = make_job(workspace.checkpoints, ["a", "b"], {0: "x"}, config={"lanes": ["other"]})
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        screen = await opened(pilot, path)
+        await until(pilot, lambda: screen.context_text == "2 models")
+
+
 async def test_a_column_that_is_chosen_and_finds_no_room_says_so(workspace: Workspace, path: Path) -> None:
     app = RouterApp(workspace)
     async with app.run_test(size=(80, 24)) as pilot:
