@@ -110,9 +110,13 @@ async def test_a_job_may_wait_for_its_turn(workspace: Workspace, monkeypatch: py
         await until(pilot, lambda: app.turns.waiting == 1 and app.screen is not screen)
         await until(pilot, lambda: "1 waiting" in shown(app))
         assert len(app.runs) == 1
+        other = jobs.create_job(workspace, jobs.JobPlan("demo"), ["c"])
+        app.turns.add(other)
+        app.start_run(other)  # somebody does not wait: it has no turn any more
+        assert app.turns.waiting == 1
         engine.held = False
-        await until(pilot, lambda: len(app.runs) == 2 and not app.live_runs())
-        assert first.job.completed == 1 and sum(run.job.completed for run in app.runs.values()) == 3
+        await until(pilot, lambda: len(app.runs) == 3 and not app.live_runs())
+        assert first.job.completed == 1 and sum(run.job.completed for run in app.runs.values()) == 4
 
 
 async def test_a_model_of_a_server_waits_for_no_other(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
