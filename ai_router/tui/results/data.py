@@ -58,8 +58,7 @@ def read_job(path: Path) -> BatchJob:
 
 def models_of(job: BatchJob) -> str:
     """The models that its items are meant for: the job's own, or how many."""
-    names = {job.model_id, *map(str, job.config.get("lanes") or ())}
-    return plural(len(names), "model") if len(names) > 1 else job.model_id
+    return plural(len(job.models), "model") if len(job.models) > 1 else job.model_id
 
 
 def read_counts(path: Path) -> Counts:

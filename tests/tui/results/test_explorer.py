@@ -38,6 +38,8 @@ from ai_router.tui.widgets.text import hits
 from ai_router.tui.widgets.text_view import TextView
 from batch.checkpoint import CheckpointStore
 from batch.checkpoint.selecting import Condition
+from batch.export.formats import ExportOptions
+from batch.export.page import page_pieces
 from batch.job import BatchResult
 from batch.prices import dollars
 from batch.processor import BatchProcessor
@@ -247,6 +249,8 @@ async def test_a_job_of_several_models_is_headed_by_none_of_them(workspace: Work
     async with app.run_test(size=(100, 30)) as pilot:
         screen = await opened(pilot, path)
         await until(pilot, lambda: screen.context_text == "2 models")
+    with CheckpointStore(path) as store:
+        assert "2 models · job" in "".join(page_pieces(store.job(), (), ExportOptions()))
 
 
 async def test_a_column_that_is_chosen_and_finds_no_room_says_so(workspace: Workspace, path: Path) -> None:
