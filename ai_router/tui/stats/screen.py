@@ -97,9 +97,8 @@ def report(stats: Stats, width: int) -> Content:
 
 
 def _rows(parts: dict[str, Part]) -> list[tuple[str, float, str]]:
-    return [
-        (name, float(part.sums.answered), count(part.sums.answered)) for name, part in list(parts.items())[:MOST_LINES]
-    ]
+    answered = [(name, part.sums.answered) for name, part in parts.items() if part.sums.answered]
+    return [(name, float(number), count(number)) for name, number in answered[:MOST_LINES]]
 
 
 class StatsScreen(ScrollingScreen[None]):

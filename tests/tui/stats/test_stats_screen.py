@@ -21,7 +21,7 @@ from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.stats.picture import PictureScreen, drawn
 from ai_router.tui.stats.plots import curve, hbar, plot, spread
 from ai_router.tui.stats.screen import FIGURES, ORDER, StatsScreen, figures, report, table
-from batch.checkpoint.summary import EDGES, Sums
+from batch.checkpoint.summary import EDGES, JobSummary, Sums
 from batch.export.picture import picture_of
 
 
@@ -61,6 +61,13 @@ def test_plots_cut_no_figure(values: dict[str, int], width: int) -> None:
     stats = Stats(Part(1, Sums(1, latency=[1] * (len(EDGES) + 1))), 1)
     stats.models = {name: Part(1, Sums(value)) for name, value in values.items()}
     assert "1 job" in report(stats, width).plain
+
+
+def test_a_model_that_did_nothing_has_no_line() -> None:
+    stats = Stats()
+    stats.take((), JobSummary({"m": Sums(2), "its entry": Sums(), "other": Sums(failed=1)}, {}, "its entry", 3, "2025"))
+    assert list(stats.models) == ["m", "other"] and "its entry" not in report(stats, 100).plain
+    assert report(stats, 100).plain.count("other") == 1  # in the table; no bar for none
 
 
 def test_each_day_and_tag_has_its_figures() -> None:
