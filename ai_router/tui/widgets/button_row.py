@@ -60,4 +60,8 @@ class ButtonRow(Horizontal):
     def on_mount(self) -> None:
         """A button that is given another word gets the room for it; by itself it would keep the width it had."""
         for button in self.query(Button):
-            self.watch(button, "label", partial(button.refresh, layout=True), init=False)
+            self.watch(button, "label", partial(self._room_for, button), init=False)
+
+    @staticmethod
+    def _room_for(button: Button) -> None:
+        button.refresh(layout=True)
