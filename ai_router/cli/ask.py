@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from ai_router.asking import ask_once
 from ai_router.cli.errors import Exit
@@ -57,7 +59,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     engine = make_engine(spec, sampling, workers=1)
     narrate(f"Asking {spec.id}…" if choice is None else f"Asking {spec.id} ({inert(choice.reason)})…")
     started = time.monotonic()
-    printer = _Printer()
+    printer = Printer()
     response = asyncio.run(ask_once(engine, Request(prompt), printer.partial))
     seconds = time.monotonic() - started
     if response is None:
@@ -65,6 +67,7 @@ def main(args: argparse.Namespace, session: Session) -> int:
     if response.data is not None:
         printer.whole(response.data)
     if response.error is not None:
+        printer.end_line()
         narrate(f"Error: {response.error.message}")
         return Exit.SOME_FAILED
     narrate(_figures(response, seconds))
@@ -96,7 +99,7 @@ def _prompt(text: str | None) -> str:
     return text
 
 
-class _Printer:
+class Printer:
     """Writes a text that grows; each character once: the answer as data, what is thought before it to the person."""
 
     def __init__(self) -> None:
@@ -106,27 +109,42 @@ class _Printer:
 
     def partial(self, text: str) -> None:
         """The text so far. What does not go on from what stands there waits for the whole."""
-        thought, text = thinking_apart(text)
+        thought, answer = self._told_apart(text)
+        if not answer:
+            thought = _without_tag(thought)
         if len(thought) > len(self._thought) and thought.startswith(self._thought):
             self._think(thought)
-        if any(f"<{tag}>".startswith(text.strip()) for tag in TAGS):  # it may become one
+        if any(f"<{tag}>".startswith(answer.strip()) for tag in TAGS):  # it may become one
             return
-        if len(text) > len(self._written) and text.startswith(self._written):
-            self._write(text[len(self._written) :])
-            self._written = text
+        if len(answer) > len(self._written) and answer.startswith(self._written):
+            self._write(answer[len(self._written) :])
+            self._written = answer
 
     def whole(self, answer: Answer) -> None:
         """The answer."""
-        thought, text = thinking_apart(answer.text, answer.extra)
-        if self._written and not text.startswith(self._written) and answer.text.startswith(self._written):
-            text = answer.text  # that it began with thinking was seen too late
-        elif thought != self._thought:
+        thought, text = self._told_apart(answer.text, answer.extra)
+        if thought != self._thought:
             self._think(thought)
         if self._written and not text.startswith(self._written):
             narrate("\nThe engine began again; this is the answer:")
             self._written = ""
         self._write(text[len(self._written) :])
         self._write("" if text.endswith("\n") else "\n")
+        self._written = ""
+
+    def end_line(self) -> None:
+        """What follows begins in a line of its own, wherever the text broke off."""
+        if self._written and not self._written.endswith("\n"):
+            self._write("\n")
+        elif self._thought and not self._apart:
+            narrate("")
+
+    def _told_apart(self, text: str, extra: Mapping[str, Any] | None = None) -> tuple[str, str]:
+        """Thought and answer; where it is seen too late that a text began with thinking, it goes on as it was begun."""
+        thought, answer = thinking_apart(text, extra)
+        if self._written and not answer.startswith(self._written) and text.startswith(self._written):
+            return self._thought, text
+        return thought, answer
 
     def _think(self, thought: str) -> None:
         """What is thought before the answer is no part of it: the person reads it on stderr."""
@@ -140,3 +158,9 @@ class _Printer:
             narrate("\n")
         sys.stdout.write(inert(text, lines=True) if self._terminal else text)
         sys.stdout.flush()
+
+
+def _without_tag(thought: str) -> str:
+    """A thought that is still written, without the beginning of what may become the tag that closes it."""
+    at = thought.rfind("<")
+    return thought[:at].rstrip() if at >= 0 and any(f"</{tag}>".startswith(thought[at:]) for tag in TAGS) else thought

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.reactive import reactive
@@ -73,6 +74,16 @@ class BaseScreen(Served, Backdrop, Screen[T]):
     def on_screen_resume(self) -> None:
         """The panel of keys may have come or gone meanwhile."""
         self.show_keys()
+
+    @on(events.Resize)
+    def _keep_focus_in_sight(self) -> None:
+        """What one is in stays in sight, where there is less room than before."""
+        if self.focused is not None:
+            self.call_after_refresh(self.call_after_refresh, self._show_focus)  # laid out by its classes, then anew
+
+    def _show_focus(self) -> None:
+        if self.alive and self.focused is not None:
+            self.focused.scroll_visible(animate=False)
 
     def show_keys(self) -> None:
         """Show the panel of keys, or take it away, as it is wanted."""

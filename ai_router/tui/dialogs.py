@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from ai_router.tui.actions import bind
 from ai_router.tui.behind import Over
 from ai_router.tui.services import Served
 from ai_router.tui.widgets.button_row import ButtonRow
@@ -29,6 +30,7 @@ class Dialog(Served, Over, ModalScreen[T]):
         Binding("escape", "cancel", "cancel", id="dialog.cancel"),
         Binding("left,up", "app.focus_previous", show=False),
         Binding("right,down", "app.focus_next", show=False),
+        *bind("app.docs"),
     ]
     # The width, too: what one says of itself would have no say against a style sheet.
     DEFAULT_CSS = """

@@ -63,7 +63,7 @@ def _chats(app: Any) -> list[Found]:
     from ai_router.tui.jobs.view import age
 
     def take(chat: int) -> None:
-        app.ask_chat = chat
+        app.ask_chat, app.ask_options = chat, None
         app.go("ask")
 
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ai_router.memory import Memory, MemoryFileError
 from ai_router.tui.base import BaseScreen
 from ai_router.tui.behind import BehindApp
+from ai_router.tui.dialogs import Dialog
 from ai_router.tui.leaving import LeavingApp
 
 KEYS_KEY = "keys.shown"
@@ -44,17 +45,14 @@ class GuidedApp(LeavingApp, BehindApp):
 
     def action_docs(self) -> None:
         """The documentation, opened at what has the focus."""
+        self.open_docs()
+
+    def open_docs(self, title: str = "") -> None:
+        """The documentation at a heading, else at that of what has the focus."""
         from ai_router.tui.docs import DocsScreen
 
-        if isinstance(self.screen, BaseScreen) and not isinstance(self.screen, DocsScreen):
-            self.push_screen(DocsScreen(getattr(self.screen, "about", self.screen)))
-
-    def open_docs(self, title: str) -> None:
-        """The documentation at a heading."""
-        from ai_router.tui.docs import DocsScreen
-
-        if isinstance(self.screen, BaseScreen) and not isinstance(self.screen, DocsScreen):
-            self.push_screen(DocsScreen(self.screen, title))
+        if isinstance(self.screen, BaseScreen | Dialog) and not isinstance(self.screen, DocsScreen):
+            self.push_screen(DocsScreen(getattr(self.screen, "about", self.screen), title))
 
     def action_command_palette(self) -> None:
         """Find anything by name."""

@@ -20,7 +20,11 @@ _PICTURE = re.compile(r"^!\[.*?\]\(.*?\)\s*$", re.MULTILINE)
 # The heading of a part of a screen by its id, of a screen by its class: what has the focus counts for more.
 PARTS: Mapping[str, str] = {
     "results-search": "The filter line",
-    "bench": "Panes",
+    "bench": "Jobs and results",
+    "results-preview": "Reading one item",
+    "menu-jobs": "Jobs and results",
+    "try-line": "Try before you spend",
+    "column-line": "Tables in, tables out",
     "themes": "Themes of your own",
     "keys": "Keys",
     "ask-chats": "Ask",
@@ -49,6 +53,9 @@ SCREENS: Mapping[str, str] = {
     "ComparedScreen": "Compare",
     "SettingsScreen": "Settings",
     "KeysScreen": "Keys",
+    "ColumnsDialog": "Results",
+    "ModelDialog": "Models",
+    "TourDialog": "The workbench",
 }
 
 
@@ -104,4 +111,8 @@ def heading_for(screen: Screen[Any]) -> str:
     for node in (focused, *focused.ancestors) if focused is not None else ():
         if node.id in PARTS:
             return PARTS[node.id or ""]
-    return next((SCREENS[kind.__name__] for kind in type(screen).__mro__ if kind.__name__ in SCREENS), "")
+    stack = screen.app.screen_stack
+    for about in (screen, *reversed(stack[: stack.index(screen)] if screen in stack else [])):  # a dialog's: that below
+        if title := next((SCREENS[kind.__name__] for kind in type(about).__mro__ if kind.__name__ in SCREENS), ""):
+            return title
+    return ""

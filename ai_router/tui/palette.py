@@ -86,6 +86,7 @@ class Finder(Provider):
             score, offsets = matcher.fuzzy_search.match(matcher.query, label)
             if score <= 0 and words and all(word in f"{label} {said}".casefold() for word in words):
                 score = BY_WORDS
+            score *= _closeness(query, label)
             if score > 0:
                 name = Content(label)
                 for at in offsets:
@@ -108,6 +109,12 @@ class Finder(Provider):
     def _lately(self) -> list[str]:
         labels = self._memory.recall(KEY, [])
         return [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
+
+
+def _closeness(query: str, label: str) -> float:
+    """What a match counts for: most where the query is the whole name, more where the name begins with it."""
+    name, wanted = label.partition(": ")[2].casefold(), query.strip().casefold()
+    return 2.0 if name == wanted else 1.5 if name.startswith(wanted) else 1.0
 
 
 def _shown(name: Content, said: str) -> Content:

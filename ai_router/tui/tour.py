@@ -57,6 +57,8 @@ class TourDialog(Dialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n,enter,pagedown", "step(1)", show=False),
         Binding("p,backspace,pageup", "step(-1)", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("up,k", "scroll(-1)", show=False),
     ]
     title_text = "Tour"
 
@@ -89,6 +91,7 @@ class TourDialog(Dialog[None]):
         title, text = STEPS[self.step]
         self.query_one("#dialog").border_title = Content(f"{self.step + 1} of {len(STEPS)} · {title}")
         self.query_one("#tour-text", Static).update(Content(text))
+        self.query_one("#tour-box").scroll_home(animate=False)
         self.query_one("#tour-next", Button).label = "Begin" if self.step == len(STEPS) - 1 else "Next"
         self.query_one("#tour-back", Button).disabled = self.step == 0
         self.query_one("#tour-skip").display = self.step < len(STEPS) - 1
@@ -100,6 +103,10 @@ class TourDialog(Dialog[None]):
             return
         self.step = max(0, self.step + step)
         self._show()
+
+    def action_scroll(self, lines: int) -> None:
+        """The rest of a step, where there is no room for all of it."""
+        self.query_one("#tour-box").scroll_relative(y=lines, animate=False)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """By the button."""

@@ -9,6 +9,7 @@ import pytest
 from driving import footer, on_screen, shown, until
 from hypothesis import given
 from hypothesis import strategies as st
+from stored import make_job
 from textual.widgets import Button
 
 from ai_router.settings import Settings, Workspace, load_settings
@@ -16,11 +17,14 @@ from ai_router.tui import manual, own_themes
 from ai_router.tui.actions import ACTIONS
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.screen import AskScreen
+from ai_router.tui.dialogs import ConfirmDialog
 from ai_router.tui.docs import DocsScreen
 from ai_router.tui.help import HelpScreen
 from ai_router.tui.jobs.screen import JobsScreen
 from ai_router.tui.menu import MenuScreen
 from ai_router.tui.places import PLACES
+from ai_router.tui.results.columns import ColumnsDialog
+from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.settings.keys import KeyDialog, KeysScreen, bound_together, conflicts, names_of
 from ai_router.tui.settings.screen import SettingsScreen
 from ai_router.tui.tour import STEPS, TourDialog, tour_is_due
@@ -76,6 +80,33 @@ async def test_f1_opens_the_section_of_what_has_the_focus(workspace: Workspace) 
         await until(pilot, lambda: footer(app)[-1:] == ["help"] and "f1" in shown(app).splitlines()[-1])
 
 
+async def test_f1_in_a_dialog_is_about_it_or_the_screen_below(workspace: Workspace) -> None:
+    path = make_job(workspace.checkpoints, ["a", "b"], {0: "x"})
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+
+        async def about(title: str) -> None:
+            await pilot.press("f1")
+            docs = await on_screen(pilot, DocsScreen)
+            await until(pilot, lambda: docs._shown is not None)
+            assert docs._shown is not None and docs._shown.title == title
+            await pilot.press("escape")
+
+        app.go("results", path)
+        screen = await on_screen(pilot, ResultsScreen)
+        for key, kind in (("C", ColumnsDialog), ("a", ConfirmDialog)):
+            await pilot.press(key)
+            await on_screen(pilot, kind)
+            await about("Results")
+            await on_screen(pilot, kind)
+            await pilot.press("escape")
+            await on_screen(pilot, ResultsScreen)
+        for part, title in (("bench-jobs", "Jobs and results"), ("results-preview", "Reading one item")):
+            screen.query_one(f"#{part}").focus()
+            await about(title)
+            await on_screen(pilot, ResultsScreen)
+
+
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +147,7 @@ async def test_a_key_is_changed_named_where_it_is_taken_and_given_back(workspace
         assert "⏎ change" in shown(app)  # though it is the table that takes the key
         await pilot.press("slash", *"jobs.delete", "enter")
         await until(pilot, lambda: "1 action ·" in shown(app))
+        assert f"jobs.delete  {ACTIONS['jobs.delete'].help}" in shown(app)  # no column has room for all of it
         await pilot.press("enter")
         dialog = await on_screen(pilot, KeyDialog)
         dialog.query_one("#key-again", Button).active_effect_duration = 0  # else deaf for a moment to another press
@@ -202,5 +234,10 @@ async def test_the_tour_comes_once_and_again_from_the_palette(workspace: Workspa
         await on_screen(pilot, MenuScreen)
         await app.run_action("tour")
         dialog = await on_screen(pilot, TourDialog)
-        await pilot.press(*["enter"] * len(STEPS))
+        await pilot.press(*["enter"] * (len(STEPS) - 1))
+        await until(pilot, lambda: "Begin" in shown(app))  # a longer word than the one before
+        assert "palette (:)" not in shown(app)
+        await pilot.press(*["down"] * 9)
+        await until(pilot, lambda: "palette (:)" in shown(app))
+        await pilot.press("enter")
         await on_screen(pilot, MenuScreen)

@@ -24,7 +24,7 @@ from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.docs import DocsScreen
 from ai_router.tui.finding import read_things
 from ai_router.tui.menu import MenuScreen
-from ai_router.tui.palette import places
+from ai_router.tui.palette import Finder, places
 from ai_router.tui.places import PLACES, anywhere, on_menu
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.semantic.screen import SemanticIdsScreen
@@ -60,6 +60,21 @@ async def test_the_palette_finds_every_place_once(workspace: Workspace) -> None:
         await pilot.pause(0.3)
         await pilot.press("enter", "enter")
         await on_screen(pilot, SemanticIdsScreen)
+
+
+async def test_a_whole_name_comes_before_names_that_hold_it(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        await on_screen(pilot, MenuScreen)
+        for query, first in (("light", "Theme: light"), ("dark", "Theme: dark"), ("models", "Go to: Models")):
+            await pilot.press("colon")
+            await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+            finder = Finder(app.screen)
+            await finder.startup()
+            hits = [hit async for hit in finder.search(query)]
+            assert max(hits, key=lambda hit: hit.score).text == first
+            await pilot.press("escape")
+            await on_screen(pilot, MenuScreen)
 
 
 def test_no_two_actions_of_a_group_read_the_same_in_the_palette() -> None:

@@ -28,6 +28,7 @@ from ai_router.tui.run.in_flight import ErrorsPanel, InFlightPanel, RecentPanel
 from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
 from ai_router.tui.run.summary import SummaryPanel
+from ai_router.tui.semantic.screen import SemanticIdsScreen
 from ai_router.tui.tour import TourDialog
 from ai_router.tui.widgets.runs_strip import RunsStrip
 from batch.job import BatchResult
@@ -124,6 +125,17 @@ async def test_what_lies_over_or_beside_a_screen_has_room_at_any_size(workspace:
         app.action_tour()
         await on_screen(pilot, TourDialog)
         await through_all_sizes(app, pilot, SIZES[:3])
+
+
+async def test_the_field_one_is_in_stays_in_sight(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(140, 40)) as pilot:
+        app.go("semantic")
+        screen = await on_screen(pilot, SemanticIdsScreen)
+        screen.query_one("#field-parquet ChoiceLine").focus()
+        for size in ((40, 12), (80, 24), (20, 6)):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: "parquet" in shown(app))
 
 
 def counts() -> st.SearchStrategy[int]:

@@ -11,11 +11,12 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.memory import Chat, Memory, MemoryFileError
+from ai_router.models import UnknownModelError
 from ai_router.routing import AUTO
 from ai_router.tui.ask.beside import ABOUT, CHATS, KEYS, ChatsPane, about
 from ai_router.tui.ask.chats import ChatsDialog
 from ai_router.tui.ask.dialogs import ModelDialog
-from ai_router.tui.ask.remembering import Conversation
+from ai_router.tui.ask.remembering import Choice, Conversation
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.clipboard import copy_from
 from ai_router.tui.dialogs import ConfirmDialog
@@ -44,6 +45,8 @@ class ChattingAsk(PaneScreen[None]):
     _auto: Auto | None
     unfolded = False  # whether what was thought is shown
 
+    _wanted: str | None  # the model that Ask was opened for
+
     def begin_memory(self) -> None:
         """Take up what was typed and not sent."""
         self.conversation = Conversation(Memory(self.services.workspace.checkpoints), self.services.show_error)
@@ -57,8 +60,40 @@ class ChattingAsk(PaneScreen[None]):
             chats = []
         chat = next((chat for chat in chats if chat.id == last), None)
         if chat is not None:
-            self.open_chat(chat)
+            self.open_chat(chat, self.services.ask_options)
         return chat is not None
+
+    def last_choice(self) -> Choice:
+        """What was asked with last, in this session or the one before."""
+        return Choice.last(self.conversation.memory, self.services.workspace.settings.model)
+
+    def keep_choice(self) -> None:
+        """The model and the options of now are those of the next session."""
+        name = AUTO if self._auto is not None else self._spec.id if self._spec else ""
+        choice = Choice(name, self.services.workspace.settings.model, self.services.ask_options)
+        try:
+            choice.keep(self.conversation.memory)
+        except MemoryFileError as error:
+            self.services.show_error(error)
+
+    def find_first(self) -> None:
+        """The model that was wanted, else that of last time where it is still there, else that of the settings."""
+        last, registry = self.last_choice(), self.services.registry
+        if self._wanted or last.model in (AUTO, last.default):
+            self._find(self._wanted or last.model)
+            return
+
+        def found() -> ModelSpec:
+            try:
+                return registry.get(last.model)
+            except UnknownModelError:
+                return registry.get(last.default)
+
+        self.in_thread(found, self._take_model, busy="looking for the model")
+
+    @abstractmethod
+    def _take_model(self, spec: ModelSpec) -> None:
+        """Ask this one."""
 
     @abstractmethod
     def _show_answer(self) -> bool:
@@ -156,8 +191,8 @@ class ChattingAsk(PaneScreen[None]):
 
         self.app.push_screen(ChatsDialog(self.conversation.memory), chosen)
 
-    def open_chat(self, chat: Chat) -> None:
-        """Go on with a chat of before."""
+    def open_chat(self, chat: Chat, options: SamplingOptions | None = None) -> None:
+        """Go on with a chat of before, with its own options where none were chosen since."""
         try:
             turns = self.conversation.memory.turns(chat.id)
         except MemoryFileError as error:
@@ -166,7 +201,7 @@ class ChattingAsk(PaneScreen[None]):
         self.action_new_chat()
         self.conversation.open(chat, turns)
         try:
-            self.services.ask_options = build_options(SamplingOptions, dict(chat.options))
+            self.services.ask_options = options or build_options(SamplingOptions, dict(chat.options))
         except OptionError as error:
             self.services.show_error(error)
         self.crumbs = ("Ask", one_line(chat.title, 40))

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ai_router.memory import Chat, Memory, MemoryFileError, Turn
 from ai_router.tui.widgets.wrapping import Block, thinking_blocks
+from batch.options import OptionError, SamplingOptions, build_options, options_dict
 from batch.thinking import thinking_apart
 
 if TYPE_CHECKING:
     from ai_router.asking import Asking
 
 DRAFT = "ask.draft"
+LAST = "ask.last"  # what Ask was left with
 
 
 def apart(before: Sequence[Block]) -> list[Block]:
@@ -26,6 +28,39 @@ def answer_blocks(text: str, *, unfolded: bool, markdown: bool = False) -> list[
     thought, rest = thinking_apart(text)
     answer = Block(rest, markdown=markdown)
     return [*thinking_blocks(thought, "" if unfolded else "^t shows it"), answer] if thought else [answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is asked with: a model and, where it is not asked with its own, options.
+
+    `default` is the model of the settings at that time: where another one stands there since, that is the later choice.
+    """
+
+    model: str
+    default: str
+    options: SamplingOptions | None = None
+
+    def keep(self, memory: Memory) -> None:
+        """Remember it for the next session; raises MemoryFileError."""
+        options = None if self.options is None else options_dict(self.options)
+        wanted = {"model": self.model, "default": self.default, "options": options}
+        if memory.recall(LAST) != wanted:
+            memory.keep(LAST, wanted)
+
+    @classmethod
+    def last(cls, memory: Memory, default: str) -> Choice:
+        """That of last time, else the settings' model with its own options."""
+        kept = memory.recall(LAST)
+        kept = kept if isinstance(kept, dict) else {}
+        model, options = kept.get("model"), kept.get("options")
+        try:
+            chosen = build_options(SamplingOptions, options) if isinstance(options, dict) else None
+        except OptionError:  # of another version
+            chosen = None
+        if not isinstance(model, str) or not model or kept.get("default") != default:
+            model = default
+        return cls(model, default, chosen)
 
 
 @dataclass(slots=True)

@@ -106,7 +106,8 @@ class AskScreen(ChattingAsk):
         self._show_buttons()
         self.set_interval(POLL_SECONDS, self._poll)
         if self._wanted or not self.come_back():
-            self._find(self._wanted or self.services.workspace.settings.model)
+            self.services.ask_options = self.services.ask_options or self.last_choice().options
+            self.find_first()
 
     def on_unmount(self) -> None:
         """What is being answered is of no use any more; what is typed is kept."""
@@ -139,11 +140,13 @@ class AskScreen(ChattingAsk):
     def _take_auto(self, auto: Auto) -> None:
         self._auto, self._spec = auto, None
         self.context_text = f"{AUTO} · {plural(len(auto.router.allowed), 'model')}"
+        self.keep_choice()
         for note in auto.notes:
             self.notify(note, severity="warning", markup=False)
 
     def _show_context(self) -> None:
         self.show_beside()
+        self.keep_choice()
         spec = self._spec
         if spec is None:
             return
@@ -174,7 +177,7 @@ class AskScreen(ChattingAsk):
             self.in_thread(lambda: auto.begin(prompt), lambda spec: self._ask(spec, prompt), group="route")
             return
         if self._spec is None:
-            self._find(self._wanted or self.services.workspace.settings.model)
+            self.find_first()
             return
         self._ask(self._spec, prompt)
 

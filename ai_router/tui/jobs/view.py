@@ -163,8 +163,8 @@ def age(timestamp: str) -> str:
 
 
 def moment(timestamp: str | None) -> str:
-    """`2025-03-01 14:05:09`."""
-    return (timestamp or "—").replace("T", " ").partition(".")[0]
+    """`2025-03-01 14:05`."""
+    return (timestamp or "—").replace("T", " ")[:16]
 
 
 def home(path: Path | str) -> str:

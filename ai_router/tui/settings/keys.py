@@ -148,7 +148,10 @@ class KeyDialog(Dialog[str], inherit_bindings=False):  # the arrows, too, may be
 class KeysScreen(BaseScreen[None]):
     """A list of all actions; what is changed is kept in `ai-router.yaml` at once."""
 
-    CSS = "#keys-find { display: none; padding: 0 2; }"
+    CSS = """
+    #keys-find { display: none; padding: 0 2; }
+    #keys-said { height: auto; max-height: 3; padding: 0 2; color: $text-muted; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = bind("keys.change", "keys.own", "keys.find", "app.back")
 
     def __init__(self) -> None:
@@ -165,6 +168,7 @@ class KeysScreen(BaseScreen[None]):
         table = VirtualTable(columns, self._rows, empty="None is like that.", id="keys", classes="panel")
         table.border_title = "Keys"
         yield table
+        yield Static(id="keys-said")
 
     def on_mount(self) -> None:
         """Which actions meet on which screens is found in a thread."""
@@ -204,6 +208,14 @@ class KeysScreen(BaseScreen[None]):
         table = self.query_one(VirtualTable)
         table.set_count(len(self._shown), keep=False)
         table.border_subtitle = Content(f"{plural(len(self._shown), 'action')} · {len(self.keymap)} changed")
+        self._say_more()
+
+    @on(VirtualTable.Highlighted)
+    def _say_more(self) -> None:
+        """The action under the cursor by its name in the file, and all of what it does: no column has room for it."""
+        action = self._at_hand
+        said = Content.assemble((action.id, "$accent"), f"  {action.help}") if action is not None else Content("")
+        self.query_one("#keys-said", Static).update(said)
 
     @on(Input.Changed, "#keys-find")
     def _typed(self, event: Input.Changed) -> None:

@@ -31,18 +31,22 @@ class RememberingOptions(FlowScreen):
         """Show the options of last time, before the forms are made; returns a word where there were some.
 
         What is `given`, of a chat or a job before, is taken instead; last time's of the run where it has none of them.
+        What was typed on this way, before one went back, comes before both.
         """
-        last = last_time(self.memory, self.spec.id)
-        if last is None and given is None:
+        last, typed = last_time(self.memory, self.spec.id), self.first_step.typed.get(self.spec.id)
+        if last is None and given is None and typed is None:
             return ""
         self._own, last = self._preset_now(), last or Preset()
         shown = last if given is None else Preset(given.sampling, given.run or last.run)
         if given is not None and given != Preset():
             self._given = {f"As in the {whose}": shown}
+        shown = typed or shown
         for form, values in ((self.sampling_form, shown.sampling), (self.run_form, shown.run)):
             for name, value in values.items():
                 if name in form.fields:
                     form.fields[name].value = value
+        if typed is not None and (given is not None or typed != last):
+            return "options as you left them"
         if given is not None:
             return f"options of the {whose}" if given != Preset() else ""
         return "options as last time" if last != Preset() else ""
@@ -62,6 +66,8 @@ class RememberingOptions(FlowScreen):
         preset = self._preset_now()
         if preset is None:
             return
+        step = self.first_step
+        step.typed = {**step.typed, self.spec.id: preset}
         try:
             if preset != (last_time(self.memory, self.spec.id) or self._own or Preset(dict(self.spec.sampling))):
                 keep_last(self.memory, self.spec.id, preset)

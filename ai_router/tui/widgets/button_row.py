@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from textual.containers import Horizontal
 from textual.geometry import Offset, Region, Size
 from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.layouts.horizontal import HorizontalLayout
 from textual.widget import Widget
+from textual.widgets import Button
 
 HIGH = 18  # lines of a screen: from here on one is left free between two of buttons, which else look like one button
 
@@ -53,3 +56,12 @@ class ButtonRow(Horizontal):
     def layout(self) -> Layout:
         """One that no style sheet knows."""
         return LINES
+
+    def on_mount(self) -> None:
+        """A button that is given another word gets the room for it; by itself it would keep the width it had."""
+        for button in self.query(Button):
+            self.watch(button, "label", partial(self._room_for, button), init=False)
+
+    @staticmethod
+    def _room_for(button: Button) -> None:
+        button.refresh(layout=True)

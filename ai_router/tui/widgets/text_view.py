@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, takewhile
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -22,6 +23,11 @@ MARKDOWN_AT_ONCE = 12_000  # and of Markdown
 MARKDOWN_STYLES = ("heading", "code", "quote", "link", "comment", "keyword", "string", "number", "name", "muted")
 EDGE = 6  # cells of a title that its corners and gaps take
 RESTS = 5.0  # times as long as it took to show a text that grows, until it is shown again
+
+
+def _letters(line: Line) -> int:
+    """How many characters a line has without its spaces, some of which go where a line is broken."""
+    return len(line.text.replace(" ", ""))
 
 
 class TextView(ScrollView, can_focus=True):
@@ -82,6 +88,7 @@ class TextView(ScrollView, can_focus=True):
 
     def show(self, *blocks: Block, home: bool = True) -> None:
         """Show other text, from its beginning unless told to stay; long text is wrapped in a thread first."""
+        self._kept = None
         before, self._blocks = self._blocks, blocks
         self._follows = False
         if not self._grow(before, blocks):
@@ -104,6 +111,12 @@ class TextView(ScrollView, can_focus=True):
         if at_end:
             self.scroll_end(animate=False)
         return True
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Who scrolls up is no more at the end."""
+        super().watch_scroll_y(old_value, new_value)
+        if new_value < min(old_value, self.max_scroll_y - 1):
+            self._follows = False
 
     _follows = False  # whether the end is scrolled to once the text is wrapped
     _rests_until = 0.0
@@ -146,9 +159,12 @@ class TextView(ScrollView, can_focus=True):
         self._wrap()
 
     def on_resize(self) -> None:
-        """Wrap anew where the width has changed."""
+        """Wrap anew where the width has changed; what stands at the top stays there."""
         if self._width != self._wrapped_at:
-            self._wrap()
+            top = round(self.scroll_offset.y)
+            if self._kept is None and 0 < top < len(self._lines):
+                self._kept = sum(map(_letters, self._lines[:top]))
+            self._wrap(begin=not self._kept)
             if self._title:
                 self.show_title(self._title)
 
@@ -196,6 +212,12 @@ class TextView(ScrollView, can_focus=True):
             self._resized()
             if self._follows:
                 self.scroll_end(animate=False)
+            elif self._kept is not None:
+                before = accumulate(map(_letters, lines))
+                self.scroll_to(y=sum(1 for _ in takewhile(self._kept.__ge__, before)), animate=False, immediate=True)
+            self._kept = None
+
+    _kept: int | None = None  # letters above the top, while a text is wrapped for another width
 
     def _resized(self) -> None:
         self.virtual_size = Size(self._width, len(self._lines))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ from ai_router.tui import clipboard
 from ai_router.tui.app import RouterApp
 from ai_router.tui.ask.chats import ChatsDialog
 from ai_router.tui.ask.chatting import save_code
-from ai_router.tui.ask.dialogs import ModelDialog
+from ai_router.tui.ask.dialogs import ModelDialog, OptionsDialog
 from ai_router.tui.ask.prompt_area import PromptArea
-from ai_router.tui.ask.remembering import Conversation, answer_blocks
+from ai_router.tui.ask.remembering import Choice, Conversation, answer_blocks
 from ai_router.tui.ask.screen import AskScreen
 from ai_router.tui.ask.second import SecondModel
 from ai_router.tui.dialogs import ConfirmDialog
@@ -117,6 +119,50 @@ async def test_one_comes_back_to_the_chat_one_left(workspace: Workspace) -> None
         screen = await on_screen(pilot, AskScreen)
         await until(pilot, lambda: screen._spec is not None)
         assert "First question" not in answer(screen)
+
+
+async def test_the_model_and_the_options_of_last_time(workspace: Workspace) -> None:
+    """They are there in the next session: those that were chosen, until the settings name another model."""
+    model = add_model(workspace, "tiny")
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, Engines())
+        await pilot.press("f2", "down", "enter")
+        await until(pilot, lambda: screen.context_text.startswith("tiny"))
+        await pilot.press("f3")
+        (await on_screen(pilot, OptionsDialog)).dismiss(SamplingOptions(max_tokens=77))
+        await until(pilot, lambda: "77" in screen.context_text)
+
+    async def at_start(workspace: Workspace) -> tuple[str, SamplingOptions]:
+        app = RouterApp(workspace)
+        async with app.run_test() as pilot:
+            screen = await opened(pilot, Engines())
+            assert screen._spec is not None
+            return screen._spec.id, screen._options()
+
+    name, options = await at_start(workspace)
+    assert (name, options.max_tokens) == ("tiny", 77)
+    add_model(workspace, "other")
+    other = replace(workspace, settings=replace(workspace.settings, model="other"))
+    assert (await at_start(other))[0] == "other"
+    default = Choice("tiny", workspace.settings.model)
+    default.keep(Memory(workspace.checkpoints))
+    shutil.rmtree(model)
+    assert (await at_start(workspace))[0] == workspace.settings.model  # as that one is no more
+
+
+async def test_options_of_a_preset_are_those_of_the_chat_one_comes_back_to(workspace: Workspace) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test() as pilot:
+        screen = await opened(pilot, Engines())
+        await ask(pilot, screen, "First question")
+        await pilot.press("escape")
+        await on_screen(pilot, MenuScreen)
+        app.ask_options = SamplingOptions(max_tokens=7)
+        await pilot.press("1")
+        screen = await on_screen(pilot, AskScreen)
+        await until(pilot, lambda: "First question" in answer(screen))
+        assert screen._options().max_tokens == 7
 
 
 async def test_a_chat_that_was_taken_away_comes_back(workspace: Workspace) -> None:

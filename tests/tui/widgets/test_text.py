@@ -148,6 +148,24 @@ async def test_a_megabyte_is_wrapped_in_a_thread() -> None:
         await until(pilot, lambda: view._lines[-1][0].endswith("end"))
 
 
+@pytest.mark.parametrize("lines", [200, 20_000])
+async def test_what_is_read_stays_at_the_top_where_the_width_changes(lines: int) -> None:
+    app = ViewApp()
+    async with app.run_test(size=(60, 12)) as pilot:
+        view = app.query_one(TextView)
+        view.show(Block("".join(f"{n} " + "word " * 12 + "\n" for n in range(lines))))
+        await until(pilot, lambda: len(view._lines) >= 2 * lines)
+        at = next(place for place, line in enumerate(view._lines) if line.text.startswith(f"{lines // 2} "))
+        await pilot.pause()
+        view.scroll_to(y=at, animate=False, immediate=True)
+        await pilot.pause()
+        for width in (100, 20, 70):
+            await pilot.resize_terminal(width, 12)
+            await until(pilot, lambda width=width: view._wrapped_at == view._width > width - 8)
+            top = "".join(line.text for line in view._lines[round(view.scroll_offset.y) - 1 :][:4])
+            assert f"{lines // 2} " in top
+
+
 def test_numbers() -> None:
     assert count(1234567) == "1,234,567"
     assert plural(1, "job") == "1 job"
