@@ -58,8 +58,9 @@ class Choice:
             chosen = build_options(SamplingOptions, options) if isinstance(options, dict) else None
         except OptionError:  # of another version
             chosen = None
-        known = isinstance(model, str) and model and kept.get("default") == default
-        return cls(model if known else default, default, chosen)
+        if not isinstance(model, str) or not model or kept.get("default") != default:
+            model = default
+        return cls(model, default, chosen)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 from textual.containers import Horizontal
 from textual.geometry import Offset, Region, Size
@@ -60,4 +60,11 @@ class ButtonRow(Horizontal):
     def on_mount(self) -> None:
         """A button that is given another word gets the room for it; by itself it would keep the width it had."""
         for button in self.query(Button):
-            self.watch(button, "label", partial(button.refresh, layout=True), init=False)
+            self.watch(button, "label", _laying_out(button), init=False)
+
+
+def _laying_out(button: Button) -> Callable[[], None]:
+    def lay_out() -> None:
+        button.refresh(layout=True)
+
+    return lay_out
