@@ -67,6 +67,8 @@ class Stats:
         whole = Sums()
         for name, sums in summary.models.items():
             whole.add(sums)
+            if sums == Sums():  # only tries that cost nothing: another model answered, or its server by another name
+                continue
             self.models.setdefault(name, Part()).add(sums)
         if not summary.models:
             self.models.setdefault(summary.model, Part()).add(whole)

@@ -101,6 +101,11 @@ class BatchJob:
     asked_model: str | None = None  # None before the job is stored
 
     @property
+    def models(self) -> list[str]:
+        """Its own model, and those beside it that its items are meant for, as its config names them."""
+        return list(dict.fromkeys((self.model_id, *map(str, self.config.get("lanes") or ()))))
+
+    @property
     def kind(self) -> str:
         """What the items are: `prompts`, or what another part of the library calls its own (`dataset`, …)."""
         return str(self.config.get("kind", "prompts"))

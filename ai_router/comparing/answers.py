@@ -17,7 +17,7 @@ from batch.checkpoint import CheckpointStore
 from batch.datasets.results import pair_of, with_requests
 from batch.errors import BatchError
 from batch.evaluation.bootstrap import mcnemar_p
-from batch.evaluation.diff import marked, spans
+from batch.evaluation.diff import marked, spans_if_alike
 from batch.evaluation.tally import ScoreTally, wilson
 from batch.items import Request
 from batch.job import BatchJob, BatchResult
@@ -232,7 +232,10 @@ def check_models(models: Sequence[str]) -> None:
 
 
 def differences(row: Row) -> list[str]:
-    """The answers as plain text, each after the first with what differs from it marked: [-gone-] {+come+}."""
+    """The answers as plain text, each after the first with what differs from it marked: [-gone-] {+come+}.
+
+    One that has little of the first stands as it is: marked, it would be read below all of the first.
+    """
     texts = [answer.text if answer is not None and answer.text is not None else None for answer in row.answers]
     first = next((text for text in texts if text is not None), None)
     found = []
@@ -244,7 +247,7 @@ def differences(row: Row) -> list[str]:
             found.append(text)
             begun = True
         else:
-            found.append(text if text == first else marked(spans(first, text)))
+            found.append(text if text == first else marked(spans_if_alike(first, text)))
     return found
 
 

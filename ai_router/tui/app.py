@@ -208,6 +208,7 @@ class RouterApp(GuidedApp):
             ahead.end()
         self._reported.discard(job.job_id)
         self.runs[job.job_id] = run
+        self.turns.begun(job)
         return run
 
     def handle_of(self, path: Path) -> RunHandle:

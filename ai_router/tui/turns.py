@@ -48,6 +48,11 @@ class Turns:
         """Run a job when what runs here, and what waits already, is through."""
         self._waiting.append(job)
 
+    def begun(self, job: BatchJob) -> None:
+        """A job runs; where it waited, somebody did not: it has no turn any more."""
+        for other in [other for other in self._waiting if other.job_id == job.job_id]:
+            self._waiting.remove(other)
+
     def ended(self, run: Run) -> None:
         """A run is over."""
         from ai_router.kinds import kind_of

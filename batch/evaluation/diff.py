@@ -31,11 +31,7 @@ def diff(input: str, expected: str, predicted: str, *, correction: bool = True) 
     An answer that has little of the expected text stands as it is too: its differences would be all of it.
     """
     if not correction:
-        found = spans(expected, predicted)
-        kept = sum(len(text) for text, kind in found if kind == "same")
-        if kept < _ALIKE * max(len(expected), len(predicted)):
-            found = _plain(predicted)
-        return PairDiff(_plain(input), _plain(expected), found)
+        return PairDiff(_plain(input), _plain(expected), spans_if_alike(expected, predicted))
     wanted = spans(input, expected)
     return PairDiff(
         [span for span in wanted if span[1] != "inserted"],
@@ -56,6 +52,13 @@ def spans(before: str, after: str) -> list[Span]:
         at = edit.end
     _add(found, pieces[at:], "same")
     return found
+
+
+def spans_if_alike(before: str, after: str) -> list[Span]:
+    """As `spans`; a text that has little of the one before stands as it is: its differences would be all of both."""
+    found = spans(before, after)
+    kept = sum(len(text) for text, kind in found if kind == "same")
+    return found if kept >= _ALIKE * max(len(before), len(after)) else _plain(after)
 
 
 def marked(parts: Iterable[Span]) -> str:

@@ -57,7 +57,8 @@ def page_pieces(job: BatchJob, results: Iterable[BatchResult], options: ExportOp
 
 def _head(job: BatchJob, look: Picture | None) -> str:
     name = _name(job)
-    about = [job.model_id, f"job {job.job_id}", job.created_at.replace("T", " ").partition(".")[0]]
+    who = f"{len(job.models):,} models" if len(job.models) > 1 else job.model_id
+    about = [who, f"job {job.job_id}", job.created_at.replace("T", " ").partition(".")[0]]
     body = [
         f"<h1>{escaped(name)}</h1>",
         f'<p class="dim">{escaped(" · ".join(filter(None, about)))}</p>',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batch.checkpoint import CheckpointStore
@@ -13,7 +13,7 @@ from batch.job import BatchJob
 
 MOST_CATEGORIES = 40
 MOST_ERRORS = 12
-NO_CATEGORY = "(no category)"
+NO_CATEGORY, ALL = "(no category)", "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ def categories_of(path: Path) -> list[Category]:
             pair = pair_of(request, result)
             tallies.setdefault(pair.error_type or NO_CATEGORY, ScoreTally()).add(pair)
     found = [Category(name, tally.n, tally.right, *tally.interval) for name, tally in tallies.items() if tally.n]
+    if [category.name for category in found] == [NO_CATEGORY]:  # nothing to be told apart
+        found = [replace(found[0], name=ALL)]
     return sorted(found, key=lambda category: (-category.n, category.name))[:MOST_CATEGORIES]
 
 

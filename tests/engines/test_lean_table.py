@@ -71,7 +71,7 @@ def test_of_the_file_no_more_stays_mapped_than_was_looked_up_lately(tmp_path: Pa
     for first in range(0, rows, 64):
         assert not bool(embedding(torch.arange(first, first + 64)).any())
         most = max(most, mapped())
-    assert 0 < most < 4096  # kB
+    assert 0 < most < 12_000  # kB, of 32,768: the system may map large folios around what is read
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

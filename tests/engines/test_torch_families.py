@@ -91,7 +91,7 @@ def test_what_lies_in_any_order_is_written_to_its_pages() -> None:
     pages.writes = torch.tensor([2, 0, 1]), torch.tensor([5, 0, 31])
     given = [torch.randn(3, 2, 8), torch.randn(2, 3, 8).transpose(0, 1), torch.randn(8, 2, 3).permute(2, 1, 0)]
     for new in (*given, given[0].double()):
-        for dtype in native.CACHE_DTYPES:
+        for dtype in (torch.float32, torch.bfloat16):
             held = torch.zeros(4, 2, kernels.page, 8, dtype=dtype)
             pages.put(held, new)
             assert torch.equal(held[[2, 0, 1], :, [5, 0, 31]], new.float().to(dtype))

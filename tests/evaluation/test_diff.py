@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.evaluation.diff import diff, marked, spans
+from batch.evaluation.diff import diff, marked, spans, spans_if_alike
 
 TEXT = st.text("aあ漢 カ\n。", max_size=30)
 
@@ -17,6 +17,12 @@ def test_spans_hold_both_texts(before: str, after: str) -> None:
     assert "".join(text for text, kind in found if kind != "inserted") == before
     assert "".join(text for text, kind in found if kind != "deleted") == after
     assert all(text for text, _ in found)
+
+
+def test_a_text_with_little_in_common_stands_as_it_is() -> None:
+    assert spans_if_alike("# A long answer in English.", "海は青い。") == [("海は青い。", "same")]
+    assert spans_if_alike("the red house", "the blue house") == spans("the red house", "the blue house")
+    assert spans_if_alike("gone", "") == []
 
 
 @given(TEXT, TEXT, TEXT)

@@ -107,6 +107,15 @@ def test_scores_by_category_are_counts_of_right_answers(tmp_path: Path) -> None:
     assert sum(number for _, number in latency_bins(look.total.latency)) == look.job.completed == 14
 
 
+def test_examples_without_categories_are_all_together(tmp_path: Path) -> None:
+    requests = [Request(f"{at}", {"input": "a", "expected": "b"}) for at in range(3)]
+    processor = BatchProcessor(tmp_path)
+    job = processor.create_job("demo", requests, config={"kind": "dataset"})
+    processor.save_checkpoint(job, [BatchResult(at, f"{at}", "b", 1, 1, 0.1, True) for at in range(3)])
+    assert job.checkpoint_file is not None
+    assert [(c.name, c.n, c.right) for c in picture_of(job.checkpoint_file).categories] == [("all", 3, 3)]
+
+
 def test_the_pace_is_kept_with_the_results(tmp_path: Path) -> None:
     job = make(tmp_path)
     assert job.checkpoint_file is not None

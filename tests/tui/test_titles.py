@@ -62,7 +62,7 @@ async def test_an_id_like_a_closing_tag_ends_nothing(workspace: Workspace) -> No
         await until(pilot, lambda: "[b] x [bold]y[!].csv" in shown(app))
         app.open_results(path)
         await on_screen(pilot, ResultsScreen)
-        await until(pilot, lambda: "· [/I" in shown(app))
+        await until(pilot, lambda: "# 1 · ✓ done" in shown(app) and "[/INST]" in shown(app))
         await pilot.press("enter")
         await on_screen(pilot, ReadingScreen)
         await until(pilot, lambda: "· [/I" in shown(app))

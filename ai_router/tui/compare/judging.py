@@ -48,7 +48,9 @@ class JudgingScreen(BaseScreen[None]):
 
     def ask_for_best(self, row: Row) -> None:
         """Say whether the answers differ, and which keys judge them."""
-        same = "The answers differ: [-less-] and {+more+} than the first." if row.differs else "All say the same."
+        same = (
+            "The answers differ; where alike: [-less-] {+more+} than the first." if row.differs else "All say the same."
+        )
         self.say(f"{same} Which is best? 1–{len(row.answers)}; a: all are right, n: none")
 
     def say(self, text: str) -> None:

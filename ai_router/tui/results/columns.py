@@ -54,7 +54,7 @@ class ColumnsDialog(Dialog[Layout]):
             width = self.chosen.widths.get(title)
             said = (f"{width} cells" if width else "its own width", "$text-muted")
             if wanted and title not in fit:
-                said = ("no room here", "$text-warning")
+                said = ("no room here; + makes some", "$text-warning")
             lines.append(Option(Content.assemble(sign, f" {pad(title, 10)}", said)))
         return lines
 

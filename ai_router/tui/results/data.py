@@ -15,7 +15,7 @@ from ai_router.tui.results.pages import Rows
 from ai_router.tui.results.query import parse_query
 from ai_router.tui.widgets.columns import Column
 from ai_router.tui.widgets.table import Row
-from ai_router.tui.widgets.text import count
+from ai_router.tui.widgets.text import count, plural
 from batch.prices import dollars
 from batch.thinking import thinking_apart
 
@@ -54,6 +54,11 @@ def read_job(path: Path) -> BatchJob:
 
     with CheckpointStore(path) as store:
         return store.job()
+
+
+def models_of(job: BatchJob) -> str:
+    """The models that its items are meant for: the job's own, or how many."""
+    return plural(len(job.models), "model") if len(job.models) > 1 else job.model_id
 
 
 def read_counts(path: Path) -> Counts:

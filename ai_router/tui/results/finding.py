@@ -39,6 +39,7 @@ class FindingResults(JobActions[None]):
     """A list of results that is filtered and sorted; what stands in it is the subclass's."""
 
     part: Part = "all"
+    _part_before: Part | None = None  # the one that a word of the line took the place of
     _counts: Counts
     _ids: Sequence[int] | None
     _search: Search | None
@@ -98,18 +99,17 @@ class FindingResults(JobActions[None]):
 
     def _begin_search(self, text: str) -> bool:
         """Show what a line asks for; False where it is no filter, which is said."""
+        before = self._part_before or self.part
         try:
-            search = Search(self._job_path, self.part, text, self._counts.total, self.order)
+            search = Search(self._job_path, before, text, self._counts.total, self.order)
         except QueryError as error:
             self.query_one(Complaint).say(f"✗ {error}")
             return False
         if self._search is not None:
             self._search.stop()
         self._search = search
-        if search.part != self.part:  # said in the line
-            self.part = search.part
-            self._show_counts()
-            self.show_title()
+        self._part_before = before if search.query.part else None
+        self._take_part(search.part)
         table = self.table
         table.empty = "Searching…"
         table.words = search.query.texts
@@ -125,6 +125,12 @@ class FindingResults(JobActions[None]):
             group="ids",
         )
         return True
+
+    def _take_part(self, part: Part) -> None:
+        if part != self.part:
+            self.part = part
+            self._show_counts()
+            self.show_title()
 
     @property
     @abstractmethod
@@ -186,6 +192,9 @@ class FindingResults(JobActions[None]):
         field.display = False
         self.query_one(Complaint).say("")
         self.table.focus()
+        if self._part_before is not None:  # what the line said goes with it
+            part, self._part_before = self._part_before, None
+            self._take_part(part)
         self._again()
 
     def _again(self) -> None:

@@ -24,6 +24,7 @@ from ai_router.tui.results.data import (
     Search,
     index_texts,
     job_rows,
+    models_of,
     read_counts,
     read_ids,
     read_job,
@@ -185,7 +186,7 @@ class ResultsScreen(BenchResults):
         counts = self._counts
         self._show_tabs()
         state = "▶ running · " if counts.running else ""
-        model = self._job.model_id if self._job else ""
+        model = models_of(self._job) if self._job else ""
         self.context_text = f"{state}{model}"
         self.refresh_bindings()
 
@@ -202,7 +203,7 @@ class ResultsScreen(BenchResults):
 
     def action_part(self, part: str) -> None:
         """Show items of one part."""
-        self.part = cast("Part", part)
+        self.part, self._part_before = cast("Part", part), None
         self._show_tabs()
         if self._search is not None and self._search.query.part is not None:
             self._end_search()  # the line says another part than was chosen just now

@@ -18,6 +18,7 @@ STATES = {
     "down": ("✗", "$text-error"),
     "spent": ("■", "$text-warning"),
 }
+TRIES = "tries failed"  # most are tried again: they are no failed items, which stand above
 MOST_NAME, LEAST_NOTE = 28, 12  # cells
 
 
@@ -56,16 +57,16 @@ class LanesPanel(Panel):
 def _figures(lane: LaneSnapshot) -> tuple[str, ...]:
     at_once = f"{lane.in_flight:,}" if lane.concurrency is None else f"{lane.in_flight:,}/{lane.concurrency:,}"
     cost = "$ ?" if lane.cost is None else dollars(lane.cost) if lane.cost else ""
-    return f"{lane.done:,}", at_once, f"{lane.waiting:,}", rate(lane.items_per_second), f"{lane.failed:,}", cost
+    return f"{lane.done:,}", at_once, f"{lane.waiting:,}", rate(lane.items_per_second), cost, f"{lane.failed:,}"
 
 
 def _line(lane: LaneSnapshot, figures: Sequence[str], names: int, wide: Sequence[int], width: int) -> Content:
     sign, style = STATES.get(lane.state, ("?", "$text-muted"))
-    units = ("done", "in flight", "waiting", "/s", "failed", "")
+    units = ("done", "in flight", "waiting", "/s", "", TRIES)
     pieces = [Content.assemble((f"{sign} ", style), (pad(one_line(lane.name), names), "bold"))]
     for text, room, unit in zip(figures, wide, units, strict=True):
-        if room and not (unit == "failed" and not lane.failed):
-            bad = "$text-error" if unit == "failed" else ""
+        if room and not (unit == TRIES and not lane.failed):
+            bad = "$text-error" if unit == TRIES else ""
             pieces.append(Content.assemble((right(text, room), bad), (f" {unit}".rstrip(), "$text-muted")))
     line = fit(pieces, width, "  ")
     note = "" if lane.note in ("", "ready") else lane.note

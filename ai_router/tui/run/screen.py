@@ -30,6 +30,7 @@ from ai_router.tui.run.progress import ProgressPanel
 from ai_router.tui.run.sparkline import SpeedPanel
 from ai_router.tui.run.summary import JobDetails, SummaryPanel, load_details, model_line
 from ai_router.tui.widgets.backdrop import BackContainer
+from ai_router.tui.widgets.text import plural
 from batch.errors import BatchError
 from batch.running.progress import RunState, Snapshot
 from batch.running.run import Run, RunHandle
@@ -210,6 +211,8 @@ class RunScreen(AwayActions):
         return f"in process {snapshot.pid}" if snapshot.pid and not self.owned else ""
 
     def _model_line(self, snapshot: Snapshot) -> str:
+        if len(snapshot.lanes) > 1:  # the job's own model is one of several
+            return plural(len(snapshot.lanes), "lane")
         spec: ModelSpec | None = None
         with suppress(BatchError):
             spec = self.services.registry.get(snapshot.model_id)

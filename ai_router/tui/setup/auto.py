@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -15,7 +16,7 @@ from ai_router.tui.actions import bind
 from ai_router.tui.setup.flow import FlowScreen
 from ai_router.tui.setup.routed import Routed
 from ai_router.tui.widgets.table import Column, Row, VirtualTable
-from ai_router.tui.widgets.text import harmless, plural
+from ai_router.tui.widgets.text import harmless, one_line, pad, plural
 from batch.sources import Source
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ai_router.routing.router import Router
 
 MOST_REASONS = 12
+MOST_LANE = 40  # cells of a name
 
 
 class AutoScreen(FlowScreen):
@@ -83,9 +85,13 @@ class AutoScreen(FlowScreen):
         names = [figures.name for figures in self.plan.curve]
         if "auto" in names:
             table.move_cursor(names.index("auto"))
+        reasons = self.plan.why()[:MOST_REASONS]
+        wide = min(MOST_LANE, max((cell_len(one_line(lane)) for lane, _, _ in reasons), default=0))
         lines = [
-            Content.assemble((f"{count:>9,}  ", "$text-muted"), (harmless(lane), "bold"), f"  {harmless(why)}")
-            for lane, why, count in self.plan.why()[:MOST_REASONS]
+            Content.assemble(
+                (f"{count:>9,}  ", "$text-muted"), (pad(one_line(lane, MOST_LANE), wide), "bold"), f"  {harmless(why)}"
+            )
+            for lane, why, count in reasons
         ]
         lines += [Content(""), *(Content.styled(harmless(note), "$text-muted") for note in [*self.plan.notes, *notes])]
         self.query_one("#about", Static).update(Content("\n").join(lines))

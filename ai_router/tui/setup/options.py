@@ -34,7 +34,8 @@ NOW, IN_TURN = "now", "in turn"
 ALL, FIRST, ANY = "all", "first", "any"
 TRY_HELP = "so many, then their answers and what all would cost"
 TRIED = 10
-TURN_HELP = "beside what runs here, or after it"
+TURN_HELP = "beside what runs here, or after it: two models on this machine halve each other's speed"
+AFTER = "begins after what runs here"
 BACKGROUND_HELP = "go on when this terminal closes"
 
 
@@ -104,7 +105,7 @@ class OptionsScreen(RememberingOptions):
                 if self.services.live_runs():
                     with Horizontal(id="turn-line"):
                         yield Static("begin", classes="field--label")
-                        yield ChoiceLine((NOW, IN_TURN), id="turn")
+                        yield ChoiceLine((NOW, IN_TURN), self._usual_turn(), id="turn")
                         yield Static(TURN_HELP, classes="muted")
             if self._first:
                 yield PreviewPanel(id="preview")
@@ -112,6 +113,16 @@ class OptionsScreen(RememberingOptions):
         with Horizontal(id="buttons"):
             yield Static("", id="busy", markup=False)
             yield Button("Start", id="start", variant="primary")
+
+    def _usual_turn(self) -> str:
+        """In turn where this model and one of those that answer here both work on this machine; else at once."""
+        specs = [self.services.registry.listed(run.job.model_id) for run in self.services.live_runs()]
+        busy = any(spec is not None and not spec.is_remote for spec in specs)
+        return IN_TURN if busy and not self.spec.is_remote else NOW
+
+    def _in_turn(self) -> bool:
+        """Whether it is to wait for what runs here."""
+        return any(choice.value == IN_TURN for choice in self.query("#turn").results(ChoiceLine))
 
     def _before(self) -> tuple[Preset | None, str]:
         """What the prompts were asked with before, and in what."""
@@ -154,7 +165,8 @@ class OptionsScreen(RememberingOptions):
     def _say_ready(self) -> None:
         cost = self._cost()
         model = self.routed.name if self.routed else self.spec.name
-        parts = [plural(self.total, "prompt"), one_line(model), cost, self._from, self._ahead]
+        after = AFTER if self._in_turn() else ""
+        parts = [plural(self.total, "prompt"), one_line(model), cost, self._from, self._ahead, after]
         if not self.has_class("-slim"):
             parts.append("enter starts, tab changes something")
         line = self.query_one("#busy", Static)
@@ -192,24 +204,45 @@ class OptionsScreen(RememberingOptions):
 
     @on(ChoiceLine.Changed, "#try")
     def _try_chosen(self, event: ChoiceLine.Changed) -> None:
-        self.query_one("#try-count", Input).disabled = event.choice.value == ALL
+        self._take_try(event.choice.value)
+
+    def _take_try(self, what: str) -> None:
+        self.query_one("#try-count", Input).disabled = what == ALL
+        if what != ALL:
+            self._begin_now()
+
+    def _begin_now(self) -> None:
+        """As what is tried does, and what runs in the background, whatever runs here."""
+        for choice in self.query("#turn").results(ChoiceLine):
+            choice.value = NOW
+
+    @on(ChoiceLine.Changed, "#background")
+    def _background_chosen(self, event: ChoiceLine.Changed) -> None:
+        if event.choice.value == YES:
+            self._begin_now()
+
+    @on(ChoiceLine.Changed, "#turn")
+    def _turn_chosen(self) -> None:
+        self._say_how()
 
     def action_try_some(self) -> None:
         """Another part to answer at first: the first, any, all; the cursor goes to how many."""
         choice, count = self.query_one("#try", ChoiceLine), self.query_one("#try-count", Input)
         choice.value = (FIRST, ANY, ALL)[(ALL, FIRST, ANY).index(choice.value)]
-        count.disabled = choice.value == ALL
+        self._take_try(choice.value)
         (self.query_one("#start", Button) if count.disabled else count).focus()
 
     def _tries(self) -> dict[str, Any]:
         """What of the job is answered at first. Raises OptionError."""
         what, count = self.query_one("#try", ChoiceLine).value, self.query_one("#try-count", Input).value.strip()
+        away = self.query_one("#background", ChoiceLine).value == YES
+        if away and self._in_turn():
+            raise OptionError("begin: a job in the background runs by itself and waits for none; choose one of the two")
         if what == ALL:
             return {}
         if not (count.isascii() and count.isdecimal() and int(count)):
             raise OptionError(f"answer: {count or 'nothing'} is no number of prompts to try")
-        away = self.query_one("#background", ChoiceLine).value == YES
-        if away or any(choice.value == IN_TURN for choice in self.query("#turn").results(ChoiceLine)):
+        if away or self._in_turn():
             raise OptionError("answer: what is tried is answered here and now, neither in the background nor in turn")
         return {"first": int(count), "at_random": what == ANY}
 
@@ -242,7 +275,7 @@ class OptionsScreen(RememberingOptions):
         self.remember_options()
         plan = self._plan(sampling, run)
         background = self.query_one("#background", ChoiceLine).value == YES
-        in_turn = any(choice.value == IN_TURN for choice in self.query("#turn").results(ChoiceLine))
+        in_turn = self._in_turn()
         self._set_busy("writing prompts")
         app = self.services
 

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from ai_router.tui.actions import bind
+from ai_router.tui.results.data import models_of
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.stats.plots import curve, plot
 from ai_router.tui.widgets.text import count, filled, one_line, plural
@@ -92,7 +93,7 @@ def drawn(look: Picture, width: int) -> Iterator[Content]:
     from batch.export.picture import latency_bins
 
     job, total = look.job, look.total
-    yield Content.styled(f"{plural(job.total_prompts, 'item')} · {one_line(job.model_id, 40)}", "bold $accent")
+    yield Content.styled(f"{plural(job.total_prompts, 'item')} · {one_line(models_of(job), 40)}", "bold $accent")
     yield Content.styled(filled(_figures(look), width), "$text-muted")
     yield Content("")
     if not job.processed:

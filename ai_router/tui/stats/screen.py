@@ -16,7 +16,7 @@ from ai_router.stats import Part, Stats, cost_text, read_stats
 from ai_router.tui.actions import bind
 from ai_router.tui.scrolling import ScrollingScreen
 from ai_router.tui.stats.plots import plot
-from ai_router.tui.widgets.columns import GAP, Column, laid_out
+from ai_router.tui.widgets.columns import GAP, LEAST_FLEX, Column, laid_out
 from ai_router.tui.widgets.text import count, filled, one_line, pad, plural
 from batch.checkpoint.summary import Sums
 from batch.export.picture import latency_bins
@@ -48,7 +48,9 @@ def table(head: str, parts: Mapping[str, Part], width: int) -> list[Content]:
         Column(title, max(len(title), *(cell_len(row[at]) for row in rows)), right=True)
         for at, title in enumerate(FIGURES)
     ]
-    shown = laid_out([Column(head), *columns], width)
+    widest = max(LEAST_FLEX, *(cell_len(one_line(name, width)) for name in names))
+    needed = widest + sum(column.width + GAP for column in columns)
+    shown = laid_out([Column(head), *columns], min(width, needed))  # no further from a name than it takes
     shown.sort(key=lambda each: ORDER.index(each[1].title) + 1 if each[0] else 0)
     lines = [_line((head, *FIGURES), shown).stylize("$text-muted")]
     lines += [_line((one_line(name, width), *row), shown) for name, row in zip(names, rows, strict=True)]
@@ -95,9 +97,8 @@ def report(stats: Stats, width: int) -> Content:
 
 
 def _rows(parts: dict[str, Part]) -> list[tuple[str, float, str]]:
-    return [
-        (name, float(part.sums.answered), count(part.sums.answered)) for name, part in list(parts.items())[:MOST_LINES]
-    ]
+    answered = [(name, part.sums.answered) for name, part in parts.items() if part.sums.answered]
+    return [(name, float(number), count(number)) for name, number in answered[:MOST_LINES]]
 
 
 class StatsScreen(ScrollingScreen[None]):

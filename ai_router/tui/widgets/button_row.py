@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from textual.containers import Horizontal
 from textual.geometry import Offset, Region, Size
@@ -60,11 +60,8 @@ class ButtonRow(Horizontal):
     def on_mount(self) -> None:
         """A button that is given another word gets the room for it; by itself it would keep the width it had."""
         for button in self.query(Button):
-            self.watch(button, "label", _laying_out(button), init=False)
+            self.watch(button, "label", partial(self._room_for, button), init=False)
 
-
-def _laying_out(button: Button) -> Callable[[], None]:
-    def lay_out() -> None:
+    @staticmethod
+    def _room_for(button: Button) -> None:
         button.refresh(layout=True)
-
-    return lay_out

@@ -69,7 +69,7 @@ async def test_answers_side_by_side_the_best_by_a_key_and_the_files(workspace: W
 
 async def test_a_file_is_linked_jobs_their_figures_and_the_rows_that_differ(workspace: Workspace) -> None:
     link: dict[str, object] = {"compared": {"group": "0a", "models": ["small", "large"]}}
-    for name, answers in (("small", "abcd"), ("large", "abxy")):
+    for name, answers in (("small", ["a", "b", "the c", "the d"]), ("large", ["a", "b", "the x", "all new"])):
         make_job(workspace.checkpoints, list("1234"), dict(enumerate(answers)), model=name, config=link)
     app = RouterApp(workspace)
     evidence = Evidence.of(workspace)
@@ -82,9 +82,9 @@ async def test_a_file_is_linked_jobs_their_figures_and_the_rows_that_differ(work
         assert "small, large" in shown(app) and "2 (50%)" in shown(app)
         await pilot.press("enter")
         row = await on_screen(pilot, ComparedRowScreen)
-        await until(pilot, lambda: "[-c-]{+x+}" in shown(app))
+        await until(pilot, lambda: "the [-c-]{+x+}" in shown(app))
         await pilot.press("right_square_bracket")
-        await until(pilot, lambda: "[-d-]{+y+}" in shown(app))
+        await until(pilot, lambda: "all new" in shown(app) and "[-the" not in shown(app))  # nothing alike to mark
         await pilot.press("2")
         await until(pilot, lambda: len(evidence.rates().overall) == 2)
         assert {name: rate.right for name, rate in evidence.rates().overall.items()} == {"small": 0, "large": 1}

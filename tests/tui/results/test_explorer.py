@@ -38,6 +38,8 @@ from ai_router.tui.widgets.text import hits
 from ai_router.tui.widgets.text_view import TextView
 from batch.checkpoint import CheckpointStore
 from batch.checkpoint.selecting import Condition
+from batch.export.formats import ExportOptions
+from batch.export.page import page_pieces
 from batch.job import BatchResult
 from batch.prices import dollars
 from batch.processor import BatchProcessor
@@ -226,6 +228,29 @@ async def test_filter_sort_and_columns_on_the_screen(workspace: Workspace, path:
         screen = again.screen
         assert titles(screen)[-3:] == ["Tokens", "Time", "Tries"]
         assert kept_layout(Memory(workspace.checkpoints)).widths == {"Time": 14, "Model": 20}
+
+
+async def test_a_part_that_the_line_named_goes_with_it(workspace: Workspace, path: Path) -> None:
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        screen = await opened(pilot, path)
+        for line, part in (("failed", "failed"), ("tokens>0", "all"), ("done tokens>0", "done")):
+            await pilot.press("slash")
+            screen.query_one("#results-search", Input).value = line
+            await pilot.press("enter")
+            await until(pilot, lambda line=line, part=part: (screen.filter_text, screen.part) == (line, part))  # type: ignore[misc]
+        await pilot.press("escape")
+        await until(pilot, lambda: screen.part == "all" and "Results ─" in shown(app))
+
+
+async def test_a_job_of_several_models_is_headed_by_none_of_them(workspace: Workspace) -> None:
+    path = make_job(workspace.checkpoints, ["a", "b"], {0: "x"}, config={"lanes": ["other"]})
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        screen = await opened(pilot, path)
+        await until(pilot, lambda: screen.context_text == "2 models")
+    with CheckpointStore(path) as store:
+        assert "2 models · job" in "".join(page_pieces(store.job(), (), ExportOptions()))
 
 
 async def test_a_column_that_is_chosen_and_finds_no_room_says_so(workspace: Workspace, path: Path) -> None:

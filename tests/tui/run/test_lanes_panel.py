@@ -33,7 +33,7 @@ async def test_each_lane_has_a_line(workspace: Workspace, monkeypatch: pytest.Mo
         app.open_run(run.job.checkpoint_file)
         await on_screen(pilot, RunScreen)
         await until(pilot, lambda: "Lanes · 1 of 3 running" in shown(app))
-        for said in ("1,234 done", "4/8 in flight", "9 failed", "$0.04", "429 too many", "backup"):
+        for said in ("1,234 done", "4/8 in flight", "9 tries failed", "$0.04", "429 too many", "backup", "3 lanes"):
             assert said in shown(app), said
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "1,234 done" in shown(app) and "Lanes" in shown(app))

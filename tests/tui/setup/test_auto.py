@@ -61,7 +61,7 @@ async def test_the_curve_is_seen_before_the_run_and_a_plan_chosen(
             auto.score is not None and f"({auto.score[1]:.0%}–{auto.score[2]:.0%})" in shown(app) and "●" in shown(app)
         )
         reasons = str(screen.query_one("#about", Static).render())
-        assert "cheap  math: 95% right expected" in reasons and "dear  creative: " in reasons
+        assert "cheap  math: 95% right expected" in reasons and "dear   creative: " in reasons  # names in a column
         await pilot.press("enter")
         options = await on_screen(pilot, OptionsScreen)
         assert "3 prompts · auto" in str(options.query_one("#busy", Static).render())

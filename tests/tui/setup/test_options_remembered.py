@@ -20,9 +20,10 @@ from ai_router.tui.dialogs import PromptDialog
 from ai_router.tui.run.screen import RunScreen
 from ai_router.tui.run.summary import LABEL, _wrapped
 from ai_router.tui.setup.choose_model import ChooseModelScreen
-from ai_router.tui.setup.options import ANY, IN_TURN, OptionsScreen
+from ai_router.tui.setup.options import AFTER, ANY, IN_TURN, NOW, OptionsScreen
 from ai_router.tui.setup.presets import PresetsDialog
 from ai_router.tui.widgets.choice import ChoiceLine
+from ai_router.tui.widgets.form import YES
 from batch.checkpoint import CheckpointStore
 from batch.sources import from_prompts
 
@@ -118,14 +119,43 @@ async def test_a_job_may_wait_for_its_turn(workspace: Workspace, monkeypatch: py
     async with app.run_test(size=(100, 40)) as pilot:
         first = app.start_run(jobs.create_job(workspace, jobs.JobPlan("demo"), ["a"]))
         screen = await opened(pilot, app)
-        screen.query_one("#turn", ChoiceLine).value = IN_TURN
+        turn = screen.query_one("#turn", ChoiceLine)
+        assert turn.value == IN_TURN and AFTER in shown(app)  # both would work on this machine
+        for other, value in (("#background", YES), ("#try", ANY)):  # which wait for nothing
+            screen.query_one(other, ChoiceLine).value = value
+            await until(pilot, lambda: turn.value == NOW and AFTER not in shown(app))
+            turn.value = IN_TURN
+            await pilot.press("f2")
+            await until(pilot, lambda: any("background" in said.message for said in app._notifications))
+            assert app.screen is screen and not app.turns.waiting
+            app.clear_notifications()
+            screen.query_one(other, ChoiceLine).value = screen.query_one(other, ChoiceLine).choices[0]
+            await pilot.pause()
         await pilot.press("f2")
         await until(pilot, lambda: app.turns.waiting == 1 and app.screen is not screen)
         await until(pilot, lambda: "1 waiting" in shown(app))
         assert len(app.runs) == 1
+        other = jobs.create_job(workspace, jobs.JobPlan("demo"), ["c"])
+        app.turns.add(other)
+        app.start_run(other)  # somebody does not wait: it has no turn any more
+        assert app.turns.waiting == 1
         engine.held = False
-        await until(pilot, lambda: len(app.runs) == 2 and not app.live_runs())
-        assert first.job.completed == 1 and sum(run.job.completed for run in app.runs.values()) == 3
+        await until(pilot, lambda: len(app.runs) == 3 and not app.live_runs())
+        assert first.job.completed == 1 and sum(run.job.completed for run in app.runs.values()) == 4
+
+
+async def test_a_model_of_a_server_waits_for_no_other(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workspace.root / "models.yaml").write_text("models:\n  far: {url: 'http://127.0.0.1:9/v1', model: m}\n", "utf-8")
+    engine = PaceEngine(held=True)
+    monkeypatch.setattr("ai_router.jobs.make_engine", lambda *_, **__: engine)
+    app = RouterApp(workspace)
+    async with app.run_test(size=(100, 40)) as pilot:
+        run = app.start_run(jobs.create_job(workspace, jobs.JobPlan("demo"), ["a"]))
+        app.push_screen(OptionsScreen(from_prompts(["a"]), app.registry.get("far"), 1))
+        screen = await on_screen(pilot, OptionsScreen)
+        assert screen.query_one("#turn", ChoiceLine).value == NOW and AFTER not in shown(app)
+        engine.held = False
+        await until(pilot, lambda: run.wait(0))
 
 
 async def test_some_are_tried_and_then_the_rest(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

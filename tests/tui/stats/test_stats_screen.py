@@ -20,8 +20,8 @@ from ai_router.tui.results.export import ExportDialog
 from ai_router.tui.results.screen import ResultsScreen
 from ai_router.tui.stats.picture import PictureScreen, drawn
 from ai_router.tui.stats.plots import curve, hbar, plot, spread
-from ai_router.tui.stats.screen import ORDER, StatsScreen, figures, report, table
-from batch.checkpoint.summary import EDGES, Sums
+from ai_router.tui.stats.screen import FIGURES, ORDER, StatsScreen, figures, report, table
+from batch.checkpoint.summary import EDGES, JobSummary, Sums
 from batch.export.picture import picture_of
 
 
@@ -63,6 +63,13 @@ def test_plots_cut_no_figure(values: dict[str, int], width: int) -> None:
     assert "1 job" in report(stats, width).plain
 
 
+def test_a_model_that_did_nothing_has_no_line() -> None:
+    stats = Stats()
+    stats.take((), JobSummary({"m": Sums(2), "its entry": Sums(), "other": Sums(failed=1)}, {}, "its entry", 3, "2025"))
+    assert list(stats.models) == ["m", "other"] and "its entry" not in report(stats, 100).plain
+    assert report(stats, 100).plain.count("other") == 1  # in the table; no bar for none
+
+
 def test_each_day_and_tag_has_its_figures() -> None:
     sums = Sums(12, 3, 4567, 891, cost=5 * 10**7)
     stats = Stats(Part(1, sums), 15)
@@ -82,6 +89,12 @@ def test_a_number_stays_beside_its_unit(done: int, failed: int, seconds: float, 
     heads = [head for head in ORDER if head in lines[0].plain]
     assert [lines[0].plain.index(head) for head in heads] == sorted(lines[0].plain.index(head) for head in heads)
     assert f"{done:,}" in lines[1].plain and all(line.cell_length <= width for line in lines)
+
+
+def test_figures_stand_beside_the_names() -> None:
+    part = Part(1, Sums(answered=1))
+    wide = table("Model", {"demo": part, "a name": part}, 140)
+    assert max(line.cell_length for line in wide) < 90 and all(head in wide[0].plain for head in FIGURES)
 
 
 async def test_a_job_in_plots(workspace: Workspace) -> None:
