@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from driving import on_screen, shown, until
 from textual.widgets import Input
 
@@ -50,7 +52,8 @@ async def test_beside_a_run_nothing_is_loaded_ahead(workspace: Workspace) -> Non
     app = RouterApp(workspace)
     recorder = Recorder()
     app._preloading = recorder  # type: ignore[assignment]
-    app.live_runs = lambda: [object()]  # type: ignore[method-assign, list-item, return-value]
+    run = SimpleNamespace(job=SimpleNamespace(model_id="demo"))
+    app.live_runs = lambda: [run]  # type: ignore[method-assign, list-item, return-value]
     async with app.run_test(size=(100, 40)) as pilot:
         app.push_screen(OptionsScreen(from_prompts(["a", "b"]), Registry(workspace).get("demo"), 2))
         screen = await on_screen(pilot, OptionsScreen)
