@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -71,22 +72,27 @@ def whole_run(folder: Path, system: str, chats: list[Chat], precision: str = "fp
     `precision` is the bare engine's, and must be what `auto` makes of the model.
     """
     work = [(chat.text, WHOLE_TOKENS) for chat in chats]
-    bare, whole, starts = [], [], []
+    bare, whole, starts = [], [], []  # each: seconds by the clock, and of processors
     with tempfile.TemporaryDirectory(prefix="ai-router-bench-") as scratch:
         for turn in ("first", "second"):  # the best of each: a machine's speed changes within a minute
-            bare.append(float(in_process(ours, str(folder), system, work, {"precision": precision}, WIDTH)["seconds"]))
+            found = in_process(ours, str(folder), system, work, {"precision": precision}, WIDTH)
+            bare.append((float(found["seconds"]), float(found["cpu"])))
             starts.append(_command(Path(scratch) / f"{turn}-one", folder, system, chats[:1], 1))
             whole.append(_command(Path(scratch) / f"{turn}-all", folder, system, chats, WHOLE_TOKENS))
-    seconds = min(whole) - min(starts)
+    (bare_s, bare_cpu), (whole_s, whole_cpu), (start_s, start_cpu) = (
+        (min(clock for clock, _ in runs), min(cpu for _, cpu in runs)) for runs in (bare, whole, starts)
+    )
+    seconds, cpu = whole_s - start_s, whole_cpu - start_cpu
     print(
         f"\nWhole `ai-router run`, {precision}, {len(chats)} chats, {WHOLE_TOKENS} tokens each, "
         "start and load subtracted, the best of two:"
     )
-    print(f"  {min(bare) / seconds:.0%} of the bare engine ({seconds:.1f} s to {min(bare):.1f} s)")
+    print(f"  {bare_s / seconds:.0%} of the bare engine ({seconds:.1f} s to {bare_s:.1f} s)", end="; ")
+    print(f"by processor time {bare_cpu / cpu:.0%} ({cpu:.1f} s to {bare_cpu:.1f} s)")
 
 
-def _command(workspace: Path, folder: Path, system: str, chats: list[Chat], tokens: int) -> float:
-    """Seconds of a run of the program in a workspace of its own."""
+def _command(workspace: Path, folder: Path, system: str, chats: list[Chat], tokens: int) -> tuple[float, float]:
+    """Seconds of a run of the program in a workspace of its own, by the clock and of processors, its worker's too."""
     workspace.mkdir()
     (workspace / "models.yaml").write_text(
         json.dumps({"models": {"bench": {"path": str(folder.resolve()), "engine": "torch"}}})  # not of the workspace
@@ -95,11 +101,13 @@ def _command(workspace: Path, folder: Path, system: str, chats: list[Chat], toke
     prompts.write_text("\n".join(chat.text for chat in chats))
     options = ["--model", "bench", "--system", system, "--max-tokens", str(tokens), "--workers", str(WIDTH)]
     command = [sys.executable, "-m", "ai_router", "--workspace", str(workspace), "run", str(prompts), *options, "--yes"]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), os.times()
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"`ai-router run` ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    return time.perf_counter() - start
+    after = os.times()  # of children that have ended, and of theirs
+    cpu = after.children_user - before.children_user + after.children_system - before.children_system
+    return time.perf_counter() - start, cpu
 
 
 def _ratio(slow: dict[str, Any], fast: dict[str, Any]) -> str:

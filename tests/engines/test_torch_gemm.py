@@ -311,3 +311,19 @@ def test_whole_layers_give_what_their_modules_give(
     assert unchanged == 0
     slack = 1e-5 if precision == "fp32" else 0.01
     torch.testing.assert_close(ours, theirs, rtol=0, atol=float(slack * theirs.abs().max()))
+
+
+@pytest.mark.parametrize(("slow", "kind"), [(linear.TURNS * 4, linear.FloatLinear), (10**6, linear.PackedLinear)])
+def test_a_product_of_ours_is_passed_over_only_where_it_stays_slower(monkeypatch, slow, kind):
+    if native.kernels() is None:
+        pytest.skip(native.why_not())
+    seen = {"ours": 0}
+
+    def took(layer, x):
+        if not isinstance(layer, linear.FloatLinear):
+            return 1.0 if isinstance(layer, linear.PackedLinear) else 2.0
+        seen["ours"] += 1
+        return 3.0 if seen["ours"] <= slow else 1.0  # first others have its turns
+
+    monkeypatch.setattr(linear, "took", took)
+    assert linear.fastest() is kind

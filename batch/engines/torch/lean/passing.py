@@ -18,6 +18,7 @@ from batch.engines.torch import linear
 from batch.engines.torch.lean.weights import Source
 
 PART = 2**22  # numbers of a head that are read at a time
+LOGITS = 2**20  # that are compared at a time: five tables of so many are there at once
 WHOLE = 64  # outputs that are a multiple of every panel
 
 
@@ -58,7 +59,8 @@ def change(source: Source, how: Callable[[nn.Module], Any], ids: list[int] | Non
             exact, changed = (model.model.norm(stream[0]) for stream in streams)
             costs = _Costs(exact, changed, ids)
     head = source.head
-    few = max(PART // head.inputs // WHOLE, 1) * WHOLE
+    most = min(PART // head.inputs, LOGITS // len(ids)) if ids else PART // head.inputs
+    few = max(most // WHOLE, 1) * WHOLE
     parts: list[nn.Module] = []
     if few < head.rows:
         _change_head(source, how, slice(WHOLE), None, parts)
