@@ -58,7 +58,7 @@ def _libraries(quick: bool) -> Iterator[tuple[str, Any]]:
             with tempfile.TemporaryDirectory() as folder:
                 place = Path(folder)
                 made = recipe.build(compiler, recipe.flags(level.flags), place / "parts", place)
-                yield level.name, native.Kernels(ctypes.CDLL(str(made / "kernels.so")))
+                yield level.name, native.Kernels(ctypes.CDLL(str(made)))
 
 
 def _rows(level: str, kernels: Any, group: int, size: int, before: int) -> list[Row]:
