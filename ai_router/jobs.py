@@ -186,7 +186,7 @@ def _models_named(job: BatchJob) -> list[str]:
     if job.checkpoint_file is None or not job.checkpoint_file.exists():
         return []
     with CheckpointStore(job.checkpoint_file) as store:
-        return [name for name in store.meant_for() if name not in (job.model_id, job.asked_model)]
+        return store.meant_for(besides=(job.model_id, job.asked_model))
 
 
 def spec_of(registry: Registry, plan: JobPlan) -> ModelSpec:

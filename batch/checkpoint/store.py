@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -194,12 +194,14 @@ class CheckpointStore:
         sql = "SELECT m.name, n FROM (SELECT model, count(*) n FROM results GROUP BY model) LEFT JOIN models m"
         return dict(self.rows(f"{sql} ON m.id = model ORDER BY n DESC"))
 
-    def meant_for(self) -> list[str]:
-        """The models that items are meant for by their name, in the order in which items first named them."""
-        if not self.rows("SELECT EXISTS (SELECT 1 FROM models)")[0][0]:
+    def meant_for(self, besides: Collection[str | None]) -> list[str]:
+        """The models beside these that items are meant for by name, in the order in which items first named them."""
+        others = [(number, name) for number, name in self.rows("SELECT id, name FROM models ORDER BY id")
+                  if name not in besides]  # fmt: skip
+        if not others:
             return []  # without a look at every item
-        named = "SELECT DISTINCT model FROM items WHERE model IS NOT NULL"
-        return [name for (name,) in self.rows(f"SELECT name FROM models WHERE id IN ({named}) ORDER BY id")]
+        named = {number for (number,) in self.rows("SELECT DISTINCT model FROM items WHERE model IS NOT NULL")}
+        return [name for number, name in others if number in named]
 
     def has_reasons(self) -> bool:
         """Whether any item says why it is meant for its model."""
