@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ torch = pytest.importorskip("torch")
 t = pytest.importorskip("transformers")
 torch.set_num_threads(1)
 
-from batch.engines.torch import trial  # noqa: E402
+from batch.engines.torch import trial, verdicts  # noqa: E402
 from batch.engines.torch.context import context_of  # noqa: E402
 from batch.engines.torch.engine import TorchCore  # noqa: E402
 from batch.engines.torch.loader import load  # noqa: E402
@@ -172,6 +173,15 @@ def test_answers_are_those_of_transformers(tmp_path: Path, kind: str, runner: st
     assert ("without a cache" in name) == any("slow:" in note for note in core.about.get("notes", []))
     # What generate keeps in its cache of longer ones was turned by other angles: there it is not what the model says.
     same(path, core, 24, **({"use_cache": False} if kind in ("dynamic", "rwkv", "recurrent-gemma") else {}))
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "gpt-1", "bamba", "minimax", "gemma2"])
+def test_a_width_is_found_for_every_runner(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "_folder", lambda: tmp_path)
+    found = load(save(tmp_path, config(kind)), "fp32")
+    for key in ("", "known", "known"):  # measured for itself, kept, and as it was kept
+        core = TorchCore(replace(found, key=key), SamplingOptions())
+        assert core.room > 0, core.about
 
 
 def test_rows_with_states_share_a_pass_a_token() -> None:

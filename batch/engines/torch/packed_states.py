@@ -155,7 +155,7 @@ class StatesMixin(PackedRunner):
         bytes_per_row = self._states.bytes_per_row()
         return bytes_per_row + (-(-bytes_per_row // PREFIXES) if self.prefixes is not None else 0)
 
-    def find_sizes(self) -> int | None:  # type: ignore[override]
+    def find_sizes(self, seconds: float = 0.0) -> int | None:  # type: ignore[override]
         """Not measured."""
         return None
 

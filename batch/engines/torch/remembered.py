@@ -50,19 +50,22 @@ def keep(key: str, name: str, chosen: Runner, notes: list[str]) -> None:
         verdicts.write(key, {"runner": name, "notes": notes, "logits": _logits(chosen).tolist()})
 
 
-def sizes(key: str, chosen: Any) -> int:
+def sizes(key: str, chosen: Any) -> int | None:
     """The width of a batch for a runner that finds it by a trial, the one of an earlier start where it is known.
 
-    What is remembered may take longer to try.
+    What is remembered may take longer to try. None where the runner does not measure it.
     """
+    found: int | None
     if not key or not hasattr(chosen, "set_sizes"):
-        return int(chosen.find_sizes())
+        found = chosen.find_sizes()
+        return found
     name = f"{key}-sizes"
     width = verdicts.read(name).get("width")
     if type(width) is int and width in SIZES:
         return int(chosen.set_sizes(width))
-    found = int(chosen.find_sizes(SECONDS))
-    verdicts.write(name, {"width": max(found, SIZES[0])})
+    found = chosen.find_sizes(SECONDS)
+    if found is not None:
+        verdicts.write(name, {"width": max(found, SIZES[0])})
     return found
 
 
