@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 SHIPPED = "shipped"  # the folder beside this file where a wheel has its libraries
 HEADERS = (
     *("kernels.h", "team.h", "product.h", "block.h", "pairs.h", "run.h", "run_pairs.h", "rows.h", "tiles.h"),
-    "kv_int8.h",
+    *("amx.h", "kv_int8.h"),
 )
 # What is compiled by itself: a source, and what the compiler is told for it alone. The cases are those of block.h; they
 # take the longest.
@@ -60,12 +60,13 @@ class Level(NamedTuple):
 _V3 = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 _VNNI, _BF16 = _V4 | {"avx512_vnni"}, _V4 | {"avx512_vnni", "avx512_bf16"}
-_AMX = _BF16 | {"amx_tile", "amx_int8"}
+_AMX = _BF16 | {"amx_tile", "amx_int8", "amx_bf16"}
+_BF16_FLAGS = ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16")
 # The best first. Each one has code of its own in the sources, or vectors of another width.
 LEVELS = {
     "linux-x86": (
-        Level("amx", ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-int8"), _AMX),
-        Level("avx512-bf16", ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"), _BF16),
+        Level("amx", (*_BF16_FLAGS, "-mamx-tile", "-mamx-int8", "-mamx-bf16"), _AMX),
+        Level("avx512-bf16", _BF16_FLAGS, _BF16),
         Level("avx512-vnni", ("-march=x86-64-v4", "-mavx512vnni"), _VNNI),
         Level("avx512", ("-march=x86-64-v4",), _V4),
         Level("avx2", ("-march=x86-64-v3",), _V3),

@@ -2,32 +2,12 @@
  * in one instruction. The sums of a block are whole numbers, and are scaled and added up as in gemm.c's `block`: the
  * result is the same to the last bit. In 4 bits, where scaling takes twice the time and weights would have to be
  * unpacked first, tiles are no faster. */
-#if defined(__AMX_INT8__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "amx.h"
 
-#define LEAST_TILED 12        /* rows from which on tiles are faster */
-#define ASK_PERMISSION 0x1023 /* ARCH_REQ_XCOMP_PERM */
-#define TILE_DATA 18          /* XFEATURE_XTILEDATA */
+#if HAS_TILES
+#define LEAST_TILED 12 /* rows from which on tiles are faster */
 
-/* What the processor is told of its tiles: 0 and 1 are sums, 2 is rows, 3 and 4 are weights. */
-typedef struct {
-    uint8_t palette, start, reserved[14];
-    uint16_t width[16]; /* bytes of a row */
-    uint8_t rows[16];
-} Tiles;
-
-/* Whether the system lets this process use tiles; asked once. */
-static int tiles_allowed(void) {
-    static _Atomic int known;
-    int found = atomic_load(&known);
-    if (!found) {
-        found = syscall(SYS_arch_prctl, ASK_PERMISSION, TILE_DATA) == 0 ? 1 : -1;
-        atomic_store(&known, found);
-    }
-    return found > 0;
-}
-
+/* Tiles 0 and 1 are sums, 2 is rows, 3 and 4 are weights. */
 static void set_tiles(int rows) {
     Tiles tiles = {.palette = 1};
     tiles.rows[0] = tiles.rows[1] = tiles.rows[2] = (uint8_t)rows;
@@ -71,7 +51,6 @@ static void tiled(const Product *p, int rows, int64_t row, int64_t column, const
 }
 #else
 #define LEAST_TILED (ROWS + 1)
-static int tiles_allowed(void) { return 0; }
 static void set_tiles(int rows) { (void)rows; }
 static void tiled(const Product *p, int rows, int64_t row, int64_t column, const Kept *kept, const uint8_t *next,
                   int64_t advance) {
