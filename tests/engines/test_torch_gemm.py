@@ -225,6 +225,32 @@ def test_products_of_floats_have_exact_sums(
         assert torch.equal(layer(most[i : i + 1].contiguous())[0], one[i])
 
 
+@pytest.mark.parametrize("bits", [8, 4, 32, 16])
+@pytest.mark.parametrize("outputs", [1, 50, 1000])
+def test_the_largest_output_is_found_without_the_others(kernels: native.Kernels, bits: int, outputs: int) -> None:
+    if bits == 16 and not kernels.pairs:
+        pytest.skip("no such product here")
+    torch.manual_seed(outputs)
+    weight, bias, norm = torch.randn(outputs, 96).round(decimals=1), torch.randn(outputs), (torch.rand(96), 1e-5)
+    weight[outputs // 2 :] = weight[: outputs - outputs // 2]  # of equals the first is taken
+    bias[outputs // 2 :] = bias[: outputs - outputs // 2]
+    made = (
+        FloatProduct(kernels, weight, bias, bits)
+        if bits > 8
+        else PackedProduct(kernels, round_weight(weight, bits), bias)
+    )
+    for rows in (0, 1, 5, 13, 40, 130):
+        x = torch.randn(rows, 96)
+        x[rows // 2 : rows // 2 + 1, 3] = float("nan")
+        expected = made(x, norm=norm)
+        places = expected.argmax(1).masked_fill(~expected.isfinite().all(1), -1) if rows else torch.empty(0)
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            assert made.largest(x, norm).tolist() == places.tolist()
+    with pytest.raises(ValueError, match="packed_largest"):
+        made.largest(torch.randn(3, 95), norm)
+
+
 @pytest.mark.parametrize("outputs", [10, 50, 128])
 def test_floats_have_norms_gates_and_residuals_on_the_way(floating: tuple[native.Kernels, int], outputs: int) -> None:
     kernels, bits = floating

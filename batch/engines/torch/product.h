@@ -26,6 +26,7 @@ typedef struct {
     float *out, eps;
     int by_tiles;
     int64_t rows, row_blocks, panel, panels, advance, pieces; /* pieces: of a panel, that are units */
+    int64_t width, before; /* of `out`: the length of a row, and the outputs that lie before its first */
     struct Share *early, *late;
     struct Kept *kept; /* of each block of rows */
     float *rooms;      /* of each thread: a row put through the norm */
@@ -47,8 +48,9 @@ static inline Place place_of(const Product *p, int64_t column) {
     if (p->paired)
         return (Place){{column / 2, column / 2 + half},
                        {within(half - column / 2, few), within(p->outputs - half - column / 2, few)},
-                       p->gated ? half : p->outputs};
-    return (Place){{column, column + few}, {within(left, few), within(left - few, few)}, p->outputs};
+                       p->width};
+    int64_t to = column - p->before;
+    return (Place){{to, to + few}, {within(left, few), within(left - few, few)}, p->width};
 }
 
 /* The first row of a block. By tiles there are whole blocks and a rest; else blocks of one height, or of two that

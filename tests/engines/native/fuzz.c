@@ -28,6 +28,8 @@ int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const
                 int64_t, int64_t, int64_t, int64_t, int);
 int state_step(float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, int64_t, const float *,
                const float *, int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int);
+int packed_largest(const Linear *, const float *, int64_t, const float *, int64_t, float, int64_t, int64_t *, int64_t,
+                   int);
 int packed_linear(const Linear *, const float *, int64_t, const float *, int64_t, float, int, const float *, int64_t,
                   int64_t, float *, int64_t, int);
 typedef struct { /* as in stack.c */
@@ -299,6 +301,13 @@ static void product(int lie) {
                              norm ? LIE(7, inputs) : 0, 1e-6f, gated, residual ? floats(rows * outputs) : NULL,
                              residual ? LIE(8, rows * outputs) : 0, rows, floats(out), LIE(10, out), 2);
     expect("packed_linear", code, lie > 0);
+    if (lie || paired) return;
+    int64_t *places = room(8 * rows), wrong = below(4) == 0;
+    code = packed_largest(&layer, floats(rows * inputs), rows * inputs, norm ? floats(inputs) : NULL, norm ? inputs : 0,
+                          1e-6f, rows, places, rows + wrong, 2);
+    expect("packed_largest", code, wrong);
+    for (int64_t i = 0; !wrong && i < rows; i++)
+        if (places[i] < -1 || places[i] >= outputs) abort();
 }
 
 static void stack(int lie) {
