@@ -6,6 +6,8 @@
 #define LONG 64        /* inputs that share a step in 8 bits */
 #define SHORT 32       /* and in 4 */
 #define MOST_INPUTS (1 << 20)
+#define ROWS_KEPT (1 << 19)   /* bytes of a piece's rows, which stay in the second cache */
+#define PANELS_KEPT (1 << 20) /* and of panels beside them */
 #define APART 1024 /* bytes: rows that lie so far apart would share their few places in the first cache */
 
 /* Weights, scales, offsets and bias (or NULL) of a layer come in the order of its panels, padded with zeros; steps,
@@ -98,11 +100,18 @@ static Product product_of(const Linear *l, const float *norm, int64_t rows, int 
     if (floats && rows > 1 && p.stride % APART == 0) p.stride += 64;
     p.paired = (int)l->paired, p.threads = threads, p.rows = rows;
     p.weights = l->weights, p.steps = l->steps, p.scales = l->scales, p.bias = l->bias, p.offsets = l->offsets;
-    p.by_tiles = !floats && gemm_tiles(rows, p.stride, l->bits);
-    int64_t most = floats ? float_rows() : p.by_tiles ? TILED : MOST_PACKED;
-    p.row_blocks = (rows + most - 1) / most, p.panel = panel_of(l), p.panels = panels_of(l);
+    p.by_tiles = floats ? float_tiles(l->bits) : gemm_tiles(rows, p.stride, l->bits);
+    if (floats && p.by_tiles) p.stride = whole_lines(filled(l->inputs, 16) * 2);
+    p.height = floats ? float_rows(p.by_tiles) : p.by_tiles ? TILED : MOST_PACKED;
+    p.row_blocks = (rows + p.height - 1) / p.height, p.panel = panel_of(l), p.panels = panels_of(l);
     p.advance = p.row_blocks ? (p.panel * 4 + p.row_blocks - 1) / p.row_blocks : 0;
     p.pieces = p.row_blocks >= 8 ? 2 : 1; /* so that no thread is left with a long unit at the end */
+    p.together = 1;
+    if (floats && p.by_tiles && rows) {
+        int64_t most = (rows * p.stride + ROWS_KEPT - 1) / ROWS_KEPT, bytes = p.blocks * p.panel * 4;
+        p.pieces = most > p.row_blocks ? p.row_blocks : most > p.pieces ? most : p.pieces;
+        p.together = p.pieces > 1 && bytes < PANELS_KEPT ? PANELS_KEPT / bytes : 1;
+    }
     return p;
 }
 
@@ -132,9 +141,7 @@ static void ready_row(const Product *p, int64_t r, float *room) {
     if (p->norm) norm_row(row, p->norm, floats, p->inputs, p->eps), row = floats;
     else if (p->bits == 32) memcpy(floats, row, p->inputs * sizeof(float));
     if (p->bits == 32) return;
-    bf16 *halves = (bf16 *)(p->bytes + r * p->stride);
-    for (int64_t i = 0; i < p->inputs; i++) halves[i] = to_bf16(row[i]);
-    if (p->inputs % 2) halves[p->inputs] = 0;
+    round_floats(p, r, row);
 }
 
 void product_round(void *room, int64_t block, int me) {
@@ -147,9 +154,11 @@ void product_round(void *room, int64_t block, int me) {
 
 /* A piece of a panel. set: the rows that the thread's tiles have. */
 static void multiply_piece(const Product *p, int64_t unit, int *set) {
-    int64_t column = unit / p->pieces * p->panel, piece = unit % p->pieces;
+    int64_t begin = unit / (p->together * p->pieces) * p->together, within = unit - begin * p->pieces;
+    int64_t together = p->panels - begin < p->together ? p->panels - begin : p->together;
+    int64_t column = (begin + within % together) * p->panel, piece = within / together;
     int64_t first = piece * p->row_blocks / p->pieces, last = (piece + 1) * p->row_blocks / p->pieces;
-    if (is_float(p->bits)) multiply_floats(p, column, first, last);
+    if (is_float(p->bits)) multiply_floats(p, column, first, last, set);
     else multiply_packed(p, column, first, last, set);
 }
 
