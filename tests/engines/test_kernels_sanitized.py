@@ -19,6 +19,7 @@ SOURCES = [
     *(ROOT / "batch" / "engines" / "torch" / name for name in NAMES),
     ROOT / "tests" / "engines" / "native" / "fuzz.c",
 ]
+OF_KERNELS = ["-Daligned_alloc=bordered_alloc", "-Dfree=bordered_free"]  # which the program has
 # The cases are the same code with constant sizes; without them, and as it stands, this compiles in seconds.
 FLAGS = [
     *("-O0", "-g", "-march=native", "-std=gnu11", "-fopenmp", "-DWITHOUT_CASES", "-fno-math-errno"),
@@ -32,7 +33,8 @@ def built(folder: Path, compiler: str) -> Path:
 
     def part(source: Path) -> Path:
         made = folder / f"{source.stem}.o"
-        subprocess.run([compiler, *FLAGS, "-c", str(source), "-o", str(made)], check=True, capture_output=True)
+        flags = FLAGS if source.name == "fuzz.c" else [*FLAGS, *OF_KERNELS]
+        subprocess.run([compiler, *flags, "-c", str(source), "-o", str(made)], check=True, capture_output=True)
         return made
 
     with ThreadPoolExecutor() as pool:

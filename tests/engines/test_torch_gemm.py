@@ -214,7 +214,7 @@ def test_products_of_floats_have_exact_sums(
     layer = FloatProduct(kernels, weight, added if bias else None, bits)
     assert torch.equal(layer.plain().float(), weight.to(kind).float())
     exact = most.to(kind).double() @ weight.to(kind).double().T + (added.to(kind).double() if bias else 0)
-    for rows in (*range(26), 97):
+    for rows in (*range(35), 97):
         torch.set_num_threads(1)
         one = layer(most[:rows].contiguous())
         torch.testing.assert_close(one.double(), exact[:rows], rtol=1e-5, atol=2e-4)
@@ -249,6 +249,39 @@ def test_the_largest_output_is_found_without_the_others(kernels: native.Kernels,
             assert made.largest(x, norm).tolist() == places.tolist()
     with pytest.raises(ValueError, match="packed_largest"):
         made.largest(torch.randn(3, 95), norm)
+
+
+# More rows than the second cache holds, with few panels and with many.
+@pytest.mark.parametrize(("inputs", "outputs"), [(1030, 200), (3000, 70), (40, 1500)])
+def test_products_of_floats_have_exact_sums_of_many_rows(
+    floating: tuple[native.Kernels, int], inputs: int, outputs: int
+) -> None:
+    kernels, bits = floating
+    torch.manual_seed(inputs)
+    kind = torch.float32 if bits == 32 else torch.bfloat16
+    weight, most, norm = torch.randn(outputs, inputs), torch.randn(601, inputs), (torch.rand(inputs), 1e-5)
+    layer, pairs = (FloatProduct(kernels, weight, None, bits) for _ in range(2))
+    pairs.pair()
+    exact = (most.to(kind).double() @ weight.to(kind).double().T).float()
+    for rows in (256, 601):
+        x, residual = most[:rows].contiguous(), torch.randn(rows, outputs)
+        one = layer(x)
+        torch.testing.assert_close(one, exact[:rows], rtol=1e-5, atol=1e-3)
+        assert torch.equal(pairs(x, residual=residual), one + residual)
+        gated = pairs(x, norm=norm, gated=True)
+        for part in (slice(0, 1), slice(rows - 40, rows - 3)):
+            assert torch.equal(layer(x[part].contiguous()), one[part])
+            assert torch.equal(pairs(x[part].contiguous(), norm=norm, gated=True), gated[part])
+
+
+def test_broken_floats_stay_in_their_row(floating: tuple[native.Kernels, int]) -> None:
+    kernels, bits = floating
+    layer, x = FloatProduct(kernels, torch.randn(70, 51), None, bits), torch.randn(40, 51)
+    whole = layer(x)
+    x[17, 50], x[33, 3], x[39, 0] = float("nan"), float("inf"), 3e38
+    broken, others = layer(x), [i for i in range(40) if i not in (17, 33, 39)]
+    assert broken[17].isnan().all() and not broken[33].isfinite().any()
+    assert torch.equal(broken[others], whole[others])
 
 
 @pytest.mark.parametrize("outputs", [10, 50, 128])
@@ -353,3 +386,21 @@ def test_a_product_of_ours_is_passed_over_only_where_it_stays_slower(monkeypatch
 
     monkeypatch.setattr(linear, "took", took)
     assert linear.fastest() is kind
+
+
+@pytest.mark.parametrize(("slow", "kind"), [(linear.TURNS * 4, bf16.PairedLinear), (10**6, bf16.Bf16Linear)])
+def test_a_product_of_bf16_is_passed_over_only_where_it_stays_slower(
+    kernels: native.Kernels, monkeypatch: pytest.MonkeyPatch, slow: int, kind: type[torch.nn.Module]
+) -> None:
+    if not kernels.pairs or not bf16.has_bf16():
+        pytest.skip("this processor does not multiply bf16")
+    seen = {"ours": 0}
+
+    def took(layer: torch.nn.Module, x: torch.Tensor) -> float:
+        if isinstance(layer, bf16.Bf16Linear):
+            return 1.0
+        seen["ours"] += 1
+        return 3.0 if seen["ours"] <= slow else 0.9  # first others have its turns
+
+    monkeypatch.setattr(linear, "took", took)
+    assert bf16.fastest() is kind

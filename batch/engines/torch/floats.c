@@ -36,7 +36,6 @@ typedef float Vector __attribute__((vector_size(4 * WIDTH), aligned(4)));
 #endif
 
 int64_t float_outputs(void) { return OUTPUTS; }
-int64_t float_rows(void) { return HEIGHT; }
 int float_bits(int64_t bits) {
 #ifdef __AVX512BF16__
     if (bits == 16) return 1;
@@ -124,7 +123,34 @@ typedef void Block(const Product *, int64_t, int64_t, const char *, int64_t);
 ALL(BLOCK, 0) ALL(BLOCK, 1)
 static Block *const BLOCKS[2][HEIGHT + 1] = {{NULL, ALL(NAMED, 0)}, {NULL, ALL(NAMED, 1)}};
 
-void multiply_floats(const Product *p, int64_t column, int64_t first, int64_t last) {
+#include "float_tiles.h"
+
+int float_tiles(int64_t bits) { return bits == 16 && tiles_allowed(); }
+int64_t float_rows(int by_tiles) { return by_tiles ? 2 * GROUP : HEIGHT; }
+
+#ifdef __AVX512BF16__
+/* As many of 16 as there are. */
+static inline __mmask16 first_of(int64_t left) { return left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1; }
+
+void round_floats(const Product *p, int64_t r, const float *row) {
+    int64_t apart = 64;
+    uint8_t *to = p->by_tiles ? row_in_group(p, r, &apart) : p->bytes + r * p->stride;
+    for (int64_t left = p->inputs; left > 0; left -= 32, row += 32, to += apart) {
+        __m512 low = _mm512_maskz_loadu_ps(first_of(left), row);
+        __m512 high = _mm512_maskz_loadu_ps(first_of(left - 16), row + 16);
+        __mmask16 some = first_of(p->by_tiles ? 16 : (left + 1) / 2);
+        _mm512_mask_storeu_epi32(to, some, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
+}
+#else
+void round_floats(const Product *p, int64_t r, const float *row) { (void)p, (void)r, (void)row; }
+#endif
+
+void multiply_floats(const Product *p, int64_t column, int64_t first, int64_t last, int *set) {
+    if (p->by_tiles) {
+        multiply_tiles(p, column, first, last, set);
+        return;
+    }
     int64_t panel = 4 * OUTPUTS * p->blocks, own = column / OUTPUTS * panel; /* bytes */
     const char *weights = (const char *)p->weights, *next = weights + own + panel;
     if (p->row_blocks == 1) next = weights + own + AHEAD;

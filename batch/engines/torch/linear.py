@@ -389,18 +389,24 @@ def fastest() -> type[nn.Module]:
                 inputs = [torch.randn(rows, 512) for rows in TRIED]
                 if not all(torch.allclose(other(x), plain(x), rtol=1e-4, atol=1e-4) for x in inputs):
                     continue
-                best: list[tuple[float, float]] = [(float("inf"), float("inf"))] * len(inputs)
-                for _ in range(rounds):
-                    best = [_sooner(before, other, usual, x) for before, x in zip(best, inputs, strict=True)]
-                    if sum(its for its, _ in best) * gain < sum(theirs for _, theirs in best):
-                        found = kind
-                        break
+                if sooner(other, usual, inputs, gain, rounds):
+                    found = kind
             except (RuntimeError, AttributeError, NotImplementedError):
                 continue
     return found
 
 
-def _sooner(before: tuple[float, float], one: nn.Module, other: nn.Module, x: torch.Tensor) -> tuple[float, float]:
+def sooner(one: nn.Module, other: nn.Module, inputs: Sequence[torch.Tensor], gain: float, rounds: int) -> bool:
+    """Whether one layer's time for all inputs, times `gain`, is below another's in one of so many rounds."""
+    best: list[tuple[float, float]] = [(float("inf"), float("inf"))] * len(inputs)
+    for _ in range(rounds):
+        best = [_best(before, one, other, x) for before, x in zip(best, inputs, strict=True)]
+        if sum(its for its, _ in best) * gain < sum(theirs for _, theirs in best):
+            return True
+    return False
+
+
+def _best(before: tuple[float, float], one: nn.Module, other: nn.Module, x: torch.Tensor) -> tuple[float, float]:
     """The best seconds of two layers, in turns as others may run beside, and those known before."""
     times = [before, *((took(one, x), took(other, x)) for _ in range(TURNS))]
     return min(first for first, _ in times), min(second for _, second in times)

@@ -6,6 +6,8 @@
 #define LONG 64        /* inputs that share a step in 8 bits */
 #define SHORT 32       /* and in 4 */
 #define MOST_INPUTS (1 << 20)
+#define ROWS_KEPT (1 << 19)   /* bytes of a piece's rows, which stay in the second cache */
+#define PANELS_KEPT (1 << 20) /* and of panels beside them */
 #define APART 1024 /* bytes: rows that lie so far apart would share their few places in the first cache */
 
 /* Weights, scales, offsets and bias (or NULL) of a layer come in the order of its panels, padded with zeros; steps,
@@ -98,11 +100,18 @@ static Product product_of(const Linear *l, const float *norm, int64_t rows, int 
     if (floats && rows > 1 && p.stride % APART == 0) p.stride += 64;
     p.paired = (int)l->paired, p.threads = threads, p.rows = rows;
     p.weights = l->weights, p.steps = l->steps, p.scales = l->scales, p.bias = l->bias, p.offsets = l->offsets;
-    p.by_tiles = !floats && gemm_tiles(rows, p.stride, l->bits);
-    int64_t most = floats ? float_rows() : p.by_tiles ? TILED : MOST_PACKED;
-    p.row_blocks = (rows + most - 1) / most, p.panel = panel_of(l), p.panels = panels_of(l);
+    p.by_tiles = floats ? float_tiles(l->bits) : gemm_tiles(rows, p.stride, l->bits);
+    if (floats && p.by_tiles) p.stride = whole_lines(filled(l->inputs, 16) * 2);
+    p.height = floats ? float_rows(p.by_tiles) : p.by_tiles ? TILED : MOST_PACKED;
+    p.row_blocks = (rows + p.height - 1) / p.height, p.panel = panel_of(l), p.panels = panels_of(l);
     p.advance = p.row_blocks ? (p.panel * 4 + p.row_blocks - 1) / p.row_blocks : 0;
     p.pieces = p.row_blocks >= 8 ? 2 : 1; /* so that no thread is left with a long unit at the end */
+    p.together = 1;
+    if (floats && p.by_tiles && rows) {
+        int64_t most = (rows * p.stride + ROWS_KEPT - 1) / ROWS_KEPT, bytes = p.blocks * p.panel * 4;
+        p.pieces = most > p.row_blocks ? p.row_blocks : most > p.pieces ? most : p.pieces;
+        p.together = p.pieces > 1 && bytes < PANELS_KEPT ? PANELS_KEPT / bytes : 1;
+    }
     return p;
 }
 
@@ -133,9 +142,7 @@ static void ready_row(const Product *p, int64_t r, float *room) {
     if (p->norm) norm_row(row, p->norm, floats, p->inputs, p->eps), row = floats;
     else if (p->bits == 32) memcpy(floats, row, p->inputs * sizeof(float));
     if (p->bits == 32) return;
-    bf16 *halves = (bf16 *)(p->bytes + r * p->stride);
-    for (int64_t i = 0; i < p->inputs; i++) halves[i] = to_bf16(row[i]);
-    if (p->inputs % 2) halves[p->inputs] = 0;
+    round_floats(p, r, row);
 }
 
 void product_round(void *room, int64_t block, int me) {
@@ -146,12 +153,22 @@ void product_round(void *room, int64_t block, int me) {
         for (int64_t r = start_of(p, block); r < start_of(p, block + 1); r++) ready_row(p, r, own);
 }
 
-/* A piece of a panel. set: the rows that the thread's tiles have. */
-static void multiply_piece(const Product *p, int64_t unit, int *set) {
-    int64_t column = unit / p->pieces * p->panel, piece = unit % p->pieces;
-    int64_t first = piece * p->row_blocks / p->pieces, last = (piece + 1) * p->row_blocks / p->pieces;
-    if (is_float(p->bits)) multiply_floats(p, column, first, last);
-    else multiply_packed(p, column, first, last, set);
+/* A piece of a panel: the outputs from `column` on, of blocks of rows [first, last). */
+typedef struct {
+    int64_t column, first, last;
+} Piece;
+
+static Piece piece_of(const Product *p, int64_t unit) {
+    int64_t begin = unit / (p->together * p->pieces) * p->together, place = unit - begin * p->pieces;
+    int64_t together = p->panels - begin < p->together ? p->panels - begin : p->together;
+    int64_t column = (begin + place % together) * p->panel, piece = place / together;
+    return (Piece){column, piece * p->row_blocks / p->pieces, (piece + 1) * p->row_blocks / p->pieces};
+}
+
+/* set: the rows that the thread's tiles have. */
+static void multiply_piece(const Product *p, Piece of, int *set) {
+    if (is_float(p->bits)) multiply_floats(p, of.column, of.first, of.last, set);
+    else multiply_packed(p, of.column, of.first, of.last, set);
 }
 
 /* Units of a stack: a run of neighbouring panels for each thread first, of three quarters of all; then the rest, so
@@ -168,7 +185,7 @@ void product_multiply(void *room, int64_t unit) {
     int64_t run = run_of(p), alone = run ? unit - p->threads : unit;
     int64_t first = alone < 0 ? unit * run : p->threads * run + alone;
     int set = 0;
-    for (int64_t i = first; i < (alone < 0 ? first + run : first + 1); i++) multiply_piece(p, i, &set);
+    for (int64_t i = first; i < (alone < 0 ? first + run : first + 1); i++) multiply_piece(p, piece_of(p, i), &set);
     if (set) leave_tiles();
 }
 
@@ -180,19 +197,18 @@ typedef struct {
 
 /* A piece of a panel, of which nothing is kept but the largest. Any thread may have any panel in any order, so of
  * equals the first is taken by its place. */
-static void look_at_piece(const Product *p, int64_t unit, int *set, const Largest *of) {
+static void look_at_piece(const Product *p, Piece piece, int *set, const Largest *of) {
     Product own = *p;
-    own.before = unit / p->pieces * p->panel, own.width = p->panel, own.out = of->out;
-    multiply_piece(&own, unit, set);
-    int64_t piece = unit % p->pieces, count = within(p->outputs - own.before, p->panel);
-    int64_t first = start_of(p, piece * p->row_blocks / p->pieces);
-    int64_t last = start_of(p, (piece + 1) * p->row_blocks / p->pieces);
+    own.before = piece.column, own.width = p->panel, own.out = of->out;
+    multiply_piece(&own, piece, set);
+    int64_t first = start_of(p, piece.first), last = start_of(p, piece.last);
+    int64_t count = within(p->outputs - piece.column, p->panel);
     for (int64_t row = first; row < last; row++) {
         const float *restrict out = of->out + row * p->panel;
         float *restrict most = of->most + row * p->panel;
         int32_t *restrict where = of->where + row * p->panel, *restrict broken = of->broken + row * p->panel;
         for (int64_t i = 0; i < count; i++) {
-            int32_t place = (int32_t)(own.before + i);
+            int32_t place = (int32_t)(piece.column + i);
             int larger = (out[i] > most[i]) | ((out[i] == most[i]) & (place < where[i]));
             most[i] = larger ? out[i] : most[i], where[i] = larger ? place : where[i];
             broken[i] |= out[i] != out[i];
@@ -210,8 +226,8 @@ static void work(Product *p, int me, const Largest *largest) {
         if (spins < PATIENCE) PAUSE();
         else sched_yield();
     for (int64_t unit; (unit = take(p->late, p->threads, me)) >= 0;)
-        if (largest) look_at_piece(p, unit, &set, largest + me);
-        else multiply_piece(p, unit, &set);
+        if (largest) look_at_piece(p, piece_of(p, unit), &set, largest + me);
+        else multiply_piece(p, piece_of(p, unit), &set);
     if (set) leave_tiles();
 }
 

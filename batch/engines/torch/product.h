@@ -25,8 +25,10 @@ typedef struct {
     const float *scales, *bias, *offsets, *x, *norm, *residual;
     float *out, eps;
     int by_tiles;
+    int64_t height; /* rows of a block, at most */
     int64_t rows, row_blocks, panel, panels, advance, pieces; /* pieces: of a panel, that are units */
     int64_t width, before; /* of `out`: the length of a row, and the outputs that lie before its first */
+    int64_t together; /* panels that go through a piece one after the other, while its rows are in the cache */
     struct Share *early, *late;
     struct Kept *kept; /* of each block of rows */
     float *rooms;      /* of each thread: a row put through the norm */
@@ -57,7 +59,7 @@ static inline Place place_of(const Product *p, int64_t column) {
  * differ by one row: no small rest that costs as much as a whole block. */
 static inline int64_t start_of(const Product *p, int64_t b) {
     if (!p->by_tiles) return p->rows * b / p->row_blocks;
-    return b * 16 < p->rows ? b * 16 : p->rows;
+    return b * p->height < p->rows ? b * p->height : p->rows;
 }
 
 /* Of gemm.c. */
@@ -70,6 +72,8 @@ void leave_tiles(void);
 
 /* Of floats.c. */
 int64_t float_outputs(void); /* of a panel */
-int64_t float_rows(void);    /* of a block, at most */
 int float_bits(int64_t bits); /* whether the processor has the product */
-void multiply_floats(const Product *p, int64_t column, int64_t first, int64_t last);
+int float_tiles(int64_t bits); /* whether rows go by tiles: any number of them, or none */
+int64_t float_rows(int by_tiles); /* of a block, at most */
+void round_floats(const Product *p, int64_t row, const float *from); /* to bfloat16 */
+void multiply_floats(const Product *p, int64_t column, int64_t first, int64_t last, int *set); /* blocks of rows */

@@ -1,5 +1,7 @@
 /* Drives the kernels over random shapes, with memory of exactly the size that they are told: under a sanitizer, any
- * read or write beyond it ends the program. Half of the calls lie about one size or index, and must be refused.
+ * read or write beyond it ends the program. What tiles (AMX) read and write, no sanitizer sees: so a part of the memory,
+ * and all that the kernels take for themselves, ends where a page begins that nobody may touch. Half of the calls lie
+ * about one size or index, and must be refused.
  *
  *     fuzz SEED CALLS
  */
@@ -7,6 +9,8 @@
 #include "kv_int8.h"
 #include "team.h"
 #include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 int64_t page_columns(void), block_queries(void), gemm_outputs(void), float_outputs(void);
 int float_bits(int64_t);
@@ -70,12 +74,48 @@ static int64_t below(int64_t n) { /* splitmix64 */
 }
 static int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
 
-static void *held[256];
+#define MOST_HELD 512
+static struct {
+    void *made, *map; /* map: NULL for memory of malloc */
+    int64_t mapped;
+} held[MOST_HELD];
 static int count;
-static void *room(int64_t bytes) { /* a malloc of its own for each, so that each has its borders */
-    uint8_t *made = malloc(bytes > 0 ? bytes : 1);
-    for (int64_t i = 0; i < bytes; i++) made[i] = 0;
-    return held[count++] = made;
+
+static void *hold(void *made, void *map, int64_t mapped) {
+    if (!made || count == MOST_HELD) abort();
+    held[count].made = made, held[count].map = map, held[count++].mapped = mapped;
+    return made;
+}
+/* Memory that ends where a page begins that nobody may touch. */
+static void *at_border(int64_t bytes) {
+    int64_t page = sysconf(_SC_PAGESIZE), whole = (bytes + page - 1) / page * page;
+    uint8_t *map = mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED || mprotect(map + whole, page, PROT_NONE)) abort();
+    return hold(map + whole - bytes, map, whole + page);
+}
+static void *room(int64_t bytes) { /* of its own each time, so that it has its borders */
+    if (bytes > 0 && bytes % 4 == 0 && !below(4)) return at_border(bytes);
+    return hold(calloc(bytes > 0 ? bytes : 1, 1), NULL, 0);
+}
+static void release(int i) {
+    if (held[i].map) munmap(held[i].map, held[i].mapped);
+    else free(held[i].made);
+    held[i] = held[--count];
+}
+/* What the kernels call in the place of `aligned_alloc` and `free`. */
+void *bordered_alloc(size_t alignment, size_t bytes) {
+    if (bytes % alignment) abort();
+    uint8_t *made = at_border(bytes);
+    for (size_t i = 0; i < bytes; i++) made[i] = 0xff; /* whatever was there: NaN, of floats */
+    return made;
+}
+void bordered_free(void *made) {
+    for (int i = count - 1; i >= 0; i--)
+        if (held[i].made == made) {
+            release(i);
+            return;
+        }
+    free(made);
 }
 static float *floats(int64_t n) {
     float *made = room(4 * n);
@@ -88,7 +128,7 @@ static char *anything(int64_t n, int kind) { /* of a cache; in eight bits any by
     return made;
 }
 static void clear(void) {
-    while (count) free(held[--count]);
+    while (count) release(count - 1);
 }
 
 static void expect(const char *name, int code, int lied) {
