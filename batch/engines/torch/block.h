@@ -5,6 +5,7 @@
  * and the softmax of all lanes runs side by side. One new token a row is bound by memory; there the gain is that a
  * prefix is read once for a block of rows, as in Hydragen (Juravsky 2024).
  */
+#include "amx.h"
 #include "kernels.h"
 
 /* Groups and sizes of heads for which there is code of its own (cases.c), as in native.py. */
