@@ -119,7 +119,7 @@ def test_logits_of_guesses_are_those_of_single_tokens(models: Any, monkeypatch: 
         core, heard = TorchCore(loaded, SamplingOptions(temperature=0), 1), {}
         forward = core._runner._forward
 
-        def keep(tokens: list[int], positions: list[int], *rest: Any, likeliest: bool) -> Any:
+        def keep(tokens: list[int], positions: list[int], *rest: Any, **_: bool) -> Any:
             logits = forward(tokens, positions, *rest)
             for token, position, scores in zip(tokens, positions, logits, strict=False):
                 if len(tokens) == len(logits):

@@ -261,7 +261,8 @@ class PackedRunner(ABC):
                 ends.append(len(tokens) - 1)
                 done.append(row)
         brief = brief and getattr(self._model, "finds_likeliest", False) and all(row.takes_likeliest for row in done)
-        logits = self._forward(tokens, positions, places, columns, ends, plan, likeliest=brief)
+        only = {"likeliest": True} if brief else {}
+        logits = self._forward(tokens, positions, places, columns, ends, plan, **only)
         return done, logits if done else None
 
     def _forward(
@@ -272,8 +273,7 @@ class PackedRunner(ABC):
         columns: list[int],
         ends: list[int],
         plan: Plan,
-        *,
-        likeliest: bool = False,
+        **only: bool,
     ) -> torch.Tensor:
         """Logits at `ends`, [ends, vocabulary], or there the likeliest tokens; the head runs over no other token."""
         self._cache.place(rows, columns, self._model.device)
@@ -282,7 +282,7 @@ class PackedRunner(ABC):
         set_plan(plan)
         config._attn_implementation = NAME
         try:
-            return self._logits(tokens, positions, ends, **({"likeliest": True} if likeliest else {}))
+            return self._logits(tokens, positions, ends, **only)
         finally:
             config._attn_implementation = usual
             set_plan(None)
