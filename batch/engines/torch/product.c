@@ -2,7 +2,6 @@
 #include "product.h"
 
 #define MOST_PACKED 12 /* rows of a block, whose sums fit the registers */
-#define TILED 16       /* by tiles */
 #define LONG 64        /* inputs that share a step in 8 bits */
 #define SHORT 32       /* and in 4 */
 #define MOST_INPUTS (1 << 20)
@@ -88,7 +87,8 @@ static uint8_t *divide(Product *p, uint8_t *room) {
     p->places = next_part(&room, floats ? 0 : p->threads * row_room(p));
     p->sums = next_part(&room, p->bits == 4 ? p->rows * p->blocks * sizeof(float) : 0);
     p->row_scales = next_part(&room, floats ? 0 : p->rows * sizeof(float));
-    p->bytes = next_part(&room, as_they_are ? 0 : p->rows * p->stride);
+    int64_t rows = p->by_tiles && !floats ? p->row_blocks * TILED : p->rows; /* tiles of whole numbers are read whole */
+    p->bytes = next_part(&room, as_they_are ? 0 : rows * p->stride);
     return room;
 }
 

@@ -55,6 +55,8 @@ static inline Place place_of(const Product *p, int64_t column) {
     return (Place){{to, to + few}, {within(left, few), within(left - few, few)}, p->width};
 }
 
+#define TILED 16 /* rows of a block by tiles */
+
 /* The first row of a block. By tiles there are whole blocks and a rest; else blocks of one height, or of two that
  * differ by one row: no small rest that costs as much as a whole block. */
 static inline int64_t start_of(const Product *p, int64_t b) {

@@ -331,7 +331,8 @@ static Linear linear(int64_t bits, int paired, int64_t inputs, int64_t outputs, 
 static void product(int lie) {
     int paired = (int)below(2), gated = paired && below(2), norm = (int)below(2), bits = (int)some_bits();
     int64_t inputs = below(9) ? bits == 4 ? 32 * between(1, 4) : between(1, 150) : 256 * between(1, 2);
-    int64_t outputs = between(1, 90), rows = between(0, 40);
+    int64_t outputs = between(1, 90), rows = between(0, below(4) ? 40 : 290);
+    if (bits == 8 && below(2)) inputs = 64 * between(1, 9); /* by tiles, where there are any */
     if (gated) outputs = 2 * ((outputs + 1) / 2);
     int residual = !gated && below(2);
     int64_t out = rows * (gated ? outputs / 2 : outputs);
