@@ -26,7 +26,7 @@ static void set_tiles(int rows) {
     const int above = rows < GROUP ? rows : GROUP, below = rows - above;
     const int heights[] = {above, above, below, below, above, below, STEPS, STEPS};
     for (int t = 0; t < 8; t++) tiles.rows[t] = (uint8_t)heights[t], tiles.width[t] = heights[t] ? 64 : 0;
-    _tile_loadconfig(&tiles);
+    load_config(&tiles);
 }
 
 /* Where a row lies, and, by `apart`, the bytes from each of its parts of 32 inputs to the next. */
