@@ -48,8 +48,10 @@ class Layer:
         """In double precision, of rows in whole numbers and of what they keep."""
         kept = keeps(x)
         rest = x.masked_fill(kept, 0)
-        scale = rest.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-        rows = (rest * (1 / scale) + 128.5).to(torch.uint8).double() - 128
+        largest = rest.abs().amax(1, keepdim=True).clamp(min=1e-12)
+        scale = largest / 127
+        # Multiplied and added at once, as the kernel does; a number in the middle would go to either.
+        rows = (rest.double() * (127 / largest).double() + 128.5).float().to(torch.uint8).double() - 128
         weight = self.rounded.weight().double()
         out = (rows @ weight.T * scale.double() + (x - rest).double() @ weight.T).float()
         return out if self.bias is None else out + self.bias

@@ -30,7 +30,8 @@ static __attribute__((noinline)) void score_far(const Block *b, int group, int s
             score_lanes(s.all + k, keys, size, s.scores);
             for (int c = 0; c < at.columns; c++)
                 for (int j = 0; j < (s.all[k].wide ? 32 : 16); j += 16)
-                    _mm512_storeu_ps(scores + (at.at + c) * lanes + k * WIDE + j, _mm512_load_ps(s.scores + c * WIDE + j));
+                    _mm512_storeu_ps(scores + (at.at + c) * lanes + k * WIDE + j,
+                                     _mm512_load_ps(s.scores + c * WIDE + j));
         }
     }
     _tile_release();

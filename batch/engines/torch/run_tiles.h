@@ -18,9 +18,7 @@
 #define ROUND 2
 #define WIDE 32 /* lanes that are gone through together: what they have fits the first cache */
 #define SUBS ((QUERIES + WIDE - 1) / WIDE)
-#ifndef SEQUENCE
 #define SEQUENCE 2 /* tiles of columns that each of them goes through before the next ones do */
-#endif
 
 /* Lanes of a run, upright: [.., WIDE]. */
 typedef struct {
