@@ -107,6 +107,24 @@ def test_the_tokenizer_that_is_kept_for_the_next_start_is_the_same(
         assert encode_chat(again, chat, "Be kind.") == encode_chat(ours, chat, "Be kind.")
 
 
+def test_what_transformers_is_told_of_a_header_is_what_it_reads(file: Path) -> None:
+    from transformers.integrations.gguf import get_gguf_tokenizer, reader
+
+    from batch.engines.torch import gguf_file, gguf_tokenizer
+
+    asked: list[str] = []
+    usual, theirs, header = gguf_tokenizer._metadata, get_gguf_tokenizer(str(file)), gguf_file.open_header(file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf_tokenizer, "_metadata", lambda *args: asked.append("ours") or usual(*args))
+        with gguf_tokenizer._read_here(header):
+            ours = get_gguf_tokenizer(str(file))
+    assert asked and repr(ours) == repr(theirs)  # types too
+    texts = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
+    assert usual(header, texts) == reader.read_gguf_metadata(str(file), texts)[0]
+    header.values["general.name"] = "bytes that were no text \ufffd"
+    assert usual(header, texts) is None  # left to transformers, which refuses them
+
+
 def test_weights_and_config_are_transformers(file: Path, smollm2: Path) -> None:
     import torch
     import transformers

@@ -15,13 +15,13 @@ from hypothesis import strategies as st  # noqa: E402
 
 from batch.engines.torch import shelf  # noqa: E402
 from batch.engines.torch.lean import kept  # noqa: E402
-from batch.engines.torch.lean.tokenizer import LeanTokenizer, environment, form_of  # noqa: E402
+from batch.engines.torch.lean.tokenizer import LeanTokenizer, copied, environment  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[2] / "ai_router" / "demo"
 THEIRS = transformers.AutoTokenizer.from_pretrained(DEMO)
-FORM = form_of(THEIRS)
-assert FORM is not None
-OURS = LeanTokenizer(FORM)
+MADE = copied(THEIRS)
+assert MADE is not None
+FORM, OURS = MADE
 
 TURNS = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": st.text()}), min_size=1
@@ -91,7 +91,7 @@ def test_a_template_reaches_no_python() -> None:
     ],
 )
 def test_what_it_does_not_do_is_left_to_transformers(change: dict[str, Any], what: str) -> None:
-    assert form_of(transformers.PreTrainedTokenizerFast(tokenizer_object=TINY, **change)) is None, what
+    assert copied(transformers.PreTrainedTokenizerFast(tokenizer_object=TINY, **change)) is None, what
 
 
 def test_a_tokenizer_with_ways_of_its_own_is_left_to_transformers() -> None:
@@ -99,8 +99,8 @@ def test_a_tokenizer_with_ways_of_its_own_is_left_to_transformers() -> None:
         def _encode_plus(self, text: Any, *args: Any, **kwargs: Any) -> Any:
             return super()._encode_plus(text.lower() if isinstance(text, str) else text, *args, **kwargs)
 
-    assert form_of(Odd(tokenizer_object=tokenizers.Tokenizer(tokenizers.models.BPE()))) is not None
-    assert form_of(Odd(tokenizer_file=str(DEMO / "tokenizer.json"))) is None
+    assert copied(Odd(tokenizer_object=tokenizers.Tokenizer(tokenizers.models.BPE()))) is not None
+    assert copied(Odd(tokenizer_file=str(DEMO / "tokenizer.json"))) is None
 
 
 def test_an_entry_that_is_not_what_was_written_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

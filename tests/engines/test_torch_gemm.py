@@ -117,8 +117,8 @@ def test_q4_0_stays_what_it_is_on_each_product(kernels: native.Kernels) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_every_shape_has_exact_sums(kernels: native.Kernels, bits: int, inputs: int, outputs: int, bias: bool) -> None:
     layer = make(kernels, inputs, outputs, bias=bias, bits=bits)
-    most = torch.randn(97, inputs)
-    for rows in (*range(41), 97):
+    most = torch.randn(290, inputs)
+    for rows in (*range(41), 97, 290):
         x = most[:rows].contiguous()
         torch.set_num_threads(1)
         one = layer.product(x)
@@ -126,7 +126,7 @@ def test_every_shape_has_exact_sums(kernels: native.Kernels, bits: int, inputs: 
         for threads in (2, 3):
             torch.set_num_threads(threads)
             assert torch.equal(layer.product(x), one)
-    for i in range(0, 97, 12):  # whatever the company
+    for i in range(0, 290, 12):  # whatever the company
         assert torch.equal(layer.product(most[i : i + 1])[0], one[i])
 
 
@@ -223,6 +223,32 @@ def test_products_of_floats_have_exact_sums(
             assert torch.equal(layer(most[:rows].contiguous()), one)
     for i in range(0, 97, 12):  # whatever the company
         assert torch.equal(layer(most[i : i + 1].contiguous())[0], one[i])
+
+
+@pytest.mark.parametrize("bits", [8, 4, 32, 16])
+@pytest.mark.parametrize("outputs", [1, 50, 1000])
+def test_the_largest_output_is_found_without_the_others(kernels: native.Kernels, bits: int, outputs: int) -> None:
+    if bits == 16 and not kernels.pairs:
+        pytest.skip("no such product here")
+    torch.manual_seed(outputs)
+    weight, bias, norm = torch.randn(outputs, 96).round(decimals=1), torch.randn(outputs), (torch.rand(96), 1e-5)
+    weight[outputs // 2 :] = weight[: outputs - outputs // 2]  # of equals the first is taken
+    bias[outputs // 2 :] = bias[: outputs - outputs // 2]
+    made = (
+        FloatProduct(kernels, weight, bias, bits)
+        if bits > 8
+        else PackedProduct(kernels, round_weight(weight, bits), bias)
+    )
+    for rows in (0, 1, 5, 13, 40, 130):
+        x = torch.randn(rows, 96)
+        x[rows // 2 : rows // 2 + 1, 3] = float("nan")
+        expected = made(x, norm=norm)
+        places = expected.argmax(1).masked_fill(~expected.isfinite().all(1), -1) if rows else torch.empty(0)
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            assert made.largest(x, norm).tolist() == places.tolist()
+    with pytest.raises(ValueError, match="packed_largest"):
+        made.largest(torch.randn(3, 95), norm)
 
 
 # More rows than the second cache holds, with few panels and with many.

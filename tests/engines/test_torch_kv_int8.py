@@ -162,9 +162,11 @@ def test_any_processor_gives_the_same(kernels: Kernels, tmp_path: Path) -> None:
 
 def logits_of(runner: Any, prompts: list[list[int]], joined: list[int]) -> list[Any]:
     """Logits of a few steps, the same tokens said in all: rows join, one leaves, another takes its place."""
-    rows = [Sequence(i, prompt, SamplingOptions(), 40, Detokenizer(None, [])) for i, prompt in enumerate(prompts)]
-    late = Sequence("late", joined, SamplingOptions(), 40, Detokenizer(None, []))
-    for row in (*rows, late):
+    rows, late = (
+        [Sequence(i, prompt, SamplingOptions(), 40, Detokenizer(None, []), logprobs=[]) for i, prompt in each]
+        for each in (enumerate(prompts), [("late", joined)])
+    )
+    for row in (*rows, *late):
         runner.register(row)
     found, said = [], 3
     newcomers = rows
@@ -176,7 +178,7 @@ def logits_of(runner: Any, prompts: list[list[int]], joined: list[int]) -> list[
             row.tokens.append(said := (said * 7 + 5) % 90)
         if step == 8:
             runner.release([rows[1]])
-            newcomers = [late]
+            newcomers = late
     runner.release(list(runner.rows))
     return found
 

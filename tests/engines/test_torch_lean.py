@@ -17,13 +17,14 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from batch.engines.torch.engine import open_core
+from batch.engines.torch.engine import TorchCore, open_core
 from batch.engines.torch.lean import config as configs
 from batch.engines.torch.lean import weights
 from batch.engines.torch.lean.model import LeanModel
 from batch.engines.torch.loader import load
 from batch.items import BatchItem, Request
 from batch.options import SamplingOptions
+from tests.engines.conftest import save_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "ai_router" / "demo"
@@ -77,6 +78,39 @@ def test_the_logits_are_those_of_transformers(tmp_path: Path, kind: str, options
         last = ours(ids, logits_to_keep=1).logits
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert torch.allclose(last, found[:, -1:], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_rows_that_want_the_likeliest_alone_get_what_logits_say(tmp_path: Path, precision: str) -> None:
+    made(tmp_path, "llama", num_key_value_heads=2, head_dim=16, vocab_size=400)
+    save_tokenizer(tmp_path, chat=False)
+    core = TorchCore(load(tmp_path, precision), SamplingOptions(temperature=0), 5)
+    if not core._runner._model.finds_likeliest:
+        pytest.skip("no product of ours here")
+    prompts = [list(range(3, 9 + i)) for i in range(4)]
+    shapes: list[int] = []
+    picked = core._sampler
+
+    def seen(rows: Any, logits: Any) -> Any:
+        shapes.append(logits.dim())
+        return picked(rows, logits)
+
+    core._sampler = seen
+
+    def answers(**asked: Any) -> list[Any]:
+        rows = [core._sequence(BatchItem(i, Request("x", {"params": {"max_tokens": 12, **asked}}))) for i in range(4)]
+        for row, prompt in zip(rows, prompts, strict=True):
+            row.prompt = prompt
+            core._wait(row)
+        while core.busy:
+            core.step()
+        return [row.tokens for row in rows]
+
+    plain = answers()
+    assert set(shapes) == {1}
+    shapes.clear()
+    assert answers(logprobs=True) == plain and set(shapes) == {2}
+    assert answers(repetition_penalty=1.5) != plain
 
 
 CHANGES = {

@@ -119,7 +119,7 @@ def test_logits_of_guesses_are_those_of_single_tokens(models: Any, monkeypatch: 
         core, heard = TorchCore(loaded, SamplingOptions(temperature=0), 1), {}
         forward = core._runner._forward
 
-        def keep(tokens: list[int], positions: list[int], *rest: Any) -> Any:
+        def keep(tokens: list[int], positions: list[int], *rest: Any, **_: bool) -> Any:
             logits = forward(tokens, positions, *rest)
             for token, position, scores in zip(tokens, positions, logits, strict=False):
                 if len(tokens) == len(logits):
@@ -146,9 +146,9 @@ def test_who_may_not_guess_does_not(models: Any, asked: dict[str, Any], monkeypa
     wide = asked.pop("wide", False)
     passes: list[tuple[int, int]] = []  # rows, and tokens
 
-    def run(parts: list[tuple[int, int]]) -> Any:
+    def run(parts: list[tuple[int, int]], **how: Any) -> Any:
         passes.append((len({row for row, _ in parts}), len(parts)))
-        return usual(parts)
+        return usual(parts, **how)
 
     usual = core._runner._pass
     monkeypatch.setattr(core._runner, "_pass", run)

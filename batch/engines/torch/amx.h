@@ -22,6 +22,21 @@ typedef struct {
     uint8_t rows[16];
 } Tiles;
 
+/* Compilers do not know of all memory that a configuration or a tile is read from: what was written there before is
+ * written by then. */
+#define WRITTEN() __asm__ volatile("" : : : "memory")
+
+static inline void load_config(const Tiles *tiles) {
+    __asm__ volatile("" : : "r"(tiles) : "memory");
+    _tile_loadconfig(tiles);
+}
+
+#define load_tile(TILE, FROM, STRIDE)                                                                                  \
+    do {                                                                                                               \
+        WRITTEN();                                                                                                     \
+        _tile_loadd(TILE, FROM, STRIDE);                                                                               \
+    } while (0)
+
 /* Whether the system lets this process use tiles; asked once. */
 static int tiles_allowed(void) {
     static _Atomic int known;

@@ -66,7 +66,8 @@ _Static_assert(COLUMNS * QUERIES + CHUNK / 2 * LEAST_PAIRED <= (2 * QUERIES + CO
 
 int64_t attend_floats(int64_t longest, int64_t size) {
     int64_t padded = (size + LANES - 1) / LANES * LANES, floats = extent(longest, QUERIES, 1);
-    return floats < 0 || floats > INT64_MAX / 16 ? -1 : floats + (3 * QUERIES + COLUMNS) * padded;
+    int64_t others = (3 * QUERIES + COLUMNS) * padded, tiled = tiled_floats(size);
+    return floats < 0 || floats > INT64_MAX / 16 ? -1 : floats + (others > tiled ? others : tiled);
 }
 
 /* Blocks of tokens by KV heads. The head is the outer loop, so that its prefix stays in the processor's cache. */

@@ -78,33 +78,43 @@ static inline __m512 silu(__m512 x) {
     return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1), _mm512_scalef_ps(power, n)));
 }
 
-/* Sums of rows [row, row + rows) and one panel to floats, and to their places. */
-static __attribute__((noinline)) void finish(const Product *p, const Kept *kept, float (*sums)[OUTPUTS], int rows,
-                                             int64_t row, int64_t column) {
-    Place place = place_of(p, column);
+/* Sums of rows [row, row + rows) and one panel to floats, and to their places. gated, some: constants, the latter
+ * whether rows keep any. */
+INLINE void finish_rows(const Product *p, const Kept *kept, const int gated, const int some, float (*sums)[OUTPUTS],
+                        int rows, int64_t row, int64_t column) {
+    const Place place = place_of(p, column);
+    const __mmask16 masks[2] = {first_of(place.counts[0]), first_of(place.counts[1])};
+    __m512 scales[2], bias[2];
+    for (int v = 0; v < 2; v++) {
+        scales[v] = _mm512_loadu_ps(p->scales + column + 16 * v);
+        bias[v] = p->bias ? _mm512_loadu_ps(p->bias + column + 16 * v) : _mm512_setzero_ps();
+    }
     float wide[ROWS * KEPT][OUTPUTS];
-    for (int c = 0; c < kept->count; c++) widen(p, column, kept->columns[c], wide[c]);
+    for (int c = 0; some && c < kept->count; c++) widen(p, column, kept->columns[c], wide[c]);
     for (int r = 0; r < rows; r++) {
-        __m512 scale = _mm512_set1_ps(p->row_scales[row + r]);
-        __m512 gate = _mm512_setzero_ps();
-        __m512 beside[2];
-        if (kept->count) multiply_kept(kept->rows + r, wide, beside);
+        const __m512 scale = _mm512_set1_ps(p->row_scales[row + r]);
+        __m512 values[2], beside[2] = {scale, scale}; /* what the row keeps */
+        if (some) multiply_kept(kept->rows + r, wide, beside);
         for (int v = 0; v < 2; v++) {
-            __m512 value = _mm512_mul_ps(_mm512_loadu_ps(sums[r] + 16 * v), scale);
-            if (kept->count) value = _mm512_add_ps(value, beside[v]);
-            __m512 bias = p->bias ? _mm512_loadu_ps(p->bias + column + 16 * v) : _mm512_setzero_ps();
-            value = _mm512_fmadd_ps(value, _mm512_loadu_ps(p->scales + column + 16 * v), bias);
-            if (p->gated && !v) {
-                gate = silu(value);
-                continue;
-            }
-            int64_t to = (row + r) * place.width + place.columns[p->gated ? 0 : v];
-            __mmask16 mask = first_of(place.counts[p->gated ? 0 : v]);
-            if (p->gated) value = _mm512_mul_ps(gate, value);
-            if (p->residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, p->residual + to));
-            _mm512_mask_storeu_ps(p->out + to, mask, value);
+            __m512 sum = _mm512_loadu_ps(sums[r] + 16 * v);
+            values[v] = some ? _mm512_fmadd_ps(sum, scale, beside[v]) : _mm512_mul_ps(sum, scale);
+            values[v] = _mm512_fmadd_ps(values[v], scales[v], bias[v]);
+        }
+        if (gated) values[0] = _mm512_mul_ps(silu(values[0]), values[1]);
+        for (int v = 0; v < (gated ? 1 : 2); v++) {
+            int64_t to = (row + r) * place.width + place.columns[v];
+            if (p->residual) values[v] = _mm512_add_ps(values[v], _mm512_maskz_loadu_ps(masks[v], p->residual + to));
+            _mm512_mask_storeu_ps(p->out + to, masks[v], values[v]);
         }
     }
+}
+
+static __attribute__((noinline)) void finish(const Product *p, const Kept *kept, float (*sums)[OUTPUTS], int rows,
+                                             int64_t row, int64_t column) {
+    if (p->gated && kept->count) finish_rows(p, kept, 1, 1, sums, rows, row, column);
+    else if (p->gated) finish_rows(p, kept, 1, 0, sums, rows, row, column);
+    else if (kept->count) finish_rows(p, kept, 0, 1, sums, rows, row, column);
+    else finish_rows(p, kept, 0, 0, sums, rows, row, column);
 }
 
 /* sums += four inputs of each row, from x on, · two vectors of weights. */
@@ -196,19 +206,22 @@ static Block *const BLOCKS[2][MOST_ROWS + 1] = {{NULL, ALL(NAMED, 8)}, {NULL, AL
 #include "tiles.h"
 
 int gemm_tiles(int64_t rows, int64_t stride, int64_t bits) {
-    return bits == 8 && rows >= LEAST_TILED && stride % LONG == 0 && tiles_allowed();
+    if (rows < (bits == 4 ? LEAST_UNPACKED : LEAST_TILED) || !tiles_allowed()) return 0;
+    return stride % (bits == 4 ? SHORT : LONG) == 0;
 }
 void leave_tiles(void) { _tile_release(); }
 
 /* A block of rows to 8 bits. room: of a row; places: of every input. */
 void round_packed(const Product *p, int64_t b, float *room, int *places) {
-    int64_t first = start_of(p, b), last = start_of(p, b + 1);
+    int64_t first = start_of(p, b), last = start_of(p, b + 1), block = p->bits == 4 ? SHORT : LONG;
+    uint8_t *bytes = p->bytes + first * p->stride;
     for (int64_t r = first; r < last; r++) {
         const float *row = p->x + r * p->inputs;
-        uint8_t *bytes = p->bytes + r * p->stride;
+        Row to = {bytes + (r - first) * p->stride, p->stride, 0};
+        if (p->by_tiles) to = (Row){bytes + (r - first) * block, block, TILED * block};
         if (p->norm) norm_row(row, p->norm, room, p->inputs, p->eps), row = room;
-        p->row_scales[r] = keep_row(row, p->inputs, p->kept[b].rows + r - first, room, bytes);
-        if (p->bits == 4) sum_blocks(bytes, p->blocks, SHORT, p->sums + r * p->blocks);
+        p->row_scales[r] = keep_row(row, p->inputs, p->kept[b].rows + r - first, &to);
+        if (p->bits == 4) sum_blocks(&to, p->blocks, p->sums + r * p->blocks);
     }
     count_columns(p->kept + b, (int)(last - first), p->inputs, places);
 }
@@ -216,16 +229,18 @@ void round_packed(const Product *p, int64_t b, float *room, int *places) {
 void multiply_packed(const Product *p, int64_t column, int64_t from, int64_t to, int *set) {
     int64_t steps = p->stride / 4 * p->bits / 8; /* in which a panel is read */
     const uint8_t *next = weights_at(p, column + OUTPUTS);
-    for (int64_t b = from; b < to; b++) {
-        int64_t first = start_of(p, b);
-        int height = (int)(start_of(p, b + 1) - first);
-        const uint8_t *ahead = next + b * p->advance * steps;
-        if (!p->by_tiles || height < LEAST_TILED) {
-            BLOCKS[p->bits == 4][height](p, first, column, p->kept + b, ahead, p->advance);
-            continue;
+    if (!p->by_tiles) {
+        for (int64_t b = from; b < to; b++) {
+            int64_t first = start_of(p, b), height = start_of(p, b + 1) - first;
+            BLOCKS[p->bits == 4][height](p, first, column, p->kept + b, next + b * p->advance * steps, p->advance);
         }
-        if (height != *set) set_tiles(height), *set = height;
-        tiled(p, height, first, column, p->kept + b, ahead, p->advance);
+        return;
+    }
+    if (!*set) set_tiles(p->bits), *set = 1;
+    for (int64_t b = from, last; b < to; b = last) {
+        last = b + TOGETHER < to ? b + TOGETHER : to;
+        if (p->bits == 4) tiled(p, 4, column, b, last, (const char *)next);
+        else tiled(p, 8, column, b, last, (const char *)next);
     }
 }
 

@@ -168,6 +168,13 @@ class Product:
         """
         return self.kernels.packed_linear(self, x, norm, gated, residual)
 
+    def largest(self, x: torch.Tensor, norm: tuple[torch.Tensor, float]) -> torch.Tensor:
+        """The place of each row's largest output, -1 where that is not finite or one is NaN; int64, [rows].
+
+        What comes out is never all in memory. x and norm as above; the product is not `paired`.
+        """
+        return self.kernels.packed_largest(self, x, norm)
+
 
 class PackedProduct(Product):
     """x · weightᵀ + bias of few bits, with each row of x in int8 by a scale of its own, apart from what it `keeps`.

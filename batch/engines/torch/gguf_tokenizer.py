@@ -7,16 +7,22 @@ other kinds, and Gemma's, are read by it.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from batch.engines.gguf.header import GgufHeader
+from batch.engines.gguf.header import GgufArray, GgufHeader, read_array
 from batch.engines.gguf.splits import BEGINS, SPLITS, WHOLE_WORDS
+from batch.engines.gguf.types import TEXT
 from batch.errors import FatalError
 
 CONTROL, USER_DEFINED = 3, 4  # of tokenizer.ggml.token_type
 SPACE = "\u2581"  # of sentencepiece
 ELSEWHERE = "llama.cpp runs it: engine: gguf"
+REPLACED = "\ufffd"  # what stands for bytes that are no text
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def load_tokenizer(file: Path, header: GgufHeader) -> Any:
@@ -31,7 +37,8 @@ def load_tokenizer(file: Path, header: GgufHeader) -> Any:
     if model == "gpt2" and split not in SPLITS:
         raise FatalError(f"{file}: how it splits text ({split or 'not said'}) is not known here; {ELSEWHERE}")
     try:
-        architecture, parts, said = get_gguf_tokenizer(str(header.files[0]))
+        with _read_here(header):
+            architecture, parts, said = get_gguf_tokenizer(str(header.files[0]))
         if model == "gpt2":
             backend = _byte_level(parts, split)
             said.setdefault("add_bos_token", split in BEGINS)
@@ -44,6 +51,47 @@ def load_tokenizer(file: Path, header: GgufHeader) -> Any:
     except Exception as error:  # the formats are many, and so are their errors
         raise FatalError(f"{file}: its tokenizer cannot be read: {error}") from error
     return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **said)
+
+
+@contextmanager
+def _read_here(header: GgufHeader) -> Iterator[None]:
+    """While it lasts, transformers takes what a file's header says from ours: theirs reads it token by token.
+
+    That takes twenty times as long, and leaves memory in pieces. A header with bytes that may be no text is left to it,
+    which refuses them.
+    """
+    try:
+        from transformers.integrations.gguf import reader
+
+        theirs = reader.read_gguf_metadata
+    except (ImportError, AttributeError):  # of a version that reads in another way
+        yield
+        return
+
+    def ours(path: str, texts: Container[str] = ()) -> Any:
+        found = _metadata(header, texts) if path == str(header.files[0]) else None
+        return theirs(path, texts) if found is None else (found, tuple(tensor.name for tensor in header.tensors))
+
+    with _ONE_AT_A_TIME:
+        reader.read_gguf_metadata = ours
+        try:
+            yield
+        finally:
+            reader.read_gguf_metadata = theirs
+
+
+def _metadata(header: GgufHeader, texts: Container[str]) -> dict[str, Any] | None:
+    """What a file says of itself, of arrays of texts their lengths but for those; None where some may be no text."""
+    found: dict[str, Any] = {}
+    for key, value in header.values.items():
+        if isinstance(value, GgufArray):
+            length_alone = value.type == TEXT and key not in texts
+            value = value.count if length_alone else read_array(header.files[0], value)
+        found[key] = value
+        held = value if isinstance(value, list) else [value]
+        if REPLACED in key or any(isinstance(one, str) and REPLACED in one for one in held):
+            return None
+    return found
 
 
 def _byte_level(parts: dict[str, Any], split: str) -> Any:

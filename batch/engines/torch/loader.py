@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -79,14 +80,14 @@ def load(
     try:
         words = cache(lambda: _words(place, header, start.words() if how.lean else None))
         read = _kept(place, start if how.lean and native.kernels() is not None else None, words)
-        if read is None:
-            with given_back():
+        with given_back() if read is None else contextlib.nullcontext():
+            if read is None:
                 read = _read_folder(place, how, words()) if header is None else _read_gguf(place, header, how, words())
-        model, tokenizer = read.model, read.tokenizer
-        if adapter_folder is not None:
-            adapter = merge_adapter(model, adapter_folder)
-        stored = "" if from_gguf else _stored(place)
-        precision, quality, kernels = _quicken(read, how, stored)
+            model, tokenizer = read.model, read.tokenizer
+            if adapter_folder is not None:
+                adapter = merge_adapter(model, adapter_folder)
+            stored = "" if from_gguf else _stored(place)
+            precision, quality, kernels = _quicken(read, how, stored)
         if quality and not how.quality:
             verdicts.keep(start.verdict, precision, quality)
         if how.lean and read.parameters >= SMALL:

@@ -36,6 +36,7 @@ _FUNCTIONS = {
     "write_pages": "piiippiccpiiiic",
     "state_step": "pipipipippipiiiiiic",
     "packed_linear": "ppipifcpiipic",
+    "packed_largest": "ppipifipic",
     "run_experts": "pippiipipic",
     "read_stored": "pipiiiipic",
     "run_layers": "pipiiippippicppii" + 5 * "ppi" + "ic",
@@ -149,6 +150,16 @@ class Kernels:
             "packed_linear",
             *(ctypes.addressof(layer.described), *span(x), *((*span(norm[0]), norm[1]) if norm else (None, 0, 0.0))),
             *(gated, *_optional(residual), rows, *span(out), torch.get_num_threads()),
+        )
+        return out
+
+    def packed_largest(self, layer: Product, x: torch.Tensor, norm: tuple[torch.Tensor, float]) -> torch.Tensor:
+        """The place of each row's largest output, as `largest` gives it; int64, [rows]. x: [rows, in]."""
+        out = torch.empty(x.shape[0], dtype=torch.int64)
+        self._call(
+            "packed_largest",
+            *(ctypes.addressof(layer.described), *span(x), *span(norm[0]), norm[1]),
+            *(x.shape[0], *span(out, torch.int64), torch.get_num_threads()),
         )
         return out
 

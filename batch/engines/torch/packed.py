@@ -85,7 +85,10 @@ class PackedRunner(ABC):
         return self._cache.takes(unshared(sequence, tokens))
 
     def advance(self, newcomers: list[Sequence]) -> tuple[list[Sequence], torch.Tensor | None]:
-        """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them."""
+        """One pass: a token for every row that decodes, and as much of the newcomers' prompts as fits beside them.
+
+        Where rows want nothing of their logits but the likeliest token, that stands in their place: int64, [rows].
+        """
         self._admit(newcomers)
         if not newcomers and (found := self._guessed()) is not None:
             return found
@@ -96,7 +99,7 @@ class PackedRunner(ABC):
                 count = min(room, row.pending)
                 parts.append((i, count))
                 room -= count
-        return self._pass(parts)
+        return self._pass(parts, brief=True)
 
     def _may_guess(self) -> bool:
         """Whether rows may have a few tokens more than they need."""
@@ -110,7 +113,7 @@ class PackedRunner(ABC):
         if not self._may_guess() or not guess(self.rows):
             return None
         # Each by itself: attention gives a token what it would give it alone.
-        return self._pass([(i, 1) for i, row in enumerate(self.rows) for _ in range(row.pending)])
+        return self._pass([(i, 1) for i, row in enumerate(self.rows) for _ in range(row.pending)], brief=True)
 
     def _chunk(self) -> int:
         """Tokens of prompts beside those that decode.
@@ -230,8 +233,11 @@ class PackedRunner(ABC):
         self._cache.rows = min(width, self._cache.rows)
         return self._cache.rows
 
-    def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
-        """Run so many next tokens of these rows; the rows that reached their newest token, and their logits."""
+    def _pass(self, parts: list[tuple[int, int]], *, brief: bool = False) -> tuple[list[Sequence], torch.Tensor | None]:
+        """Run so many next tokens of these rows; the rows that reached their newest token, and their logits.
+
+        brief: as in `advance`.
+        """
         needed = [unshared(row, row.filled) for row in self.rows]
         for i, count in parts:
             needed[i] += count
@@ -254,7 +260,9 @@ class PackedRunner(ABC):
             if row.filled >= len(row.prompt) + len(row.tokens):
                 ends.append(len(tokens) - 1)
                 done.append(row)
-        logits = self._forward(tokens, positions, places, columns, ends, plan)
+        brief = brief and getattr(self._model, "finds_likeliest", False) and all(row.takes_likeliest for row in done)
+        only = {"likeliest": True} if brief else {}
+        logits = self._forward(tokens, positions, places, columns, ends, plan, **only)
         return done, logits if done else None
 
     def _forward(
@@ -265,20 +273,21 @@ class PackedRunner(ABC):
         columns: list[int],
         ends: list[int],
         plan: Plan,
+        **only: bool,
     ) -> torch.Tensor:
-        """Logits at `ends`, [ends, vocabulary]; the head runs over no other token."""
+        """Logits at `ends`, [ends, vocabulary], or there the likeliest tokens; the head runs over no other token."""
         self._cache.place(rows, columns, self._model.device)
         config = self._model.config.get_text_config()
         usual = config._attn_implementation
         set_plan(plan)
         config._attn_implementation = NAME
         try:
-            return self._logits(tokens, positions, ends)
+            return self._logits(tokens, positions, ends, **only)
         finally:
             config._attn_implementation = usual
             set_plan(None)
 
-    def _logits(self, tokens: list[int], positions: list[int], ends: list[int]) -> torch.Tensor:
+    def _logits(self, tokens: list[int], positions: list[int], ends: list[int], **only: bool) -> torch.Tensor:
         """The model over the step's line."""
         device = self._model.device
         out = self._model(
@@ -287,9 +296,10 @@ class PackedRunner(ABC):
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=torch.tensor(ends or [0], device=device),
+            **only,
         )
-        logits: torch.Tensor = out.logits[0].float()
-        return logits
+        logits: torch.Tensor = out.logits[0]
+        return logits if only else logits.float()
 
 
 def decodes(row: Sequence) -> bool:

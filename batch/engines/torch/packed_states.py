@@ -243,7 +243,7 @@ class StatesMixin(PackedRunner):
         self._group = [len(self.rows)], not first
         return super()._run_alone(tokens, first)
 
-    def _pass(self, parts: list[tuple[int, int]]) -> tuple[list[Sequence], torch.Tensor | None]:
+    def _pass(self, parts: list[tuple[int, int]], *, brief: bool = False) -> tuple[list[Sequence], torch.Tensor | None]:
         """As it is, but a pass for the rows that have as many tokens each, and a state or none."""
         groups: dict[tuple[int, bool], list[int]] = {}
         for i, count in parts:
@@ -258,7 +258,7 @@ class StatesMixin(PackedRunner):
         done = [self.rows[i] for i, _ in parts if id(self.rows[i]) in found]
         return done, torch.stack([found[id(row)] for row in done]) if done else None
 
-    def _logits(self, tokens: list[int], positions: list[int], ends: list[int]) -> torch.Tensor:
+    def _logits(self, tokens: list[int], positions: list[int], ends: list[int], **only: bool) -> torch.Tensor:
         rows, fresh = self._group
         device, count = self._model.device, len(tokens) // len(rows)
         options = dict(self._options)

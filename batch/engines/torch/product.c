@@ -2,7 +2,6 @@
 #include "product.h"
 
 #define MOST_PACKED 12 /* rows of a block, whose sums fit the registers */
-#define TILED 16       /* by tiles */
 #define LONG 64        /* inputs that share a step in 8 bits */
 #define SHORT 32       /* and in 4 */
 #define MOST_INPUTS (1 << 20)
@@ -88,7 +87,8 @@ static uint8_t *divide(Product *p, uint8_t *room) {
     p->places = next_part(&room, floats ? 0 : p->threads * row_room(p));
     p->sums = next_part(&room, p->bits == 4 ? p->rows * p->blocks * sizeof(float) : 0);
     p->row_scales = next_part(&room, floats ? 0 : p->rows * sizeof(float));
-    p->bytes = next_part(&room, as_they_are ? 0 : p->rows * p->stride);
+    int64_t rows = p->by_tiles && !floats ? p->row_blocks * TILED : p->rows; /* tiles of whole numbers are read whole */
+    p->bytes = next_part(&room, as_they_are ? 0 : rows * p->stride);
     return room;
 }
 
@@ -128,6 +128,7 @@ void product_begin(void *room, const Linear *layer, const Passed *passed, int th
     divide(p, room);
     p->x = passed->x, p->eps = passed->eps, p->residual = passed->residual;
     p->gated = passed->gated, p->out = passed->out;
+    p->width = p->gated ? p->outputs / 2 : p->outputs;
     share(p->early, threads, p->row_blocks), share(p->late, threads, p->panels * p->pieces);
     atomic_store(&p->waiting, p->row_blocks);
 }
@@ -152,14 +153,22 @@ void product_round(void *room, int64_t block, int me) {
         for (int64_t r = start_of(p, block); r < start_of(p, block + 1); r++) ready_row(p, r, own);
 }
 
-/* A piece of a panel. set: the rows that the thread's tiles have. */
-static void multiply_piece(const Product *p, int64_t unit, int *set) {
-    int64_t begin = unit / (p->together * p->pieces) * p->together, within = unit - begin * p->pieces;
+/* A piece of a panel: the outputs from `column` on, of blocks of rows [first, last). */
+typedef struct {
+    int64_t column, first, last;
+} Piece;
+
+static Piece piece_of(const Product *p, int64_t unit) {
+    int64_t begin = unit / (p->together * p->pieces) * p->together, place = unit - begin * p->pieces;
     int64_t together = p->panels - begin < p->together ? p->panels - begin : p->together;
-    int64_t column = (begin + within % together) * p->panel, piece = within / together;
-    int64_t first = piece * p->row_blocks / p->pieces, last = (piece + 1) * p->row_blocks / p->pieces;
-    if (is_float(p->bits)) multiply_floats(p, column, first, last, set);
-    else multiply_packed(p, column, first, last, set);
+    int64_t column = (begin + place % together) * p->panel, piece = place / together;
+    return (Piece){column, piece * p->row_blocks / p->pieces, (piece + 1) * p->row_blocks / p->pieces};
+}
+
+/* set: the rows that the thread's tiles have. */
+static void multiply_piece(const Product *p, Piece of, int *set) {
+    if (is_float(p->bits)) multiply_floats(p, of.column, of.first, of.last, set);
+    else multiply_packed(p, of.column, of.first, of.last, set);
 }
 
 /* Units of a stack: a run of neighbouring panels for each thread first, of three quarters of all; then the rest, so
@@ -176,12 +185,39 @@ void product_multiply(void *room, int64_t unit) {
     int64_t run = run_of(p), alone = run ? unit - p->threads : unit;
     int64_t first = alone < 0 ? unit * run : p->threads * run + alone;
     int set = 0;
-    for (int64_t i = first; i < (alone < 0 ? first + run : first + 1); i++) multiply_piece(p, i, &set);
+    for (int64_t i = first; i < (alone < 0 ? first + run : first + 1); i++) multiply_piece(p, piece_of(p, i), &set);
     if (set) leave_tiles();
 }
 
-/* All of it by threads that wake up one by one. */
-static void work(Product *p, int me) {
+/* The largest outputs that a thread has met, [rows, panel]: each place of a panel has its own. */
+typedef struct {
+    float *out, *most; /* out: of the panel that it is at */
+    int32_t *where, *broken;
+} Largest;
+
+/* A piece of a panel, of which nothing is kept but the largest. Any thread may have any panel in any order, so of
+ * equals the first is taken by its place. */
+static void look_at_piece(const Product *p, Piece piece, int *set, const Largest *of) {
+    Product own = *p;
+    own.before = piece.column, own.width = p->panel, own.out = of->out;
+    multiply_piece(&own, piece, set);
+    int64_t first = start_of(p, piece.first), last = start_of(p, piece.last);
+    int64_t count = within(p->outputs - piece.column, p->panel);
+    for (int64_t row = first; row < last; row++) {
+        const float *restrict out = of->out + row * p->panel;
+        float *restrict most = of->most + row * p->panel;
+        int32_t *restrict where = of->where + row * p->panel, *restrict broken = of->broken + row * p->panel;
+        for (int64_t i = 0; i < count; i++) {
+            int32_t place = (int32_t)(piece.column + i);
+            int larger = (out[i] > most[i]) | ((out[i] == most[i]) & (place < where[i]));
+            most[i] = larger ? out[i] : most[i], where[i] = larger ? place : where[i];
+            broken[i] |= out[i] != out[i];
+        }
+    }
+}
+
+/* All of it by threads that wake up one by one. largest: of each thread, NULL where outputs are kept. */
+static void work(Product *p, int me, const Largest *largest) {
     int set = 0;
     for (int64_t b; (b = take(p->early, p->threads, me)) >= 0; atomic_fetch_sub(&p->waiting, 1))
         product_round(p, b, me);
@@ -189,7 +225,9 @@ static void work(Product *p, int me) {
     for (int spins = 0; atomic_load(&p->waiting); spins++)
         if (spins < PATIENCE) PAUSE();
         else sched_yield();
-    for (int64_t unit; (unit = take(p->late, p->threads, me)) >= 0;) multiply_piece(p, unit, &set);
+    for (int64_t unit; (unit = take(p->late, p->threads, me)) >= 0;)
+        if (largest) look_at_piece(p, piece_of(p, unit), &set, largest + me);
+        else multiply_piece(p, piece_of(p, unit), &set);
     if (set) leave_tiles();
 }
 
@@ -212,7 +250,50 @@ int packed_linear(const Linear *layer, const float *x, int64_t x_count, const fl
     Passed passed = {x, norm, residual, out, eps, gated, rows};
     product_begin(room, layer, &passed, threads);
 #pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
-    work(room, THREAD);
+    work(room, THREAD, NULL);
     free(room);
+    return 0;
+}
+
+/* The place of a row's largest output among what threads found; -1 where that is not finite or one is NaN. */
+static int64_t largest_of(const Largest *each, int threads, int64_t row, int64_t panel) {
+    float most = -INFINITY;
+    int64_t place = -1;
+    for (int t = 0; t < threads; t++)
+        for (int64_t i = row * panel; i < (row + 1) * panel; i++) {
+            if (each[t].broken[i]) return -1;
+            if (each[t].most[i] > most || (each[t].most[i] == most && each[t].where[i] < place))
+                most = each[t].most[i], place = each[t].where[i];
+        }
+    return isfinite(most) ? place : -1;
+}
+
+/* places[rows]: of each row the largest of the outputs that packed_linear gives, as kernels.c's `largest` says; they
+ * are never all in memory. The layer is not paired. Returns as packed_linear. */
+int packed_largest(const Linear *layer, const float *x, int64_t x_count, const float *norm, int64_t norm_count, float eps,
+                   int64_t rows, int64_t *places, int64_t places_count, int threads) {
+    REQUIRE(threads > 0 && rows >= 0 && rows < 1 << 24);
+    int unfit = linear_fits(layer);
+    if (unfit) return unfit;
+    int64_t inputs = layer->inputs, outputs = layer->outputs, panel = panel_of(layer);
+    REQUIRE(!layer->paired && x_count == rows * inputs && (!norm || norm_count == inputs) && places_count == rows);
+    if (rows == 0) return 0;
+    int64_t room = product_room(layer, rows, threads), part = whole_lines(rows * panel * sizeof(float));
+    uint8_t *memory = aligned_alloc(64, room + threads * (4 * part + sizeof(Largest) + 64));
+    if (!memory) return NO_MEMORY;
+    uint8_t *at = memory + room;
+    Largest *each = next_part(&at, threads * sizeof(Largest));
+    for (int t = 0; t < threads; t++) {
+        each[t].out = next_part(&at, part), each[t].most = next_part(&at, part);
+        each[t].where = next_part(&at, part), each[t].broken = next_part(&at, part);
+        for (int64_t i = 0; i < rows * panel; i++)
+            each[t].most[i] = -INFINITY, each[t].where[i] = INT32_MAX, each[t].broken[i] = 0;
+    }
+    Passed passed = {.x = x, .norm = norm, .eps = eps, .rows = rows};
+    product_begin(memory, layer, &passed, threads);
+#pragma omp parallel num_threads(threads) if (rows * inputs * outputs > 64 * SMALL)
+    work((Product *)memory, THREAD, each);
+    for (int64_t row = 0; row < rows; row++) places[row] = largest_of(each, threads, row, panel);
+    free(memory);
     return 0;
 }

@@ -27,6 +27,7 @@ typedef struct {
     int by_tiles;
     int64_t height; /* rows of a block, at most */
     int64_t rows, row_blocks, panel, panels, advance, pieces; /* pieces: of a panel, that are units */
+    int64_t width, before; /* of `out`: the length of a row, and the outputs that lie before its first */
     int64_t together; /* panels that go through a piece one after the other, while its rows are in the cache */
     struct Share *early, *late;
     struct Kept *kept; /* of each block of rows */
@@ -49,9 +50,12 @@ static inline Place place_of(const Product *p, int64_t column) {
     if (p->paired)
         return (Place){{column / 2, column / 2 + half},
                        {within(half - column / 2, few), within(p->outputs - half - column / 2, few)},
-                       p->gated ? half : p->outputs};
-    return (Place){{column, column + few}, {within(left, few), within(left - few, few)}, p->outputs};
+                       p->width};
+    int64_t to = column - p->before;
+    return (Place){{to, to + few}, {within(left, few), within(left - few, few)}, p->width};
 }
+
+#define TILED 16 /* rows of a block by tiles */
 
 /* The first row of a block. By tiles there are whole blocks and a rest; else blocks of one height, or of two that
  * differ by one row: no small rest that costs as much as a whole block. */

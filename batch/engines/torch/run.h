@@ -105,8 +105,13 @@ INLINE void bend(const Block *b, int group, int queries, int lanes, int part, in
 }
 
 #include "run_pairs.h"
+#include "run_tiles.h"
 
 INLINE void attend_run(const Block *b, int group, int half, int size, int vectors, float *scratch, float *out) {
+    if (PAIRS(half, size) && tiles_allowed()) {
+        attend_run_tiles(b, group, size, scratch, out);
+        return;
+    }
     if (PAIRS(half, size)) {
         attend_run_pairs(b, group, size, vectors, scratch, out);
         return;

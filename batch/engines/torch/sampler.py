@@ -14,7 +14,12 @@ class Sampler:
     """Picks one token a row; a row's choice depends on nothing but its logits, its options and its seed."""
 
     def __call__(self, rows: Rows[Sequence], logits: torch.Tensor) -> list[int | None]:
-        """The next token of each row, None where the logits are not numbers. logits: [rows, vocabulary], float32."""
+        """The next token of each row, None where the logits are not numbers.
+
+        logits: [rows, vocabulary], float32; or int64, [rows], of rows that `takes_likeliest`: it, -1 for no numbers.
+        """
+        if logits.dim() == 1:
+            return [None if token < 0 else token for token in logits.tolist()]
         picked = _largest(logits)
         broken = picked < 0
         changed = [self._process(rows, logits), self._penalise(rows, logits), self._constrain(rows, logits)]

@@ -21,6 +21,15 @@ class Sequence(Row):
     lookup: Any = None  # where they come from
 
     @property
+    def takes_likeliest(self) -> bool:
+        """Whether its next token is the likeliest one, of whose logits nothing else is wanted."""
+        how = self.sampling
+        plain = how.repetition_penalty in (None, 1.0) and not self.processors
+        return (
+            plain and not (how.temperature > 0 and how.top_p > 0) and self.logprobs is None and self.constraint is None
+        )
+
+    @property
     def last_token(self) -> int:
         """The newest token, which the model has not seen yet."""
         return self.tokens[-1] if self.tokens else self.prompt[-1]

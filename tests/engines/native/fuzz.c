@@ -32,6 +32,8 @@ int write_pages(const float *, int64_t, int64_t, int64_t, const int64_t *, const
                 int64_t, int64_t, int64_t, int64_t, int);
 int state_step(float *, int64_t, const float *, int64_t, const float *, int64_t, const float *, int64_t, const float *,
                const float *, int64_t, float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int);
+int packed_largest(const Linear *, const float *, int64_t, const float *, int64_t, float, int64_t, int64_t *, int64_t,
+                   int);
 int packed_linear(const Linear *, const float *, int64_t, const float *, int64_t, float, int, const float *, int64_t,
                   int64_t, float *, int64_t, int);
 typedef struct { /* as in stack.c */
@@ -329,7 +331,8 @@ static Linear linear(int64_t bits, int paired, int64_t inputs, int64_t outputs, 
 static void product(int lie) {
     int paired = (int)below(2), gated = paired && below(2), norm = (int)below(2), bits = (int)some_bits();
     int64_t inputs = below(9) ? bits == 4 ? 32 * between(1, 4) : between(1, 150) : 256 * between(1, 2);
-    int64_t outputs = between(1, 90), rows = between(0, 40);
+    int64_t outputs = between(1, 90), rows = between(0, below(4) ? 40 : 290);
+    if (bits == 8 && below(2)) inputs = 64 * between(1, 9); /* by tiles, where there are any */
     if (gated) outputs = 2 * ((outputs + 1) / 2);
     int residual = !gated && below(2);
     int64_t out = rows * (gated ? outputs / 2 : outputs);
@@ -339,6 +342,13 @@ static void product(int lie) {
                              norm ? LIE(7, inputs) : 0, 1e-6f, gated, residual ? floats(rows * outputs) : NULL,
                              residual ? LIE(8, rows * outputs) : 0, rows, floats(out), LIE(10, out), 2);
     expect("packed_linear", code, lie > 0);
+    if (lie || paired) return;
+    int64_t *places = room(8 * rows), wrong = below(4) == 0;
+    code = packed_largest(&layer, floats(rows * inputs), rows * inputs, norm ? floats(inputs) : NULL, norm ? inputs : 0,
+                          1e-6f, rows, places, rows + wrong, 2);
+    expect("packed_largest", code, wrong);
+    for (int64_t i = 0; !wrong && i < rows; i++)
+        if (places[i] < -1 || places[i] >= outputs) abort();
 }
 
 static void stack(int lie) {

@@ -14,7 +14,7 @@ import zlib
 from typing import Any
 
 from batch.engines.torch import shelf
-from batch.engines.torch.lean.tokenizer import LeanTokenizer, form_of
+from batch.engines.torch.lean.tokenizer import LeanTokenizer, copied
 
 FILE = "tokenizer.json"
 
@@ -42,9 +42,10 @@ def keep(name: str, tokenizer: Any) -> LeanTokenizer | None:
     Returns ours, which takes a part of the memory, where it was written just now.
     """
     folder = shelf.folder() if name else None
-    form = form_of(tokenizer) if folder is not None and not (folder / name).exists() else None
-    if folder is None or form is None:
+    made = copied(tokenizer) if folder is not None and not (folder / name).exists() else None
+    if folder is None or made is None:
         return None
+    form, ours = made
     with contextlib.suppress(OSError):
         shelf.sweep(folder)
         scratch = shelf.scratch(folder)
@@ -58,4 +59,4 @@ def keep(name: str, tokenizer: Any) -> LeanTokenizer | None:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         shelf.bound(folder)
-    return LeanTokenizer(form)
+    return ours

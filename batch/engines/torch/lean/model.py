@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from batch.engines.torch.attention import current_plan, packed_attention
+from batch.engines.torch.gemm import Product
 from batch.engines.torch.lean.config import CLASSES, LeanConfig
 from batch.engines.torch.linear import without_numbers
 
@@ -20,7 +21,10 @@ Rotary = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, [batch, tokens, h
 
 
 class Output(NamedTuple):
-    """What a pass gives. logits: [batch, tokens that were asked for, vocabulary]."""
+    """What a pass gives, for the tokens that were asked for.
+
+    logits: [batch, tokens, vocabulary]; where only the likeliest was wanted, instead of them int64, [batch, tokens].
+    """
 
     logits: torch.Tensor
 
@@ -124,7 +128,7 @@ class LeanDecoderLayer(nn.Module):  # type: ignore[misc]
 
 
 class LeanBody(nn.Module):  # type: ignore[misc]
-    """Tokens to the hidden states of the last layer."""
+    """Tokens to the hidden states of the last layer, which `norm` is still to be put on."""
 
     def __init__(self, config: LeanConfig) -> None:
         super().__init__()
@@ -141,14 +145,13 @@ class LeanBody(nn.Module):  # type: ignore[misc]
 
     def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: Any) -> torch.Tensor:
         """input_ids and position_ids: [batch, tokens]."""
-        x = self.embed_tokens(input_ids)
+        x: torch.Tensor = self.embed_tokens(input_ids)
         rotary = self.rotary(position_ids, x.dtype)
         for layer in self.layers:
             x = layer(x, position_embeddings=rotary, past_key_values=past_key_values)
             if self.done_by_first is not None and self.done_by_first():
                 break
-        normed: torch.Tensor = self.norm(x)
-        return normed
+        return x
 
     def rotary(self, position_ids: torch.Tensor, dtype: torch.dtype) -> Rotary:
         """How far heads are turned at these places."""
@@ -200,12 +203,25 @@ class LeanModel(nn.Module):  # type: ignore[misc]
         past_key_values: Any = None,
         use_cache: bool = False,
         logits_to_keep: torch.Tensor | int = 0,
+        likeliest: bool = False,
     ) -> Output:
-        """input_ids: [batch, tokens]. A cache is for packed steps; whole texts run without one."""
+        """input_ids: [batch, tokens]. A cache is for packed steps; whole texts run without one.
+
+        likeliest: of each token that alone, -1 where its logits are not numbers; only where `finds_likeliest`.
+        """
         if use_cache and past_key_values is None:
             raise TypeError("it makes no cache of its own")
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
         x = self.model(input_ids, position_ids, past_key_values)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        return Output(self.lm_head(x[:, kept]))
+        x, norm = x[:, kept], self.model.norm
+        if likeliest:
+            product: Product = self.lm_head.product
+            return Output(product.largest(x.flatten(0, 1), (norm.weight, norm.variance_epsilon)).view(x.shape[:2]))
+        return Output(self.lm_head(norm(x)))
+
+    @property
+    def finds_likeliest(self) -> bool:
+        """Whether the head is a product that finds its largest output by itself."""
+        return isinstance(getattr(self.lm_head, "product", None), Product) and self.dtype == torch.float32

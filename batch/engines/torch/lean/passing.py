@@ -17,8 +17,8 @@ from torch import nn
 from batch.engines.torch import linear
 from batch.engines.torch.lean.weights import Source
 
-PART = 2**22  # numbers of a head that are read at a time
-LOGITS = 2**20  # that are compared at a time: five tables of so many are there at once
+PART = 2**20  # numbers of a head that are read at a time
+LOGITS = 2**18  # that are compared at a time: five tables of so many are there at once
 WHOLE = 64  # outputs that are a multiple of every panel
 
 
@@ -34,8 +34,8 @@ class Cost:
 def change(source: Source, how: Callable[[nn.Module], Any], ids: list[int] | None = None) -> Cost | None:
     """Fill the model of a source and change each layer as it comes, the head last; what it costs on these tokens.
 
-    `how` is called with each layer, its projections fused, and at the end with the whole model for each part of its
-    head, which stands in the place of it then. Errors of reading are raised.
+    `how` is called with each layer, its projections fused, and at the end with what holds a part of the head as a model
+    holds its own, for each of them. Errors of reading are raised.
     """
     model = source.model
     streams: tuple[torch.Tensor, torch.Tensor] | None = None  # of the layers as they were, and changed
@@ -76,16 +76,27 @@ def _change_head(
     source: Source, how: Callable[[nn.Module], Any], rows: slice, costs: _Costs | None, parts: list[nn.Module]
 ) -> None:
     """Some outputs of the head, changed and added to the others."""
-    model = source.model
     weights = source.head.floats(rows)
     part = linear.without_numbers(weights.shape[1], len(weights), bias=False)
     part.weight = nn.Parameter(weights, requires_grad=False)
-    model.lm_head = part
-    how(model)
+    how(held := _Head(part))
     with torch.inference_mode():
         if costs is not None:
-            costs.add(rows.start, part(costs.exact), model.lm_head(costs.changed))
-    parts.append(model.lm_head)
+            costs.add(rows.start, part(costs.exact), held.lm_head(costs.changed))
+    parts.append(held.lm_head)
+
+
+class _Head(nn.Module):  # type: ignore[misc]
+    """A part of a head, as a model holds its own: of the whole one every part would have all layers looked through."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.lm_head = part
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The part, or what was put in its place."""
+        head: nn.Module = self.lm_head
+        return head
 
 
 class _Costs:

@@ -1,6 +1,6 @@
 """A tokenizer of the tokenizers library with as much around it as the engine asks of transformers' own class.
 
-It is made of what such an object says of itself (`form_of`), and only where it then gives the same tokens and the same
+It is made of what such an object says of itself (`copied`), and only where it then gives the same tokens and the same
 chats: which files make up a tokenizer, and what is added to them, stays transformers' business. The next start needs no
 transformers for it.
 """
@@ -35,7 +35,7 @@ GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 
 
 class LeanTokenizer:
-    """Text to tokens and back, and chats by a template. `form` is what `form_of` made."""
+    """Text to tokens and back, and chats by a template. `form` is what `copied` made."""
 
     def __init__(self, form: Mapping[str, Any]) -> None:
         from tokenizers import Tokenizer
@@ -129,8 +129,8 @@ def environment() -> Any:
     return made
 
 
-def form_of(tokenizer: Any) -> dict[str, Any] | None:
-    """What a tokenizer of transformers' is made of, as JSON; None where ours would not do what it does."""
+def copied(tokenizer: Any) -> tuple[dict[str, Any], LeanTokenizer] | None:
+    """What a tokenizer of transformers' is made of, as JSON, and ours of that; None where it would not do the same."""
     backend, template = getattr(tokenizer, "backend_tokenizer", None), getattr(tokenizer, "chat_template", None)
     if backend is None or not (template is None or isinstance(template, str)):
         return None
@@ -144,7 +144,7 @@ def form_of(tokenizer: Any) -> dict[str, Any] | None:
     }
     try:
         ours = LeanTokenizer(form)
-        return form if _alike(ours, tokenizer) else None
+        return (form, ours) if _alike(ours, tokenizer) else None
     except Exception:  # whatever a tokenizer raises: it stays with transformers
         return None
 
