@@ -3,9 +3,9 @@
  *
  * Rows lie in groups of 16, [groups, inputs / 32, rows of the group, 32], so that a tile is 1 KB on end; inputs are
  * filled up with zeros. A panel is what tiles read as it stands. Sums of a block, of two groups, stay in tiles over all
- * inputs. Tiles know nothing of what their rows have in common, and each row goes through the inputs in steps of 32: its
- * sums are the same to the last bit whatever stands beside it. Without tiles the processor adds up in another order; so
- * where they may be used, they multiply even a single row. Either way what is below 2^-126 counts as zero.
+ * inputs. Each row of a tile goes through the inputs by itself, 32 at a time: its sums are the same to the last bit
+ * whatever stands beside it. Without tiles the processor adds up in another order; so where they may be used, they
+ * multiply even a single row. Either way what is below 2^-126 counts as zero.
  */
 #include "amx.h"
 
@@ -15,9 +15,10 @@
 #define STEPS 16           /* of four bytes, in a tile */
 #define PAIR (2 * 16 * 64) /* bytes of a panel's two tiles */
 #define SOON 16            /* rows ahead, whose places in the output are fetched */
-#define SPARSE 256         /* bytes between those prefetched where a panel is read once: the processor sees to the rest */
-/* Tiles that are stored after a pause of a microsecond take another fourth of it (Granite Rapids). So one is stored,
- * for nothing, every so many steps of 32 inputs. */
+#define FAR (16 << 10)     /* bytes to prefetch ahead where a panel is read once */
+#define SPARSE 256         /* bytes from one to the next of those: the processor itself sees to what is between */
+/* Where no tile was stored for most of a microsecond, the next one takes a fourth of one more (measured on Granite
+ * Rapids). So one is stored, for nothing, every so many steps of 32 inputs. */
 #define AWAKE 16
 
 /* Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights; 2, 3 and 5 of the rows beyond a group. */
@@ -87,16 +88,16 @@ static inline void end_some(const Product *p, const Ending *e, Pending *of, int 
     for (; of->done < end; of->done++) end_row(p, e, of->sums[of->done], of->row + of->done);
 }
 
-/* What the blocks of a piece have in common. rest: the panel's last steps, where they do not fill a tile; `ahead`: bytes
- * to prefetch with every tile's steps, one line of so many `apart`. */
+/* What the blocks of a piece have in common. rest: the panel's last steps, where they do not fill a tile; ahead: bytes
+ * to prefetch with every tile's steps, a line of so many `apart`. */
 typedef struct {
     const uint8_t *weights, *rest;
     int64_t ahead, apart;
     Ending ending;
 } Panel;
 
-/* The sums of rows [row, row + rows), of two groups if `both`, in tiles; meanwhile those of the block before go to their
- * places. */
+/* The sums of the block from `row` on, of two groups if `both`, in tiles; meanwhile those of the block before go to
+ * their places. */
 INLINE void add_tiles(const Product *p, const Panel *panel, const int both, int64_t row, const char *next,
                       Pending *before) {
     int64_t tile, second_tile = 0, count = (p->blocks + STEPS - 1) / STEPS;
@@ -147,7 +148,7 @@ static void multiply_tiles(const Product *p, int64_t column, int64_t from, int64
     if (last ? to == p->row_blocks : from == 0) panel.ahead = (PAIR + (to - from) - 1) / (to - from);
     panel.apart = to - from > 1 ? 64 : SPARSE;
     int64_t bytes = p->blocks * OUTPUTS * 4;
-    const char *next = (const char *)panel.weights + (p->row_blocks > 1 ? bytes : AHEAD);
+    const char *next = (const char *)panel.weights + (p->row_blocks > 1 ? bytes : FAR);
     before->rows = before->done = 0;
     for (int64_t b = from; b < to; b++) {
         int64_t row = start_of(p, b);

@@ -5,8 +5,8 @@
 #define LONG 64        /* inputs that share a step in 8 bits */
 #define SHORT 32       /* and in 4 */
 #define MOST_INPUTS (1 << 20)
-#define ROWS_KEPT (1 << 19)   /* bytes of a piece's rows, which stay in the second cache */
-#define PANELS_KEPT (1 << 20) /* and of panels beside them */
+#define KEPT (3 << 18) /* bytes of rows, and of panels beside them, that stay in the second cache */
+#define MOST_PIECES 16 /* so that units are no more than outputs and rows */
 #define APART 1024 /* bytes: rows that lie so far apart would share their few places in the first cache */
 
 /* Weights, scales, offsets and bias (or NULL) of a layer come in the order of its panels, padded with zeros; steps,
@@ -107,10 +107,10 @@ static Product product_of(const Linear *l, const float *norm, int64_t rows, int 
     p.advance = p.row_blocks ? (p.panel * 4 + p.row_blocks - 1) / p.row_blocks : 0;
     p.pieces = p.row_blocks >= 8 ? 2 : 1; /* so that no thread is left with a long unit at the end */
     p.together = 1;
-    if (floats && p.by_tiles && rows) {
-        int64_t most = (rows * p.stride + ROWS_KEPT - 1) / ROWS_KEPT, bytes = p.blocks * p.panel * 4;
-        p.pieces = most > p.row_blocks ? p.row_blocks : most > p.pieces ? most : p.pieces;
-        p.together = p.pieces > 1 && bytes < PANELS_KEPT ? PANELS_KEPT / bytes : 1;
+    if (floats && p.by_tiles && rows * p.stride > KEPT) { /* tiles would wait for the third one */
+        int64_t fit = (rows * p.stride + KEPT - 1) / KEPT, bytes = p.blocks * p.panel * 4;
+        fit = fit < p.row_blocks ? fit : p.row_blocks, fit = fit < MOST_PIECES ? fit : MOST_PIECES;
+        p.pieces = fit > p.pieces ? fit : p.pieces, p.together = bytes < KEPT ? KEPT / bytes : 1;
     }
     return p;
 }
