@@ -48,8 +48,9 @@ class Layer:
         """In double precision, of rows in whole numbers and of what they keep."""
         kept = keeps(x)
         rest = x.masked_fill(kept, 0)
-        scale = rest.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-        rows = (rest * (1 / scale) + 128.5).to(torch.uint8).double() - 128
+        largest = rest.abs().amax(1, keepdim=True).clamp(min=1e-12)
+        scale, inverse = largest / 127, 127 / largest
+        rows = (rest.double() * inverse.double() + 128.5).float().to(torch.uint8).double() - 128  # rounded once, as fma
         weight = self.rounded.weight().double()
         out = (rows @ weight.T * scale.double() + (x - rest).double() @ weight.T).float()
         return out if self.bias is None else out + self.bias
