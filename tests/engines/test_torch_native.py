@@ -313,6 +313,92 @@ def test_a_run_behind_a_prefix_that_ends_within_a_tile(prefix: int) -> None:
     assert float((out - exact).abs().max()) < 0.02
 
 
+@pytest.mark.parametrize(("group", "size"), [(1, 32), (3, 64), (5, 96), (2, 128), (9, 160), (16, 256), (24, 64)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_run_in_any_blocks(group: int, size: int, dtype: torch.dtype) -> None:
+    """Each query has the exact answer nearly, and the same one to the last bit whatever others are in its block."""
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    torch.manual_seed(size)
+    before, tokens, heads, prefix = 75, 24, 2 * group, 41
+    count = before + tokens
+    pages = -(-count // kernels.page)
+    own = [torch.randn(pages, 2, kernels.page, size).to(dtype) for _ in range(2)]
+    for part in own:
+        part[-1, :, count % kernels.page :] = float("nan")  # what nobody has written
+    far = [torch.randn(1, 2, prefix, size).to(dtype) for _ in range(2)]
+    columns = native.Columns(*own, torch.arange(pages).view(1, -1), [(far[0], far[1])], [prefix])
+    q = torch.randn(tokens, heads, size).to(dtype).float()
+    last = prefix + before + torch.arange(1, tokens + 1)
+    keys, values = (
+        torch.cat((a[0], b.transpose(0, 1).flatten(1, 2)), 1)[:, : prefix + count].double()
+        for a, b in zip(far, own, strict=True)
+    )
+    place = torch.arange(prefix + count)
+    for window, cap, sinks, slopes in (
+        (500, None, None, None),
+        (50, None, torch.randn(heads), None),
+        (100, 3.0, None, None),
+        (7, None, None, torch.rand(heads) / 4),
+    ):
+        first, outs = (last - window).clamp(min=0), []
+        for block in (kernels.lanes // group, max(kernels.lanes // group // 2, 2), 2):
+            rows = Rows.of([(0, before, tokens, 0)], min(block, tokens), prefix + count)
+            outs.append(torch.empty_like(q))
+            kernels.attend(q, 0.2, columns, rows, first, outs[-1], cap=cap, sinks=sinks, slopes=slopes)
+            assert torch.equal(outs[-1], outs[0])
+        scores = torch.einsum("tkgs,kcs->tkgc", q.double().view(tokens, 2, group, size), keys) * 0.2
+        scores = scores if cap is None else cap * (scores / cap).tanh()
+        if slopes is not None:
+            away = (place - last.view(-1, 1) + 1).view(tokens, 1, 1, -1)
+            scores = scores + slopes.double().view(2, group, 1) * away
+        unseen = (place < first.view(-1, 1)) | (place >= last.view(-1, 1))
+        scores = scores.masked_fill(unseen.view(tokens, 1, 1, -1), -float("inf"))
+        if sinks is not None:
+            nothing = sinks.double().view(1, 2, group, 1).expand(tokens, -1, -1, -1)
+            scores = torch.cat((scores, nothing), -1)
+        exact = torch.einsum("tkgc,kcs->tkgs", scores.softmax(-1)[..., : prefix + count], values)
+        limit = 0.04 if dtype == torch.bfloat16 else 1e-4
+        assert float((outs[0] - exact.reshape(tokens, heads, size)).abs().max()) < limit
+
+
+@pytest.mark.parametrize(("group", "size"), [(1, 32), (3, 64), (7, 96), (2, 128), (10, 256)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_beside_each_other_share_a_prefix(group: int, size: int, dtype: torch.dtype) -> None:
+    """A new token each, in blocks of many: nearly exact, and the same to the last bit in blocks of other sizes."""
+    kernels = native.kernels()
+    if kernels is None:
+        pytest.skip("no native kernels here")
+    torch.manual_seed(size)
+    count, heads, prefix = 30, 2 * group, 141
+    own = [torch.randn(count, 2, kernels.page, size).to(dtype) for _ in range(2)]
+    far = [torch.randn(1, 2, prefix, size).to(dtype) for _ in range(2)]
+    columns = native.Columns(*own, torch.arange(count).view(-1, 1), [(far[0], far[1])], [prefix])
+    q = torch.randn(count, heads, size).to(dtype).float()
+    lengths = torch.arange(count) % 9 + 1
+    most = kernels.lanes // group
+    for window, cap, sinks in ((500, None, None), (130, 4.0, torch.randn(heads))):
+        first, outs = (prefix + lengths - window).clamp(min=0), []
+        for block in (most, most // 2, most - 1):
+            rows = Rows.of([(i, int(n) - 1, 1, 0) for i, n in enumerate(lengths)], block, prefix + 9)
+            if block < 2 or (rows.ends - rows.begins).min() * group < 8:  # so few are attended to one by one
+                continue
+            outs.append(torch.empty_like(q))
+            kernels.attend(q, 0.2, columns, rows, first, outs[-1], cap=cap, sinks=sinks)
+            assert torch.equal(outs[-1], outs[0])
+        for t in range(count) if outs else ():
+            seen = slice(int(first[t]), prefix + int(lengths[t]))
+            keys, values = (torch.cat((a[0], b[t]), 1)[:, seen].double() for a, b in zip(far, own, strict=True))
+            scores = q[t].double().view(2, group, size) @ keys.transpose(1, 2) * 0.2
+            scores = scores if cap is None else cap * (scores / cap).tanh()
+            if sinks is not None:
+                scores = torch.cat((scores, sinks.double().view(2, group, 1)), -1)
+            exact = scores.softmax(-1)[..., : keys.shape[1]] @ values
+            limit = 0.04 if dtype == torch.bfloat16 else 1e-4
+            assert float((outs[0][t] - exact.reshape(heads, size)).abs().max()) < limit
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sinks", [False, True])
 def test_a_run_whose_scores_grow(dtype: torch.dtype, sinks: bool) -> None:

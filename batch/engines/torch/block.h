@@ -193,6 +193,7 @@ typedef struct {
 } Block;
 
 #include "run.h"
+#include "far_tiles.h"
 
 /* Where the tile after column c begins: of the same part, or of the next token's. */
 INLINE const char *after(const Part *own, int more, int64_t c, int values, int column) {
@@ -207,6 +208,7 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
     }
     int lanes = vectors * LANES, queries = b->tokens * group, padded = (size + LANES - 1) / LANES * LANES;
     int dense = queries >= FEW, column = size * (half ? 2 : 4), pairs = PAIRS(half, size);
+    int tiled = pairs && dense && b->far.count && tiles_allowed();
     float *asked = scratch, *upright = asked + QUERIES * padded, *sums = upright + QUERIES * padded;
     float *tile = sums + QUERIES * padded, *scores = tile + COLUMNS * padded;
     float most[QUERIES], total[QUERIES], change[QUERIES];
@@ -234,6 +236,11 @@ INLINE void attend_block(const Block *b, int group, int half, int size, int vect
             int together = !part && dense;
             for (int t = 0; t < (together ? 1 : b->tokens); t++) {
                 const Part *own = part ? b->near + t : &b->far;
+                if (together && tiled) {
+                    if (!values) score_far(b, group, size, lanes, scores);
+                    else value_far(b, group, size, lanes, scores, sums);
+                    continue;
+                }
                 for (int64_t c = 0; c < own->count; c += COLUMNS) {
                     int columns = own->count - c < COLUMNS ? own->count - c : COLUMNS;
                     int64_t at = t * group * padded;

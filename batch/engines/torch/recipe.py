@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 SHIPPED = "shipped"  # the folder beside this file where a wheel has its libraries
 HEADERS = (
     *("kernels.h", "team.h", "product.h", "block.h", "pairs.h", "run.h", "run_pairs.h", "rows.h", "tiles.h"),
-    *("amx.h", "float_tiles.h", "run_tiles.h", "kv_int8.h"),
+    *("amx.h", "float_tiles.h", "run_tiles.h", "far_tiles.h", "kv_int8.h"),
 )
 # What is compiled by itself: a source, and what the compiler is told for it alone. The cases are those of block.h; they
 # take the longest.
