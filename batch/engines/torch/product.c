@@ -87,7 +87,7 @@ static uint8_t *divide(Product *p, uint8_t *room) {
     p->places = next_part(&room, floats ? 0 : p->threads * row_room(p));
     p->sums = next_part(&room, p->bits == 4 ? p->rows * p->blocks * sizeof(float) : 0);
     p->row_scales = next_part(&room, floats ? 0 : p->rows * sizeof(float));
-    int64_t rows = p->by_tiles && !floats ? p->row_blocks * TILED : p->rows; /* tiles of whole numbers are read whole */
+    int64_t rows = p->by_tiles && !floats ? p->row_blocks * TILED : p->rows; /* tiles of bytes are read whole */
     p->bytes = next_part(&room, as_they_are ? 0 : rows * p->stride);
     return room;
 }
