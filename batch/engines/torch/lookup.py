@@ -56,14 +56,6 @@ class Lookup:
             self._misses += 1
 
 
-def may_guess(row: Sequence) -> bool:
-    """Whether its next tokens are the likeliest ones, and nothing else is to be known of them."""
-    sampling = row.sampling
-    greedy = sampling.temperature <= 0 or sampling.top_p <= 0
-    asked = row.processors is not None or row.constraint is not None or row.logprobs is not None
-    return greedy and not asked and sampling.repetition_penalty in (None, 1.0)
-
-
 def guess(rows: list[Sequence]) -> bool:
     """Let rows guess; whether any did. None does where one is still at its prompt, or there are too many."""
     if not rows or len(rows) > MOST_ROWS or not all(row.tokens and row.pending == 1 for row in rows):
@@ -71,7 +63,7 @@ def guess(rows: list[Sequence]) -> bool:
     room = PASS_TOKENS // len(rows) - 1
     for row in rows:
         most = min(room, row.max_tokens - len(row.tokens) - 1)
-        if most > 0 and may_guess(row):
+        if most > 0 and row.takes_likeliest:
             if row.lookup is None:
                 row.lookup = Lookup()
             row.guessed = row.lookup.guess(row.prompt + row.tokens, most)
