@@ -343,8 +343,9 @@ def test_a_run_in_any_blocks(group: int, size: int, dtype: torch.dtype) -> None:
         (7, None, None, torch.rand(heads) / 4),
     ):
         first, outs = (last - window).clamp(min=0), []
-        for block in (kernels.lanes // group, max(kernels.lanes // group // 2, 2), 2):
-            rows = Rows.of([(0, before, tokens, 0)], min(block, tokens), prefix + count)
+        most = min(kernels.lanes // group, tokens)
+        for block in (most, max(most // 2, 2), 2):
+            rows = Rows.of([(0, before, tokens, 0)], min(block, most), prefix + count)
             outs.append(torch.empty_like(q))
             kernels.attend(q, 0.2, columns, rows, first, outs[-1], cap=cap, sinks=sinks, slopes=slopes)
             assert torch.equal(outs[-1], outs[0])
