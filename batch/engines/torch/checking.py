@@ -69,6 +69,7 @@ def _product_checks(
             sums = (quantised.float() - 128) @ weight.T * scales[:, None] + ready.masked_fill(~kept, 0) @ weight.T
             checks.append((ours, sums + bias + residual, limit))
         checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
+        checks.append((layer.largest(x, norm).float(), layer(x, norm=norm).argmax(-1).float(), 0.0))
     return checks
 
 
@@ -92,6 +93,7 @@ def _float_checks(
             sums = (ready.to(kind).double() @ weight.double().T).float()
             checks.append((ours, sums + bias + residual, 1e-3))
         checks += [(pairs(x), layer(x), 0.0), (pairs(x, gated=True), kernels.swiglu(layer(x)), 1e-4)]
+        checks.append((layer.largest(x, norm).float(), layer(x, norm=norm).argmax(-1).float(), 0.0))
     return checks
 
 

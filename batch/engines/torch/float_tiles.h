@@ -134,7 +134,7 @@ static const uint8_t *rest_of(const Product *p, int64_t column, uint8_t *room) {
     int64_t whole = p->blocks / STEPS * STEPS, bytes = (p->blocks - whole) * OUTPUTS * 4;
     memset(room, 0, PAIR);
     memcpy(room, p->weights + (column * p->blocks + whole * OUTPUTS) * 4, bytes);
-    __asm__ volatile("" ::: "memory"); /* what tiles read, a compiler does not see */
+    WRITTEN();
     return room;
 }
 

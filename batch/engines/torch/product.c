@@ -279,7 +279,7 @@ int packed_largest(const Linear *layer, const float *x, int64_t x_count, const f
     REQUIRE(!layer->paired && x_count == rows * inputs && (!norm || norm_count == inputs) && places_count == rows);
     if (rows == 0) return 0;
     int64_t room = product_room(layer, rows, threads), part = whole_lines(rows * panel * sizeof(float));
-    uint8_t *memory = aligned_alloc(64, room + threads * (4 * part + sizeof(Largest) + 64));
+    uint8_t *memory = aligned_alloc(64, room + whole_lines(threads * sizeof(Largest)) + threads * 4 * part);
     if (!memory) return NO_MEMORY;
     uint8_t *at = memory + room;
     Largest *each = next_part(&at, threads * sizeof(Largest));
